@@ -1,0 +1,42 @@
+# The verbs of the house. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup lint format test demo up lock
+help:            ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/  /'
+
+setup: $(STAMP)  ## a .venv in this clone with everything; nothing to do when up to date
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "stillhouse needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
+	@touch $@
+
+lock:            ## resolve requirements.lock anew (for maintainers; needs uv)
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	  --no-emit-index-url --no-header --no-annotate --quiet -o requirements.lock
+
+lint: setup      ## ruff, its formatter, mypy strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: setup    ## let ruff fix what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: setup      ## every test, on the embedded stack that the tests start themselves
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+demo: setup      ## the whole product in one run: teacher, student, download, check
+	$(BIN)/stillhouse demo $(ARGS)
+
+up: setup        ## the local stack in the foreground
+	$(BIN)/stillhouse up $(ARGS)

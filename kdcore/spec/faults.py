@@ -1,0 +1,67 @@
+"""Faults of a request: where, what was wrong, what would be right. All of them are told at once."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+from pydantic_core import ErrorDetails
+
+
+class Fault(BaseModel):
+    """One fault of a request, as a problem document lists it."""
+
+    pointer: str = Field(description="JSON pointer into the body as it was sent")
+    code: str
+    detail: str
+    fix: list[dict[str, Any]] | None = Field(
+        default=None, exclude=True, description="JSON Patch that would mend this fault"
+    )
+
+
+def field_faults(errors: list[ErrorDetails], body: object) -> list[Fault]:
+    """Turn pydantic's errors into faults whose pointers exist in ``body``, never a union's branch."""
+    faults: dict[tuple[str, str, str], Fault] = {}
+    for error in errors:
+        pointer = pointer_into(body, error["loc"], error["type"])
+        fault = Fault(pointer=pointer, code=error["type"], detail=_sentence(error))
+        faults.setdefault((fault.pointer, fault.code, fault.detail), fault)
+    return list(faults.values())
+
+
+def pointer_into(body: object, loc: tuple[int | str, ...], kind: str = "") -> str:
+    """The JSON pointer for pydantic's ``loc``: steps that the client did not write are left out."""
+    here: object = body
+    steps: list[str] = []
+    for position, step in enumerate(loc):
+        if (isinstance(here, dict) and step in here) or (
+            isinstance(here, list) and isinstance(step, int) and step < len(here)
+        ):
+            here = here[step]
+        elif not (kind == "missing" and position == len(loc) - 1):
+            continue
+        steps.append(_escape(str(step)))
+    if kind in ("union_tag_invalid", "union_tag_not_found") and isinstance(here, dict):
+        steps.append("type")
+    return "".join(f"/{step}" for step in steps)
+
+
+def _escape(step: str) -> str:
+    # A lone surrogate cannot be encoded as UTF-8, and the step may be any text a client made up.
+    step = step.encode("utf-8", "replace").decode()
+    return step.replace("~", "~0").replace("/", "~1")[:200]
+
+
+def _sentence(error: ErrorDetails) -> str:
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "missing":
+            return "this field is required"
+        case "extra_forbidden":
+            return "there is no such field here"
+        case "union_tag_invalid":
+            return f"must be one of {context.get('expected_tags', '')}"
+        case "union_tag_not_found":
+            return "this field is required and names the variant"
+        case "value_error" if "error" in context:
+            return str(context["error"])
+        case _:
+            return error["msg"]

@@ -1,0 +1,101 @@
+"""How a student is trained: optimizer, schedule, augmentation, precision."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kdcore.spec.base import Spec
+
+LearningRate = Annotated[float, Field(gt=0, le=100)]
+WeightDecay = Annotated[float, Field(ge=0, le=1)]
+
+
+class SGD(Spec):
+    """Stochastic gradient descent with momentum."""
+
+    type: Literal["sgd"]
+    lr: LearningRate = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: WeightDecay = 5e-4
+    nesterov: bool = False
+
+
+class AdamW(Spec):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+
+    type: Literal["adamw"]
+    lr: LearningRate = 1e-3
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.999,
+    )
+    weight_decay: WeightDecay = 0.01
+
+
+WarmupEpochs = Annotated[float, Field(ge=0, le=1000)]
+
+
+class Constant(Spec):
+    """The same learning rate in every step after warm-up."""
+
+    type: Literal["constant"]
+    warmup_epochs: WarmupEpochs = 0.0
+    """Epochs over which the learning rate rises linearly from zero."""
+
+
+class Step(Spec):
+    """The learning rate is multiplied by ``gamma`` at each milestone."""
+
+    type: Literal["step"]
+    milestones: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=100)] = ()
+    """Epochs after which the rate falls; empty means 62.5, 75 and 87.5 % of the epochs."""
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup_epochs: WarmupEpochs = 0.0
+    """Epochs over which the learning rate rises linearly from zero."""
+
+
+class Cosine(Spec):
+    """The learning rate falls to zero along half a cosine (Loshchilov & Hutter 2017)."""
+
+    type: Literal["cosine"]
+    warmup_epochs: WarmupEpochs = 1.0
+    """Epochs over which the learning rate rises linearly from zero."""
+
+
+class NoAugmentation(Spec):
+    """Every view is the image as it is."""
+
+    type: Literal["none"]
+
+
+class CropFlip(Spec):
+    """Pad with zeros, crop at random to the old size, mirror left and right at random."""
+
+    type: Literal["crop_flip"]
+    padding: Annotated[int, Field(ge=0, le=64)] | None = None
+    """Pixels on each side; null means an eighth of the input size, at least 1."""
+    flip: bool | None = None
+    """Mirror half of the views; null means yes, except for digits, which have a handedness."""
+
+
+Optimizer = Annotated[SGD | AdamW, Field(discriminator="type")]
+Schedule = Annotated[Constant | Step | Cosine, Field(discriminator="type")]
+Augmentation = Annotated[NoAugmentation | CropFlip, Field(discriminator="type")]
+
+
+class Training(Spec):
+    """The recipe of one training."""
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
+    batch_size: Annotated[int, Field(ge=2, le=16_384)] = 64
+    optimizer: Optimizer = SGD(type="sgd")
+    schedule: Schedule = Cosine(type="cosine")
+    augmentation: Augmentation = CropFlip(type="crop_flip")
+    clip_grad_norm: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """Scale the gradient down to this L2 norm; null leaves it as it is."""
+    early_stopping: None = None
+    """Not offered yet: null."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Auto takes bfloat16 autocast where a table says that the device gains from it."""
+    determinism: Literal["strict", "fast"] = "strict"
+    """Strict: a resumed job gives the same bytes as an uninterrupted one, on one device."""
