@@ -1,0 +1,1 @@
+"""The fleet: claims jobs, supervises the engine's processes, repairs what was left behind."""

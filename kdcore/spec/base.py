@@ -9,7 +9,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class Spec(BaseModel):
-    """A value that cannot change and has no unknown fields and no NaN; docstrings describe fields."""
+    """A value that cannot change, with no unknown fields and no NaN; docstrings describe fields."""
 
     model_config = ConfigDict(
         extra="forbid", allow_inf_nan=False, frozen=True, use_attribute_docstrings=True

@@ -6,6 +6,7 @@ import json
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from kdcore.spec.base import Spec
 
@@ -55,7 +56,10 @@ def architectures() -> dict[str, Architecture]:
 
 def _known(name: str) -> str:
     if name not in architectures():
-        raise ValueError("there is no such architecture; GET /v1/architectures lists them")
+        raise PydanticCustomError(
+            "unknown_architecture",
+            "there is no such architecture; GET /v1/architectures lists them",
+        )
     return name
 
 

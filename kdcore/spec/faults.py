@@ -18,13 +18,19 @@ class Fault(BaseModel):
 
 
 def field_faults(errors: list[ErrorDetails], body: object) -> list[Fault]:
-    """Turn pydantic's errors into faults whose pointers exist in ``body``, never a union's branch."""
+    """Pydantic's errors as faults whose pointers exist in ``body``, never a union's branch."""
     faults: dict[tuple[str, str, str], Fault] = {}
     for error in errors:
         pointer = pointer_into(body, error["loc"], error["type"])
         fault = Fault(pointer=pointer, code=error["type"], detail=_sentence(error))
         faults.setdefault((fault.pointer, fault.code, fault.detail), fault)
-    return list(faults.values())
+    return [fault for fault in faults.values() if not _echo(fault, list(faults.values()))]
+
+
+def _echo(fault: Fault, faults: list[Fault]) -> bool:
+    """A list whose items are faulty is also told to be too short: the items' own faults suffice."""
+    below = f"{fault.pointer}/"
+    return fault.code == "too_short" and any(other.pointer.startswith(below) for other in faults)
 
 
 def pointer_into(body: object, loc: tuple[int | str, ...], kind: str = "") -> str:
@@ -32,16 +38,20 @@ def pointer_into(body: object, loc: tuple[int | str, ...], kind: str = "") -> st
     here: object = body
     steps: list[str] = []
     for position, step in enumerate(loc):
-        if (isinstance(here, dict) and step in here) or (
-            isinstance(here, list) and isinstance(step, int) and step < len(here)
-        ):
-            here = here[step]
+        if _has(here, step):
+            here = here[step]  # type: ignore[index]
         elif not (kind == "missing" and position == len(loc) - 1):
             continue
         steps.append(_escape(str(step)))
     if kind in ("union_tag_invalid", "union_tag_not_found") and isinstance(here, dict):
         steps.append("type")
     return "".join(f"/{step}" for step in steps)
+
+
+def _has(here: object, step: int | str) -> bool:
+    if isinstance(here, list):
+        return isinstance(step, int) and step < len(here)
+    return isinstance(here, dict) and step in here
 
 
 def _escape(step: str) -> str:

@@ -1,0 +1,44 @@
+"""``python -m api --host HOST --port PORT``: serve the API and the dashboard."""
+
+import argparse
+from types import FrameType
+
+import uvicorn
+
+from api.app import create_app
+
+GRACE_S = 5
+
+
+class Server(uvicorn.Server):
+    """Ends the event streams as soon as it is told to stop: they would hold up the shutdown."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """First SIGTERM or SIGINT: close the streams, finish the requests."""
+        app = self.config.app
+        hub = app.state.hub  # type: ignore[union-attr]
+        hub.close()
+        super().handle_exit(sig, frame)
+
+
+def main() -> None:
+    """Serve until a signal."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    asked = parser.parse_args()
+    config = uvicorn.Config(
+        create_app(),
+        host=asked.host,
+        port=asked.port,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=30,
+    )
+    Server(config).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Whether a job can be done: what it refers to, whether that fits, what it resolves to.
+
+Faults of fields and faults of what they refer to come in one answer, so that nobody mends a request
+in five rounds.
+"""
+
+from typing import NamedTuple, TypeVar
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from api import owned
+from api.bodies import Handler, V1Route
+from api.problems import Invalid, Problem, of_validation, request_faults
+from kdcore.spec.faults import Fault
+from kdcore.spec.fit import DatasetFacts, ModelFacts, References, misfits
+from kdcore.spec.job import JobSpec, ResolvedJob
+from kdcore.spec.resolve import contradictions, resolve, warnings
+from store.accounts import Principal
+from store.database import transaction
+from store.tables import Dataset, Model
+
+Asset = TypeVar("Asset", Dataset, Model)
+
+
+class Admitted(NamedTuple):
+    """A job that can be done."""
+
+    resolved: ResolvedJob
+    dataset: DatasetFacts
+    warnings: list[str]
+
+
+def admit(session: Session, spec: JobSpec, caller: Principal) -> Admitted:
+    """Resolve a job against what the project has; an Invalid problem with all that forbids it."""
+    dataset, faults = _check(session, References.of(spec.model_dump()), caller)
+    faults += contradictions(spec)
+    if faults or dataset is None:
+        raise Invalid(faults)
+    return Admitted(resolve(spec, dataset), dataset, warnings(spec, dataset))
+
+
+def _check(
+    session: Session, asked: References, caller: Principal
+) -> tuple[DatasetFacts | None, list[Fault]]:
+    """Look up what is referred to; facts of the data set, and everything that is wrong."""
+    faults: list[Fault] = []
+    dataset = _ready(session, Dataset, asked.dataset, "/dataset", caller, faults)
+    teachers = [
+        _ready(session, Model, model_id, f"/teachers/{position}/model", caller, faults)
+        for position, model_id in enumerate(asked.teachers)
+    ]
+    init = _ready(session, Model, asked.init, "/student/init", caller, faults)
+    if dataset is None:
+        return None, faults
+    facts = _dataset_facts(dataset)
+    faults += misfits(
+        asked, facts, [_model_facts(teacher) for teacher in teachers], _model_facts(init)
+    )
+    return facts, faults
+
+
+def _ready(
+    session: Session,
+    table: type[Asset],
+    row_id: str | None,
+    pointer: str,
+    caller: Principal,
+    faults: list[Fault],
+) -> Asset | None:
+    if row_id is None:
+        return None
+    what = "data set" if table is Dataset else "model"
+    row = owned.find(session, table, row_id, caller)
+    if row is None:
+        faults.append(Fault(pointer=pointer, code="not_found", detail=f"there is no such {what}"))
+        return None
+    if row.state != "ready":
+        detail = f"this {what} is {row.state}, not ready"
+        if row.error:
+            detail = f"{detail}: {row.error['message']}"
+        faults.append(Fault(pointer=pointer, code="not_ready", detail=detail))
+        return None
+    return row
+
+
+def _dataset_facts(dataset: Dataset) -> DatasetFacts:
+    info = dataset.info or {}
+    return DatasetFacts(
+        source=dataset.source,
+        num_classes=len(info["classes"]),
+        in_channels=info["in_channels"],
+        image_size=info["image_size"],
+        num_train=info["splits"]["train"]["count"],
+    )
+
+
+def _model_facts(model: Model | None) -> ModelFacts | None:
+    if model is None:
+        return None
+    return ModelFacts(
+        architecture=model.architecture,
+        num_classes=model.num_classes,
+        in_channels=model.in_channels or 3,
+    )
+
+
+class AdmittingRoute(V1Route):
+    """A route whose body is a job: when its fields are faulty, what it refers to is checked too."""
+
+    def get_route_handler(self) -> Handler:
+        """The handler, which adds faults of the catalogue to those of fields."""
+        original = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            try:
+                return await original(request)
+            except RequestValidationError as error:
+                raise _with_references(error, request.state.caller) from None
+
+        return handle
+
+
+def _with_references(error: RequestValidationError, caller: Principal) -> Problem:
+    problem = of_validation(error)
+    if not isinstance(problem, Invalid):
+        return problem
+    with transaction() as session:
+        _, faults = _check(session, References.of(error.body), caller)
+    return Invalid([*request_faults(error), *faults])

@@ -1,0 +1,47 @@
+"""Successful answers: JSON by orjson, times in UTC with a Z, entity tags."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+
+def dumps(data: Any) -> bytes:
+    """JSON of plain values, times and pydantic models. NaN and infinity become null."""
+    return orjson.dumps(data, default=_plain, option=orjson.OPT_UTC_Z)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value)} cannot be sent as JSON")
+
+
+def reply(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return Response(dumps(data), status, headers=dict(headers or {}), media_type="application/json")
+
+
+def tagged(request: Request, data: Any, tag: str) -> Response:
+    """A single resource with its entity tag; 304 when the client has it already."""
+    etag = f'W/"{tag}"'
+    headers = {"ETag": etag}
+    if etag in _tags(request.headers.get("if-none-match", "")):
+        return Response(status_code=304, headers=headers)
+    return reply(data, headers=headers)
+
+
+def _tags(header: str) -> list[str]:
+    return [tag.strip() for tag in header.split(",")]
+
+
+def matches(request: Request, tag: str) -> bool:
+    """Whether ``If-Match`` allows a change of the resource that has this tag now."""
+    header = request.headers.get("if-match")
+    if header is None or header.strip() == "*":
+        return True
+    # The tag is weak, because the JSON of equal states may differ in bytes; it is compared as text.
+    return any(sent.removeprefix("W/") == f'"{tag}"' for sent in _tags(header))

@@ -1,0 +1,57 @@
+"""The application: routes, errors, and what runs beside the requests."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+
+from api import problems
+from api.hub import Hub
+from api.middleware import Frame
+from api.routes import dashboard
+from api.routes.catalogue import methods, networks, schemes
+from api.routes.datasets import datasets
+from api.routes.events import events
+from api.routes.health import health
+from api.routes.jobs import jobs, posting
+from api.routes.models import models
+from api.routes.outcome import artifacts, outcome
+from api.routes.projects import projects
+from api.routes.uploads import uploads
+
+DESCRIPTION = """Knowledge distillation as a service: post a teacher, a student and a method; get
+back a small network that is tested, explained and ready to deploy.
+
+Every error is a problem document (RFC 9457). Every creating POST takes an `Idempotency-Key`. Every
+list is `{"data": […], "next_cursor": …}`. Shares (top-1, agreement, calibration error) are in
+percent.
+"""
+
+
+def create_app() -> FastAPI:
+    """A new application; it connects to nothing before its first request."""
+    hub = Hub()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with hub.running():
+            yield
+
+    app = FastAPI(
+        title="Stillhouse",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.hub = hub
+    problems.install(app)
+    for each in (health, methods, schemes, networks, uploads, datasets, models):
+        app.include_router(each)
+    for each in (posting, jobs, events, outcome, artifacts, projects):
+        app.include_router(each)
+    dashboard.install(app)
+    app.add_middleware(Frame)
+    return app

@@ -1,0 +1,68 @@
+"""How bodies are read: strict JSON, a limit that is kept while reading, authentication first."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import orjson
+from fastapi import Request
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+
+from api import auth
+from api.problems import Problem
+from store.settings import settings
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+# What is too large is read and dropped before it is refused, because many clients do not look at an
+# answer while they send; but not for ever.
+DROPPED_AT_MOST = 256 * 2**20
+
+
+class StrictRequest(Request):
+    """Reads JSON with orjson: no NaN, no 1e999, no lone surrogate, no bottomless nesting."""
+
+    async def body(self) -> bytes:
+        """The whole body, refused as soon as it is larger than a JSON body may be."""
+        if not hasattr(self, "_body"):
+            limit = settings().max_body_bytes
+            chunks, size = [], 0
+            async for chunk in self.stream():
+                size += len(chunk)
+                if size <= limit:
+                    chunks.append(chunk)
+                elif size > DROPPED_AT_MOST:
+                    break
+            if size > limit:
+                raise too_large(limit)
+            self._body = b"".join(chunks)
+        return self._body
+
+    async def json(self) -> Any:
+        """The body as JSON; the same object is kept for the idempotency digest."""
+        if not hasattr(self, "_json"):
+            self._json = orjson.loads(await self.body())
+            self.state.sent = self._json
+        return self._json
+
+
+def too_large(limit: int) -> Problem:
+    """The 413 of a body that is larger than this."""
+    return Problem(
+        413,
+        "body_too_large",
+        f"a JSON body may have {limit} bytes; data and weights go through /v1/uploads",
+    )
+
+
+class V1Route(APIRoute):
+    """Every route under /v1: who asks is known before anything of the request is looked at."""
+
+    def get_route_handler(self) -> Handler:
+        """The route's handler behind authentication and a strict reader of its body."""
+        original = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            request.state.caller = await auth.authenticate(request)
+            return await original(StrictRequest(request.scope, request.receive))
+
+        return handle

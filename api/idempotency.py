@@ -1,0 +1,94 @@
+"""``Idempotency-Key``: the same request again gets the same answer, and is done once.
+
+The key is stored in the transaction of what it created; a failed request stores nothing.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import orjson
+from fastapi import Request
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from api.answers import dumps
+from api.problems import Conflict, Problem
+from store.tables import IdempotencyKey
+
+HEADER = "idempotency-key"
+MAX_LENGTH = 255
+
+
+class Created(NamedTuple):
+    """What a creating request answers."""
+
+    data: dict[str, Any]
+    location: str
+
+
+def once(
+    session: Session, request: Request, project_id: str, create: Callable[[], Created]
+) -> Response:
+    """Run ``create`` and answer 201, or replay the answer that this key was given before."""
+    key = request.headers.get(HEADER)
+    if key is None:
+        return _answer(create())
+    if not 0 < len(key) <= MAX_LENGTH or not key.isprintable():
+        detail = f"Idempotency-Key must have 1 to {MAX_LENGTH} printable characters"
+        raise Problem(400, "bad_idempotency_key", detail)
+    _hold(session, project_id, key)
+    digest = _digest(request)
+    stored = session.get(IdempotencyKey, (project_id, key))
+    if stored is not None:
+        return _replay(stored, digest)
+    response = _answer(create())
+    session.add(
+        IdempotencyKey(
+            project_id=project_id,
+            key=key,
+            digest=digest,
+            status=response.status_code,
+            headers={"Location": response.headers["location"]},
+            body=bytes(response.body).decode(),
+        )
+    )
+    return response
+
+
+def _hold(session: Session, project_id: str, key: str) -> None:
+    """The key is this transaction's until it ends; a second request with it is told so at once."""
+    number = int.from_bytes(
+        hashlib.sha256(f"{project_id}/{key}".encode()).digest()[:8], signed=True
+    )
+    if not session.scalar(select(func.pg_try_advisory_xact_lock(number))):
+        detail = "a request with this Idempotency-Key is still in flight"
+        conflict = Conflict("idempotency_in_flight", detail)
+        conflict.headers["Retry-After"] = "1"
+        raise conflict
+
+
+def _digest(request: Request) -> str:
+    sent = getattr(request.state, "sent", None)
+    body = orjson.dumps(sent, option=orjson.OPT_SORT_KEYS)
+    place = f"{request.method} {request.url.path}\n".encode()
+    return hashlib.sha256(place + body).hexdigest()
+
+
+def _answer(created: Created) -> Response:
+    return Response(
+        dumps(created.data), 201, {"Location": created.location}, media_type="application/json"
+    )
+
+
+def _replay(stored: IdempotencyKey, digest: str) -> Response:
+    if stored.digest != digest:
+        raise Problem(
+            422,
+            "idempotency_mismatch",
+            "this Idempotency-Key was used with another request; take a new key",
+            errors=[],
+        )
+    headers = {**stored.headers, "Idempotent-Replayed": "true"}
+    return Response(stored.body, stored.status, headers, media_type="application/json")

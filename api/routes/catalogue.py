@@ -1,0 +1,144 @@
+"""What can be asked for: methods, schemes, architectures."""
+
+import functools
+import inspect
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from api.answers import reply
+from api.auth import Reader
+from api.paging import Page, PageAsked, page_of
+from api.problems import NotFound
+from api.routes.router import router
+from kdcore.spec.catalogue import Architecture, architectures
+from kdcore.spec.methods import METHODS
+from kdcore.spec.schemes import SCHEMES
+
+methods = router("/methods", "catalogue")
+schemes = router("/schemes", "catalogue")
+networks = router("/architectures", "catalogue")
+
+
+class MethodOut(BaseModel):
+    """What is distilled."""
+
+    name: str
+    object: Literal["method"]
+    doc: str = Field(description="When to choose it, and its formula")
+    group: str
+    needs: list[str] = Field(description="What of the networks and the data it needs")
+    default_label_weight: float
+    paper: str | None
+    params: dict[str, Any] = Field(description="JSON Schema of its fields")
+
+
+class SchemeOut(BaseModel):
+    """How training is arranged."""
+
+    name: str
+    object: Literal["scheme"]
+    doc: str
+    paper: str | None
+    params: dict[str, Any] = Field(description="JSON Schema of its fields")
+
+
+class ArchitectureOut(Architecture):
+    """A network that can be trained or uploaded, measured at its reference input."""
+
+    object: Literal["architecture"]
+
+
+class MethodPage(Page):
+    """Methods, by name."""
+
+    data: list[MethodOut]
+
+
+class SchemePage(Page):
+    """Schemes, by name."""
+
+    data: list[SchemeOut]
+
+
+class ArchitecturePage(Page):
+    """Architectures: CIFAR networks first, by name."""
+
+    data: list[ArchitectureOut]
+
+
+@functools.cache
+def _methods() -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "name": name,
+            "object": "method",
+            "doc": inspect.getdoc(entry.params) or "",
+            **entry.model_dump(exclude={"params"}),
+            "params": entry.params.model_json_schema(),
+        }
+        for name, entry in sorted(METHODS.items())
+    }
+
+
+@functools.cache
+def _schemes() -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "name": name,
+            "object": "scheme",
+            "doc": inspect.getdoc(entry.params) or "",
+            "paper": entry.paper,
+            "params": entry.params.model_json_schema(),
+        }
+        for name, entry in sorted(SCHEMES.items())
+    }
+
+
+@functools.cache
+def _architectures() -> dict[str, dict[str, Any]]:
+    named = sorted(architectures().items(), key=lambda item: (item[0].partition("/")[0], item[0]))
+    return {name: {"object": "architecture", **entry.model_dump()} for name, entry in named}
+
+
+@methods.get("", response_model=MethodPage)
+def list_methods(_: Reader, asked: PageAsked) -> Response:
+    """All methods, by name."""
+    return page_of(list(_methods().values()), asked)
+
+
+@methods.get("/{name}", response_model=MethodOut)
+def get_method(name: str, _: Reader) -> Response:
+    """One method: what it needs, its paper, and the JSON Schema of its fields."""
+    return _one(_methods(), name, "method")
+
+
+@schemes.get("", response_model=SchemePage)
+def list_schemes(_: Reader, asked: PageAsked) -> Response:
+    """All schemes, by name."""
+    return page_of(list(_schemes().values()), asked)
+
+
+@schemes.get("/{name}", response_model=SchemeOut)
+def get_scheme(name: str, _: Reader) -> Response:
+    """One scheme and the JSON Schema of its fields."""
+    return _one(_schemes(), name, "scheme")
+
+
+@networks.get("", response_model=ArchitecturePage)
+def list_architectures(_: Reader, asked: PageAsked) -> Response:
+    """All architectures: CIFAR networks first, by name."""
+    return page_of(list(_architectures().values()), asked)
+
+
+@networks.get("/{name:path}", response_model=ArchitectureOut)
+def get_architecture(name: str, _: Reader) -> Response:
+    """One architecture; its name may hold a slash."""
+    return _one(_architectures(), name, "architecture")
+
+
+def _one(entries: dict[str, dict[str, Any]], name: str, what: str) -> Response:
+    if name not in entries:
+        raise NotFound(what)
+    return reply(entries[name])

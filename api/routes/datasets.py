@@ -1,0 +1,209 @@
+"""Data sets: made from an upload or a built-in source, immutable once they are ready."""
+
+from typing import Annotated, Any, Literal, Self
+
+from fastapi import Request
+from pydantic import BaseModel, Field, model_validator
+from pydantic_core import PydanticCustomError
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from api import owned
+from api.answers import tagged
+from api.auth import DataWriter, Reader
+from api.idempotency import Created, once
+from api.paging import Page, PageAsked, page
+from api.problems import Conflict, Invalid
+from api.routes.router import router
+from kdcore.spec.base import Name, Spec
+from kdcore.spec.catalogue import Normalisation
+from kdcore.spec.faults import Fault
+from kdcore.spec.protocol import Split
+from store import jobs
+from store.accounts import Principal
+from store.database import transaction
+from store.ids import new_id
+from store.tables import Dataset, Job, Upload
+
+datasets = router("/datasets", "data sets")
+
+
+class DatasetCreate(Spec):
+    """Where a data set comes from: exactly one of ``upload_id`` and ``source``."""
+
+    name: Name
+    upload_id: Annotated[str, Field(max_length=64)] | None = None
+    """A complete upload: a zip of images in class folders, `train/ val/ test/` or one tree."""
+    source: Literal["builtin:digits"] | None = None
+    """A set that needs no upload: scikit-learn's handwritten digits."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Draws the splits that the source does not have."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.upload_id is None) == (self.source is None):
+            raise PydanticCustomError("one_origin", "give either upload_id or source")
+        return self
+
+
+class AssetError(BaseModel):
+    """Why the bytes could not be used; every bad item is named."""
+
+    code: str
+    message: str
+    hint: str | None
+    items: list[dict[str, str]]
+
+
+class DatasetOut(BaseModel):
+    """A data set. What its images are is known when it is ready."""
+
+    id: str
+    object: Literal["dataset"]
+    name: str
+    state: Literal["ingesting", "ready", "failed"]
+    source: str
+    split_seed: int
+    classes: list[str] | None
+    num_classes: int | None
+    splits: dict[str, Split] | None
+    in_channels: int | None
+    image_size: int | None
+    normalisation: Normalisation | None
+    digest: str | None
+    size_bytes: int | None
+    error: AssetError | None
+    created_at: str
+    ready_at: str | None
+    links: dict[str, str]
+
+
+class DatasetPage(Page):
+    """Data sets, the newest first."""
+
+    data: list[DatasetOut]
+
+
+def show(dataset: Dataset) -> dict[str, Any]:
+    """A data set as answers carry it."""
+    info = dataset.info or {}
+    return {
+        "id": dataset.id,
+        "object": "dataset",
+        "name": dataset.name,
+        "state": dataset.state,
+        "source": dataset.source,
+        "split_seed": dataset.split_seed,
+        "classes": info.get("classes"),
+        "num_classes": len(info["classes"]) if info else None,
+        "splits": info.get("splits"),
+        "in_channels": info.get("in_channels"),
+        "image_size": info.get("image_size"),
+        "normalisation": info.get("normalisation"),
+        "digest": info.get("digest"),
+        "size_bytes": dataset.size_bytes,
+        "error": dataset.error,
+        "created_at": dataset.created_at,
+        "ready_at": dataset.ready_at,
+        "links": {"self": f"/v1/datasets/{dataset.id}"},
+    }
+
+
+def complete_upload_faults(
+    session: Session, upload_id: str | None, caller: Principal
+) -> list[Fault]:
+    """Whether an upload can be made something of."""
+    if upload_id is None:
+        return []
+    upload = owned.find(session, Upload, upload_id, caller)
+    if upload is None:
+        detail, code = "there is no such upload", "not_found"
+    elif upload.state == "open":
+        detail, code = "this upload is not complete: POST to its /complete first", "not_complete"
+    elif upload.state == "discarded":
+        detail, code = "the bytes of this upload were bad and are deleted; send others", "discarded"
+    else:
+        return []
+    return [Fault(pointer="/upload_id", code=code, detail=detail)]
+
+
+@datasets.post("", status_code=201, response_model=DatasetOut)
+def create_dataset(body: DatasetCreate, request: Request, caller: DataWriter) -> Response:
+    """Store a data set and have its bytes opened, checked and decoded once."""
+    with transaction() as session:
+        faults = complete_upload_faults(session, body.upload_id, caller)
+        if faults:
+            raise Invalid(faults)
+        return once(session, request, caller.project_id, lambda: _create(session, body, caller))
+
+
+def _create(session: Session, body: DatasetCreate, caller: Principal) -> Created:
+    dataset = Dataset(
+        id=new_id("ds"),
+        project_id=caller.project_id,
+        name=body.name,
+        source=body.source or f"upload:{body.upload_id}",
+        upload_id=body.upload_id,
+        split_seed=body.split_seed,
+        state="ingesting",
+    )
+    session.add(dataset)
+    session.flush()
+    jobs.create(session, preparation("ingest", dataset.name, caller, dataset_id=dataset.id))
+    session.refresh(dataset)
+    return Created(show(dataset), f"/v1/datasets/{dataset.id}")
+
+
+def preparation(kind: str, name: str, caller: Principal, **owner: str) -> Job:
+    """A job of the prepare lane, which opens bytes."""
+    return Job(
+        id=new_id("job"),
+        project_id=caller.project_id,
+        kind=kind,
+        lane="prepare",
+        name=name,
+        labels={},
+        priority=0,
+        spec={},
+        resolved={},
+        model_ids=[],
+        methods=[],
+        summary={},
+        **owner,
+    )
+
+
+@datasets.get("", response_model=DatasetPage)
+def list_datasets(caller: Reader, asked: PageAsked) -> Response:
+    """Data sets, the newest first."""
+    with transaction() as session:
+        query = select(Dataset).where(Dataset.project_id == caller.project_id)
+        return page(session, query, show, asked)
+
+
+@datasets.get("/{dataset_id}", response_model=DatasetOut)
+def get_dataset(dataset_id: str, request: Request, caller: Reader) -> Response:
+    """One data set: its state, classes, splits with counts, digest, or what is wrong with it."""
+    with transaction() as session:
+        dataset = owned.get(session, Dataset, dataset_id, caller)
+        return tagged(request, show(dataset), str(dataset.rev))
+
+
+@datasets.delete("/{dataset_id}", status_code=204, response_class=Response)
+def delete_dataset(dataset_id: str, caller: DataWriter) -> Response:
+    """Delete a data set that no job refers to."""
+    with transaction() as session:
+        dataset = owned.get(session, Dataset, dataset_id, caller, lock=True)
+        if dataset.state == "ingesting":
+            detail = "it is being ingested; delete it when it is ready or failed"
+            raise Conflict("in_use", detail, current_state=dataset.state)
+        user = session.scalar(
+            select(Job.id).where(Job.dataset_id == dataset.id, Job.lane == owned.LANE).limit(1)
+        )
+        if user is not None:
+            detail = f"{user} refers to it; delete its jobs first"
+            raise Conflict("in_use", detail, current_state=dataset.state)
+        session.execute(delete(Job).where(Job.dataset_id == dataset.id))
+        session.delete(dataset)
+    return Response(status_code=204)

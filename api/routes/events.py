@@ -1,0 +1,132 @@
+"""A job's events: a list, or with ``Accept: text/event-stream`` the same as a live stream."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import anyio.to_thread
+from fastapi import Header, Query, Request
+from starlette.responses import Response, StreamingResponse
+
+from api import owned, show
+from api.answers import dumps, reply
+from api.auth import Reader
+from api.hub import FLOOR_S, Hub
+from api.paging import PageAsked
+from api.problems import Problem
+from api.routes.router import router
+from api.schemas.jobs import EventPage
+from store import events as log
+from store.accounts import Principal
+from store.database import transaction
+from store.tables import Job
+
+events = router("/jobs/{job_id}", "events")
+
+BATCH = 500
+PING_S = 15.0
+RETRY_MS = 3000
+_STREAM = "text/event-stream"
+
+
+@events.get(
+    "/events",
+    response_model=EventPage,
+    responses={
+        200: {
+            "description": "A page of events, or the stream of them",
+            "content": {_STREAM: {"schema": {"type": "string"}}},
+        }
+    },
+)
+async def get_events(
+    job_id: str,
+    request: Request,
+    caller: Reader,
+    asked: PageAsked,
+    after: Annotated[int | None, Query(ge=0, le=2**62, description="Id of an event")] = None,
+    last_event_id: Annotated[str | None, Header(description="Where a stream goes on")] = None,
+) -> Response:
+    """Events in order, durable. A stream begins with a snapshot and ends with ``stream.end``."""
+    if _STREAM not in request.headers.get("accept", ""):
+        if asked.cursor is not None:
+            (after,) = asked.place(1) or [0]
+        return await anyio.to_thread.run_sync(_list, job_id, caller, after or 0, asked)
+    job = await anyio.to_thread.run_sync(_snapshot, job_id, caller)
+    start = _number(last_event_id) if last_event_id else after or 0
+    hub: Hub = request.app.state.hub
+    return StreamingResponse(
+        _stream(hub, job, caller, start),
+        media_type=_STREAM,
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+def _number(last_event_id: str) -> int:
+    if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 19):
+        raise Problem(400, "bad_last_event_id", "Last-Event-ID must be the id of an event")
+    return int(last_event_id)
+
+
+def _list(job_id: str, caller: Principal, after: int, asked: PageAsked) -> Response:
+    with transaction() as session:
+        job = owned.get(session, Job, job_id, caller)
+        rows = log.after(session, job.id, after, asked.size + 1)
+        more = len(rows) > asked.size
+        rows = rows[: asked.size]
+        next_cursor = asked.next([rows[-1].seq]) if more else None
+        return reply({"data": [show.event(row) for row in rows], "next_cursor": next_cursor})
+
+
+def _snapshot(job_id: str, caller: Principal) -> dict[str, Any]:
+    with transaction() as session:
+        return show.job(session, owned.get(session, Job, job_id, caller))
+
+
+def _read(job_id: str, after: int) -> tuple[list[dict[str, Any]], bool]:
+    """New events, and whether nothing will follow them. No connection is held between two reads."""
+    with transaction() as session:
+        job = session.get(Job, job_id)
+        ended = job is None or show.ended(job)
+        rows = log.after(session, job_id, after, BATCH)
+        return [show.event(row) for row in rows], ended and len(rows) < BATCH
+
+
+async def _stream(
+    hub: Hub, job: dict[str, Any], caller: Principal, after: int
+) -> AsyncIterator[bytes]:
+    yield f"retry: {RETRY_MS}\n\n".encode()
+    yield _frame("snapshot", job, None)
+    quiet_s = 0.0
+    with hub.waiter(job["id"]) as wake:
+        while not hub.closing.is_set():
+            wake.clear()
+            found, ended = await anyio.to_thread.run_sync(_read, job["id"], after)
+            for event in found:
+                after = event["id"]
+                yield _frame(event["type"], event, after)
+            if ended:
+                last = await anyio.to_thread.run_sync(_state, job["id"])
+                yield _frame("stream.end", {"job": job["id"], "state": last}, None)
+                return
+            quiet_s = 0.0 if found else quiet_s
+            if quiet_s >= PING_S:
+                yield b": still here\n\n"
+                quiet_s = 0.0
+            if not found:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(wake.wait(), FLOOR_S)
+                quiet_s += FLOOR_S
+
+
+def _state(job_id: str) -> str | None:
+    with transaction() as session:
+        job = session.get(Job, job_id)
+        return job.state if job else None
+
+
+def _frame(name: str, data: dict[str, Any], event_id: int | None) -> bytes:
+    """One event on the wire. JSON holds no line feed, so that data is one line."""
+    number = b"" if event_id is None else b"id: %d\n" % event_id
+    return number + b"event: " + name.encode() + b"\ndata: " + dumps(data) + b"\n\n"

@@ -1,0 +1,211 @@
+"""Jobs: posted, listed, changed, cancelled, deleted."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Query, Request
+from pydantic import AwareDatetime
+from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from api import owned, show
+from api.admission import Admitted, AdmittingRoute, admit
+from api.answers import matches, reply, tagged
+from api.auth import JobWriter, Reader
+from api.idempotency import Created, once
+from api.paging import PageAsked, page
+from api.problems import Conflict, Invalid, Problem
+from api.routes.router import router
+from api.schemas.jobs import JobChange, JobOut, JobPage, State, Validated
+from kdcore.spec.catalogue import architectures
+from kdcore.spec.faults import Fault
+from kdcore.spec.job import JobSpec
+from store import jobs as transitions
+from store.accounts import Principal
+from store.database import transaction
+from store.ids import new_id
+from store.tables import Job
+
+jobs = router("/jobs", "jobs")
+posting = router("/jobs", "jobs")
+posting.route_class = AdmittingRoute
+
+
+@posting.post(
+    "",
+    status_code=201,
+    response_model=JobOut,
+    responses={200: {"model": Validated, "description": "validate_only: nothing is stored"}},
+)
+def create_job(
+    body: JobSpec,
+    request: Request,
+    caller: JobWriter,
+    validate_only: Annotated[bool, Query(description="Check and resolve only")] = False,
+) -> Response:
+    """Store a job and have a worker take it. All faults of the request come in one answer."""
+    with transaction() as session:
+        admitted = admit(session, body, caller)
+        if validate_only:
+            resolved = admitted.resolved.model_dump(mode="json")
+            estimate = _estimate(admitted)
+            return reply(
+                {"resolved": resolved, "estimate": estimate, "warnings": admitted.warnings}
+            )
+        return once(
+            session,
+            request,
+            caller.project_id,
+            lambda: _create(session, body, admitted, caller),
+        )
+
+
+def _create(session: Session, body: JobSpec, admitted: Admitted, caller: Principal) -> Created:
+    resolved = admitted.resolved
+    init = [] if resolved.student.init == "random" else [resolved.student.init]
+    row = transitions.create(
+        session,
+        Job(
+            id=new_id("job"),
+            project_id=caller.project_id,
+            kind=body.kind,
+            lane="train",
+            name=resolved.name,
+            labels=dict(body.labels),
+            priority=body.priority,
+            spec=body.model_dump(mode="json"),
+            resolved=resolved.model_dump(mode="json"),
+            dataset_id=body.dataset,
+            model_ids=[*(teacher.model for teacher in body.teachers), *init],
+            architecture=body.student.architecture,
+            methods=[method.type for method in resolved.method],
+            summary={},
+        ),
+    )
+    session.flush()
+    session.refresh(row)
+    return Created(show.job(session, row), f"/v1/jobs/{row.id}")
+
+
+def _estimate(admitted: Admitted) -> dict[str, Any]:
+    """What the work amounts to. Seconds need a device, and are not guessed."""
+    training = admitted.resolved.training
+    trainings = admitted.resolved.evaluation.seeds * (
+        1 + bool(admitted.resolved.evaluation.baseline)
+    )
+    steps = training.epochs * -(-admitted.dataset.num_train // training.batch_size)
+    return {
+        "trainings": trainings,
+        "steps": steps * trainings,
+        "images": training.epochs * admitted.dataset.num_train * trainings,
+        "student_macs_at_reference": architectures()[admitted.resolved.student.architecture].macs,
+    }
+
+
+@jobs.get("", response_model=JobPage)
+def list_jobs(  # noqa: PLR0913 - each is a filter of the contract
+    caller: Reader,
+    asked: PageAsked,
+    state: Annotated[list[State] | None, Query(description="May be given several times")] = None,
+    method: Annotated[str | None, Query(max_length=64)] = None,
+    architecture: Annotated[str | None, Query(max_length=200)] = None,
+    dataset: Annotated[str | None, Query(max_length=64)] = None,
+    label: Annotated[
+        list[str] | None, Query(max_length=64, description="key:value; may be given several times")
+    ] = None,
+    q: Annotated[str | None, Query(max_length=200, description="In the name, or the id")] = None,
+    created_after: AwareDatetime | None = None,
+    sort: Literal["-created_at", "created_at"] = "-created_at",
+) -> Response:
+    """Jobs that users posted, the newest first."""
+    wanted: list[ColumnElement[bool]] = [
+        Job.project_id == caller.project_id,
+        Job.lane == owned.LANE,
+        *_labelled(label or []),
+    ]
+    if state:
+        wanted.append(Job.state.in_(state))
+    if method:
+        wanted.append(Job.methods.contains([method]))
+    if architecture:
+        wanted.append(Job.architecture == architecture)
+    if dataset:
+        wanted.append(Job.dataset_id == dataset)
+    if q:
+        wanted.append(or_(Job.name.icontains(q, autoescape=True), Job.id == q))
+    if created_after:
+        wanted.append(Job.created_at > created_after)
+    with transaction() as session:
+        return page(
+            session,
+            select(Job).where(*wanted),
+            lambda row: show.job(session, row),
+            asked,
+            descending=sort.startswith("-"),
+        )
+
+
+def _labelled(labels: list[str]) -> list[ColumnElement[bool]]:
+    pairs = [label.partition(":") for label in labels]
+    if any(not colon for _, colon, _ in pairs):
+        raise Invalid([Fault(pointer="?label", code="bad_label", detail="must be key:value")])
+    return [Job.labels.contains({key: value}) for key, _, value in pairs]
+
+
+@jobs.get("/{job_id}", response_model=JobOut)
+def get_job(job_id: str, request: Request, caller: Reader) -> Response:
+    """One job: as posted, as resolved, how far it is, and how it ended."""
+    with transaction() as session:
+        row = owned.get(session, Job, job_id, caller)
+        return tagged(request, show.job(session, row), show.tag(row))
+
+
+@jobs.patch("/{job_id}", response_model=JobOut)
+def change_job(job_id: str, body: JobChange, request: Request, caller: JobWriter) -> Response:
+    """Change name, labels or priority; with ``If-Match``, only the version that you have seen."""
+    with transaction() as session:
+        row = owned.get(session, Job, job_id, caller, lock=True)
+        if not matches(request, show.tag(row)):
+            raise Problem(412, "precondition_failed", "the job has changed; get it again")
+        changed = body.model_dump(mode="json", exclude_none=True)
+        for name, value in changed.items():
+            setattr(row, name, value)
+        row.spec = {**row.spec, **changed}
+        row.rev += 1
+        session.flush()
+        return tagged(request, show.job(session, row), show.tag(row))
+
+
+@jobs.delete("/{job_id}", status_code=204, response_class=Response)
+def delete_job(job_id: str, caller: JobWriter) -> Response:
+    """Delete a job that has ended, with its events, metrics and artifacts."""
+    with transaction() as session:
+        row = owned.get(session, Job, job_id, caller, lock=True)
+        try:
+            transitions.delete(session, row)
+        except transitions.IllegalTransition as refused:
+            raise illegal(refused) from None
+    return Response(status_code=204)
+
+
+@jobs.post(
+    "/{job_id}/cancel",
+    response_model=JobOut,
+    responses={202: {"model": JobOut, "description": "Its worker has been told to end it"}},
+)
+def cancel_job(job_id: str, caller: JobWriter) -> Response:
+    """Cancel: at once where no worker has the job, else as soon as its worker has let go of it."""
+    with transaction() as session:
+        row = owned.get(session, Job, job_id, caller, lock=True)
+        try:
+            ended = transitions.cancel(session, row)
+        except transitions.IllegalTransition as refused:
+            raise illegal(refused) from None
+        session.flush()
+        session.refresh(row)
+        return reply(show.job(session, row), 200 if ended else 202)
+
+
+def illegal(refused: transitions.IllegalTransition) -> Conflict:
+    """The 409 of an action that the job's state does not allow."""
+    return Conflict("illegal_transition", str(refused), current_state=refused.state)

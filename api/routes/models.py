@@ -1,0 +1,293 @@
+"""Models: teachers and students alike. Uploaded weights are verified before they can be used."""
+
+from typing import Annotated, Any, Literal, Self
+
+from fastapi import Request
+from pydantic import BaseModel, Field, model_validator
+from pydantic_core import PydanticCustomError
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from api import owned
+from api.answers import matches as tag_matches
+from api.answers import tagged
+from api.auth import DataWriter, Reader
+from api.idempotency import Created, once
+from api.paging import Page, PageAsked, page
+from api.problems import Conflict, Invalid, Problem
+from api.routes.datasets import AssetError, complete_upload_faults, preparation
+from api.routes.router import router
+from api.streaming import content
+from kdcore.spec.base import Label, Name, Spec, Text
+from kdcore.spec.catalogue import ArchitectureName, Normalisation, architectures
+from kdcore.spec.faults import Fault
+from store import blobs, jobs
+from store.accounts import Principal
+from store.database import transaction
+from store.ids import new_id
+from store.tables import Artifact, Dataset, Job, Model
+
+models = router("/models", "models")
+
+FROM_UPLOAD = ("architecture", "num_classes", "upload_id")
+Source = Annotated[str, Field(max_length=200, pattern=r"^job:job_[0-9a-z]{26}$")]
+
+
+class ModelCreate(Spec):
+    """Either an upload, with what it is, or ``source``, from which all else is taken."""
+
+    name: Name
+    architecture: ArchitectureName | None = None
+    num_classes: Annotated[int, Field(ge=2, le=100_000)] | None = None
+    upload_id: Annotated[str, Field(max_length=64)] | None = None
+    """A complete upload: safetensors, or a PyTorch state dict."""
+    source: Source | None = None
+    """`job:<id>`: the student of a job that has succeeded."""
+    normalisation: Normalisation | None = None
+    """Of pixels scaled to 0..1; null takes the architecture's own, with a warning."""
+    input_size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    """Side of the images it was trained on; null takes the architecture's, with a warning."""
+    class_names: Annotated[tuple[Name, ...], Field(min_length=2, max_length=100_000)] | None = None
+    licence: Name | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.source is not None:
+            given = self.model_fields_set - {"name", "source", "licence"}
+            if given:
+                raise PydanticCustomError(
+                    "one_origin",
+                    "with source, all else is taken from it: leave out {fields}",
+                    {"fields": ", ".join(sorted(given))},
+                )
+            return self
+        missing = [name for name in FROM_UPLOAD if getattr(self, name) is None]
+        if missing:
+            raise PydanticCustomError(
+                "origin_missing",
+                "give source, or architecture, num_classes and upload_id; missing: {fields}",
+                {"fields": ", ".join(missing)},
+            )
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise PydanticCustomError(
+                "classes_mismatch", "class_names must have num_classes entries"
+            )
+        return self
+
+
+class ModelChange(Spec):
+    """What may be changed of a model."""
+
+    name: Name | None = None
+    licence: Name | None = None
+    labels: Annotated[dict[Label, Text], Field(max_length=64)] | None = None
+
+
+class ModelOut(BaseModel):
+    """A network's weights and what is known of them."""
+
+    id: str
+    object: Literal["model"]
+    name: str
+    state: Literal["verifying", "ready", "failed"]
+    source: str
+    architecture: str
+    num_classes: int
+    in_channels: int | None
+    input_size: int
+    normalisation: Normalisation | None
+    class_names: list[str] | None
+    licence: str | None
+    labels: dict[str, str]
+    num_params: int | None
+    size_bytes: int | None
+    sha256: str | None
+    error: AssetError | None
+    warnings: list[str]
+    created_at: str
+    ready_at: str | None
+    links: dict[str, str]
+
+
+class ModelPage(Page):
+    """Models, the newest first."""
+
+    data: list[ModelOut]
+
+
+_SHOWN = (
+    *("id", "name", "state", "source", "architecture", "num_classes", "in_channels", "input_size"),
+    *("normalisation", "class_names", "licence", "labels", "num_params", "size_bytes", "sha256"),
+    *("error", "warnings", "created_at", "ready_at"),
+)
+
+
+def show(model: Model) -> dict[str, Any]:
+    """A model as answers carry it."""
+    own = f"/v1/models/{model.id}"
+    return {
+        "object": "model",
+        **{name: getattr(model, name) for name in _SHOWN},
+        "links": {"self": own, "weights": f"{own}/weights"},
+    }
+
+
+@models.post("", status_code=201, response_model=ModelOut)
+def create_model(body: ModelCreate, request: Request, caller: DataWriter) -> Response:
+    """Store a model. Uploaded weights are checked first; an earlier job's are ready at once."""
+    with transaction() as session:
+        if body.source is not None:
+            job, artifact = _student(session, body.source.removeprefix("job:"), caller)
+            create = lambda: _from_job(session, body, job, artifact)  # noqa: E731
+        else:
+            faults = complete_upload_faults(session, body.upload_id, caller)
+            if faults:
+                raise Invalid(faults)
+            create = lambda: _from_upload(session, body, caller)  # noqa: E731
+        return once(session, request, caller.project_id, create)
+
+
+def _student(session: Session, job_id: str, caller: Principal) -> tuple[Job, Artifact]:
+    job = owned.find(session, Job, job_id, caller)
+    if job is None:
+        raise _bad_source("not_found", "there is no such job")
+    artifact = session.scalars(
+        select(Artifact).where(Artifact.job_id == job.id, Artifact.format == "safetensors")
+    ).one_or_none()
+    if artifact is None:
+        raise _bad_source("no_student", f"the job is {job.state} and has no student")
+    return job, artifact
+
+
+def _bad_source(code: str, detail: str) -> Invalid:
+    return Invalid([Fault(pointer="/source", code=code, detail=detail)])
+
+
+def _from_job(session: Session, body: ModelCreate, job: Job, artifact: Artifact) -> Created:
+    info = session.get_one(Dataset, job.dataset_id).info or {}
+    # The bytes become the model's own: the job may be deleted.
+    key = f"{job.project_id}/models/{artifact.sha256}"
+    blobs.copy(artifact.object_key, key)
+    model = Model(
+        id=new_id("mdl"),
+        project_id=job.project_id,
+        name=body.name,
+        source=body.source or "",
+        architecture=job.architecture or "",
+        num_classes=len(info["classes"]),
+        in_channels=info["in_channels"],
+        input_size=info["image_size"],
+        normalisation=info["normalisation"],
+        class_names=info["classes"],
+        licence=body.licence,
+        labels={},
+        warnings=[],
+        state="ready",
+        num_params=(job.result or {})["student"]["num_params"],
+        object_key=key,
+        sha256=artifact.sha256,
+        size_bytes=artifact.size_bytes,
+        ready_at=artifact.created_at,
+    )
+    return _stored(session, model)
+
+
+def _from_upload(session: Session, body: ModelCreate, caller: Principal) -> Created:
+    entry = architectures()[body.architecture or ""]
+    warnings = [
+        f"no {name} given: the architecture's own is taken; a wrong one ruins a teacher"
+        for name in ("normalisation", "input_size")
+        if getattr(body, name) is None
+    ]
+    model = Model(
+        id=new_id("mdl"),
+        project_id=caller.project_id,
+        name=body.name,
+        source=f"upload:{body.upload_id}",
+        upload_id=body.upload_id,
+        architecture=entry.name,
+        num_classes=body.num_classes or 0,
+        input_size=body.input_size or entry.input_size,
+        normalisation=(body.normalisation or entry.normalisation).model_dump(mode="json"),
+        class_names=list(body.class_names) if body.class_names else None,
+        licence=body.licence,
+        labels={},
+        warnings=warnings,
+        state="verifying",
+    )
+    session.add(model)
+    session.flush()
+    jobs.create(session, preparation("verify", model.name, caller, model_id=model.id))
+    return _stored(session, model)
+
+
+def _stored(session: Session, model: Model) -> Created:
+    session.add(model)
+    session.flush()
+    session.refresh(model)
+    return Created(show(model), f"/v1/models/{model.id}")
+
+
+@models.get("", response_model=ModelPage)
+def list_models(caller: Reader, asked: PageAsked) -> Response:
+    """Models, the newest first."""
+    with transaction() as session:
+        query = select(Model).where(Model.project_id == caller.project_id)
+        return page(session, query, show, asked)
+
+
+@models.get("/{model_id}", response_model=ModelOut)
+def get_model(model_id: str, request: Request, caller: Reader) -> Response:
+    """One model: its state, what it is, or what is wrong with its checkpoint."""
+    with transaction() as session:
+        model = owned.get(session, Model, model_id, caller)
+        return tagged(request, show(model), str(model.rev))
+
+
+@models.patch("/{model_id}", response_model=ModelOut)
+def change_model(
+    model_id: str, body: ModelChange, request: Request, caller: DataWriter
+) -> Response:
+    """Change name, licence or labels; with ``If-Match``, only the version that you have seen."""
+    with transaction() as session:
+        model = owned.get(session, Model, model_id, caller, lock=True)
+        if not tag_matches(request, str(model.rev)):
+            raise Problem(412, "precondition_failed", "the model has changed; get it again")
+        for name in body.model_fields_set:
+            if name != "licence" and getattr(body, name) is None:
+                continue
+            setattr(model, name, getattr(body, name))
+        model.rev += 1
+        session.flush()
+        return tagged(request, show(model), str(model.rev))
+
+
+@models.delete("/{model_id}", status_code=204, response_class=Response)
+def delete_model(model_id: str, caller: DataWriter) -> Response:
+    """Delete a model that no unfinished job uses."""
+    with transaction() as session:
+        model = owned.get(session, Model, model_id, caller, lock=True)
+        user = session.scalar(
+            select(Job.id)
+            .where(Job.model_ids.contains([model.id]), Job.state.not_in(jobs.TERMINAL))
+            .limit(1)
+        )
+        if user is not None or model.state == "verifying":
+            detail = f"{user} uses it" if user else "it is being verified"
+            raise Conflict("in_use", detail, current_state=model.state)
+        session.delete(model)
+    return Response(status_code=204)
+
+
+@models.get("/{model_id}/weights", response_class=Response)
+def get_weights(model_id: str, request: Request, caller: Reader) -> Response:
+    """The weights as safetensors."""
+    with transaction() as session:
+        model = owned.get(session, Model, model_id, caller)
+    if model.object_key is None or model.sha256 is None or model.size_bytes is None:
+        detail = f"a model that is {model.state} has no weights"
+        raise Conflict("not_ready", detail, current_state=model.state)
+    return content(
+        request, model.object_key, model.size_bytes, model.sha256, f"{model.id}.safetensors"
+    )

@@ -1,0 +1,1 @@
+"""What answers look like, for OpenAPI and for generated clients."""

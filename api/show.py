@@ -1,0 +1,111 @@
+"""Rows of a job as answers carry them."""
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from store import jobs, queue
+from store.tables import Artifact, Checkpoint, Event, Job, Run
+
+_JOB = (
+    *("id", "name", "state", "phase", "desired_state", "progress", "eta_s", "priority", "labels"),
+    *("summary", "error", "created_at", "started_at", "finished_at"),
+)
+_LINKS = ("runs", "events", "metrics", "logs", "report", "checkpoints", "artifacts", "student")
+
+
+def job(session: Session, row: Job) -> dict[str, Any]:
+    """The job as posted, with all that has become of it."""
+    own = f"/v1/jobs/{row.id}"
+    resolved = dict(row.resolved)
+    chosen = resolved.pop("chosen", None)
+    ahead = queue.ahead(session, row) if row.state == "queued" else None
+    return {
+        **row.spec,
+        "object": "job",
+        **{name: getattr(row, name) for name in _JOB},
+        "queue_position": ahead,
+        "waiting_reason": _waiting(session, row, ahead),
+        "run": row.num_runs or None,
+        "resolved": resolved,
+        "chosen": chosen,
+        "usage": {"device_s": round(row.device_s, 3)},
+        "result": _result(row),
+        "links": {"self": own} | {name: f"{own}/{name}" for name in _LINKS},
+    }
+
+
+def _waiting(session: Session, row: Job, ahead: int | None) -> str | None:
+    if row.state != "queued":
+        return None
+    if queue.workers_alive(session, row.lane) == 0:
+        return "no worker is running"
+    if ahead:
+        return f"{ahead} jobs are ahead" if ahead > 1 else "1 job is ahead"
+    return "waiting for a worker to be free"
+
+
+def _result(row: Job) -> dict[str, Any] | None:
+    """The outcome in a few numbers; the whole is the report."""
+    if row.state != "succeeded" or not row.result:
+        return None
+    report = row.result
+    return {
+        "student_top1": report["student"]["top1"],
+        "teacher_top1": (report["teacher"] or {}).get("top1"),
+        "baseline_top1": (report["baseline"] or {}).get("top1"),
+        "agreement": report["student"]["agreement"],
+        "size_bytes": report["student"]["size_bytes"],
+        "verdict": report["verdict"],
+    }
+
+
+def tag(row: Job) -> str:
+    """Changes whenever the job's answer does."""
+    return f"{row.rev}.{row.event_seq}"
+
+
+def run(row: Run) -> dict[str, Any]:
+    """One attempt."""
+    names = ("id", "number", "worker", "device", "started_at", "ended_at", "exit")
+    return {
+        "object": "run",
+        **{name: getattr(row, name) for name in names},
+        "resumed_from_step": row.resumed_from_step,
+    }
+
+
+def event(row: Event) -> dict[str, Any]:
+    """One thing that happened."""
+    return {
+        "id": row.seq,
+        "object": "event",
+        "job": row.job_id,
+        "run": row.run,
+        "time": row.time,
+        "type": row.type,
+        "data": row.data,
+    }
+
+
+def checkpoint(row: Checkpoint) -> dict[str, Any]:
+    """A place to go on from."""
+    names = ("id", "name", "step", "epoch", "metrics", "size_bytes", "sha256", "created_at")
+    return {"object": "checkpoint", **{name: getattr(row, name) for name in names}}
+
+
+def artifact(row: Artifact) -> dict[str, Any]:
+    """A finished file."""
+    names = ("id", "name", "format", "media_type", "size_bytes", "sha256", "created_at")
+    own = f"/v1/artifacts/{row.id}"
+    return {
+        "object": "artifact",
+        "job": row.job_id,
+        **{name: getattr(row, name) for name in names},
+        "links": {"self": own, "content": f"{own}/content"},
+    }
+
+
+def ended(row: Job) -> bool:
+    """Whether nothing more will happen to the job."""
+    return row.state in jobs.TERMINAL

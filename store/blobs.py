@@ -1,0 +1,119 @@
+"""The object store: weights, data sets, checkpoints, uploads.
+
+Keys are made by us, ``<project>/<kind>/…``, never by a user, and no key is another's folder.
+Content type, name and digest are columns in Postgres: a local folder cannot keep them.
+"""
+
+import contextlib
+import functools
+import hashlib
+from collections.abc import AsyncIterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import IO, NamedTuple
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.store import LocalStore, S3Store
+
+from store.settings import settings
+
+CHUNK = 4 * 2**20
+
+
+class CorruptBlobError(Exception):
+    """An object's bytes are not those that were stored: its SHA-256 differs."""
+
+
+class Stored(NamedTuple):
+    """One object of a listing."""
+
+    key: str
+    modified: datetime
+
+
+@functools.cache
+def store() -> LocalStore | S3Store:
+    """The object store of this process, as the settings name it."""
+    address = settings().object_store
+    parts = urlsplit(address)
+    if parts.scheme == "file":
+        return LocalStore(parts.path, mkdir=True, automatic_cleanup=True)
+    if parts.scheme == "s3":
+        return S3Store(parts.netloc, prefix=parts.path.strip("/") or None)
+    raise ValueError(f"object_store must be file:///folder or s3://bucket/prefix, not {address}")
+
+
+def put_file(key: str, path: Path) -> None:
+    """Store a file; it appears whole or not at all."""
+    with path.open("rb") as file:
+        obstore.put(store(), key, file)
+
+
+async def put_stream(key: str, chunks: AsyncIterable[bytes]) -> None:
+    """Store what is streamed; nothing appears if the stream breaks."""
+    await obstore.put_async(store(), key, chunks)
+
+
+def read(key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    """The bytes from ``start`` to before ``end``, in chunks."""
+    if end is None:
+        yield from (
+            bytes(chunk) for chunk in obstore.get(store(), key).stream(min_chunk_size=CHUNK)
+        )
+        return
+    for position in range(start, end, CHUNK):
+        yield bytes(obstore.get_range(store(), key, start=position, end=min(end, position + CHUNK)))
+
+
+def fetch(keys: list[str], target: Path, sha256: str) -> None:
+    """Bring an object, or the parts of one, to a file; it appears only if its digest is right."""
+    temporary = target.with_name(f"{target.name}.part")
+    digest = hashlib.sha256()
+    with temporary.open("wb") as file:
+        for key in keys:
+            _copy(key, file, digest)
+    if digest.hexdigest() != sha256:
+        temporary.unlink()
+        raise CorruptBlobError(
+            f"the object {keys[0]} has SHA-256 {digest.hexdigest()}, not {sha256}"
+        )
+    temporary.replace(target)
+
+
+def _copy(key: str, file: IO[bytes], digest: "hashlib._Hash") -> None:
+    for chunk in read(key):
+        digest.update(chunk)
+        file.write(chunk)
+
+
+def copy(source: str, target: str) -> None:
+    """Copy within the store."""
+    obstore.copy(store(), source, target)
+
+
+def exists(key: str) -> bool:
+    """Whether there is such an object."""
+    try:
+        obstore.head(store(), key)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def delete(key: str) -> None:
+    """Delete; an object that is already gone is fine."""
+    with contextlib.suppress(FileNotFoundError):  # a local folder says so, S3 does not
+        obstore.delete(store(), key)
+
+
+def listing() -> Iterator[Stored]:
+    """Every object, in no order."""
+    for batch in obstore.list(store(), chunk_size=1000):
+        for entry in batch:
+            yield Stored(entry["path"], entry["last_modified"])
+
+
+def check() -> None:
+    """Raise unless the store answers."""
+    next(iter(obstore.list(store(), chunk_size=1)), None)

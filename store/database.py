@@ -1,0 +1,36 @@
+"""The connection to Postgres: one pool a process, one transaction a block."""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.orm import Session
+
+from store.settings import settings
+
+
+@functools.cache
+def engine() -> Engine:
+    """The pool of this process. Every wait has an end: a stalled database is an honest 503."""
+    chosen = settings()
+    timeout_ms = int(chosen.statement_timeout_s * 1000)
+    return create_engine(
+        chosen.database_url.get_secret_value(),
+        pool_size=chosen.database_pool,
+        max_overflow=0,
+        pool_timeout=3,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": 3,
+            "options": f"-c statement_timeout={timeout_ms} -c lock_timeout={timeout_ms // 2} "
+            f"-c idle_in_transaction_session_timeout={timeout_ms * 4} -c timezone=UTC",
+        },
+    )
+
+
+@contextlib.contextmanager
+def transaction() -> Iterator[Session]:
+    """A session that commits when the block ends and rolls back when it raises."""
+    with Session(engine(), expire_on_commit=False) as session, session.begin():
+        yield session

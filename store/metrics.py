@@ -1,0 +1,112 @@
+"""Curves: written in batches, read thinned."""
+
+import math
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Integer, delete, func, or_, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from kdcore.spec.protocol import MetricsEvent
+from store.tables import Job, Metric
+
+Axis = Literal["step", "epoch", "wall_s"]
+Column = dict[str, list[Any]]
+
+_CURVE_POINTS = 60
+_SHOWN = ("train/loss", "val/top1", "val/agreement", "teacher/top1", "baseline/val/top1")
+
+
+def write(session: Session, job: Job, event: MetricsEvent) -> None:
+    """Store one event's values; a step that a resumed run repeats is written over."""
+    rows = [
+        {
+            "job_id": job.id,
+            "project_id": job.project_id,
+            "key": key,
+            "step": event.step,
+            "epoch": event.epoch,
+            "wall_s": event.wall_s,
+            # JSON and most charts know no NaN; a missing value is a gap in the curve.
+            "value": value if value is not None and math.isfinite(value) else None,
+        }
+        for key, value in event.values.items()
+    ]
+    if rows:
+        statement = insert(Metric).values(rows)
+        changed = {
+            name: statement.excluded[name] for name in ("epoch", "wall_s", "value", "project_id")
+        }
+        session.execute(
+            statement.on_conflict_do_update(index_elements=["job_id", "key", "step"], set_=changed)
+        )
+    summary = dict(job.summary)
+    summary |= {key: event.values[key] for key in _SHOWN if key in event.values}
+    if "val/top1" in event.values:
+        summary["curve"] = _thinned([*summary.get("curve", []), event.values["val/top1"]])
+    job.summary = summary
+
+
+def _thinned(curve: list[float | None]) -> list[float | None]:
+    return curve if len(curve) <= _CURVE_POINTS else [*curve[:-1][::2], curve[-1]]
+
+
+def forget_after(session: Session, job_id: str, step: int, prefix: str) -> None:
+    """Drop the points that a resumed run will make again, so that one lineage stays visible."""
+    later = [Metric.job_id == job_id, Metric.step > step]
+    session.execute(delete(Metric).where(*later, _of_phase(prefix)))
+
+
+def _of_phase(prefix: str) -> ColumnElement[bool]:
+    if prefix:
+        return Metric.key.startswith(prefix, autoescape=True)
+    return or_(*(Metric.key.startswith(name) for name in ("train/", "val/")))
+
+
+def read(
+    session: Session, job_id: str, keys: list[str] | None, axis: Axis, max_points: int
+) -> dict[str, Column]:
+    """Columns ``{key: {axis: […], "value": […]}}``: of each curve the extremes of every bucket."""
+    chosen = [Metric.job_id == job_id]
+    if keys is not None:
+        chosen.append(Metric.key.in_(keys))
+    counts = dict(
+        session.execute(select(Metric.key, func.count()).where(*chosen).group_by(Metric.key)).all()
+    )
+    x = getattr(Metric, axis)
+    columns: dict[str, Column] = {key: {axis: [], "value": []} for key in sorted(counts)}
+    whole = [key for key, count in counts.items() if count <= max_points]
+    query = select(Metric.key, x, Metric.value).where(*chosen, Metric.key.in_(whole))
+    found = [tuple(row) for row in session.execute(query.order_by(Metric.key, Metric.step))]
+    for key in counts.keys() - set(whole):
+        found += _extremes(session, job_id, key, axis, max_points)
+    for key, position, value in found:
+        columns[key][axis].append(position)
+        columns[key]["value"].append(value)
+    return columns
+
+
+def _extremes(
+    session: Session, job_id: str, key: str, axis: Axis, max_points: int
+) -> list[tuple[str, float, float | None]]:
+    """Lowest and highest value of each of ``max_points // 2`` buckets, in order of step."""
+    buckets = max(1, max_points // 2)
+    bucket = func.ntile(buckets).over(order_by=Metric.step).cast(Integer).label("bucket")
+    points = (
+        select(Metric.step, getattr(Metric, axis).label("x"), Metric.value, bucket)
+        .where(Metric.job_id == job_id, Metric.key == key)
+        .subquery()
+    )
+    lowest = func.row_number().over(
+        partition_by=points.c.bucket, order_by=(points.c.value, points.c.step)
+    )
+    highest = func.row_number().over(
+        partition_by=points.c.bucket, order_by=(points.c.value.desc(), points.c.step.desc())
+    )
+    ranked = select(points, lowest.label("low"), highest.label("high")).subquery()
+    query = (
+        select(ranked.c.x, ranked.c.value)
+        .where(or_(ranked.c.low == 1, ranked.c.high == 1))
+        .order_by(ranked.c.step)
+    )
+    return [(key, x, value) for x, value in session.execute(query)]

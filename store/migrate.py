@@ -1,0 +1,58 @@
+"""``python -m store.migrate``: bring the database to this code's schema; exit 3 if it is newer."""
+
+import sys
+from pathlib import Path
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from store.database import engine
+from store.tables import Base
+
+NEWER = 3
+_LOCK = 0x5711_0001  # any number, the same for all who migrate
+
+
+class DatabaseNewerError(Exception):
+    """The database was migrated by a newer Stillhouse than this one."""
+
+
+def migrate() -> None:
+    """Apply what is missing, one process at a time; refuse a database that is newer."""
+    with engine().begin() as connection:
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        config = configuration(connection)
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        current = MigrationContext.configure(connection).get_current_revision()
+        if current is not None and current not in known:
+            raise DatabaseNewerError(
+                f"the database is at revision {current}, which this Stillhouse does not know: "
+                "it was used by a newer version; start that version, or choose another database"
+            )
+        command.upgrade(config, "head")
+
+
+def configuration(connection: Connection) -> Config:
+    """Alembic's configuration for this checkout, on an open connection."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def drift(connection: Connection) -> list[object]:
+    """What the tables in code have that the migrated database has not, and the reverse."""
+    return list(compare_metadata(MigrationContext.configure(connection), Base.metadata))
+
+
+if __name__ == "__main__":
+    try:
+        migrate()
+    except DatabaseNewerError as refusal:
+        sys.stderr.write(f"{refusal}\n")
+        sys.exit(NEWER)

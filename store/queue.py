@@ -1,0 +1,59 @@
+"""The outbox: messages that only say "look", written with the rows they are about.
+
+Postgres is the truth and the message is a hint: losing every message, or getting each five times,
+changes nothing.
+"""
+
+from collections import Counter
+from datetime import timedelta
+
+from sqlalchemy import delete, func, or_, select
+from sqlalchemy.orm import Session
+
+from store.settings import settings
+from store.tables import Job, Poke, Worker
+
+CHANNEL = "outbox"  # notified at each commit that wrote a message
+
+
+def poke(session: Session, lane: str) -> None:
+    """Ask that some worker of the lane looks for a job, once this transaction has committed."""
+    session.add(Poke(lane=lane))
+    session.execute(select(func.pg_notify(CHANNEL, lane)))
+
+
+def repoke(session: Session) -> None:
+    """Send another message to the lanes where a job has been queued for long."""
+    old = func.clock_timestamp() - timedelta(seconds=settings().repoke_s)
+    for lane in session.scalars(
+        select(Job.lane)
+        .where(Job.state == "queued", Job.desired_state == "run", Job.queued_at < old)
+        .distinct()
+    ):
+        poke(session, lane)
+
+
+def take(session: Session, limit: int = 500) -> Counter[str]:
+    """Take messages out of the outbox; they come back if the transaction does not commit."""
+    chosen = select(Poke.id).order_by(Poke.id).limit(limit).with_for_update(skip_locked=True)
+    lanes = session.scalars(delete(Poke).where(Poke.id.in_(chosen)).returning(Poke.lane))
+    return Counter(lanes)
+
+
+def ahead(session: Session, job: Job) -> int:
+    """How many queued jobs of the lane would be claimed before this one."""
+    before = or_(
+        Job.priority > job.priority,
+        (Job.priority == job.priority) & (Job.created_at < job.created_at),
+    )
+    query = select(func.count()).where(
+        Job.state == "queued", Job.desired_state == "run", Job.lane == job.lane, before
+    )
+    return session.scalar(query) or 0
+
+
+def workers_alive(session: Session, lane: str) -> int:
+    """Workers of the lane that were heard of within a lease."""
+    recent = func.clock_timestamp() - timedelta(seconds=settings().lease_s)
+    query = select(func.count()).where(Worker.lane == lane, Worker.seen_at > recent)
+    return session.scalar(query) or 0

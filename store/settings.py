@@ -1,0 +1,79 @@
+"""Every setting of the servers in one place, with the reason for its default beside it."""
+
+import functools
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Read from the environment as ``STILLHOUSE_<NAME>``; only the first three have no default."""
+
+    model_config = SettingsConfigDict(env_prefix="STILLHOUSE_", extra="ignore")
+
+    database_url: SecretStr
+    """SQLAlchemy address of Postgres, ``postgresql+psycopg://…``."""
+    broker_url: SecretStr
+    """Celery's address of Redis or Valkey."""
+    secret_key: SecretStr = Field(min_length=32)
+    """Signs page cursors. No default: a known one would let anybody forge them."""
+    object_store: str = "file:///var/lib/stillhouse/objects"
+    """``file:///folder`` or ``s3://bucket/prefix`` (credentials from the usual AWS variables)."""
+    work_dir: Path = Path("/var/lib/stillhouse/work")
+    """Scratch and cache of a worker: content-addressed files and one folder a run."""
+
+    database_pool: int = 10
+    """Connections a process keeps: the embedded Postgres has 100, and there are few processes."""
+    statement_timeout_s: float = 5.0
+    """No query of ours takes a second; one that does must not hold its connection for ever."""
+
+    heartbeat_s: float = 5.0
+    """A sixth of the lease: five beats may be lost before the job is."""
+    lease_s: float = 30.0
+    """How long a silent worker keeps its job: longer than any pause of a healthy process."""
+    keeper_s: float = 5.0
+    """Bounds how late a lost message or an expired lease is noticed."""
+    repoke_s: float = 15.0
+    """A job queued for longer gets another message: the first may be lost."""
+    stop_grace_s: float = 15.0
+    """From SIGTERM to SIGKILL of the engine: many times the longest batch plus a checkpoint."""
+    max_losses: int = 5
+    """Lost runs since the last new checkpoint: a job that kills its worker must end some day."""
+    max_crashes: int = 1
+    """An uncaught exception of the engine is retried once: it is rarely chance."""
+    checkpoints_kept: int = 2
+    """The newest may be damaged; the one before is then still there."""
+    poll_s: float = 0.5
+    """How often the supervisor reads the engine's events: well below what a watcher notices."""
+
+    prepare_memory_bytes: int = 12 * 2**30
+    """Address space of the process that opens uploads; torch alone maps several GiB."""
+    prepare_cpu_s: int = 1800
+    """CPU seconds that opening an upload may take."""
+    max_file_bytes: int = 64 * 2**30
+    """Largest file the engine may write."""
+    engine_threads: int | None = None
+    """Threads of one training; null shares the machine's cores among its training slots."""
+    training_slots: int = 1
+    """Training slots on this machine: how many trainings share its cores."""
+
+    max_body_bytes: int = 1024 * 1024
+    """Of a JSON body. Uploads are streamed and have their own limit."""
+    max_upload_bytes: int = 64 * 2**30
+    upload_part_bytes: int = 64 * 2**20
+    """Small enough to send again after a broken connection, large enough to be few."""
+    upload_expiry_s: float = 24 * 3600
+    orphan_grace_s: float = 3600
+    """An object without a row is deleted only after this: its row may be on its way."""
+    idempotency_s: float = 24 * 3600
+    session_s: float = 7 * 24 * 3600
+    """How long a dashboard login lasts."""
+    login_code_s: float = 3600
+    """How long the printed dashboard address may wait for its one use."""
+
+
+@functools.cache
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

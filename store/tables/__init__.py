@@ -1,0 +1,28 @@
+"""The rows. Every one belongs to a project."""
+
+from store.tables.accounts import ApiKey, DashboardSession, LoginCode, Project
+from store.tables.assets import Dataset, Model, Upload, UploadPart
+from store.tables.base import Base
+from store.tables.fleet import IdempotencyKey, Poke, Worker
+from store.tables.jobs import Artifact, Checkpoint, Event, Job, Metric, Run
+
+__all__ = [
+    "ApiKey",
+    "Artifact",
+    "Base",
+    "Checkpoint",
+    "DashboardSession",
+    "Dataset",
+    "Event",
+    "IdempotencyKey",
+    "Job",
+    "LoginCode",
+    "Metric",
+    "Model",
+    "Poke",
+    "Project",
+    "Run",
+    "Upload",
+    "UploadPart",
+    "Worker",
+]

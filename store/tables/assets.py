@@ -1,0 +1,98 @@
+"""What users bring: uploads, data sets, models."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from store.tables.base import Base, Big, Created, Id, Json, Moment, ProjectId
+
+
+class Upload(Base):
+    """Bytes on their way in: parts that are objects of their own, until they are complete."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (CheckConstraint("state IN ('open', 'complete', 'discarded')", "state"),)
+    id: Mapped[Id]
+    project_id: Mapped[ProjectId]
+    filename: Mapped[str]
+    size_bytes: Mapped[Big]
+    part_bytes: Mapped[Big]
+    sha256: Mapped[str]
+    state: Mapped[str]
+    created_at: Mapped[Created]
+    expires_at: Mapped[Moment]
+    parts: Mapped[list["UploadPart"]] = relationship(
+        order_by="UploadPart.number", lazy="selectin", cascade="all, delete-orphan"
+    )
+
+
+class UploadPart(Base):
+    """One part that has arrived."""
+
+    __tablename__ = "upload_parts"
+    upload_id: Mapped[str] = mapped_column(
+        ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True)
+    size_bytes: Mapped[Big]
+    object_key: Mapped[str]
+
+
+class Dataset(Base):
+    """A data set: immutable once it is ready."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (
+        CheckConstraint("state IN ('ingesting', 'ready', 'failed')", "state"),
+        Index(None, "project_id", "created_at", "id"),
+    )
+    id: Mapped[Id]
+    project_id: Mapped[ProjectId]
+    name: Mapped[str]
+    source: Mapped[str]
+    upload_id: Mapped[str | None] = mapped_column(ForeignKey("uploads.id"))
+    split_seed: Mapped[Big]
+    state: Mapped[str]
+    error: Mapped[Json | None]
+    info: Mapped[Json | None]
+    object_key: Mapped[str | None] = mapped_column(index=True)
+    sha256: Mapped[str | None]
+    size_bytes: Mapped[Big | None]
+    rev: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[Created]
+    ready_at: Mapped[datetime | None]
+
+
+class Model(Base):
+    """A network's weights, a teacher's or a student's."""
+
+    __tablename__ = "models"
+    __table_args__ = (
+        CheckConstraint("state IN ('verifying', 'ready', 'failed')", "state"),
+        Index(None, "project_id", "created_at", "id"),
+    )
+    id: Mapped[Id]
+    project_id: Mapped[ProjectId]
+    name: Mapped[str]
+    source: Mapped[str]
+    upload_id: Mapped[str | None] = mapped_column(ForeignKey("uploads.id"))
+    architecture: Mapped[str]
+    num_classes: Mapped[int]
+    in_channels: Mapped[int | None]
+    input_size: Mapped[int]
+    normalisation: Mapped[Json | None]
+    class_names: Mapped[list[Any] | None]
+    licence: Mapped[str | None]
+    labels: Mapped[Json]
+    warnings: Mapped[list[Any]]
+    state: Mapped[str]
+    error: Mapped[Json | None]
+    num_params: Mapped[Big | None]
+    object_key: Mapped[str | None] = mapped_column(index=True)
+    sha256: Mapped[str | None]
+    size_bytes: Mapped[Big | None]
+    rev: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[Created]
+    ready_at: Mapped[datetime | None]

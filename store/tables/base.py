@@ -1,0 +1,36 @@
+"""What all tables share: names of constraints, column types, the project they belong to."""
+
+from datetime import datetime
+from typing import Annotated, Any, ClassVar
+
+from sqlalchemy import BigInteger, DateTime, Double, ForeignKey, MetaData, Text, func
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, mapped_column
+
+Id = Annotated[str, mapped_column(Text, primary_key=True)]
+ProjectId = Annotated[str, mapped_column(Text, ForeignKey("projects.id"))]
+Created = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=func.now())]
+Moment = Annotated[datetime, mapped_column(DateTime(timezone=True))]
+Big = Annotated[int, mapped_column(BigInteger)]
+Json = dict[str, Any]
+
+
+class Base(DeclarativeBase):
+    """The base of all rows. Names of constraints are fixed so that migrations can refer to them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar = {
+        str: Text,
+        float: Double,
+        Json: JSONB,
+        list[Any]: JSONB,
+        datetime: DateTime(timezone=True),
+    }

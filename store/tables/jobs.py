@@ -1,0 +1,166 @@
+"""A job and all that its runs leave behind."""
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy.dialects.postgresql import ARRAY, TEXT
+from sqlalchemy.orm import Mapped, mapped_column
+
+from store.tables.base import Base, Big, Created, Id, Json, ProjectId
+
+_STATES = (
+    "queued",
+    "starting",
+    "running",
+    "pausing",
+    "paused",
+    "cancelling",
+    "succeeded",
+    "failed",
+    "cancelled",
+)
+
+
+class Job(Base):
+    """What a user asked for, or an ingestion or verification. Only store/jobs.py sets its state."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(f"state IN {_STATES}", "state"),
+        CheckConstraint("desired_state IN ('run', 'pause', 'cancel')", "desired_state"),
+        CheckConstraint("lane IN ('train', 'prepare')", "lane"),
+        Index(None, "project_id", "created_at", "id", postgresql_where=text("lane = 'train'")),
+        Index(
+            "ix_jobs_queue",
+            "lane",
+            text("priority DESC"),
+            "created_at",
+            postgresql_where=text("state = 'queued'"),
+        ),
+        Index(
+            "ix_jobs_leases",
+            "lease_expires_at",
+            postgresql_where=text("lease_expires_at IS NOT NULL"),
+        ),
+        Index(None, "dataset_id"),
+    )
+    id: Mapped[Id]
+    project_id: Mapped[ProjectId]
+    kind: Mapped[str]
+    lane: Mapped[str]
+    name: Mapped[str]
+    labels: Mapped[Json]
+    priority: Mapped[int]
+    spec: Mapped[Json]
+    resolved: Mapped[Json]
+    dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"))
+    model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"))
+    """The model a verification works for."""
+    model_ids: Mapped[list[str]] = mapped_column(ARRAY(TEXT))
+    """The teachers, and the student's initial weights."""
+    architecture: Mapped[str | None]
+    methods: Mapped[list[str]] = mapped_column(ARRAY(TEXT))
+
+    state: Mapped[str]
+    desired_state: Mapped[str] = mapped_column(default="run")
+    phase: Mapped[str | None]
+    progress: Mapped[Json | None]
+    eta_s: Mapped[float | None]
+    summary: Mapped[Json]
+    """Latest value of a few metrics, and a short curve, for lists."""
+    error: Mapped[Json | None]
+    result: Mapped[Json | None]
+
+    fence: Mapped[Big] = mapped_column(default=0)
+    """Raised by every claim; a write with an older one touches nothing."""
+    lease_owner: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+    num_runs: Mapped[int] = mapped_column(default=0)
+    losses: Mapped[int] = mapped_column(default=0)
+    """Lost runs since the last new checkpoint."""
+    crashes: Mapped[int] = mapped_column(default=0)
+    device_s: Mapped[float] = mapped_column(default=0.0)
+    event_seq: Mapped[Big] = mapped_column(default=0)
+    rev: Mapped[Big] = mapped_column(default=1)
+    created_at: Mapped[Created]
+    queued_at: Mapped[Created]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class Run(Base):
+    """One attempt at a job."""
+
+    __tablename__ = "runs"
+    id: Mapped[Id]
+    project_id: Mapped[ProjectId]
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    number: Mapped[int]
+    fence: Mapped[Big]
+    worker: Mapped[str]
+    device: Mapped[str | None]
+    started_at: Mapped[Created]
+    ended_at: Mapped[datetime | None]
+    exit: Mapped[str | None]
+    resumed_from_step: Mapped[Big | None]
+
+
+class Event(Base):
+    """What happened, in order: the durable log behind the stream."""
+
+    __tablename__ = "events"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[Big] = mapped_column(primary_key=True)
+    project_id: Mapped[ProjectId]
+    run: Mapped[int | None]
+    time: Mapped[Created]
+    type: Mapped[str]
+    data: Mapped[Json]
+
+
+class Metric(Base):
+    """One value of one curve. A resumed run writes over what it repeats: one lineage is visible."""
+
+    __tablename__ = "metrics"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    step: Mapped[Big] = mapped_column(primary_key=True)
+    project_id: Mapped[ProjectId]
+    epoch: Mapped[float]
+    wall_s: Mapped[float]
+    value: Mapped[float | None]
+
+
+class _File:
+    """An object in the store that a run published under its fence."""
+
+    id: Mapped[Id]
+    object_key: Mapped[str] = mapped_column(index=True)
+    sha256: Mapped[str]
+    size_bytes: Mapped[Big]
+    fence: Mapped[Big]
+
+
+class Checkpoint(_File, Base):
+    """A place from which a later run can go on."""
+
+    __tablename__ = "checkpoints"
+    project_id: Mapped[ProjectId]
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    step: Mapped[Big]
+    epoch: Mapped[float]
+    metrics: Mapped[Json]
+    created_at: Mapped[Created]
+
+
+class Artifact(_File, Base):
+    """A finished file for the user."""
+
+    __tablename__ = "artifacts"
+    project_id: Mapped[ProjectId]
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    format: Mapped[str]
+    media_type: Mapped[str]
+    created_at: Mapped[Created]

@@ -1,0 +1,99 @@
+"""The engine's process: started in a session of its own, with no secrets, and ended as a group."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from kdcore.spec.protocol import AnyEvent, Request
+from store.settings import settings
+
+_EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+# What a training needs of our environment. Database, broker and store addresses are not among it.
+_KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+STDERR_TAIL = 4000
+
+
+class Engine:
+    """One ``python -m kdcore`` at work in a folder."""
+
+    def __init__(self, command: str, request: Request, workdir: Path) -> None:
+        request_file = workdir / "request.json"
+        request_file.write_text(request.model_dump_json())
+        self._events = workdir / "events.jsonl"
+        self._events.unlink(missing_ok=True)
+        self._stderr = workdir / "stderr.log"
+        self._offset = 0
+        self._stop_asked_at: float | None = None
+        self.killed = False
+        with self._stderr.open("wb") as stderr:
+            # Its standard input is a pipe that only we hold: when we die, it reads the end of it.
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "kdcore", command, str(request_file)),
+                    *("--workdir", str(workdir), "--supervised"),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=stderr,
+                stderr=stderr,
+                cwd=workdir,
+                env=_environment(workdir),
+                start_new_session=True,
+            )
+
+    def new_events(self) -> tuple[list[AnyEvent], int]:
+        """Complete lines since the last :meth:`accept`, and the offset that follows them."""
+        if not self._events.exists():
+            return [], self._offset
+        with self._events.open("rb") as file:
+            file.seek(self._offset)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        return list(_parsed(whole)), self._offset + len(whole)
+
+    def accept(self, offset: int) -> None:
+        """Events up to this offset are stored: do not return them again."""
+        self._offset = offset
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM once, so that it writes a checkpoint; SIGKILL when it takes too long."""
+        if self._stop_asked_at is None:
+            self._stop_asked_at = time.monotonic()
+            self.process.terminate()
+        elif time.monotonic() - self._stop_asked_at > settings().stop_grace_s:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the whole process group at once."""
+        if self.process.poll() is None:
+            self.killed = True
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def last_words(self) -> str:
+        """The end of what it wrote to its standard error."""
+        text = self._stderr.read_bytes()[-STDERR_TAIL:]
+        return text.decode("utf-8", "replace").replace("\0", "").strip()
+
+
+def _parsed(text: bytes) -> Iterator[AnyEvent]:
+    for line in text.splitlines():
+        yield _EVENT.validate_python(json.loads(line))
+
+
+def _environment(workdir: Path) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return kept | {
+        "HOME": str(workdir),
+        "TMPDIR": str(workdir),
+        # Nothing that lies in the working folder may be imported.
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUNBUFFERED": "1",
+        "HF_HUB_OFFLINE": "1",
+    }

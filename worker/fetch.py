@@ -1,0 +1,32 @@
+"""What a run needs from the object store, in a content-addressed cache that the runs share."""
+
+import time
+from pathlib import Path
+
+from store import blobs
+from store.settings import settings
+
+KEPT_S = 7 * 24 * 3600
+
+
+def cached(keys: list[str], sha256: str) -> Path:
+    """The local file with this digest; fetched, and checked, if it is not there yet.
+
+    Raises:
+        blobs.CorruptBlobError: the stored bytes are not those that were put.
+    """
+    folder = settings().work_dir / "cache"
+    path = folder / sha256
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _forget_old(folder)
+        blobs.fetch(keys, path, sha256)
+    path.touch()
+    return path
+
+
+def _forget_old(folder: Path) -> None:
+    oldest = time.time() - KEPT_S
+    for path in folder.iterdir():
+        if path.stat().st_mtime < oldest:
+            path.unlink(missing_ok=True)

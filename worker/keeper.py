@@ -1,0 +1,155 @@
+"""``python -m worker.keeper``: sends what the outbox holds and repairs what was left behind.
+
+Any number may run; an advisory lock lets one work. Everything it does may be done twice.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from kombu.exceptions import OperationalError as BrokerError
+from psycopg import Connection
+from psycopg import OperationalError as ConnectionError_
+from sqlalchemy import delete, func, not_, or_, select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from store import blobs, jobs, queue
+from store.database import engine, transaction
+from store.settings import settings
+from store.tables import (
+    Artifact,
+    Checkpoint,
+    Dataset,
+    IdempotencyKey,
+    LoginCode,
+    Model,
+    Upload,
+    UploadPart,
+)
+from worker.app import send
+
+log = structlog.get_logger()
+LOCK = 0x5711_0002
+SWEEP_S = 600.0
+MESSAGES_AT_MOST = 32  # per lane and round: one message wakes a worker until its lane is empty
+
+
+def keep(stop: threading.Event) -> None:
+    """Work until asked to stop; a database or broker that is away is waited for."""
+    while not stop.is_set():
+        try:
+            with engine().connect() as connection:
+                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+                lock = text("SELECT pg_try_advisory_lock(:lock)")
+                if connection.scalar(lock, {"lock": LOCK}):
+                    driver = connection.connection.driver_connection
+                    _rounds(driver, stop)  # type: ignore[arg-type]
+        except (SQLAlchemyError, ConnectionError_) as error:
+            log.warning("database_away", error=str(error))
+        stop.wait(settings().keeper_s)
+
+
+def _rounds(connection: "Connection[object]", stop: threading.Event) -> None:
+    connection.execute(f"LISTEN {queue.CHANNEL}")
+    next_sweep = time.monotonic() + SWEEP_S
+    while not stop.is_set():
+        round_()
+        if time.monotonic() > next_sweep:
+            sweep()
+            next_sweep = time.monotonic() + SWEEP_S
+        _wait(connection, stop)
+
+
+def _wait(connection: "Connection[object]", stop: threading.Event) -> None:
+    """Until a message is written, at most the keeper's interval; a stop is seen within a second."""
+    end = time.monotonic() + settings().keeper_s
+    while not stop.is_set() and (left := end - time.monotonic()) > 0:
+        for _ in connection.notifies(timeout=min(left, 0.5), stop_after=1):
+            return
+
+
+def round_() -> None:
+    """What must happen soon: expired leases, messages."""
+    _guarded(reap)
+    _guarded(relay)
+
+
+def reap() -> None:
+    """Take back the jobs of workers that were not heard of, and remind of jobs that wait."""
+    with transaction() as session:
+        lost = jobs.reap(session)
+        queue.repoke(session)
+    if lost:
+        log.warning("leases_expired", jobs=lost)
+
+
+def relay() -> None:
+    """Send the outbox. A broker that is away leaves it as it was."""
+    try:
+        with transaction() as session:
+            for lane, count in queue.take(session).items():
+                for _ in range(min(count, MESSAGES_AT_MOST)):
+                    send(lane)
+    except BrokerError as error:
+        log.warning("broker_away", error=str(error))
+
+
+def sweep() -> None:
+    """What may wait: rows that have had their time, objects without a row."""
+    _guarded(_expire)
+    _guarded(_delete_orphans)
+
+
+def _expire() -> None:
+    now = func.now()
+    old = now - timedelta(seconds=settings().idempotency_s)
+    with transaction() as session:
+        session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < old))
+        session.execute(delete(LoginCode).where(LoginCode.expires_at < now))
+        used = [
+            Upload.id.in_(select(table.upload_id).where(table.upload_id.is_not(None)))
+            for table in (Dataset, Model)
+        ]
+        session.execute(delete(Upload).where(Upload.expires_at < now, not_(or_(*used))))
+
+
+def _delete_orphans() -> None:
+    """Delete objects that no row names. Young ones stay: their row may be on its way."""
+    young = datetime.now(UTC) - timedelta(seconds=settings().orphan_grace_s)
+    candidates = {entry.key for entry in blobs.listing() if entry.modified < young}
+    with transaction() as session:
+        for column in (
+            Artifact.object_key,
+            Checkpoint.object_key,
+            Dataset.object_key,
+            Model.object_key,
+            UploadPart.object_key,
+        ):
+            candidates -= set(session.scalars(select(column).where(column.is_not(None))))
+    for key in candidates:
+        blobs.delete(key)
+    if candidates:
+        log.info("orphans_deleted", objects=len(candidates))
+
+
+def _guarded(task: Callable[[], None]) -> None:
+    """One task's trouble with the database must not keep the others from their work."""
+    try:
+        task()
+    except (SQLAlchemyError, OSError) as error:
+        log.warning("keeper_task_failed", task=task.__name__, error=str(error))
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    keep(stop)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""The lease of one run: renewed from a thread, so that no upload or hung engine can let it go."""
+
+import threading
+import time
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from store import jobs
+from store.database import transaction
+from store.settings import settings
+
+log = structlog.get_logger()
+
+
+class Lease:
+    """Renews a claimed job's lease while it is entered; tells what the user wants, and the loss.
+
+    When the database cannot be reached, the run must stop *before* the lease ends by this process'
+    own monotonic clock: after that, another worker may already have the job.
+    """
+
+    def __init__(self, job_id: str, fence: int) -> None:
+        self.wanted = "run"
+        self.lost = False
+        self._job_id = job_id
+        self._fence = fence
+        self._end = threading.Event()
+        self._renewed_at = time.monotonic()
+        self._thread = threading.Thread(target=self._keep, daemon=True, name=f"lease-{job_id}")
+
+    def __enter__(self) -> "Lease":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join(timeout=settings().statement_timeout_s)
+
+    def _keep(self) -> None:
+        while not self._end.wait(settings().heartbeat_s) and not self.lost:
+            asked_at = time.monotonic()
+            try:
+                with transaction() as session:
+                    self.wanted = jobs.renew(session, self._job_id, self._fence)
+                self._renewed_at = asked_at
+            except jobs.FencedOut:
+                self.lost = True
+            except SQLAlchemyError as error:
+                log.warning("lease_not_renewed", job=self._job_id, error=str(error))
+                margin = settings().heartbeat_s
+                self.lost = time.monotonic() - self._renewed_at > settings().lease_s - margin

@@ -1,0 +1,141 @@
+"""How a run ended, and what becomes of the job."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from kdcore.spec.protocol import Exit
+from store import blobs, events, jobs
+from store.database import transaction
+from store.settings import settings
+from store.tables import Dataset, Job, Model, Upload
+from worker import publish
+from worker.engine import Engine
+from worker.ship import Outcome
+
+log = structlog.get_logger()
+TRIES = 5
+
+
+def settle(job: Job, engine: Engine, said: Outcome, workdir: Path) -> None:
+    """End, requeue or fail the job by the engine's exit; raises FencedOut if it has moved on."""
+    code = engine.process.returncode
+    log.info("run_ended", job=job.id, fence=job.fence, exit=code)
+    if code == Exit.DONE and said.report is not None:
+        _succeed(job, said, workdir)
+    elif code == Exit.STOPPED or (code < 0 and engine.killed):
+        _write(job, lambda session, row: jobs.release(session, row, "stopped"))
+    elif code in (Exit.USER_FAULT, Exit.OUT_OF_MEMORY, Exit.NON_FINITE) and said.error:
+        error = said.error.model_dump(include={"code", "message", "hint", "items"}, mode="json")
+        _fail(job, error | {"retryable": code == Exit.OUT_OF_MEMORY}, Exit(code).name.lower())
+    elif code < 0:
+        _write(job, lambda session, row: jobs.lose(session, row, _killed(-code)))
+    else:
+        _crashed(job, code, engine.last_words())
+
+
+def storage_failed(job: Job, error: Exception) -> None:
+    """The run's inputs could not be had."""
+    message = f"what the job needs could not be read from the object store: {error}"
+    _fail(job, _error("storage_unavailable", message, retryable=True), "storage_unavailable")
+
+
+def _succeed(job: Job, said: Outcome, workdir: Path) -> None:
+    _phase(job, "uploading")
+    report = said.report or {}
+    if job.kind == "distill":
+        files = _patiently(lambda: publish.upload_artifacts(job, said.artifacts, workdir))
+        _write(job, lambda session, row: jobs.succeed(session, row, report, files))
+        return
+    stored = _patiently(lambda: publish.upload_asset(job, said.artifacts[0], workdir))
+    found: dict[str, Any] = (
+        {"info": report}
+        if job.kind == "ingest"
+        else {name: report[name] for name in ("in_channels", "num_params")}
+    )
+    _write(job, lambda session, row: jobs.succeed(session, row, found | stored, []))
+
+
+def _fail(job: Job, error: dict[str, Any], run_exit: str) -> None:
+    keys: list[str] = []
+
+    def write(session: Session, row: Job) -> None:
+        jobs.fail(session, row, error, run_exit)
+        keys.extend(_discard_upload(session, row))
+
+    _write(job, write)
+    for key in keys:
+        blobs.delete(key)
+
+
+def _discard_upload(session: Session, job: Job) -> list[str]:
+    """Bytes that turned out to be bad are not kept: their row is, with the error that names why."""
+    if job.kind == "ingest":
+        upload_id = session.get_one(Dataset, job.dataset_id).upload_id
+    elif job.kind == "verify":
+        upload_id = session.get_one(Model, job.model_id).upload_id
+    else:
+        return []
+    upload = session.get(Upload, upload_id) if upload_id else None
+    if upload is None:
+        return []
+    keys = [part.object_key for part in upload.parts]
+    upload.parts.clear()
+    upload.state = "discarded"
+    return keys
+
+
+def _crashed(job: Job, code: int, last_words: str) -> None:
+    """An exception that nobody caught: once more, then it is a failure of ours."""
+    message = f"the engine ended with exit code {code}"
+    tail = last_words.splitlines()[-1] if last_words else ""
+    log.error("engine_crashed", job=job.id, exit=code, stderr=last_words)
+
+    def write(session: Session, row: Job) -> None:
+        row.crashes += 1
+        events.append(session, row, "log", {"level": "error", "message": f"{message}: {tail}"})
+        if row.crashes > settings().max_crashes:
+            error = _error("internal", f"{message}, twice: {tail}", retryable=False)
+            jobs.fail(session, row, error, "crashed")
+        else:
+            jobs.release(session, row, "crashed")
+
+    _write(job, write)
+
+
+def _killed(number: int) -> str:
+    return f"the engine was killed by signal {number}"
+
+
+def _error(code: str, message: str, *, retryable: bool) -> dict[str, Any]:
+    return {"code": code, "message": message, "hint": None, "retryable": retryable, "items": []}
+
+
+def _phase(job: Job, phase: str) -> None:
+    _write(job, lambda session, row: jobs.begin(session, row, phase, None))
+
+
+def _write(job: Job, change: Any) -> None:
+    """One fenced transaction, tried again while the database is away for a moment."""
+
+    def attempt() -> None:
+        with transaction() as session:
+            change(session, jobs.held(session, job.id, job.fence))
+
+    _patiently(attempt)
+
+
+def _patiently(action: Any) -> Any:
+    for attempt in range(TRIES):
+        try:
+            return action()
+        except (OperationalError, OSError) as error:
+            if attempt == TRIES - 1:
+                raise
+            log.warning("tried_again", error=str(error))
+            time.sleep(2**attempt * 0.25)
+    return None

@@ -1,0 +1,150 @@
+"""From a claimed job's rows to the request that its engine gets, with every file it needs local."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from kdcore.spec.job import ResolvedJob
+from kdcore.spec.protocol import (
+    DatasetFile,
+    IngestRequest,
+    ModelFile,
+    Request,
+    ResourceLimits,
+    RunRequest,
+    TeacherFile,
+    VerifyRequest,
+)
+from store.blobs import CorruptBlobError
+from store.database import transaction
+from store.settings import settings
+from store.tables import Checkpoint, Dataset, Job, Model, Upload
+from worker import fetch
+
+COMMANDS = {"distill": "run", "ingest": "ingest", "verify": "verify"}
+
+
+def prepare(job: Job, workdir: Path) -> tuple[Request, list[str]]:
+    """Fetch what the job needs into ``workdir`` or the cache; the request, and what went wrong.
+
+    Raises:
+        CorruptBlobError: a data set's or model's bytes in the store are damaged.
+        FileNotFoundError: they are gone.
+    """
+    if job.kind == "ingest":
+        return _ingest(job), []
+    if job.kind == "verify":
+        return _verify(job), []
+    return _run(job), _checkpoints(job, workdir)
+
+
+def _run(job: Job) -> RunRequest:
+    resolved = ResolvedJob.model_validate(
+        {name: value for name, value in job.resolved.items() if name != "chosen"}
+    )
+    with transaction() as session:
+        dataset = session.get_one(Dataset, job.dataset_id)
+        teachers = [
+            (session.get_one(Model, teacher.model), teacher.weight) for teacher in resolved.teachers
+        ]
+        init = None if resolved.student.init == "random" else resolved.student.init
+        start = session.get_one(Model, init) if init else None
+    return RunRequest(
+        job=resolved,
+        dataset=DatasetFile(path=_local(dataset), sha256=dataset.sha256 or ""),
+        teachers=tuple(
+            TeacherFile(**_model_file(model), weight=weight) for model, weight in teachers
+        ),
+        init=ModelFile(**_model_file(start)) if start else None,
+        elapsed_s=job.device_s,
+        threads=settings().engine_threads
+        or max(1, (os.cpu_count() or 1) // settings().training_slots),
+        limits=ResourceLimits(file_bytes=settings().max_file_bytes),
+    )
+
+
+def _ingest(job: Job) -> IngestRequest:
+    with transaction() as session:
+        dataset = session.get_one(Dataset, job.dataset_id)
+    return IngestRequest(
+        source="builtin:digits" if dataset.source == "builtin:digits" else "archive",
+        path=_upload(dataset.upload_id) if dataset.upload_id else None,
+        split_seed=dataset.split_seed,
+        limits=_bounded(),
+    )
+
+
+def _verify(job: Job) -> VerifyRequest:
+    with transaction() as session:
+        model = session.get_one(Model, job.model_id)
+    return VerifyRequest(
+        path=_upload(model.upload_id or ""),
+        architecture=model.architecture,
+        num_classes=model.num_classes,
+        limits=_bounded(),
+    )
+
+
+def _bounded() -> ResourceLimits:
+    """For the processes that open what users sent."""
+    chosen = settings()
+    return ResourceLimits(
+        memory_bytes=chosen.prepare_memory_bytes,
+        cpu_s=chosen.prepare_cpu_s,
+        file_bytes=chosen.max_file_bytes,
+    )
+
+
+def _upload(upload_id: str) -> str:
+    with transaction() as session:
+        upload = session.get_one(Upload, upload_id)
+        keys = [part.object_key for part in upload.parts]
+    return str(fetch.cached(keys, upload.sha256))
+
+
+def _local(asset: Dataset | Model) -> str:
+    if asset.object_key is None or asset.sha256 is None:
+        raise FileNotFoundError(f"{asset.id} has no bytes in the object store")
+    return str(fetch.cached([asset.object_key], asset.sha256))
+
+
+def _model_file(model: Model) -> dict[str, Any]:
+    return {
+        "path": _local(model),
+        "sha256": model.sha256,
+        "architecture": model.architecture,
+        "num_classes": model.num_classes,
+        "in_channels": model.in_channels,
+        "input_size": model.input_size,
+        "normalisation": model.normalisation,
+    }
+
+
+def _checkpoints(job: Job, workdir: Path) -> list[str]:
+    """Put the kept checkpoints where the engine looks for them. Returns a sentence for each bad."""
+    with transaction() as session:
+        kept = session.scalars(
+            select(Checkpoint).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step)
+        ).all()
+    folder = workdir / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    damaged = []
+    for checkpoint in kept:
+        try:
+            cached = fetch.cached([checkpoint.object_key], checkpoint.sha256)
+        except (CorruptBlobError, FileNotFoundError) as error:
+            damaged.append(f"checkpoint {checkpoint.name} cannot be used: {error}")
+            continue
+        # A link, not a copy: the engine replaces its checkpoints, it never writes into one.
+        (folder / checkpoint.name).hardlink_to(cached)
+        sidecar = {
+            "sha256": checkpoint.sha256,
+            "size_bytes": checkpoint.size_bytes,
+            "step": checkpoint.step,
+            "epoch": checkpoint.epoch,
+        }
+        (folder / checkpoint.name).with_suffix(".json").write_text(json.dumps(sidecar))
+    return damaged

@@ -1,0 +1,87 @@
+"""The engine's events into rows: a batch is one transaction, fenced, or it is nothing."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from kdcore.spec.protocol import (
+    AnyEvent,
+    ArtifactEvent,
+    CheckpointEvent,
+    ErrorEvent,
+    LogEvent,
+    MetricsEvent,
+    PhaseEvent,
+    ReportEvent,
+)
+from store import blobs, events, jobs, metrics
+from store.database import transaction
+from store.tables import Checkpoint, Job
+from worker import publish
+
+
+@dataclass
+class Outcome:
+    """What a run has said of its end so far; published only when the run is over."""
+
+    artifacts: list[ArtifactEvent] = field(default_factory=list)
+    report: dict[str, Any] | None = None
+    error: ErrorEvent | None = None
+
+    def note(self, event: AnyEvent) -> None:
+        """Keep what belongs to the end."""
+        if isinstance(event, ArtifactEvent):
+            self.artifacts.append(event)
+        elif isinstance(event, ReportEvent):
+            self.report = event.report
+        elif isinstance(event, ErrorEvent):
+            self.error = event
+
+
+def ship(job: Job, batch: list[AnyEvent], workdir: Path) -> None:
+    """Store a batch of events; raises FencedOut, and stores nothing, if the job has moved on."""
+    # Only the newest checkpoint of a batch is worth its upload: it replaces the others.
+    newest = next((e for e in reversed(batch) if isinstance(e, CheckpointEvent)), None)
+    checkpoint = publish.upload_checkpoint(job, newest, workdir) if newest else None
+    dropped: list[str] = []
+    with transaction() as session:
+        row = jobs.held(session, job.id, job.fence)
+        for event in batch:
+            _store(session, row, event)
+        if checkpoint:
+            dropped = _checkpoint(session, row, checkpoint)
+    for key in dropped:
+        blobs.delete(key)
+
+
+def _store(session: Session, job: Job, event: AnyEvent) -> None:
+    match event:
+        case PhaseEvent():
+            jobs.begin(session, job, event.phase, event.chosen)
+        case MetricsEvent():
+            metrics.write(session, job, event)
+            _progress(job, event)
+            data = event.model_dump(mode="json", exclude={"seq", "time", "type"})
+            data["values"] = {key: value for key, value in event.values.items() if value == value}
+            events.append(session, job, "metrics", data)
+        case LogEvent():
+            events.append(session, job, "log", {"level": event.level, "message": event.message})
+        case _:
+            pass  # artifacts, report and error are published when the run is over
+
+
+def _progress(job: Job, event: MetricsEvent) -> None:
+    if event.progress:
+        job.progress = event.progress.model_dump()
+    job.eta_s = event.eta_s if event.eta_s is not None else job.eta_s
+
+
+def _checkpoint(session: Session, job: Job, checkpoint: Checkpoint) -> list[str]:
+    session.add(checkpoint)
+    session.flush()
+    job.losses = 0  # the job came further: earlier losses do not count against it
+    data = {"id": checkpoint.id, "step": checkpoint.step, "epoch": checkpoint.epoch}
+    events.append(session, job, "checkpoint", data | {"size_bytes": checkpoint.size_bytes})
+    return publish.keep_newest(session, job)

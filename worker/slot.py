@@ -1,0 +1,35 @@
+"""One slot of a worker: takes the best job of its lane, runs it, and looks again."""
+
+import os
+import socket
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from store import jobs
+from store.database import transaction
+from store.tables import Job
+from worker import drain, runs
+
+log = structlog.get_logger()
+
+
+def work(lane: str) -> None:
+    """Run jobs until the lane is empty or the worker shuts down.
+
+    A message may have been sent for a job that another slot has taken, so finding nothing is usual.
+    """
+    while not drain.begun():
+        try:
+            job = _claim(lane)
+        except SQLAlchemyError as error:
+            log.warning("claim_failed", lane=lane, error=str(error))
+            return  # the keeper sends another message as long as the job waits
+        if job is None:
+            return
+        runs.run(job)
+
+
+def _claim(lane: str) -> Job | None:
+    with transaction() as session:
+        return jobs.claim(session, lane, f"{lane}@{socket.gethostname()}/{os.getpid()}")
