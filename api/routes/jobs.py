@@ -89,10 +89,8 @@ def _create(session: Session, body: JobSpec, admitted: Admitted, caller: Princip
 
 def _estimate(admitted: Admitted) -> dict[str, Any]:
     """What the work amounts to. Seconds need a device, and are not guessed."""
-    training = admitted.resolved.training
-    trainings = admitted.resolved.evaluation.seeds * (
-        1 + bool(admitted.resolved.evaluation.baseline)
-    )
+    training, plan = admitted.resolved.training, admitted.resolved.evaluation
+    trainings = plan.seeds * (2 if plan.baseline else 1)
     steps = training.epochs * -(-admitted.dataset.num_train // training.batch_size)
     return {
         "trainings": trainings,
