@@ -7,10 +7,10 @@ acknowledgement on Redis runs a job again after the visibility timeout, however 
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_process_init, worker_ready, worker_shutting_down
+from celery.signals import celeryd_init, worker_process_init, worker_ready, worker_shutting_down
 from kombu.entity import Queue
 
-from store import database
+from store import database, logs
 from store.settings import settings
 from worker import drain, presence, slot
 
@@ -36,6 +36,7 @@ app.conf.update(
     task_create_missing_queues=False,
     worker_send_task_events=False,
     worker_hijack_root_logger=False,
+    worker_redirect_stdouts=False,
     broker_transport_options={
         "visibility_timeout": 3600,
         "socket_timeout": BROKER_WAIT_S,
@@ -56,6 +57,11 @@ def poke(lane: str) -> None:
 def send(lane: str) -> None:
     """Send one message; raises kombu's OperationalError when the broker is away."""
     app.send_task("poke", args=[lane], queue=lane, retry=False)
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]
+def _started(**_: Any) -> None:
+    logs.configure()
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]

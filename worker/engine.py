@@ -75,6 +75,8 @@ class Engine:
             self.killed = True
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        if self.process.stdin:
+            self.process.stdin.close()
 
     def last_words(self) -> str:
         """The end of what it wrote to its standard error."""

@@ -16,7 +16,7 @@ from psycopg import OperationalError as ConnectionError_
 from sqlalchemy import delete, func, not_, or_, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from store import blobs, jobs, queue
+from store import blobs, jobs, logs, queue
 from store.database import engine, transaction
 from store.settings import settings
 from store.tables import (
@@ -145,6 +145,7 @@ def _guarded(task: Callable[[], None]) -> None:
 
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
+    logs.configure()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

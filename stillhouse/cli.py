@@ -1,0 +1,67 @@
+"""The command line: `stillhouse up` and friends. Each command loads what it needs when called."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="stillhouse",
+    help="Knowledge distillation as a service: post a teacher, get back a small tested network.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Knowledge distillation as a service: post a teacher, get back a small tested network."""
+
+
+@app.command()
+def up(
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where everything is kept: database, queue, objects, logs, keys. "
+            "[default: $XDG_DATA_HOME/stillhouse, else ~/.local/share/stillhouse]"
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")
+    ] = 8000,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="How many jobs train at the same time.")
+    ] = 1,
+) -> None:
+    """Run the whole product on this machine until Ctrl-C."""
+    from stillhouse.local.folder import default_data_dir
+    from stillhouse.local.foreground import Foreground
+
+    sys.exit(Foreground(data_dir or default_data_dir(), host, port, workers).run())
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Where the student and its papers are put.")] = Path(
+        "demo-output"
+    ),
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave everything running at the end.")
+    ] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 20,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+) -> None:
+    """Train a teacher on digits, distil it, download the student, check it: the whole product."""
+    from stillhouse.demonstration import main
+
+    sys.exit(main(output, keep=keep, epochs=epochs, port=port))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,143 @@
+"""A client of the REST API: post a job, wait for it, take the student home."""
+
+import hashlib
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+Json = dict[str, Any]
+POLL_S = 0.5
+
+
+class ApiError(Exception):
+    """The service refused: its problem document's code, detail and faults."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.status = response.status_code
+        try:
+            self.problem: Json = response.json()
+        except ValueError:
+            self.problem = {"detail": response.text[:500]}
+        self.code = self.problem.get("code", "")
+        faults = [
+            f"\n  {fault['pointer'] or 'the body'}: {fault['detail']}"
+            for fault in self.problem.get("errors") or []
+        ]
+        super().__init__(f"{self.status} {self.problem.get('detail', '')}{''.join(faults)}")
+
+
+class Failed(Exception):  # noqa: N818 - the state's own name
+    """A job, data set or model did not come out: what the service says of it."""
+
+    def __init__(self, resource: Json) -> None:
+        self.resource = resource
+        error = resource.get("error") or {}
+        items = [f"\n  {item['name']}: {item['detail']}" for item in error.get("items") or []]
+        text = error.get("message", "")
+        hint = f"\n  hint: {error['hint']}" if error.get("hint") else ""
+        super().__init__(
+            f"{resource['object']} {resource['id']} is {resource['state']}: {text}"
+            f"{hint}{''.join(items)}"
+        )
+
+
+class Corrupt(Exception):  # noqa: N818
+    """A download's SHA-256 is not the one that the service gave."""
+
+
+class Client:
+    """Speaks to one Stillhouse with one API key.
+
+    Args:
+        url: the service's address, for instance ``http://127.0.0.1:8000``.
+        api_key: a key; the embedded stack keeps its first one in ``DATA_DIR/api-key``.
+    """
+
+    def __init__(self, url: str, api_key: str) -> None:
+        self._http = httpx.Client(
+            base_url=url, headers={"Authorization": f"Bearer {api_key}"}, timeout=60
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def get(self, path: str, **params: Any) -> Json:
+        """GET a resource; raises ApiError."""
+        return self._json(self._http.get(path, params=params))
+
+    def post(self, path: str, body: Json | None = None, **params: Any) -> Json:
+        """POST; a creating request is safe to repeat, because it carries an idempotency key."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        return self._json(self._http.post(path, json=body, params=params, headers=headers))
+
+    def upload(self, path: Path) -> str:
+        """Send a file in parts and have it verified; the id of the complete upload."""
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.seek(0, 2)
+            body = {"filename": path.name, "size_bytes": size, "sha256": sha256}
+            upload = self.post("/v1/uploads", body)
+            file.seek(0)
+            for part in upload["parts"]:
+                content = file.read(part["size_bytes"])
+                self._json(self._http.put(part["url"], content=content))
+        self.post(f"/v1/uploads/{upload['id']}/complete")
+        return str(upload["id"])
+
+    def wait(self, resource: Json, seen: Callable[[Json], None] | None = None) -> Json:
+        """Poll a data set, model or job until it has ended well; raises Failed if it has not."""
+        while True:
+            resource = self.get(resource["links"]["self"])
+            if seen is not None:
+                seen(resource)
+            if resource["state"] in ("ready", "succeeded"):
+                return resource
+            if resource["state"] in ("failed", "cancelled"):
+                raise Failed(resource)
+            time.sleep(POLL_S)
+
+    def artifacts(self, job: Json) -> list[Json]:
+        """The files that a job has published."""
+        return list(self._pages(f"/v1/jobs/{job['id']}/artifacts"))
+
+    def download(self, artifact: Json, folder: Path) -> Path:
+        """Fetch a file and check its SHA-256; it appears whole and right, or not at all."""
+        target: Path = folder / artifact["name"]
+        temporary = target.with_name(f".{target.name}.part")
+        digest = hashlib.sha256()
+        with self._http.stream("GET", artifact["links"]["content"]) as response:
+            if response.is_error:
+                response.read()
+                raise ApiError(response)
+            with temporary.open("wb") as file:
+                for chunk in response.iter_bytes():
+                    digest.update(chunk)
+                    file.write(chunk)
+        if digest.hexdigest() != artifact["sha256"]:
+            temporary.unlink()
+            raise Corrupt(f"{artifact['name']} arrived damaged; download it again")
+        temporary.replace(target)
+        return target
+
+    def _pages(self, path: str) -> Iterator[Json]:
+        cursor = None
+        while True:
+            page = self.get(path, **({"cursor": cursor} if cursor else {}))
+            yield from page["data"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+    @staticmethod
+    def _json(response: httpx.Response) -> Json:
+        if response.is_error:
+            raise ApiError(response)
+        answer: Json = response.json()
+        return answer

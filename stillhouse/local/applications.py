@@ -1,0 +1,61 @@
+"""The command lines of our own programs: the API, the keeper, the workers, the one-shots."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from stillhouse.local.folder import DataFolder
+from stillhouse.local.part import Part
+from stillhouse.local.ports import local_url
+
+CELERY = ["-m", "celery", "-A", "worker.app", "worker", "-P", "prefork"]
+QUIET = ["--without-gossip", "--without-mingle", "--loglevel=WARNING"]
+API_GRACE_S = 5.0  # it has nothing to save; a follower of a live stream must not hold up the stop
+ONE_SHOTS = {
+    "migrate": ["-m", "store.migrate"],
+    "bootstrap": ["-m", "store.bootstrap", "--api-key-file"],
+    "login-link": ["-m", "store.login_link", "--base-url"],
+}
+
+
+def application_parts(
+    environment: Mapping[str, str], folder: DataFolder, address: tuple[str, int], workers: int
+) -> list[Part]:
+    """The parts that need a migrated database: the API first."""
+    host, port = address
+    api = Part(
+        name="api",
+        argv=(sys.executable, "-m", "api", "--host", host, "--port", str(port)),
+        env=environment,
+        cwd=folder.root,
+        ready=lambda: api_ready(local_url(host, port)),
+        grace_s=API_GRACE_S,
+    )
+    keeper = Part("keeper", (sys.executable, "-m", "worker.keeper"), environment, folder.root)
+    lanes = [_lane("train", workers, environment, folder), _lane("prepare", 1, environment, folder)]
+    return [api, keeper, *lanes]
+
+
+def one_shot(
+    name: str, environment: Mapping[str, str], folder: DataFolder, base_url: str = ""
+) -> Part:
+    """A program that does one thing and ends."""
+    last = {"bootstrap": str(folder.api_key), "login-link": base_url}.get(name)
+    argv = (sys.executable, *ONE_SHOTS[name], *([last] if last else []))
+    return Part(name, argv, environment, folder.root, grace_s=5.0)
+
+
+def api_ready(base_url: str) -> bool:
+    """Whether the API says that it and everything it needs is there."""
+    import httpx
+
+    try:
+        return httpx.get(f"{base_url}/readyz", timeout=5.0, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _lane(name: str, slots: int, environment: Mapping[str, str], folder: DataFolder) -> Part:
+    arguments = ["-c", str(slots), "-Q", name, "-n", f"{name}@%h", *QUIET]
+    return Part(name, (sys.executable, *CELERY, *arguments), environment, folder.root)

@@ -1,0 +1,19 @@
+"""Finding what a wheel brought along, without importing the wheel's own helpers."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from stillhouse.local.errors import PartsMissingError
+
+
+def package_folder(package: str) -> Path:
+    """The folder of an installed package. Raises PartsMissingError, saying how to get it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise PartsMissingError(
+            f"The local stack needs the package {package}; "
+            "install it with: pip install 'stillhouse[local]'"
+        )
+    return Path(spec.submodule_search_locations[0])

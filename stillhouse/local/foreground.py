@@ -1,0 +1,141 @@
+"""`stillhouse up`: the stack in the foreground, and what signals mean to it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from types import FrameType
+
+from stillhouse.local.errors import CancelledError, LocalError
+from stillhouse.local.stack import Stack
+
+# Some programs that run others (timeout, make) pass a signal on that the whole group got already.
+SAME_REQUEST_S = 0.5
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Someone wants it to stop."""
+
+    signal: int
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """The stack cannot go on."""
+
+    message: str
+
+
+class _Ready:
+    """Everything runs."""
+
+
+class _Stopped:
+    """Everything has ended."""
+
+
+# A signal may come at any instant; putting into this queue is safe even then.
+_Happenings = SimpleQueue[_Asked | _Failed | _Ready | _Stopped]
+
+
+def say(line: str) -> None:
+    """Print a line now; a terminal that has gone away must not keep us from stopping."""
+    with suppress(OSError):
+        print(line, flush=True)
+
+
+class Foreground:
+    """Runs a stack until a signal or a failure; `run` returns the exit status."""
+
+    def __init__(self, data_dir: Path, host: str, port: int, workers: int) -> None:
+        self._happenings: _Happenings = SimpleQueue()
+        self._stack = Stack(
+            data_dir,
+            host,
+            port,
+            workers,
+            say=lambda line: say(f"  {line}"),
+            on_failure=lambda message: self._happenings.put(_Failed(message)),
+        )
+        self._stopper: threading.Thread | None = None
+        self._ready = False
+        self._status = 0
+        self._asked_at = float("-inf")
+
+    def run(self) -> int:
+        """Start, stay, stop. The work is done in other threads: this one listens."""
+        previous = {number: signal.signal(number, self._heard) for number in STOP_SIGNALS}
+        try:
+            threading.Thread(target=self._start, name="start", daemon=True).start()
+            while not isinstance(happening := self._happenings.get(), _Stopped):
+                self._answer(happening)
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        if self._status != 1:
+            say("stopped")
+        return self._status
+
+    def _answer(self, happening: _Asked | _Failed | _Ready) -> None:
+        match happening:
+            case _Ready():
+                self._ready = True
+            case _Asked() if time.monotonic() - self._asked_at < SAME_REQUEST_S:
+                return
+            case _Asked() if self._stopper:
+                say("killing every part now")
+                self._stack.hurry()
+            case _Asked(number):
+                # Asked for while it ran, a stop is an orderly end; before that nothing was served.
+                self._asked_at = time.monotonic()
+                self._status = 0 if self._ready else 128 + number
+                say("stopping: jobs are checkpointed and queued again (once more: kill at once)")
+                self._stop()
+            case _Failed() if self._stopper:
+                # What fails now fails because its database is being stopped, or is said already.
+                return
+            case _Failed(message):
+                with suppress(OSError):
+                    print(f"stillhouse: {message}", file=sys.stderr, flush=True)
+                self._status = 1
+                self._stop()
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        self._happenings.put(_Asked(number))
+
+    def _start(self) -> None:
+        try:
+            self._stack.start(login=True)
+            say(f"ready {self._stack.url}")
+            self._happenings.put(_Ready())
+            if self._stack.dashboard:
+                say(f"dashboard {self._stack.dashboard}")
+            say(f"  the admin's API key is in {self._stack.services.folder.api_key}")
+        except CancelledError:
+            return
+        except LocalError as error:
+            self._happenings.put(_Failed(str(error)))
+        except Exception as error:  # noqa: BLE001 - the main thread must hear of it, or it waits for ever
+            self._happenings.put(_Failed(f"an unexpected fault: {error!r}"))
+
+    def _stop(self) -> None:
+        if self._stopper is None:
+            self._stopper = threading.Thread(target=self._end, name="stop", daemon=True)
+            self._stopper.start()
+
+    def _end(self) -> None:
+        try:
+            self._stack.stop()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._status = 1
+            with suppress(OSError):
+                print(f"stillhouse: while stopping: {error!r}", file=sys.stderr, flush=True)
+        self._happenings.put(_Stopped())

@@ -1,0 +1,49 @@
+"""The API's address: free before anything is started, and written the way a browser takes it."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from stillhouse.local.errors import PortTakenError
+
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to call instead of these
+
+
+def free_port(host: str, port: int) -> int:
+    """`port` if it can be listened on (0: any free one). Raises PortTakenError with a sentence."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # As the server will: an address whose last connections are still closing is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+            return int(probe.getsockname()[1])
+    except OverflowError:
+        raise PortTakenError(f"Port {port} does not exist; choose one from 0 to 65535.") from None
+    except OSError as error:
+        raise PortTakenError(_sentence(host, port, error)) from None
+
+
+def url(host: str, port: int) -> str:
+    """`http://HOST:PORT`, with brackets around an IPv6 address."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def local_url(host: str, port: int) -> str:
+    """The address at which this machine itself reaches a server that listens on `host`."""
+    return url(ANYWHERE.get(host, host), port)
+
+
+def _sentence(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"Port {port} on {host} is taken by another program; "
+            "choose another with --port, or --port 0 for a free one."
+        )
+    if error.errno == errno.EACCES:
+        return f"Port {port} on {host} needs more rights than you have; choose one above 1023."
+    return f"Cannot listen on {host} port {port}: {error.strerror or error}; check --host."

@@ -1,0 +1,142 @@
+"""Everything that `stillhouse up` runs, for use from Python: tests, the demo, notebooks."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from stillhouse.local.applications import application_parts, one_shot
+from stillhouse.local.errors import LocalError, PartFailedError
+from stillhouse.local.ports import free_port, local_url, url
+from stillhouse.local.services import Say, Services, silent
+from stillhouse.local.supervisor import Running
+
+NEWER_DATABASE = 3  # store.migrate's exit status
+
+
+class Stack:
+    """The whole product on one data folder, running in the background of this process.
+
+    Port 0 takes a free one. As a context manager it is started and stopped. `start` may run in one
+    thread while another calls `cancel`, `hurry` or `stop`: that is how Ctrl-C works at any moment.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path | str,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        workers: int = 1,
+        *,
+        say: Say = silent,
+        on_failure: Say = silent,
+    ) -> None:
+        self.services = Services(Path(data_dir), say, on_failure)
+        self.host = host
+        self.port = port
+        self._workers = workers
+        self._say = say
+        self._starting = threading.Lock()
+        self.dashboard: str | None = None
+
+    @property
+    def url(self) -> str:
+        """The API's address, as asked for."""
+        return url(self.host, self.port)
+
+    @property
+    def local_url(self) -> str:
+        """The API's address from this machine, also when it listens on all of them."""
+        return local_url(self.host, self.port)
+
+    @property
+    def api_key(self) -> str:
+        """The first admin key."""
+        return self.services.folder.api_key.read_text().strip()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every part is told, for starting one more by hand."""
+        return dict(self.services.environment)
+
+    def part(self, name: str) -> Running:
+        """A running part: postgres, valkey, api, keeper, train or prepare."""
+        return self.services.supervisor.running[name]
+
+    def start(self, *, login: bool = False) -> None:
+        """Start everything and wait until the API is ready; with `login`, set `dashboard` too.
+
+        Raises LocalError.
+        """
+        with self._starting:
+            self._start(login)
+
+    def login_link(self) -> str | None:
+        """A dashboard address that logs in once, as the admin; None if none could be made."""
+        part = one_shot("login-link", self.environment, self.services.folder, self.local_url)
+        done = self.services.supervisor.run(part)
+        return done.stdout.strip() or None if done.returncode == 0 else None
+
+    def cancel(self) -> None:
+        """Start nothing more; a `start` under way ends with CancelledError."""
+        self.services.supervisor.cancel()
+
+    def hurry(self) -> None:
+        """Have `stop` kill instead of waiting."""
+        self.services.supervisor.hurry()
+
+    def stop(self) -> None:
+        """End every part, within 20 seconds, and give the folder up."""
+        self.cancel()
+        self.services.note(stopping=True)
+        self.services.supervisor.stop()
+        # What `start` still does when it is cancelled must not meet a folder given up.
+        with self._starting:
+            self.services.stop()
+
+    def _start(self, login: bool) -> None:
+        services = self.services
+        services.open()
+        self.port = free_port(self.host, self.port)
+        services.note(url=self.url)
+        services.start()
+        self._say("preparing the tables")
+        self._once("migrate")
+        self._say(f"starting the API, the keeper and the workers ({self._workers} at a time)")
+        services.environment["STILLHOUSE_TRAINING_SLOTS"] = str(self._workers)
+        parts = application_parts(
+            services.environment, services.folder, (self.host, self.port), self._workers
+        )
+        running = {part.name: services.supervisor.start(part) for part in parts}
+        # While the API loads; nobody can use it before its address is told.
+        self._once("bootstrap")
+        self.dashboard = self.login_link() if login else None
+        services.supervisor.await_ready(running["api"])
+
+    def _once(self, name: str) -> None:
+        services = self.services
+        done = services.supervisor.run(one_shot(name, services.environment, services.folder))
+        if done.returncode == NEWER_DATABASE:
+            raise LocalError(done.stderr.strip() or "The database is newer than this Stillhouse.")
+        if done.returncode != 0:
+            raise PartFailedError(
+                f"{name} failed with exit status {done.returncode}: {done.stderr.strip()[-2000:]}"
+            )
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()

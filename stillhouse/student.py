@@ -1,0 +1,38 @@
+"""A downloaded student at work, with no service running. Needs the `engine` extra (torch)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from kdcore.models import build
+
+
+def load(folder: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """The network in a folder with ``student.safetensors`` and ``config.json``, ready to use.
+
+    Returns the network in eval mode, which maps images (B, C, H, W) that are scaled to 0..1 and
+    normalised by ``config["normalisation"]`` to logits (B, num_classes), and its configuration.
+    """
+    config = json.loads((folder / "config.json").read_text())
+    network = build(
+        config["architecture"],
+        num_classes=config["num_classes"],
+        in_channels=config["in_channels"],
+        input_size=config["input_size"],
+    )
+    network.load_state_dict(load_file(folder / "student.safetensors"))
+    return network.eval(), config
+
+
+@torch.inference_mode()
+def top1(folder: Path, dataset: Path) -> float:
+    """Accuracy, in percent, of a folder's student on the test split of an ingested data set."""
+    network, config = load(folder)
+    split = load_file(dataset)
+    images = split["test/images"].float() / 255  # (N, C, H, W)
+    mean, std = (torch.tensor(config["normalisation"][name]) for name in ("mean", "std"))
+    logits = network((images - mean[:, None, None]) / std[:, None, None])
+    return float((logits.argmax(1) == split["test/targets"]).double().mean()) * 100

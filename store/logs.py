@@ -1,0 +1,20 @@
+"""How the servers log: one JSON object a line on standard error, a stable event name, fields."""
+
+import sys
+
+import structlog
+
+
+def configure() -> None:
+    """Set the form of log lines for this process."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(ensure_ascii=True),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
