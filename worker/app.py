@@ -15,6 +15,7 @@ from store.settings import settings
 from worker import drain, presence, slot
 
 LANES = ("train", "prepare")
+MESSAGE_S = 600  # while all workers are busy, reminders must not pile up for days
 BROKER_WAIT_S = 5  # a dead or hung broker must not hold up anybody for longer
 
 app = Celery("stillhouse", broker=settings().broker_url.get_secret_value())
@@ -56,7 +57,7 @@ def poke(lane: str) -> None:
 
 def send(lane: str) -> None:
     """Send one message; raises kombu's OperationalError when the broker is away."""
-    app.send_task("poke", args=[lane], queue=lane, retry=False)
+    app.send_task("poke", args=[lane], queue=lane, retry=False, expires=MESSAGE_S)
 
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]

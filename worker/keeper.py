@@ -54,11 +54,16 @@ def keep(stop: threading.Event) -> None:
 
 def _rounds(connection: "Connection[object]", stop: threading.Event) -> None:
     connection.execute(f"LISTEN {queue.CHANNEL}")
-    next_sweep = time.monotonic() + SWEEP_S
+    next_sweep = next_reminder = time.monotonic()
     while not stop.is_set():
-        round_()
+        _guarded(reap)
+        if time.monotonic() > next_reminder:
+            _guarded(remind)
+            next_reminder = time.monotonic() + settings().repoke_s
+        _guarded(relay)
         if time.monotonic() > next_sweep:
-            sweep()
+            _guarded(expire)
+            _guarded(delete_orphans)
             next_sweep = time.monotonic() + SWEEP_S
         _wait(connection, stop)
 
@@ -71,19 +76,18 @@ def _wait(connection: "Connection[object]", stop: threading.Event) -> None:
             return
 
 
-def round_() -> None:
-    """What must happen soon: expired leases, messages."""
-    _guarded(reap)
-    _guarded(relay)
-
-
 def reap() -> None:
-    """Take back the jobs of workers that were not heard of, and remind of jobs that wait."""
+    """Take back the jobs of workers that were not heard of."""
     with transaction() as session:
         lost = jobs.reap(session)
-        queue.repoke(session)
     if lost:
         log.warning("leases_expired", jobs=lost)
+
+
+def remind() -> None:
+    """Send another message where jobs wait for long: the first may be lost."""
+    with transaction() as session:
+        queue.repoke(session)
 
 
 def relay() -> None:
@@ -97,13 +101,8 @@ def relay() -> None:
         log.warning("broker_away", error=str(error))
 
 
-def sweep() -> None:
-    """What may wait: rows that have had their time, objects without a row."""
-    _guarded(_expire)
-    _guarded(_delete_orphans)
-
-
-def _expire() -> None:
+def expire() -> None:
+    """Delete rows that have had their time."""
     now = func.now()
     old = now - timedelta(seconds=settings().idempotency_s)
     with transaction() as session:
@@ -116,7 +115,7 @@ def _expire() -> None:
         session.execute(delete(Upload).where(Upload.expires_at < now, not_(or_(*used))))
 
 
-def _delete_orphans() -> None:
+def delete_orphans() -> None:
     """Delete objects that no row names. Young ones stay: their row may be on its way."""
     young = datetime.now(UTC) - timedelta(seconds=settings().orphan_grace_s)
     candidates = {entry.key for entry in blobs.listing() if entry.modified < young}
