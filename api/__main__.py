@@ -6,6 +6,7 @@ from types import FrameType
 import uvicorn
 
 from api.app import create_app
+from store import logs
 
 GRACE_S = 5
 
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     asked = parser.parse_args()
+    logs.configure()
     config = uvicorn.Config(
         create_app(),
         host=asked.host,

@@ -1,0 +1,88 @@
+// uPlot, dressed in the page's own colours: labels at the ends of lines, dashes, both themes.
+
+import uPlot from "../vendor/uplot/uPlot.esm.js";
+import { brief, duration } from "./format.js";
+
+const HEIGHT = 210;
+const GAP = 14;
+const ROOM_FOR_LABELS = 88;
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const fontOf = (size) => `${size}px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", Arial, sans-serif`;
+
+/** Draw into `plot`. `set(data)` appends in place, `point(i)` moves the cursor, `destroy()` ends it. */
+export function drawing(plot, { chart, series, axis, logarithmic, data, onCursor }) {
+  const room = series.length > 1 ? ROOM_FOR_LABELS : 14;
+  const grid = { stroke: () => colour("--line"), width: 1 };
+  const ticks = { show: false };
+  const side = { stroke: () => colour("--ink-3"), font: fontOf(11.5), grid, ticks };
+  const options = {
+    width: Math.max(200, plot.clientWidth),
+    height: HEIGHT,
+    padding: [10, room, 0, 0],
+    legend: { show: false },
+    cursor: { drag: { x: false, y: false }, y: false, points: { size: 7 }, sync: { key: `job-${axis}`, scales: ["x", null] } },
+    scales: { x: { time: false }, y: { distr: logarithmic ? 3 : 1, range: logarithmic ? undefined : bounds(chart) } },
+    axes: [
+      { ...side, size: 30, gap: 6, space: 70, grid: { show: false }, values: (_, marks) => marks.map((mark) => xText(axis, mark)) },
+      { ...side, size: 46, gap: 6, space: 36, values: (_, marks) => marks.map((mark) => (mark === null ? "" : brief(mark))) },
+    ],
+    series: [{}, ...series.map((each) => line(each))],
+    hooks: { setCursor: [(u) => onCursor(u.cursor.idx ?? null)], draw: series.length > 1 ? [(u) => endLabels(u, series)] : [] },
+  };
+  const u = new uPlot(options, data, plot);
+  const resized = new ResizeObserver(() => {
+    const width = Math.max(200, plot.clientWidth);
+    if (width !== u.width) u.setSize({ width, height: HEIGHT });
+  });
+  resized.observe(plot);
+  const repaint = () => u.redraw(false, true);
+  dark.addEventListener("change", repaint);
+  return {
+    set: (next) => u.setData(next),
+    point(at) {
+      const left = at === null ? -10 : u.valToPos(u.data[0][at], "x");
+      u.setCursor({ left, top: at === null ? -10 : HEIGHT / 3 });
+    },
+    destroy() {
+      resized.disconnect();
+      dark.removeEventListener("change", repaint);
+      u.destroy();
+    },
+  };
+}
+
+function line({ label, colour: name, dash, width, level }) {
+  return { label, stroke: () => colour(name), dash, width, points: level ? { show: false } : { size: 5, fill: () => colour(name) } };
+}
+
+function bounds({ least, most }) {
+  return (_, low, high) => {
+    const margin = (high - low || Math.abs(high) || 1) * 0.08;
+    const top = high + margin;
+    return [least === undefined ? Math.max(0, low - margin) : Math.max(least, low - margin), most === undefined ? top : Math.min(most, top)];
+  };
+}
+
+const xText = (axis, mark) => (axis === "wall_s" ? duration(mark) : brief(mark));
+
+// Names at the ends of their lines, moved apart where they would lie on each other.
+function endLabels(u, series) {
+  const ratio = u.pxRatio;
+  const labels = series.map(({ label, colour: name }, index) => {
+    const value = u.data[index + 1].findLast((each) => Number.isFinite(each));
+    return { label, name, y: value === undefined ? null : u.valToPos(value, "y", true) };
+  }).filter(({ y }) => Number.isFinite(y)).sort((a, b) => a.y - b.y);
+  const bottom = u.bbox.top + u.bbox.height;
+  for (let at = 1; at < labels.length; at += 1) labels[at].y = Math.max(labels[at].y, labels[at - 1].y + GAP * ratio);
+  for (let at = labels.length - 1, limit = bottom; at >= 0; at -= 1, limit -= GAP * ratio) labels[at].y = Math.min(labels[at].y, limit);
+  u.ctx.save();
+  u.ctx.font = fontOf(11.5 * ratio);
+  u.ctx.textAlign = "left";
+  u.ctx.textBaseline = "middle";
+  for (const { label, name, y } of labels) {
+    u.ctx.fillStyle = colour(name);
+    u.ctx.fillText(label, u.bbox.left + u.bbox.width + 8 * ratio, y, (ROOM_FOR_LABELS - 10) * ratio);
+  }
+  u.ctx.restore();
+}

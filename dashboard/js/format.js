@@ -1,0 +1,88 @@
+// Numbers, sizes and times as people read them. Always a real minus sign, never NaN.
+
+const NONE = "–";
+
+/** A number with a fixed count of decimals. */
+export function fixed(value, digits = 1) {
+  return finite(value) ? minus(value.toFixed(digits)) : NONE;
+}
+
+/** Points between two percentages: "−0.4 pt". */
+export function points(value) {
+  if (!finite(value)) return NONE;
+  const text = fixed(Math.abs(value));
+  return Number(text) === 0 ? "±0.0 pt" : `${value > 0 ? "+" : "−"}${text} pt`;
+}
+
+/** About four characters: 0.00123, 12.3, 1,234. */
+export function brief(value) {
+  if (!finite(value)) return NONE;
+  const size = Math.abs(value);
+  if (size >= 1000) return Math.round(value).toLocaleString("en-GB");
+  if (size === 0) return "0";
+  if (size < 0.001) return minus(value.toExponential(1));
+  return minus(String(Number(value.toPrecision(3))));
+}
+
+/** 272186 -> "272 k"; `unit` follows the prefix. */
+export function si(value, unit = "") {
+  if (!finite(value)) return NONE;
+  const at = Math.min(4, Math.max(0, Math.floor(Math.log10(Math.max(1, Math.abs(value))) / 3)));
+  const scaled = value / 1000 ** at;
+  const tail = `${["", "k", "M", "G", "T"][at]}${unit}`;
+  return `${scaled >= 100 || at === 0 ? Math.round(scaled) : Number(scaled.toPrecision(3))}${tail ? ` ${tail}` : ""}`;
+}
+
+export const bytes = (value) => si(value, "B");
+
+/** How many times smaller or faster: "3.4×". */
+export function times(ratio) {
+  return finite(ratio) && ratio > 0 ? `${ratio >= 10 ? Math.round(ratio) : fixed(ratio)}×` : NONE;
+}
+
+/** Seconds as "42 s", "3 m 20 s", "2 h 5 m", "3 d 4 h". */
+export function duration(seconds) {
+  if (!finite(seconds)) return NONE;
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return two(Math.floor(s / 60), "m", s % 60, "s");
+  if (s < 86400) return two(Math.floor(s / 3600), "h", Math.floor((s % 3600) / 60), "m");
+  return two(Math.floor(s / 86400), "d", Math.floor((s % 86400) / 3600), "h");
+}
+
+const two = (a, unitA, b, unitB) => (b ? `${a} ${unitA} ${b} ${unitB}` : `${a} ${unitA}`);
+
+/** Time left, without false exactness: "about 3 min left". */
+export function left(seconds) {
+  if (!finite(seconds)) return "";
+  if (seconds < 10) return "a few seconds left";
+  if (seconds < 55) return `about ${Math.ceil(seconds / 5) * 5} s left`;
+  if (seconds < 5400) return `about ${Math.max(1, Math.round(seconds / 60))} min left`;
+  return `about ${fixed(seconds / 3600)} h left`;
+}
+
+/** How long ago: "just now", "3 min ago", "2 d ago". */
+export function ago(iso, now = Date.now()) {
+  const s = (now - Date.parse(iso)) / 1000;
+  if (!finite(s)) return NONE;
+  if (s < 10) return "just now";
+  if (s < 60) return `${Math.floor(s)} s ago`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ago`;
+  if (s < 86400) return `${Math.floor(s / 3600)} h ago`;
+  return `${Math.floor(s / 86400)} d ago`;
+}
+
+/** Seconds between two moments; the second may still lie ahead. */
+export function between(from, to) {
+  return ((to ? Date.parse(to) : Date.now()) - Date.parse(from)) / 1000;
+}
+
+/** A moment in the reader's own clock, whole. */
+export function moment(iso) {
+  return iso ? new Date(iso).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" }) : NONE;
+}
+
+export const clock = (iso) => new Date(iso).toLocaleTimeString("en-GB");
+
+const finite = (value) => typeof value === "number" && Number.isFinite(value);
+const minus = (text) => text.replace("-", "−");

@@ -1,0 +1,34 @@
+// Models and data sets by id: a job carries ids, people want names. Each is asked for once.
+
+import { get } from "./api.js";
+
+const known = new Map();
+
+/** The model or data set behind an id, or null; never throws. */
+export function named(kind, id) {
+  const path = `/v1/${kind}/${encodeURIComponent(id)}`;
+  if (!known.has(path)) {
+    const asked = get(path).catch((error) => {
+      if (error.status !== 404) known.delete(path); // it may be there next time
+      return null;
+    });
+    known.set(path, asked);
+  }
+  return known.get(path);
+}
+
+/** The architectures of a job's teachers, in words; null where it has none. */
+export async function teacherOf(job) {
+  if (!job.teachers?.length) return null;
+  const models = await Promise.all(job.teachers.map(({ model }) => named("models", model)));
+  const names = models.map((model, at) => (model ? short(model.architecture) : job.teachers[at].model));
+  return names.length > 2 ? `${names[0]} + ${names.length - 1} more` : names.join(" + ");
+}
+
+/** "cifar/resnet20" -> "resnet20": the family is in the title. */
+export const short = (architecture) => (architecture ?? "").split("/").at(-1);
+
+export function methodOf(job) {
+  const list = [job.resolved?.method ?? job.method ?? []].flat();
+  return list.map((each) => each.type ?? each).join(" + ") || "–";
+}

@@ -1,0 +1,52 @@
+// The bar at the top, the words for screen readers, and the state of the connection.
+
+import { del } from "./api.js";
+import { el, put, setText } from "./dom.js";
+import { href } from "./router.js";
+import { routes } from "./routes.js";
+
+const WORDS = { live: "Live", idle: "Up to date", reconnecting: "Reconnecting…", offline: "Offline" };
+const state = el("span", { class: "link-state", "data-state": "idle" }, WORDS.idle);
+
+/** Say how fresh the page is: live, idle, reconnecting, offline. */
+export function connection(name) {
+  if (state.dataset.state === name) return;
+  state.dataset.state = name;
+  state.title = WORDS[name];
+  setText(state, WORDS[name]);
+}
+
+/** Read out a change of state, politely. */
+export function announce(text) {
+  setText(document.getElementById("live"), text);
+}
+
+export function brand(to = "#/jobs") {
+  return el("a", { class: "brand", href: to }, el("img", { src: "/static/logo.svg", alt: "", width: 26, height: 26 }), "Stillhouse");
+}
+
+/** Draw the bar for a page; none of it before login. */
+export function bar(route) {
+  const node = document.getElementById("bar");
+  node.hidden = route === null;
+  if (route === null) return;
+  const links = routes.filter((each) => each.nav).map((each) => {
+    const at = each === route || route.under === each.path;
+    return el("li", {}, el("a", { href: href(each.path), "aria-current": at ? "page" : null }, each.nav));
+  });
+  put(
+    node,
+    brand(),
+    el("nav", { "aria-label": "Pages" }, el("ul", {}, links)),
+    state,
+    el("button", { type: "button", class: "button small", on: { click: logOut } }, "Log out"),
+  );
+}
+
+async function logOut() {
+  try {
+    await del("/session");
+  } finally {
+    location.assign("/login");
+  }
+}

@@ -1,0 +1,1 @@
+"""Images in, one decoded store out."""

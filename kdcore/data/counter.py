@@ -1,0 +1,46 @@
+"""Random numbers by counter: each is a pure function of its key, in any order, on any machine."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+UInts = NDArray[np.uint64]
+_GAMMA = 0x9E3779B97F4A7C15
+_FIRST = 0xBF58476D1CE4E5B9
+_SECOND = 0x94D049BB133111EB
+_MASK = (1 << 64) - 1
+
+
+def mix(x: UInts) -> UInts:
+    """The finaliser of SplitMix64 (Steele, Lea & Flood 2014): a bijection of 64-bit integers."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(_FIRST)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(_SECOND)
+    return x ^ (x >> np.uint64(31))
+
+
+def _finish(x: int) -> int:
+    """The same as :func:`mix`, of one integer."""
+    x = (x ^ (x >> 30)) * _FIRST & _MASK
+    x = (x ^ (x >> 27)) * _SECOND & _MASK
+    return x ^ (x >> 31)
+
+
+def fold(*words: int) -> int:
+    """One 64-bit key of several integers; their order matters."""
+    key = 0
+    for word in words:
+        key = _finish((key + _GAMMA) & _MASK ^ _finish((word + _GAMMA) & _MASK))
+    return key
+
+
+def stream(key: int, ids: NDArray[np.int64], draw: int) -> UInts:
+    """The ``draw``-th 64 random bits of every sample id under ``key``; shape of ``ids``."""
+    counter = mix(ids.astype(np.uint64) + np.uint64(key))
+    return mix(counter + np.uint64((draw + 1) * _GAMMA & _MASK))
+
+
+def below(bits: UInts, limit: int) -> NDArray[np.int64]:
+    """Integers in [0, limit), limit below 2**31, from 64 random bits each.
+
+    By multiplication with the upper half (Lemire 2019); the bias is below ``limit`` / 2**32.
+    """
+    return (((bits >> np.uint64(32)) * np.uint64(limit)) >> np.uint64(32)).astype(np.int64)

@@ -1,0 +1,63 @@
+"""Which image belongs to which split, where the archive does not say."""
+
+import hashlib
+from collections import defaultdict
+
+from kdcore.data.layout import Labelled
+from kdcore.data.store import SplitName
+from kdcore.errors import UserFault
+
+SHARES: dict[SplitName, float] = {"test": 0.2, "val": 0.1}
+"""Shares of the given training images that a missing split is drawn of, per class."""
+
+
+def draw_missing(images: list[Labelled], seed: int) -> list[Labelled]:
+    """Draw the missing splits from training, stratified by class; keep the order of ``images``.
+
+    An image's luck depends on the seed, its class and its name alone, so the draw is the same on
+    every machine and for every order of the archive. Validation gets at least one image of each
+    class that has two, training always keeps one. Raises UserFault if a split stays empty.
+    """
+    present = {image.split for image in images}
+    missing = [split for split in SHARES if split not in present]
+    by_class: dict[str, list[int]] = defaultdict(list)
+    for position, image in enumerate(images):
+        if image.split == "train":
+            by_class[image.label].append(position)
+    drawn = list(images)
+    for positions in by_class.values():
+        positions.sort(key=lambda position: _luck(images[position], seed))
+        start = 0
+        for split, count in _counts(len(positions), missing):
+            for position in positions[start : start + count]:
+                drawn[position] = images[position]._replace(split=split)
+            start += count
+    for split in missing:
+        if not any(image.split == split for image in drawn):
+            raise UserFault(
+                "dataset_invalid",
+                f"there are too few images to draw a {split} split from; "
+                f"three of a class are enough, or put images into {split}/",
+            )
+    return drawn
+
+
+def _counts(available: int, missing: list[SplitName]) -> list[tuple[SplitName, int]]:
+    counts = {split: round(SHARES[split] * available) for split in missing}
+    if "val" in counts:
+        counts["val"] = max(counts["val"], 1)
+    # Training keeps one; the choice of the best epoch (val) goes before the final test.
+    spare = available - 1
+    for split in ("val", "test"):
+        if split in counts:
+            counts[split] = min(counts[split], spare)
+            spare -= counts[split]
+    return list(counts.items())
+
+
+def _luck(image: Labelled, seed: int) -> bytes:
+    # Folders around the class folder must not matter: only the path from the class on does.
+    parts = image.member.parts
+    own = parts[len(parts) - parts[::-1].index(image.label) - 1 :]
+    text = f"{seed}/{'/'.join(own)}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,57 @@
+"""How fast a network answers, measured within a time limit."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from kdcore.spec.report import Latency
+
+_SECONDS = 0.4
+"""For each of the two measurements, after its warm-up."""
+_FEWEST, _MOST, _WARM_UP = 5, 200, 3
+_THROUGHPUT_BATCH = 32
+
+
+class Speed(NamedTuple):
+    """What a report says of a network's speed."""
+
+    latency_ms: Latency
+    images_per_s: float
+
+
+def measure(network: nn.Module, shape: tuple[int, int, int], device: torch.device) -> Speed:
+    """Forward passes in eval mode of (C, H, W) images: latency at batch 1, throughput at 32."""
+    network.eval()
+    single = _times(network, torch.rand(1, *shape), device)
+    batch = _times(network, torch.rand(_THROUGHPUT_BATCH, *shape), device)
+    p50, p95 = np.percentile(single, [50, 95])
+    return Speed(
+        latency_ms=Latency(p50=1000 * float(p50), p95=1000 * float(p95)),
+        images_per_s=_THROUGHPUT_BATCH / float(np.median(batch)),
+    )
+
+
+def _times(network: nn.Module, images: torch.Tensor, device: torch.device) -> list[float]:
+    batch = images.to(device).contiguous(memory_format=torch.channels_last)
+    times: list[float] = []
+    with torch.inference_mode():
+        for _ in range(_WARM_UP):
+            network(batch)
+        end = time.perf_counter() + _SECONDS
+        while len(times) < _FEWEST or (len(times) < _MOST and time.perf_counter() < end):
+            times.append(_timed(lambda: network(batch), device))
+    return times
+
+
+def _timed(call: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start

@@ -1,0 +1,77 @@
+"""Measures of logits (N, C) against targets (N,); shares are percentages, 0 to 100."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ECE_BINS = 15
+
+
+def top(logits: Tensor, target: Tensor, k: int) -> float:
+    """Share of rows whose target is among the k largest logits, in percent."""
+    best = logits.topk(k, dim=1).indices
+    return _percent((best == target[:, None]).any(dim=1))
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> float:
+    """Mean cross-entropy in nats."""
+    return float(functional.cross_entropy(logits.double(), target))
+
+
+def agreement(logits: Tensor, teacher: Tensor) -> float:
+    """Share of rows where both name the same class, in percent."""
+    return _percent(logits.argmax(dim=1) == teacher.argmax(dim=1))
+
+
+def kl_to_teacher(logits: Tensor, teacher: Tensor) -> float:
+    """KL(softmax(teacher) ‖ softmax(logits)) at temperature 1, mean over rows, in nats."""
+    log_p = functional.log_softmax(logits.double(), dim=1)
+    log_t = functional.log_softmax(teacher.double(), dim=1)
+    return float(functional.kl_div(log_p, log_t, reduction="batchmean", log_target=True))
+
+
+def ece(logits: Tensor, target: Tensor, bins: int = ECE_BINS) -> float:
+    """Expected calibration error in percent: Guo et al. 2017, https://arxiv.org/abs/1706.04599.
+
+    Σ over equal bins (lo, hi] of confidence: share of rows · |accuracy - mean confidence|.
+    """
+    confidence, named = functional.softmax(logits.double(), dim=1).max(dim=1)
+    gap = (named == target).double() - confidence
+    place = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    per_bin = torch.zeros(bins, dtype=torch.float64).index_add_(0, place, gap)
+    return 100 * float(per_bin.abs().sum()) / len(target)
+
+
+def per_class_top1(logits: Tensor, target: Tensor, classes: Sequence[str]) -> dict[str, float]:
+    """Top-1 within each class, in percent, by name; classes without a row are left out."""
+    right = logits.argmax(dim=1) == target
+    return {
+        name: _percent(right[target == number])
+        for number, name in enumerate(classes)
+        if bool((target == number).any())
+    }
+
+
+def fidelity(logits: Tensor, teacher: Tensor | None) -> dict[str, float]:
+    """``agreement`` and ``kl_to_teacher`` where there is a teacher."""
+    if teacher is None:
+        return {}
+    return {
+        "agreement": agreement(logits, teacher),
+        "kl_to_teacher": kl_to_teacher(logits, teacher),
+    }
+
+
+def validation(logits: Tensor, target: Tensor, teacher: Tensor | None) -> dict[str, float]:
+    """The ``val/`` part of the vocabulary; ``val/top5`` where there are more than five classes."""
+    values = {"top1": top(logits, target, 1), "loss": cross_entropy(logits, target)}
+    if logits.shape[1] > 5:
+        values["top5"] = top(logits, target, 5)
+    values |= {"ece": ece(logits, target), **fidelity(logits, teacher)}
+    return {f"val/{name}": value for name, value in values.items()}
+
+
+def _percent(hits: Tensor) -> float:
+    return 100 * int(hits.sum()) / len(hits)

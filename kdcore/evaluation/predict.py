@@ -1,0 +1,40 @@
+"""A network's logits over a whole split."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+_BATCH = 256
+
+
+def predict(
+    network: nn.Module,
+    images: Tensor,
+    *,
+    device: torch.device,
+    boundary: Callable[[], None],
+    autocast: torch.autocast | None = None,
+) -> Tensor:
+    """Logits (N, C), float32 on the CPU, of uint8 ``images`` (N, C, H, W), not augmented.
+
+    The network is put into eval mode and left there. ``boundary`` is called before every batch and
+    may raise. Without ``autocast`` everything is float32.
+    """
+    network.eval()
+    parts: list[Tensor] = []
+    with torch.inference_mode():
+        for start in range(0, len(images), _BATCH):
+            boundary()
+            batch = (
+                images[start : start + _BATCH]
+                .to(device)
+                .contiguous(memory_format=torch.channels_last)
+            )
+            if autocast is None:
+                parts.append(network(batch).float())
+                continue
+            with autocast:
+                logits = network(batch)
+            parts.append(logits.float())
+        return torch.cat(parts).cpu()

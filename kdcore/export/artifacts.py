@@ -1,0 +1,79 @@
+"""Everything that a user downloads, written under ``artifacts/`` and told of once it is checked."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from kdcore.evaluation.report import TestBench
+from kdcore.export.card import as_markdown, card
+from kdcore.export.weights import check_parity, write
+from kdcore.files import replacing, sha256_of
+from kdcore.models.preprocess import Normalised
+from kdcore.process.events import EventWriter
+from kdcore.spec.catalogue import Normalisation
+from kdcore.spec.protocol import DatasetInfo, RunRequest
+from kdcore.spec.report import Report
+
+STUDENT = "student.safetensors"
+
+
+def checked_student(
+    path: Path, weights: dict[str, Tensor], fresh: Normalised, bench: TestBench, logits: Tensor
+) -> None:
+    """Write ``weights``, open them as a user would, compare on the test images.
+
+    ``fresh`` is the architecture with other weights; ``logits`` (N, C) are those of the student in
+    memory. Raises ``ParityError`` and leaves no file where the two differ.
+    """
+    trial = path.with_name(f".{path.name}.unchecked")
+    write(trial, weights)
+    try:
+        fresh.network.load_state_dict(load_file(trial), strict=True)
+        check_parity(logits, bench.logits(fresh.to(bench.device)))
+        trial.replace(path)
+    finally:
+        trial.unlink(missing_ok=True)
+
+
+def publish(
+    folder: Path,
+    events: EventWriter,
+    request: RunRequest,
+    info: DatasetInfo,
+    report: Report,
+    normalisation: Normalisation,
+) -> None:
+    """Write configuration and card beside the student, and tell of all of them."""
+    student = folder / STUDENT
+    told = card(request, info, report, sha256_of(student))
+    _write(folder / "config.json", _json(config(request, info, normalisation)))
+    _write(folder / "model_card.json", _json(told))
+    _write(folder / "model_card.md", as_markdown(told, report))
+    events.artifact(student, STUDENT, "safetensors", "application/octet-stream")
+    for name in ("config.json", "model_card.json"):
+        events.artifact(folder / name, name, "json", "application/json")
+    events.artifact(folder / "model_card.md", "model_card.md", "markdown", "text/markdown")
+
+
+def config(request: RunRequest, info: DatasetInfo, normalisation: Normalisation) -> dict[str, Any]:
+    """What the weights do not say: how to build the network and what to feed it."""
+    return {
+        "architecture": request.job.student.architecture,
+        "num_classes": len(info.classes),
+        "in_channels": info.in_channels,
+        "input_size": info.image_size,
+        "normalisation": normalisation.model_dump(mode="json"),
+        "classes": list(info.classes),
+    }
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")

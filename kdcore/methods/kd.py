@@ -1,0 +1,40 @@
+"""Soft targets: Hinton, Vinyals & Dean 2015, https://arxiv.org/abs/1503.02531."""
+
+from torch import Tensor
+from torch.nn import functional
+
+from kdcore.methods.base import Batch
+from kdcore.methods.logits import LogitMethod
+from kdcore.methods.precision import at_least_float32
+from kdcore.methods.registry import register
+from kdcore.methods.standardize import standardize
+from kdcore.spec.methods import KD
+
+__all__ = ["KDMethod", "kd", "standardize"]
+
+
+def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
+    """T² · KL(softmax(teacher/T) ‖ softmax(student/T)), summed over classes, mean over the batch.
+
+    Both logits are (B, C); the scalar is in nats. T² keeps the gradient's size as T changes (Hinton
+    2015, section 2). From log-probabilities throughout, so it is finite for any finite logits.
+    """
+    s = functional.log_softmax(at_least_float32(student_logits) / temperature, dim=1)
+    t = functional.log_softmax(at_least_float32(teacher_logits) / temperature, dim=1)
+    return temperature**2 * functional.kl_div(s, t, reduction="batchmean", log_target=True)
+
+
+@register("kd")
+class KDMethod(LogitMethod):
+    """One term, ``kd``."""
+
+    def __init__(self, params: KD) -> None:
+        super().__init__(
+            weight=params.weight,
+            temperature=params.temperature,
+            standardized=params.logit_standardization,
+        )
+
+    def terms(self, s: Tensor, t: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """``kd`` of logits (B, C) at the job's temperature."""
+        return {"kd": kd(s, t, temperature=self.temperature)}

@@ -1,0 +1,29 @@
+"""Logits matched directly: Ba & Caruana 2014, "Do Deep Nets Really Need to be Deep?"."""
+
+from torch import Tensor
+from torch.nn import functional
+
+from kdcore.methods.base import Batch
+from kdcore.methods.logits import LogitMethod
+from kdcore.methods.precision import at_least_float32
+from kdcore.methods.registry import register
+from kdcore.spec.methods import LogitMatching
+
+
+def logit_matching(s: Tensor, t: Tensor) -> Tensor:
+    """Mean over batch and classes of (s - t)², for student and teacher logits (B, C)."""
+    return functional.mse_loss(at_least_float32(s), at_least_float32(t))
+
+
+@register("logit_matching")
+class LogitMatchingMethod(LogitMethod):
+    """One term, ``logit_matching``. Several teachers are averaged as probabilities, at T = 1."""
+
+    def __init__(self, params: LogitMatching) -> None:
+        super().__init__(
+            weight=params.weight, temperature=1.0, standardized=params.logit_standardization
+        )
+
+    def terms(self, s: Tensor, t: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """``logit_matching`` of logits (B, C)."""
+        return {"logit_matching": logit_matching(s, t)}

@@ -1,0 +1,69 @@
+"""Limits that the process puts on itself before it loads a library or opens a stranger's file."""
+
+import os
+import resource
+import signal
+import threading
+from types import FrameType
+
+from kdcore.spec.protocol import Request, ResourceLimits
+
+_GRACE_S = 5
+
+
+class CpuTimeExceeded(BaseException):
+    """The process has used the processor seconds that its request allows.
+
+    No ``Exception``: code that takes whatever a decoder raises for a fault of one file must not
+    take this for one.
+    """
+
+
+def apply(request: Request) -> None:
+    """Set the request's resource limits and its number of threads, for this process for good."""
+    _limit(request.limits)
+    # The process must not leave its memory on disk when a hostile file crashes a decoder.
+    _lower(resource.RLIMIT_CORE, 0)
+    if request.threads is not None:
+        # Read by the libraries when they are loaded, so this must come before their import.
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ[name] = str(request.threads)
+
+
+def _limit(limits: ResourceLimits) -> None:
+    if limits.memory_bytes is not None:
+        _lower(resource.RLIMIT_AS, limits.memory_bytes)
+    if limits.file_bytes is not None:
+        _lower(resource.RLIMIT_FSIZE, limits.file_bytes)
+    if limits.cpu_s is not None:
+        # At the soft limit the kernel asks, at the hard one it kills: between them we can say why.
+        signal.signal(signal.SIGXCPU, _on_cpu_limit)
+        _lower(resource.RLIMIT_CPU, limits.cpu_s, grace=_GRACE_S)
+
+
+def _lower(which: int, value: int, grace: int = 0) -> None:
+    _, hard = resource.getrlimit(which)
+    top = value + grace if hard == resource.RLIM_INFINITY else min(value + grace, hard)
+    resource.setrlimit(which, (min(value, top), top))
+
+
+def _on_cpu_limit(_number: int, _frame: FrameType | None) -> None:
+    raise CpuTimeExceeded("the work took more processor time than its limit allows")
+
+
+def die_with_supervisor() -> None:
+    """Watch stdin: when its other end closes, the supervisor is gone and so is this process."""
+    threading.Thread(target=_await_eof, name="supervisor-watch", daemon=True).start()
+
+
+def _await_eof() -> None:
+    # os.read and not sys.stdin: a daemon thread inside a buffered reader aborts a normal exit.
+    try:
+        while os.read(0, 4096):
+            pass
+    except OSError:
+        pass
+    if os.getpgrp() == os.getpid():
+        # The leader of a group takes its own children, such as loader processes, with it.
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)

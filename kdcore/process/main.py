@@ -1,0 +1,165 @@
+"""From a request file to an exit code: parse, limit, run, and say how it ended."""
+
+import argparse
+import contextlib
+import errno
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from kdcore.errors import NonFinite, OutOfDeviceMemory, Stopped, UserFault, item
+from kdcore.process import limits
+from kdcore.process.events import EventWriter
+from kdcore.process.stop import Stop
+from kdcore.spec.protocol import (
+    ErrorCode,
+    Exit,
+    IngestRequest,
+    Request,
+    RunRequest,
+    VerifyRequest,
+)
+
+_CRASH = 1
+_Handler = Callable[[Any, Path, EventWriter, Stop], None]
+
+
+class Command(NamedTuple):
+    """One verb of the process."""
+
+    request: type[Request]
+    load: Callable[[], _Handler]
+    """Imports the code only when it is wanted and after limits are set."""
+    fault: ErrorCode | None
+    """What a breach of the limits says about the input; None where the input cannot cause it."""
+
+
+def _load_run() -> _Handler:
+    from kdcore.training.run import run
+
+    return run
+
+
+def _load_ingest() -> _Handler:
+    from kdcore.data.ingest import ingest
+
+    return ingest
+
+
+def _load_verify() -> _Handler:
+    from kdcore.weights.verify import verify
+
+    return verify
+
+
+COMMANDS = {
+    "run": Command(RunRequest, _load_run, None),
+    "ingest": Command(IngestRequest, _load_ingest, "dataset_invalid"),
+    "verify": Command(VerifyRequest, _load_verify, "checkpoint_invalid"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code; see :class:`kdcore.spec.protocol.Exit`."""
+    options = _parse(arguments)
+    if options.supervised:
+        limits.die_with_supervisor()
+    stop = Stop()
+    stop.listen()
+    workdir: Path = options.workdir
+    workdir.mkdir(parents=True, exist_ok=True)
+    path = options.events or workdir / "events.jsonl"
+    with contextlib.closing(EventWriter(path, workdir)) as events:
+        return _run(COMMANDS[options.command], options.request, workdir, events, stop)
+
+
+def _run(command: Command, path: Path, workdir: Path, events: EventWriter, stop: Stop) -> int:
+    try:
+        request = _request(command, path)
+        limits.apply(request)
+        command.load()(request, workdir, events, stop)
+    except BaseException as error:  # noqa: BLE001 - the last stop: every end has an exit code
+        return _ending(error, command, events)
+    events.done()
+    return Exit.DONE
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m kdcore", description=__doc__)
+    parser.add_argument("command", choices=sorted(COMMANDS))
+    parser.add_argument("request", type=Path, help="a request as JSON")
+    parser.add_argument("--workdir", type=Path, required=True, help="room for what is written")
+    parser.add_argument("--events", type=Path, help="default: events.jsonl in the workdir")
+    parser.add_argument(
+        "--supervised", action="store_true", help="end when the other end of stdin closes"
+    )
+    return parser.parse_args(arguments)
+
+
+def _request(command: Command, path: Path) -> Request:
+    try:
+        return command.request.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserFault("internal", f"the request cannot be read: {error}") from error
+    except ValidationError as error:
+        raise UserFault(
+            "internal",
+            f"the request is not a {command.request.__name__}",
+            items=[
+                item(".".join(map(str, fault["loc"])) or "request", fault["msg"])
+                for fault in error.errors(include_url=False, include_input=False)
+            ],
+        ) from error
+
+
+def _ending(error: BaseException, command: Command, events: EventWriter) -> int:
+    fault = _as_user_fault(error, command)
+    if fault is not None:
+        events.error(fault.code, fault.message, fault.hint, fault.items)
+        return Exit.USER_FAULT
+    if isinstance(error, Stopped):
+        events.log("info", str(error))
+        return Exit.STOPPED
+    if isinstance(error, NonFinite):
+        events.error("non_finite_loss", str(error))
+        return Exit.NON_FINITE
+    if isinstance(error, OutOfDeviceMemory | MemoryError) or _is_torch_oom(error):
+        events.error("out_of_memory", str(error) or "the process has no memory left")
+        return Exit.OUT_OF_MEMORY
+    traceback.print_exception(error, file=sys.stderr)
+    return _CRASH
+
+
+def _as_user_fault(error: BaseException, command: Command) -> UserFault | None:
+    if isinstance(error, UserFault):
+        return error
+    if command.fault is None:
+        return None
+    breach = _breach(error)
+    if breach is None:
+        return None
+    return UserFault(command.fault, f"the upload takes more {breach} to open than it may")
+
+
+def _breach(error: BaseException) -> str | None:
+    """Which limit of the process an exception speaks of."""
+    if isinstance(error, limits.CpuTimeExceeded):
+        return "processor time"
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return "room on disk"
+    # torch's allocator on the host raises a bare RuntimeError; its words are all there is.
+    no_memory = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    if no_memory or isinstance(error, MemoryError):
+        return "memory"
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return "memory"
+    return None
+
+
+def _is_torch_oom(error: BaseException) -> bool:
+    # By name, so that this module need not load torch to look at an exception.
+    return type(error).__name__ == "OutOfMemoryError"

@@ -1,0 +1,1 @@
+"""How training is arranged: each scheme yields phases to the one training loop."""

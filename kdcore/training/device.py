@@ -1,0 +1,90 @@
+"""Where and how a run computes: device, precision, threads, determinism; and what it says of it."""
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Literal
+
+import torch
+
+from kdcore.errors import UserFault
+from kdcore.spec.training import Training
+
+Precision = Literal["float32", "bfloat16"]
+_PACKAGES = ("torch", "numpy", "safetensors")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run chose. Equal machines give equal bytes under strict determinism."""
+
+    device: torch.device
+    name: str
+    precision: Precision
+    threads: int
+    versions: dict[str, str]
+
+    def chosen(self) -> dict[str, Any]:
+        """As the first phase event and the checkpoint tell it."""
+        return {
+            "device": str(self.device),
+            "device_name": self.name,
+            "precision": self.precision,
+            "threads": self.threads,
+            "versions": self.versions,
+        }
+
+    def autocast(self) -> torch.autocast:
+        """A context in which the forward pass takes the chosen precision."""
+        return torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
+        )
+
+
+def prepare(device: str, threads: int | None, training: Training) -> Machine:
+    """Choose, and set the process up accordingly. Raises ``UserFault`` for a device not there."""
+    chosen = _device(device)
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    if training.determinism == "strict":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        # Filling fresh memory would hide no fault of ours and costs a pass over every tensor.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = training.determinism == "fast"
+    return Machine(
+        device=chosen,
+        name=_name(chosen),
+        precision=_auto(chosen) if training.precision == "auto" else training.precision,
+        threads=torch.get_num_threads(),
+        versions={
+            "python": platform.python_version(),
+            **{package: version(package) for package in _PACKAGES},
+        },
+    )
+
+
+def _device(asked: str) -> torch.device:
+    if asked == "auto":
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    device = torch.device(asked)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserFault(
+            "internal",
+            f"there is no device {asked} here, only {torch.cuda.device_count()} accelerators",
+            hint="Ask for auto, or cpu.",
+        )
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def _auto(device: torch.device) -> Precision:
+    """A table, no measurement: a run must not be decided by timing."""
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
+        return "bfloat16"
+    return "float32"
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()

@@ -1,0 +1,78 @@
+"""What a training says of its steps: losses stay on the device until they are asked for."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Bad(NamedTuple):
+    """The first step of a window whose loss is infinite or not a number."""
+
+    step: int
+    term: str
+
+
+class Meter:
+    """Collects one row (total loss, then its terms) a step; reading it waits for the device once.
+
+    A row is float32 and its names never change within a stage of the training.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._names: tuple[str, ...] = ()
+        self._rows: list[Tensor] = []
+        self._counts: list[int] = []
+        self._first_step = 0
+        self._looked_at = 0
+
+    def add(self, step: int, names: tuple[str, ...], row: Tensor, count: int) -> None:
+        """Note the losses ``row`` (1 + terms,) of ``step``, the mean over ``count`` samples."""
+        if not self._rows or names != self._names:
+            self._names, self._rows, self._counts = names, [], []
+            self._first_step, self._looked_at = step, 0
+        self._rows.append(row)
+        self._counts.append(count)
+
+    def bad(self) -> Bad | None:
+        """The first step since the last look that is not finite, and its first such term."""
+        start, self._looked_at = self._looked_at, len(self._rows)
+        if start == len(self._rows):
+            return None
+        rows = torch.stack(self._rows[start:]).tolist()
+        for offset, row in enumerate(rows, start=start):
+            broken = [n for n, v in zip(self._names, row[1:], strict=True) if not math.isfinite(v)]
+            if broken or not math.isfinite(row[0]):
+                return Bad(self._first_step + offset, broken[0] if broken else "sum of the terms")
+        return None
+
+    def read(self) -> dict[str, float]:
+        """Means over the samples since the last reading, by metric name; starts anew."""
+        if not self._rows:
+            return {}
+        counts = torch.tensor(self._counts, dtype=torch.float64)
+        means = (counts @ self._table().double()) / counts.sum()
+        self._rows, self._counts, self._looked_at = [], [], 0
+        names = ("train/loss", *(f"train/loss/{name}" for name in self._names))
+        return dict(zip(names, means.tolist(), strict=True))
+
+    def state(self) -> dict[str, Any]:
+        """For the checkpoint: a resumed training tells the same means."""
+        return {
+            "names": list(self._names),
+            "rows": self._table() if self._rows else None,
+            "counts": list(self._counts),
+            "first_step": self._first_step,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+        rows: Tensor | None = state["rows"]
+        self._names, self._counts = tuple(state["names"]), list(state["counts"])
+        self._first_step = state["first_step"]
+        self._rows = [] if rows is None else list(rows.to(self._device).unbind())
+
+    def _table(self) -> Tensor:
+        return torch.stack(self._rows).cpu()

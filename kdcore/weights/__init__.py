@@ -1,0 +1,1 @@
+"""Uploaded checkpoints: opened with suspicion, checked, written anew as safetensors."""

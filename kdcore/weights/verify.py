@@ -1,0 +1,93 @@
+"""The ``verify`` command: an uploaded checkpoint in, the same weights as plain safetensors out."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kdcore.errors import UserFault, item
+from kdcore.files import replacing
+from kdcore.process.events import EventWriter
+from kdcore.process.stop import Stop
+from kdcore.spec.protocol import ModelInfo, VerifyRequest
+from kdcore.weights import match
+from kdcore.weights.read import read
+
+
+def verify(request: VerifyRequest, workdir: Path, events: EventWriter, stop: Stop) -> None:
+    """Open, compare with the architecture, look at every value, write float32 safetensors.
+
+    The written bytes depend on the weights alone, whichever container they came in. Raises
+    UserFault ``checkpoint_invalid`` with every difference named, and Stopped.
+    """
+    events.phase("check")
+    path = Path(request.path)
+    found = read(path)
+    stop.check()
+    # The first convolution has the same name for every number of channels and classes.
+    names = match.target_for(request.architecture, request.num_classes, {}).tensors
+    found = match.renamed(found, names)
+    target = match.target_for(request.architecture, request.num_classes, found)
+    match.check(found, target)
+    tensors = _plain(found, target, path.stat().st_size)
+    stop.check()
+    events.phase("write")
+    written = workdir / "artifacts" / "model.safetensors"
+    with replacing(written) as partial:
+        save_file(tensors, partial)
+    events.artifact(written, written.name, "safetensors", "application/octet-stream")
+    info = ModelInfo(
+        architecture=target.architecture,
+        num_classes=target.num_classes,
+        in_channels=target.in_channels,
+        num_params=sum(target.tensors[name].numel() for name in target.parameters),
+    )
+    events.report(info.model_dump(mode="json"))
+
+
+def _plain(found: dict[str, Tensor], target: match.Target, size_bytes: int) -> dict[str, Tensor]:
+    """Float32 (counters int64) copies in memory of their own, in the order of names."""
+    plain: dict[str, Tensor] = {}
+    problems = []
+    for name, expected in sorted(target.tensors.items()):
+        if name not in found:
+            plain[name] = torch.zeros((), dtype=torch.int64)
+            continue
+        problem = _container_problem(found[name], expected, size_bytes)
+        if problem is None:
+            plain[name] = found[name].detach().to(expected.dtype, copy=True).contiguous()
+            problem = _value_problem(name, plain[name])
+        if problem is not None:
+            problems.append(item(name, problem))
+    if problems:
+        raise UserFault(
+            "checkpoint_invalid",
+            f"{len(problems)} tensors of the checkpoint cannot be used",
+            items=problems,
+        )
+    return plain
+
+
+def _container_problem(tensor: Tensor, expected: Tensor, size_bytes: int) -> str | None:
+    """What forbids looking at the values at all."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        return "is not a dense, plain tensor with values"
+    if tensor.is_complex() or tensor.is_floating_point() != expected.is_floating_point():
+        kind = "floats" if expected.is_floating_point() else "integers"
+        return f"holds {tensor.dtype}, where {kind} are expected"
+    logical = tensor.numel() * tensor.element_size()
+    if logical > min(tensor.untyped_storage().nbytes(), size_bytes):
+        return "claims more values than the file holds"
+    return None
+
+
+def _value_problem(name: str, tensor: Tensor) -> str | None:
+    if not tensor.is_floating_point():
+        return None
+    broken = tensor.numel() - int(torch.isfinite(tensor).sum())
+    if broken:
+        return f"has {broken} values that are infinite or not a number"
+    if name.endswith("running_var") and bool((tensor < 0).any()):
+        return "has negative variances"
+    return None

@@ -1,0 +1,53 @@
+"""Who may import whom, and who may never load torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def test_the_import_rules_of_the_house_hold(root: Path) -> None:
+    lint = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([lint, "--no-cache"], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["api.app", "store.jobs", "store.migrate", "kdcore.spec.protocol", "stillhouse.cli"]
+    + ["stillhouse.client", "worker.app", "worker.runs", "worker.keeper"],
+)
+def test_no_torch_outside_the_engine(module: str, environment: dict[str, str]) -> None:
+    code = f"import sys, {module}; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_only_store_jobs_writes_a_jobs_state(root: Path) -> None:
+    """``job.state = …`` and ``Job(state=…)`` stand in one file."""
+    found = []
+    for room in ("api", "store", "worker"):
+        for path in (root / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                targets = node.targets if isinstance(node, ast.Assign) else []
+                for target in targets:
+                    if (
+                        isinstance(target, ast.Attribute)
+                        and target.attr == "state"
+                        and isinstance(target.value, ast.Name)
+                        and target.value.id in ("job", "row")
+                    ):
+                        found.append(path.relative_to(root).as_posix())
+    assert set(found) == {"store/jobs.py"}
+
+
+def test_the_client_alone_needs_no_server(root: Path) -> None:
+    """What ``pip install stillhouse`` brings is enough for client and command line."""
+    code = "import sys, stillhouse.client, stillhouse.cli; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not loaded & {"fastapi", "sqlalchemy", "celery", "torch", "obstore", "psycopg"}

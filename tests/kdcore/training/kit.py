@@ -1,0 +1,100 @@
+"""A small world to train in: easy synthetic images and a quick recipe."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kdcore.data.store import Arrays
+from kdcore.process.events import EventWriter
+from kdcore.process.stop import Stop
+from kdcore.spec.job import ResolvedJob
+from kdcore.spec.methods import as_methods
+from kdcore.spec.protocol import DatasetFile, DatasetInfo, ModelFile, RunRequest, TeacherFile
+from kdcore.training.run import run
+
+ARCHITECTURE = "cifar/resnet8"
+CLASSES = tuple("abcdefg")
+EPOCHS = 3
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def events_of(workdir: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (workdir / "events.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["type"] == kind]
+
+
+@dataclass(frozen=True)
+class World:
+    """One data set and, once trained, one teacher."""
+
+    dataset: Path
+    info: DatasetInfo
+    teacher: Path | None = None
+
+    def model(self, path: Path, kind: type[ModelFile] = ModelFile, **fields: Any) -> ModelFile:
+        return kind(
+            path=str(path),
+            sha256=sha256(path),
+            architecture=ARCHITECTURE,
+            num_classes=len(CLASSES),
+            in_channels=1,
+            input_size=8,
+            normalisation=self.info.normalisation,
+            **fields,
+        )
+
+    def request(
+        self, method: str = "kd", teachers: int = 1, training: Any = None, **job: Any
+    ) -> RunRequest:
+        recipe = {
+            "epochs": EPOCHS,
+            "batch_size": 32,
+            "augmentation": {"type": "crop_flip", "padding": 1, "flip": True},
+            **(training or {}),
+        }
+        fields = {
+            "name": "a job",
+            "student": {"architecture": ARCHITECTURE},
+            "dataset": "ds_1",
+            "teachers": [{"model": "mdl_1"}] * teachers,
+            "method": as_methods(method),
+            "label_weight": 0.1 if method == "kd" else 1.0,
+            "training": recipe,
+            "evaluation": {"baseline": False},
+            "seed": 7,
+            **job,
+        }
+        taught = [self.model(self.teacher, TeacherFile, weight=1.0)] if teachers else []
+        return RunRequest(
+            job=ResolvedJob.model_validate(fields),
+            dataset=DatasetFile(path=str(self.dataset), sha256=sha256(self.dataset)),
+            teachers=taught * teachers,
+            device="cpu",
+            threads=1,
+        )
+
+
+def train(request: RunRequest, workdir: Path, stop: Stop | None = None) -> Path:
+    workdir.mkdir(parents=True, exist_ok=True)
+    events = EventWriter(workdir / "events.jsonl", workdir)
+    try:
+        run(request, workdir, events, stop or Stop())
+    finally:
+        events.close()
+    return workdir
+
+
+def arrays(
+    generator: np.random.Generator, templates: npt.NDArray[np.float64], count: int
+) -> Arrays:
+    targets = generator.permutation(np.arange(count) % len(templates)).astype(np.int64)
+    noise = generator.normal(0, 55, (count, 1, 8, 8))
+    return Arrays((templates[targets] + noise).clip(0, 255).astype(np.uint8), targets)

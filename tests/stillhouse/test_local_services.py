@@ -1,0 +1,189 @@
+"""The real Postgres and the real Valkey under the supervisor."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import psycopg
+import pytest
+from redis import Redis
+
+from stillhouse.local import Services
+from stillhouse.local.errors import FolderError, PartFailedError
+from stillhouse.local.processes import birth, families
+from stillhouse.local.rootless import FORCE
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="these are the ways of root")
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from stillhouse.local import Services
+with Services(Path(sys.argv[1])):
+    print("up", flush=True)
+    time.sleep(60)
+"""
+
+
+def connect(services: Services) -> psycopg.Connection:
+    url = services.environment["STILLHOUSE_DATABASE_URL"]
+    return psycopg.connect(url.replace("postgresql+psycopg", "postgresql"), autocommit=True)
+
+
+def valkey(services: Services) -> Redis:
+    path = unquote(urlsplit(services.environment["STILLHOUSE_BROKER_URL"]).path)
+    return Redis(unix_socket_path=path, decode_responses=True)
+
+
+def write(services: Services, number: int) -> None:
+    with connect(services) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS kept (number int)")
+        connection.execute("INSERT INTO kept VALUES (%s)", (number,))
+
+
+def kept(services: Services) -> list[int]:
+    with connect(services) as connection:
+        return [row[0] for row in connection.execute("SELECT number FROM kept ORDER BY 1")]
+
+
+def start_owner(folder: Path) -> subprocess.Popen[str]:
+    """Another process with services on the folder."""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout
+    assert owner.stdout.readline() == "up\n"
+    return owner
+
+
+def kill_everything(owner: subprocess.Popen[str]) -> None:
+    """The supervisor, its watchdog and the servers, all by SIGKILL, the owner stopped first."""
+    os.kill(owner.pid, signal.SIGSTOP)
+    members = families([owner.pid])
+    assert len(members) > 5
+    for pid in members:
+        with suppress(ProcessLookupError):  # a backend goes as soon as its postmaster has gone
+            os.kill(pid, signal.SIGKILL)
+    owner.wait()
+    assert owner.stdout
+    owner.stdout.close()
+
+
+def test_what_was_written_survives_the_death_of_everything(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder with spaces & more %41"
+    with Services(folder) as services:
+        write(services, 1)
+        with valkey(services) as client:
+            client.rpush("queue", "message")
+    owner = start_owner(folder)
+    kill_everything(owner)
+    with Services(folder) as services:
+        assert kept(services) == [1]
+        with valkey(services) as client:
+            assert client.lrange("queue", 0, -1) == ["message"]
+
+
+def test_killed_servers_come_back_with_their_data(tmp_path: Path) -> None:
+    with Services(tmp_path) as services:
+        write(services, 1)
+        running = services.supervisor.running
+        with valkey(services) as client:
+            client.set("key", "value")
+        for name in ("postgres", "valkey"):
+            first = running[name].pid
+            os.kill(first, signal.SIGKILL)
+            deadline = time.monotonic() + 20
+            while running[name].pid in (0, first) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            services.supervisor.await_ready(running[name], 20)
+        assert kept(services) == [1]
+        with valkey(services) as client:
+            assert client.get("key") == "value"
+
+
+def test_it_is_private_and_durable(tmp_path: Path) -> None:
+    with Services(tmp_path) as services:
+        with connect(services) as connection:
+            for name, wanted in (
+                ("listen_addresses", ""),
+                ("fsync", "on"),
+                ("TimeZone", "UTC"),
+                ("server_encoding", "UTF8"),
+            ):
+                found = connection.execute("SELECT current_setting(%s)", (name,)).fetchone()
+                assert found == (wanted,), name
+        with valkey(services) as client:
+            assert client.config_get("appendonly", "port") == {"appendonly": "yes", "port": "0"}
+        url = services.create_database("another")
+        assert services.create_database("another") == url
+        wrong = url.replace("postgresql+psycopg", "postgresql").replace(
+            "stillhouse:", "stillhouse:x"
+        )
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            psycopg.connect(wrong)
+        members = families([os.getpid()])
+    assert [pid for pid in members if pid != os.getpid() and birth(pid)] == []
+    with Services(tmp_path) as services:
+        assert services.environment["STILLHOUSE_OBJECT_STORE"] == (tmp_path / "objects").as_uri()
+
+
+def test_a_stale_pid_file_with_a_living_number_is_no_obstacle(tmp_path: Path) -> None:
+    with Services(tmp_path):
+        pass
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    lines = [stranger.pid, tmp_path / "postgres", 1, 5432, tmp_path / "run", "", "  1 1", "ready"]
+    (tmp_path / "postgres" / "postmaster.pid").write_text("\n".join(map(str, lines)))
+    with Services(tmp_path) as services:
+        assert services.supervisor.running["postgres"].starts == 1
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+
+def test_a_database_of_another_major_version_is_one_sentence(tmp_path: Path) -> None:
+    with Services(tmp_path):
+        pass
+    (tmp_path / "postgres" / "PG_VERSION").write_text("12\n")
+    with (
+        pytest.raises(FolderError, match="holds a database of Postgres 12, but Postgres 18"),
+        Services(tmp_path),
+    ):
+        pass
+
+
+@as_root
+def test_both_ways_of_root_work_on_one_folder_whatever_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FORCE, "unshared")
+    with Services(tmp_path) as services:
+        write(services, 1)
+    monkeypatch.setenv(FORCE, "other_user")
+    owner = start_owner(tmp_path)
+    assert (tmp_path / "postgres-away").exists()
+    away = Path((tmp_path / "postgres-away").read_text().strip())
+    kill_everything(owner)
+    with Services(tmp_path) as services:
+        pid = services.supervisor.running["postgres"].pid
+        assert Path(f"/proc/{pid}").stat().st_uid != 0
+        write(services, 2)
+    assert (tmp_path / "postgres").stat().st_uid == 0
+    assert not (tmp_path / "postgres-away").exists()
+    assert not away.parent.exists()
+    monkeypatch.delenv(FORCE)
+    with Services(tmp_path) as services:
+        assert kept(services) == [1, 2]
+
+
+@as_root
+def test_without_any_way_there_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FORCE, "none of them")
+    with pytest.raises(PartFailedError, match="refuses root"), Services(tmp_path):
+        pass

@@ -1,0 +1,145 @@
+"""`stillhouse up` as a user meets it: the command, its lines, its signals, what it leaves."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from stillhouse.local.processes import birth, families
+
+COMMAND = [sys.executable, "-m", "stillhouse.cli", "up"]
+STOPPED_WITHIN_S = 20
+
+
+class Up:
+    """A running `stillhouse up` whose output is read line by line."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [*COMMAND, "--data-dir", str(folder), *(options or ("--port", "0"))],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # As a shell would: Ctrl-C below goes to the group.
+            start_new_session=True,
+        )
+
+    def line(self, start: str) -> str:
+        """The next line of output that starts so, without it."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if line.strip().startswith(start):
+                return line.strip().removeprefix(start).strip()
+        raise AssertionError(f"no line {start!r} in:\n{''.join(self.lines)}")
+
+    def members(self) -> dict[int, str]:
+        return families([self.process.pid])
+
+    def end(self) -> str:
+        """The rest of its output; fails if it does not end in time."""
+        rest, _ = self.process.communicate(timeout=STOPPED_WITHIN_S)
+        self.lines.append(rest)
+        return "".join(self.lines)
+
+
+@pytest.fixture
+def ups() -> Iterator[list[Up]]:
+    started: list[Up] = []
+    yield started
+    for up in started:
+        if up.process.poll() is None:
+            up.process.kill()
+        if up.process.stdout:
+            up.process.stdout.close()
+        up.process.wait()
+
+
+def living(members: dict[int, str]) -> list[int]:
+    return [pid for pid, born in members.items() if birth(pid) == born]
+
+
+def command_lines(members: dict[int, str]) -> list[str]:
+    everything = (Path(f"/proc/{pid}/cmdline") for pid in members)
+    return [path.read_bytes().replace(b"\0", b" ").decode() for path in everything if path.exists()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads command lines in /proc")
+def test_a_whole_life(tmp_path: Path, ups: list[Up]) -> None:
+    folder = tmp_path / "data"
+    ups.append(first := Up(folder))
+    url, members = _check_first(first)
+    key = (folder / "api-key").read_text()
+    _check_competitors(ups, first, url, tmp_path / "other")
+
+    # Killed, with a successor at once: it waits, finds everything, and nobody is left behind.
+    first.process.kill()
+    ups.append(successor := Up(folder))
+    url = successor.line("ready")
+    assert living(members) == []
+    assert any("waiting for the previous owner" in line for line in successor.lines)
+    assert (folder / "api-key").read_text() == key
+    members = successor.members()
+    began = time.monotonic()
+    successor.process.terminate()
+    assert successor.end().endswith("stopped\n")
+    assert successor.process.returncode == 0
+    assert time.monotonic() - began < STOPPED_WITHIN_S
+    assert living(members) == []
+
+
+def _check_first(up: Up) -> tuple[str, dict[int, str]]:
+    url = up.line("ready")
+    assert httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
+    key = (up.folder / "api-key").read_text()
+    assert key == f"{key.strip()}\n"
+    assert stat.S_IMODE((up.folder / "api-key").stat().st_mode) == 0o600
+    assert up.line("dashboard").startswith(f"{url}/")
+    members = up.members()
+    lines = command_lines(members)
+    for words in ("celery -A worker.app worker", "-Q prepare", "-m worker.keeper", "-m api"):
+        assert any(words in line for line in lines), words
+    return url, members
+
+
+def _check_competitors(ups: list[Up], first: Up, url: str, other: Path) -> None:
+    """One elsewhere on the same port, and one on the same folder: each is one sentence."""
+    ups.append(elsewhere := Up(other, "--port", url.rpartition(":")[2]))
+    ups.append(second := Up(first.folder))
+    assert "is taken by another program" in elsewhere.end()
+    assert elsewhere.process.returncode == 1
+    assert not (other / "postgres").exists()
+    assert f"in use by process {first.process.pid}, started" in second.end()
+    assert second.process.returncode == 1
+
+
+@pytest.mark.parametrize(
+    "moment", ["creating the database", "preparing the tables", "starting the API"]
+)
+def test_ctrl_c_while_starting_leaves_nobody(tmp_path: Path, ups: list[Up], moment: str) -> None:
+    ups.append(up := Up(tmp_path / "data"))
+    up.line(moment)
+    members = up.members()
+    os.killpg(up.process.pid, signal.SIGINT)
+    assert "stillhouse:" not in up.end()
+    assert up.process.returncode == 128 + signal.SIGINT
+    assert living(members) == []
+    assert (tmp_path / "data" / "running").read_text() == ""
+
+
+def test_a_newer_folder_is_refused_in_one_line(tmp_path: Path, ups: list[Up]) -> None:
+    (tmp_path / "version").write_text("99\n")
+    ups.append(up := Up(tmp_path))
+    output = up.end()
+    assert up.process.returncode == 1
+    assert output.startswith(f"stillhouse: {tmp_path} was written by a newer Stillhouse")
+    assert output.count("\n") == 1
