@@ -33,7 +33,7 @@ RETRY_AFTER_S = 2
 class ProblemDocument(BaseModel):
     """An error as every route answers it (RFC 9457)."""
 
-    type: str = Field(description="Address of the documentation of this code")
+    type: str = Field(description="Names the code; docs/reference/problems.md explains each")
     title: str
     status: int
     code: str
@@ -95,7 +95,7 @@ class Conflict(Problem):
 def answer(request: Request, problem: Problem) -> Response:
     """The problem as a response."""
     document = {
-        "type": f"/docs/problems#{problem.code}",
+        "type": f"urn:stillhouse:problem:{problem.code}",
         "title": HTTPStatus(problem.status).phrase,
         "status": problem.status,
         "code": problem.code,

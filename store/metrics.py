@@ -3,7 +3,7 @@
 import math
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Integer, delete, func, or_, select
+from sqlalchemy import Integer, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -49,18 +49,6 @@ def write(session: Session, job: Job, event: MetricsEvent) -> None:
 
 def _thinned(curve: list[float | None]) -> list[float | None]:
     return curve if len(curve) <= _CURVE_POINTS else [*curve[:-1][::2], curve[-1]]
-
-
-def forget_after(session: Session, job_id: str, step: int, prefix: str) -> None:
-    """Drop the points that a resumed run will make again, so that one lineage stays visible."""
-    later = [Metric.job_id == job_id, Metric.step > step]
-    session.execute(delete(Metric).where(*later, _of_phase(prefix)))
-
-
-def _of_phase(prefix: str) -> ColumnElement[bool]:
-    if prefix:
-        return Metric.key.startswith(prefix, autoescape=True)
-    return or_(*(Metric.key.startswith(name) for name in ("train/", "val/")))
 
 
 def read(

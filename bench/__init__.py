@@ -1,0 +1,1 @@
+"""The measurements behind what the README says, each a command."""
