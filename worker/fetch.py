@@ -9,7 +9,7 @@ from store.settings import settings
 KEPT_S = 7 * 24 * 3600
 
 
-def cached(keys: list[str], sha256: str) -> Path:
+def cached(key: str, sha256: str) -> Path:
     """The local file with this digest; fetched, and checked, if it is not there yet.
 
     Raises:
@@ -20,7 +20,7 @@ def cached(keys: list[str], sha256: str) -> Path:
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         _forget_old(folder)
-        blobs.fetch(keys, path, sha256)
+        blobs.fetch([key], path, sha256)
     path.touch()
     return path
 

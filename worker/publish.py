@@ -40,16 +40,24 @@ def upload_checkpoint(job: Job, event: CheckpointEvent, workdir: Path) -> Checkp
 
 
 def keep_newest(session: Session, job: Job) -> list[str]:
-    """Drop the rows of all but the newest checkpoints; the keys to delete after the commit."""
+    """Drop the rows of all but the newest checkpoints; the keys to delete after the commit.
+
+    A resumed run may reach a step again: of one step, the later checkpoint alone is kept.
+    """
     rows = session.scalars(
         select(Checkpoint)
         .where(Checkpoint.job_id == job.id)
         .order_by(Checkpoint.created_at.desc(), Checkpoint.id.desc())
-        .offset(settings().checkpoints_kept)
     ).all()
+    kept: set[str] = set()
+    dropped = []
     for row in rows:
-        session.delete(row)
-    return [row.object_key for row in rows]
+        if row.name in kept or len(kept) == settings().checkpoints_kept:
+            session.delete(row)
+            dropped.append(row.object_key)
+        else:
+            kept.add(row.name)
+    return dropped
 
 
 def upload_artifacts(job: Job, found: list[ArtifactEvent], workdir: Path) -> list[Artifact]:

@@ -18,6 +18,7 @@ from kdcore.spec.protocol import (
     TeacherFile,
     VerifyRequest,
 )
+from store import blobs
 from store.blobs import CorruptBlobError
 from store.database import transaction
 from store.settings import settings
@@ -35,9 +36,9 @@ def prepare(job: Job, workdir: Path) -> tuple[Request, list[str]]:
         FileNotFoundError: they are gone.
     """
     if job.kind == "ingest":
-        return _ingest(job), []
+        return _ingest(job, workdir), []
     if job.kind == "verify":
-        return _verify(job), []
+        return _verify(job, workdir), []
     return _run(job), _checkpoints(job, workdir)
 
 
@@ -66,22 +67,22 @@ def _run(job: Job) -> RunRequest:
     )
 
 
-def _ingest(job: Job) -> IngestRequest:
+def _ingest(job: Job, workdir: Path) -> IngestRequest:
     with transaction() as session:
         dataset = session.get_one(Dataset, job.dataset_id)
     return IngestRequest(
         source="builtin:digits" if dataset.source == "builtin:digits" else "archive",
-        path=_upload(dataset.upload_id) if dataset.upload_id else None,
+        path=_upload(dataset.upload_id, workdir) if dataset.upload_id else None,
         split_seed=dataset.split_seed,
         limits=_bounded(),
     )
 
 
-def _verify(job: Job) -> VerifyRequest:
+def _verify(job: Job, workdir: Path) -> VerifyRequest:
     with transaction() as session:
         model = session.get_one(Model, job.model_id)
     return VerifyRequest(
-        path=_upload(model.upload_id or ""),
+        path=_upload(model.upload_id or "", workdir),
         architecture=model.architecture,
         num_classes=model.num_classes,
         limits=_bounded(),
@@ -98,17 +99,20 @@ def _bounded() -> ResourceLimits:
     )
 
 
-def _upload(upload_id: str) -> str:
+def _upload(upload_id: str, workdir: Path) -> str:
+    """Opened once, so it is not worth a place in the cache."""
     with transaction() as session:
         upload = session.get_one(Upload, upload_id)
         keys = [part.object_key for part in upload.parts]
-    return str(fetch.cached(keys, upload.sha256))
+    path = workdir / "upload"
+    blobs.fetch(keys, path, upload.sha256)
+    return str(path)
 
 
 def _local(asset: Dataset | Model) -> str:
     if asset.object_key is None or asset.sha256 is None:
         raise FileNotFoundError(f"{asset.id} has no bytes in the object store")
-    return str(fetch.cached([asset.object_key], asset.sha256))
+    return str(fetch.cached(asset.object_key, asset.sha256))
 
 
 def _model_file(model: Model) -> dict[str, Any]:
@@ -134,12 +138,10 @@ def _checkpoints(job: Job, workdir: Path) -> list[str]:
     damaged = []
     for checkpoint in kept:
         try:
-            cached = fetch.cached([checkpoint.object_key], checkpoint.sha256)
+            blobs.fetch([checkpoint.object_key], folder / checkpoint.name, checkpoint.sha256)
         except (CorruptBlobError, FileNotFoundError) as error:
             damaged.append(f"checkpoint {checkpoint.name} cannot be used: {error}")
             continue
-        # A link, not a copy: the engine replaces its checkpoints, it never writes into one.
-        (folder / checkpoint.name).hardlink_to(cached)
         sidecar = {
             "sha256": checkpoint.sha256,
             "size_bytes": checkpoint.size_bytes,
