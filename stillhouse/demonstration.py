@@ -104,6 +104,8 @@ def _progress(console: Console) -> Progress:
 
 def _watched(client: Client, resource: Json, progress: Progress, what: str) -> Json:
     task = progress.add_task(what, total=1.0, note="")
+    if not progress.console.is_terminal:  # a bar is drawn there only once it is full
+        progress.console.print(f"{what} …")
 
     def seen(now: Json) -> None:
         fraction = (now.get("progress") or {}).get("fraction", 0.0)

@@ -3,9 +3,9 @@
 import functools
 import importlib.resources
 import json
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from kdcore.spec.base import Spec
@@ -24,6 +24,14 @@ class Normalisation(Spec):
 
     mean: Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
     std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1, max_length=3)]
+
+    @model_validator(mode="after")
+    def _same_channels(self) -> Self:
+        if len(self.mean) != len(self.std) or len(self.mean) == 2:
+            raise PydanticCustomError(
+                "channels_mismatch", "mean and std must both have 1 entry or both 3, as channels"
+            )
+        return self
 
 
 class Architecture(Spec):

@@ -37,15 +37,23 @@ def pointer_into(body: object, loc: tuple[int | str, ...], kind: str = "") -> st
     """The JSON pointer for pydantic's ``loc``: steps that the client did not write are left out."""
     here: object = body
     steps: list[str] = []
+    variant: object = None
     for position, step in enumerate(loc):
+        if step == _variant(here) and here is not variant:
+            variant = here  # the name of a union's branch; a field of that name would come next
+            continue
         if _has(here, step):
             here = here[step]  # type: ignore[index]
-        elif not (kind == "missing" and position == len(loc) - 1):
+        elif not (kind == "missing" and position == len(loc) - 1 and isinstance(step, str)):
             continue
         steps.append(_escape(str(step)))
     if kind in ("union_tag_invalid", "union_tag_not_found") and isinstance(here, dict):
         steps.append("type")
     return "".join(f"/{step}" for step in steps)
+
+
+def _variant(here: object) -> object:
+    return here.get("type") if isinstance(here, dict) else None
 
 
 def _has(here: object, step: int | str) -> bool:

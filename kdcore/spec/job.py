@@ -47,8 +47,8 @@ class Accept(Spec):
     """Teacher's test top-1 minus the student's, in points."""
     min_top1: Annotated[float, Field(ge=0, le=100)] | None = None
     min_agreement: Annotated[float, Field(ge=0, le=100)] | None = None
-    max_size_bytes: Annotated[int, Field(gt=0)] | None = None
-    max_num_params: Annotated[int, Field(gt=0)] | None = None
+    max_size_bytes: Annotated[int, Field(gt=0, lt=2**63)] | None = None
+    max_num_params: Annotated[int, Field(gt=0, lt=2**63)] | None = None
     max_latency_ms: Annotated[float, Field(gt=0)] | None = None
     """p50 at batch 1 on the worker's device."""
 

@@ -85,20 +85,24 @@ METHODS: dict[str, MethodEntry] = {
 }
 
 
+# No client has a field of such a name: the steps to a fault are told from those to a field.
+_NAME, _ONE, _LIST = "(a name)", "(a method)", "(a list)"
+
+
 def _shape(value: object) -> str:
     """Which way of writing ``method`` the client chose; errors then come from that way alone."""
     if isinstance(value, str):
-        return "name"
-    return "list" if isinstance(value, list | tuple) else "one"
+        return _NAME
+    return _LIST if isinstance(value, list | tuple) else _ONE
 
 
 MethodField = Annotated[
-    Annotated[MethodName, Tag("name")]
-    | Annotated[Method, Tag("one")]
+    Annotated[MethodName, Tag(_NAME)]
+    | Annotated[Method, Tag(_ONE)]
     | Annotated[
         tuple[Method, ...],
         Field(min_length=1, max_length=8),
-        Tag("list"),
+        Tag(_LIST),
     ],
     Discriminator(_shape),
 ]

@@ -59,6 +59,8 @@ class Checkpoints:
                 state = _open(path)
             except DamagedError as damage:
                 self._events.log("warning", f"{path.name} is damaged and passed by: {damage}")
+                # Out of the way: it must not count among those kept, nor be written over.
+                path.replace(path.with_name(f"damaged-{path.name}"))
                 continue
             if state["job_digest"] != job_digest:
                 raise UserFault(

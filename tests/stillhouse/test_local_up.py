@@ -47,7 +47,7 @@ class Up:
 
     def end(self) -> str:
         """The rest of its output; fails if it does not end in time."""
-        rest, _ = self.process.communicate(timeout=STOPPED_WITHIN_S)
+        rest, _ = self.process.communicate(timeout=3 * STOPPED_WITHIN_S)
         self.lines.append(rest)
         return "".join(self.lines)
 
