@@ -6,6 +6,7 @@ in five rounds.
 
 from typing import NamedTuple, TypeVar
 
+import anyio.to_thread
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.orm import Session
@@ -73,7 +74,7 @@ def _ready(
     if row_id is None:
         return None
     what = "data set" if table is Dataset else "model"
-    row = owned.find(session, table, row_id, caller)
+    row = owned.find(session, table, row_id, caller, keep=True)
     if row is None:
         faults.append(Fault(pointer=pointer, code="not_found", detail=f"there is no such {what}"))
         return None
@@ -118,7 +119,8 @@ class AdmittingRoute(V1Route):
             try:
                 return await original(request)
             except RequestValidationError as error:
-                raise _with_references(error, request.state.caller) from None
+                caller = request.state.caller
+                raise await anyio.to_thread.run_sync(_with_references, error, caller) from None
 
         return handle
 

@@ -29,19 +29,22 @@ def tagged(request: Request, data: Any, tag: str) -> Response:
     """A single resource with its entity tag; 304 when the client has it already."""
     etag = f'W/"{tag}"'
     headers = {"ETag": etag}
-    if etag in _tags(request.headers.get("if-none-match", "")):
+    if etag.removeprefix("W/") in _tags(request.headers.get("if-none-match", "")):
         return Response(status_code=304, headers=headers)
     return reply(data, headers=headers)
 
 
 def _tags(header: str) -> list[str]:
-    return [tag.strip() for tag in header.split(",")]
+    return [tag.strip().removeprefix("W/") for tag in header.split(",")]
 
 
-def matches(request: Request, tag: str) -> bool:
-    """Whether ``If-Match`` allows a change of the resource that has this tag now."""
+def matches(request: Request, version: int) -> bool:
+    """Whether ``If-Match`` allows a change of the resource that has this version now.
+
+    A tag begins with the version: what only a worker changed meanwhile, such as the progress, is
+    no reason to refuse.
+    """
     header = request.headers.get("if-match")
     if header is None or header.strip() == "*":
         return True
-    # The tag is weak, because the JSON of equal states may differ in bytes; it is compared as text.
-    return any(sent.removeprefix("W/") == f'"{tag}"' for sent in _tags(header))
+    return str(version) in [tag.strip('"').partition(".")[0] for tag in _tags(header)]

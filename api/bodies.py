@@ -9,7 +9,8 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from api import auth
-from api.problems import Problem
+from api.problems import Invalid, Problem
+from kdcore.spec.faults import Fault
 from store.settings import settings
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -54,6 +55,17 @@ def too_large(limit: int) -> Problem:
     )
 
 
+def _refuse_nul(request: Request) -> None:
+    """Postgres knows no text with a NUL, and nothing that anybody looks for has one."""
+    faults = [
+        Fault(pointer=f"?{name}", code="control_character", detail="must not contain NUL")
+        for name, value in request.query_params.multi_items()
+        if "\0" in value
+    ]
+    if faults:
+        raise Invalid(faults)
+
+
 class V1Route(APIRoute):
     """Every route under /v1: who asks is known before anything of the request is looked at."""
 
@@ -63,6 +75,10 @@ class V1Route(APIRoute):
 
         async def handle(request: Request) -> Response:
             request.state.caller = await auth.authenticate(request)
-            return await original(StrictRequest(request.scope, request.receive))
+            _refuse_nul(request)
+            strict = StrictRequest(request.scope, request.receive)
+            if self.body_field is not None:
+                await strict.body()  # here, because FastAPI answers 400 to all that it meets
+            return await original(strict)
 
         return handle

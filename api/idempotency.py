@@ -1,13 +1,18 @@
 """``Idempotency-Key``: the same request again gets the same answer, and is done once.
 
-The key is stored in the transaction of what it created; a failed request stores nothing.
+The key is stored in the transaction of what it created; a failed request stores nothing. Whatever
+may be wrong by now with what a request refers to, a key that was answered is answered again: such
+checks belong into ``create``.
 """
 
+import base64
+import functools
 import hashlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
+from cryptography.fernet import Fernet
 from fastapi import Request
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -15,6 +20,7 @@ from starlette.responses import Response
 
 from api.answers import dumps
 from api.problems import Conflict, Problem
+from store.settings import settings
 from store.tables import IdempotencyKey
 
 HEADER = "idempotency-key"
@@ -51,7 +57,7 @@ def once(
             digest=digest,
             status=response.status_code,
             headers={"Location": response.headers["location"]},
-            body=bytes(response.body).decode(),
+            body=_sealed(bytes(response.body)),
         )
     )
     return response
@@ -88,7 +94,21 @@ def _replay(stored: IdempotencyKey, digest: str) -> Response:
             422,
             "idempotency_mismatch",
             "this Idempotency-Key was used with another request; take a new key",
-            errors=[],
         )
     headers = {**stored.headers, "Idempotent-Replayed": "true"}
-    return Response(stored.body, stored.status, headers, media_type="application/json")
+    return Response(_opened(stored.body), stored.status, headers, media_type="application/json")
+
+
+def _sealed(body: bytes) -> str:
+    """The answer as it is stored: it may hold a new API key, which no row may show."""
+    return _fernet().encrypt(body).decode()
+
+
+def _opened(sealed: str) -> bytes:
+    return _fernet().decrypt(sealed)
+
+
+@functools.cache
+def _fernet() -> Fernet:
+    secret = settings().secret_key.get_secret_value().encode()
+    return Fernet(base64.urlsafe_b64encode(hashlib.sha256(b"idempotency" + secret).digest()))

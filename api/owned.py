@@ -21,14 +21,18 @@ _KINDS: dict[type, tuple[Prefix, str]] = {
 LANE = "train"  # jobs that users posted; ingestion and verification are not shown
 
 
-def find(session: Session, table: type[Row], row_id: str, caller: Principal) -> Row | None:
-    """The row, or None if there is none of this project."""
+def find(
+    session: Session, table: type[Row], row_id: str, caller: Principal, *, keep: bool = False
+) -> Row | None:
+    """The row, or None if there is none of this project. To be kept: not deleted meanwhile."""
     prefix, _ = _KINDS[table]
     if not is_id(row_id, prefix):
         return None
     query = select(table).where(table.id == row_id, table.project_id == caller.project_id)
     if table is Job:
         query = query.where(Job.lane == LANE)
+    if keep:
+        query = query.with_for_update(read=True, key_share=True)
     return session.scalars(query).one_or_none()
 
 

@@ -99,7 +99,11 @@ def page_of(items: Sequence[dict[str, Any]], asked: Asked) -> Response:
 def encode(request: Request, place: list[Any]) -> str:
     """A cursor for the place at which the next page of this very list begins."""
     text = orjson.dumps([_filters(request), *place])
-    return base64.urlsafe_b64encode(_sign(text) + text).decode().rstrip("=")
+    return _spelled(_sign(text) + text)
+
+
+def _spelled(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def decode(request: Request, cursor: str, length: int) -> list[Any]:
@@ -109,7 +113,8 @@ def decode(request: Request, cursor: str, length: int) -> list[Any]:
     except (binascii.Error, ValueError):
         raise bad_cursor() from None
     signature, text = raw[:_SIGNATURE_BYTES], raw[_SIGNATURE_BYTES:]
-    if not hmac.compare_digest(signature, _sign(text)):
+    # Base 64 has several spellings of the same bytes; only ours is a cursor.
+    if _spelled(raw) != cursor or not hmac.compare_digest(signature, _sign(text)):
         raise bad_cursor()
     filters, *place = orjson.loads(text)
     if filters != _filters(request) or len(place) != length:

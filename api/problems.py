@@ -64,7 +64,9 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
         self.code = code
         self.detail = detail
         self.headers = dict(headers or {})
-        self.members = members
+        # Also a 422 of one sentence lists its one fault: clients read that list and nothing else.
+        whole = [{"pointer": "", "code": code, "detail": detail}]
+        self.members = ({"errors": whole} if status == 422 else {}) | members
 
 
 class Invalid(Problem):
@@ -134,7 +136,7 @@ def of_validation(error: RequestValidationError) -> Problem:
     if any(entry["type"] == "json_invalid" for entry in details):
         return Problem(400, "malformed_json", "the body is not valid JSON")
     if error.body is None and any(entry["loc"] == ("body",) for entry in details):
-        return Problem(422, "invalid_request", "a JSON body is required", errors=[])
+        return Problem(422, "invalid_request", "a JSON body is required")
     if isinstance(error.body, bytes):
         return Problem(
             415, "unsupported_media_type", "the body must be sent as Content-Type: application/json"

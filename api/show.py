@@ -1,5 +1,6 @@
 """Rows of a job as answers carry them."""
 
+import zlib
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -60,9 +61,11 @@ def _result(row: Job) -> dict[str, Any] | None:
     }
 
 
-def tag(row: Job) -> str:
-    """Changes whenever the job's answer does."""
-    return f"{row.rev}.{row.event_seq}"
+def tag(row: Job, shown: dict[str, Any]) -> str:
+    """Changes whenever the job's answer does; begins with the version that ``If-Match`` names."""
+    # How long a job waits is told by other rows than its own.
+    waits = zlib.crc32(f"{shown['queue_position']} {shown['waiting_reason']}".encode())
+    return f"{row.rev}.{row.event_seq}.{waits:x}"
 
 
 def run(row: Run) -> dict[str, Any]:

@@ -14,7 +14,7 @@ Any other exception is a bug: it ends the process with its traceback on stderr a
 import re
 from collections.abc import Sequence
 
-from kdcore.spec.protocol import ErrorCode, Item
+from kdcore.spec.events import ErrorCode, Item
 
 MAX_ITEMS = 1000
 """Bad things that one error names; the rest are counted."""

@@ -54,7 +54,7 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave everything running at the end.")
     ] = False,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 30,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
 ) -> None:
     """Train a teacher on digits, distil it, download the student, check it: the whole product."""

@@ -7,13 +7,15 @@ Content type, name and digest are columns in Postgres: a local folder cannot kee
 import contextlib
 import functools
 import hashlib
+import secrets
 from collections.abc import AsyncIterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import IO, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from store.settings import settings
@@ -23,6 +25,10 @@ CHUNK = 4 * 2**20
 
 class CorruptBlobError(Exception):
     """An object's bytes are not those that were stored: its SHA-256 differs."""
+
+
+class StoreAwayError(OSError):
+    """The object store does not answer, or refuses."""
 
 
 class Stored(NamedTuple):
@@ -38,47 +44,60 @@ def store() -> LocalStore | S3Store:
     address = settings().object_store
     parts = urlsplit(address)
     if parts.scheme == "file":
-        return LocalStore(parts.path, mkdir=True, automatic_cleanup=True)
+        return LocalStore(unquote(parts.path), mkdir=True, automatic_cleanup=True)
     if parts.scheme == "s3":
         return S3Store(parts.netloc, prefix=parts.path.strip("/") or None)
     raise ValueError(f"object_store must be file:///folder or s3://bucket/prefix, not {address}")
 
 
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    """The store's own errors as what they are to us: an OSError, to be tried again."""
+    try:
+        yield
+    except BaseError as error:
+        raise StoreAwayError(str(error).partition("\n")[0]) from error
+
+
 def put_file(key: str, path: Path) -> None:
     """Store a file; it appears whole or not at all."""
-    with path.open("rb") as file:
+    with path.open("rb") as file, _answering():
         obstore.put(store(), key, file)
 
 
 async def put_stream(key: str, chunks: AsyncIterable[bytes]) -> None:
     """Store what is streamed; nothing appears if the stream breaks."""
-    await obstore.put_async(store(), key, chunks)
+    with _answering():
+        await obstore.put_async(store(), key, chunks)
 
 
 def read(key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
     """The bytes from ``start`` to before ``end``, in chunks."""
-    if end is None:
-        yield from (
-            bytes(chunk) for chunk in obstore.get(store(), key).stream(min_chunk_size=CHUNK)
-        )
-        return
-    for position in range(start, end, CHUNK):
-        yield bytes(obstore.get_range(store(), key, start=position, end=min(end, position + CHUNK)))
+    with _answering():
+        if end is None:
+            whole = obstore.get(store(), key).stream(min_chunk_size=CHUNK)
+            yield from (bytes(chunk) for chunk in whole)
+            return
+        for position in range(start, end, CHUNK):
+            stop = min(end, position + CHUNK)
+            yield bytes(obstore.get_range(store(), key, start=position, end=stop))
 
 
 def fetch(keys: list[str], target: Path, sha256: str) -> None:
     """Bring an object, or the parts of one, to a file; it appears only if its digest is right."""
-    temporary = target.with_name(f"{target.name}.part")
+    # A name of its own: two slots may want the same object at the same time.
+    temporary = target.with_name(f"{target.name}.{secrets.token_hex(8)}.part")
     digest = hashlib.sha256()
-    with temporary.open("wb") as file:
-        for key in keys:
-            _copy(key, file, digest)
-    if digest.hexdigest() != sha256:
-        temporary.unlink()
-        raise CorruptBlobError(
-            f"the object {keys[0]} has SHA-256 {digest.hexdigest()}, not {sha256}"
-        )
-    temporary.replace(target)
+    try:
+        with temporary.open("xb") as file:
+            for key in keys:
+                _copy(key, file, digest)
+        if digest.hexdigest() != sha256:
+            found = digest.hexdigest()
+            raise CorruptBlobError(f"the object {keys[0]} has SHA-256 {found}, not {sha256}")
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _copy(key: str, file: IO[bytes], digest: "hashlib._Hash") -> None:
@@ -89,13 +108,15 @@ def _copy(key: str, file: IO[bytes], digest: "hashlib._Hash") -> None:
 
 def copy(source: str, target: str) -> None:
     """Copy within the store."""
-    obstore.copy(store(), source, target)
+    with _answering():
+        obstore.copy(store(), source, target)
 
 
 def exists(key: str) -> bool:
     """Whether there is such an object."""
     try:
-        obstore.head(store(), key)
+        with _answering():
+            obstore.head(store(), key)
     except FileNotFoundError:
         return False
     return True
@@ -103,17 +124,20 @@ def exists(key: str) -> bool:
 
 def delete(key: str) -> None:
     """Delete; an object that is already gone is fine."""
-    with contextlib.suppress(FileNotFoundError):  # a local folder says so, S3 does not
+    # A local folder says that there was nothing, S3 does not.
+    with contextlib.suppress(FileNotFoundError), _answering():
         obstore.delete(store(), key)
 
 
 def listing() -> Iterator[Stored]:
     """Every object, in no order."""
-    for batch in obstore.list(store(), chunk_size=1000):
-        for entry in batch:
-            yield Stored(entry["path"], entry["last_modified"])
+    with _answering():
+        for batch in obstore.list(store(), chunk_size=1000):
+            for entry in batch:
+                yield Stored(entry["path"], entry["last_modified"])
 
 
 def check() -> None:
     """Raise unless the store answers."""
-    next(iter(obstore.list(store(), chunk_size=1)), None)
+    with _answering():
+        next(iter(obstore.list(store(), chunk_size=1)), None)

@@ -7,7 +7,7 @@ from sqlalchemy import Integer, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from kdcore.spec.protocol import MetricsEvent
+from kdcore.spec.events import MetricsEvent
 from store.tables import Job, Metric
 
 Axis = Literal["step", "epoch", "wall_s"]
@@ -77,8 +77,8 @@ def read(
 def _extremes(
     session: Session, job_id: str, key: str, axis: Axis, max_points: int
 ) -> list[tuple[str, float, float | None]]:
-    """Lowest and highest value of each of ``max_points // 2`` buckets, in order of step."""
-    buckets = max(1, max_points // 2)
+    """Both ends, and the lowest and highest value of each bucket between them, in order of step."""
+    buckets = max(1, (max_points - 2) // 2)
     bucket = func.ntile(buckets).over(order_by=Metric.step).cast(Integer).label("bucket")
     points = (
         select(Metric.step, getattr(Metric, axis).label("x"), Metric.value, bucket)
@@ -89,12 +89,20 @@ def _extremes(
         partition_by=points.c.bucket, order_by=(points.c.value, points.c.step)
     )
     highest = func.row_number().over(
-        partition_by=points.c.bucket, order_by=(points.c.value.desc(), points.c.step.desc())
+        partition_by=points.c.bucket,
+        order_by=(points.c.value.desc().nulls_last(), points.c.step.desc()),
     )
-    ranked = select(points, lowest.label("low"), highest.label("high")).subquery()
+    first, last = (
+        func.row_number().over(order_by=order) for order in (points.c.step, points.c.step.desc())
+    )
+    ranked = select(
+        points, lowest.label("low"), highest.label("high"), first.label("first"), last.label("last")
+    ).subquery()
+    ends = (ranked.c.first, ranked.c.last)
+    kept = ends if max_points < 4 else (*ends, ranked.c.low, ranked.c.high)
     query = (
         select(ranked.c.x, ranked.c.value)
-        .where(or_(ranked.c.low == 1, ranked.c.high == 1))
+        .where(or_(*(chosen == 1 for chosen in kept)))
         .order_by(ranked.c.step)
     )
     return [(key, x, value) for x, value in session.execute(query)]

@@ -2,21 +2,25 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 
-from kdcore.spec.protocol import AnyEvent, Request
+from kdcore.spec.events import AnyEvent
+from kdcore.spec.protocol import Request
 from store.settings import settings
 
 _EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
 # What a training needs of our environment. Database, broker and store addresses are not among it.
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 STDERR_TAIL = 4000
 
 
@@ -31,7 +35,7 @@ class Engine:
         self._stderr = workdir / "stderr.log"
         self._offset = 0
         self._stop_asked_at: float | None = None
-        self.killed = False
+        self._killed = False
         with self._stderr.open("wb") as stderr:
             # Its standard input is a pipe that only we hold: when we die, it reads the end of it.
             self.process = subprocess.Popen(
@@ -46,6 +50,13 @@ class Engine:
                 env=_environment(workdir),
                 start_new_session=True,
             )
+
+    @property
+    def ended_by_us(self) -> bool:
+        """Whether a signal of ours ended it: SIGKILL, or SIGTERM before it listened to that."""
+        code = self.process.returncode
+        asked = self._stop_asked_at is not None and code == -signal.SIGTERM
+        return asked or (self._killed and code == -signal.SIGKILL)
 
     def new_events(self) -> tuple[list[AnyEvent], int]:
         """Complete lines since the last :meth:`accept`, and the offset that follows them."""
@@ -72,7 +83,7 @@ class Engine:
     def kill(self) -> None:
         """End the whole process group at once."""
         if self.process.poll() is None:
-            self.killed = True
+            self._killed = True
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         if self.process.stdin:
@@ -86,7 +97,18 @@ class Engine:
 
 def _parsed(text: bytes) -> Iterator[AnyEvent]:
     for line in text.splitlines():
-        yield _EVENT.validate_python(json.loads(line))
+        yield _EVENT.validate_python(_storable(json.loads(line)))
+
+
+def _storable(value: Any) -> Any:
+    """Without the characters that Postgres refuses: names in an upload may hold any."""
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_storable(each) for each in value]
+    if isinstance(value, dict):
+        return {_storable(name): _storable(each) for name, each in value.items()}
+    return value
 
 
 def _environment(workdir: Path) -> dict[str, str]:

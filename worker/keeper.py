@@ -42,6 +42,8 @@ def keep(stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             with engine().connect() as connection:
+                # Its own, never the pool's again: lock and LISTEN end when it closes.
+                connection.detach()
                 connection = connection.execution_options(isolation_level="AUTOCOMMIT")
                 lock = text("SELECT pg_try_advisory_lock(:lock)")
                 if connection.scalar(lock, {"lock": LOCK}):

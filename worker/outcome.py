@@ -1,5 +1,6 @@
 """How a run ended, and what becomes of the job."""
 
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import structlog
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from kdcore.spec.catalogue import architectures
 from kdcore.spec.protocol import Exit
 from store import blobs, events, jobs
 from store.database import transaction
@@ -27,7 +29,7 @@ def settle(job: Job, engine: Engine, said: Outcome, workdir: Path) -> None:
     log.info("run_ended", job=job.id, fence=job.fence, exit=code)
     if code == Exit.DONE and said.report is not None:
         _succeed(job, said, workdir)
-    elif code == Exit.STOPPED or (code < 0 and engine.killed):
+    elif code == Exit.STOPPED or engine.ended_by_us:
         _write(job, lambda session, row: jobs.release(session, row, "stopped"))
     elif code in (Exit.USER_FAULT, Exit.OUT_OF_MEMORY, Exit.NON_FINITE) and said.error:
         error = said.error.model_dump(include={"code", "message", "hint", "items"}, mode="json")
@@ -41,7 +43,8 @@ def settle(job: Job, engine: Engine, said: Outcome, workdir: Path) -> None:
 def storage_failed(job: Job, error: Exception) -> None:
     """The run's inputs could not be had."""
     message = f"what the job needs could not be read from the object store: {error}"
-    _fail(job, _error("storage_unavailable", message, retryable=True), "storage_unavailable")
+    failure = _error("storage_unavailable", message, retryable=True)
+    _write(job, lambda session, row: jobs.fail(session, row, failure, "storage_unavailable"))
 
 
 def _succeed(job: Job, said: Outcome, workdir: Path) -> None:
@@ -51,16 +54,35 @@ def _succeed(job: Job, said: Outcome, workdir: Path) -> None:
         files = _patiently(lambda: publish.upload_artifacts(job, said.artifacts, workdir))
         _write(job, lambda session, row: jobs.succeed(session, row, report, files))
         return
+    if job.kind == "ingest":
+        found: dict[str, Any] = {"info": report}
+    else:
+        normalisation = _normalisation(job, report["in_channels"])
+        if normalisation is None:
+            _fail(job, _WRONG_NORMALISATION, "user_fault")
+            return
+        found = {name: report[name] for name in ("in_channels", "num_params")}
+        found["normalisation"] = normalisation
     stored = _patiently(lambda: publish.upload_asset(job, said.artifacts[0], workdir))
-    found: dict[str, Any] = (
-        {"info": report}
-        if job.kind == "ingest"
-        else {name: report[name] for name in ("in_channels", "num_params")}
-    )
     _write(job, lambda session, row: jobs.succeed(session, row, found | stored, []))
 
 
+def _normalisation(job: Job, channels: int) -> dict[str, Any] | None:
+    """A model's normalisation for the channels that its weights turned out to have."""
+    with transaction() as session:
+        model = session.get_one(Model, job.model_id)
+    given = model.normalisation or {}
+    if len(given["mean"]) == channels:
+        return given
+    # The catalogue is made for colour: a grey network takes the mean of its three channels.
+    own = architectures()[model.architecture].normalisation.model_dump(mode="json")
+    if given != own or channels != 1:
+        return None
+    return {name: [statistics.fmean(values)] for name, values in own.items()}
+
+
 def _fail(job: Job, error: dict[str, Any], run_exit: str) -> None:
+    """The recipe or the bytes are at fault."""
     keys: list[str] = []
 
     def write(session: Session, row: Job) -> None:
@@ -105,6 +127,15 @@ def _crashed(job: Job, code: int, last_words: str) -> None:
             jobs.release(session, row, "crashed")
 
     _write(job, write)
+
+
+_WRONG_NORMALISATION = {
+    "code": "checkpoint_invalid",
+    "message": "normalisation and network differ in the number of channels",
+    "hint": "give one mean and one std for each channel that the network takes",
+    "retryable": False,
+    "items": [{"name": "normalisation", "detail": "has another number of channels"}],
+}
 
 
 def _killed(number: int) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from kdcore.spec.protocol import ArtifactEvent, CheckpointEvent
+from kdcore.spec.events import ArtifactEvent, CheckpointEvent
 from store import blobs
 from store.ids import new_id
 from store.settings import settings

@@ -104,6 +104,8 @@ def _upload(upload_id: str, workdir: Path) -> str:
     with transaction() as session:
         upload = session.get_one(Upload, upload_id)
         keys = [part.object_key for part in upload.parts]
+    if not keys:
+        raise FileNotFoundError(f"the bytes of {upload_id} turned out to be bad and are deleted")
     path = workdir / "upload"
     blobs.fetch(keys, path, upload.sha256)
     return str(path)

@@ -29,8 +29,9 @@ def run(job: Job) -> None:
             _run(job, workdir, lease)
     except jobs.FencedOut:
         log.warning("run_fenced_out", job=job.id, fence=job.fence)
-    except SQLAlchemyError as error:
-        # The lease ends by itself, and the keeper queues the job again.
+    except (SQLAlchemyError, OSError) as error:
+        # Database, store or disk stayed away. The lease ends by itself, and the keeper queues the
+        # job again.
         log.warning("run_abandoned", job=job.id, fence=job.fence, error=str(error))
     finally:
         shutil.rmtree(workdir, ignore_errors=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from kdcore.spec.protocol import (
+from kdcore.spec.events import (
     AnyEvent,
     ArtifactEvent,
     CheckpointEvent,

@@ -42,7 +42,10 @@ def _by_code(code: str) -> str | None:
 async def log_in(request: Request) -> Response:
     """Log in with an API key; the answer sets the cookie."""
     auth.require_same_origin(request)
-    body = await StrictRequest(request.scope, request.receive).json()
+    try:
+        body = await StrictRequest(request.scope, request.receive).json()
+    except ValueError:
+        raise Problem(400, "malformed_json", "the body is not valid JSON") from None
     key = body.get("api_key") if isinstance(body, dict) else None
     cookie = await anyio.to_thread.run_sync(_by_key, key) if isinstance(key, str) else None
     if cookie is None:

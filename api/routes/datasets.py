@@ -1,10 +1,8 @@
 """Data sets: made from an upload or a built-in source, immutable once they are ready."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
 from fastapi import Request
-from pydantic import BaseModel, Field, model_validator
-from pydantic_core import PydanticCustomError
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
@@ -13,13 +11,11 @@ from api import owned
 from api.answers import tagged
 from api.auth import DataWriter, Reader
 from api.idempotency import Created, once
-from api.paging import Page, PageAsked, page
+from api.paging import PageAsked, page
 from api.problems import Conflict, Invalid
 from api.routes.router import router
-from kdcore.spec.base import Name, Spec
-from kdcore.spec.catalogue import Normalisation
+from api.schemas.datasets import DatasetCreate, DatasetOut, DatasetPage
 from kdcore.spec.faults import Fault
-from kdcore.spec.protocol import Split
 from store import jobs
 from store.accounts import Principal
 from store.database import transaction
@@ -27,62 +23,6 @@ from store.ids import new_id
 from store.tables import Dataset, Job, Upload
 
 datasets = router("/datasets", "data sets")
-
-
-class DatasetCreate(Spec):
-    """Where a data set comes from: exactly one of ``upload_id`` and ``source``."""
-
-    name: Name
-    upload_id: Annotated[str, Field(max_length=64)] | None = None
-    """A complete upload: a zip of images in class folders, `train/ val/ test/` or one tree."""
-    source: Literal["builtin:digits"] | None = None
-    """A set that needs no upload: scikit-learn's handwritten digits."""
-    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Draws the splits that the source does not have."""
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Self:
-        if (self.upload_id is None) == (self.source is None):
-            raise PydanticCustomError("one_origin", "give either upload_id or source")
-        return self
-
-
-class AssetError(BaseModel):
-    """Why the bytes could not be used; every bad item is named."""
-
-    code: str
-    message: str
-    hint: str | None
-    items: list[dict[str, str]]
-
-
-class DatasetOut(BaseModel):
-    """A data set. What its images are is known when it is ready."""
-
-    id: str
-    object: Literal["dataset"]
-    name: str
-    state: Literal["ingesting", "ready", "failed"]
-    source: str
-    split_seed: int
-    classes: list[str] | None
-    num_classes: int | None
-    splits: dict[str, Split] | None
-    in_channels: int | None
-    image_size: int | None
-    normalisation: Normalisation | None
-    digest: str | None
-    size_bytes: int | None
-    error: AssetError | None
-    created_at: str
-    ready_at: str | None
-    links: dict[str, str]
-
-
-class DatasetPage(Page):
-    """Data sets, the newest first."""
-
-    data: list[DatasetOut]
 
 
 def show(dataset: Dataset) -> dict[str, Any]:
@@ -110,13 +50,11 @@ def show(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def complete_upload_faults(
-    session: Session, upload_id: str | None, caller: Principal
-) -> list[Fault]:
-    """Whether an upload can be made something of."""
+def require_complete_upload(session: Session, upload_id: str | None, caller: Principal) -> None:
+    """An Invalid problem unless something can be made of the upload, if one is given."""
     if upload_id is None:
-        return []
-    upload = owned.find(session, Upload, upload_id, caller)
+        return
+    upload = owned.find(session, Upload, upload_id, caller, keep=True)
     if upload is None:
         detail, code = "there is no such upload", "not_found"
     elif upload.state == "open":
@@ -124,21 +62,19 @@ def complete_upload_faults(
     elif upload.state == "discarded":
         detail, code = "the bytes of this upload were bad and are deleted; send others", "discarded"
     else:
-        return []
-    return [Fault(pointer="/upload_id", code=code, detail=detail)]
+        return
+    raise Invalid([Fault(pointer="/upload_id", code=code, detail=detail)])
 
 
 @datasets.post("", status_code=201, response_model=DatasetOut)
 def create_dataset(body: DatasetCreate, request: Request, caller: DataWriter) -> Response:
     """Store a data set and have its bytes opened, checked and decoded once."""
     with transaction() as session:
-        faults = complete_upload_faults(session, body.upload_id, caller)
-        if faults:
-            raise Invalid(faults)
         return once(session, request, caller.project_id, lambda: _create(session, body, caller))
 
 
 def _create(session: Session, body: DatasetCreate, caller: Principal) -> Created:
+    require_complete_upload(session, body.upload_id, caller)
     dataset = Dataset(
         id=new_id("ds"),
         project_id=caller.project_id,

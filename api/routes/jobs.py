@@ -45,23 +45,18 @@ def create_job(
 ) -> Response:
     """Store a job and have a worker take it. All faults of the request come in one answer."""
     with transaction() as session:
-        admitted = admit(session, body, caller)
         if validate_only:
+            admitted = admit(session, body, caller)
             resolved = admitted.resolved.model_dump(mode="json")
             estimate = _estimate(admitted)
             return reply(
                 {"resolved": resolved, "estimate": estimate, "warnings": admitted.warnings}
             )
-        return once(
-            session,
-            request,
-            caller.project_id,
-            lambda: _create(session, body, admitted, caller),
-        )
+        return once(session, request, caller.project_id, lambda: _create(session, body, caller))
 
 
-def _create(session: Session, body: JobSpec, admitted: Admitted, caller: Principal) -> Created:
-    resolved = admitted.resolved
+def _create(session: Session, body: JobSpec, caller: Principal) -> Created:
+    resolved = admit(session, body, caller).resolved
     init = [] if resolved.student.init == "random" else [resolved.student.init]
     row = transitions.create(
         session,
@@ -155,7 +150,8 @@ def get_job(job_id: str, request: Request, caller: Reader) -> Response:
     """One job: as posted, as resolved, how far it is, and how it ended."""
     with transaction() as session:
         row = owned.get(session, Job, job_id, caller)
-        return tagged(request, show.job(session, row), show.tag(row))
+        shown = show.job(session, row)
+        return tagged(request, shown, show.tag(row, shown))
 
 
 @jobs.patch("/{job_id}", response_model=JobOut)
@@ -163,7 +159,7 @@ def change_job(job_id: str, body: JobChange, request: Request, caller: JobWriter
     """Change name, labels or priority; with ``If-Match``, only the version that you have seen."""
     with transaction() as session:
         row = owned.get(session, Job, job_id, caller, lock=True)
-        if not matches(request, show.tag(row)):
+        if not matches(request, row.rev):
             raise Problem(412, "precondition_failed", "the job has changed; get it again")
         changed = body.model_dump(mode="json", exclude_none=True)
         for name, value in changed.items():
@@ -171,7 +167,8 @@ def change_job(job_id: str, body: JobChange, request: Request, caller: JobWriter
         row.spec = {**row.spec, **changed}
         row.rev += 1
         session.flush()
-        return tagged(request, show.job(session, row), show.tag(row))
+        shown = show.job(session, row)
+        return tagged(request, shown, show.tag(row, shown))
 
 
 @jobs.delete("/{job_id}", status_code=204, response_class=Response)

@@ -1,26 +1,23 @@
 """Models: teachers and students alike. Uploaded weights are verified before they can be used."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
 from fastapi import Request
-from pydantic import BaseModel, Field, model_validator
-from pydantic_core import PydanticCustomError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api import owned
-from api.answers import matches as tag_matches
-from api.answers import tagged
+from api.answers import matches, tagged
 from api.auth import DataWriter, Reader
 from api.idempotency import Created, once
-from api.paging import Page, PageAsked, page
+from api.paging import PageAsked, page
 from api.problems import Conflict, Invalid, Problem
-from api.routes.datasets import AssetError, complete_upload_faults, preparation
+from api.routes.datasets import preparation, require_complete_upload
 from api.routes.router import router
+from api.schemas.models import ModelChange, ModelCreate, ModelOut, ModelPage
 from api.streaming import content
-from kdcore.spec.base import Label, Name, Spec, Text
-from kdcore.spec.catalogue import ArchitectureName, Normalisation, architectures
+from kdcore.spec.catalogue import architectures
 from kdcore.spec.faults import Fault
 from store import blobs, jobs
 from store.accounts import Principal
@@ -29,91 +26,6 @@ from store.ids import new_id
 from store.tables import Artifact, Dataset, Job, Model
 
 models = router("/models", "models")
-
-FROM_UPLOAD = ("architecture", "num_classes", "upload_id")
-Source = Annotated[str, Field(max_length=200, pattern=r"^job:job_[0-9a-z]{26}$")]
-
-
-class ModelCreate(Spec):
-    """Either an upload, with what it is, or ``source``, from which all else is taken."""
-
-    name: Name
-    architecture: ArchitectureName | None = None
-    num_classes: Annotated[int, Field(ge=2, le=100_000)] | None = None
-    upload_id: Annotated[str, Field(max_length=64)] | None = None
-    """A complete upload: safetensors, or a PyTorch state dict."""
-    source: Source | None = None
-    """`job:<id>`: the student of a job that has succeeded."""
-    normalisation: Normalisation | None = None
-    """Of pixels scaled to 0..1; null takes the architecture's own, with a warning."""
-    input_size: Annotated[int, Field(ge=8, le=4096)] | None = None
-    """Side of the images it was trained on; null takes the architecture's, with a warning."""
-    class_names: Annotated[tuple[Name, ...], Field(min_length=2, max_length=100_000)] | None = None
-    licence: Name | None = None
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if self.source is not None:
-            given = self.model_fields_set - {"name", "source", "licence"}
-            if given:
-                raise PydanticCustomError(
-                    "one_origin",
-                    "with source, all else is taken from it: leave out {fields}",
-                    {"fields": ", ".join(sorted(given))},
-                )
-            return self
-        missing = [name for name in FROM_UPLOAD if getattr(self, name) is None]
-        if missing:
-            raise PydanticCustomError(
-                "origin_missing",
-                "give source, or architecture, num_classes and upload_id; missing: {fields}",
-                {"fields": ", ".join(missing)},
-            )
-        if self.class_names is not None and len(self.class_names) != self.num_classes:
-            raise PydanticCustomError(
-                "classes_mismatch", "class_names must have num_classes entries"
-            )
-        return self
-
-
-class ModelChange(Spec):
-    """What may be changed of a model."""
-
-    name: Name | None = None
-    licence: Name | None = None
-    labels: Annotated[dict[Label, Text], Field(max_length=64)] | None = None
-
-
-class ModelOut(BaseModel):
-    """A network's weights and what is known of them."""
-
-    id: str
-    object: Literal["model"]
-    name: str
-    state: Literal["verifying", "ready", "failed"]
-    source: str
-    architecture: str
-    num_classes: int
-    in_channels: int | None
-    input_size: int
-    normalisation: Normalisation | None
-    class_names: list[str] | None
-    licence: str | None
-    labels: dict[str, str]
-    num_params: int | None
-    size_bytes: int | None
-    sha256: str | None
-    error: AssetError | None
-    warnings: list[str]
-    created_at: str
-    ready_at: str | None
-    links: dict[str, str]
-
-
-class ModelPage(Page):
-    """Models, the newest first."""
-
-    data: list[ModelOut]
 
 
 _SHOWN = (
@@ -136,16 +48,9 @@ def show(model: Model) -> dict[str, Any]:
 @models.post("", status_code=201, response_model=ModelOut)
 def create_model(body: ModelCreate, request: Request, caller: DataWriter) -> Response:
     """Store a model. Uploaded weights are checked first; an earlier job's are ready at once."""
+    create = _from_upload if body.source is None else _from_job
     with transaction() as session:
-        if body.source is not None:
-            job, artifact = _student(session, body.source.removeprefix("job:"), caller)
-            create = lambda: _from_job(session, body, job, artifact)  # noqa: E731
-        else:
-            faults = complete_upload_faults(session, body.upload_id, caller)
-            if faults:
-                raise Invalid(faults)
-            create = lambda: _from_upload(session, body, caller)  # noqa: E731
-        return once(session, request, caller.project_id, create)
+        return once(session, request, caller.project_id, lambda: create(session, body, caller))
 
 
 def _student(session: Session, job_id: str, caller: Principal) -> tuple[Job, Artifact]:
@@ -164,7 +69,8 @@ def _bad_source(code: str, detail: str) -> Invalid:
     return Invalid([Fault(pointer="/source", code=code, detail=detail)])
 
 
-def _from_job(session: Session, body: ModelCreate, job: Job, artifact: Artifact) -> Created:
+def _from_job(session: Session, body: ModelCreate, caller: Principal) -> Created:
+    job, artifact = _student(session, (body.source or "").removeprefix("job:"), caller)
     info = session.get_one(Dataset, job.dataset_id).info or {}
     # The bytes become the model's own: the job may be deleted.
     key = f"{job.project_id}/models/{artifact.sha256}"
@@ -194,6 +100,7 @@ def _from_job(session: Session, body: ModelCreate, job: Job, artifact: Artifact)
 
 
 def _from_upload(session: Session, body: ModelCreate, caller: Principal) -> Created:
+    require_complete_upload(session, body.upload_id, caller)
     entry = architectures()[body.architecture or ""]
     warnings = [
         f"no {name} given: the architecture's own is taken; a wrong one ruins a teacher"
@@ -252,7 +159,7 @@ def change_model(
     """Change name, licence or labels; with ``If-Match``, only the version that you have seen."""
     with transaction() as session:
         model = owned.get(session, Model, model_id, caller, lock=True)
-        if not tag_matches(request, str(model.rev)):
+        if not matches(request, model.rev):
             raise Problem(412, "precondition_failed", "the model has changed; get it again")
         for name in body.model_fields_set:
             if name != "licence" and getattr(body, name) is None:

@@ -83,7 +83,7 @@ def get_report(job_id: str, request: Request, caller: Reader) -> Response:
     if job.state != "succeeded":
         detail = f"a job that is {job.state} has no report"
         raise Conflict("no_report", detail, current_state=job.state)
-    return tagged(request, job.result, show.tag(job))
+    return tagged(request, job.result, str(job.rev))
 
 
 @outcome.get("/checkpoints", response_model=CheckpointPage)

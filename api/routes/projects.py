@@ -7,13 +7,16 @@ from pydantic import BaseModel
 from sqlalchemy import select
 from starlette.responses import Response
 
+from api.answers import reply
 from api.auth import Admin
 from api.idempotency import Created, once
 from api.paging import Page, PageAsked, page
+from api.problems import NotFound
 from api.routes.router import router
 from kdcore.spec.base import Name, Spec
 from store import accounts
 from store.database import transaction
+from store.ids import is_id
 from store.tables import Project
 
 projects = router("/projects", "projects")
@@ -64,6 +67,16 @@ def create_project(body: ProjectCreate, request: Request, caller: Admin) -> Resp
             return Created(show(project) | {"api_key": key}, f"/v1/projects/{project.id}")
 
         return once(session, request, caller.project_id, create)
+
+
+@projects.get("/{project_id}", response_model=ProjectOut)
+def get_project(project_id: str, _: Admin) -> Response:
+    """One project."""
+    with transaction() as session:
+        project = session.get(Project, project_id) if is_id(project_id, "prj") else None
+        if project is None:
+            raise NotFound("project")
+        return reply(show(project))
 
 
 @projects.get("", response_model=ProjectPage)

@@ -170,12 +170,8 @@ async def _exactly(request: Request, size: int) -> AsyncIterator[bytes]:
             yield chunk
     if received != size:
         what = f"more than {size}" if received > size else str(received)
-        raise Problem(
-            422,
-            "wrong_part_size",
-            f"this part has {size} bytes, and {what} were sent",
-            errors=[],
-        )
+        detail = f"this part has {size} bytes, and {what} were sent"
+        raise Problem(422, "wrong_part_size", detail)
 
 
 def _received(upload_id: str, number: int, caller: Principal, key: str) -> None:

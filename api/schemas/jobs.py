@@ -6,8 +6,8 @@ from pydantic import BaseModel, Field
 
 from api.paging import Page
 from kdcore.spec.base import Label, Name, Spec, Text
+from kdcore.spec.events import Progress
 from kdcore.spec.job import JobSpec, ResolvedJob
-from kdcore.spec.protocol import Progress
 from kdcore.spec.report import Report
 
 State = Literal[

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from kdcore.errors import UserFault, item
-from kdcore.spec.protocol import Item
+from kdcore.spec.events import Item
 
 _SPARE_MEMBERS = 100_000
 _CHUNK = 1 << 20

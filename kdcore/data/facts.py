@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kdcore.data.store import SPLITS, Arrays, SplitName
+from kdcore.spec.assets import DatasetInfo, Split
 from kdcore.spec.catalogue import Normalisation
-from kdcore.spec.protocol import DatasetInfo, Split
 
 _DIGITS = 6
 

@@ -15,7 +15,8 @@ from kdcore.data.store import SPLITS, Arrays, SplitName
 from kdcore.errors import UserFault, item, printable
 from kdcore.process.events import EventWriter
 from kdcore.process.stop import Stop
-from kdcore.spec.protocol import IngestRequest, Item, Progress
+from kdcore.spec.events import Item, Progress
+from kdcore.spec.protocol import IngestRequest
 
 MIN_SIDE = 8
 MAX_SIDE = 224

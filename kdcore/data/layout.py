@@ -5,7 +5,7 @@ from typing import NamedTuple
 from kdcore.data.archive import Member
 from kdcore.data.store import SplitName
 from kdcore.errors import UserFault, item, printable
-from kdcore.spec.protocol import Item
+from kdcore.spec.events import Item
 
 _SPLIT_FOLDERS: dict[str, SplitName] = {
     "train": "train",

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 from kdcore.errors import UserFault
 from kdcore.files import replacing
-from kdcore.spec.protocol import DatasetInfo
+from kdcore.spec.assets import DatasetInfo
 
 if TYPE_CHECKING:
     # Ingestion writes stores and needs no torch: it starts in a tenth of the time without it.

@@ -15,7 +15,8 @@ from kdcore.methods.base import Outputs
 from kdcore.methods.ensemble import mean_logits
 from kdcore.models import build
 from kdcore.models.preprocess import Normalised
-from kdcore.spec.protocol import ErrorCode, ModelFile, TeacherFile
+from kdcore.spec.events import ErrorCode
+from kdcore.spec.protocol import ModelFile, TeacherFile
 
 
 class Teachers:

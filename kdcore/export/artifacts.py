@@ -13,8 +13,9 @@ from kdcore.export.weights import check_parity, write
 from kdcore.files import replacing, sha256_of
 from kdcore.models.preprocess import Normalised
 from kdcore.process.events import EventWriter
+from kdcore.spec.assets import DatasetInfo
 from kdcore.spec.catalogue import Normalisation
-from kdcore.spec.protocol import DatasetInfo, RunRequest
+from kdcore.spec.protocol import RunRequest
 from kdcore.spec.report import Report
 
 STUDENT = "student.safetensors"

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from kdcore.spec.assets import DatasetInfo
 from kdcore.spec.catalogue import architectures
-from kdcore.spec.protocol import DatasetInfo, RunRequest
+from kdcore.spec.protocol import RunRequest
 from kdcore.spec.report import Evaluation, Report
 
 

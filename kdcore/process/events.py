@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from kdcore.errors import capped
 from kdcore.files import sha256_of
-from kdcore.spec.protocol import (
+from kdcore.spec.events import (
     ArtifactEvent,
     CheckpointEvent,
     DoneEvent,

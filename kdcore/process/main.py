@@ -15,14 +15,8 @@ from kdcore.errors import NonFinite, OutOfDeviceMemory, Stopped, UserFault, item
 from kdcore.process import limits
 from kdcore.process.events import EventWriter
 from kdcore.process.stop import Stop
-from kdcore.spec.protocol import (
-    ErrorCode,
-    Exit,
-    IngestRequest,
-    Request,
-    RunRequest,
-    VerifyRequest,
-)
+from kdcore.spec.events import ErrorCode
+from kdcore.spec.protocol import Exit, IngestRequest, Request, RunRequest, VerifyRequest
 
 _CRASH = 1
 _Handler = Callable[[Any, Path, EventWriter, Stop], None]

@@ -41,6 +41,7 @@ def contradictions(spec: JobSpec) -> list[Fault]:
                 detail="each method may stand in the list once; change its weight instead",
             )
         )
+    faults += _unmeasurable(spec)
     if not taught and label_weight_of(spec) == 0:
         faults.append(
             Fault(
@@ -51,6 +52,22 @@ def contradictions(spec: JobSpec) -> list[Fault]:
             )
         )
     return faults
+
+
+def _unmeasurable(spec: JobSpec) -> list[Fault]:
+    """Criteria that compare with a teacher, where there is none."""
+    if spec.teachers or spec.accept is None:
+        return []
+    return [
+        Fault(
+            pointer=f"/accept/{name}",
+            code="teacher_required",
+            detail="compares the student with a teacher, and this job has none: leave it out",
+            fix=[{"op": "remove", "path": f"/accept/{name}"}],
+        )
+        for name in ("max_top1_drop", "min_agreement")
+        if getattr(spec.accept, name) is not None
+    ]
 
 
 def resolve(spec: JobSpec, dataset: DatasetFacts) -> ResolvedJob:

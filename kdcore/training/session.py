@@ -10,8 +10,8 @@ from kdcore.errors import Stopped, UserFault
 from kdcore.process.events import EventWriter
 from kdcore.process.stop import Stop
 from kdcore.schemes.base import Phase, Role
+from kdcore.spec.events import Progress
 from kdcore.spec.job import Limits
-from kdcore.spec.protocol import Progress
 from kdcore.training.checkpoint import Cadence, Checkpoints, State
 from kdcore.training.device import Machine
 

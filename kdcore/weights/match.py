@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kdcore.errors import UserFault, item
 from kdcore.models import build
 from kdcore.models.registry import ENTRIES
-from kdcore.spec.protocol import Item
+from kdcore.spec.events import Item
 
 _PREFIXES = ("module.", "_orig_mod.", "model.", "student.")
 _STUDENTS = ("module.student.", "student.")

@@ -10,7 +10,8 @@ from kdcore.errors import UserFault, item
 from kdcore.files import replacing
 from kdcore.process.events import EventWriter
 from kdcore.process.stop import Stop
-from kdcore.spec.protocol import ModelInfo, VerifyRequest
+from kdcore.spec.assets import ModelInfo
+from kdcore.spec.protocol import VerifyRequest
 from kdcore.weights import match
 from kdcore.weights.read import read
 

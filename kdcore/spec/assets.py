@@ -1,0 +1,37 @@
+"""What the engine reports of what users bring: data sets and models."""
+
+from typing import Literal
+
+from kdcore.spec.base import Sha256, Spec
+from kdcore.spec.catalogue import Normalisation
+
+
+class Split(Spec):
+    """One split of a data set."""
+
+    count: int
+    per_class: dict[str, int]
+
+
+class DatasetInfo(Spec):
+    """What ingestion reports of a data set."""
+
+    classes: tuple[str, ...]
+    splits: dict[Literal["train", "val", "test"], Split]
+    in_channels: int
+    image_size: int
+    """Side of the square images, in pixels."""
+    normalisation: Normalisation
+    """Mean and deviation of the training split, pixels scaled to 0..1."""
+    split_seed: int
+    digest: Sha256
+    """Of the content: equal for equal images, targets, classes and splits."""
+
+
+class ModelInfo(Spec):
+    """What verification reports of a checkpoint."""
+
+    architecture: str
+    num_classes: int
+    in_channels: int
+    num_params: int
