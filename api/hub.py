@@ -11,10 +11,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import psycopg
 import structlog
-from sqlalchemy.engine import make_url
 
 from store import events
-from store.settings import settings
+from store.database import conninfo
 
 log = structlog.get_logger()
 FLOOR_S = 2.0
@@ -60,11 +59,9 @@ class Hub:
                 del self._waiting[job_id]
 
     async def _listen(self) -> None:
-        url = make_url(settings().database_url.get_secret_value()).set(drivername="postgresql")
-        address = url.render_as_string(hide_password=False)
         while True:
             try:
-                connection = await psycopg.AsyncConnection.connect(address, autocommit=True)
+                connection = await psycopg.AsyncConnection.connect(conninfo(), autocommit=True)
                 async with connection:
                     await connection.execute(f"LISTEN {events.CHANNEL}")
                     async for notice in connection.notifies():

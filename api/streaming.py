@@ -1,6 +1,7 @@
 """Bytes from the object store: whole or a range, with an entity tag that is their SHA-256."""
 
 import re
+from typing import Any
 
 from fastapi import Request
 from starlette.responses import Response, StreamingResponse
@@ -10,6 +11,12 @@ from store import blobs
 
 _RANGE = re.compile(r"^bytes=(\d{0,19})-(\d{0,19})$")
 BINARY = "application/octet-stream"
+BYTES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {BINARY: {"schema": {"type": "string"}}}},
+    206: {"description": "The range that was asked for"},
+    304: {"description": "The client has these bytes"},
+    416: {"description": "The range lies beyond the end"},
+}
 
 
 def content(

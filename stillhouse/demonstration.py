@@ -4,6 +4,7 @@ A teacher is trained on scikit-learn's handwritten digits, a student more than t
 distilled from it, downloaded, and checked with no service running. It ends well only if all held.
 """
 
+import _thread
 import json
 import shutil
 import signal
@@ -41,7 +42,7 @@ def run(output: Path, *, keep: bool, epochs: int, port: int) -> None:
     output.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stopping:
         console.print("Starting Postgres, Valkey, the API, the keeper and the workers …")
-        stack = stopping.enter_context(Stack(data_dir, port=port))
+        stack = stopping.enter_context(Stack(data_dir, port=port, on_failure=_give_up))
         console.print(f"ready {stack.url} after {time.monotonic() - started:.1f} s")
         report, dataset, seconds = _jobs(stack, output, epochs, console)
         dashboard = f"{stack.url}/"
@@ -55,6 +56,12 @@ def run(output: Path, *, keep: bool, epochs: int, port: int) -> None:
             _stay(stack, console)
         else:
             console.print(f"The dashboard was at {dashboard}; --keep leaves everything running.")
+
+
+def _give_up(message: str) -> None:
+    """A part of the stack died too often: nothing that is waited for will come."""
+    print(f"stillhouse demo: {message}", file=sys.stderr)
+    _thread.interrupt_main()
 
 
 def _jobs(stack: Stack, output: Path, epochs: int, console: Console) -> tuple[Json, Json, float]:

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Iterator
 
 from sqlalchemy import Engine, create_engine
+from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 from store.settings import settings
@@ -27,6 +28,12 @@ def engine() -> Engine:
             f"-c idle_in_transaction_session_timeout={timeout_ms * 4} -c timezone=UTC",
         },
     )
+
+
+def conninfo() -> str:
+    """The address for a connection of one's own, as psycopg takes it: to LISTEN, to hold a lock."""
+    url = make_url(settings().database_url.get_secret_value()).set(drivername="postgresql")
+    return url.render_as_string(hide_password=False)
 
 
 @contextlib.contextmanager

@@ -8,16 +8,17 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
 from kombu.exceptions import OperationalError as BrokerError
 from psycopg import Connection
-from psycopg import OperationalError as ConnectionError_
-from sqlalchemy import delete, func, not_, or_, select, text
+from psycopg import Error as DatabaseError
+from sqlalchemy import delete, func, not_, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from store import blobs, jobs, logs, queue
-from store.database import engine, transaction
+from store.database import conninfo, transaction
 from store.settings import settings
 from store.tables import (
     Artifact,
@@ -41,20 +42,17 @@ def keep(stop: threading.Event) -> None:
     """Work until asked to stop; a database or broker that is away is waited for."""
     while not stop.is_set():
         try:
-            with engine().connect() as connection:
-                # Its own, never the pool's again: lock and LISTEN end when it closes.
-                connection.detach()
-                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-                lock = text("SELECT pg_try_advisory_lock(:lock)")
-                if connection.scalar(lock, {"lock": LOCK}):
-                    driver = connection.connection.driver_connection
-                    _rounds(driver, stop)  # type: ignore[arg-type]
-        except (SQLAlchemyError, ConnectionError_) as error:
+            # Not one of the pool: lock and LISTEN must end with this very connection.
+            with Connection.connect(conninfo(), autocommit=True) as connection:
+                locked = connection.execute("SELECT pg_try_advisory_lock(%s)", [LOCK]).fetchone()
+                if locked == (True,):
+                    _rounds(connection, stop)
+        except (SQLAlchemyError, DatabaseError) as error:
             log.warning("database_away", error=str(error))
         stop.wait(settings().keeper_s)
 
 
-def _rounds(connection: "Connection[object]", stop: threading.Event) -> None:
+def _rounds(connection: "Connection[Any]", stop: threading.Event) -> None:
     connection.execute(f"LISTEN {queue.CHANNEL}")
     next_sweep = next_reminder = time.monotonic()
     while not stop.is_set():
@@ -70,7 +68,7 @@ def _rounds(connection: "Connection[object]", stop: threading.Event) -> None:
         _wait(connection, stop)
 
 
-def _wait(connection: "Connection[object]", stop: threading.Event) -> None:
+def _wait(connection: "Connection[Any]", stop: threading.Event) -> None:
     """Until a message is written, at most the keeper's interval; a stop is seen within a second."""
     end = time.monotonic() + settings().keeper_s
     while not stop.is_set() and (left := end - time.monotonic()) > 0:

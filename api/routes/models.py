@@ -16,7 +16,7 @@ from api.problems import Conflict, Invalid, Problem
 from api.routes.datasets import preparation, require_complete_upload
 from api.routes.router import router
 from api.schemas.models import ModelChange, ModelCreate, ModelOut, ModelPage
-from api.streaming import content
+from api.streaming import BYTES, content
 from kdcore.spec.catalogue import architectures
 from kdcore.spec.faults import Fault
 from store import blobs, jobs
@@ -187,7 +187,7 @@ def delete_model(model_id: str, caller: DataWriter) -> Response:
     return Response(status_code=204)
 
 
-@models.get("/{model_id}/weights", response_class=Response)
+@models.get("/{model_id}/weights", response_class=Response, responses=BYTES)
 def get_weights(model_id: str, request: Request, caller: Reader) -> Response:
     """The weights as safetensors."""
     with transaction() as session:

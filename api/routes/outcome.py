@@ -20,7 +20,7 @@ from api.schemas.jobs import (
     ReportOut,
     RunPage,
 )
-from api.streaming import content
+from api.streaming import BYTES, content
 from store import events
 from store import metrics as curves
 from store.database import transaction
@@ -104,15 +104,7 @@ def list_artifacts(job_id: str, caller: Reader, asked: PageAsked) -> Response:
         return page(session, query, show.artifact, asked)
 
 
-_BINARY: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/octet-stream": {"schema": {"type": "string"}}}},
-    206: {"description": "The range that was asked for"},
-    304: {"description": "The client has these bytes"},
-    416: {"description": "The range lies beyond the end"},
-}
-
-
-@outcome.get("/student", response_class=Response, responses=_BINARY)
+@outcome.get("/student", response_class=Response, responses=BYTES)
 def get_student(job_id: str, request: Request, caller: Reader) -> Response:
     """The distilled student's weights: the content of ``student.safetensors``."""
     with transaction() as session:
@@ -133,7 +125,7 @@ def get_artifact(artifact_id: str, request: Request, caller: Reader) -> Response
     return tagged(request, show.artifact(row), row.sha256)
 
 
-@artifacts.get("/{artifact_id}/content", response_class=Response, responses=_BINARY)
+@artifacts.get("/{artifact_id}/content", response_class=Response, responses=BYTES)
 def get_content(artifact_id: str, request: Request, caller: Reader) -> Response:
     """The file's bytes: whole, or a range of them."""
     with transaction() as session:
