@@ -14,18 +14,18 @@ export function figure(chart) {
   const plot = el("div", { class: "plot", tabindex: "0", role: "slider", "aria-label": `${chart.title}: move along the curve`, "aria-valuemin": "0", "aria-valuemax": "0", "aria-valuenow": "0" });
   const rows = el("div", { class: "twin", tabindex: "0", role: "region", "aria-label": `${chart.title} as a table` });
   const details = el("details", { on: { toggle: () => shown && tell() } }, el("summary", {}, "View as table"), rows);
-  const log = chart.log ? el("button", { class: "button small", type: "button", "aria-pressed": "false", on: { click: toggle } }, "Log scale") : null;
+  const log = chart.log ? el("button", { class: "toggle", type: "button", "aria-pressed": "false", on: { click: toggle } }, "Log scale") : null;
   const head = el("div", { class: "section-head" }, el("h3", { id }, chart.title, chart.unit ? el("span", { class: "muted" }, ` · ${chart.unit}`) : null), log);
   const node = el("figure", { class: "panel chart", "aria-labelledby": id, hidden: true }, el("figcaption", {}, head, legend, summary), plot, details);
   const values = [];
   let shown = null;
   let made = null;
   let logarithmic = false;
+  let cursor = null;
 
   function toggle() {
     logarithmic = !logarithmic;
     log.setAttribute("aria-pressed", String(logarithmic));
-    log.classList.toggle("primary", logarithmic);
     if (shown) update(shown.curves, shown.axis);
   }
 
@@ -38,13 +38,14 @@ export function figure(chart) {
     const wanted = JSON.stringify([axis, logarithmic, series.map(({ key }) => key)]);
     if (made?.wanted !== wanted) {
       made?.drawn.destroy();
+      cursor = null;
       marks(series);
-      made = { wanted, drawn: drawing(plot, { chart, series, axis, logarithmic, data, onCursor: read }) };
+      made = { wanted, drawn: drawing(plot, { chart, series, axis, logarithmic, data, onCursor: (at) => { cursor = at; read(); } }) };
       keys.reset();
     } else {
       made.drawn.set(data);
     }
-    read(null);
+    read();
     setText(summary, summarise(chart, shown));
     if (details.open) tell();
   }
@@ -60,10 +61,10 @@ export function figure(chart) {
   }
 
   // The values under the cursor, or the latest ones.
-  function read(at) {
+  function read() {
     shown.series.forEach((_, index) => {
       const column = shown.data[index + 1];
-      const value = at === null ? column.findLast((each) => Number.isFinite(each)) : near(column, at);
+      const value = cursor === null ? column.findLast((each) => Number.isFinite(each)) : near(column, cursor);
       setText(values[index], chart.format(value));
     });
   }

@@ -30,7 +30,7 @@ export const CHARTS = [
       const terms = curves.keys("train/loss/");
       const total = { key: "train/loss", ...student, label: "Total" };
       // One term alone, with weight one, is the total itself.
-      const parts = terms.length > 1 ? terms.map((key, at) => ({ key, label: named(key), width: 1.5, ...TERMS[at % TERMS.length] })) : [];
+      const parts = terms.length > 1 ? terms.map((key, at) => ({ key, label: named(key), width: 1.5, part: true, ...TERMS[at % TERMS.length] })) : [];
       return [total, ...parts, { key: "baseline/train/loss", ...undistilled, width: 1.5 }];
     },
   },

@@ -8,7 +8,8 @@ const ROWS = 100;
 
 /** "Student rose from 20.1 to 93.9 over 12 epochs, best 93.9 at epoch 11. Teacher 93.8." */
 export function summarise(chart, { axis, series, data }) {
-  return series.map(({ label, level }, index) => {
+  return series.map(({ label, level, part }, index) => {
+    if (part) return "";
     const column = data[index + 1];
     const measured = column.map((value, at) => at).filter((at) => Number.isFinite(column[at]));
     const first = column[measured[0]];
@@ -18,7 +19,7 @@ export function summarise(chart, { axis, series, data }) {
     const verb = first === last ? "stayed at" : last > first ? "rose from" : "fell from";
     const way = first === last ? chart.format(last) : `${chart.format(first)} to ${chart.format(last)}`;
     return `${label} ${verb} ${way}${best(chart, axis, data[0], column, measured)}.`;
-  }).join(" ");
+  }).filter(Boolean).join(" ");
 }
 
 function best(chart, axis, xs, column, measured) {
@@ -49,7 +50,7 @@ export function twin(chart, { axis, series, data }) {
 /** A value of the x axis in words. */
 export function position(axis, value) {
   if (axis === "wall_s") return duration(value);
-  return axis === "epoch" ? fixed(value, Number.isInteger(value) ? 0 : 2) : String(value);
+  return axis === "epoch" ? fixed(value, Number.isInteger(value) ? 0 : 1) : String(value);
 }
 
 /** The value at a place, or the last one before it: curves are not measured at the same steps. */

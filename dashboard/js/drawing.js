@@ -15,17 +15,17 @@ export function drawing(plot, { chart, series, axis, logarithmic, data, onCursor
   const room = series.length > 1 ? ROOM_FOR_LABELS : 14;
   const grid = { stroke: () => colour("--line"), width: 1 };
   const ticks = { show: false };
-  const side = { stroke: () => colour("--ink-3"), font: fontOf(11.5), grid, ticks };
+  const side = { stroke: () => colour("--ink-3"), font: fontOf(12), grid, ticks };
   const options = {
     width: Math.max(200, plot.clientWidth),
     height: HEIGHT,
     padding: [10, room, 0, 0],
     legend: { show: false },
     cursor: { drag: { x: false, y: false }, y: false, points: { size: 7 }, sync: { key: `job-${axis}`, scales: ["x", null] } },
-    scales: { x: { time: false }, y: { distr: logarithmic ? 3 : 1, range: logarithmic ? undefined : bounds(chart) } },
+    scales: { x: { time: false, range: (_, low, high) => [0, high || 1] }, y: { distr: logarithmic ? 3 : 1, range: logarithmic ? undefined : bounds(chart) } },
     axes: [
       { ...side, size: 30, gap: 6, space: 70, grid: { show: false }, values: (_, marks) => marks.map((mark) => xText(axis, mark)) },
-      { ...side, size: 46, gap: 6, space: 36, values: (_, marks) => marks.map((mark) => (mark === null ? "" : brief(mark))) },
+      { ...side, size: 52, gap: 6, space: 36, values: (_, marks) => marks.map((mark) => (mark === null ? "" : brief(mark))) },
     ],
     series: [{}, ...series.map((each) => line(each))],
     hooks: { setCursor: [(u) => onCursor(u.cursor.idx ?? null)], draw: series.length > 1 ? [(u) => endLabels(u, series)] : [] },
@@ -60,7 +60,7 @@ function bounds({ least, most }) {
   return (_, low, high) => {
     const margin = (high - low || Math.abs(high) || 1) * 0.08;
     const top = high + margin;
-    return [least === undefined ? Math.max(0, low - margin) : Math.max(least, low - margin), most === undefined ? top : Math.min(most, top)];
+    return [least ?? Math.max(0, low - margin), most === undefined ? top : Math.min(most, top)];
   };
 }
 
@@ -68,7 +68,7 @@ const xText = (axis, mark) => (axis === "wall_s" ? duration(mark) : brief(mark))
 
 // Names at the ends of their lines, moved apart where they would lie on each other.
 function endLabels(u, series) {
-  const ratio = u.pxRatio;
+  const ratio = u.ctx.canvas.width / u.width;
   const labels = series.map(({ label, colour: name }, index) => {
     const value = u.data[index + 1].findLast((each) => Number.isFinite(each));
     return { label, name, y: value === undefined ? null : u.valToPos(value, "y", true) };

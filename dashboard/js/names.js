@@ -30,5 +30,5 @@ export const short = (architecture) => (architecture ?? "").split("/").at(-1);
 
 export function methodOf(job) {
   const list = [job.resolved?.method ?? job.method ?? []].flat();
-  return list.map((each) => each.type ?? each).join(" + ") || "–";
+  return list.map((each) => (each.type ?? each).replaceAll("_", " ")).join(" + ") || "–";
 }

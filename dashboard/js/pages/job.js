@@ -54,6 +54,8 @@ export function mount(main, { args: [id], query }) {
     const below = tabs("Details", list, first, (tab) => { replaceQuery({ tab }); if (tab === "log") log.draw(); });
     put(main, el("div", { class: "stack" }, top.node, parts.line.node, parts.wait.node, parts.going.node, parts.fault.node, result.node, lines.node, below.node));
     log.draw();
+    // The page was opened before its name was known: the focus has waited.
+    if (document.activeElement === main) top.node.querySelector("h1").focus();
   }
 
   function show(next) {
@@ -127,16 +129,13 @@ export function mount(main, { args: [id], query }) {
       snapshot: (snapshot) => show(snapshot),
       event: take,
       status: (name) => connection(name === "live" && !isLive(job) ? "idle" : name),
-      check: async () => {
-        if (await look()) return true;
-        return false;
-      },
+      check: look,
       end: () => { connection("idle"); look(); },
     });
   }
 
   const queue = whileVisible(() => (job?.state === "queued" ? look() : undefined), () => QUEUE_MS);
-  const ticking = setInterval(() => !document.hidden && parts.line.tick(), 1000);
+  const ticking = setInterval(() => document.hidden || (parts.line.tick(), top.tick()), 1000);
   begin();
 
   return {

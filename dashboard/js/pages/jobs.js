@@ -11,7 +11,7 @@ import { JobList } from "./jobs/list.js";
 import { COLUMNS, row } from "./jobs/row.js";
 
 const LIVE_MS = 5000;
-const IDLE_MS = 20000;
+const IDLE_MS = 8000; // a job that was posted elsewhere appears by itself
 
 export function mount(main, { query }) {
   document.title = "Jobs – Stillhouse";

@@ -50,7 +50,7 @@ export function going() {
       setText(percent, `${Math.floor(100 * (progress?.fraction ?? 0))} %`);
       setText(eta, left(job.eta_s));
       const steps = progress ? `epoch ${progress.epoch} of ${progress.epochs} · step ${progress.step.toLocaleString("en-GB")} of ${progress.steps.toLocaleString("en-GB")}` : "";
-      const both = job.resolved.evaluation?.baseline ? "student and undistilled student together" : "";
+      const both = job.resolved.evaluation?.baseline ? "student and undistilled student counted together" : "";
       const text = [job.state === "cancelling" ? "ending at the next step" : phaseWords(job.phase), steps, progress ? both : ""].filter(Boolean).join(" · ");
       setText(where, text.charAt(0).toUpperCase() + text.slice(1));
     },

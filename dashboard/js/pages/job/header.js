@@ -1,7 +1,7 @@
 // The top of a job's page: name, state, what it is made of, what can be done.
 
 import { cancel, canCancel } from "../../cancel.js";
-import { el, put } from "../../dom.js";
+import { el, put, setText } from "../../dom.js";
 import { ago, duration, moment } from "../../format.js";
 import { methodOf, named, short, teacherOf } from "../../names.js";
 import { copyButton } from "../../parts.js";
@@ -18,6 +18,8 @@ export function header(onChange) {
     el("div", { class: "job-head" }, el("div", { class: "title" }, title, state), actions), facts);
   let job = null;
   let seen = "";
+  const posted = el("span");
+  const tick = () => job && setText(posted, ago(job.created_at));
 
   async function stop(event) {
     event.target.disabled = true;
@@ -32,8 +34,10 @@ export function header(onChange) {
 
   return {
     node,
+    tick,
     async update(next) {
       job = next;
+      tick();
       const now = JSON.stringify([job.state, job.resolved.name]);
       if (now === seen) return;
       seen = now;
@@ -48,7 +52,7 @@ export function header(onChange) {
         fact(teacher ? "Teacher → student" : "Student", teacher ? `${teacher} → ${student}` : student),
         fact("Method", methodOf(job)),
         fact("Data", dataset?.name ?? job.dataset),
-        el("span", { title: moment(job.created_at) }, el("span", { class: "muted" }, "Posted"), ago(job.created_at)),
+        el("span", { title: moment(job.created_at) }, el("span", { class: "muted" }, "Posted"), posted),
         job.usage?.device_s ? fact("Device time", duration(job.usage.device_s)) : null,
         el("span", {}, el("code", { class: "muted" }, job.id), copyButton(() => job.id, "Copy the job's id")));
     },

@@ -22,11 +22,12 @@ const levelOf = ({ type, data }) => (type === "error" ? "error" : (data.level ??
 /** Collects from the start of the page; `node()` is made when the tab is opened. */
 export function logTab(id) {
   const events = [];
-  const list = el("ol", { class: "log", tabindex: "0", role: "log", "aria-live": "off", "aria-label": "Events, the newest last" });
+  const list = el("ol");
+  const view = el("div", { class: "log", tabindex: "0", role: "log", "aria-live": "off", "aria-label": "Events, the newest last" }, list);
   const level = el("select", { class: "input", "aria-label": "Show", on: { change: draw } },
     [["all", "Everything"], ["log", "Log lines only"], ["warning", "Warnings and errors"]].map(([value, text]) => el("option", { value }, text)));
   const node = el("div", {}, el("div", { class: "tools" }, level,
-    el("a", { href: jobPath(id, "/logs"), download: `${id}.log.txt` }, "Download the log")), list);
+    el("a", { href: jobPath(id, "/logs"), download: `${id}.log.txt` }, "Download the log")), view);
 
   const wanted = (event) => level.value === "all" || (level.value === "log" ? event.type === "log" : ["warning", "error"].includes(levelOf(event)));
   const line = (event) => el("li", { "data-level": levelOf(event) },
@@ -36,7 +37,7 @@ export function logTab(id) {
   function draw() {
     put(list, events.filter(wanted).map(line));
     if (!list.firstChild) put(list, el("li", {}, el("span", { class: "said muted" }, "Nothing yet.")));
-    list.scrollTop = list.scrollHeight;
+    view.scrollTop = view.scrollHeight;
   }
 
   let waiting = [];
@@ -52,10 +53,10 @@ export function logTab(id) {
       if (!waiting.length || !node.isConnected) return;
       if (events.length === waiting.length || waiting.length >= MOST || !list.querySelector("time")) draw();
       else {
-        const following = list.scrollTop + list.clientHeight >= list.scrollHeight - 30;
+        const following = view.scrollTop + view.clientHeight >= view.scrollHeight - 30;
         list.append(...waiting.filter(wanted).map(line));
         while (list.childElementCount > MOST) list.firstChild.remove();
-        if (following) list.scrollTop = list.scrollHeight;
+        if (following) view.scrollTop = view.scrollHeight;
       }
       waiting = [];
     },

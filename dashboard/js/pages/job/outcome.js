@@ -6,26 +6,26 @@ import { bytes, fixed, points, si, times } from "../../format.js";
 const WHO = { teacher: ["Teacher", "9 5"], undistilled: ["Undistilled", "2 4"] };
 
 export function outcome() {
-  const node = el("section", { class: "band", "aria-label": "Outcome", hidden: true });
+  const node = el("section", { class: "band", "aria-labelledby": "outcome", hidden: true });
   return {
     node,
     update(report) {
       node.hidden = !report;
-      if (report) put(node, gist(report), verdict(report.verdict), el("div", { class: "panel tiles" }, tiles(report)));
+      if (report) put(node, el("h2", { class: "hidden", id: "outcome" }, "Outcome"), gist(report), verdict(report.verdict), el("div", { class: "panel tiles" }, tiles(report)));
     },
   };
 }
 
 function gist({ student, teacher, seeds }) {
   if (!teacher) return el("p", { class: "gist" }, "Trained from labels alone: ", el("b", {}, `${fixed(student.top1)} %`), " top-1 on the test split.");
-  const drop = points(student.top1 - teacher.top1);
+  const distance = points(student.top1 - teacher.top1);
   const smaller = teacher.num_params / student.num_params;
   const helped = seeds?.helped_by;
   const spread = seeds?.num_seeds > 1 && helped ? ` ± ${fixed(helped.std)}` : "";
   return el("p", { class: "gist" },
-    "The student is ", el("b", {}, `${drop} top-1`), " from its teacher",
+    "The student reaches ", el("b", {}, `${fixed(student.top1)} %`), " top-1, ", el("b", {}, distance), " from its teacher",
     smaller > 1.05 ? [", with ", el("b", {}, `${times(smaller)} fewer parameters`)] : null, ".",
-    helped ? [" Distillation ", helped.mean >= 0 ? "helped: " : "did not help: ", el("b", {}, `${points(helped.mean)}${spread}`), " over the undistilled student."] : null);
+    helped ? [" Distillation ", helped.mean >= 0 ? "helped: " : "did not help: ", el("b", {}, `${points(helped.mean)}${spread}`), " against the undistilled student."] : null);
 }
 
 function verdict({ accepted, checks }) {

@@ -30,7 +30,7 @@ export function reportTab() {
         return;
       }
       const who = [["Student", report.student], ["Teacher", report.teacher], ["Undistilled student", report.baseline]].filter(([, one]) => one);
-      put(node, el("div", { class: "scroll" }, measured(who)), criteria(report.verdict.checks), classes(who), foot(report));
+      put(node, el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Measurements" }, measured(who)), criteria(report.verdict.checks), classes(who), foot(report));
     },
   };
 }
@@ -53,7 +53,7 @@ function classes(who) {
   const names = Object.keys(who[0][1].per_class_top1);
   const rows = names.slice(0, 1000).map((name) => [name, ...who.map(([, one]) => percent(one.per_class_top1[name]))]);
   return el("details", {}, el("summary", {}, `Top-1 by class (${names.length})`),
-    el("div", { class: "scroll" }, table({ caption: "Top-1 by class", columns: ["Class", ...who.map(([name]) => name)], rows, className: "plain" })));
+    el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Top-1 by class" }, table({ caption: "Top-1 by class", columns: ["Class", ...who.map(([name]) => name)], rows, className: "plain" })));
 }
 
 function foot({ device, epochs, versions }) {

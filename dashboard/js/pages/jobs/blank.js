@@ -15,7 +15,7 @@ curl $STILLHOUSE/v1/jobs -H "Authorization: Bearer $KEY" \\
            "student": {"architecture": "cifar/resnet8"}, "training": {"epochs": 5}}'`;
 
 export function skeleton(lines = 6) {
-  const widths = ["70%", "85%", "75%", "40%", "90%", "60%", "90%", "60%", ""];
+  const widths = ["70%", "85%", "75%", "90%", "60%", "90%", "60%", ""];
   return Array.from({ length: lines }, () =>
     el("tr", { "aria-hidden": "true" }, COLUMNS.map((_, at) => {
       const bone = el("span", { class: "bone" });

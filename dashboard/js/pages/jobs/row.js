@@ -9,7 +9,7 @@ import { href } from "../../router.js";
 import { spark } from "../../spark.js";
 import { chip, isLive, phaseWords } from "../../state.js";
 
-export const COLUMNS = ["State", "Job", "Teacher → student", "Method", "Progress", "Top-1", "Curve", "Age", ""];
+export const COLUMNS = ["State", "Job", "Teacher → student", "Progress", "Top-1", "Curve", "Age", ""];
 
 export function row(onChange) {
   const cell = (name, label) => el("td", { class: name, "data-label": label });
@@ -17,7 +17,6 @@ export function row(onChange) {
     state: cell("state"),
     job: cell("job"),
     pair: cell("pair-cell", "Teacher → student"),
-    method: cell("method", "Method"),
     progress: cell("progress", "Progress"),
     score: cell("score", "Top-1"),
     curve: cell("curve"),
@@ -55,7 +54,6 @@ export function row(onChange) {
     // The link stays the same element: it may have the focus.
     if (cells.job.firstChild?.textContent !== name) put(cells.job, el("a", { class: "name", href: href(`/jobs/${job.id}`), title: name }, name));
     if (!cells.pair.firstChild) pair();
-    put(cells.method, methodOf(job));
     put(cells.score, score(job));
     put(cells.curve, spark(job.summary?.curve, job.summary?.["teacher/top1"]) ?? "");
     if (!canCancel(job)) put(cells.do);
@@ -67,10 +65,10 @@ export function row(onChange) {
 
   async function pair() {
     const student = short(job.student.architecture);
-    put(cells.pair, el("span", { class: "pair" }, student));
+    const method = el("span", { class: "muted small" }, methodOf(job));
+    put(cells.pair, el("span", { class: "pair" }, student), method);
     const teacher = await teacherOf(job);
-    if (!teacher) return;
-    put(cells.pair, el("span", { class: "pair" }, teacher, el("span", { class: "arrow" }, " → "), student));
+    if (teacher) put(cells.pair, el("span", { class: "pair" }, `${teacher} → ${student}`), method);
   }
 
   function tick() {
