@@ -6,21 +6,18 @@ in five rounds.
 
 from typing import NamedTuple, TypeVar
 
-import anyio.to_thread
-from fastapi import Request
-from fastapi.exceptions import RequestValidationError
 from sqlalchemy.orm import Session
-from starlette.responses import Response
+from typing_extensions import override
 
 from api import owned
-from api.bodies import Handler, V1Route
-from api.problems import Invalid, Problem, of_validation, request_faults
+from api.bodies import V1Route
+from api.problems import Invalid
+from kdcore.spec.contradictions import contradictions
 from kdcore.spec.faults import Fault
 from kdcore.spec.fit import DatasetFacts, ModelFacts, References, misfits
 from kdcore.spec.job import JobSpec, ResolvedJob
-from kdcore.spec.resolve import contradictions, resolve, warnings
+from kdcore.spec.resolve import resolve, warnings
 from store.accounts import Principal
-from store.database import transaction
 from store.tables import Dataset, Model
 
 Asset = TypeVar("Asset", Dataset, Model)
@@ -37,7 +34,6 @@ class Admitted(NamedTuple):
 def admit(session: Session, spec: JobSpec, caller: Principal) -> Admitted:
     """Resolve a job against what the project has; an Invalid problem with all that forbids it."""
     dataset, faults = _check(session, References.of(spec.model_dump()), caller)
-    faults += contradictions(spec)
     if faults or dataset is None:
         raise Invalid(faults)
     return Admitted(resolve(spec, dataset), dataset, warnings(spec, dataset))
@@ -47,7 +43,7 @@ def _check(
     session: Session, asked: References, caller: Principal
 ) -> tuple[DatasetFacts | None, list[Fault]]:
     """Look up what is referred to; facts of the data set, and everything that is wrong."""
-    faults: list[Fault] = []
+    faults: list[Fault] = list(contradictions(asked))
     dataset = _ready(session, Dataset, asked.dataset, "/dataset", caller, faults)
     teachers = [
         _ready(session, Model, model_id, f"/teachers/{position}/model", caller, faults)
@@ -74,7 +70,7 @@ def _ready(
     if row_id is None:
         return None
     what = "data set" if table is Dataset else "model"
-    row = owned.find(session, table, row_id, caller, keep=True)
+    row = owned.find(session, table, row_id, caller, hold="kept")
     if row is None:
         faults.append(Fault(pointer=pointer, code="not_found", detail=f"there is no such {what}"))
         return None
@@ -111,24 +107,6 @@ def _model_facts(model: Model | None) -> ModelFacts | None:
 class AdmittingRoute(V1Route):
     """A route whose body is a job: when its fields are faulty, what it refers to is checked too."""
 
-    def get_route_handler(self) -> Handler:
-        """The handler, which adds faults of the catalogue to those of fields."""
-        original = super().get_route_handler()
-
-        async def handle(request: Request) -> Response:
-            try:
-                return await original(request)
-            except RequestValidationError as error:
-                caller = request.state.caller
-                raise await anyio.to_thread.run_sync(_with_references, error, caller) from None
-
-        return handle
-
-
-def _with_references(error: RequestValidationError, caller: Principal) -> Problem:
-    problem = of_validation(error)
-    if not isinstance(problem, Invalid):
-        return problem
-    with transaction() as session:
-        _, faults = _check(session, References.of(error.body), caller)
-    return Invalid([*request_faults(error), *faults])
+    @override
+    def more_faults(self, session: Session, body: object, caller: Principal) -> list[Fault]:
+        return _check(session, References.of(body), caller)[1]

@@ -11,10 +11,12 @@ from api.middleware import Frame
 from api.routes import dashboard
 from api.routes.catalogue import methods, networks, schemes
 from api.routes.datasets import datasets
+from api.routes.datasets import posting as dataset_posting
 from api.routes.events import events
 from api.routes.health import health
 from api.routes.jobs import jobs, posting
 from api.routes.models import models
+from api.routes.models import posting as model_posting
 from api.routes.outcome import artifacts, outcome
 from api.routes.projects import projects
 from api.routes.uploads import uploads
@@ -48,9 +50,9 @@ def create_app() -> FastAPI:
     )
     app.state.hub = hub
     problems.install(app)
-    for each in (health, methods, schemes, networks, uploads, datasets, models):
+    for each in (health, methods, schemes, networks, uploads, dataset_posting, datasets):
         app.include_router(each)
-    for each in (posting, jobs, events, outcome, artifacts, projects):
+    for each in (model_posting, models, posting, jobs, events, outcome, artifacts, projects):
         app.include_router(each)
     dashboard.install(app)
     app.add_middleware(Frame)

@@ -3,14 +3,19 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import anyio.to_thread
 import orjson
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api import auth
-from api.problems import Invalid, Problem
+from api.problems import Invalid, Problem, of_validation, request_faults
 from kdcore.spec.faults import Fault
+from store.accounts import Principal
+from store.database import transaction
 from store.settings import settings
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -69,6 +74,10 @@ def _refuse_nul(request: Request) -> None:
 class V1Route(APIRoute):
     """Every route under /v1: who asks is known before anything of the request is looked at."""
 
+    def more_faults(self, session: Session, body: object, caller: Principal) -> list[Fault]:
+        """Faults to tell together with those of the fields: of what the body refers to."""
+        return []
+
     def get_route_handler(self) -> Handler:
         """The route's handler behind authentication and a strict reader of its body."""
         original = super().get_route_handler()
@@ -79,6 +88,18 @@ class V1Route(APIRoute):
             strict = StrictRequest(request.scope, request.receive)
             if self.body_field is not None:
                 await strict.body()  # here, because FastAPI answers 400 to all that it meets
-            return await original(strict)
+            try:
+                return await original(strict)
+            except RequestValidationError as error:
+                problem = of_validation(error)
+                if isinstance(problem, Invalid):
+                    caller = request.state.caller
+                    problem = await anyio.to_thread.run_sync(self._completed, error, caller)
+                raise problem from None
 
         return handle
+
+    def _completed(self, error: RequestValidationError, caller: Principal) -> Problem:
+        with transaction() as session:
+            more = self.more_faults(session, error.body, caller)
+        return Invalid([*request_faults(error), *more])

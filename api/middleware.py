@@ -7,7 +7,10 @@ import uuid
 import structlog
 from prometheus_client import Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api import problems
 
 log = structlog.get_logger()
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
@@ -42,19 +45,31 @@ class Frame:
         sent = Headers(scope=scope).get("x-request-id", "")
         request_id = sent if _REQUEST_ID.match(sent) else f"req_{uuid.uuid4().hex}"
         scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.bind_contextvars(request_id=request_id)
         start = time.perf_counter()
+        begun = False
 
         async def framed(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
-                headers.setdefault("Cache-Control", "no-store")
+                # The pages' files may be kept and are asked for again by their tag.
+                static = scope["path"].startswith("/static/")
+                headers.setdefault("Cache-Control", "no-cache" if static else "no-store")
                 _record(scope, message["status"], time.perf_counter() - start)
             await send(message)
 
-        await self._app(scope, receive, framed)
+        try:
+            await self._app(scope, receive, framed)
+        except Exception:
+            log.exception("unexpected_error")
+            if begun:
+                raise  # half an answer is out: the connection must break, so that it is noticed
+            await problems.unexpected(Request(scope))(scope, receive, framed)
 
 
 def _record(scope: Scope, status: int, seconds: float) -> None:
@@ -63,9 +78,7 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
     method = scope["method"] if scope["method"] in _METHODS else "other"
     REQUESTS.labels(method, route, status).inc()
     SECONDS.labels(method, route).observe(seconds)
-    if status >= 400:
-        request_id = scope["state"]["request_id"]
-        log.info("refused", method=method, route=route, status=status, request_id=request_id)
+    log.info("answered", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

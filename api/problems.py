@@ -73,6 +73,7 @@ class Invalid(Problem):
     """The request is well formed and cannot be done."""
 
     def __init__(self, faults: list[Fault]) -> None:
+        self.faults = faults
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         errors = [fault.model_dump() for fault in faults]
         fix = [patch for fault in faults for patch in fault.fix or []]
@@ -117,7 +118,6 @@ def install(app: FastAPI) -> None:
     for away in (OperationalError, PoolTimeout, DBAPIError):
         app.add_exception_handler(away, _database_away)
     app.add_exception_handler(OSError, _store_away)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 async def _problem(request: Request, problem: Exception) -> Response:
@@ -168,13 +168,13 @@ async def _http(request: Request, error: Exception) -> Response:
 
 async def _database_away(request: Request, error: Exception) -> Response:
     if isinstance(error, DBAPIError) and not isinstance(error, OperationalError):
-        return await _unexpected(request, error)
-    log.warning("database_away", error=str(error), request_id=request.state.request_id)
+        raise error
+    log.warning("database_away", error=str(error))
     return answer(request, _away("database_unavailable", "the database does not answer"))
 
 
 async def _store_away(request: Request, error: Exception) -> Response:
-    log.warning("object_store_away", error=str(error), request_id=request.state.request_id)
+    log.warning("object_store_away", error=str(error))
     return answer(request, _away("storage_unavailable", "the object store does not answer"))
 
 
@@ -183,6 +183,6 @@ def _away(code: str, detail: str) -> Problem:
     return Problem(503, code, f"{detail}; nothing was done, try again", headers=retry)
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("unexpected_error", request_id=request.state.request_id, exc_info=error)
+def unexpected(request: Request) -> Response:
+    """The 500 of what nobody has thought of; the middleware logs what it was."""
     return answer(request, Problem(500, "internal", "something went wrong that is our fault"))

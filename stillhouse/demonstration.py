@@ -11,10 +11,11 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -22,6 +23,7 @@ from rich.table import Table
 from stillhouse.client import ApiError, Client, Corrupt, Failed
 from stillhouse.local import Stack
 from stillhouse.local.errors import LocalError
+from stillhouse.local.lock import FolderLock
 
 Json = dict[str, Any]
 TEACHER, STUDENT = "cifar/resnet8x4", "cifar/resnet8"
@@ -38,7 +40,7 @@ def run(output: Path, *, keep: bool, epochs: int, port: int) -> None:
     console = Console()
     started = time.monotonic()
     data_dir = output / "data"
-    shutil.rmtree(data_dir, ignore_errors=True)
+    _forget(data_dir)
     output.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stopping:
         console.print("Starting Postgres, Valkey, the API, the keeper and the workers …")
@@ -56,6 +58,20 @@ def run(output: Path, *, keep: bool, epochs: int, port: int) -> None:
             _stay(stack, console)
         else:
             console.print(f"The dashboard was at {dashboard}; --keep leaves everything running.")
+
+
+def _forget(data_dir: Path) -> None:
+    """Delete what an earlier demo left, if it is that, and if nobody uses it."""
+    if not data_dir.exists():
+        return
+    if not (data_dir / "version").exists() or not (data_dir / "postgres").exists():
+        raise NotHeld(f"{data_dir} is not an earlier demo's: choose another folder with --output")
+    lock = FolderLock(data_dir / "lock")
+    try:
+        lock.acquire()
+        shutil.rmtree(data_dir)
+    finally:
+        lock.release()
 
 
 def _give_up(message: str) -> None:
@@ -190,8 +206,8 @@ def _closing(output: Path, report: Json, accuracy: float, seconds: float, starte
     smaller = report["teacher"]["num_params"] / report["student"]["num_params"]
     whole = time.monotonic() - started
     return (
-        f"The student is {smaller:.1f} times smaller than its teacher. Loaded with no service "
-        f"running, it has {accuracy:.2f} % on the test images, as reported.\n"
+        f"The student is {smaller:.1f} times smaller than its teacher. Loaded without the "
+        f"service, it has {accuracy:.2f} % on the test images, as reported.\n"
         f"Its files are in {output.resolve()}: student.safetensors, config.json, model_card.md, "
         f"report.json.\nThe jobs took {seconds:.0f} s, all of it {whole:.0f} s."
     )
@@ -200,8 +216,9 @@ def _closing(output: Path, report: Json, accuracy: float, seconds: float, starte
 def _stay(stack: Stack, console: Console) -> None:
     console.print(f"dashboard {stack.login_link() or stack.url}")
     console.print(f"The API key is in {stack.services.folder.api_key}. Ctrl-C stops everything.")
-    while True:
-        time.sleep(3600)
+    with suppress(KeyboardInterrupt):  # everything has held: this is how it ends well
+        while True:
+            time.sleep(3600)
 
 
 def main(output: Path, *, keep: bool, epochs: int, port: int) -> int:
@@ -210,8 +227,11 @@ def main(output: Path, *, keep: bool, epochs: int, port: int) -> int:
     try:
         run(output, keep=keep, epochs=epochs, port=port)
     except KeyboardInterrupt:
-        return 0 if keep else 130
-    except (NotHeld, Failed, ApiError, Corrupt, LocalError, subprocess.SubprocessError) as error:
+        return 130
+    except (NotHeld, Failed, ApiError, Corrupt, LocalError) as error:
+        print(f"stillhouse demo: {error}", file=sys.stderr)
+        return 1
+    except (httpx.HTTPError, subprocess.SubprocessError) as error:
         print(f"stillhouse demo: {error}", file=sys.stderr)
         return 1
     return 0

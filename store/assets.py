@@ -2,21 +2,21 @@
 
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from store.tables import Dataset, Job, Model
+from store.tables import Dataset, Job, Model, Upload
 
 
 def settle(session: Session, job: Job) -> None:
     """Make the resource that an ended ingestion or verification worked for ready or failed."""
     if job.kind == "ingest" and job.dataset_id:
-        _settle(session.get_one(Dataset, job.dataset_id), job)
+        _settle(session, session.get_one(Dataset, job.dataset_id), job)
     if job.kind == "verify" and job.model_id:
-        _settle(session.get_one(Model, job.model_id), job)
+        _settle(session, session.get_one(Model, job.model_id), job)
 
 
-def _settle(asset: Dataset | Model, job: Job) -> None:
+def _settle(session: Session, asset: Dataset | Model, job: Job) -> None:
     if job.state == "succeeded":
         for name, value in (job.result or {}).items():
             setattr(asset, name, value)
@@ -29,7 +29,26 @@ def _settle(asset: Dataset | Model, job: Job) -> None:
             "items": [],
         }
         asset.state = "failed"
+        if asset.upload_id and job.state == "failed":
+            _discard(session, asset)
     asset.rev += 1
+
+
+def _discard(session: Session, asset: Dataset | Model) -> None:
+    """Bytes that turned out to be bad are not kept, unless another data set or model has them.
+
+    Their rows go with this transaction; the objects go after it, at the latest with the keeper.
+    """
+    for table in (Dataset, Model):
+        others = select(table.id).where(
+            table.upload_id == asset.upload_id, table.id != asset.id, table.state != "failed"
+        )
+        if session.scalar(others.limit(1)) is not None:
+            return
+    upload = session.get(Upload, asset.upload_id)
+    if upload is not None:
+        upload.parts.clear()
+        upload.state = "discarded"
 
 
 def _public(error: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ Content type, name and digest are columns in Postgres: a local folder cannot kee
 import contextlib
 import functools
 import hashlib
+import os
 import secrets
 from collections.abc import AsyncIterable, Iterator
 from datetime import datetime
@@ -92,6 +93,8 @@ def fetch(keys: list[str], target: Path, sha256: str) -> None:
         with temporary.open("xb") as file:
             for key in keys:
                 _copy(key, file, digest)
+            file.flush()
+            os.fsync(file.fileno())  # its name is its digest: a torn file must never bear it
         if digest.hexdigest() != sha256:
             found = digest.hexdigest()
             raise CorruptBlobError(f"the object {keys[0]} has SHA-256 {found}, not {sha256}")
@@ -114,12 +117,16 @@ def copy(source: str, target: str) -> None:
 
 def exists(key: str) -> bool:
     """Whether there is such an object."""
+    return modified(key) is not None
+
+
+def modified(key: str) -> datetime | None:
+    """When the object was last written; None if there is none."""
     try:
         with _answering():
-            obstore.head(store(), key)
+            return obstore.head(store(), key)["last_modified"]
     except FileNotFoundError:
-        return False
-    return True
+        return None
 
 
 def delete(key: str) -> None:

@@ -24,6 +24,11 @@ def engine() -> Engine:
         pool_pre_ping=True,
         connect_args={
             "connect_timeout": 3,
+            # A peer that has vanished is noticed by this, because the server cannot tell us.
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
             "options": f"-c statement_timeout={timeout_ms} -c lock_timeout={timeout_ms // 2} "
             f"-c idle_in_transaction_session_timeout={timeout_ms * 4} -c timezone=UTC",
         },

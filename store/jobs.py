@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from store import assets, events, queue
 from store.ids import new_id
 from store.settings import settings
-from store.tables import Artifact, Job, Run, Worker
+from store.tables import Artifact, Job, Run
 
 LIVE = ("starting", "running", "pausing", "cancelling")
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -222,7 +222,6 @@ def _leave(session: Session, job: Job, run_exit: str) -> None:
         session.refresh(run)
         if run.ended_at is not None:
             job.device_s += (run.ended_at - run.started_at).total_seconds()
-        session.execute(update(Worker).where(Worker.job_id == job.id).values(job_id=None))
     job.lease_owner = None
     job.lease_expires_at = None
     job.phase = None

@@ -44,6 +44,10 @@ class Settings(BaseSettings):
     """An uncaught exception of the engine is retried once: it is rarely chance."""
     checkpoints_kept: int = 2
     """The newest may be damaged; the one before is then still there."""
+    storage_pause_s: float = 10.0
+    """Before a job goes back to the queue because its data cannot be fetched just now."""
+    prepare_wall_s: float = 3600.0
+    """An ingestion or verification that takes longer is ended: others wait behind it."""
     poll_s: float = 0.5
     """How often the supervisor reads the engine's events: well below what a watcher notices."""
 

@@ -1,8 +1,9 @@
 """What tests share: real Postgres, Valkey, object store, API and workers, started by the tests.
 
 ``services`` are the servers alone, one set for each pytest process; every test gets a project of
-its own, so that nothing has to be cleaned. ``stack`` is the whole product, as `stillhouse up` runs
-it; tests that use it are marked ``xdist_group("stack")`` so that there is one.
+its own, so that nothing has to be cleaned but jobs that nobody ran. ``stack`` is the whole product,
+as `stillhouse up` runs it; tests that use it are marked ``xdist_group("stack")`` so that there is
+one.
 """
 
 import os
@@ -21,6 +22,7 @@ import pytest
 from stillhouse.local import Services, Stack
 
 Json = dict[str, Any]
+TRAINED_EPOCHS = 2
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +34,13 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 @pytest.fixture(scope="session")
 def environment(services: Services) -> Iterator[dict[str, str]]:
     """The servers' settings, also in this process, with a migrated database behind them."""
-    chosen = services.environment | {"STILLHOUSE_UPLOAD_PART_BYTES": "65536"}
+    chosen = services.environment | {
+        "STILLHOUSE_UPLOAD_PART_BYTES": "65536",
+        # What a test waits for: a heartbeat brings a cancel, a poll brings the engine's events.
+        "STILLHOUSE_HEARTBEAT_S": "0.5",
+        "STILLHOUSE_POLL_S": "0.1",
+        "STILLHOUSE_ENGINE_THREADS": "1",
+    }
     os.environ.update({name: value for name, value in chosen.items() if "STILLHOUSE" in name})
     from store.database import engine
     from store.migrate import migrate
@@ -42,9 +50,17 @@ def environment(services: Services) -> Iterator[dict[str, str]]:
     engine().dispose()
 
 
-@pytest.fixture(scope="session")
-def api_url(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@dataclass(frozen=True)
+class Api:
     """A real API process."""
+
+    url: str
+    pid: int
+
+
+@pytest.fixture(scope="session")
+def api(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """The API that the tests speak to."""
     from stillhouse.local.ports import free_port
 
     port = free_port("127.0.0.1", 0)
@@ -59,10 +75,15 @@ def api_url(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until(lambda: _answers(f"{url}/healthz"), 60, f"the API answers; {log}")
-        yield url
+        yield Api(url, process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def api_url(api: Api) -> str:
+    return api.url
 
 
 def _answers(url: str) -> bool:
@@ -87,18 +108,34 @@ class Tenant:
     key: str
 
 
-@pytest.fixture
-def new_tenant(environment: dict[str, str]) -> Callable[[], Tenant]:
+def create_tenant() -> Tenant:
     from store import accounts
     from store.database import transaction
 
-    def create() -> Tenant:
-        with transaction() as session:
-            project = accounts.create_project(session, "a test's own")
-            key = accounts.create_key(session, project.id, "test", accounts.SCOPES)
-            return Tenant(project.id, key)
+    with transaction() as session:
+        project = accounts.create_project(session, "a test's own")
+        key = accounts.create_key(session, project.id, "test", accounts.SCOPES)
+        return Tenant(project.id, key)
 
-    return create
+
+@pytest.fixture
+def new_tenant(environment: dict[str, str]) -> Iterator[Callable[[], Tenant]]:
+    """Creates projects. What they leave queued is put away: the next test's worker would do it."""
+    from sqlalchemy import update
+
+    from store.database import transaction
+    from store.tables import Job
+
+    created: list[Tenant] = []
+
+    def create() -> Tenant:
+        created.append(create_tenant())
+        return created[-1]
+
+    yield create
+    mine = Job.project_id.in_([tenant.id for tenant in created])
+    with transaction() as session:
+        session.execute(update(Job).where(mine, Job.state == "queued").values(state="cancelled"))
 
 
 @pytest.fixture
@@ -106,15 +143,26 @@ def tenant(new_tenant: Callable[[], Tenant]) -> Tenant:
     return new_tenant()
 
 
+def speaking(url: str, key: str) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {key}"}
+    return httpx.Client(base_url=url, headers=headers, timeout=60)
+
+
 @pytest.fixture
 def client(api_url: str, tenant: Tenant) -> Iterator[httpx.Client]:
     """Speaks to the API with the key of this test's own project."""
-    headers = {"Authorization": f"Bearer {tenant.key}"}
-    with httpx.Client(base_url=api_url, headers=headers, timeout=30) as speaking:
-        yield speaking
+    with speaking(api_url, tenant.key) as own:
+        yield own
 
 
 @pytest.fixture
+def stranger(api_url: str, new_tenant: Callable[[], Tenant]) -> Iterator[httpx.Client]:
+    """Speaks to the API with the key of another project."""
+    with speaking(api_url, new_tenant().key) as other:
+        yield other
+
+
+@pytest.fixture(scope="session")
 def work(environment: dict[str, str]) -> Callable[[str], None]:
     """Do a lane's jobs in this process, as a worker's slot does, engine child and all."""
     from worker import slot
@@ -122,15 +170,88 @@ def work(environment: dict[str, str]) -> Callable[[str], None]:
     return slot.work
 
 
-@pytest.fixture
-def digits(client: httpx.Client, work: Callable[[str], None]) -> Json:
-    """The built-in digits, ingested for this test's project."""
-    body = {"name": "digits", "source": "builtin:digits"}
-    dataset = client.post("/v1/datasets", json=body).raise_for_status().json()
-    work("prepare")
-    ready: Json = client.get(f"/v1/datasets/{dataset['id']}").raise_for_status().json()
+@pytest.fixture(scope="session")
+def ingested(api_url: str, work: Callable[[str], None]) -> Json:
+    """The row of the built-in digits, ingested once through the API and the engine."""
+    from store.database import transaction
+    from store.tables import Dataset
+
+    with speaking(api_url, create_tenant().key) as own:
+        body = {"name": "digits", "source": "builtin:digits"}
+        dataset = own.post("/v1/datasets", json=body).raise_for_status().json()
+        work("prepare")
+        ready = own.get(f"/v1/datasets/{dataset['id']}").raise_for_status().json()
     assert ready["state"] == "ready", ready
+    with transaction() as session:
+        row = session.get_one(Dataset, dataset["id"])
+        return {column.key: getattr(row, column.key) for column in Dataset.__table__.columns}
+
+
+@pytest.fixture
+def digits(client: httpx.Client, tenant: Tenant, ingested: Json) -> Json:
+    """The built-in digits, ready in this test's project: a copy of the row, on the same bytes."""
+    return give_digits(client, tenant, ingested)
+
+
+def give_digits(client: httpx.Client, tenant: Tenant, ingested: Json) -> Json:
+    from store.database import transaction
+    from store.ids import new_id
+    from store.tables import Dataset
+
+    row = Dataset(**ingested | {"id": new_id("ds"), "project_id": tenant.id})
+    with transaction() as session:
+        session.add(row)
+    ready: Json = client.get(f"/v1/datasets/{row.id}").raise_for_status().json()
     return ready
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A job that has trained a student, and the client of its project."""
+
+    client: httpx.Client
+    dataset: Json
+    body: Json
+    job: Json
+
+    @property
+    def artifact(self) -> Json:
+        """The student's file."""
+        listed = self.client.get(f"/v1/jobs/{self.job['id']}/artifacts").raise_for_status().json()
+        (student,) = (each for each in listed["data"] if each["format"] == "safetensors")
+        return dict(student)
+
+    @property
+    def student(self) -> bytes:
+        """The student's weights."""
+        return self.client.get(f"/v1/jobs/{self.job['id']}/student").raise_for_status().content
+
+
+@pytest.fixture(scope="session")
+def trained(api_url: str, work: Callable[[str], None], ingested: Json) -> Iterator[Trained]:
+    """A supervised job, trained once."""
+    tenant = create_tenant()
+    with speaking(api_url, tenant.key) as own:
+        dataset = give_digits(own, tenant, ingested)
+        body = {
+            "student": {"architecture": "cifar/resnet8"},
+            "dataset": dataset["id"],
+            "method": "supervised",
+            "training": {"epochs": TRAINED_EPOCHS, "batch_size": 256},
+        }
+        job = own.post("/v1/jobs", json=body).raise_for_status().json()
+        work("train")
+        job = own.get(f"/v1/jobs/{job['id']}").raise_for_status().json()
+        assert job["state"] == "succeeded", job
+        yield Trained(own, dataset, body, job)
+
+
+@pytest.fixture(scope="session")
+def trained_model(trained: Trained) -> Json:
+    """The trained student as a model of its project."""
+    body = {"name": "a teacher", "source": f"job:{trained.job['id']}"}
+    model: Json = trained.client.post("/v1/models", json=body).raise_for_status().json()
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from kombu.entity import Queue
 
 from store import database, logs
 from store.settings import settings
-from worker import drain, presence, slot
+from worker import drain, presence, scratch, slot
 
 LANES = ("train", "prepare")
 MESSAGE_S = 600  # while all workers are busy, reminders must not pile up for days
@@ -75,6 +75,7 @@ def _forked(**_: Any) -> None:
 def _ready(sender: Any, **_: Any) -> None:
     lanes = [queue.name for queue in sender.task_consumer.queues]
     presence.announce(sender.hostname, lanes[0])
+    scratch.clean()
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -116,7 +116,8 @@ def _environment(workdir: Path) -> dict[str, str]:
     return kept | {
         "HOME": str(workdir),
         "TMPDIR": str(workdir),
-        # Nothing that lies in the working folder may be imported.
+        # The engine of this very checkout; and nothing that lies in the working folder.
+        "PYTHONPATH": str(Path(__file__).parents[1]),
         "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
         "HF_HUB_OFFLINE": "1",

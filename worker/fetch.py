@@ -1,6 +1,7 @@
 """What a run needs from the object store, in a content-addressed cache that the runs share."""
 
 import contextlib
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -26,6 +27,14 @@ def cached(key: str, sha256: str) -> Path:
         _forget_old(folder)
         blobs.fetch([key], path, sha256)
     return path
+
+
+def _whole(path: Path, sha256: str) -> bool:
+    """Whether the file is there with the bytes that its name promises: disks fail, too."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
 def _forget_old(folder: Path) -> None:

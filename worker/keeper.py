@@ -23,12 +23,14 @@ from store.settings import settings
 from store.tables import (
     Artifact,
     Checkpoint,
+    DashboardSession,
     Dataset,
     IdempotencyKey,
     LoginCode,
     Model,
     Upload,
     UploadPart,
+    Worker,
 )
 from worker.app import send
 
@@ -55,6 +57,7 @@ def keep(stop: threading.Event) -> None:
 def _rounds(connection: "Connection[Any]", stop: threading.Event) -> None:
     connection.execute(f"LISTEN {queue.CHANNEL}")
     next_sweep = next_reminder = time.monotonic()
+    orphans = Orphans()
     while not stop.is_set():
         _guarded(reap)
         if time.monotonic() > next_reminder:
@@ -63,7 +66,7 @@ def _rounds(connection: "Connection[Any]", stop: threading.Event) -> None:
         _guarded(relay)
         if time.monotonic() > next_sweep:
             _guarded(expire)
-            _guarded(delete_orphans)
+            _guarded(orphans.delete)
             next_sweep = time.monotonic() + SWEEP_S
         _wait(connection, stop)
 
@@ -108,6 +111,8 @@ def expire() -> None:
     with transaction() as session:
         session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < old))
         session.execute(delete(LoginCode).where(LoginCode.expires_at < now))
+        session.execute(delete(DashboardSession).where(DashboardSession.expires_at < now))
+        session.execute(delete(Worker).where(Worker.seen_at < old))
         used = [
             Upload.id.in_(select(table.upload_id).where(table.upload_id.is_not(None)))
             for table in (Dataset, Model)
@@ -115,23 +120,38 @@ def expire() -> None:
         session.execute(delete(Upload).where(Upload.expires_at < now, not_(or_(*used))))
 
 
-def delete_orphans() -> None:
-    """Delete objects that no row names. Young ones stay: their row may be on its way."""
-    young = datetime.now(UTC) - timedelta(seconds=settings().orphan_grace_s)
-    candidates = {entry.key for entry in blobs.listing() if entry.modified < young}
+class Orphans:
+    """Objects that no row names. One is deleted when it was an orphan in two sweeps and is old.
+
+    A young one's row may be on its way. Content-addressed keys may come to be used again, so that
+    each is looked at once more at the very moment.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def delete(self) -> None:
+        """Delete what was already seen at the last call; remember what is seen now."""
+        young = datetime.now(UTC) - timedelta(seconds=settings().orphan_grace_s)
+        found = {entry.key for entry in blobs.listing() if entry.modified < young}
+        orphans = found - _named(found)
+        for key in orphans & self._seen:
+            modified = blobs.modified(key)
+            if modified is not None and modified < young and not _named({key}):
+                blobs.delete(key)
+                log.info("orphan_deleted", key=key)
+        self._seen = orphans
+
+
+def _named(keys: set[str]) -> set[str]:
+    """Those of the keys that a row names."""
+    columns = (Artifact, Checkpoint, Dataset, Model, UploadPart)
     with transaction() as session:
-        for column in (
-            Artifact.object_key,
-            Checkpoint.object_key,
-            Dataset.object_key,
-            Model.object_key,
-            UploadPart.object_key,
-        ):
-            candidates -= set(session.scalars(select(column).where(column.is_not(None))))
-    for key in candidates:
-        blobs.delete(key)
-    if candidates:
-        log.info("orphans_deleted", objects=len(candidates))
+        named = [
+            session.scalars(select(table.object_key).where(table.object_key.in_(keys)))
+            for table in columns
+        ]
+        return {key for found in named for key in found if key is not None}
 
 
 def _guarded(task: Callable[[], None]) -> None:

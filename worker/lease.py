@@ -22,12 +22,18 @@ class Lease:
 
     def __init__(self, job_id: str, fence: int) -> None:
         self.wanted = "run"
-        self.lost = False
+        self._fenced = False
         self._job_id = job_id
         self._fence = fence
         self._end = threading.Event()
         self._renewed_at = time.monotonic()
         self._thread = threading.Thread(target=self._keep, daemon=True, name=f"lease-{job_id}")
+
+    @property
+    def lost(self) -> bool:
+        """Whether the job may be another's by now, also while a renewal hangs."""
+        left = settings().lease_s - (time.monotonic() - self._renewed_at)
+        return self._fenced or left < settings().heartbeat_s
 
     def __enter__(self) -> "Lease":
         self._thread.start()
@@ -38,15 +44,13 @@ class Lease:
         self._thread.join(timeout=settings().statement_timeout_s)
 
     def _keep(self) -> None:
-        while not self._end.wait(settings().heartbeat_s) and not self.lost:
+        while not self._end.wait(settings().heartbeat_s) and not self._fenced:
             asked_at = time.monotonic()
             try:
                 with transaction() as session:
                     self.wanted = jobs.renew(session, self._job_id, self._fence)
                 self._renewed_at = asked_at
             except jobs.FencedOut:
-                self.lost = True
+                self._fenced = True
             except SQLAlchemyError as error:
                 log.warning("lease_not_renewed", job=self._job_id, error=str(error))
-                margin = settings().heartbeat_s
-                self.lost = time.monotonic() - self._renewed_at > settings().lease_s - margin

@@ -1,5 +1,6 @@
 """How a run ended, and what becomes of the job."""
 
+import contextlib
 import statistics
 import time
 from pathlib import Path
@@ -40,11 +41,24 @@ def settle(job: Job, engine: Engine, said: Outcome, workdir: Path) -> None:
         _crashed(job, code, engine.last_words())
 
 
+def overran(job: Job, seconds: float) -> None:
+    """The engine did not end by itself in the time that it was given."""
+    message = f"the run was ended after {seconds:.0f} s: it did not stop at its limit by itself"
+    _fail(job, _error("deadline_exceeded", message, retryable=True), "overran")
+
+
 def storage_failed(job: Job, error: Exception) -> None:
     """The run's inputs could not be had."""
     message = f"what the job needs could not be read from the object store: {error}"
     failure = _error("storage_unavailable", message, retryable=True)
     _write(job, lambda session, row: jobs.fail(session, row, failure, "storage_unavailable"))
+
+
+def storage_away(job: Job, error: Exception) -> None:
+    """The object store, or this worker's disk, does not serve just now: a later run may do."""
+    log.warning("storage_away", job=job.id, error=str(error))
+    time.sleep(settings().storage_pause_s)
+    _write(job, lambda session, row: jobs.release(session, row, "storage_away"))
 
 
 def _succeed(job: Job, said: Outcome, workdir: Path) -> None:
@@ -82,33 +96,30 @@ def _normalisation(job: Job, channels: int) -> dict[str, Any] | None:
 
 
 def _fail(job: Job, error: dict[str, Any], run_exit: str) -> None:
-    """The recipe or the bytes are at fault."""
+    """The recipe or the bytes are at fault; bytes that are bad are deleted, their row is kept."""
     keys: list[str] = []
 
     def write(session: Session, row: Job) -> None:
+        upload = _upload(session, row)
+        found = [part.object_key for part in upload.parts] if upload else []
         jobs.fail(session, row, error, run_exit)
-        keys.extend(_discard_upload(session, row))
+        keys[:] = found if upload and upload.state == "discarded" else []
 
     _write(job, write)
     for key in keys:
-        blobs.delete(key)
+        with contextlib.suppress(OSError):  # the keeper deletes what stays
+            blobs.delete(key)
 
 
-def _discard_upload(session: Session, job: Job) -> list[str]:
-    """Bytes that turned out to be bad are not kept: their row is, with the error that names why."""
+def _upload(session: Session, job: Job) -> Upload | None:
+    """The upload that an ingestion or verification opens."""
     if job.kind == "ingest":
         upload_id = session.get_one(Dataset, job.dataset_id).upload_id
     elif job.kind == "verify":
         upload_id = session.get_one(Model, job.model_id).upload_id
     else:
-        return []
-    upload = session.get(Upload, upload_id) if upload_id else None
-    if upload is None:
-        return []
-    keys = [part.object_key for part in upload.parts]
-    upload.parts.clear()
-    upload.state = "discarded"
-    return keys
+        return None
+    return session.get(Upload, upload_id) if upload_id else None
 
 
 def _crashed(job: Job, code: int, last_words: str) -> None:

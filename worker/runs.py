@@ -1,11 +1,13 @@
 """One run: fetch, start the engine, ship what it says, end the job by how it ended."""
 
+import math
 import shutil
 import time
 from pathlib import Path
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from store import events, jobs
 from store.blobs import CorruptBlobError
@@ -17,6 +19,9 @@ from worker.engine import Engine
 from worker.lease import Lease
 
 log = structlog.get_logger()
+LIMIT_GRACE_S = 120.0  # evaluation and export follow what the engine's own limit ends
+# What passes by itself. Anything else that the database says of a batch it would say for ever.
+AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
 
 
 def run(job: Job) -> None:
@@ -42,8 +47,11 @@ def _run(job: Job, workdir: Path, lease: Lease) -> None:
         jobs.begin(session, jobs.held(session, job.id, job.fence), "fetching", None)
     try:
         request, damaged = requests.prepare(job, workdir)
-    except (CorruptBlobError, OSError) as error:
+    except (CorruptBlobError, FileNotFoundError) as error:
         outcome.storage_failed(job, error)
+        return
+    except OSError as error:
+        outcome.storage_away(job, error)
         return
     if damaged:
         with transaction() as session:
@@ -51,20 +59,35 @@ def _run(job: Job, workdir: Path, lease: Lease) -> None:
             for sentence in damaged:
                 events.append(session, row, "log", {"level": "warning", "message": sentence})
     engine = Engine(requests.COMMANDS[job.kind], request, workdir)
+    allowed_s = _allowed_s(job)
     try:
-        said = _follow(job, engine, workdir, lease)
+        said = _follow(job, engine, workdir, lease, time.monotonic() + allowed_s)
+    except TimeoutError:
+        engine.kill()
+        outcome.overran(job, allowed_s)
+        return
     finally:
         engine.kill()
     outcome.settle(job, engine, said, workdir)
 
 
-def _follow(job: Job, engine: Engine, workdir: Path, lease: Lease) -> ship.Outcome:
-    """Ship the engine's events until it has ended and all are stored."""
+def _allowed_s(job: Job) -> float:
+    """When a run that is still there must be hung; the engine keeps a job's limits by itself."""
+    if job.lane == "prepare":
+        return settings().prepare_wall_s
+    limits = [limit for limit in job.resolved.get("limits", {}).values() if limit is not None]
+    return min(limits) - job.device_s + LIMIT_GRACE_S if limits else math.inf
+
+
+def _follow(job: Job, engine: Engine, workdir: Path, lease: Lease, deadline: float) -> ship.Outcome:
+    """Ship the engine's events until it has ended and all are stored; TimeoutError if too late."""
     said = ship.Outcome()
     while True:
         ended = engine.process.poll() is not None
         if lease.lost:
             raise jobs.FencedOut(job.id)
+        if time.monotonic() > deadline and not ended:
+            raise TimeoutError
         if lease.wanted != "run" or drain.begun():
             engine.ask_to_stop()
         if _ship(job, engine, workdir, said) and ended:
@@ -80,7 +103,8 @@ def _ship(job: Job, engine: Engine, workdir: Path, said: ship.Outcome) -> bool:
         return True
     try:
         ship.ship(job, batch, workdir)
-    except SQLAlchemyError as error:
+    except AWAY as error:
+        # Database or object store away: the engine goes on, and what it says is kept in its file.
         log.warning("events_not_stored", job=job.id, error=str(error))
         time.sleep(settings().poll_s)
         return False

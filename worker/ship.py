@@ -1,5 +1,6 @@
 """The engine's events into rows: a batch is one transaction, fenced, or it is nothing."""
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ def ship(job: Job, batch: list[AnyEvent], workdir: Path) -> None:
         if checkpoint:
             dropped = _checkpoint(session, row, checkpoint)
     for key in dropped:
-        blobs.delete(key)
+        with contextlib.suppress(OSError):  # the keeper deletes what stays
+            blobs.delete(key)
 
 
 def _store(session: Session, job: Job, event: AnyEvent) -> None:

@@ -2,12 +2,14 @@
 
 import functools
 import inspect
+import zlib
 from typing import Any, Literal
 
+from fastapi import Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from api.answers import reply
+from api.answers import dumps, tagged
 from api.auth import Reader
 from api.paging import Page, PageAsked, page_of
 from api.problems import NotFound
@@ -109,9 +111,9 @@ def list_methods(_: Reader, asked: PageAsked) -> Response:
 
 
 @methods.get("/{name}", response_model=MethodOut)
-def get_method(name: str, _: Reader) -> Response:
+def get_method(name: str, request: Request, _: Reader) -> Response:
     """One method: what it needs, its paper, and the JSON Schema of its fields."""
-    return _one(_methods(), name, "method")
+    return _one(_methods(), name, "method", request)
 
 
 @schemes.get("", response_model=SchemePage)
@@ -121,9 +123,9 @@ def list_schemes(_: Reader, asked: PageAsked) -> Response:
 
 
 @schemes.get("/{name}", response_model=SchemeOut)
-def get_scheme(name: str, _: Reader) -> Response:
+def get_scheme(name: str, request: Request, _: Reader) -> Response:
     """One scheme and the JSON Schema of its fields."""
-    return _one(_schemes(), name, "scheme")
+    return _one(_schemes(), name, "scheme", request)
 
 
 @networks.get("", response_model=ArchitecturePage)
@@ -133,12 +135,13 @@ def list_architectures(_: Reader, asked: PageAsked) -> Response:
 
 
 @networks.get("/{name:path}", response_model=ArchitectureOut)
-def get_architecture(name: str, _: Reader) -> Response:
+def get_architecture(name: str, request: Request, _: Reader) -> Response:
     """One architecture; its name may hold a slash."""
-    return _one(_architectures(), name, "architecture")
+    return _one(_architectures(), name, "architecture", request)
 
 
-def _one(entries: dict[str, dict[str, Any]], name: str, what: str) -> Response:
+def _one(entries: dict[str, dict[str, Any]], name: str, what: str, request: Request) -> Response:
     if name not in entries:
         raise NotFound(what)
-    return reply(entries[name])
+    tag = f"{zlib.crc32(dumps(entries[name])):08x}"
+    return tagged(request, entries[name], tag)

@@ -6,10 +6,12 @@ from fastapi import Request
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
+from typing_extensions import override
 
 from api import owned
 from api.answers import tagged
 from api.auth import DataWriter, Reader
+from api.bodies import V1Route
 from api.idempotency import Created, once
 from api.paging import PageAsked, page
 from api.problems import Conflict, Invalid
@@ -23,6 +25,7 @@ from store.ids import new_id
 from store.tables import Dataset, Job, Upload
 
 datasets = router("/datasets", "data sets")
+posting = router("/datasets", "data sets")
 
 
 def show(dataset: Dataset) -> dict[str, Any]:
@@ -50,11 +53,29 @@ def show(dataset: Dataset) -> dict[str, Any]:
     }
 
 
+class UploadingRoute(V1Route):
+    """A route whose body names an upload: when its fields are faulty, that is checked too."""
+
+    @override
+    def more_faults(self, session: Session, body: object, caller: Principal) -> list[Fault]:
+        upload_id = body.get("upload_id") if isinstance(body, dict) else None
+        try:
+            require_complete_upload(
+                session, upload_id if isinstance(upload_id, str) else None, caller
+            )
+        except Invalid as invalid:
+            return invalid.faults
+        return []
+
+
+posting.route_class = UploadingRoute
+
+
 def require_complete_upload(session: Session, upload_id: str | None, caller: Principal) -> None:
     """An Invalid problem unless something can be made of the upload, if one is given."""
     if upload_id is None:
         return
-    upload = owned.find(session, Upload, upload_id, caller, keep=True)
+    upload = owned.find(session, Upload, upload_id, caller, hold="kept")
     if upload is None:
         detail, code = "there is no such upload", "not_found"
     elif upload.state == "open":
@@ -66,7 +87,7 @@ def require_complete_upload(session: Session, upload_id: str | None, caller: Pri
     raise Invalid([Fault(pointer="/upload_id", code=code, detail=detail)])
 
 
-@datasets.post("", status_code=201, response_model=DatasetOut)
+@posting.post("", status_code=201, response_model=DatasetOut)
 def create_dataset(body: DatasetCreate, request: Request, caller: DataWriter) -> Response:
     """Store a data set and have its bytes opened, checked and decoded once."""
     with transaction() as session:

@@ -165,6 +165,7 @@ def change_job(job_id: str, body: JobChange, request: Request, caller: JobWriter
         for name, value in changed.items():
             setattr(row, name, value)
         row.spec = {**row.spec, **changed}
+        row.resolved = {**row.resolved, **changed}
         row.rev += 1
         session.flush()
         shown = show.job(session, row)

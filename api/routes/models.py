@@ -13,7 +13,7 @@ from api.auth import DataWriter, Reader
 from api.idempotency import Created, once
 from api.paging import PageAsked, page
 from api.problems import Conflict, Invalid, Problem
-from api.routes.datasets import preparation, require_complete_upload
+from api.routes.datasets import UploadingRoute, preparation, require_complete_upload
 from api.routes.router import router
 from api.schemas.models import ModelChange, ModelCreate, ModelOut, ModelPage
 from api.streaming import BYTES, content
@@ -26,6 +26,8 @@ from store.ids import new_id
 from store.tables import Artifact, Dataset, Job, Model
 
 models = router("/models", "models")
+posting = router("/models", "models")
+posting.route_class = UploadingRoute
 
 
 _SHOWN = (
@@ -45,7 +47,7 @@ def show(model: Model) -> dict[str, Any]:
     }
 
 
-@models.post("", status_code=201, response_model=ModelOut)
+@posting.post("", status_code=201, response_model=ModelOut)
 def create_model(body: ModelCreate, request: Request, caller: DataWriter) -> Response:
     """Store a model. Uploaded weights are checked first; an earlier job's are ready at once."""
     create = _from_upload if body.source is None else _from_job
@@ -72,6 +74,7 @@ def _bad_source(code: str, detail: str) -> Invalid:
 def _from_job(session: Session, body: ModelCreate, caller: Principal) -> Created:
     job, artifact = _student(session, (body.source or "").removeprefix("job:"), caller)
     info = session.get_one(Dataset, job.dataset_id).info or {}
+    report = job.result or {}
     # The bytes become the model's own: the job may be deleted.
     key = f"{job.project_id}/models/{artifact.sha256}"
     blobs.copy(artifact.object_key, key)
@@ -84,13 +87,13 @@ def _from_job(session: Session, body: ModelCreate, caller: Principal) -> Created
         num_classes=len(info["classes"]),
         in_channels=info["in_channels"],
         input_size=info["image_size"],
-        normalisation=info["normalisation"],
+        normalisation=report["normalisation"],
         class_names=info["classes"],
         licence=body.licence,
         labels={},
         warnings=[],
         state="ready",
-        num_params=(job.result or {})["student"]["num_params"],
+        num_params=report["student"]["num_params"],
         object_key=key,
         sha256=artifact.sha256,
         size_bytes=artifact.size_bytes,

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from sqlalchemy import select
 from starlette.responses import Response
 
-from api.answers import reply
+from api.answers import tagged
 from api.auth import Admin
 from api.idempotency import Created, once
 from api.paging import Page, PageAsked, page
@@ -70,13 +70,13 @@ def create_project(body: ProjectCreate, request: Request, caller: Admin) -> Resp
 
 
 @projects.get("/{project_id}", response_model=ProjectOut)
-def get_project(project_id: str, _: Admin) -> Response:
+def get_project(project_id: str, request: Request, _: Admin) -> Response:
     """One project."""
     with transaction() as session:
         project = session.get(Project, project_id) if is_id(project_id, "prj") else None
         if project is None:
             raise NotFound("project")
-        return reply(show(project))
+        return tagged(request, show(project), project.id)
 
 
 @projects.get("", response_model=ProjectPage)

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import anyio.to_thread
 from fastapi import Request
 from pydantic import BaseModel, Field
-from sqlalchemy import func
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api import owned
-from api.answers import reply
+from api.answers import reply, tagged
 from api.auth import DataWriter
 from api.idempotency import Created, once
 from api.problems import Conflict, Invalid, NotFound, Problem
@@ -25,7 +25,7 @@ from store.accounts import Principal
 from store.database import transaction
 from store.ids import new_id
 from store.settings import settings
-from store.tables import Upload, UploadPart
+from store.tables import Dataset, Model, Upload, UploadPart
 
 uploads = router("/uploads", "uploads")
 
@@ -124,10 +124,12 @@ def _create(session: Session, body: UploadCreate, caller: Principal) -> Created:
 
 
 @uploads.get("/{upload_id}", response_model=UploadOut)
-def get_upload(upload_id: str, caller: DataWriter) -> Response:
+def get_upload(upload_id: str, request: Request, caller: DataWriter) -> Response:
     """An upload: which parts have arrived."""
     with transaction() as session:
-        return reply(show(owned.get(session, Upload, upload_id, caller)))
+        upload = owned.get(session, Upload, upload_id, caller)
+        received = ".".join(f"{part.number}" for part in upload.parts)
+        return tagged(request, show(upload), f"{upload.state}-{received}")
 
 
 @uploads.put(
@@ -220,17 +222,19 @@ def delete_upload(upload_id: str, caller: DataWriter) -> Response:
     """Give an upload up; its bytes are deleted. One that a data set or model came from stays."""
     with transaction() as session:
         upload = owned.get(session, Upload, upload_id, caller, lock=True)
-        if upload.state != "open":
-            raise Conflict(
-                "illegal_transition",
-                f"an upload that is {upload.state} cannot be deleted; it expires by itself",
-                current_state=upload.state,
-            )
+        if _in_use(session, upload):
+            detail = "a data set or model came from it; delete that first"
+            raise Conflict("in_use", detail, current_state=upload.state)
         keys = [part.object_key for part in upload.parts]
         session.delete(upload)
     for key in keys:
         blobs.delete(key)
     return Response(status_code=204)
+
+
+def _in_use(session: Session, upload: Upload) -> bool:
+    users = (select(table.id).where(table.upload_id == upload.id) for table in (Dataset, Model))
+    return any(session.scalar(query.limit(1)) is not None for query in users)
 
 
 def _require_open(upload: Upload) -> None:

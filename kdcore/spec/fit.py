@@ -39,6 +39,11 @@ class References:
     init: str | None = None
     architecture: str | None = None
     num_classes: int | None = None
+    methods: list[str] | None = None
+    """Names of the methods, the default included; None where the request's are unreadable."""
+    label_weight: float | None = None
+    accept: tuple[str, ...] = ()
+    """Criteria that are set."""
 
     @classmethod
     def of(cls, body: object) -> Self:
@@ -48,14 +53,25 @@ class References:
         listed = whole.get("teachers")
         teachers = listed if isinstance(listed, list | tuple) else []
         init = _text(student.get("init"))
-        num_classes = student.get("num_classes")
+        num_classes, weight = student.get("num_classes"), whole.get("label_weight")
         return cls(
             dataset=_text(whole.get("dataset")),
             teachers=[_text(_object(teacher).get("model")) for teacher in teachers],
             init=None if init == "random" else init,
             architecture=_text(student.get("architecture")),
             num_classes=num_classes if type(num_classes) is int else None,
+            methods=_methods(whole.get("method"), taught=bool(teachers)),
+            label_weight=weight if isinstance(weight, int | float) else None,
+            accept=tuple(k for k, v in _object(whole.get("accept")).items() if v is not None),
         )
+
+
+def _methods(value: object, *, taught: bool) -> list[str] | None:
+    if value is None:
+        return ["kd" if taught else "supervised"]
+    listed = value if isinstance(value, list | tuple) else [value]
+    names = [_text(_object(entry).get("type", entry)) for entry in listed]
+    return None if None in names else [name for name in names if name]
 
 
 def _object(value: object) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from kdcore.spec.base import Spec
+from kdcore.spec.catalogue import Normalisation
 
 
 class Latency(Spec):
@@ -89,6 +90,8 @@ class Report(Spec):
     verdict: Verdict
     seeds: Seeds
     epochs: Epochs
+    normalisation: Normalisation
+    """What the student's images must be normalised by: its own, or its initial weights'."""
     device: str
     versions: dict[str, str] = Field(default_factory=dict)
     details: dict[str, Any] = Field(default_factory=dict)

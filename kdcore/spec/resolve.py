@@ -1,6 +1,5 @@
 """From a job as posted to the job as run: every default made explicit."""
 
-from kdcore.spec.faults import Fault
 from kdcore.spec.fit import DatasetFacts
 from kdcore.spec.job import JobSpec, ResolvedJob
 from kdcore.spec.methods import AnyMethod, as_methods, default_label_weight
@@ -17,57 +16,6 @@ def label_weight_of(spec: JobSpec) -> float:
     return (
         default_label_weight(methods_of(spec)) if spec.label_weight is None else spec.label_weight
     )
-
-
-def contradictions(spec: JobSpec) -> list[Fault]:
-    """Faults between the fields of one job."""
-    names = [method.type for method in methods_of(spec)]
-    taught = [name for name in names if name != "supervised"]
-    faults = []
-    if taught and not spec.teachers:
-        faults.append(
-            Fault(
-                pointer="/teachers",
-                code="teacher_required",
-                detail=f"method {taught[0]} needs a teacher; name one, or choose supervised",
-                fix=[{"op": "add", "path": "/method", "value": "supervised"}],
-            )
-        )
-    if len(set(names)) < len(names):
-        faults.append(
-            Fault(
-                pointer="/method",
-                code="duplicate_method",
-                detail="each method may stand in the list once; change its weight instead",
-            )
-        )
-    faults += _unmeasurable(spec)
-    if not taught and label_weight_of(spec) == 0:
-        faults.append(
-            Fault(
-                pointer="/label_weight",
-                code="nothing_to_learn",
-                detail="supervised learns from the labels alone, so their weight must be above 0",
-                fix=[{"op": "replace", "path": "/label_weight", "value": 1.0}],
-            )
-        )
-    return faults
-
-
-def _unmeasurable(spec: JobSpec) -> list[Fault]:
-    """Criteria that compare with a teacher, where there is none."""
-    if spec.teachers or spec.accept is None:
-        return []
-    return [
-        Fault(
-            pointer=f"/accept/{name}",
-            code="teacher_required",
-            detail="compares the student with a teacher, and this job has none: leave it out",
-            fix=[{"op": "remove", "path": f"/accept/{name}"}],
-        )
-        for name in ("max_top1_drop", "min_agreement")
-        if getattr(spec.accept, name) is not None
-    ]
 
 
 def resolve(spec: JobSpec, dataset: DatasetFacts) -> ResolvedJob:

@@ -1,8 +1,6 @@
 """How training is arranged: the parameters of every scheme."""
 
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from kdcore.spec.base import Spec
 
@@ -20,7 +18,6 @@ class SchemeEntry(Spec):
     paper: str | None
 
 
-Scheme = Annotated[Offline, Field(description="How training is arranged.")]
 SCHEMES: dict[str, SchemeEntry] = {
     "offline": SchemeEntry(params=Offline, paper="https://arxiv.org/abs/1503.02531"),
 }

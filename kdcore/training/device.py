@@ -1,9 +1,11 @@
 """Where and how a run computes: device, precision, threads, determinism; and what it says of it."""
 
+import contextlib
 import os
 import platform
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -87,4 +89,14 @@ def _auto(device: torch.device) -> Precision:
 def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    # Which kernels run is decided by the instruction set, and with them the last digits.
+    return f"{_cpu_model()} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def _cpu_model() -> str:
+    """The processor's name; Python's own `platform.processor()` is empty on Linux."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -68,6 +68,7 @@ def evaluate(session: Session, task: Task, bench: TestBench) -> tuple[Report, Te
         ),
         device=session.machine.name,
         versions=session.machine.versions,
+        normalisation=task.normalisation,
         details={"test_top1_by_seed": top1, "training_s": round(session.wall_s, 3)},
     )
     return report, logits["student"][0]

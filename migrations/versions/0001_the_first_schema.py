@@ -425,8 +425,6 @@ def upgrade() -> None:
         "workers",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("lane", sa.Text(), nullable=False),
-        sa.Column("device", sa.Text(), nullable=True),
-        sa.Column("job_id", sa.Text(), nullable=True),
         sa.Column(
             "started_at",
             sa.DateTime(timezone=True),
@@ -434,9 +432,6 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["job_id"], ["jobs.id"], name=op.f("fk_workers_job_id"), ondelete="SET NULL"
-        ),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_workers")),
     )
     # ### end Alembic commands ###

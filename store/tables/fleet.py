@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Identity
+from sqlalchemy import Identity
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.tables.base import Base, Big, Created, Json, ProjectId
@@ -23,8 +23,6 @@ class Worker(Base):
     __tablename__ = "workers"
     name: Mapped[str] = mapped_column(primary_key=True)
     lane: Mapped[str]
-    device: Mapped[str | None]
-    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
     started_at: Mapped[Created]
     seen_at: Mapped[datetime]
 

@@ -61,6 +61,26 @@ def test_an_image_holds_all_that_its_programs_import(
     assert not outside
 
 
+def test_the_workers_image_can_start_the_engine(
+    root: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """The engine's own environment must find the rooms where nothing of ours is installed."""
+    code = "import os; from pathlib import Path; from worker import engine; "
+    code += "print(engine._environment(Path('/nowhere'))['PYTHONPATH'])"
+    for source, target in copied(root, "worker"):
+        if (root / source).is_dir():
+            shutil.copytree(root / source, tmp_path / target)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | {"PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str(tmp_path)
+
+
 def test_compose_has_every_part_with_a_health_check(compose: dict[str, Any]) -> None:
     services = compose["services"]
     parts = {"postgres", "valkey", "objects", "migrate", "api", "train", "prepare", "keeper"}

@@ -12,7 +12,8 @@ from PIL import Image
 from kdcore.data import decode, store
 from kdcore.data.ingest import ingest
 from kdcore.errors import Stopped, UserFault
-from kdcore.spec.protocol import DatasetInfo, IngestRequest
+from kdcore.spec.assets import DatasetInfo
+from kdcore.spec.protocol import IngestRequest
 from tests.kdcore.uploads import Room, archive, encoded, png, tree
 
 

@@ -16,7 +16,8 @@ from kdcore.errors import NonFinite, OutOfDeviceMemory, Stopped, UserFault, item
 from kdcore.process import limits, main
 from kdcore.process.events import EventWriter
 from kdcore.process.main import Command
-from kdcore.spec.protocol import AnyEvent, Exit, IngestRequest
+from kdcore.spec.events import AnyEvent
+from kdcore.spec.protocol import Exit, IngestRequest
 from tests.kdcore.uploads import archive, encoded, png, tree
 
 EVENT = TypeAdapter(AnyEvent)

@@ -12,9 +12,10 @@ import numpy.typing as npt
 from kdcore.data.store import Arrays
 from kdcore.process.events import EventWriter
 from kdcore.process.stop import Stop
+from kdcore.spec.assets import DatasetInfo
 from kdcore.spec.job import ResolvedJob
 from kdcore.spec.methods import as_methods
-from kdcore.spec.protocol import DatasetFile, DatasetInfo, ModelFile, RunRequest, TeacherFile
+from kdcore.spec.protocol import DatasetFile, ModelFile, RunRequest, TeacherFile
 from kdcore.training.run import run
 
 ARCHITECTURE = "cifar/resnet8"

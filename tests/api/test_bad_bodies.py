@@ -1,0 +1,221 @@
+"""Bodies that are no JSON, or JSON of the worst kind: refused, never a 500."""
+
+import json
+import random
+import socket
+import string
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.test_keys import filled, operations
+from tests.sending import faults, job, posted, problem
+
+Json = dict[str, Any]
+JSON = {"Content-Type": "application/json"}
+
+UNREADABLE = {
+    "nan": b'{"seed": NaN}',
+    "infinity": b'{"seed": -Infinity}',
+    "too_large_a_number": b'{"label_weight": 1e999}',
+    "surrogate": b'{"name": "\\ud800"}',
+    "surrogate_name": b'{"\\udc00": 1}',
+    "deep_lists": b"[" * 20_000 + b"]" * 20_000,
+    "deep_objects": b'{"a":' * 20_000 + b"1" + b"}" * 20_000,
+    "deep_inside": b'{"labels": ' + b'{"a":' * 20_000 + b"1" + b"}" * 20_001,
+    "rubbish": b"\x00\xff\xfe rubbish",
+    "half": b'{"name": "x"',
+    "two": b"{} {}",
+    "bytes": b'{"name": "\xff\xfe"}',
+    "line_feed": b'{"name": "a\nb"}',
+    "long_number": b'{"seed": ' + b"9" * 5000 + b"}",
+    "bom": b"\xef\xbb\xbf{}",
+    "empty": b"",
+    "blank": b"  \n",
+    "null": b"null",
+    "utf16": '{"name": "x"}'.encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_an_unreadable_body_is_refused(client: httpx.Client, body: bytes) -> None:
+    for path in ("jobs", "datasets", "models", "uploads", "projects"):
+        answer = client.post(f"/v1/{path}", content=body, headers=JSON)
+        assert problem(answer, answer.status_code)["status"] in (400, 422), answer.text
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "x", None])
+def test_a_body_of_another_type_is_refused(client: httpx.Client, kind: str | None) -> None:
+    headers = {"Content-Type": kind} if kind else {}
+    answer = client.post("/v1/jobs", content=b'{"name": "x"}', headers=headers)
+    problem(answer, 415)
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/vnd.x+json"])
+def test_json_by_another_name_is_read(client: httpx.Client, kind: str) -> None:
+    found = faults(client.post("/v1/jobs", content=b"{}", headers={"Content-Type": kind}))
+    assert set(found) == {"/student", "/dataset"}
+
+
+def test_a_body_of_100_mb_is_refused_in_little_memory(client: httpx.Client, api: Any) -> None:
+    before = _memory(api.pid)
+    head, size = b'{"name": "', 100 * 2**20
+
+    def body() -> Any:
+        yield head
+        for _ in range(size // 2**16):
+            yield b"x" * 2**16
+        yield b'"}'
+
+    for content in (body(), head + b"x" * size + b'"}'):
+        problem(client.post("/v1/jobs", content=content, headers=JSON), 413, "body_too_large")
+    assert _memory(api.pid) - before < 64 * 2**20
+    assert client.get("/v1/jobs").status_code == 200
+
+
+def _memory(pid: int) -> int:
+    """The most memory that the process has ever had, in bytes."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def test_a_claimed_length_is_not_believed(api_url: str, tenant: Any) -> None:
+    host, port = api_url.removeprefix("http://").split(":")
+    for length in (b"-1", b"99999999999999999999", b"x"):
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(
+                b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Authorization: Bearer " + tenant.key.encode() + b"\r\n"
+                b"Content-Length: " + length + b"\r\n\r\n{}"
+            )
+            connection.shutdown(socket.SHUT_WR)
+            assert b" 500 " not in connection.recv(4096)
+    assert httpx.get(f"{api_url}/healthz").status_code == 200
+
+
+NUL_QUERIES = [
+    "q",
+    "method",
+    "architecture",
+    "dataset",
+    "label",
+    "cursor",
+    "state",
+    "created_after",
+]
+
+
+@pytest.mark.parametrize("name", NUL_QUERIES)
+@pytest.mark.parametrize("value", ["%00", "a:%00", "%ff", "%ED%A0%80", "a:%F0", "1" * 30])
+def test_no_query_is_too_odd(client: httpx.Client, name: str, value: str) -> None:
+    answer = client.get(f"/v1/jobs?{name}={value}")
+    assert answer.status_code in (200, 422), answer.text
+
+
+def test_odd_keys_of_metrics_find_nothing(client: httpx.Client, digits: Json) -> None:
+    own = posted(client, digits)["links"]["metrics"]
+    for keys in ("%00", "train/loss,%00", "%ff", ",,,"):
+        answer = client.get(f"{own}?keys={keys}")
+        assert answer.status_code in (200, 422), answer.text
+
+
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00", "2026-01-01", "1e400"]
+)
+def test_odd_moments_are_no_error_of_ours(client: httpx.Client, moment: str) -> None:
+    answer = client.get(f"/v1/jobs?created_after={moment}")
+    assert answer.status_code in (200, 422), answer.text
+
+
+def test_rubbish_never_makes_a_500(client: httpx.Client, digits: Json) -> None:
+    """A small fuzz with a fixed seed: bodies near to valid ones, and far from them."""
+    chance = random.Random(20261123)
+    routes = [(method, path) for method, path in operations() if method in ("POST", "PATCH")]
+    assert len(routes) >= 9
+    own = {"job_id": posted(client, digits)["id"], "dataset_id": digits["id"]}
+    for _ in range(40):
+        for method, path in routes:
+            address = path
+            for name, value in own.items():
+                address = address.replace(f"{{{name}}}", value)
+            body = _mutated(chance, VALID.get(path, {}) | {"dataset": digits["id"]})
+            answer = client.request(method, filled(address), json=body)
+            assert answer.status_code < 500, (method, path, json.dumps(body), answer.text)
+            if answer.status_code >= 400:
+                problem(answer, answer.status_code)
+
+
+VALID: dict[str, Json] = {
+    "/v1/jobs": job(
+        {"id": "x"},
+        method=[{"type": "kd", "temperature": 2}],
+        teachers=[{"model": "mdl_x", "weight": 1}],
+        labels={"a": "b"},
+        accept={"max_size_bytes": 1},
+        limits={"wall_s": 1},
+        evaluation={"seeds": 2},
+        name="x",
+    ),
+    "/v1/uploads": {"filename": "x", "size_bytes": 10, "sha256": "0" * 64},
+    "/v1/datasets": {"name": "x", "upload_id": "upl_x", "split_seed": 1},
+    "/v1/models": {
+        "name": "x",
+        "architecture": "cifar/resnet8",
+        "num_classes": 10,
+        "upload_id": "upl_x",
+        "normalisation": {"mean": [0.5] * 3, "std": [0.5] * 3},
+        "class_names": ["a"] * 10,
+        "input_size": 8,
+    },
+    "/v1/projects": {"name": "x"},
+    "/v1/jobs/{job_id}": {"name": "x", "labels": {"a": "b"}, "priority": 1},
+    "/v1/models/{model_id}": {"name": "x", "licence": "x"},
+}
+
+
+def _mutated(chance: random.Random, value: Any) -> Any:
+    if chance.random() < 0.12:
+        return _odd(chance)
+    if isinstance(value, dict):
+        changed = {name: _mutated(chance, each) for name, each in value.items()}
+        if chance.random() < 0.15:
+            changed[_text(chance)] = _odd(chance)
+        return {name: each for name, each in changed.items() if chance.random() > 0.05}
+    if isinstance(value, list):
+        return [_mutated(chance, each) for each in value] * chance.choice([1, 1, 1, 0, 3])
+    return value
+
+
+def _odd(chance: random.Random) -> Any:
+    return chance.choice(
+        [
+            *(None, True, False, 0, -1, 1, 2**31, 2**63 - 1, 2**63, 2**64, -(2**63), 1e308, -0.0),
+            *(5e-324, 10**25, "", " ", "\0", "é\u2028", "\U0001f600" * 300, "a" * 20_000, [], {}),
+            *([[]], [None], {"type": "kd"}, {"type": None}, {"type": []}, ["kd"], "kd", "random"),
+            *([{"type": "sgd"}], {"": ""}, {"\0": 1}, {"a": {"b": {}}}, "job_" + "0" * 26),
+            _text(chance),
+        ]
+    )
+
+
+def _text(chance: random.Random) -> str:
+    alphabet = string.printable + "\0\x7f\u200b\ufeffß漢"
+    return "".join(chance.choice(alphabet) for _ in range(chance.randrange(12)))
+
+
+def test_what_is_nowhere_and_what_has_no_such_method_are_problems(client: httpx.Client) -> None:
+    problem(client.get("/v1/nothing"), 404)
+    problem(client.get("/nothing"), 404)
+    problem(client.put("/v1/jobs"), 405)
+    problem(client.get("/static/nothing.js"), 404)
+    problem(client.get("/static/../pyproject.toml"), 404)
+    problem(client.get("/static/%2e%2e/pyproject.toml"), 404)
+
+
+def test_a_request_has_the_id_that_it_came_with(client: httpx.Client) -> None:
+    answer = client.get("/v1/nothing", headers={"X-Request-Id": "mine-1"})
+    assert problem(answer, 404)["request_id"] == "mine-1"
+    answer = client.get("/v1/nothing", headers={"X-Request-Id": "bad id\t<"})
+    assert problem(answer, 404)["request_id"].startswith("req_")

@@ -1,0 +1,119 @@
+"""The object store: whole or absent, checked on the way back, the same for a folder and S3."""
+
+import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import anyio
+import pytest
+from obstore.store import LocalStore
+
+from store import blobs
+from store.ids import is_id, new_id
+
+
+@pytest.fixture(autouse=True)
+def ready(environment: dict[str, str]) -> None:
+    """The settings name the store."""
+
+
+@pytest.fixture
+def key() -> str:
+    return f"prj_x/test/{new_id('art')}"
+
+
+def put(key: str, data: bytes, folder: Path) -> None:
+    path = folder / "sent"
+    path.write_bytes(data)
+    blobs.put_file(key, path)
+
+
+def test_what_was_put_comes_back(key: str, tmp_path: Path) -> None:
+    data = bytes(range(256)) * 40_000
+    put(key, data, tmp_path)
+    assert b"".join(blobs.read(key)) == data
+    assert b"".join(blobs.read(key, 5, len(data) - 7)) == data[5:-7]
+    assert b"".join(blobs.read(key, 5, 6)) == data[5:6]
+    assert key in {entry.key for entry in blobs.listing()}
+    blobs.copy(key, f"{key}-copy")
+    blobs.delete(key)
+    blobs.delete(key)
+    assert not blobs.exists(key)
+    assert b"".join(blobs.read(f"{key}-copy")) == data
+
+
+def test_what_is_not_there_is_an_oserror(key: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        b"".join(blobs.read(key))
+    with pytest.raises(FileNotFoundError):
+        blobs.copy(key, f"{key}-copy")
+    with pytest.raises(OSError, match="not found"):
+        b"".join(blobs.read(key, 0, 1))
+
+
+def test_a_store_that_fails_is_an_oserror(key: str, tmp_path: Path) -> None:
+    put(key, b"x", tmp_path)
+    with pytest.raises(blobs.StoreAwayError):
+        put(f"{key}/below-an-object", b"x", tmp_path)
+
+
+def test_a_stream_that_breaks_leaves_nothing(key: str) -> None:
+    async def chunks():
+        yield b"x" * 100_000
+        raise RuntimeError("the client hung up")
+
+    with pytest.raises(RuntimeError, match="hung up"):
+        anyio.run(blobs.put_stream, key, chunks())
+    assert not blobs.exists(key)
+    folder = Path(str(getattr(blobs.store(), "prefix", "")))
+    assert not [path for path in folder.rglob("*#*") if key.rpartition("/")[2] in str(path)]
+
+
+def test_parts_are_fetched_as_one_and_checked(key: str, tmp_path: Path) -> None:
+    put(f"{key}-1", b"first ", tmp_path)
+    put(f"{key}-2", b"second", tmp_path)
+    target = tmp_path / "target"
+    blobs.fetch([f"{key}-1", f"{key}-2"], target, hashlib.sha256(b"first second").hexdigest())
+    assert target.read_bytes() == b"first second"
+    with pytest.raises(blobs.CorruptBlobError, match="SHA-256"):
+        blobs.fetch([f"{key}-1"], tmp_path / "other", "0" * 64)
+    assert {path.name for path in tmp_path.iterdir()} == {"sent", "target"}
+
+
+def test_many_may_fetch_the_same_object_at_once(key: str, tmp_path: Path) -> None:
+    data = b"".join(number.to_bytes(4, "big") for number in range(500_000))
+    put(key, data, tmp_path)
+    target, start = tmp_path / "target", threading.Barrier(8)
+
+    def fetch(_: int) -> bytes:
+        start.wait()
+        blobs.fetch([key], target, hashlib.sha256(data).hexdigest())
+        return target.read_bytes()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(found == data for found in pool.map(fetch, range(8)))
+
+
+def test_a_folder_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from store.settings import settings
+
+    folder = tmp_path / "with a space & ünicode"
+    monkeypatch.setenv("STILLHOUSE_OBJECT_STORE", folder.as_uri())
+    settings.cache_clear()
+    try:
+        store = blobs.store.__wrapped__()
+        assert isinstance(store, LocalStore)
+        assert folder.is_dir()
+    finally:
+        monkeypatch.undo()
+        settings.cache_clear()
+
+
+def test_ids_are_sortable_and_known_by_their_form() -> None:
+    made = [new_id("job") for _ in range(1000)]
+    assert len(set(made)) == 1000
+    assert all(is_id(each, "job") for each in made)
+    for odd in (f"{made[0]}\n", made[0].upper(), made[0][:-1], f"{made[0]}0", "", "job_"):
+        assert not is_id(odd, "job")
+    assert not is_id(made[0], "mdl")

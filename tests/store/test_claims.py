@@ -1,0 +1,127 @@
+"""Each job is claimed once, the best first; who has lost it can write nothing."""
+
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from kdcore.spec.events import MetricsEvent
+from store import events, jobs, metrics, queue
+from store.database import transaction
+from store.tables import Event, Job, Metric, Run
+
+Claim = Callable[[], Job | None]
+
+
+def test_the_highest_priority_goes_first_then_the_oldest(new_job: Any, claim: Claim) -> None:
+    low, first, second, high = (new_job(priority) for priority in (-1, 0, 0, 5))
+    with transaction() as session:
+        waiting = session.scalars(select(Job).where(Job.state == "queued")).all()
+        ahead = {job.id: queue.ahead(session, job) for job in waiting}
+    assert ahead == {high: 0, first: 1, second: 2, low: 3}
+    claimed = [claim() for _ in range(5)]
+    assert [job and job.id for job in claimed] == [high, first, second, low, None]
+
+
+def test_a_claim_has_a_lease_a_fence_and_a_run(new_job: Any, claim: Claim) -> None:
+    new_job()
+    job = claim()
+    assert job is not None
+    assert (job.state, job.fence, job.num_runs, job.lease_owner) == ("starting", 1, 1, "a worker")
+    with transaction() as session:
+        assert session.scalar(select(Job.lease_expires_at > func.now()).where(Job.id == job.id))
+        run = session.scalars(select(Run).where(Run.job_id == job.id)).one()
+    assert (run.number, run.fence, run.exit) == (1, 1, None)
+
+
+WRITES: dict[str, Callable[[Any, Job], object]] = {
+    "renew": lambda session, job: jobs.renew(session, job.id, job.fence),
+    "begin": lambda session, job: jobs.begin(session, _held(session, job), "training", None),
+    "metrics": lambda session, job: metrics.write(session, _held(session, job), METRICS),
+    "event": lambda session, job: events.append(session, _held(session, job), "log", {}),
+    "succeed": lambda session, job: jobs.succeed(session, _held(session, job), {}, []),
+    "fail": lambda session, job: jobs.fail(session, _held(session, job), {}, "x"),
+    "release": lambda session, job: jobs.release(session, _held(session, job), "x"),
+}
+METRICS = MetricsEvent(seq=1, time="", step=1, epoch=1.0, wall_s=1.0, values={"train/loss": 1.0})
+
+
+def _held(session: Any, job: Job) -> Job:
+    return jobs.held(session, job.id, job.fence)
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
+@pytest.mark.parametrize("now", ["claimed_again", "queued", "cancelled", "deleted"])
+def test_a_stale_run_writes_nothing(
+    new_job: Any, claim: Claim, expire: Any, row: Any, write: Any, now: str
+) -> None:
+    job_id = new_job()
+    stale = claim()
+    expire(job_id)
+    with transaction() as session:
+        if now == "cancelled":
+            assert jobs.cancel(session, session.get_one(Job, job_id, with_for_update=True))
+        elif now == "deleted":
+            session.delete(session.get_one(Job, job_id))
+        else:
+            assert jobs.reap(session) == 1
+    if now == "claimed_again":
+        assert claim() is not None
+    before = _all_of(job_id)
+    with transaction() as session, pytest.raises(jobs.FencedOut):
+        write(session, stale)
+    assert _all_of(job_id) == before
+
+
+def _all_of(job_id: str) -> list[object]:
+    with transaction() as session:
+        return [
+            session.execute(select(Job.__table__).where(Job.id == job_id)).all(),
+            session.scalar(select(func.count()).where(Event.job_id == job_id)),
+            session.scalar(select(func.count()).where(Metric.job_id == job_id)),
+        ]
+
+
+def test_a_job_that_is_being_cancelled_ends_when_its_worker_is_lost(
+    new_job: Any, claim: Claim, expire: Any, row: Any
+) -> None:
+    job_id = new_job()
+    claim()
+    with transaction() as session:
+        assert not jobs.cancel(session, session.get_one(Job, job_id, with_for_update=True))
+    assert row(job_id).state == "cancelling"
+    expire(job_id)
+    with transaction() as session:
+        jobs.reap(session)
+    assert row(job_id).state == "cancelled"
+
+
+def test_two_who_reap_at_once_lose_a_job_once(
+    new_job: Any, claim: Claim, expire: Any, row: Any
+) -> None:
+    made = [new_job() for _ in range(6)]
+    for _ in made:
+        claim()
+    for job_id in made:
+        expire(job_id)
+
+    def reap(_: int) -> int:
+        with transaction() as session:
+            return jobs.reap(session)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(reap, range(4))) == 6
+    assert {row(job_id).losses for job_id in made} == {1}
+
+
+def test_only_one_file_writes_a_jobs_state(root: Path) -> None:
+    files = [path for room in ("api", "worker", "store") for path in (root / room).rglob("*.py")]
+    writing = re.compile(r"\b(job|row)\.state = |values\(state=")
+    found = [
+        path.relative_to(root).as_posix() for path in files if writing.search(path.read_text())
+    ]
+    assert found == ["store/jobs.py"]

@@ -1,0 +1,56 @@
+"""Curves come back whole, or thinned so that peaks and ends stay."""
+
+from typing import Any
+
+import pytest
+
+from kdcore.spec.events import MetricsEvent
+from store import metrics
+from store.database import transaction
+from store.tables import Job
+
+
+@pytest.fixture
+def curve(new_job: Any) -> Any:
+    """Write values at steps 1, 2, 3 … and read them back."""
+    job_id = new_job()
+
+    def write(values: list[float | None], max_points: int) -> tuple[list[Any], list[Any]]:
+        with transaction() as session:
+            job = session.get_one(Job, job_id)
+            for step, value in enumerate(values, 1):
+                point = {"train/loss": value}
+                metrics.write(session, job, _event(step, point))
+        with transaction() as session:
+            column = metrics.read(session, job_id, None, "step", max_points)["train/loss"]
+        return column["step"], column["value"]
+
+    return write
+
+
+def _event(step: int, values: dict[str, float | None]) -> MetricsEvent:
+    return MetricsEvent(seq=1, time="", step=step, epoch=step, wall_s=step, values=values)
+
+
+def test_a_short_curve_is_whole(curve: Any) -> None:
+    assert curve([3.0, 1.0, None, 2.0], 10) == ([1, 2, 3, 4], [3.0, 1.0, None, 2.0])
+
+
+@pytest.mark.parametrize("most", [2, 3, 4, 7, 10, 50])
+def test_a_long_curve_keeps_peaks_and_ends_and_is_short_enough(curve: Any, most: int) -> None:
+    values = [float(number % 7) for number in range(200)]
+    values[61], values[137] = 100.0, -100.0
+    steps, found = curve(values, most)
+    assert len(steps) <= most
+    assert steps == sorted(set(steps))
+    assert (steps[0], steps[-1]) == (1, 200)
+    assert [values[step - 1] for step in steps] == found
+    if most >= 4:
+        assert {100.0, -100.0} <= set(found)
+
+
+def test_a_gap_does_not_hide_a_peak(curve: Any) -> None:
+    values: list[float | None] = [1.0] * 100
+    values[50], values[51] = None, 9.0
+    _, found = curve(values, 10)
+    assert 9.0 in found

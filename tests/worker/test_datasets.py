@@ -1,0 +1,146 @@
+"""Archives through the real ingestion: good ones are ready, bad ones name all that is bad."""
+
+import hashlib
+from typing import Any
+
+import httpx
+import pytest
+
+from store import blobs
+from store.database import transaction
+from store.tables import Dataset, Upload
+from tests.sending import faults, job, png, problem, tree, upload, zipped
+
+Json = dict[str, Any]
+
+BAD = {
+    "broken": tree() | {"ant/broken.png": png(1)[:40], "bee/text.png": b"no image"},
+    "dots": tree() | {"../evil.png": png(1), "ant/broken.png": b"x"},
+    "no_images": {"readme.txt": b"nothing here"},
+    "one_class": tree(("ant",)),
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes(api_url: str, work: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """All archives, ingested in one go."""
+    from tests.conftest import create_tenant, speaking
+
+    tenant = create_tenant()
+    good = {
+        "splits": {
+            name: data
+            for split in ("train", "val", "test")
+            for name, data in tree(prefix=f"{split}/", count=4).items()
+        },
+        "tree": tree(("ant", "bee", "cat"), count=10),
+    }
+    sent = {name: zipped(members) for name, members in (good | BAD).items()}
+    sent["no_zip"] = b"this is no archive"
+    with speaking(api_url, tenant.key) as client:
+        made = {}
+        for name, data in sent.items():
+            body = {"name": name, "upload_id": upload(client, data, f"{name}.zip")}
+            made[name] = client.post("/v1/datasets", json=body).raise_for_status().json()
+        assert {each["state"] for each in made.values()} == {"ingesting"}
+        answer = client.post("/v1/jobs", json=job(made["tree"]))
+        assert faults(answer) == {"/dataset": "not_ready"}
+        problem(client.delete(f"/v1/datasets/{made['tree']['id']}"), 409, "in_use")
+        work("prepare")
+        yield (
+            client,
+            {name: client.get(f"/v1/datasets/{each['id']}").json() for name, each in made.items()},
+        )
+
+
+def test_an_archive_with_splits_keeps_them(outcomes: Any) -> None:
+    _, found = outcomes
+    ready = found["splits"]
+    assert (ready["state"], ready["error"]) == ("ready", None)
+    assert ready["classes"] == ["ant", "bee"]
+    assert {name: split["count"] for name, split in ready["splits"].items()} == {
+        "train": 8,
+        "val": 8,
+        "test": 8,
+    }
+    assert (ready["in_channels"], ready["image_size"]) == (3, 10)
+    assert ready["digest"]
+    assert ready["ready_at"]
+
+
+def test_one_tree_is_split_by_seed(outcomes: Any) -> None:
+    _, found = outcomes
+    ready = found["tree"]
+    assert ready["classes"] == ["ant", "bee", "cat"]
+    assert sum(split["count"] for split in ready["splits"].values()) == 30
+    assert all(split["count"] for split in ready["splits"].values())
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("broken", {"ant/broken.png", "bee/text.png"}),
+        ("dots", {"../evil.png", "ant/broken.png"}),
+        ("no_images", None),
+        ("one_class", None),
+        ("no_zip", None),
+    ],
+)
+def test_a_bad_archive_fails_and_names_all_that_is_bad(
+    outcomes: Any, name: str, named: set[str] | None
+) -> None:
+    _, found = outcomes
+    failed = found[name]
+    assert failed["state"] == "failed"
+    error = failed["error"]
+    assert error["code"] == "dataset_invalid"
+    assert error["message"]
+    if named is not None:
+        assert {item["name"] for item in error["items"]} == named
+        assert all(item["detail"] for item in error["items"])
+
+
+def test_bytes_of_a_bad_archive_are_deleted_and_its_row_is_kept(outcomes: Any) -> None:
+    client, found = outcomes
+    kept = {entry.key for entry in blobs.listing()}
+    for name in (*BAD, "no_zip"):
+        with transaction() as session:
+            row = session.get_one(Dataset, found[name]["id"])
+            upload_row = session.get_one(Upload, row.upload_id)
+            assert (upload_row.state, upload_row.parts) == ("discarded", [])
+            assert not any(upload_row.id in key for key in kept)
+        body = {"name": "again", "upload_id": row.upload_id}
+        assert faults(client.post("/v1/datasets", json=body)) == {"/upload_id": "discarded"}
+
+
+def test_a_failed_data_set_is_a_fault_of_a_job_and_can_be_deleted(outcomes: Any) -> None:
+    client, found = outcomes
+    failed = found["one_class"]
+    document = problem(client.post("/v1/jobs", json=job(failed)), 422)
+    (fault,) = document["errors"]
+    assert (fault["pointer"], fault["code"]) == ("/dataset", "not_ready")
+    assert failed["error"]["message"] in fault["detail"]
+    assert client.delete(f"/v1/datasets/{failed['id']}").status_code == 204
+
+
+def test_a_ready_data_set_lies_in_the_store_under_its_digest(outcomes: Any) -> None:
+    _, found = outcomes
+    with transaction() as session:
+        row = session.get_one(Dataset, found["tree"]["id"])
+    data = b"".join(blobs.read(row.object_key or ""))
+    assert hashlib.sha256(data).hexdigest() == row.sha256
+    assert row.object_key == f"{row.project_id}/datasets/{row.sha256}"
+
+
+def test_two_data_sets_of_one_bad_upload_both_fail(
+    client: httpx.Client, work: Any, tenant: Any
+) -> None:
+    sent = upload(client, b"this is no archive, twice")
+    made = [
+        client.post("/v1/datasets", json={"name": name, "upload_id": sent}).json()["id"]
+        for name in "ab"
+    ]
+    work("prepare")
+    found = [client.get(f"/v1/datasets/{each}").json() for each in made]
+    assert [each["state"] for each in found] == ["failed", "failed"]
+    assert "deleted" in found[1]["error"]["message"]

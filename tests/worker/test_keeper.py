@@ -1,0 +1,133 @@
+"""The keeper: any number of them, a dead broker, objects that nobody names."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import func, select, update
+
+from store import blobs, jobs
+from store.database import transaction
+from store.ids import new_id
+from store.settings import settings
+from store.tables import Artifact, Job, Poke, Run
+from tests.sending import posted
+
+Json = dict[str, Any]
+
+
+def _waiting() -> int:
+    with transaction() as session:
+        return session.scalar(select(func.count()).select_from(Poke)) or 0
+
+
+def _relay(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-c", "from worker.keeper import relay; relay()"]
+    subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True)
+
+
+def test_messages_wait_in_the_outbox_while_the_broker_is_dead(
+    client: httpx.Client, digits: Json, environment: dict[str, str]
+) -> None:
+    posted(client, digits)
+    before = _waiting()
+    assert before > 0
+    _relay(environment | {"STILLHOUSE_BROKER_URL": "redis://127.0.0.1:1/0"})
+    assert _waiting() == before
+    assert posted(client, digits)["state"] == "queued"
+    _relay(environment)
+    assert _waiting() == 0
+
+
+@pytest.fixture
+def keepers(environment: dict[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
+    fast = environment | {"STILLHOUSE_KEEPER_S": "0.2"}
+    command = [sys.executable, "-m", "worker.keeper"]
+    output = subprocess.DEVNULL
+    running = [subprocess.Popen(command, env=fast, stdout=output, stderr=output) for _ in range(2)]
+    yield running
+    for keeper in running:
+        keeper.kill()
+        keeper.wait()
+
+
+def _listens(keeper: "subprocess.Popen[bytes]") -> bool:
+    """Whether the process catches SIGTERM by now."""
+    text = Path(f"/proc/{keeper.pid}/status").read_text()
+    caught = int(text.split("SigCgt:")[1].split()[0], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+
+def test_two_keepers_repair_each_thing_once_and_one_is_enough(
+    client: httpx.Client, digits: Json, keepers: Any, eventually: Any
+) -> None:
+    def lose(priority: int) -> str:
+        job_id = str(posted(client, digits, priority=priority)["id"])
+        with transaction() as session:
+            taken = jobs.claim(session, "train", "a worker that is dead")
+            assert taken is not None
+            assert taken.id == job_id
+        with transaction() as session:
+            past = update(Job).where(Job.id == job_id)
+            session.execute(past.values(lease_expires_at="2026-01-01T00:00:00Z"))
+        return job_id
+
+    def taken_back(job_id: str) -> bool:
+        with transaction() as session:
+            run = session.scalars(select(Run).where(Run.job_id == job_id)).one()
+            job = session.get_one(Job, job_id)
+            assert job.losses in (0, 1)
+            return job.state == "queued" and run.exit == "lost" and job.losses == 1
+
+    eventually(lambda: all(map(_listens, keepers)), 60, "both keepers run")
+    first = lose(99)
+    eventually(lambda: taken_back(first), 60, "a lost job is taken back")
+    eventually(lambda: _waiting() == 0, 60, "the outbox is sent")
+    keepers[0].send_signal(signal.SIGTERM)
+    assert keepers[0].wait(timeout=30) == 0
+    second = lose(100)
+    eventually(lambda: taken_back(second), 60, "the other keeper works")
+
+
+def test_only_old_objects_without_a_row_are_deleted(
+    client: httpx.Client, digits: Json, tenant: Any, tmp_path: Path
+) -> None:
+    from worker import keeper
+
+    job_id = posted(client, digits)["id"]
+    path = tmp_path / "bytes"
+    path.write_bytes(b"x")
+    old, young, named = (f"{tenant.id}/jobs/{job_id}/1/{new_id('art')}" for _ in range(3))
+    for key in (old, young, named):
+        blobs.put_file(key, path)
+    folder = Path(settings().object_store.removeprefix("file://"))
+    past = time.time() - 2 * settings().orphan_grace_s
+    for key in (old, named):
+        os.utime(folder / key, (past, past))
+    with transaction() as session:
+        session.add(
+            Artifact(
+                id=new_id("art"),
+                project_id=tenant.id,
+                job_id=job_id,
+                name="x",
+                format="x",
+                media_type="x",
+                object_key=named,
+                sha256="0" * 64,
+                size_bytes=1,
+                fence=1,
+            )
+        )
+    orphans = keeper.Orphans()
+    orphans.delete()
+    assert blobs.exists(old), "a row may be on its way: it is seen twice before it is deleted"
+    orphans.delete()
+    assert [blobs.exists(key) for key in (old, young, named)] == [False, True, True]

@@ -1,0 +1,142 @@
+"""Checkpoints through the real verification: what fits is ready, what does not says why."""
+
+import io
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from kdcore.models import build
+from tests.sending import upload
+
+Json = dict[str, Any]
+BODY = {"architecture": "cifar/resnet8", "num_classes": 5}
+NORMALISATION = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2]}
+
+
+class Runs:
+    """Unpickling it makes a file: the canary."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def network(name: str = "cifar/resnet8", **changes: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    state: dict[str, torch.Tensor] = build(name, **{"num_classes": 5} | changes).state_dict()
+    return state
+
+
+def pytorch(state: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def canary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("canary") / "sang"
+
+
+@pytest.fixture(scope="module")
+def outcomes(api_url: str, work: Any, canary: Path) -> Iterator[Any]:
+    """All checkpoints, verified in one go."""
+    from tests.conftest import create_tenant, speaking
+
+    whole = save(network())
+    grey = save(network(in_channels=1))
+    given = {"normalisation": NORMALISATION, "input_size": 16}
+    sent: dict[str, tuple[bytes, Json]] = {
+        "safetensors": (whole, given),
+        "pytorch": (pytorch({"state_dict": network()}), {}),
+        "grey": (grey, {}),
+        "grey_and_wrong": (grey, given),
+        "foreign": (save(network("cifar/resnet14")), {}),
+        "truncated": (whole[: len(whole) // 2], {}),
+        "code": (pytorch({"a": Runs(canary)}), {}),
+    }
+    tenant = create_tenant()
+    with speaking(api_url, tenant.key) as client:
+        made = {}
+        for name, (data, changes) in sent.items():
+            body = BODY | {"name": name, "upload_id": upload(client, data)} | changes
+            answer = client.post("/v1/models", json=body)
+            assert answer.status_code == 201, answer.text
+            made[name] = answer.json()
+            assert made[name]["state"] == "verifying"
+        work("prepare")
+        yield (
+            client,
+            made,
+            {name: client.get(f"/v1/models/{each['id']}").json() for name, each in made.items()},
+        )
+
+
+def test_weights_come_back_as_they_were(outcomes: Any) -> None:
+    client, _, found = outcomes
+    expected = network()
+    for name in ("safetensors", "pytorch"):
+        model = found[name]
+        assert (model["state"], model["error"]) == ("ready", None)
+        assert (model["in_channels"], model["num_classes"]) == (3, 5)
+        weights = load(client.get(model["links"]["weights"]).content)
+        assert set(weights) == set(expected)
+        assert all(torch.equal(weights[key], expected[key]) for key in expected)
+    assert found["safetensors"]["sha256"] == found["pytorch"]["sha256"]
+
+
+def test_what_is_left_out_is_taken_from_the_architecture_with_a_warning(outcomes: Any) -> None:
+    client, made, found = outcomes
+    assert made["safetensors"]["warnings"] == []
+    assert found["safetensors"]["normalisation"] == NORMALISATION
+    assert found["safetensors"]["input_size"] == 16
+    warnings = made["pytorch"]["warnings"]
+    assert len(warnings) == 2
+    assert "normalisation" in warnings[0]
+    assert "input_size" in warnings[1]
+    own = client.get("/v1/architectures/cifar/resnet8").json()
+    assert found["pytorch"]["normalisation"] == own["normalisation"]
+    assert found["pytorch"]["input_size"] == own["input_size"]
+
+
+def test_a_grey_network_has_a_normalisation_of_one_channel(outcomes: Any) -> None:
+    _, _, found = outcomes
+    model = found["grey"]
+    assert (model["state"], model["in_channels"]) == ("ready", 1)
+    assert [len(values) for values in model["normalisation"].values()] == [1, 1]
+    failed = found["grey_and_wrong"]
+    assert failed["state"] == "failed"
+    assert [item["name"] for item in failed["error"]["items"]] == ["normalisation"]
+
+
+def test_a_foreign_network_is_compared_key_by_key(outcomes: Any) -> None:
+    _, _, found = outcomes
+    failed = found["foreign"]
+    assert (failed["state"], failed["error"]["code"]) == ("failed", "checkpoint_invalid")
+    assert failed["error"]["items"]
+    assert all(item["name"] and item["detail"] for item in failed["error"]["items"])
+
+
+@pytest.mark.parametrize("name", ["truncated", "code"])
+def test_a_bad_file_fails_readably(outcomes: Any, name: str) -> None:
+    client, _, found = outcomes
+    failed = found[name]
+    assert (failed["state"], failed["error"]["code"]) == ("failed", "checkpoint_invalid")
+    assert failed["error"]["message"]
+    assert "Traceback" not in str(failed)
+    assert client.get(failed["links"]["weights"]).status_code == 409
+
+
+def test_no_code_of_a_pickle_has_run(outcomes: Any, canary: Path) -> None:
+    _, _, found = outcomes
+    assert found["code"]["state"] == "failed"
+    assert not canary.exists()
+    pickle.loads(pickle.dumps(Runs(canary)))  # noqa: S301 - so that the canary is known to sing
+    assert canary.exists()

@@ -1,0 +1,216 @@
+"""A run that is stopped, killed or robbed of its lease leaves the job as it should be."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import func, select, update
+
+from store import blobs, jobs
+from store.database import transaction
+from store.ids import new_id
+from store.tables import Event, Job, Model, Worker
+from tests.sending import posted, problem
+from worker import drain
+
+Json = dict[str, Any]
+LONG = {"epochs": 2000, "batch_size": 256}
+RESUMED = {"epochs": 6, "batch_size": 32}
+
+
+@pytest.fixture
+def draining() -> Iterator[Any]:
+    """Tell the slots of this process to stop, as Celery's shutdown does."""
+    yield drain.begin
+    drain._flag.clear()
+
+
+def test_a_job_in_training_is_cancelled(client: httpx.Client, digits: Json, start: Any) -> None:
+    own = posted(client, digits, training=LONG)["links"]["self"]
+    running = start(own.rpartition("/")[2])
+    running.wait_for(lambda: running.row.phase == "training", "it trains")
+    (engine,) = running.engines
+    _has_no_secrets(engine)
+    _is_told_by_its_command_line(engine)
+    assert os.getsid(engine) == engine
+    answer = client.post(f"{own}/cancel")
+    assert (answer.status_code, answer.json()["state"]) == (202, "cancelling")
+    ended = running.ends()
+    assert (ended.state, ended.error, ended.lease_owner) == ("cancelled", None, None)
+    assert running.engines == []
+    assert client.post(f"{own}/cancel").status_code == 200
+    assert [run.exit for run in running.runs] == ["stopped"]
+    states = [each["data"]["state"] for each in _events(client, own) if each["type"] == "state"]
+    assert states == ["queued", "starting", "running", "cancelling", "cancelled"]
+
+
+def _has_no_secrets(engine: int) -> None:
+    pairs = Path(f"/proc/{engine}/environ").read_bytes().split(b"\0")
+    names = {pair.partition(b"=")[0].decode() for pair in pairs if pair}
+    assert {"PATH", "HOME"} <= names
+    assert not {name for name in names if "STILLHOUSE" in name}
+    assert not {name for name in names if any(bad in name for bad in ("KEY", "SECRET", "TOKEN"))}
+    values = b"\0".join(pairs)
+    for setting in ("STILLHOUSE_DATABASE_URL", "STILLHOUSE_SECRET_KEY", "STILLHOUSE_BROKER_URL"):
+        assert os.environ[setting].encode() not in values
+
+
+def _is_told_by_its_command_line(engine: int) -> None:
+    words = Path(f"/proc/{engine}/cmdline").read_bytes().decode().split("\0")
+    assert words[1:4] == ["-m", "kdcore", "run"]
+    workdir = words[words.index("--workdir") + 1]
+    assert workdir.startswith(os.environ["STILLHOUSE_WORK_DIR"])
+
+
+def _events(client: httpx.Client, own: str) -> list[Json]:
+    page = client.get(f"{own}/events", params={"limit": 200}).raise_for_status().json()
+    found: list[Json] = page["data"]
+    return found
+
+
+def test_a_killed_engine_is_a_loss_and_the_job_ends_with_the_same_bytes(
+    client: httpx.Client, digits: Json, start: Any
+) -> None:
+    killed = posted(client, digits, training=RESUMED, name="the same")["id"]
+    running = start(killed)
+    running.wait_for(lambda: running.checkpoints != [], "it has a checkpoint")
+    assert running.row.state == "running"
+    for engine in running.engines:
+        os.kill(engine, signal.SIGKILL)
+    assert running.ends().state == "succeeded", running.row.error
+    first, *_, last = running.runs
+    assert (first.exit, first.resumed_from_step) == ("lost", None)
+    assert last.exit == "done"
+    assert (last.resumed_from_step or 0) > 0
+    whole = posted(client, digits, training=RESUMED, name="the same")["id"]
+    uninterrupted = start(whole)
+    assert uninterrupted.ends().state == "succeeded"
+    assert len(uninterrupted.runs) == 1
+    one, other = (client.get(f"/v1/jobs/{each}/student").content for each in (killed, whole))
+    assert len(one) > 100_000
+    assert one == other
+    steps = [
+        client.get(f"/v1/jobs/{each}/metrics?keys=val/top1").json()["data"]["val/top1"]
+        for each in (killed, whole)
+    ]
+    assert steps[0] == steps[1]
+
+
+def test_a_slot_that_shuts_down_gives_its_job_back(
+    client: httpx.Client, digits: Json, start: Any, draining: Any
+) -> None:
+    running = start(posted(client, digits, training=LONG)["id"])
+    running.wait_for(lambda: running.row.phase == "training", "it trains")
+    draining()
+    given_back = running.ends()
+    assert (given_back.state, given_back.losses, given_back.lease_owner) == ("queued", 0, None)
+    assert [run.exit for run in running.runs] == ["stopped"]
+    assert running.checkpoints
+
+
+def test_a_stop_before_the_engine_listens_is_no_loss(
+    client: httpx.Client, digits: Json, start: Any, draining: Any
+) -> None:
+    running = start(posted(client, digits, training=LONG)["id"])
+    running.wait_for(lambda: running.engines != [], "the engine is started")
+    draining()
+    given_back = running.ends()
+    assert (given_back.state, given_back.losses) == ("queued", 0)
+    assert [run.exit for run in running.runs] == ["stopped"]
+
+
+def test_a_run_that_lost_its_lease_stops_and_writes_nothing(
+    client: httpx.Client, digits: Json, start: Any
+) -> None:
+    running = start(posted(client, digits, training=LONG)["id"])
+    running.wait_for(lambda: running.row.phase == "training", "it trains")
+    with transaction() as session:
+        past = func.now() - func.make_interval(0, 0, 0, 1)
+        session.execute(update(Job).where(Job.id == running.id).values(lease_expires_at=past))
+        assert jobs.reap(session) == 1
+        taken = jobs.claim(session, "train", "another worker")
+        assert taken is not None
+        assert taken.id == running.id
+    told = _number_of_events(running.id)
+    running.ends()
+    assert running.engines == []
+    assert _number_of_events(running.id) == told
+    held = running.row
+    assert (held.state, held.lease_owner, held.num_runs) == ("starting", "another worker", 2)
+    assert [run.exit for run in running.runs] == ["lost", None]
+    with transaction() as session:
+        session.execute(update(Job).where(Job.id == running.id).values(lease_expires_at=past))
+    answer = client.post(f"/v1/jobs/{running.id}/cancel")
+    assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+
+
+def _number_of_events(job_id: str) -> int:
+    with transaction() as session:
+        return session.scalar(select(func.count()).where(Event.job_id == job_id)) or 0
+
+
+def _copy(model: Json, **changes: Any) -> str:
+    """A model of the same project that differs in what no client could change."""
+    with transaction() as session:
+        row = session.get_one(Model, model["id"])
+        values = {column.key: getattr(row, column.key) for column in Model.__table__.columns}
+        session.add(Model(**values | {"id": (new := new_id("mdl"))} | changes))
+    return new
+
+
+def test_damaged_bytes_of_a_teacher_are_storage_unavailable(
+    trained: Any, trained_model: Json, start: Any, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(trained.student[:-1] + b"\0")
+    key = f"prj_x/models/{new_id('art')}"
+    blobs.put_file(key, damaged)
+    teacher = _copy(trained_model, object_key=key, sha256="ab" * 32)
+    job = posted(trained.client, trained.dataset, teachers=[{"model": teacher}])
+    start(job["id"]).ends()
+    error = trained.client.get(job["links"]["self"]).json()["error"]
+    assert (error["code"], error["retryable"]) == ("storage_unavailable", True)
+    assert error["message"]
+    problem(trained.client.get(job["links"]["student"]), 409)
+    gone = _copy(trained_model, object_key="prj_x/models/gone", sha256="cd" * 32)
+    job = posted(trained.client, trained.dataset, teachers=[{"model": gone}])
+    start(job["id"]).ends()
+    error = trained.client.get(job["links"]["self"]).json()["error"]
+    assert error["code"] == "storage_unavailable"
+
+
+def test_an_engine_that_crashes_is_tried_once_more(
+    trained: Any, trained_model: Json, start: Any
+) -> None:
+    # Two channels: nothing that the API or a verification lets through.
+    odd = {"mean": [0.5, 0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5, 0.5]}
+    with transaction() as session:
+        channels = session.get_one(Model, trained_model["id"]).in_channels
+    odd = {name: values[: 3 if channels == 1 else 1] for name, values in odd.items()}
+    teacher = _copy(trained_model, normalisation=odd)
+    job = posted(trained.client, trained.dataset, teachers=[{"model": teacher}])
+    running = start(job["id"])
+    ended = running.ends()
+    assert [run.exit for run in running.runs] == ["crashed", "crashed"]
+    assert (ended.state, ended.error["code"], ended.crashes) == ("failed", "internal", 2)
+    assert "twice" in ended.error["message"]
+    logs = trained.client.get(job["links"]["logs"]).text
+    assert logs.count("exit code 1") >= 2
+
+
+def test_a_workers_sign_of_life_is_seen(client: httpx.Client, digits: Json) -> None:
+    own = posted(client, digits)["links"]["self"]
+    assert client.get(own).json()["waiting_reason"] == "no worker is running"
+    with transaction() as session:
+        session.add(Worker(name="w", lane="train", seen_at=func.clock_timestamp()))
+    try:
+        assert client.get(own).json()["waiting_reason"] != "no worker is running"
+    finally:
+        with transaction() as session:
+            session.delete(session.get_one(Worker, "w"))
+    assert time.monotonic() > 0

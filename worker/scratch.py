@@ -1,0 +1,30 @@
+"""What runs have left in the work folder: a worker that was killed could not clean up."""
+
+import shutil
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from store import jobs
+from store.database import transaction
+from store.settings import settings
+from store.tables import Job
+
+log = structlog.get_logger()
+
+
+def clean() -> None:
+    """Delete the folders of runs that hold no job any more."""
+    folders = {path.name: path for path in (settings().work_dir / "runs").glob("job_*-*")}
+    try:
+        with transaction() as session:
+            query = select(Job.id, Job.fence).where(
+                Job.state.in_(jobs.LIVE), Job.id.in_([name.split("-")[0] for name in folders])
+            )
+            live = {f"{job_id}-{fence}" for job_id, fence in session.execute(query)}
+    except SQLAlchemyError as error:
+        log.warning("work_folder_not_cleaned", error=str(error))
+        return
+    for name in folders.keys() - live:
+        shutil.rmtree(folders[name], ignore_errors=True)
