@@ -8,6 +8,8 @@ import pytest
 from tests.sending import faults, job, problem
 
 Json = dict[str, Any]
+# kd without a teacher: told beside whatever else is wrong with it.
+TAUGHT: dict[str, str | None] = {"/teachers": "teacher_required"}
 
 
 @pytest.mark.parametrize(
@@ -19,10 +21,13 @@ Json = dict[str, Any]
         ({"method": [{"type": "nonsense"}]}, {"/method/0/type": "union_tag_invalid"}),
         ({"method": []}, {"/method": "too_short"}),
         ({"method": 7}, {"/method": None}),
-        ({"method": {"type": "kd", "temperature": 0}}, {"/method/temperature": None}),
-        ({"method": [{"type": "kd", "temperature": 0}]}, {"/method/0/temperature": None}),
-        ({"method": {"type": "kd", "kd": 1}}, {"/method/kd": "extra_forbidden"}),
-        ({"method": {"type": "kd", "one": {"kd": {}}}}, {"/method/one": "extra_forbidden"}),
+        ({"method": {"type": "kd", "temperature": 0}}, {"/method/temperature": None, **TAUGHT}),
+        ({"method": [{"type": "kd", "temperature": 0}]}, {"/method/0/temperature": None, **TAUGHT}),
+        ({"method": {"type": "kd", "kd": 1}}, {"/method/kd": "extra_forbidden", **TAUGHT}),
+        (
+            {"method": {"type": "kd", "one": {"kd": {}}}},
+            {"/method/one": "extra_forbidden", **TAUGHT},
+        ),
         (
             {"training": {"optimizer": {"type": "sgd", "sgd": {"lr": 1}, "lr": 0}}},
             {"/training/optimizer/sgd": "extra_forbidden", "/training/optimizer/lr": None},
@@ -212,4 +217,6 @@ def test_a_normalisation_has_one_mean_and_deviation_for_each_channel(
 ) -> None:
     body = {"name": "x", "architecture": "cifar/resnet8", "num_classes": 10, "upload_id": "upl_x"}
     found = faults(client.post("/v1/models", json=body | {"normalisation": normalisation}))
+    assert found.pop("/upload_id") == "not_found"
+    assert found
     assert all(pointer.startswith("/normalisation") for pointer in found)

@@ -39,7 +39,16 @@ def test_an_upload_in_parts_is_complete_when_all_is_there(client: httpx.Client) 
         answer = client.post(f"{own}/complete")
         assert (answer.status_code, answer.json()["state"]) == (200, "complete")
     problem(client.put(begun["parts"][0]["url"], content=data[:PART]), 409)
+    client.post("/v1/datasets", json={"name": "x", "upload_id": begun["id"]}).raise_for_status()
     problem(client.delete(own), 409)
+
+
+def test_a_complete_upload_that_nobody_uses_can_be_deleted(client: httpx.Client) -> None:
+    begun = begin(client, b"sent by mistake")
+    client.put(begun["parts"][0]["url"], content=b"sent by mistake").raise_for_status()
+    client.post(f"/v1/uploads/{begun['id']}/complete").raise_for_status()
+    assert client.delete(f"/v1/uploads/{begun['id']}").status_code == 204
+    problem(client.get(f"/v1/uploads/{begun['id']}"), 404)
 
 
 def test_a_wrong_digest_is_told_and_the_upload_stays_open(client: httpx.Client) -> None:

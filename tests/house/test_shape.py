@@ -10,9 +10,7 @@ MAX_LINES = 250
 MAX_FUNCTION_LINES = 40
 # Larger than the rule; the reason stands beside each. The list may only become shorter.
 LARGER_FILES: dict[str, str] = {}
-LARGER_FUNCTIONS: dict[str, str] = {
-    "api/routes/jobs.py:list_jobs": "each parameter is a filter of the contract, documented there",
-}
+LARGER_FUNCTIONS: dict[str, str] = {}
 
 
 def sources(root: Path) -> list[Path]:
