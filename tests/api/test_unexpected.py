@@ -1,11 +1,10 @@
 """What nobody has thought of is an honest 500 that can be found in the log."""
 
-import anyio
 import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from tests.sending import problem
+from tests.sending import in_a_thread, problem
 
 
 async def raising(scope: Scope, receive: Receive, send: Send) -> None:
@@ -23,7 +22,7 @@ def test_a_500_is_a_problem_document_with_a_request_id_and_nothing_of_the_fault(
 
     counted = REQUESTS.labels("GET", "none", 500)
     before = counted._value.get()
-    answer = anyio.run(ask)
+    answer = in_a_thread(ask)
     document = problem(answer, 500, "internal")
     assert document["request_id"] == answer.headers["x-request-id"] == "mine"
     assert answer.headers["x-content-type-options"] == "nosniff"

@@ -5,12 +5,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import anyio
 import pytest
 from obstore.store import LocalStore
 
 from store import blobs
 from store.ids import is_id, new_id
+from tests.sending import in_a_thread
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def test_a_stream_that_breaks_leaves_nothing(key: str) -> None:
         raise RuntimeError("the client hung up")
 
     with pytest.raises(RuntimeError, match="hung up"):
-        anyio.run(blobs.put_stream, key, chunks())
+        in_a_thread(blobs.put_stream, key, chunks())
     assert not blobs.exists(key)
     folder = Path(str(getattr(blobs.store(), "prefix", "")))
     assert not [path for path in folder.rglob("*#*") if key.rpartition("/")[2] in str(path)]
