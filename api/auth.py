@@ -1,7 +1,7 @@
 """Who asks. Everything under /v1 wants a key, or the dashboard's cookie from the same origin."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import anyio.to_thread
@@ -76,10 +76,10 @@ def _unauthorized(detail: str) -> Problem:
     return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
 
 
-def allowed(scope: str) -> Callable[[Request], Principal]:
+def allowed(scope: str) -> Callable[[Request], Awaitable[Principal]]:
     """A dependency: the caller, if its key has the scope."""
 
-    def check(request: Request) -> Principal:
+    async def check(request: Request) -> Principal:  # not one of the threads is needed for it
         caller: Principal = request.state.caller
         if scope not in caller.scopes:
             raise Problem(403, "scope_missing", f"this key lacks the scope {scope}")

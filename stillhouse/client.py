@@ -59,7 +59,7 @@ class Client:
 
     def __init__(self, url: str, api_key: str) -> None:
         self._http = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {api_key}"}, timeout=60
+            base_url=url, headers={"Authorization": f"Bearer {api_key.strip()}"}, timeout=60
         )
 
     def __enter__(self) -> Self:
@@ -77,8 +77,9 @@ class Client:
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         return self._json(self._http.post(path, json=body, params=params, headers=headers))
 
-    def upload(self, path: Path) -> str:
+    def upload(self, path: Path | str) -> str:
         """Send a file in parts and have it verified; the id of the complete upload."""
+        path = Path(path)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.seek(0, 2)
@@ -107,9 +108,9 @@ class Client:
         """The files that a job has published."""
         return list(self._pages(f"/v1/jobs/{job['id']}/artifacts"))
 
-    def download(self, artifact: Json, folder: Path) -> Path:
+    def download(self, artifact: Json, folder: Path | str) -> Path:
         """Fetch a file and check its SHA-256; it appears whole and right, or not at all."""
-        target: Path = folder / artifact["name"]
+        target = Path(folder) / str(artifact["name"])
         temporary = target.with_name(f".{target.name}.part")
         digest = hashlib.sha256()
         with self._http.stream("GET", artifact["links"]["content"]) as response:

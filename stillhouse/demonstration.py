@@ -57,7 +57,10 @@ def run(output: Path, *, keep: bool, epochs: int, port: int) -> None:
         if keep:
             _stay(stack, console)
         else:
-            console.print(f"The dashboard was at {dashboard}; --keep leaves everything running.")
+            console.print(
+                f"The dashboard was at {dashboard}; to look again: make up "
+                f'ARGS="--data-dir {data_dir.resolve()}"'
+            )
 
 
 def _forget(data_dir: Path) -> None:
@@ -133,7 +136,8 @@ def _watched(client: Client, resource: Json, progress: Progress, what: str) -> J
     def seen(now: Json) -> None:
         fraction = (now.get("progress") or {}).get("fraction", 0.0)
         top1 = (now.get("summary") or {}).get("val/top1")
-        note = f"{now.get('phase') or now['state']:<18}" + (f" {top1:5.1f} %" if top1 else "")
+        known = "" if top1 is None else f" validation {top1:.1f} %"
+        note = f"{now.get('phase') or now['state']}{known}"
         progress.update(task, completed=fraction, note=note)
 
     done = client.wait(resource, seen)

@@ -10,12 +10,13 @@ from safetensors.torch import load_file
 from kdcore.models import build
 
 
-def load(folder: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
+def load(folder: Path | str) -> tuple[torch.nn.Module, dict[str, Any]]:
     """The network in a folder with ``student.safetensors`` and ``config.json``, ready to use.
 
     Returns the network in eval mode, which maps images (B, C, H, W) that are scaled to 0..1 and
     normalised by ``config["normalisation"]`` to logits (B, num_classes), and its configuration.
     """
+    folder = Path(folder)
     config = json.loads((folder / "config.json").read_text())
     network = build(
         config["architecture"],

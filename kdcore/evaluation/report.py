@@ -139,6 +139,6 @@ def seeds(student: Sequence[float], baseline: Sequence[float]) -> Seeds:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean and sample deviation; the deviation of a single value is told as 0."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    """Mean and sample deviation; a single value has none."""
+    deviation = statistics.stdev(values) if len(values) > 1 else None
     return Spread(mean=statistics.fmean(values), std=deviation)

@@ -1,5 +1,6 @@
 """The catalogue of architectures: what may be built, and what it costs."""
 
+import difflib
 import functools
 import importlib.resources
 import json
@@ -64,9 +65,12 @@ def architectures() -> dict[str, Architecture]:
 
 def _known(name: str) -> str:
     if name not in architectures():
+        # Only the catalogue's names are told, never what was sent.
+        near = difflib.get_close_matches(f"cifar/{name.rpartition('/')[2]}", architectures(), 3)
         raise PydanticCustomError(
             "unknown_architecture",
-            "there is no such architecture; GET /v1/architectures lists them",
+            "there is no such architecture; {near}GET /v1/architectures lists them",
+            {"near": f"near it: {', '.join(near)}; " if near else ""},
         )
     return name
 

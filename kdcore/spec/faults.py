@@ -68,18 +68,27 @@ def _escape(step: str) -> str:
     return step.replace("~", "~0").replace("/", "~1")[:200]
 
 
+_SENTENCES = {
+    "missing": "this field is required",
+    "extra_forbidden": "there is no such field here",
+    "union_tag_invalid": "must be one of {expected_tags}",
+    "union_tag_not_found": "this field is required and names the variant",
+    "literal_error": "must be {expected}",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+}
+
+
 def _sentence(error: ErrorDetails) -> str:
     context = error.get("ctx", {})
-    match error["type"]:
-        case "missing":
-            return "this field is required"
-        case "extra_forbidden":
-            return "there is no such field here"
-        case "union_tag_invalid":
-            return f"must be one of {context.get('expected_tags', '')}"
-        case "union_tag_not_found":
-            return "this field is required and names the variant"
-        case "value_error" if "error" in context:
-            return str(context["error"])
-        case _:
-            return error["msg"]
+    if error["type"] == "value_error" and "error" in context:
+        return str(context["error"])
+    if error["type"] in _SENTENCES:
+        return _SENTENCES[error["type"]].format_map(
+            {"expected": "", "expected_tags": "", **context}
+        )
+    return error["msg"]

@@ -60,7 +60,8 @@ class Spread(Spec):
     """Mean and sample deviation over the seeds."""
 
     mean: float
-    std: float
+    std: float | None
+    """Null for a single seed: one number has no deviation."""
 
 
 class Seeds(Spec):

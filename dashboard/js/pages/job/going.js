@@ -5,7 +5,7 @@ import { between, clock, duration, left } from "../../format.js";
 import { progressBar } from "../../parts.js";
 import { TERMINAL, isLive, phaseWords, word } from "../../state.js";
 
-const REASONS = { lost: "its worker was lost", drained: "its worker was shut down", stopped: "its worker was shut down" };
+const REASONS = { lost: "its worker was lost", drained: "its worker was shut down", stopped: "its worker was shut down", storage_away: "the object store was away" };
 
 /** The states in order, each with how long it took. */
 export function timeline() {

@@ -25,7 +25,7 @@ function gist({ student, teacher, seeds }) {
   return el("p", { class: "gist" },
     "The student reaches ", el("b", {}, `${fixed(student.top1)} %`), " top-1, ", el("b", {}, distance), " from its teacher",
     smaller > 1.05 ? [", with ", el("b", {}, `${times(smaller)} fewer parameters`)] : null, ".",
-    helped ? [" Distillation ", helped.mean >= 0 ? "helped: " : "did not help: ", el("b", {}, `${points(helped.mean)}${spread}`), " against the undistilled student."] : null);
+    helped ? [" Distillation ", helped.mean >= 0 ? "helped: " : "did not help: ", el("b", {}, `${points(helped.mean)}${spread}`), ` against the undistilled student${seeds?.num_seeds > 1 ? "" : ", with one seed"}.`] : null);
 }
 
 function verdict({ accepted, checks }) {
