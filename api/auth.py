@@ -11,7 +11,7 @@ from fastapi.security import HTTPBearer
 from api.problems import Problem
 from store import accounts
 from store.accounts import Principal
-from store.database import transaction
+from store.database import reading
 
 COOKIE = "stillhouse_session"
 CACHE_S = 3.0  # how long a revoked key may still work
@@ -62,7 +62,7 @@ async def _lookup(kind: str, secret: str) -> Principal:
 
 
 def _read(kind: str, secret: str) -> Principal | None:
-    with transaction() as session:
+    with reading() as session:
         by = accounts.by_key if kind == "key" else accounts.by_session
         return by(session, secret)
 

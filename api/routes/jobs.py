@@ -22,7 +22,7 @@ from kdcore.spec.faults import Fault
 from kdcore.spec.job import JobSpec
 from store import jobs as transitions
 from store.accounts import Principal
-from store.database import transaction
+from store.database import reading, transaction
 from store.ids import new_id
 from store.tables import Job
 
@@ -148,7 +148,7 @@ def _labelled(labels: list[str]) -> list[ColumnElement[bool]]:
 @jobs.get("/{job_id}", response_model=JobOut)
 def get_job(job_id: str, request: Request, caller: Reader) -> Response:
     """One job: as posted, as resolved, how far it is, and how it ended."""
-    with transaction() as session:
+    with reading() as session:
         row = owned.get(session, Job, job_id, caller)
         shown = show.job(session, row)
         return tagged(request, shown, show.tag(row, shown))
