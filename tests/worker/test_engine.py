@@ -41,3 +41,23 @@ def test_text_that_postgres_refuses_is_replaced(engine: Engine, tmp_path: Path) 
     (tmp_path / "events.jsonl").write_text(json.dumps(LINE | {"message": message}) + "\n")
     ((event,), _) = engine.new_events()
     assert event.message == "a\ufffdb\ufffdc"
+
+
+def test_the_process_knows_no_address_and_no_secret(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    from kdcore.spec.protocol import IngestRequest
+
+    own = Engine("ingest", IngestRequest(source="builtin:digits"), tmp_path)
+    try:
+        entry = Path(f"/proc/{own.process.pid}")
+        told = (entry / "environ").read_bytes().decode()
+        words = (entry / "cmdline").read_bytes().decode().split("\0")
+    finally:
+        own.kill()
+    secrets = [environment[f"STILLHOUSE_{name}"] for name in ("DATABASE_URL", "SECRET_KEY")]
+    assert "PYTHONSAFEPATH=1" in told  # it is the engine's own environment that was read
+    assert "STILLHOUSE" not in told
+    assert not any(secret in told for secret in secrets)
+    assert words[1:4] == ["-m", "kdcore", "ingest"]
+    assert words[5:7] == ["--workdir", str(tmp_path)]
