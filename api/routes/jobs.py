@@ -190,7 +190,10 @@ def delete_job(job_id: str, caller: JobWriter) -> Response:
     responses={202: {"model": JobOut, "description": "Its worker has been told to end it"}},
 )
 def cancel_job(job_id: str, caller: JobWriter) -> Response:
-    """Cancel: at once where no worker has the job, else as soon as its worker has let go of it."""
+    """Cancel: at once where no worker has the job, else as soon as its worker has let go of it.
+
+    A job whose engine has finished by then has succeeded: what is done is not thrown away.
+    """
     with transaction() as session:
         row = owned.get(session, Job, job_id, caller, lock=True)
         try:
