@@ -1,7 +1,8 @@
 """How fast a network answers, measured within a time limit."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -27,13 +28,25 @@ class Speed(NamedTuple):
 def measure(network: nn.Module, shape: tuple[int, int, int], device: torch.device) -> Speed:
     """Forward passes in eval mode of (C, H, W) images: latency at batch 1, throughput at 32."""
     network.eval()
-    single = _times(network, torch.rand(1, *shape), device)
+    with _one_thread():
+        single = _times(network, torch.rand(1, *shape), device)
     batch = _times(network, torch.rand(_THROUGHPUT_BATCH, *shape), device)
     p50, p95 = np.percentile(single, [50, 95])
     return Speed(
         latency_ms=Latency(p50=1000 * float(p50), p95=1000 * float(p95)),
         images_per_s=_THROUGHPUT_BATCH / float(np.median(batch)),
     )
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """One image is too little work to share: waking a second thread costs more than it saves."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _times(network: nn.Module, images: torch.Tensor, device: torch.device) -> list[float]:

@@ -35,7 +35,7 @@ class Evaluation(Spec):
     size_bytes: int
     """Size of the weights as a safetensors file."""
     latency_ms: Latency
-    """Batch 1 on the worker's device."""
+    """Batch 1 on the worker's device; on a CPU with one thread."""
     images_per_s: float
     """Batch 32 on the worker's device."""
 
