@@ -33,10 +33,11 @@ def apply(request: Request) -> None:
         # Read by the libraries when they are loaded, so this must come before their import.
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ[name] = str(request.threads)
-    # Idle threads of an operator sleep instead of spinning. On a core that anybody else wants, a
-    # spinning thread holds up the one it waits for: a step of resnet8x4 was measured five times
-    # slower on a busy machine with spinning threads, and not faster on an idle one.
+    # Threads that wait for each other spin for some microseconds, then sleep. A long spin holds up
+    # the very thread it waits for when anybody else wants the core: steps of resnet8x4 were seen to
+    # take ten times as long. No spin at all makes resnet8 on an idle machine three times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 def _limit(limits: ResourceLimits) -> None:
