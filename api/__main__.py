@@ -17,6 +17,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """First SIGTERM or SIGINT: close the streams, finish the requests."""
         app = self.config.app
+        # uvicorn's type allows an import string, too; main() gives it the application.
         hub = app.state.hub  # type: ignore[union-attr]
         hub.close()
         super().handle_exit(sig, frame)

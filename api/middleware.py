@@ -65,7 +65,7 @@ class Frame:
 
         try:
             await self._app(scope, receive, framed)
-        except Exception:
+        except Exception:  # whatever it was: every request is answered, and every fault logged
             log.exception("unexpected_error")
             if begun:
                 raise  # half an answer is out: the connection must break, so that it is noticed
