@@ -1,5 +1,6 @@
 """The contract between a method and the training loop."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,23 +9,39 @@ from torch import Tensor, nn
 from kdcore.spec.methods import Need
 
 
+UNLABELLED = -1
+"""The target of an image that has no label."""
+
+
 @dataclass(frozen=True)
 class Outputs:
-    """What a network gave for one batch. What no method needs is not taken."""
+    """What a network gave for one batch. What no method needs is not taken.
+
+    Student and teacher have equally many maps: the i-th of one belongs to the i-th of the other.
+    """
 
     logits: Tensor  # (B, C)
     pooled: Tensor | None = None  # (B, D) the vector before the classifier
-    maps: tuple[Tensor, ...] = ()  # (B, C_i, H_i, W_i) one per tap, shallow to deep
+    maps: Sequence[Tensor] = ()  # (B, C_i, H_i, W_i) one per tap, shallow to deep
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A second label per image, where mixup or cutmix made one view of two images."""
+
+    target: Tensor  # (B,) int64, of the partner
+    share: Tensor  # (B,) float, the first label's share; the partner has the rest
 
 
 @dataclass(frozen=True)
 class Batch:
     """What is known of one batch beside its images."""
 
-    target: Tensor | None  # (B,) int64; None where the images have no labels
+    target: Tensor | None  # (B,) int64, UNLABELLED for some; None where no image has a label
     index: Tensor  # (B,) int64 sample ids
     epoch: int  # from 1
     step: int  # from 1, within this training
+    mix: Mix | None = None
 
 
 @dataclass(frozen=True)
@@ -38,11 +55,16 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training, by its share of the epochs, and the terms that count in it."""
+    """A part of the training, by its share of the steps, and which terms of the sum count in it.
+
+    A term counts when the stages of all methods of the sum let it.
+    """
 
     share: float
-    terms: frozenset[str] | None = None
-    """Names of the terms, cross-entropy among them; None means all."""
+    only: frozenset[str] | None = None
+    """Nothing but these terms, other methods' and cross-entropy included; None means all."""
+    without: frozenset[str] = frozenset()
+    """Terms that do not count."""
 
 
 class Method(nn.Module):
@@ -54,7 +76,7 @@ class Method(nn.Module):
     temperature: float = 1.0
     """Temperature at which several teachers are averaged into the one that it sees."""
     weight: float = 1.0
-    """What the loop multiplies each of its terms with."""
+    """What each of its terms is multiplied with, unless it weighs them itself."""
 
     def build(self, student: Outputs, teacher: Outputs | None, data: DataFacts) -> None:
         """Make adapters and memories, given what both networks gave for one small batch."""
@@ -62,6 +84,10 @@ class Method(nn.Module):
     def stages(self) -> tuple[Stage, ...]:
         """What trains when. Most methods have one stage."""
         return (Stage(share=1.0),)
+
+    def weight_of(self, term: str, epoch: int) -> float:
+        """What the objective multiplies ``term`` with in ``epoch`` (from 1)."""
+        return self.weight
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted terms, each a scalar."""

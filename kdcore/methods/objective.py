@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from kdcore.methods.base import Batch, DataFacts, Method, Outputs, Stage
 from kdcore.methods.ensemble import as_one
-from kdcore.methods.precision import at_least_float32
+from kdcore.methods.labels import CROSS_ENTROPY, Labels
+from kdcore.spec.methods import Need
 
-CROSS_ENTROPY = "cross_entropy"
+__all__ = ["CROSS_ENTROPY", "Loss", "Objective", "stage_at"]
 
 
 class Loss(NamedTuple):
@@ -22,25 +22,30 @@ class Loss(NamedTuple):
 
 
 class Objective(nn.Module):
-    """``label_weight`` · cross-entropy + Σ weight · term over all methods.
+    """``labels.weight`` · cross-entropy + Σ weight · term over all methods.
 
     A module, so that what the methods train is in the optimizer and in the checkpoint.
-    ``weights`` are the teachers' shares.
+    ``weights`` are the teachers' shares; ``steps`` the length of the training.
     """
 
     def __init__(
-        self, methods: Sequence[Method], label_weight: float, weights: Sequence[float], epochs: int
+        self, methods: Sequence[Method], labels: Labels, weights: Sequence[float], steps: int
     ) -> None:
         super().__init__()
         self.methods = nn.ModuleList(methods)
-        self.label_weight = label_weight
+        self.labels = labels
         self.weights = tuple(weights)
-        self.epochs = epochs
+        self.steps = steps
 
     @property
     def taught(self) -> bool:
         """Whether any method looks at a teacher."""
         return any(method.taught for method in self._methods())
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """All that the methods need of networks and batches together."""
+        return frozenset[Need]().union(*(method.needs for method in self._methods()))
 
     def build(self, student: Outputs, teachers: Sequence[Outputs], data: DataFacts) -> None:
         """Let every method make its adapters and memories from one small batch's outputs."""
@@ -51,18 +56,19 @@ class Objective(nn.Module):
         """The loss of one batch; ``teachers`` is empty where no method is taught."""
         terms: dict[str, Tensor] = {}
         weighted: list[Tensor] = []
-        stages = [stage_at(m.stages(), batch.epoch, self.epochs) for m in self._methods()]
-        labels_count = self.label_weight > 0 and all(_counts(CROSS_ENTROPY, s) for s in stages)
-        if labels_count and batch.target is not None:
-            terms[CROSS_ENTROPY] = functional.cross_entropy(
-                at_least_float32(student.logits), batch.target
-            )
-            weighted.append(self.label_weight * terms[CROSS_ENTROPY])
-        for method, stage in zip(self._methods(), stages, strict=True):
+        stages = [stage_at(m.stages(), batch.step, self.steps) for m in self._methods()]
+        labelled = self.labels.loss(student.logits, batch)
+        if labelled is not None and _counts(CROSS_ENTROPY, stages):
+            terms[CROSS_ENTROPY] = labelled
+            weighted.append(self.labels.weight * labelled)
+        for method in self._methods():
             for name, term in method(student, self._seen_by(method, teachers), batch).items():
-                if _counts(name, stage):
+                if _counts(name, stages):
                     terms[name] = term
-                    weighted.append(method.weight * term)
+                    weighted.append(method.weight_of(name, batch.epoch) * term)
+        if not weighted:
+            # A stage in which nothing counts would be a bug of its method, and must not pass for 0.
+            raise ValueError(f"no term counts in step {batch.step}")
         return Loss(torch.stack(weighted).sum(), terms)
 
     def _seen_by(self, method: Method, teachers: Sequence[Outputs]) -> Outputs | None:
@@ -74,15 +80,15 @@ class Objective(nn.Module):
         return [method for method in self.methods if isinstance(method, Method)]
 
 
-def _counts(term: str, stage: Stage) -> bool:
-    return stage.terms is None or term in stage.terms
+def _counts(term: str, stages: Sequence[Stage]) -> bool:
+    return all((s.only is None or term in s.only) and term not in s.without for s in stages)
 
 
-def stage_at(stages: Sequence[Stage], epoch: int, epochs: int) -> Stage:
-    """The stage of ``epoch`` (from 1) of ``epochs``."""
+def stage_at(stages: Sequence[Stage], step: int, steps: int) -> Stage:
+    """The stage of ``step`` (from 1) of ``steps``."""
     end = 0.0
     for stage in stages[:-1]:
-        end += stage.share * epochs
-        if epoch <= end:
+        end += stage.share * steps
+        if step <= round(end):
             return stage
     return stages[-1]
