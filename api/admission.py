@@ -10,11 +10,13 @@ from sqlalchemy.orm import Session
 from typing_extensions import override
 
 from api import owned
+from api.earlier import earlier_faults
 from api.bodies import V1Route
 from api.problems import Invalid
+from kdcore.spec.applicability import Misfit, applicability
 from kdcore.spec.contradictions import contradictions
 from kdcore.spec.faults import Fault
-from kdcore.spec.fit import DatasetFacts, ModelFacts, References, misfits
+from kdcore.spec.fit import DatasetFacts, ModelFacts, References, misfits, pair_of
 from kdcore.spec.job import JobSpec, ResolvedJob
 from kdcore.spec.resolve import resolve, warnings
 from store.accounts import Principal
@@ -29,34 +31,52 @@ class Admitted(NamedTuple):
     resolved: ResolvedJob
     dataset: DatasetFacts
     warnings: list[str]
+    applicability: dict[str, Misfit | None]
+    """Every method, and what forbids it for this pair."""
 
 
 def admit(session: Session, spec: JobSpec, caller: Principal) -> Admitted:
     """Resolve a job against what the project has; an Invalid problem with all that forbids it."""
-    dataset, faults = _check(session, References.of(spec.model_dump()), caller)
-    if faults or dataset is None:
-        raise Invalid(faults)
-    return Admitted(resolve(spec, dataset), dataset, warnings(spec, dataset))
+    asked = References.of(spec.model_dump())
+    found = _check(session, asked, caller)
+    if found.faults or found.dataset is None:
+        raise Invalid(found.faults)
+    teachers = tuple(teacher for teacher in found.teachers if teacher is not None)
+    return Admitted(
+        resolve(spec, found.dataset, teachers, found.model),
+        found.dataset,
+        warnings(spec, found.dataset),
+        applicability(pair_of(asked, teachers)),
+    )
 
 
-def _check(
-    session: Session, asked: References, caller: Principal
-) -> tuple[DatasetFacts | None, list[Fault]]:
-    """Look up what is referred to; facts of the data set, and everything that is wrong."""
+class Found(NamedTuple):
+    """What a request refers to, and everything that is wrong with it."""
+
+    dataset: DatasetFacts | None
+    teachers: list[ModelFacts | None]
+    model: ModelFacts | None
+    faults: list[Fault]
+
+
+def _check(session: Session, asked: References, caller: Principal) -> Found:
+    """Look up what is referred to."""
     faults: list[Fault] = list(contradictions(asked))
     dataset = _ready(session, Dataset, asked.dataset, "/dataset", caller, faults)
     teachers = [
-        _ready(session, Model, model_id, f"/teachers/{position}/model", caller, faults)
-        for position, model_id in enumerate(asked.teachers)
+        _model_facts(
+            _ready(session, Model, asked_.model, f"/teachers/{position}/model", caller, faults)
+        )
+        for position, asked_ in enumerate(asked.teachers)
     ]
-    init = _ready(session, Model, asked.init, "/student/init", caller, faults)
+    init = _model_facts(_ready(session, Model, asked.init, "/student/init", caller, faults))
+    model = _model_facts(_ready(session, Model, asked.model, "/model", caller, faults))
     if dataset is None:
-        return None, faults
+        return Found(None, teachers, model, faults)
     facts = _dataset_facts(dataset)
-    faults += misfits(
-        asked, facts, [_model_facts(teacher) for teacher in teachers], _model_facts(init)
-    )
-    return facts, faults
+    faults += misfits(asked, facts, teachers, init, model)
+    faults += earlier_faults(session, asked, caller)
+    return Found(facts, teachers, model, faults)
 
 
 def _ready(
@@ -91,6 +111,7 @@ def _dataset_facts(dataset: Dataset) -> DatasetFacts:
         in_channels=info["in_channels"],
         image_size=info["image_size"],
         num_train=info["splits"]["train"]["count"],
+        num_unlabelled=(info["splits"].get("unlabelled") or {}).get("count", 0),
     )
 
 
@@ -109,4 +130,4 @@ class AdmittingRoute(V1Route):
 
     @override
     def more_faults(self, session: Session, body: object, caller: Principal) -> list[Fault]:
-        return _check(session, References.of(body), caller)[1]
+        return _check(session, References.of(body), caller).faults

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from kdcore.spec.applicability import Misfit
 from store import jobs, queue
 from store.tables import Artifact, Checkpoint, Event, Job, Run
 
@@ -107,6 +108,18 @@ def artifact(row: Artifact) -> dict[str, Any]:
         **{name: getattr(row, name) for name in names},
         "links": {"self": own, "content": f"{own}/content"},
     }
+
+
+def applicability(found: dict[str, Misfit | None]) -> list[dict[str, Any]]:
+    """Every method with what forbids it."""
+    return [
+        {
+            "name": name,
+            "fits": misfit is None,
+            **(misfit.model_dump() if misfit else {"code": None, "reason": None, "help": None}),
+        }
+        for name, misfit in found.items()
+    ]
 
 
 def ended(row: Job) -> bool:

@@ -64,7 +64,7 @@ def storage_away(job: Job, error: Exception) -> None:
 def _succeed(job: Job, said: Outcome, workdir: Path) -> None:
     _phase(job, "uploading")
     report = said.report or {}
-    if job.kind == "distill":
+    if job.kind in ("distill", "evaluate"):
         files = _patiently(lambda: publish.upload_artifacts(job, said.artifacts, workdir))
         _write(job, lambda session, row: jobs.succeed(session, row, report, files))
         return

@@ -3,7 +3,6 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import select
 
@@ -11,7 +10,6 @@ from kdcore.spec.job import ResolvedJob
 from kdcore.spec.protocol import (
     DatasetFile,
     IngestRequest,
-    ModelFile,
     Request,
     ResourceLimits,
     RunRequest,
@@ -23,9 +21,9 @@ from store.blobs import CorruptBlobError
 from store.database import transaction
 from store.settings import settings
 from store.tables import Checkpoint, Dataset, Job, Model, Upload
-from worker import fetch
+from worker import beginning, local
 
-COMMANDS = {"distill": "run", "ingest": "ingest", "verify": "verify"}
+COMMANDS = {"distill": "run", "evaluate": "run", "ingest": "ingest", "verify": "verify"}
 
 
 def prepare(job: Job, workdir: Path) -> tuple[Request, list[str]]:
@@ -39,27 +37,34 @@ def prepare(job: Job, workdir: Path) -> tuple[Request, list[str]]:
         return _ingest(job, workdir), []
     if job.kind == "verify":
         return _verify(job, workdir), []
-    return _run(job), _checkpoints(job, workdir)
+    return _run(job, workdir), _checkpoints(job, workdir)
 
 
-def _run(job: Job) -> RunRequest:
+def _run(job: Job, workdir: Path) -> RunRequest:
     resolved = ResolvedJob.model_validate(
         {name: value for name, value in job.resolved.items() if name != "chosen"}
     )
     with transaction() as session:
         dataset = session.get_one(Dataset, job.dataset_id)
         teachers = [
-            (session.get_one(Model, teacher.model), teacher.weight) for teacher in resolved.teachers
+            (session.get_one(Model, teacher.model), teacher) for teacher in resolved.teachers
         ]
-        init = None if resolved.student.init == "random" else resolved.student.init
-        start = session.get_one(Model, init) if init else None
+    start = beginning.of(resolved, workdir)
     return RunRequest(
         job=resolved,
-        dataset=DatasetFile(path=_local(dataset), sha256=dataset.sha256 or ""),
+        dataset=DatasetFile(path=local.copy_of(dataset), sha256=dataset.sha256 or ""),
         teachers=tuple(
-            TeacherFile(**_model_file(model), weight=weight) for model, weight in teachers
+            TeacherFile(
+                **local.model_file(model),
+                weight=asked.weight,
+                class_map=asked.class_map,
+                channels=asked.channels,
+                taps=asked.taps,
+            )
+            for model, asked in teachers
         ),
-        init=ModelFile(**_model_file(start)) if start else None,
+        init=start.init,
+        continued=start.continued,
         elapsed_s=job.device_s,
         threads=settings().engine_threads
         or max(1, (os.cpu_count() or 1) // settings().training_slots),
@@ -109,24 +114,6 @@ def _upload(upload_id: str, workdir: Path) -> str:
     path = workdir / "upload"
     blobs.fetch(keys, path, upload.sha256)
     return str(path)
-
-
-def _local(asset: Dataset | Model) -> str:
-    if asset.object_key is None or asset.sha256 is None:
-        raise FileNotFoundError(f"{asset.id} has no bytes in the object store")
-    return str(fetch.cached(asset.object_key, asset.sha256))
-
-
-def _model_file(model: Model) -> dict[str, Any]:
-    return {
-        "path": _local(model),
-        "sha256": model.sha256,
-        "architecture": model.architecture,
-        "num_classes": model.num_classes,
-        "in_channels": model.in_channels,
-        "input_size": model.input_size,
-        "normalisation": model.normalisation,
-    }
 
 
 def _checkpoints(job: Job, workdir: Path) -> list[str]:

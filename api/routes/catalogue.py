@@ -33,6 +33,12 @@ class MethodOut(BaseModel):
     needs: list[str] = Field(description="What of the networks and the data it needs")
     default_label_weight: float
     paper: str | None
+    when: str = Field(description="When to choose it")
+    formula: str = Field(description="Its loss before it is weighted; s student, t teacher")
+    min_batch: int = Field(description="Fewest images of a batch that it works on")
+    one_teacher: bool = Field(description="Whether it refuses more than one teacher")
+    same_classes: bool = Field(description="Whether the teacher must know the data set's classes")
+    min_maps: int = Field(description="Fewest pairs of feature maps")
     params: dict[str, Any] = Field(description="JSON Schema of its fields")
 
 

@@ -20,6 +20,7 @@ from api.schemas.jobs import JobChange, JobOut, JobPage, State, Validated
 from kdcore.spec.catalogue import architectures
 from kdcore.spec.faults import Fault
 from kdcore.spec.job import JobSpec
+from kdcore.spec.schemes import most_phases
 from store import jobs as transitions
 from store.accounts import Principal
 from store.database import reading, transaction
@@ -50,14 +51,19 @@ def create_job(
             resolved = admitted.resolved.model_dump(mode="json")
             estimate = _estimate(admitted)
             return reply(
-                {"resolved": resolved, "estimate": estimate, "warnings": admitted.warnings}
+                {
+                    "resolved": resolved,
+                    "estimate": estimate,
+                    "warnings": admitted.warnings,
+                    "methods": show.applicability(admitted.applicability),
+                }
             )
         return once(session, request, caller.project_id, lambda: _create(session, body, caller))
 
 
 def _create(session: Session, body: JobSpec, caller: Principal) -> Created:
     resolved = admit(session, body, caller).resolved
-    init = [] if resolved.student.init == "random" else [resolved.student.init]
+    init = [] if resolved.student.init in ("random", "pretrained") else [resolved.student.init]
     row = transitions.create(
         session,
         Job(
@@ -72,7 +78,7 @@ def _create(session: Session, body: JobSpec, caller: Principal) -> Created:
             resolved=resolved.model_dump(mode="json"),
             dataset_id=body.dataset,
             model_ids=[*(teacher.model for teacher in body.teachers), *init],
-            architecture=body.student.architecture,
+            architecture=resolved.student.architecture,
             methods=[method.type for method in resolved.method],
             summary={},
         ),
@@ -85,7 +91,11 @@ def _create(session: Session, body: JobSpec, caller: Principal) -> Created:
 def _estimate(admitted: Admitted) -> dict[str, Any]:
     """What the work amounts to. Seconds need a device, and are not guessed."""
     training, plan = admitted.resolved.training, admitted.resolved.evaluation
-    trainings = plan.seeds * (2 if plan.baseline else 1)
+    if admitted.resolved.kind == "evaluate":
+        trainings = 0
+    else:
+        scheme = most_phases(admitted.resolved.scheme, taught=bool(admitted.resolved.teachers))
+        trainings = plan.seeds * (scheme + bool(plan.baseline))
     steps = training.epochs * -(-admitted.dataset.num_train // training.batch_size)
     return {
         "trainings": trainings,

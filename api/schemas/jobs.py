@@ -80,12 +80,26 @@ class JobPage(Page):
     data: list[JobOut]
 
 
+class MethodFit(BaseModel):
+    """Whether a method can be used for a pair of teacher and student."""
+
+    name: str
+    fits: bool
+    code: str | None
+    reason: str | None
+    """What forbids it."""
+    help: str | None
+    """What would be right."""
+
+
 class Validated(BaseModel):
     """What a job would be: nothing is stored."""
 
     resolved: ResolvedJob
     estimate: dict[str, Any]
     warnings: list[str]
+    methods: list[MethodFit]
+    """Which methods fit this pair, and why the others do not."""
 
 
 class RunOut(BaseModel):

@@ -4,13 +4,15 @@ Nothing is ever extracted and no name of the archive becomes a path for writing.
 item of :attr:`Archive.problems` and does not end the check, so that all of them are told at once.
 """
 
+import contextlib
 import re
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import IO, NamedTuple, Self
 
 from kdcore.errors import UserFault, item
 from kdcore.spec.events import Item
@@ -21,7 +23,8 @@ _MAX_RATIO = 200
 """Images are compressed already; only a bomb unpacks to hundreds of times its size."""
 _RATIO_FROM = 64 << 20
 """Bytes below which the ratio does not matter: small archives of flat bitmaps are honest."""
-_NESTED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
+_NESTED = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
+NESTED = "is an archive in the archive; put its files there instead"
 _DRIVE = re.compile(r"[A-Za-z]:")
 _REASONS = "upload a zip of images in class folders: <class>/*.png or train/<class>/*.png"
 
@@ -74,21 +77,24 @@ class Archive:
         """
         chunks = []
         size = 0
-        try:
-            with self._zip.open(member.info) as file:
-                while chunk := file.read(_CHUNK):
-                    size += len(chunk)
-                    self._note(len(chunk) if count else 0)
-                    if size > self._max_member:
-                        raise Unreadable(f"unpacks to more than {self._max_member} bytes")
-                    chunks.append(chunk)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
-            raise Unreadable(f"cannot be unpacked: {error}") from error
-        except (NotImplementedError, RuntimeError) as error:
-            raise Unreadable(f"is packed in a way that is not read here: {error}") from error
+        with self.stream(member, count=count) as file:
+            while chunk := file.read(_CHUNK):
+                size += len(chunk)
+                if size > self._max_member:
+                    raise Unreadable(f"unpacks to more than {self._max_member} bytes")
+                chunks.append(chunk)
         return b"".join(chunks)
 
-    def _note(self, size: int) -> None:
+    def stream(self, member: Member, *, count: bool = True) -> "Stream":
+        """A member of any size, to be read forwards; raises as :meth:`read` does."""
+        return Stream(self, member, count)
+
+    def open_raw(self, member: Member) -> IO[bytes]:
+        """The member as zipfile reads it; every error of it is still raw."""
+        return self._zip.open(member.info)
+
+    def note(self, size: int) -> None:
+        """Count bytes that came out. Raises UserFault when they are too many."""
         self._count += size
         if self._count > self._max_bytes:
             raise UserFault(
@@ -104,16 +110,50 @@ class Archive:
         for info in self._zip.infolist():
             # zipfile cuts a name at NUL; the original is what the archive says.
             name = info.orig_filename
-            parts = tuple(part for part in name.split("/") if part not in ("", "."))
-            problem = _name_problem(name, parts) or _kind_problem(info)
+            parts = parts_of(name)
+            problem = name_problem(name, parts) or _kind_problem(info)
             if problem is None and not name.endswith("/") and parts in seen:
                 problem = "is in the archive twice; keep one"
             if problem is not None:
                 self.problems.append(item(name, problem))
-            elif not info.is_dir() and parts and not _ignored(parts):
+            elif not info.is_dir() and parts and not ignored(parts):
                 members.append(Member(info, parts))
             seen.add(parts)
         return members
+
+
+class Stream:
+    """One member of an archive while it is unpacked. ``with`` closes it."""
+
+    def __init__(self, archive: Archive, member: Member, count: bool) -> None:
+        self._archive = archive
+        self._count = count
+        with _told():
+            self._file = archive.open_raw(member)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes; none at the end."""
+        with _told():
+            data = self._file.read(size)
+        if self._count:
+            self._archive.note(len(data))
+        return data
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+        raise Unreadable(f"cannot be unpacked: {error}") from error
+    except (NotImplementedError, RuntimeError) as error:
+        raise Unreadable(f"is packed in a way that is not read here: {error}") from error
 
 
 def _open(path: Path) -> zipfile.ZipFile:
@@ -139,7 +179,13 @@ def _not_a_zip(path: Path) -> str:
     return "the upload is not a zip archive"
 
 
-def _name_problem(name: str, parts: tuple[str, ...]) -> str | None:
+def parts_of(name: str) -> tuple[str, ...]:
+    """The folders and the name in a member's name."""
+    return tuple(part for part in name.split("/") if part not in ("", "."))
+
+
+def name_problem(name: str, parts: tuple[str, ...]) -> str | None:
+    """What is wrong with a member's name, as it stands and in its parts."""
     if "\0" in name:
         return "has a NUL character in its name"
     if "\\" in name:
@@ -163,11 +209,11 @@ def _kind_problem(info: zipfile.ZipInfo) -> str | None:
         # The decoders of the other kinds cannot be stopped within a chunk.
         return "is packed in an unusual way; use deflate, as zip tools do by default"
     if info.filename.lower().endswith(_NESTED):
-        return "is an archive in the archive; put its files there instead"
+        return NESTED
     return None
 
 
-def _ignored(parts: tuple[str, ...]) -> bool:
+def ignored(parts: tuple[str, ...]) -> bool:
     """Whether a file system or an archiver left it behind, unasked."""
     if "__MACOSX" in parts or parts[-1].lower() in ("thumbs.db", "desktop.ini"):
         return True

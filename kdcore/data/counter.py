@@ -38,9 +38,15 @@ def stream(key: int, ids: NDArray[np.int64], draw: int) -> UInts:
     return mix(counter + np.uint64((draw + 1) * _GAMMA & _MASK))
 
 
-def below(bits: UInts, limit: int) -> NDArray[np.int64]:
-    """Integers in [0, limit), limit below 2**31, from 64 random bits each.
+def below(bits: UInts, limit: int | NDArray[np.int64]) -> NDArray[np.int64]:
+    """Integers in [0, limit), limit (one, or one each) below 2**31, from 64 random bits each.
 
     By multiplication with the upper half (Lemire 2019); the bias is below ``limit`` / 2**32.
     """
-    return (((bits >> np.uint64(32)) * np.uint64(limit)) >> np.uint64(32)).astype(np.int64)
+    high = bits >> np.uint64(32)
+    return ((high * np.asarray(limit).astype(np.uint64)) >> np.uint64(32)).astype(np.int64)
+
+
+def unit(bits: UInts) -> NDArray[np.float64]:
+    """Multiples of 2**-53 in [0, 1), from 64 random bits each."""
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53

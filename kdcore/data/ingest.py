@@ -1,172 +1,134 @@
-"""The ``ingest`` command: uploaded bytes in, one decoded store and its facts out."""
+"""The ``ingest`` command: uploaded bytes in, one decoded store and its facts out.
 
-import time
-from collections.abc import Iterator
+Images are looked at twice, headers first and pixels then, and held one at a time: memory is bounded
+whatever the size of the data set.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from kdcore.data import decode, digits, facts, layout, splits, store
-from kdcore.data.archive import Archive, Unreadable
-from kdcore.data.layout import Labelled
-from kdcore.data.store import SPLITS, Arrays, SplitName
-from kdcore.errors import UserFault, item, printable
+from kdcore.data import facts, layout, splits
+from kdcore.data.decode import Shape
+from kdcore.data.draft import drafting
+from kdcore.data.opening import opened
+from kdcore.data.parts import SPLITS, PartName
+from kdcore.data.source import Context, Frame, Labelled, Source
+from kdcore.errors import UserFault
 from kdcore.process.events import EventWriter
 from kdcore.process.stop import Stop
-from kdcore.spec.events import Item, Progress
+from kdcore.spec.assets import DatasetInfo
+from kdcore.spec.events import Item
 from kdcore.spec.protocol import IngestRequest
 
 MIN_SIDE = 8
 MAX_SIDE = 224
-_REPORT_EVERY_S = 1.0
-
-
-class Job(NamedTuple):
-    """What every step of one ingestion needs."""
-
-    request: IngestRequest
-    archive: Archive
-    events: EventWriter
-    stop: Stop
-    problems: list[Item]
+"""Of images that have to be resized anyway."""
+MAX_KEPT = 256
+"""Of images that all have one square size already."""
 
 
 def ingest(request: IngestRequest, workdir: Path, events: EventWriter, stop: Stop) -> None:
-    """Check an archive, split it, decode it, write the store and report its DatasetInfo.
+    """Check a source, split it, decode it, write the store and report its DatasetInfo.
 
     Raises UserFault ``dataset_invalid`` with every bad file named at once, and Stopped.
     """
-    built_in = workdir / "digits.zip"
-    if request.source == "archive":
-        path = Path(request.path or "")
-    else:
-        digits.write_archive(built_in)
-        path = built_in
-    try:
-        with Archive(
-            path,
-            max_bytes=request.max_decoded_bytes,
-            max_members=request.max_images,
-            max_member=4 * request.max_pixels + (1 << 20),
-        ) as archive:
-            job = Job(request, archive, events, stop, list(archive.problems))
-            classes, decoded = _read(job)
-    finally:
-        built_in.unlink(missing_ok=True)
-    events.phase("write")
-    info = facts.describe(classes, decoded, request.split_seed)
+    context = Context(request, workdir, events, stop)
     target = workdir / "artifacts" / "dataset.safetensors"
-    store.write(target, decoded, info)
+    with opened(context) as source:
+        info = _stored(source, context, target)
     events.artifact(target, target.name, "safetensors", "application/octet-stream")
     events.report(info.model_dump(mode="json"))
 
 
-def _read(job: Job) -> tuple[list[str], dict[SplitName, Arrays]]:
-    job.events.phase("check")
-    arranged = layout.arrange(job.archive.members)
-    job.problems.extend(arranged.problems)
-    if arranged.ignored:
-        names = printable(", ".join(arranged.ignored[:3]))
-        count = len(arranged.ignored)
-        job.events.log("warning", f"{count} files that are no images are left out: {names}")
-    if len(arranged.images) > job.request.max_images:
-        raise UserFault(
-            "dataset_invalid",
-            f"the archive has {len(arranged.images)} images; at most {job.request.max_images} "
-            "are taken",
-        )
-    readable, shapes = _peek_all(job, arranged.images)
-    classes = layout.check_classes(arranged.images, job.problems)
-    if not shapes:
-        raise _fault(job.problems)
-    size, grey = _common(shapes)
-    job.events.phase("decode")
-    if job.problems:
+def _stored(source: Source, context: Context, target: Path) -> DatasetInfo:
+    context.events.phase("check")
+    found = source.survey()
+    images = [one.image for one in found]
+    classes = layout.check_classes(images, source.problems, source.classes)
+    if not found:
+        raise _fault(source.problems)
+    frame = _frame(context.request, [one.shape for one in found])
+    context.events.phase("decode")
+    if source.problems:
         # Nothing can come of it, but broken pixels are to be told together with the rest.
-        for image in _counted(job, readable):
-            _pixels(job, image, size, grey)
-        raise _fault(job.problems)
-    images = splits.draw_missing(readable, job.request.split_seed)
-    decoded = _decode(job, images, classes, size, grey)
-    if job.problems:
-        raise _fault(job.problems)
-    return classes, decoded
+        for _ in source.pixels(images, frame):
+            pass
+        raise _fault(source.problems)
+    images = splits.draw_missing(images, context.request.split_seed)
+    _check_size(len(images), frame, context.request)
+    plan = _plan(images, classes, frame, context.request.split_seed)
+    return _written(source, context, images, (plan, target))
 
 
-def _peek_all(job: Job, images: list[Labelled]) -> tuple[list[Labelled], list[decode.Shape]]:
-    readable, shapes = [], []
-    for image in _counted(job, images):
-        try:
-            data = job.archive.read(image.member)
-            shapes.append(decode.peek(data, job.request.max_pixels))
-            readable.append(image)
-        except (Unreadable, decode.BadImage) as error:
-            job.problems.append(item("/".join(image.member.parts), str(error)))
-    return readable, shapes
+def _written(
+    source: Source, context: Context, images: Sequence[Labelled], form: tuple[facts.Plan, Path]
+) -> DatasetInfo:
+    plan, target = form
+    frame = Frame(plan.image_size, grey=plan.in_channels == 1)
+    outline = facts.outline(plan)
+    rows = _rows(images)
+    with drafting(target, outline, plan.targets) as draft:
+        for position, pixels in source.pixels(images, frame):
+            if pixels is not None:
+                draft.put(images[position].split, rows[position], pixels)
+        if source.problems:
+            raise _fault(source.problems)
+        context.events.phase("write")
+        info = facts.completed(outline, draft.arrays())
+        draft.finish(info)
+    return info
 
 
-def _common(shapes: list[decode.Shape]) -> tuple[int, bool]:
+def _frame(request: IngestRequest, shapes: list[Shape]) -> Frame:
     """The side that all images get, and whether all are grey."""
+    grey = all(shape.grey for shape in shapes)
+    if request.image_size is not None:
+        return Frame(request.image_size, grey)
     sides = {(shape.width, shape.height) for shape in shapes}
     width, height = next(iter(sides))
-    grey = all(shape.grey for shape in shapes)
     if len(sides) == 1 and width == height >= MIN_SIDE:
-        return width, grey
+        return Frame(min(width, MAX_KEPT), grey)
     median = int(np.median([min(shape.width, shape.height) for shape in shapes]))
-    return min(max(median, MIN_SIDE), MAX_SIDE), grey
+    return Frame(min(max(median, MIN_SIDE), MAX_SIDE), grey)
 
 
-def _decode(
-    job: Job, images: list[Labelled], classes: list[str], size: int, grey: bool
-) -> dict[SplitName, Arrays]:
-    channels = 1 if grey else 3
-    needed = len(images) * channels * size * size
-    if needed > job.request.max_decoded_bytes:
+def _plan(images: Sequence[Labelled], classes: list[str], frame: Frame, seed: int) -> facts.Plan:
+    index = {label: position for position, label in enumerate(classes)}
+    return facts.Plan(
+        classes=classes,
+        targets={
+            split: np.array([index[i.label] for i in images if i.split == split], dtype=np.int64)
+            for split in SPLITS
+        },
+        num_unlabelled=sum(image.split == "unlabelled" for image in images),
+        in_channels=1 if frame.grey else 3,
+        image_size=frame.size,
+        split_seed=seed,
+    )
+
+
+def _rows(images: Sequence[Labelled]) -> list[int]:
+    """The place of each image within its part."""
+    before: Counter[PartName] = Counter()
+    rows = []
+    for image in images:
+        rows.append(before[image.split])
+        before[image.split] += 1
+    return rows
+
+
+def _check_size(count: int, frame: Frame, request: IngestRequest) -> None:
+    needed = count * (1 if frame.grey else 3) * frame.size**2
+    if needed > request.max_decoded_bytes:
         raise UserFault(
             "dataset_invalid",
-            f"decoded, the images take {needed} bytes; at most {job.request.max_decoded_bytes} "
+            f"decoded, the images take {needed} bytes; at most {request.max_decoded_bytes} "
             "are kept",
-            hint="send fewer or smaller images",
+            hint="send fewer images, or ask for a smaller image_size",
         )
-    index = {label: position for position, label in enumerate(classes)}
-    counts = {split: sum(image.split == split for image in images) for split in SPLITS}
-    decoded = {
-        split: Arrays(np.zeros((count, channels, size, size), np.uint8), np.zeros(count, np.int64))
-        for split, count in counts.items()
-    }
-    rows = dict.fromkeys(SPLITS, 0)
-    for image in _counted(job, images):
-        pixels = _pixels(job, image, size, grey)
-        if pixels is not None:
-            row, arrays = rows[image.split], decoded[image.split]
-            arrays.images[row] = pixels
-            arrays.targets[row] = index[image.label]
-            rows[image.split] += 1
-    return decoded
-
-
-def _pixels(job: Job, image: Labelled, size: int, grey: bool) -> npt.NDArray[np.uint8] | None:
-    try:
-        data = job.archive.read(image.member, count=False)
-        return decode.decode(data, grey=grey, size=size, max_pixels=job.request.max_pixels)
-    except (Unreadable, decode.BadImage) as error:
-        job.problems.append(item("/".join(image.member.parts), str(error)))
-        return None
-
-
-def _counted(job: Job, images: list[Labelled]) -> Iterator[Labelled]:
-    """Each image, with a look at the stop flag before it and progress now and then."""
-    last = time.monotonic()
-    for done, image in enumerate(images):
-        job.stop.check()
-        if time.monotonic() - last >= _REPORT_EVERY_S:
-            last = time.monotonic()
-            fraction = done / len(images)
-            progress = Progress(epoch=0, epochs=0, step=done, steps=len(images), fraction=fraction)
-            job.events.metrics(done, 0.0, {}, progress=progress)
-        yield image
 
 
 def _fault(problems: list[Item]) -> UserFault:

@@ -7,8 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdcore.data.mixing import mixed, mixing_of, partners
 from kdcore.data.views import order, view
-from kdcore.spec.training import Augmentation
+from kdcore.methods.base import UNLABELLED, Mix
+from kdcore.spec.augmentation import AnyAugmentation, as_augmentations
 
 _RESIDENT_SHARE = 0.25
 """A split that takes at most this share of the accelerator's free memory is kept there whole."""
@@ -19,8 +21,10 @@ class Views:
     """One batch on the device."""
 
     images: Tensor  # (B, C, H, W) uint8, augmented
-    target: Tensor  # (B,) int64
+    target: Tensor  # (B,) int64, UNLABELLED for some
     index: Tensor  # (B,) int64 sample ids
+    mix: Mix | None = None
+    """The partners' labels, where mixup or cutmix made each view of two."""
 
 
 def steps_per_epoch(num_samples: int, batch_size: int) -> int:
@@ -36,40 +40,65 @@ def steps_per_epoch(num_samples: int, batch_size: int) -> int:
 class Loader:
     """The training split in shuffled, augmented batches on a device.
 
-    ``images`` (N, C, H, W) uint8 and ``targets`` (N,) int64; every batch can be asked for at any
-    time and in any order, so that a resumed training needs no memory of the ones before.
+    ``images`` (N, C, H, W) uint8 and ``targets`` (N,) int64; ``unlabelled`` (U, C, H, W) uint8
+    joins them with the sample ids N..N+U-1. Every batch can be asked for at any time and in any
+    order, so that a resumed training needs no memory of the ones before.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - three are the data and three the recipe
         self,
         images: Tensor,
         targets: Tensor,
         *,
         batch_size: int,
-        augmentation: Augmentation,
+        augmentation: AnyAugmentation | tuple[AnyAugmentation, ...],
         seed: int,
         device: torch.device,
+        unlabelled: Tensor | None = None,
     ) -> None:
-        self._images = resident(images, device)
-        self._targets = targets.to(device)
+        parts = [images] if unlabelled is None else [images, unlabelled]
+        self._parts = [resident(part, device) for part in parts]
+        self.num_samples = sum(len(part) for part in parts)
+        missing = torch.full((self.num_samples - len(images),), UNLABELLED, dtype=targets.dtype)
+        self.targets = torch.cat([targets, missing])
+        """(N + U,) of every sample id, on the CPU."""
+        self._targets = self.targets.to(device)
         self._batch_size = batch_size
-        self._augmentation = augmentation
+        self._augmentation = as_augmentations(augmentation)
         self._seed = seed
         self._device = device
         self._order: tuple[int, NDArray[np.int64]] = (0, np.empty(0, np.int64))
-        self.steps_per_epoch = steps_per_epoch(len(images), batch_size)
+        self.steps_per_epoch = steps_per_epoch(self.num_samples, batch_size)
 
     def batch(self, epoch: int, number: int) -> Views:
         """The ``number``-th batch (from 0) of ``epoch`` (from 1)."""
         if self._order[0] != epoch:
-            self._order = (epoch, order(self._seed, epoch, len(self._images)))
+            self._order = (epoch, order(self._seed, epoch, self.num_samples))
         start = number * self._batch_size
         ids = self._order[1][start : start + self._batch_size]
+        images = view(self._take(ids), ids, self._augmentation, seed=self._seed, epoch=epoch)
         index = torch.from_numpy(ids).to(self._device)
-        images = self._images[index.to(self._images.device)]
-        images = images.to(self._device, non_blocking=True)
-        views = view(images, ids, self._augmentation, seed=self._seed, epoch=epoch)
-        return Views(views, self._targets[index], index)
+        target = self._targets[index]
+        mixing = mixing_of(self._augmentation)
+        if mixing is None:
+            return Views(images, target, index)
+        images, share = mixed(images, ids, mixing, seed=self._seed, epoch=epoch)
+        return Views(images, target, index, Mix(partners(target), share))
+
+    def _take(self, ids: NDArray[np.int64]) -> Tensor:
+        if len(self._parts) == 1:
+            return self._rows(0, ids)
+        labelled, num_labelled = ids < len(self._parts[0]), len(self._parts[0])
+        own, others = np.flatnonzero(labelled), np.flatnonzero(~labelled)
+        rows = torch.cat([self._rows(0, ids[own]), self._rows(1, ids[others] - num_labelled)])
+        # They stand apart now: put each back into its place of the batch.
+        places = np.argsort(np.concatenate([own, others]))
+        return rows[torch.from_numpy(places).to(self._device)]
+
+    def _rows(self, part: int, ids: NDArray[np.int64]) -> Tensor:
+        images = self._parts[part]
+        rows = images[torch.from_numpy(ids).to(images.device)]
+        return rows.to(self._device, non_blocking=True)
 
 
 def resident(images: Tensor, device: torch.device) -> Tensor:

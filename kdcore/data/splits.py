@@ -3,8 +3,8 @@
 import hashlib
 from collections import defaultdict
 
-from kdcore.data.layout import Labelled
-from kdcore.data.store import SplitName
+from kdcore.data.parts import SplitName
+from kdcore.data.source import Labelled
 from kdcore.errors import UserFault
 
 SHARES: dict[SplitName, float] = {"test": 0.2, "val": 0.1}
@@ -57,7 +57,10 @@ def _counts(available: int, missing: list[SplitName]) -> list[tuple[SplitName, i
 
 def _luck(image: Labelled, seed: int) -> bytes:
     # Folders around the class folder must not matter: only the path from the class on does.
-    parts = image.member.parts
-    own = parts[len(parts) - parts[::-1].index(image.label) - 1 :]
+    parts = image.parts
+    if image.label in parts:
+        own = parts[len(parts) - parts[::-1].index(image.label) - 1 :]
+    else:
+        own = (image.label, *parts)
     text = f"{seed}/{'/'.join(own)}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

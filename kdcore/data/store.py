@@ -1,58 +1,31 @@
 """The decoded data set: one safetensors file that every run maps into memory.
 
 Tensors ``<split>/images`` (N, C, H, W) uint8 and ``<split>/targets`` (N,) int64 for the splits
-train, val and test, and one metadata key, ``stillhouse``, with :class:`DatasetInfo` as sorted JSON.
-One key only, because safetensors orders several differently in each process. The file's bytes are
-a function of the content alone, so equal data sets share one object in a store by digest.
+train, val and test, ``unlabelled/images`` where there are images without labels, and one metadata
+key, ``stillhouse``, with :class:`DatasetInfo` as sorted JSON. One key only, because safetensors
+orders several differently in each process. The file's bytes are a function of the content alone,
+so equal data sets share one object in a store by digest.
 
-Format: https://github.com/huggingface/safetensors#format. Written here without the library, which
-would hold a second copy of every tensor; read with it.
+Format: https://github.com/huggingface/safetensors#format. Written by kdcore.data.draft, which holds
+one image at a time; read with the library.
 """
 
-import hashlib
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
+from kdcore.data.draft import KEY, write
+from kdcore.data.parts import PARTS, SPLITS, Arrays, PartName, SplitName
 from kdcore.errors import UserFault
-from kdcore.files import replacing
 from kdcore.spec.assets import DatasetInfo
 
 if TYPE_CHECKING:
     # Ingestion writes stores and needs no torch: it starts in a tenth of the time without it.
     import torch
 
-SplitName = Literal["train", "val", "test"]
-SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-_KEY = "stillhouse"
-
-
-class Arrays(NamedTuple):
-    """One decoded split."""
-
-    images: npt.NDArray[np.uint8]
-    """(N, C, H, W)"""
-    targets: npt.NDArray[np.int64]
-    """(N,), indices into the data set's classes."""
-
-
-def write(path: Path, splits: Mapping[SplitName, Arrays], info: DatasetInfo) -> str:
-    """Write the store to ``path`` by atomic rename; return the file's sha256."""
-    # Targets first: eight-byte values stay aligned whatever the number of pixels.
-    tensors: dict[str, npt.NDArray[Any]] = {f"{s}/targets": splits[s].targets for s in SPLITS}
-    tensors |= {f"{s}/images": splits[s].images for s in SPLITS}
-    digest = hashlib.sha256()
-    with replacing(path) as partial, partial.open("wb") as file:
-        for part in (_header(tensors, info), *map(_bytes, tensors.values())):
-            digest.update(part.data)
-            file.write(part.data)
-    return digest.hexdigest()
+__all__ = ["PARTS", "SPLITS", "Arrays", "DatasetStore", "PartName", "SplitName", "load", "write"]
 
 
 def load(path: Path) -> "DatasetStore":
@@ -69,7 +42,7 @@ class DatasetStore:
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                self.info = DatasetInfo.model_validate_json(metadata[_KEY])
+                self.info = DatasetInfo.model_validate_json(metadata[KEY])
                 self._tensors: dict[str, torch.Tensor] = {
                     name: file.get_tensor(name)
                     for name in file.keys()  # noqa: SIM118
@@ -82,29 +55,12 @@ class DatasetStore:
         if missing:
             raise UserFault("dataset_invalid", f"{path.name} lacks the splits {missing}")
 
-    def images(self, split: SplitName) -> "torch.Tensor":
-        """(N, C, H, W) uint8, read-only by agreement."""
+    def images(self, split: PartName) -> "torch.Tensor":
+        """(N, C, H, W) uint8, read-only by agreement; no rows where nothing is unlabelled."""
+        if split == "unlabelled" and "unlabelled/images" not in self._tensors:
+            return self._tensors["train/images"][:0]
         return self._tensors[f"{split}/images"]
 
     def targets(self, split: SplitName) -> "torch.Tensor":
         """(N,) int64."""
         return self._tensors[f"{split}/targets"]
-
-
-def _header(tensors: Mapping[str, npt.NDArray[Any]], info: DatasetInfo) -> npt.NDArray[np.uint8]:
-    text = json.dumps(info.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-    header: dict[str, Any] = {"__metadata__": {_KEY: text}}
-    offset = 0
-    for name, array in tensors.items():
-        kind = {"uint8": "U8", "int64": "I64"}[array.dtype.name]
-        end = offset + array.nbytes
-        header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": (offset, end)}
-        offset = end
-    encoded = json.dumps(header, separators=(",", ":")).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    return np.frombuffer(len(encoded).to_bytes(8, "little") + encoded, dtype=np.uint8)
-
-
-def _bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    # A view of the array's own memory; the format is little-endian like every machine we run on.
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)

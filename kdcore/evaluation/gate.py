@@ -41,6 +41,11 @@ class Hits(NamedTuple):
         """Whether a perfect teacher would pass; with a handful of images not even that one does."""
         return self._replace(right=self.total).p < _P
 
+    @property
+    def by_chance(self) -> bool:
+        """Whether so many hits, at p < 0.001, tell nothing, where they could."""
+        return self.decidable and self.p >= _P
+
 
 def hits(logits: Tensor, target: Tensor) -> Hits:
     """Count for logits (N, C) and targets (N,)."""
@@ -65,7 +70,7 @@ def check(names: Sequence[str], counted: Sequence[Hits]) -> list[str]:
         )
         if not hit.decidable:
             warnings.append(f"too few validation images to judge the teacher {name}: {told}")
-        elif hit.p >= _P:
+        elif hit.by_chance:
             bad.append(item(name, told))
         elif hit.top1 < 200 / hit.num_classes:
             warnings.append(f"the teacher {name} is weak, under twice chance: {told}. {HINT}")

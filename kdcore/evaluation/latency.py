@@ -1,4 +1,4 @@
-"""How fast a network answers, measured within a time limit."""
+"""How fast a network answers, in PyTorch or as a file, measured within a time limit."""
 
 import contextlib
 import time
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdcore.spec.report import Latency
 
@@ -30,7 +30,23 @@ def measure(network: nn.Module, shape: tuple[int, int, int], device: torch.devic
     network.eval()
     with _one_thread():
         single = _times(network, torch.rand(1, *shape), device)
-    batch = _times(network, torch.rand(_THROUGHPUT_BATCH, *shape), device)
+    return _speed(single, _times(network, torch.rand(_THROUGHPUT_BATCH, *shape), device))
+
+
+def measure_calls(
+    one_thread: Callable[[Tensor], object],
+    all_threads: Callable[[Tensor], object],
+    shape: tuple[int, int, int],
+) -> Speed:
+    """The same of callables of images (B, C, H, W) on the CPU; they may be one that follows torch's
+    number of threads."""
+    cpu = torch.device("cpu")
+    with _one_thread():
+        single = _calls(one_thread, torch.rand(1, *shape), cpu)
+    return _speed(single, _calls(all_threads, torch.rand(_THROUGHPUT_BATCH, *shape), cpu))
+
+
+def _speed(single: list[float], batch: list[float]) -> Speed:
     p50, p95 = np.percentile(single, [50, 95])
     return Speed(
         latency_ms=Latency(p50=1000 * float(p50), p95=1000 * float(p95)),
@@ -49,12 +65,16 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _times(network: nn.Module, images: torch.Tensor, device: torch.device) -> list[float]:
+def _times(network: nn.Module, images: Tensor, device: torch.device) -> list[float]:
     batch = images.to(device).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        for _ in range(_WARM_UP):
-            network(batch)
-        rounds = [_round(lambda: network(batch), device) for _ in range(_ROUNDS)]
+        return _calls(network, batch, device)
+
+
+def _calls(call: Callable[[Tensor], object], images: Tensor, device: torch.device) -> list[float]:
+    for _ in range(_WARM_UP):
+        call(images)
+    rounds = [_round(lambda: call(images), device) for _ in range(_ROUNDS)]
     return min(rounds, key=np.median)
 
 

@@ -54,6 +54,23 @@ def per_class_top1(logits: Tensor, target: Tensor, classes: Sequence[str]) -> di
     }
 
 
+def confusion(logits: Tensor, target: Tensor) -> tuple[tuple[int, ...], ...]:
+    """Counts (C, C) by true class (row) and named class (column)."""
+    classes = logits.shape[1]
+    places = target * classes + logits.argmax(dim=1)
+    counts = torch.bincount(places, minlength=classes * classes).view(classes, classes)
+    return tuple(tuple(map(int, row)) for row in counts)
+
+
+def disagreements(logits: Tensor, teacher: Tensor, most: int) -> list[int]:
+    """Rows where both name another class, those first where both are surest, at most ``most``."""
+    sure = (functional.softmax(z.double(), dim=1).max(dim=1) for z in (logits, teacher))
+    (ours, named), (theirs, taught) = sure
+    rows = (named != taught).nonzero().flatten()
+    order = (ours * theirs)[rows].argsort(descending=True, stable=True)
+    return [int(row) for row in rows[order[:most]]]
+
+
 def fidelity(logits: Tensor, teacher: Tensor | None) -> dict[str, float]:
     """``agreement`` and ``kl_to_teacher`` where there is a teacher."""
     if teacher is None:

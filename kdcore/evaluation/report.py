@@ -44,16 +44,22 @@ class TestBench:
         """(N, C), float32 whatever the training's precision: that is what is exported."""
         return predict(network, self.images, device=self.device, boundary=self.boundary)
 
+    def shape(self, network: Normalised) -> tuple[int, int, int]:
+        """(C, H, W) of one image as the network itself gets it, after resize and channel rule."""
+        seen = network.prepare(self.images[:1].to(network.mean.device))
+        channels, height, width = seen.shape[1:]
+        return channels, height, width
+
     def cost(self, network: Normalised) -> Cost:
         """Parameters, MACs, bytes and measured speed at the side that the network expects."""
         self.boundary()
-        channels, side = self.images.shape[1], network.input_size or self.images.shape[-1]
+        shape = self.shape(network)
         inner: nn.Module = network.network
         return Cost(
             num_params=cost.num_params(inner),
-            macs=cost.macs(inner, channels, side),
+            macs=cost.macs(inner, shape[0], shape[1]),
             size_bytes=len(encoded(inner.state_dict())),
-            speed=measure(inner, (channels, side, side), self.device),
+            speed=measure(inner, shape, self.device),
         )
 
     def evaluation(self, logits: Tensor, teacher: Tensor | None, spent: Cost) -> Evaluation:
@@ -135,7 +141,20 @@ def seeds(student: Sequence[float], baseline: Sequence[float]) -> Seeds:
         student_top1=spread(student),
         baseline_top1=spread(baseline) if baseline else None,
         helped_by=spread(helped) if helped else None,
+        statement=statement(helped) if helped else None,
     )
+
+
+def statement(helped: Sequence[float]) -> str:
+    """By how many points of top-1 distillation helped, as a sentence; one number per seed."""
+    mean, deviation = spread(helped).mean, spread(helped).std
+    if deviation is None:
+        return f"one seed: {mean:+.1f} points, no deviation"
+    points = f"{deviation:.1f} points ({len(helped)} seeds)"
+    if mean > 0:
+        unsure = ", less than the seeds differ" if mean < deviation else ""
+        return f"distillation helped by {mean:.1f} ± {points}{unsure}"
+    return f"distillation did not help: {mean:+.1f} ± {points}"
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -1,7 +1,8 @@
-"""The frozen teachers of a run, seen as one."""
+"""The frozen teachers of a phase, seen as one."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kdcore.errors import UserFault
+from kdcore.evaluation.predict import predict
 from kdcore.files import sha256_of
-from kdcore.methods.base import Outputs
 from kdcore.methods.ensemble import mean_logits
 from kdcore.models import build
 from kdcore.models.preprocess import Normalised
@@ -19,18 +20,42 @@ from kdcore.spec.events import ErrorCode
 from kdcore.spec.protocol import ModelFile, TeacherFile
 
 
+@dataclass(frozen=True)
+class Frozen:
+    """One teacher: in eval mode, without gradients."""
+
+    network: Normalised
+    weight: float = 1.0
+    taps: tuple[str, ...] | None = None
+    """Module paths that the job names; None finds them."""
+
+
 class Teachers:
-    """Networks in eval mode that never get a gradient. ``digest`` tells whether they changed."""
+    """Networks that never get a gradient. ``digest`` tells whether they changed."""
 
-    def __init__(self, files: Sequence[TeacherFile], device: torch.device) -> None:
-        self.files = tuple(files)
-        self.weights = tuple(file.weight for file in files)
-        self.networks = [_frozen(open_model(f, "teacher_load_failed"), f, device) for f in files]
+    def __init__(self, members: Sequence[Frozen]) -> None:
+        self.members = tuple(members)
+        self.weights = tuple(member.weight for member in members)
+        self.networks = [member.network for member in members]
 
-    def __call__(self, views: Tensor, autocast: torch.autocast) -> list[Outputs]:
-        """What each teacher gives for ``views`` (B, C, H, W), without gradients."""
-        with torch.no_grad(), autocast:
-            return [Outputs(network(views)) for network in self.networks]
+    @classmethod
+    def of(cls, files: Sequence[TeacherFile], device: torch.device) -> "Teachers":
+        """The job's teachers from their verified files."""
+        return cls([_opened(file, device) for file in files])
+
+    def logits(
+        self,
+        images: Tensor,
+        *,
+        device: torch.device,
+        boundary: Callable[[], None],
+        autocast: torch.autocast | None = None,
+    ) -> list[Tensor]:
+        """Each teacher's logits (N, C) of uint8 ``images`` (N, C, H, W), float32 on the CPU."""
+        return [
+            predict(network, images, device=device, boundary=boundary, autocast=autocast)
+            for network in self.networks
+        ]
 
     def mean(self, logits: Sequence[Tensor]) -> Tensor:
         """The weighted mean of the teachers' probabilities, as logits (N, C)."""
@@ -44,6 +69,12 @@ class Teachers:
                 digest.update(name.encode())
                 digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
+
+
+def frozen(network: Normalised, device: torch.device) -> Normalised:
+    """The same network, without gradients and in eval mode, on ``device``."""
+    network.requires_grad_(requires_grad=False).eval()
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def open_model(file: ModelFile, code: ErrorCode) -> nn.Module:
@@ -71,7 +102,14 @@ def open_model(file: ModelFile, code: ErrorCode) -> nn.Module:
     return network
 
 
-def _frozen(network: nn.Module, file: TeacherFile, device: torch.device) -> Normalised:
-    normalised = Normalised(network, file.normalisation, file.input_size)
-    normalised.requires_grad_(requires_grad=False).eval()
-    return normalised.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+def _opened(file: TeacherFile, device: torch.device) -> Frozen:
+    network = Normalised(
+        open_model(file, "teacher_load_failed"),
+        file.normalisation,
+        file.input_size,
+        file.channels,
+        file.class_map,
+    )
+    return Frozen(frozen(network, device), file.weight, file.taps)
+
+

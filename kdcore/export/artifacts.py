@@ -15,28 +15,31 @@ from kdcore.models.preprocess import Normalised
 from kdcore.process.events import EventWriter
 from kdcore.spec.assets import DatasetInfo
 from kdcore.spec.catalogue import Normalisation
+from kdcore.spec.exports import EXPORTS
 from kdcore.spec.protocol import RunRequest
 from kdcore.spec.report import Report
 
-STUDENT = "student.safetensors"
+STUDENT = EXPORTS["safetensors"].file_name()
 
 
 def checked_student(
     path: Path, weights: dict[str, Tensor], fresh: Normalised, bench: TestBench, logits: Tensor
-) -> None:
+) -> float:
     """Write ``weights``, open them as a user would, compare on the test images.
 
-    ``fresh`` is the architecture with other weights; ``logits`` (N, C) are those of the student in
-    memory. Raises ``ParityError`` and leaves no file where the two differ.
+    ``fresh`` is the architecture, whatever its weights; it is left on the bench's device.
+    ``logits`` (N, C) are those of the student in memory. Returns the largest relative difference of
+    a logit; raises ``ParityError`` and leaves no file where the two differ.
     """
     trial = path.with_name(f".{path.name}.unchecked")
     write(trial, weights)
     try:
         fresh.network.load_state_dict(load_file(trial), strict=True)
-        check_parity(logits, bench.logits(fresh.to(bench.device)))
+        gap = check_parity(logits, bench.logits(fresh.to(bench.device)))
         trial.replace(path)
     finally:
         trial.unlink(missing_ok=True)
+    return gap
 
 
 def publish(
@@ -47,13 +50,19 @@ def publish(
     report: Report,
     normalisation: Normalisation,
 ) -> None:
-    """Write configuration and card beside the student, and tell of all of them."""
-    student = folder / STUDENT
-    told = card(request, info, report, sha256_of(student))
+    """Write configuration and card beside the exports that ``report`` names; tell of all of them.
+
+    The student's safetensors file must be there.
+    """
+    told = card(request, info, report, sha256_of(folder / STUDENT))
     _write(folder / "config.json", _json(config(request, info, normalisation)))
     _write(folder / "model_card.json", _json(told))
     _write(folder / "model_card.md", as_markdown(told, report))
-    events.artifact(student, STUDENT, "safetensors", "application/octet-stream")
+    events.artifact(folder / STUDENT, STUDENT, "safetensors", EXPORTS["safetensors"].media_type)
+    for exports in (report.exports, report.ensemble_exports):
+        for kind, made in exports.items():
+            if made.file != STUDENT:
+                events.artifact(folder / made.file, made.file, kind, EXPORTS[kind].media_type)
     for name in ("config.json", "model_card.json"):
         events.artifact(folder / name, name, "json", "application/json")
     events.artifact(folder / "model_card.md", "model_card.md", "markdown", "text/markdown")

@@ -43,6 +43,11 @@ class Objective(nn.Module):
         return any(method.taught for method in self._methods())
 
     @property
+    def idle(self) -> bool:
+        """Whether it has nothing to say: no method is taught and labels do not count."""
+        return not self.taught and self.labels.weight == 0
+
+    @property
     def needs(self) -> frozenset[Need]:
         """All that the methods need of networks and batches together."""
         return frozenset[Need]().union(*(method.needs for method in self._methods()))

@@ -1,7 +1,14 @@
 """At which precision losses are computed."""
 
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
 import torch
 from torch import Tensor
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -10,3 +17,30 @@ def at_least_float32(x: Tensor) -> Tensor:
     Sums of exponentials lose most of their digits in half types, whatever autocast prefers.
     """
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def full_precision(loss: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Decorator: tensors come in as :func:`at_least_float32`, and autocast is off inside.
+
+    Autocast would otherwise take the matrix products of a loss back to a half type.
+    """
+
+    @functools.wraps(loss)
+    def at_full_precision(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        given: list[Tensor] = []
+        positional = [_raised(value, given) for value in args]
+        named = {name: _raised(value, given) for name, value in kwargs.items()}
+        with torch.autocast(given[0].device.type if given else "cpu", enabled=False):
+            return loss(*positional, **named)
+
+    return at_full_precision
+
+
+def _raised(value: Any, given: list[Tensor]) -> Any:
+    """``value`` with its tensors raised; notes them in ``given``."""
+    if isinstance(value, Tensor):
+        given.append(value)
+        return at_least_float32(value)
+    if type(value) in (list, tuple):
+        return type(value)(_raised(each, given) for each in value)
+    return value

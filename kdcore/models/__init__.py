@@ -1,37 +1,75 @@
 """Networks, all from one door: :func:`build`."""
 
-import difflib
-
 from torch import nn
 
 from kdcore.errors import UserFault
+from kdcore.models import timm_networks, torchvision_networks
 from kdcore.models.registry import ENTRIES
+from kdcore.spec.catalogue import architectures, near
+from kdcore.spec.derived import parse
 
 __all__ = ["build"]
+
+_LIBRARIES = {"torchvision": torchvision_networks, "timm": timm_networks}
+_REFUSALS = (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError)
+"""How the libraries say that a network cannot be built for a size."""
 
 
 def build(name: str, *, num_classes: int, in_channels: int = 3, input_size: int = 32) -> nn.Module:
     """A network with fresh weights that maps (B, in_channels, H, W) to logits (B, num_classes).
 
-    ``input_size`` is the side of the square images in pixels. Fresh weights come from torch's
-    global generator: seed it first. Raises :class:`~kdcore.errors.UserFault` for a name that is
-    not in the catalogue, images that are too small, channels other than 1 or 3, or no classes.
+    ``name`` is namespaced: ``cifar/…``, ``torchvision/…`` or ``timm/…``; a derived network has a
+    name of its own (:mod:`kdcore.spec.derived`). ``input_size`` is the side
+    of the square images in pixels; some networks (vision transformers) are made for one size.
+    Fresh weights come from torch's global generator: seed it first. Raises
+    :class:`~kdcore.errors.UserFault` for a name that does not exist, images that are too small,
+    channels other than 1 or 3, or no classes.
     """
-    entry = ENTRIES.get(name)
-    if entry is None:
-        close = difflib.get_close_matches(name, ENTRIES, n=3)
-        known = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(ENTRIES)}"
-        raise UserFault("student_incompatible", f"there is no architecture {name!r}; {known}")
+    made = parse(name)
+    if made is not None:
+        from kdcore.models.derive import derive  # it builds by this very door
+
+        return derive(
+            made.architecture,
+            convolution=made.convolution,
+            groups=made.groups,
+            width=made.width,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            input_size=input_size,
+        )
+    library, _, bare = name.partition("/")
+    if name not in ENTRIES and not (library in _LIBRARIES and _LIBRARIES[library].has(bare)):
+        close = " or ".join(near(name))
+        known = (
+            f"did you mean {close}?"
+            if close
+            else "the names begin with cifar/, timm/, torchvision/"
+        )
+        _refuse(f"there is no architecture {name!r}; {known}")
     if in_channels not in (1, 3):
-        raise UserFault(
-            "student_incompatible",
-            f"{name} takes images of 1 or 3 channels, not of {in_channels}",
-        )
-    if input_size < entry.min_input_size:
-        raise UserFault(
-            "student_incompatible",
-            f"{name} takes images of {entry.min_input_size} pixels or more, not of {input_size}",
-        )
+        _refuse(f"{name} takes images of 1 or 3 channels, not of {in_channels}")
     if num_classes < 1:
-        raise UserFault("student_incompatible", f"{name} needs a class, not {num_classes}")
-    return entry.make(num_classes, in_channels)
+        _refuse(f"{name} needs a class, not {num_classes}")
+    entry = ENTRIES.get(name) or architectures().get(name)
+    if entry is not None and input_size < entry.min_input_size:
+        _refuse(
+            f"{name} takes images of {entry.min_input_size} pixels or more, not of {input_size}"
+        )
+    if name in ENTRIES:
+        return ENTRIES[name].make(num_classes, in_channels)
+    try:
+        network: nn.Module = _LIBRARIES[library].make(
+            bare, num_classes=num_classes, in_channels=in_channels, input_size=input_size
+        )
+    except _REFUSALS as error:
+        raise UserFault(
+            "student_incompatible",
+            f"{name} cannot be built for images of {input_size} pixels and {in_channels} "
+            f"channels: {error}",
+        ) from error
+    return network
+
+
+def _refuse(message: str) -> None:
+    raise UserFault("student_incompatible", message)

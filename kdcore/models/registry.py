@@ -1,52 +1,81 @@
-"""Which architectures there are: one entry each, in the order that lists show them."""
+"""Which CIFAR networks there are: one entry each, by name."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import nn
 
-from kdcore.models import cifar_resnet
+from kdcore.models.cifar import mobilenet_v2, resnet, resnet50, shuffle_v1, shuffle_v2, vgg, wrn
 from kdcore.spec.catalogue import Normalisation
 
 CIFAR100 = Normalisation(mean=(0.5071, 0.4867, 0.4408), std=(0.2675, 0.2565, 0.2761))
 """Mean and deviation of CIFAR-100's training images, as its published checkpoints expect them."""
+Make = Callable[[int, int], nn.Module]
+"""From num_classes and in_channels."""
 
 
 class Entry(NamedTuple):
     """How to build one architecture, and what cannot be measured of it."""
 
-    make: Callable[[int, int], nn.Module]
-    """From num_classes and in_channels."""
+    make: Make
     family: str
-    input_size: int
     min_input_size: int
-    num_classes: int
-    """Of the reference network that the catalogue measures."""
-    normalisation: Normalisation
-    licence: str
     paper: str
+    input_size: int = 32
+    num_classes: int = 100
+    """Of the reference network that the catalogue measures."""
+    normalisation: Normalisation = CIFAR100
+    licence: str = "BSD-2-Clause"
 
 
-def _cifar_resnet(depth: int, widths: tuple[int, int, int, int]) -> Entry:
+def _resnet(depth: int, widths: tuple[int, int, int, int]) -> Entry:
     def make(num_classes: int, in_channels: int) -> nn.Module:
-        return cifar_resnet.CifarResNet(depth, widths, num_classes, in_channels)
+        return resnet.CifarResNet(depth, widths, num_classes, in_channels)
 
-    return Entry(
-        make=make,
-        family="resnet",
-        input_size=32,
-        min_input_size=cifar_resnet.MIN_INPUT_SIZE,
-        num_classes=100,
-        normalisation=CIFAR100,
-        licence="BSD-2-Clause",
-        paper="https://arxiv.org/abs/1512.03385",
-    )
+    return Entry(make, "resnet", resnet.MIN_INPUT_SIZE, "https://arxiv.org/abs/1512.03385")
+
+
+def _wrn(depth: int, width: int) -> Entry:
+    def make(num_classes: int, in_channels: int) -> nn.Module:
+        return wrn.WideResNet(depth, width, num_classes, in_channels)
+
+    return Entry(make, "wrn", wrn.MIN_INPUT_SIZE, "https://arxiv.org/abs/1605.07146")
+
+
+def _vgg(depth: int) -> Entry:
+    def make(num_classes: int, in_channels: int) -> nn.Module:
+        return vgg.CifarVgg(depth, num_classes, in_channels)
+
+    return Entry(make, "vgg", vgg.MIN_INPUT_SIZE, "https://arxiv.org/abs/1409.1556")
 
 
 ENTRIES: dict[str, Entry] = {
-    **{
-        f"cifar/resnet{depth}": _cifar_resnet(depth, cifar_resnet.PLAIN)
-        for depth in (8, 14, 20, 32, 44, 56, 110)
-    },
-    **{f"cifar/resnet{depth}x4": _cifar_resnet(depth, cifar_resnet.WIDE) for depth in (8, 32)},
+    **{f"cifar/resnet{n}": _resnet(n, resnet.PLAIN) for n in (8, 14, 20, 32, 44, 56, 110)},
+    **{f"cifar/resnet{n}x4": _resnet(n, resnet.WIDE) for n in (8, 32)},
+    "cifar/ResNet50": Entry(
+        resnet50.CifarResNet50,
+        "resnet",
+        resnet50.MIN_INPUT_SIZE,
+        "https://arxiv.org/abs/1512.03385",
+    ),
+    **{f"cifar/wrn_{depth}_{width}": _wrn(depth, width) for depth in (16, 40) for width in (1, 2)},
+    **{f"cifar/vgg{n}": _vgg(n) for n in (8, 11, 13, 16, 19)},
+    "cifar/MobileNetV2": Entry(
+        mobilenet_v2.CifarMobileNetV2,
+        "mobilenet",
+        mobilenet_v2.MIN_INPUT_SIZE,
+        "https://arxiv.org/abs/1801.04381",
+    ),
+    "cifar/ShuffleV1": Entry(
+        shuffle_v1.CifarShuffleNet,
+        "shufflenet",
+        shuffle_v1.MIN_INPUT_SIZE,
+        "https://arxiv.org/abs/1707.01083",
+    ),
+    "cifar/ShuffleV2": Entry(
+        shuffle_v2.CifarShuffleNetV2,
+        "shufflenet",
+        shuffle_v2.MIN_INPUT_SIZE,
+        "https://arxiv.org/abs/1807.11164",
+    ),
 }

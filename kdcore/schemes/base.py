@@ -1,31 +1,87 @@
-"""What a scheme hands to the training loop."""
+"""What a scheme hands to the training loop, and what it learns of the outcome."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from torch import Tensor
+
+from kdcore.spec.job import ResolvedJob, ResolvedStudent
 from kdcore.spec.methods import AnyMethod
 
-Role = Literal["student", "baseline"]
+Role = Literal["student", "baseline", "peer", "generation", "assistant", "labeller", "round"]
+
+
+@dataclass(frozen=True)
+class Pupil:
+    """A network that learns in a phase."""
+
+    role: Role
+    name: str
+    """Its name in a sentence and, except for the student's, in front of its metrics."""
+    student: ResolvedStudent
+    methods: tuple[AnyMethod, ...]
+    label_weight: float
+    peer_methods: tuple[AnyMethod, ...] = ()
+    """What it learns from each of the other pupils of its phase."""
+    peer_weight: float = 1.0
+    """What the mean over the peers is multiplied with."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One training of one network from its first to its last epoch."""
+    """One training of one network, or of several that teach each other, first epoch to last."""
 
-    role: Role
     number: int
     """Which of the job's seeds, from 0."""
     seed: int
-    methods: tuple[AnyMethod, ...]
-    label_weight: float
+    pupils: tuple[Pupil, ...]
+    teacher: Literal["job", "last"] | None = "job"
+    """Who teaches: the job's teachers, the last network of this seed that is done, or nobody."""
 
-    @property
-    def prefix(self) -> str:
-        """What its metrics' names start with: nothing for the student that is delivered."""
+    def prefix(self, pupil: Pupil) -> str:
+        """What a pupil's metrics' names start with: nothing for the student of the first seed."""
         seed = f"seed{self.number}/" if self.number else ""
-        return seed + ("baseline/" if self.role == "baseline" else "")
+        return seed + ("" if pupil.name == "student" else f"{pupil.name}/")
 
     @property
     def title(self) -> str:
         """Its name in a sentence."""
-        return f"{self.role} with seed {self.seed}"
+        return f"{' and '.join(pupil.name for pupil in self.pupils)} with seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A network that has learned."""
+
+    phase: int
+    """Which of the job's phases, from 0."""
+    number: int
+    """Which of the job's seeds, from 0."""
+    role: Role
+    name: str
+    student: ResolvedStudent
+    best_epoch: int
+    best_val_top1: float
+    last_val_top1: float
+    weights: dict[str, Tensor]
+    """Of the best epoch, on the CPU."""
+
+
+class Scheme(NamedTuple):
+    """An arrangement: pure functions of the job and of what one seed has brought so far."""
+
+    next_phase: Callable[[ResolvedJob, int, int, Sequence[Result]], Phase | None]
+    """From job, number and seed, and this seed's results without its baseline."""
+    delivered: Callable[[Sequence[Result]], Result]
+    """The student among one seed's finished networks."""
+
+
+def pupil_of(job: ResolvedJob) -> Pupil:
+    """The job's student, taught as the job says."""
+    return Pupil("student", "student", job.student, job.method, job.label_weight)
+
+
+def latest(done: Sequence[Result]) -> Result:
+    """The network that was trained last."""
+    return done[-1]

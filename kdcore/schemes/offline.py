@@ -1,22 +1,16 @@
-"""Frozen teachers teach one student; beside it, the same student learns from labels alone."""
+"""Frozen teachers teach one student: Hinton et al. 2015, https://arxiv.org/abs/1503.02531."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
-from kdcore.schemes.base import Phase
+from kdcore.schemes.base import Phase, Result, Scheme, latest, pupil_of
 from kdcore.spec.job import ResolvedJob
-from kdcore.spec.methods import Supervised
-
-_NUM_SEEDS = 2**63
 
 
-def phases(job: ResolvedJob) -> Iterator[Phase]:
-    """Student, then baseline if asked for, for every seed.
+def next_phase(
+    job: ResolvedJob, number: int, seed: int, done: Sequence[Result]
+) -> Phase | None:
+    """The student, once."""
+    return None if done else Phase(number, seed, (pupil_of(job),))
 
-    The k-th pair has the seed ``job.seed + k``. Both of a pair start from the same weights and see
-    the same views in the same order: what differs is the teacher alone.
-    """
-    for number in range(job.evaluation.seeds):
-        seed = (job.seed + number) % _NUM_SEEDS
-        yield Phase("student", number, seed, job.method, job.label_weight)
-        if job.evaluation.baseline:
-            yield Phase("baseline", number, seed, (Supervised(type="supervised"),), 1.0)
+
+SCHEME = Scheme(next_phase, latest)

@@ -1,9 +1,15 @@
 """What the engine reports of what users bring: data sets and models."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from kdcore.spec.base import Sha256, Spec
 from kdcore.spec.catalogue import Normalisation
+
+
+ImageSize = Annotated[int, Field(ge=8, le=1024)]
+"""Side in pixels: the smallest that networks are made for, the largest that makes sense here."""
 
 
 class Split(Spec):
@@ -11,13 +17,15 @@ class Split(Spec):
 
     count: int
     per_class: dict[str, int]
+    """Empty for the images without labels."""
 
 
 class DatasetInfo(Spec):
     """What ingestion reports of a data set."""
 
     classes: tuple[str, ...]
-    splits: dict[Literal["train", "val", "test"], Split]
+    splits: dict[Literal["train", "val", "test", "unlabelled"], Split]
+    """The last only where there are images without labels."""
     in_channels: int
     image_size: int
     """Side of the square images, in pixels."""

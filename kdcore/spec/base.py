@@ -12,7 +12,13 @@ class Spec(BaseModel):
     """A value that cannot change, with no unknown fields and no NaN; docstrings describe fields."""
 
     model_config = ConfigDict(
-        extra="forbid", allow_inf_nan=False, frozen=True, use_attribute_docstrings=True
+        extra="forbid",
+        allow_inf_nan=False,
+        frozen=True,
+        use_attribute_docstrings=True,
+        # ``from`` is a word of Python's, so that one field has another name in the code.
+        validate_by_name=True,
+        serialize_by_alias=True,
     )
 
 

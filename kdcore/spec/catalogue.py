@@ -3,7 +3,6 @@
 import difflib
 import functools
 import importlib.resources
-import json
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -48,29 +47,54 @@ class Architecture(Spec):
     min_input_size: int
     in_channels: int
     num_classes: int
-    pooled_features: int
+    pooled_features: int | None
+    """Length of the vector before the classifier; None where no single layer gives the logits."""
     taps: tuple[Tap, ...]
     normalisation: Normalisation
     licence: str
+    """SPDX name, of the code and, where they are under another, of the default weights."""
     paper: str | None
+    pretrained: tuple[str, ...] = ()
+    """Names of published weights, the default first, as ``torchvision:<name>`` and ``timm:<name>``
+    take them."""
+
+
+class Catalogue(Spec):
+    """The file that the engine writes and everyone reads."""
+
+    generated_by: str
+    architectures: tuple[Architecture, ...]
 
 
 @functools.cache
 def architectures() -> dict[str, Architecture]:
-    """Every architecture by name, CIFAR names first, in the order that the API lists them."""
-    text = importlib.resources.files("kdcore.spec").joinpath("catalogue.json").read_text("utf-8")
-    entries = [Architecture.model_validate(entry) for entry in json.loads(text)["architectures"]]
-    return {entry.name: entry for entry in entries}
+    """Every architecture by name, in the order that the API lists them: sorted, CIFAR first."""
+    text = importlib.resources.files("kdcore.spec").joinpath("catalogue.json").read_bytes()
+    return {entry.name: entry for entry in Catalogue.model_validate_json(text).architectures}
+
+
+def near(name: str) -> list[str]:
+    """Up to three names of the catalogue that ``name`` may mean, whatever library they are of."""
+    library, _, bare = name.rpartition("/")
+    close = difflib.get_close_matches(name, architectures(), 3)
+    by_bare: dict[str, list[str]] = {}
+    for known in architectures():
+        by_bare.setdefault(known.partition("/")[2].lower(), []).append(known)
+    for found in difflib.get_close_matches(bare.lower(), by_bare, 3):
+        close += by_bare[found]
+    # The same library first, then the closest.
+    close = sorted(dict.fromkeys(close), key=lambda known: not known.startswith(f"{library}/"))
+    return close[:3]
 
 
 def _known(name: str) -> str:
     if name not in architectures():
         # Only the catalogue's names are told, never what was sent.
-        near = difflib.get_close_matches(f"cifar/{name.rpartition('/')[2]}", architectures(), 3)
+        close = near(name)
         raise PydanticCustomError(
             "unknown_architecture",
             "there is no such architecture; {near}GET /v1/architectures lists them",
-            {"near": f"near it: {', '.join(near)}; " if near else ""},
+            {"near": f"near it: {', '.join(close)}; " if close else ""},
         )
     return name
 

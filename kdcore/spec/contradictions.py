@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from kdcore.spec.faults import Fault
-from kdcore.spec.fit import References
 from kdcore.spec.methods import METHODS
+from kdcore.spec.references import References
+from kdcore.spec.schemes import SCHEMES
 
 _COMPARES_WITH_TEACHER = ("max_top1_drop", "min_agreement")
 
@@ -19,15 +20,89 @@ def contradictions(asked: References) -> Iterator[Fault]:
                 detail="compares the student with a teacher, and this job has none: leave it out",
                 fix=[{"op": "remove", "path": f"/accept/{name}"}],
             )
+    if asked.kind == "evaluate":
+        yield from _of_evaluation(asked)
+        return
+    yield from _of_student(asked)
     if asked.methods is not None:
         yield from _of_methods(asked, asked.methods)
+
+
+def _of_evaluation(asked: References) -> Iterator[Fault]:
+    if asked.model is None:
+        yield Fault(
+            pointer="/model", code="missing", detail="name the model that is to be evaluated"
+        )
+    for pointer, given in (("/student", asked.student), ("/from", asked.continued is not None)):
+        if given:
+            yield Fault(
+                pointer=pointer,
+                code="nothing_to_train",
+                detail="an evaluation trains nothing: leave it out",
+                fix=[{"op": "remove", "path": pointer}],
+            )
+
+
+def _of_student(asked: References) -> Iterator[Fault]:
+    if asked.model is not None:
+        yield Fault(
+            pointer="/model",
+            code="contradiction",
+            detail="only an evaluation names a model; a distillation names a student",
+            fix=[{"op": "remove", "path": "/model"}],
+        )
+    if not asked.student:
+        yield Fault(pointer="/student", code="missing", detail="this field is required")
+    elif not asked.derive and not asked.has_architecture:
+        yield Fault(
+            pointer="/student/architecture",
+            code="missing",
+            detail="this field is required, unless the student is derived from the teacher",
+        )
+    elif asked.derive and asked.has_architecture:
+        yield Fault(
+            pointer="/student/derive",
+            code="contradiction",
+            detail="a student has an architecture or is derived from the teacher, not both",
+        )
+    elif asked.derive and not asked.teachers:
+        yield Fault(
+            pointer="/student/derive",
+            code="teacher_required",
+            detail="there is no teacher to derive the student from; name one, or an architecture",
+        )
+    yield from _of_derivation(asked)
+
+
+def _of_derivation(asked: References) -> Iterator[Fault]:
+    for key in () if asked.derive else asked.derivation:
+        yield Fault(
+            pointer=f"/student/{key}",
+            code="contradiction",
+            detail="only a derived student has it: add derive, or leave it out",
+            fix=[{"op": "remove", "path": f"/student/{key}"}],
+        )
+    if asked.continued is not None and asked.init is not None:
+        yield Fault(
+            pointer="/student/init",
+            code="contradiction",
+            detail="a student starts from a model or from an earlier job, not from both",
+        )
 
 
 def _of_methods(asked: References, names: list[str]) -> Iterator[Fault]:
     taught = [name for name in names if name != "supervised"]
     # A method that does not exist is told by itself; whether it needs a teacher, nobody knows.
     needing = [name for name in taught if name in METHODS]
-    if needing and not asked.teachers:
+    scheme = SCHEMES.get(asked.scheme or "")
+    required = scheme is None or scheme.teacher == "required"
+    if asked.scheme == "teacher_assistant" and not asked.teachers:
+        yield Fault(
+            pointer="/teachers",
+            code="teacher_required",
+            detail="assistants stand between a teacher and a student; name the teacher",
+        )
+    elif needing and not asked.teachers and required:
         yield Fault(
             pointer="/teachers",
             code="teacher_required",
@@ -40,7 +115,7 @@ def _of_methods(asked: References, names: list[str]) -> Iterator[Fault]:
             code="duplicate_method",
             detail="each method may stand in the list once; change its weight instead",
         )
-    if not taught and asked.label_weight == 0:
+    if not taught and asked.label_weight == 0 and asked.scheme in ("offline", None):
         yield Fault(
             pointer="/label_weight",
             code="nothing_to_learn",

@@ -1,154 +1,197 @@
-"""Whether the parts of a job fit each other: classes, channels, image size.
+"""Whether the parts of a job fit each other: classes, channels, image size, methods.
 
 Works on what a request refers to, not on a whole valid request: a misfit is told in the same answer
 as a temperature of 0.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, Self
+from collections.abc import Iterator, Sequence
 
-from kdcore.spec.base import Spec
+from kdcore.spec.applicability import Pair, misfit
+from kdcore.spec.assistants import propose
 from kdcore.spec.catalogue import architectures
 from kdcore.spec.faults import Fault
+from kdcore.spec.methods import METHODS
+from kdcore.spec.references import DatasetFacts, ModelFacts, References, TeacherAsked
+from kdcore.spec.schemes import SCHEMES
 
+__all__ = ["DatasetFacts", "ModelFacts", "References", "misfits", "pair_of"]
 
-class DatasetFacts(Spec):
-    """What must be known of a ready data set."""
-
-    source: str
-    num_classes: int
-    in_channels: int
-    image_size: int
-    num_train: int
-
-
-class ModelFacts(Spec):
-    """What must be known of a ready model."""
-
-    architecture: str
-    num_classes: int
-    in_channels: int
-
-
-@dataclass
-class References:
-    """What a job as posted refers to. None where the request has nothing usable at that place."""
-
-    dataset: str | None = None
-    teachers: list[str | None] = field(default_factory=list)
-    init: str | None = None
-    architecture: str | None = None
-    num_classes: int | None = None
-    methods: list[str] | None = None
-    """Names of the methods, the default included; None where the request's are unreadable."""
-    label_weight: float | None = None
-    accept: tuple[str, ...] = ()
-    """Criteria that are set."""
-
-    @classmethod
-    def of(cls, body: object) -> Self:
-        """Find them in a body that may be wrong in any other way."""
-        whole = _object(body)
-        student = _object(whole.get("student"))
-        listed = whole.get("teachers")
-        teachers = listed if isinstance(listed, list | tuple) else []
-        init = _text(student.get("init"))
-        num_classes, weight = student.get("num_classes"), whole.get("label_weight")
-        return cls(
-            dataset=_text(whole.get("dataset")),
-            teachers=[_text(_object(teacher).get("model")) for teacher in teachers],
-            init=None if init == "random" else init,
-            architecture=_text(student.get("architecture")),
-            num_classes=num_classes if type(num_classes) is int else None,
-            methods=_methods(whole.get("method"), taught=bool(teachers)),
-            label_weight=weight if isinstance(weight, int | float) else None,
-            accept=tuple(k for k, v in _object(whole.get("accept")).items() if v is not None),
-        )
-
-
-def _methods(value: object, *, taught: bool) -> list[str] | None:
-    if value is None:
-        return ["kd" if taught else "supervised"]
-    listed = value if isinstance(value, list | tuple) else [value]
-    names = [_text(_object(entry).get("type", entry)) for entry in listed]
-    return None if None in names else [name for name in names if name]
-
-
-def _object(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+_RULES = {(1, 3): "repeat", (3, 1): "luminance"}
+"""Which rule leads from images of so many channels to a network of so many."""
 
 
 def misfits(
     asked: References,
     dataset: DatasetFacts,
-    teachers: list[ModelFacts | None],
+    teachers: Sequence[ModelFacts | None],
     init: ModelFacts | None,
+    model: ModelFacts | None = None,
 ) -> list[Fault]:
-    """Every way in which the student, the teachers and the data set do not fit each other."""
+    """Every way in which the student, the teachers and the data set do not fit each other.
+
+    ``model`` is what an evaluation measures.
+    """
     faults = [*_student_faults(asked, dataset), *_init_faults(asked, init, dataset)]
+    faults += _model_faults(model, dataset)
     for position, teacher in enumerate(teachers):
         if teacher is not None:
-            faults += _teacher_faults(f"/teachers/{position}/model", teacher, dataset)
+            faults += _teacher_faults(position, asked.teachers[position], teacher, dataset)
+    faults += _method_faults(asked, pair_of(asked, teachers))
+    faults += _assistant_faults(asked, teachers)
     return faults
 
 
-def _student_faults(asked: References, dataset: DatasetFacts) -> list[Fault]:
-    faults = []
+def pair_of(asked: References, teachers: Sequence[ModelFacts | None]) -> Pair:
+    """What decides which methods fit this job."""
+    known = tuple(teacher.architecture for teacher in teachers if teacher is not None)
+    # A teacher that was not found is told by itself, and is a teacher all the same.
+    names = known + ("",) * (len(asked.teachers) - len(known))
+    first = known[0] if known else None
+    scheme = SCHEMES.get(asked.scheme or "")
+    return Pair(
+        student=first if asked.derive else asked.architecture,
+        teachers=names,
+        teacher_required=scheme is None or scheme.teacher == "required",
+        augmentations=asked.augmentations,
+        named_taps=asked.student_taps or any(teacher.taps for teacher in asked.teachers),
+    )
+
+
+def _method_faults(asked: References, pair: Pair) -> Iterator[Fault]:
+    listed = asked.methods or []
+    for position, name in enumerate(listed):
+        found = misfit(name, pair) if name in METHODS else None
+        # Contradictions tell of a missing teacher, once for all methods.
+        if found is not None and found.code != "teacher_required":
+            yield Fault(
+                pointer="/method" if len(listed) == 1 else f"/method/{position}",
+                code=found.code,
+                detail=f"{name} does not fit: {found.reason}; {found.help}",
+            )
+
+
+def _assistant_faults(
+    asked: References, teachers: Sequence[ModelFacts | None]
+) -> Iterator[Fault]:
+    known = architectures()
+    teacher = teachers[0].architecture if teachers and teachers[0] is not None else ""
+    if asked.scheme != "teacher_assistant" or asked.has_assistants:
+        return
+    student = asked.architecture if asked.architecture in known else None
+    if teacher in known and student and not propose(teacher, student, 1):
+        yield Fault(
+            pointer="/scheme/assistants",
+            code="no_assistant",
+            detail=f"no architecture of the catalogue is between {teacher} and {student} in size; "
+            "name the assistants, or choose offline",
+        )
+
+
+def _model_faults(model: ModelFacts | None, dataset: DatasetFacts) -> Iterator[Fault]:
+    if model is None:
+        return
+    if model.num_classes != dataset.num_classes or model.in_channels != dataset.in_channels:
+        yield Fault(
+            pointer="/model",
+            code="classes_mismatch",
+            detail=f"the model has {model.num_classes} classes and {model.in_channels} channels, "
+            f"the data set {dataset.num_classes} and {dataset.in_channels}",
+        )
+
+
+def _student_faults(asked: References, dataset: DatasetFacts) -> Iterator[Fault]:
     if asked.num_classes not in (None, dataset.num_classes):
         pointer = "/student/num_classes"
-        faults.append(
-            Fault(
-                pointer=pointer,
-                code="classes_mismatch",
-                detail=f"the data set has {dataset.num_classes} classes, the student is asked for "
-                f"{asked.num_classes}",
-                fix=[{"op": "replace", "path": pointer, "value": dataset.num_classes}],
-            )
+        yield Fault(
+            pointer=pointer,
+            code="classes_mismatch",
+            detail=f"the data set has {dataset.num_classes} classes, the student is asked for "
+            f"{asked.num_classes}",
+            fix=[{"op": "replace", "path": pointer, "value": dataset.num_classes}],
         )
     entry = architectures().get(asked.architecture or "")
     if entry and dataset.image_size < entry.min_input_size:
-        faults.append(
-            Fault(
-                pointer="/student/architecture",
-                code="input_too_small",
-                detail=f"{entry.name} needs images of {entry.min_input_size} pixels or more, "
-                f"the data set has {dataset.image_size}",
-            )
+        yield Fault(
+            pointer="/student/architecture",
+            code="input_too_small",
+            detail=f"{entry.name} needs images of {entry.min_input_size} pixels or more, "
+            f"the data set has {dataset.image_size}",
         )
-    return faults
+    if asked.class_weights not in (None, dataset.num_classes):
+        yield Fault(
+            pointer="/training/class_weights",
+            code="classes_mismatch",
+            detail=f"there are {asked.class_weights} class weights for a data set of "
+            f"{dataset.num_classes} classes; give one each, or `balanced`",
+        )
+    if asked.student_channels and asked.student_channels != _rule_from(dataset):
+        yield _useless_rule("/student/channels", asked.student_channels, dataset)
 
 
-def _teacher_faults(pointer: str, teacher: ModelFacts, dataset: DatasetFacts) -> list[Fault]:
-    faults = []
-    if teacher.num_classes != dataset.num_classes:
-        faults.append(
-            Fault(
-                pointer=pointer,
-                code="classes_mismatch",
-                detail=f"the teacher knows {teacher.num_classes} classes, the data set has "
-                f"{dataset.num_classes}; choose a teacher of the same classes",
-            )
+def _teacher_faults(
+    position: int, asked: TeacherAsked, teacher: ModelFacts, dataset: DatasetFacts
+) -> Iterator[Fault]:
+    here = f"/teachers/{position}"
+    if asked.class_map is not None:
+        yield from _class_map_faults(f"{here}/class_map", asked.class_map, teacher, dataset)
+    elif teacher.num_classes != dataset.num_classes:
+        yield Fault(
+            pointer=f"{here}/model",
+            code="classes_mismatch",
+            detail=f"the teacher knows {teacher.num_classes} classes, the data set has "
+            f"{dataset.num_classes}; choose a teacher of the same classes, or give a class_map",
         )
-    if teacher.in_channels != dataset.in_channels:
-        faults.append(
-            Fault(
-                pointer=pointer,
-                code="channels_mismatch",
-                detail=f"the teacher takes {teacher.in_channels} channels, the images have "
-                f"{dataset.in_channels}; choose a teacher for such images",
-            )
+    rule = _RULES.get((dataset.in_channels, teacher.in_channels))
+    if asked.channels != rule and rule is not None:
+        yield Fault(
+            pointer=f"{here}/model",
+            code="channels_mismatch",
+            detail=f"the teacher takes {teacher.in_channels} channels, the images have "
+            f"{dataset.in_channels}; choose a teacher for such images, or set channels to {rule}",
+            fix=[{"op": "add", "path": f"{here}/channels", "value": rule}],
         )
-    return faults
+    elif asked.channels and asked.channels != rule:
+        yield _useless_rule(f"{here}/channels", asked.channels, dataset)
+
+
+def _class_map_faults(
+    pointer: str, class_map: tuple[int, ...], teacher: ModelFacts, dataset: DatasetFacts
+) -> Iterator[Fault]:
+    if len(class_map) != dataset.num_classes:
+        yield Fault(
+            pointer=pointer,
+            code="classes_mismatch",
+            detail=f"names {len(class_map)} of the teacher's classes for the data set's "
+            f"{dataset.num_classes}; give one for each, in the data set's order",
+        )
+    elif max(class_map) >= teacher.num_classes or len(set(class_map)) < len(class_map):
+        yield Fault(
+            pointer=pointer,
+            code="classes_mismatch",
+            detail=f"must name different classes from 0 to {teacher.num_classes - 1}",
+        )
+
+
+def _rule_from(dataset: DatasetFacts) -> str:
+    return "repeat" if dataset.in_channels == 1 else "luminance"
+
+
+def _useless_rule(pointer: str, rule: str, dataset: DatasetFacts) -> Fault:
+    return Fault(
+        pointer=pointer,
+        code="channels_mismatch",
+        detail=f"{rule} does not lead from images of {dataset.in_channels} channels to this "
+        "network: leave it out",
+        fix=[{"op": "remove", "path": pointer}],
+    )
 
 
 def _init_faults(asked: References, init: ModelFacts | None, dataset: DatasetFacts) -> list[Fault]:
-    if init is None:
+    if init is None or asked.derive:
         return []
-    wanted = (asked.architecture, dataset.num_classes, dataset.in_channels)
+    # By rule the student's network is of other channels than the images.
+    channels = dataset.in_channels if asked.student_channels is None else 4 - dataset.in_channels
+    wanted = (asked.architecture, dataset.num_classes, channels)
     if (init.architecture, init.num_classes, init.in_channels) == wanted:
         return []
     return [

@@ -6,8 +6,10 @@ from pydantic import Field
 
 from kdcore.spec.base import Label, Name, Spec, Text
 from kdcore.spec.catalogue import ArchitectureName
+from kdcore.spec.derived import Derived
+from kdcore.spec.exports import ExportFormat
 from kdcore.spec.methods import AnyMethod, MethodField
-from kdcore.spec.schemes import Offline
+from kdcore.spec.schemes import Offline, SchemeField
 from kdcore.spec.training import Training
 
 ModelId = Annotated[str, Field(max_length=64, description="Id of a model, `mdl_…`")]
@@ -15,21 +17,63 @@ DatasetId = Annotated[str, Field(max_length=64, description="Id of a data set, `
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
+Channels = Literal["repeat", "luminance"]
+"""How images meet a network of other channels: `repeat` shows grey images to an RGB network three
+times over, `luminance` shows colour images to a grey network by ITU-R BT.601."""
+TapPaths = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=300)], ...],
+    Field(min_length=1, max_length=16),
+]
+JobId = Annotated[str, Field(max_length=64, description="Id of a job, `job_…`")]
+
+
 class Teacher(Spec):
     """One teacher of the job and its share among several."""
 
     model: ModelId
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    class_map: (
+        Annotated[
+            tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=2, max_length=100_000)
+        ]
+        | None
+    ) = None
+    """For each of the data set's classes, in order, the teacher's class; null where both have the
+    same classes."""
+    channels: Channels | None = None
+    taps: TapPaths | None = None
+    """Module paths whose feature maps teach, shallow to deep; null finds the last map of each
+    stage."""
 
 
 class Student(Spec):
-    """The network to train."""
+    """The network to train: an architecture by name, or one derived from the teacher."""
 
-    architecture: ArchitectureName
+    architecture: ArchitectureName | None = None
+    derive: Literal["teacher"] | None = None
+    """Instead of an architecture: the first teacher's, with cheaper convolutions."""
+    convolution: Literal["grouped", "depthwise_separable"] | None = None
+    """What a derived student has in place of each standard convolution; null is `grouped`."""
+    groups: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Groups of each grouped convolution; null is 8. 1 keeps the teacher's own convolutions."""
+    width: Annotated[float, Field(gt=0, le=4)] | None = None
+    """What every inner channel count of a derived student is multiplied with; null is 1."""
     init: Annotated[str, Field(max_length=64)] = "random"
-    """`random`, or the id of a model whose weights the student starts from."""
+    """`random`, `pretrained` (torchvision and timm), or the id of a model to start from."""
     num_classes: Annotated[int, Field(ge=2, le=100_000)] | None = None
     """Null takes the data set's number of classes; anything else must equal it."""
+    channels: Channels | None = None
+    taps: TapPaths | None = None
+    """Module paths whose feature maps learn, shallow to deep; null finds the last map of each
+    stage."""
+
+
+class From(Spec):
+    """Where a job that goes on from an earlier one starts."""
+
+    job: JobId
+    checkpoint: Annotated[str, Field(min_length=1, max_length=64)] = "best"
+    """`best` is the delivered student; `last` the newest checkpoint; else a checkpoint's step."""
 
 
 class EvaluationPlan(Spec):
@@ -65,22 +109,29 @@ class Limits(Spec):
 class JobSpec(Spec):
     """A job: which teachers, which student, which data, and how."""
 
-    kind: Literal["distill"] = "distill"
+    kind: Literal["distill", "evaluate"] = "distill"
+    """`evaluate` measures a model on a data set, and trains nothing."""
     name: Name | None = None
     teachers: Annotated[tuple[Teacher, ...], Field(max_length=8)] = ()
-    student: Student
+    student: Student | None = None
+    """Required, except where `model` is evaluated."""
+    model: ModelId | None = None
+    """What to evaluate, for `kind: evaluate`."""
+    from_: Annotated[From | None, Field(alias="from")] = None
+    """An earlier job whose student this one's starts from, with settings of its own."""
     dataset: DatasetId
     method: MethodField | None = None
     """Null means `kd` where there is a teacher, else `supervised`. A name is short for its
     defaults; the terms of a list are summed."""
     label_weight: Annotated[float, Field(ge=0, le=1e6)] | None = None
     """Weight of cross-entropy with the true labels; null means the method's default."""
-    scheme: Offline = Offline()
+    scheme: SchemeField = Offline()
     training: Training = Training()
     evaluation: EvaluationPlan = EvaluationPlan()
-    exports: Annotated[tuple[Literal["safetensors"], ...], Field(min_length=1, max_length=1)] = (
+    exports: Annotated[tuple[ExportFormat, ...], Field(min_length=1, max_length=8)] = (
         "safetensors",
     )
+    """Forms in which the student is published; safetensors always is."""
     accept: Accept | None = None
     limits: Limits = Limits()
     seed: Seed = 0
@@ -88,9 +139,24 @@ class JobSpec(Spec):
     labels: Annotated[dict[Label, Text], Field(max_length=64, default_factory=dict)]
 
 
+class ResolvedStudent(Student):
+    """The network to train: an architecture, and what is derived from it."""
+
+    architecture: ArchitectureName
+
+    @property
+    def network(self) -> str:
+        """The name under which :func:`kdcore.models.build` makes it."""
+        if self.derive is None:
+            return self.architecture
+        kind, groups = self.convolution or "grouped", self.groups or 1
+        return Derived(self.architecture, kind, groups, self.width or 1.0).name
+
+
 class ResolvedJob(JobSpec):
     """The same job with every default made explicit: what the engine is given."""
 
     name: Name
+    student: ResolvedStudent
     method: tuple[AnyMethod, ...]
     label_weight: float

@@ -9,9 +9,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from kdcore.spec.assets import ImageSize
 from kdcore.spec.base import Sha256, Spec
 from kdcore.spec.catalogue import Normalisation
-from kdcore.spec.job import ResolvedJob
+from kdcore.spec.job import Channels, ResolvedJob
+from kdcore.spec.sources import KnownSource
 
 
 class Exit(enum.IntEnum):
@@ -58,6 +60,16 @@ class TeacherFile(ModelFile):
     """A teacher and its share among several."""
 
     weight: float
+    class_map: tuple[int, ...] | None = None
+    channels: Channels | None = None
+    taps: tuple[str, ...] | None = None
+
+
+class CheckpointFile(Spec):
+    """A checkpoint of an earlier job, as the engine wrote it."""
+
+    path: str
+    sha256: Sha256
 
 
 class DatasetFile(Spec):
@@ -74,6 +86,9 @@ class RunRequest(Request):
     dataset: DatasetFile
     teachers: tuple[TeacherFile, ...] = ()
     init: ModelFile | None = None
+    """What the student starts from, or what an evaluation measures."""
+    continued: CheckpointFile | None = None
+    """What the student starts from in a job that goes on from an earlier one."""
     device: str = "auto"
     """`auto` takes the first accelerator, else the CPU."""
     elapsed_s: float = 0.0
@@ -81,16 +96,22 @@ class RunRequest(Request):
 
 
 class IngestRequest(Request):
-    """Turn uploaded bytes, or a built-in set, into a data set."""
+    """Turn uploaded bytes, a built-in set or one of torchvision's into a data set."""
 
-    source: Literal["archive", "builtin:digits"]
+    source: Literal["archive"] | KnownSource
     path: str | None = None
+    """The upload: a zip of class folders, an .npz file, or tar shards; told by its content."""
+    root: str | None = None
+    """Where torchvision's sets lie, as torchvision arranges them; null downloads them."""
+    image_size: ImageSize | None = None
+    """Side of the images that are kept; null keeps a common square size up to 256 and brings
+    others to the median of their shorter sides, 224 at most."""
     split_seed: int = 0
     max_images: int = 2_000_000
     max_pixels: int = 25_000_000
     """Of one image, before it is decoded."""
     max_decoded_bytes: int = 16 * 2**30
-    """Of all members of the archive together, counted while they are read."""
+    """Of all members of the archive together, counted while they are read, and of the store."""
 
 
 class VerifyRequest(Request):

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from kdcore.spec.base import Spec
 from kdcore.spec.catalogue import Normalisation
+from kdcore.spec.exports import ExportFormat
 
 
 class Latency(Spec):
@@ -38,6 +39,45 @@ class Evaluation(Spec):
     """Batch 1 on the worker's device; on a CPU with one thread."""
     images_per_s: float
     """Batch 32 on the worker's device."""
+    cpu_latency_ms: Latency | None = None
+    """Batch 1 in onnxruntime on a CPU with one thread; null where no ONNX was made."""
+    cpu_images_per_s: float | None = None
+    """Batch 32 in onnxruntime on a CPU; null where no ONNX was made."""
+
+
+class ExportEvaluation(Spec):
+    """One published file, opened and run by itself on the test split. Shares are percentages."""
+
+    file: str
+    top1: float
+    agreement: float
+    """Share of images where the file and the network in PyTorch name the same class."""
+    max_rel_difference: float | None
+    """Largest difference of a logit from PyTorch's, as a part of the largest logit; null for
+    eight bits, which differ by design."""
+    num_images: int
+    """Test images that top-1 and agreement are of: all, or an even selection of a big split."""
+    size_bytes: int
+    latency_ms: Latency
+    """Batch 1. ONNX: onnxruntime on a CPU with one thread; ExportedProgram: PyTorch on a CPU with
+    one thread; safetensors: as the student in PyTorch on the worker's device."""
+    images_per_s: float
+    """Batch 32, on the same."""
+    warning: str | None = None
+    """What a user should know before taking this file."""
+
+
+class Disagreement(Spec):
+    """A test image whose best class is another for the student than for the teacher."""
+
+    index: int
+    """Row of the test split."""
+    target: str
+    teacher: str
+    student: str
+    teacher_confidence: float
+    """Probability that the teacher gives to the class that it names, 0 to 1."""
+    student_confidence: float
 
 
 class Check(Spec):
@@ -72,6 +112,8 @@ class Seeds(Spec):
     baseline_top1: Spread | None
     helped_by: Spread | None
     """Student minus baseline, paired by seed: by how much distillation helped, in points."""
+    statement: str | None = None
+    """The same as a sentence; null without a baseline."""
 
 
 class Epochs(Spec):
@@ -93,6 +135,17 @@ class Report(Spec):
     epochs: Epochs
     normalisation: Normalisation
     """What the student's images must be normalised by: its own, or its initial weights'."""
+    exports: dict[ExportFormat, ExportEvaluation] = Field(default_factory=dict)
+    """Every form in which the student was published."""
+    refused_exports: dict[ExportFormat, str] = Field(default_factory=dict)
+    """Forms that were asked for and not published, each with the reason."""
+    ensemble_exports: dict[ExportFormat, ExportEvaluation] = Field(default_factory=dict)
+    """The forms of all generations as one network, where the scheme makes one."""
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    """Test images by true class (row) and class that the student names (column), in the data
+    set's order; null above 100 classes."""
+    disagreements: tuple[Disagreement, ...] = ()
+    """Up to 50 images that student and teacher see differently, the surest of both first."""
     device: str
     versions: dict[str, str] = Field(default_factory=dict)
     details: dict[str, Any] = Field(default_factory=dict)

@@ -1,42 +1,58 @@
 """From a job as posted to the job as run: every default made explicit."""
 
-from kdcore.spec.fit import DatasetFacts
-from kdcore.spec.job import JobSpec, ResolvedJob
-from kdcore.spec.methods import AnyMethod, as_methods, default_label_weight
-from kdcore.spec.training import Augmentation, CropFlip, Schedule, Step
+import math
+
+from kdcore.spec.assistants import propose
+from kdcore.spec.augmentation import AnyAugmentation, AugmentationField, as_augmentations
+from kdcore.spec.derived import parse
+from kdcore.spec.job import JobSpec, ResolvedJob, ResolvedStudent, Student
+from kdcore.spec.methods import DKD, AnyMethod, as_methods, default_label_weight
+from kdcore.spec.references import DatasetFacts, ModelFacts, default_method
+from kdcore.spec.schemes import AnyScheme, Mutual, TeacherAssistant
+from kdcore.spec.training import Schedule, Step, Training
+
+_DKD_WARMUP_EPOCHS = 20
+_GROUPS = 8
 
 
 def methods_of(spec: JobSpec) -> tuple[AnyMethod, ...]:
-    """The job's methods: kd where it has a teacher and says nothing, else supervised."""
-    return as_methods(spec.method or ("kd" if spec.teachers else "supervised"))
+    """The job's methods: kd where anybody teaches and it says nothing, else supervised."""
+    default = default_method(taught=bool(spec.teachers), scheme=spec.scheme.type)
+    return as_methods(spec.method or default)  # type: ignore[arg-type]
 
 
 def label_weight_of(spec: JobSpec) -> float:
     """The weight of cross-entropy with the true labels."""
-    return (
-        default_label_weight(methods_of(spec)) if spec.label_weight is None else spec.label_weight
-    )
+    if spec.label_weight is not None:
+        return spec.label_weight
+    return default_label_weight(methods_of(spec))
 
 
-def resolve(spec: JobSpec, dataset: DatasetFacts) -> ResolvedJob:
-    """The same job with every default explicit, for a data set that it fits."""
-    methods = methods_of(spec)
-    training = spec.training.model_copy(
-        update={
-            "augmentation": _augmentation(spec.training.augmentation, dataset),
-            "schedule": _schedule(spec.training.schedule, spec.training.epochs),
-        }
-    )
+def resolve(
+    spec: JobSpec,
+    dataset: DatasetFacts,
+    teachers: tuple[ModelFacts, ...] = (),
+    model: ModelFacts | None = None,
+) -> ResolvedJob:
+    """The same job with every default explicit, for the data set and the models that it fits.
+
+    ``model`` is what an evaluation measures. Raises ``ValueError`` for a job with contradictions.
+    """
+    methods = tuple(_method(method, spec.training.epochs) for method in methods_of(spec))
     baseline = bool(spec.teachers) if spec.evaluation.baseline is None else spec.evaluation.baseline
-    student = spec.student.model_copy(update={"num_classes": dataset.num_classes})
+    if spec.kind == "evaluate":
+        baseline, methods = False, as_methods("supervised")
+    student = _student(spec, dataset, teachers, model)
     return ResolvedJob.model_validate(
         {
             **dict(spec),
-            "name": spec.name or _default_name(spec, methods),
+            "name": spec.name or _default_name(spec, student, methods),
             "method": methods,
             "label_weight": label_weight_of(spec),
             "student": student,
-            "training": training,
+            "scheme": _scheme(spec.scheme, student, teachers),
+            "training": _training(spec.training, dataset),
+            "exports": ("safetensors", *(e for e in spec.exports if e != "safetensors")),
             "evaluation": spec.evaluation.model_copy(update={"baseline": baseline}),
         }
     )
@@ -44,30 +60,111 @@ def resolve(spec: JobSpec, dataset: DatasetFacts) -> ResolvedJob:
 
 def warnings(spec: JobSpec, dataset: DatasetFacts) -> list[str]:
     """What is allowed and yet probably not meant."""
-    found = []
+    found: list[str] = []
+    if spec.kind == "evaluate":
+        return found
     if spec.training.batch_size > dataset.num_train:
         found.append(
             f"the batch of {spec.training.batch_size} is larger than the training split of "
             f"{dataset.num_train} images: an epoch will be one step"
         )
-    if spec.teachers and all(method.type == "supervised" for method in methods_of(spec)):
+    methods = methods_of(spec)
+    if spec.teachers and all(method.type == "supervised" for method in methods):
         found.append("supervised does not learn from the teacher; it is only compared with it")
+    if dataset.num_classes == 2 and any(method.type == "dkd" for method in methods):
+        found.append("with two classes dkd has no term of the other classes: kd says the same")
     return found
 
 
-def _default_name(spec: JobSpec, methods: tuple[AnyMethod, ...]) -> str:
-    return f"{spec.student.architecture} by {' + '.join(method.type for method in methods)}"
+def _student(
+    spec: JobSpec,
+    dataset: DatasetFacts,
+    teachers: tuple[ModelFacts, ...],
+    model: ModelFacts | None,
+) -> ResolvedStudent:
+    given = spec.student or Student(init=spec.model or "random")
+    values = dict(given) | {"num_classes": dataset.num_classes}
+    if spec.kind == "evaluate":
+        if model is None:
+            raise ValueError("an evaluation needs its model to be resolved")
+        values |= _as_student(model.architecture)
+    elif given.derive:
+        values |= {
+            "architecture": teachers[0].architecture,
+            "convolution": given.convolution or "grouped",
+            "groups": given.groups or _GROUPS,
+            "width": given.width or 1.0,
+        }
+        if given.convolution == "depthwise_separable":
+            # Its groups are the channels of each layer.
+            values["groups"] = None
+    return ResolvedStudent.model_validate(values)
 
 
-def _augmentation(augmentation: Augmentation, dataset: DatasetFacts) -> Augmentation:
-    if not isinstance(augmentation, CropFlip):
-        return augmentation
-    padding, flip = augmentation.padding, augmentation.flip
-    return CropFlip(
-        type="crop_flip",
-        padding=max(1, dataset.image_size // 8) if padding is None else padding,
-        flip=dataset.source != "builtin:digits" if flip is None else flip,
+def _as_student(network: str) -> dict[str, object]:
+    made = parse(network)
+    return {"architecture": network} if made is None else {"derive": "teacher", **made._asdict()}
+
+
+def _method(method: AnyMethod, epochs: int) -> AnyMethod:
+    if isinstance(method, DKD) and method.warmup_epochs is None:
+        fifth = max(1, math.ceil(epochs / 5))
+        return method.model_copy(update={"warmup_epochs": min(_DKD_WARMUP_EPOCHS, fifth)})
+    return method
+
+
+def _scheme(
+    scheme: AnyScheme, student: ResolvedStudent, teachers: tuple[ModelFacts, ...]
+) -> AnyScheme:
+    if isinstance(scheme, Mutual) and scheme.peers is None:
+        return scheme.model_copy(update={"peers": (student.architecture,)})
+    if isinstance(scheme, TeacherAssistant):
+        assistants = scheme.assistants
+        if assistants is None:
+            assistants = propose(
+                teachers[0].architecture, student.architecture, scheme.num_assistants
+            )
+        # As many as there are, whoever chose them.
+        update = {"assistants": assistants, "num_assistants": len(assistants)}
+        return scheme.model_copy(update=update)
+    return scheme
+
+
+def _default_name(
+    spec: JobSpec, student: ResolvedStudent, methods: tuple[AnyMethod, ...]
+) -> str:
+    if spec.kind == "evaluate":
+        return f"evaluation of {student.architecture}"
+    derived = "derived from " if student.derive else ""
+    arranged = "" if spec.scheme.type == "offline" else f", {spec.scheme.type}"
+    taught = " + ".join(method.type for method in methods)
+    return f"{derived}{student.architecture} by {taught}{arranged}"
+
+
+def _training(training: Training, dataset: DatasetFacts) -> Training:
+    return training.model_copy(
+        update={
+            "augmentation": _augmentation(training.augmentation, dataset),
+            "schedule": _schedule(training.schedule, training.epochs),
+        }
     )
+
+
+def _augmentation(field: AugmentationField, dataset: DatasetFacts) -> AugmentationField:
+    filled = tuple(_filled(each, dataset) for each in as_augmentations(field))
+    return filled if isinstance(field, tuple) else filled[0]
+
+
+def _filled(augmentation: AnyAugmentation, dataset: DatasetFacts) -> AnyAugmentation:
+    side = dataset.image_size
+    defaults = {
+        "padding": max(1, side // 8),
+        # Digits have a handedness.
+        "flip": dataset.source != "builtin:digits",
+        "size": max(1, side // 4),
+    }
+    missing = {name for name, value in augmentation if value is None}
+    return augmentation.model_copy(update={name: defaults[name] for name in missing})
 
 
 def _schedule(schedule: Schedule, epochs: int) -> Schedule:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from kdcore.spec.augmentation import AugmentationField, CropFlip
 from kdcore.spec.base import Spec
 
 LearningRate = Annotated[float, Field(gt=0, le=100)]
@@ -62,25 +63,20 @@ class Cosine(Spec):
     """Epochs over which the learning rate rises linearly from zero."""
 
 
-class NoAugmentation(Spec):
-    """Every view is the image as it is."""
-
-    type: Literal["none"]
-
-
-class CropFlip(Spec):
-    """Pad with zeros, crop at random to the old size, mirror left and right at random."""
-
-    type: Literal["crop_flip"]
-    padding: Annotated[int, Field(ge=0, le=64)] | None = None
-    """Pixels on each side; null means an eighth of the input size, at least 1."""
-    flip: bool | None = None
-    """Mirror half of the views; null means yes, except for digits, which have a handedness."""
-
-
 Optimizer = Annotated[SGD | AdamW, Field(discriminator="type")]
 Schedule = Annotated[Constant | Step | Cosine, Field(discriminator="type")]
-Augmentation = Annotated[NoAugmentation | CropFlip, Field(discriminator="type")]
+
+
+class EarlyStopping(Spec):
+    """End a training whose validation top-1 no longer improves; the best epoch is kept anyway."""
+
+    patience: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """Epochs in a row without an improvement."""
+    min_delta: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Points by which the best top-1 must be passed to count as an improvement."""
+
+
+ClassWeight = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class Training(Spec):
@@ -90,11 +86,20 @@ class Training(Spec):
     batch_size: Annotated[int, Field(ge=2, le=16_384)] = 64
     optimizer: Optimizer = SGD(type="sgd")
     schedule: Schedule = Cosine(type="cosine")
-    augmentation: Augmentation = CropFlip(type="crop_flip")
+    augmentation: AugmentationField = CropFlip(type="crop_flip")
     clip_grad_norm: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Scale the gradient down to this L2 norm; null leaves it as it is."""
-    early_stopping: None = None
-    """Not offered yet: null."""
+    early_stopping: EarlyStopping | None = None
+    """Null trains every epoch."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each true label that is spread over all classes."""
+    class_weights: (
+        Literal["balanced"]
+        | Annotated[tuple[ClassWeight, ...], Field(min_length=2, max_length=100_000)]
+        | None
+    ) = None
+    """Weights of the classes in cross-entropy, in the data set's order; `balanced` gives each
+    class the same say however many images it has."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Auto takes bfloat16 autocast where a table says that the device gains from it."""
     determinism: Literal["strict", "fast"] = "strict"

@@ -1,6 +1,7 @@
 """The one training loop: every scheme's every phase goes through it."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +12,15 @@ from kdcore.data.counter import fold
 from kdcore.errors import NonFinite, Stopped
 from kdcore.evaluation import metrics
 from kdcore.evaluation.predict import predict
+from kdcore.evaluation.teachers import Teachers
 from kdcore.methods.base import Batch
-from kdcore.schemes.base import Phase
+from kdcore.schemes.base import Phase, Pupil, Result
 from kdcore.training import optim
 from kdcore.training.checkpoint import State
 from kdcore.training.diagnosis import explain
-from kdcore.training.learner import Learner
 from kdcore.training.meter import Meter
-from kdcore.training.session import Result, Session
+from kdcore.training.progress import Best, Pace, Patience
+from kdcore.training.session import Position, Session
 from kdcore.training.start import begin
 from kdcore.training.task import Task
 
@@ -27,70 +29,62 @@ _STEP = 4
 _POINTS_PER_EPOCH = 20
 
 
-@dataclass
-class Best:
-    """The epoch with the best validation top-1 so far, the earliest on ties."""
+@dataclass(frozen=True)
+class Lesson:
+    """Who teaches in a phase."""
 
-    epoch: int
-    top1: float
-    weights: dict[str, Tensor]
-
-
-@dataclass
-class Pace:
-    """Seconds of training since the last reading, and what of it went into batches."""
-
-    samples: int = 0
-    data_s: float = 0.0
-    busy_s: float = 0.0
-
-    def read(self) -> dict[str, float]:
-        """Throughput and the share of time spent on data, in percent."""
-        busy = max(self.busy_s, 1e-9)
-        values = {
-            "train/images_per_s": self.samples / busy,
-            "train/data_share": 100 * self.data_s / busy,
-        }
-        self.samples, self.data_s, self.busy_s = 0, 0.0, 0.0
-        return values
+    teachers: Teachers
+    val: Tensor | None
+    """The logits (N, C) on the validation split that fidelity is measured against."""
 
 
 class Loop:
     """One phase from wherever its checkpoint stands to its last epoch."""
 
-    def __init__(self, session: Session, task: Task, phase: Phase) -> None:
-        self._session, self._task, self._phase = session, task, phase
+    def __init__(self, session: Session, task: Task, phase: Phase, lesson: Lesson) -> None:
+        self._session, self._task, self._phase, self._lesson = session, task, phase, lesson
         recipe = task.job.training
         device = session.machine.device
         self._recipe = recipe
-        self._loader = task.loader(phase.seed, device)
+        self._loader = task.loader(phase.seed, phase.pupils[0], device)
         self._per_epoch = self._loader.steps_per_epoch
         self.steps = recipe.epochs * self._per_epoch
         self._every = -(-self._per_epoch // _POINTS_PER_EPOCH)
-        self.learner: Learner = begin(task, phase, session.machine)
-        self._meter = Meter(device)
+        samples = (self._loader.targets, self.steps)
+        self.cohort = begin(task, phase, lesson.teachers, session.machine, samples)
+        self._meters = [Meter(device) for _ in phase.pupils]
         self._pace = Pace()
+        self._patience = Patience(recipe.early_stopping)
         self._step = 0
         self._validated = 0
-        self._last: dict[str, float] = {}
-        self._best: Best | None = None
+        self._last: list[dict[str, float]] = [{} for _ in phase.pupils]
+        self._best: list[Best | None] = [None for _ in phase.pupils]
 
-    def run(self) -> tuple[Result, dict[str, float]]:
-        """Train to the end; return the result and the last validation's metrics.
+    def run(self) -> tuple[list[Result], dict[str, float]]:
+        """Train to the end; return the results and the last validation's metrics.
 
         Raises ``Stopped`` with a checkpoint, ``NonFinite``, ``UserFault``."""
-        self.learner.student.train()
+        self.cohort.train()
         while True:
             if self._step == (self._validated + 1) * self._per_epoch:
                 self._validate()
-            if self._step == self.steps:
+            if self._step == self.steps or self._stopped_early():
                 break
             self._boundary()
             self._train()
         self._trust()
-        if self._best is None:
-            raise ValueError("a training of no epochs has no result")
-        return self._finish(self._best), self._named(self._last)
+        self.cohort.close()
+        return [self._result(place) for place in range(len(self._best))], self._named()
+
+    def _stopped_early(self) -> bool:
+        if not (self._at_epoch_end() and self._patience.exhausted):
+            return False
+        self._session.events.log(
+            "info",
+            f"the {self._phase.title} no longer improves: stopped after epoch {self._validated} of "
+            f"{self._recipe.epochs}",
+        )
+        return True
 
     def _boundary(self) -> None:
         try:
@@ -109,29 +103,30 @@ class Loop:
         views, batch = self._batch(self._step)
         self._pace.data_s += time.perf_counter() - started
         torch.manual_seed(fold(self._phase.seed, _STEP, self._step))
-        names, row = self.learner.gradients(views, batch, self._warn)
-        self._meter.add(self._step + 1, names, row, len(views))
-        if row.device.type == "cpu":
+        rows = self.cohort.gradients(views, batch, self._warn)
+        for meter, row in zip(self._meters, rows, strict=True):
+            meter.add(self._step + 1, row.names, row.values, len(views))
+        if rows[0].values.device.type == "cpu":
             # Looking costs nothing here, so that the update is never made from a broken loss.
             self._check_losses()
         lr = self._lr()
-        self.learner.update(lr)
+        self.cohort.update(lr)
         self._step += 1
         self._session.count_step()
         self._pace.samples += len(views)
-        told = self._step % self._per_epoch
-        if told % self._every == 0:
+        if self._step % self._per_epoch % self._every == 0:
             self._check_losses()
-            losses = self._meter.read()
+            losses = [meter.read() for meter in self._meters]
             self._pace.busy_s += time.perf_counter() - started
-            self._tell({**losses, "train/lr": lr, **self._pace.read()})
+            losses[0] |= {"train/lr": lr, **self._pace.read()}
+            self._tell(losses)
         else:
             self._pace.busy_s += time.perf_counter() - started
 
     def _batch(self, step: int) -> tuple[Tensor, Batch]:
         epoch, number = step // self._per_epoch + 1, step % self._per_epoch
         views = self._loader.batch(epoch, number)
-        return views.images, Batch(views.target, views.index, epoch, step + 1)
+        return views.images, Batch(views.target, views.index, epoch, step + 1, views.mix)
 
     def _lr(self) -> float:
         recipe = self._recipe
@@ -139,37 +134,44 @@ class Loop:
         return recipe.optimizer.lr * scale
 
     def _validate(self) -> None:
-        store, machine = self._task.store, self._session.machine
         try:
-            logits = predict(
-                self.learner.student,
-                store.images("val"),
-                device=machine.device,
-                boundary=self._session.boundary,
-                autocast=machine.autocast(),
-            )
+            told = [self._validation(place) for place in range(len(self._last))]
         except Stopped:
             self._save()
             raise
-        self.learner.student.train()
-        self._last = metrics.validation(logits, store.targets("val"), self._task.teacher_val)
+        self.cohort.train()
+        self._last = told
         self._validated += 1
-        top1 = self._last["val/top1"]
-        if self._best is None or top1 > self._best.top1:
-            self._best = Best(self._validated, top1, self.learner.weights())
-        self._tell(self._last)
+        for place, learner in enumerate(self.cohort.learners):
+            top1, best = told[place]["val/top1"], self._best[place]
+            if best is None or top1 > best.top1:
+                self._best[place] = Best(self._validated, top1, learner.weights())
+        self._patience.note(told[0]["val/top1"])
+        self._tell(told)
+
+    def _validation(self, place: int) -> dict[str, float]:
+        store, machine = self._task.store, self._session.machine
+        logits = predict(
+            self.cohort.learners[place].student,
+            store.images("val"),
+            device=machine.device,
+            boundary=self._session.boundary,
+            autocast=machine.autocast(),
+        )
+        return metrics.validation(logits, store.targets("val"), self._lesson.val)
 
     def _check_losses(self) -> None:
-        bad = self._meter.bad()
-        if bad is not None:
-            torch.manual_seed(fold(self._phase.seed, _STEP, bad.step - 1))
-            views, batch = self._batch(bad.step - 1)
-            raise explain(self.learner, views, batch, bad, self._phase)
+        for place, meter in enumerate(self._meters):
+            bad = meter.bad()
+            if bad is not None:
+                torch.manual_seed(fold(self._phase.seed, _STEP, bad.step - 1))
+                views, batch = self._batch(bad.step - 1)
+                raise explain(self.cohort, place, views, batch, bad, self._phase)
 
     def _trust(self) -> None:
         """Raise ``NonFinite`` before broken weights are kept anywhere."""
         self._check_losses()
-        if not self.learner.finite():
+        if not self.cohort.finite():
             raise NonFinite(
                 f"the weights of the {self._phase.title} are not finite after step {self._step}; "
                 "the loss was, so its gradient was not"
@@ -177,45 +179,66 @@ class Loop:
 
     def _save(self) -> None:
         self._trust()
-        done = len(self._session.results) * self.steps + self._step
-        self._session.save(
-            self.state(), step=done, epoch=done / self._per_epoch, metrics=self._named(self._last)
-        )
+        self._session.save(self.state(), self.position, self._named())
 
-    def _finish(self, best: Best) -> Result:
+    @property
+    def position(self) -> Position:
+        """How far this phase is."""
+        return Position(self._step, self.steps, self._recipe.epochs)
+
+    def _result(self, place: int) -> Result:
+        pupil, best = self._phase.pupils[place], self._best[place]
+        if best is None:
+            raise ValueError("a training of no epochs has no result")
         return Result(
-            role=self._phase.role,
+            phase=self._session.phases_done,
             number=self._phase.number,
+            role=pupil.role,
+            name=pupil.name,
+            student=pupil.student,
             best_epoch=best.epoch,
             best_val_top1=best.top1,
-            last_val_top1=self._last["val/top1"],
+            last_val_top1=self._last[place]["val/top1"],
             weights=best.weights,
         )
 
     def state(self) -> State:
         """This training's part of a checkpoint."""
         return {
-            "learner": self.learner.state(),
-            "meter": self._meter.state(),
+            "cohort": self.cohort.state(),
+            "meters": [meter.state() for meter in self._meters],
+            "patience": self._patience.state(),
             "step": self._step,
             "validated": self._validated,
             "last": self._last,
-            "best": None if self._best is None else vars(self._best),
+            "best": [None if best is None else vars(best) for best in self._best],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`state`."""
-        self.learner.restore(state["learner"])
-        self._meter.restore(state["meter"])
+        self.cohort.restore(state["cohort"])
+        for meter, part in zip(self._meters, state["meters"], strict=True):
+            meter.restore(part)
+        self._patience.restore(state["patience"])
         self._step, self._validated = state["step"], state["validated"]
         self._last = state["last"]
-        self._best = None if state["best"] is None else Best(**state["best"])
+        self._best = [None if best is None else Best(**best) for best in state["best"]]
 
-    def _tell(self, values: dict[str, float]) -> None:
-        self._session.metrics(self._phase, self._step, self._recipe.epochs, self.steps, values)
+    def _tell(self, values: Sequence[dict[str, float]]) -> None:
+        self._session.metrics(self.position, self._merged(values))
 
-    def _named(self, values: dict[str, float]) -> dict[str, float]:
-        return {self._phase.prefix + name: value for name, value in values.items()}
+    def _named(self) -> dict[str, float]:
+        return self._merged(self._last)
+
+    def _merged(self, values: Sequence[dict[str, float]]) -> dict[str, float]:
+        return {
+            self._prefix(pupil) + name: value
+            for pupil, told in zip(self._phase.pupils, values, strict=True)
+            for name, value in told.items()
+        }
+
+    def _prefix(self, pupil: Pupil) -> str:
+        return self._phase.prefix(pupil)
 
     def _warn(self, message: str) -> None:
         self._session.events.log("warning", message)

@@ -1,32 +1,31 @@
 """What one run of the engine carries through all of its trainings."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-from torch import Tensor
+from typing import Any, NamedTuple
 
 from kdcore.errors import Stopped, UserFault
 from kdcore.process.events import EventWriter
 from kdcore.process.stop import Stop
-from kdcore.schemes.base import Phase, Role
+from kdcore.schemes.base import Result
 from kdcore.spec.events import Progress
-from kdcore.spec.job import Limits
+from kdcore.spec.job import Limits, ResolvedStudent
 from kdcore.training.checkpoint import Cadence, Checkpoints, State
 from kdcore.training.device import Machine
 
 
-@dataclass(frozen=True)
-class Result:
-    """A finished training."""
+class Position(NamedTuple):
+    """A place in a phase."""
 
-    role: Role
-    number: int
-    best_epoch: int
-    best_val_top1: float
-    last_val_top1: float
-    weights: dict[str, Tensor]
-    """Of the best epoch, on the CPU."""
+    step: int
+    steps: int
+    epochs: int
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done, with the part of the one at work."""
+        return self.step * self.epochs / self.steps
 
 
 class Clock:
@@ -63,9 +62,13 @@ class Session:
     clock: Clock
     checkpoints: Checkpoints
     job_digest: str
-    trainings: int
-    """How many the scheme has in all."""
+    phases: int
+    """How many the job has at most."""
     results: list[Result] = field(default_factory=list)
+    phases_done: int = 0
+    steps_before: int = 0
+    """Steps of the phases that are done."""
+    epochs_before: float = 0.0
     earlier_s: float = 0.0
     """Seconds of training that are in the checkpoint which this run went on from."""
     cadence: Cadence = field(default_factory=Cadence)
@@ -91,36 +94,52 @@ class Session:
         """One more step is done, for the estimate of the time left."""
         self._steps_here += 1
 
-    def save(
-        self, current: State | None, *, step: int, epoch: float, metrics: dict[str, float]
-    ) -> None:
-        """Write a checkpoint of everything; ``current`` is the unfinished training's part."""
+    def finish(self, results: Sequence[Result], steps: int, epochs: float) -> None:
+        """A phase is done after so many of its own steps and epochs."""
+        self.results += results
+        self.phases_done += 1
+        self.steps_before += steps
+        self.epochs_before += epochs
+
+    def save(self, current: State | None, here: Position, metrics: dict[str, float]) -> None:
+        """Write a checkpoint of everything; ``current`` is the unfinished phase's part."""
         started = time.monotonic()
+        step, epoch = self.steps_before + here.step, self.epochs_before + here.epoch
         state = {
             "job_digest": self.job_digest,
             "machine": self.machine.chosen(),
             "step": step,
             "wall_s": self.wall_s,
-            "results": [vars(result) for result in self.results],
+            "results": [_plain(result) for result in self.results],
+            "phases_done": self.phases_done,
+            "steps_before": self.steps_before,
+            "epochs_before": self.epochs_before,
             "current": current,
         }
         self.checkpoints.save(state, step=step, epoch=epoch, metrics=metrics)
         self.cadence.written(started)
 
-    def metrics(
-        self, phase: Phase, step: int, epochs: int, steps: int, values: dict[str, float]
-    ) -> None:
-        """Tell ``values`` of ``step`` of a training of ``epochs`` epochs and ``steps`` steps."""
-        done, total = len(self.results) * steps + step, self.trainings * steps
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`save` wrote."""
+        self.results = [_result(each) for each in state["results"]]
+        self.phases_done = state["phases_done"]
+        self.steps_before, self.epochs_before = state["steps_before"], state["epochs_before"]
+        self.earlier_s = state["wall_s"]
+
+    def metrics(self, here: Position, values: dict[str, float]) -> None:
+        """Tell ``values`` at a place of the phase that is at work."""
+        done = self.steps_before + here.step
+        left = self.phases - self.phases_done
+        total = self.steps_before + left * here.steps
         pace = (time.monotonic() - self._started) / max(1, self._steps_here)
         self.events.metrics(
-            step,
-            step * epochs / steps,
-            {phase.prefix + name: value for name, value in values.items()},
+            here.step,
+            here.epoch,
+            values,
             wall_s=self.wall_s,
             progress=Progress(
-                epoch=done * epochs // steps,
-                epochs=self.trainings * epochs,
+                epoch=int(self.epochs_before + here.epoch),
+                epochs=int(self.epochs_before) + left * here.epochs,
                 step=done,
                 steps=total,
                 fraction=done / total,
@@ -129,6 +148,10 @@ class Session:
         )
 
 
-def result_of(state: dict[str, Any]) -> Result:
-    """A result as a checkpoint holds it."""
-    return Result(**state)
+def _plain(result: Result) -> dict[str, Any]:
+    return vars(result) | {"student": result.student.model_dump(mode="json")}
+
+
+def _result(plain: dict[str, Any]) -> Result:
+    student = ResolvedStudent.model_validate(plain["student"])
+    return Result(**plain | {"student": student})

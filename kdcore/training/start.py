@@ -1,35 +1,161 @@
-"""A learner before its first step."""
+"""A cohort before its first step."""
+
+import itertools
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
+from kdcore.evaluation.teachers import Teachers
 from kdcore.methods.base import DataFacts, Outputs
+from kdcore.methods.labels import Labels
 from kdcore.methods.objective import Objective
 from kdcore.methods.registry import create
-from kdcore.schemes.base import Phase
+from kdcore.models.preprocess import Normalised
+from kdcore.schemes.base import Phase, Pupil
+from kdcore.spec.methods import AnyMethod
+from kdcore.spec.training import Training
+from kdcore.training.cohort import Cohort
 from kdcore.training.device import Machine
 from kdcore.training.learner import Learner
+from kdcore.training.observed import Observed, Wanted, asked, paired, points_of
 from kdcore.training.task import Task
 
 _PROBE = 2
 """Images that tell the methods the shapes of both networks' outputs."""
 
 
-def begin(task: Task, phase: Phase, machine: Machine) -> Learner:
-    """The learner of ``phase``: fresh or given weights, adapters built, optimizer empty."""
-    student = task.student(phase.seed).to(machine.device)
-    teachers = task.teachers
-    objective = Objective(
-        [create(method) for method in phase.methods],
-        phase.label_weight,
-        teachers.weights,
-        task.job.training.epochs,
-    )
-    targets = task.store.targets("train")
-    facts = DataFacts(len(targets), len(task.store.info.classes), targets)
+def begin(
+    task: Task, phase: Phase, teachers: Teachers, machine: Machine, samples: tuple[Tensor, int]
+) -> Cohort:
+    """The cohort of ``phase``: fresh or given weights, adapters built, optimizers empty.
+
+    ``samples`` are the targets (N,) of all images that will be seen, and the number of steps.
+    """
+    targets, steps = samples
+    makers = [_Maker(task, pupil, phase, place) for place, pupil in enumerate(phase.pupils)]
+    objectives = [maker.objectives(targets, steps, teachers) for maker in makers]
+    # Only who is asked anything runs at all.
+    taught = teachers if any(own.taught for own, _ in objectives) else Teachers(())
+    needs = [objective.needs for own, peers in objectives for objective in (own, *peers)]
+    wanted = Wanted.of(frozenset(itertools.chain.from_iterable(needs)))
+    networks = [maker.network(machine) for maker in makers]
     probe = task.store.images("train")[:_PROBE].to(machine.device)
-    seen = teachers(probe, machine.autocast()) if objective.taught else []
+    watched = _watch(networks, [maker.taps for maker in makers], taught, probe, wanted)
+    pupils, frozen = watched[: len(networks)], watched[len(networks) :]
+    _build(pupils, frozen, objectives, _facts(task, targets), probe, machine)
+    learners = [
+        _learner(observed, pair, pupil, task.job.training, machine)
+        for observed, pair, pupil in zip(pupils, objectives, phase.pupils, strict=True)
+    ]
+    return Cohort(learners, frozen, machine)
+
+
+class _Maker:
+    """What becomes of one pupil."""
+
+    def __init__(self, task: Task, pupil: Pupil, phase: Phase, place: int) -> None:
+        self._task, self._pupil, self._phase, self._place = task, pupil, phase, place
+        self.taps = pupil.student.taps
+
+    def objectives(
+        self, targets: Tensor, steps: int, teachers: Teachers
+    ) -> tuple[Objective, list[Objective]]:
+        """What it learns from labels and teachers, and what from each of its peers."""
+        pupil, recipe = self._pupil, self._task.job.training
+        labels = Labels(
+            pupil.label_weight,
+            recipe.label_smoothing,
+            class_weights(recipe, targets, len(self._task.store.info.classes)),
+        )
+        own = _objective(pupil.methods, labels, teachers.weights, steps)
+        peers = [
+            _objective(pupil.peer_methods, Labels(0.0), (1.0,), steps)
+            for _ in self._phase.pupils[1:]
+        ]
+        return own, peers
+
+    def network(self, machine: Machine) -> Normalised:
+        network = self._task.student(self._pupil.student, self._phase.seed, self._place)
+        return network.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def class_weights(recipe: Training, targets: Tensor, num_classes: int) -> Tensor | None:
+    """(C,) weights of the classes in cross-entropy, or None where all count alike.
+
+    ``balanced`` is N / (C · N_c) over the labelled images, as scikit-learn has it.
+    """
+    if recipe.class_weights is None:
+        return None
+    if recipe.class_weights != "balanced":
+        return torch.tensor(recipe.class_weights)
+    labelled = targets[targets >= 0]
+    counts = torch.bincount(labelled, minlength=num_classes)
+    return len(labelled) / (num_classes * counts.clamp_min(1).float())
+
+
+def _objective(
+    methods: Sequence[AnyMethod], labels: Labels, weights: Sequence[float], steps: int
+) -> Objective:
+    return Objective([create(method) for method in methods], labels, weights, steps)
+
+
+def _watch(
+    networks: Sequence[Normalised],
+    named: Sequence[tuple[str, ...] | None],
+    teachers: Teachers,
+    probe: Tensor,
+    wanted: Wanted,
+) -> list[Observed]:
+    """The networks and after them the teachers, tapped where the methods want it."""
+    everyone = [*networks, *teachers.networks]
+    paths = [*named, *(member.taps for member in teachers.members)]
+    points = [
+        points_of(network, probe[:1], path, wanted)
+        for network, path in zip(everyone, paths, strict=True)
+    ]
+    return [
+        Observed(network, point, wanted)
+        for network, point in zip(everyone, paired(points), strict=True)
+    ]
+
+
+def _build(
+    pupils: Sequence[Observed],
+    teachers: Sequence[Observed],
+    objectives: Sequence[tuple[Objective, list[Objective]]],
+    facts: DataFacts,
+    probe: Tensor,
+    machine: Machine,
+) -> None:
+    """Let all methods make their adapters from what everyone gives for the probe."""
+    seen = asked(teachers, probe, machine.autocast())
     with torch.no_grad():
         # In eval mode, so that the probe leaves no trace in running statistics.
-        outputs = Outputs(student.eval()(probe))
-    objective.build(outputs, seen, facts)
-    return Learner(student, objective, teachers, task.job.training, machine)
+        outputs = [_in_eval(pupil, probe) for pupil in pupils]
+    for place, (own, among) in enumerate(objectives):
+        own.build(outputs[place], seen if own.taught else [], facts)
+        peers = outputs[:place] + outputs[place + 1 :]
+        for objective, peer in zip(among, peers, strict=True):
+            objective.build(outputs[place], [peer], facts)
+
+
+def _in_eval(pupil: Observed, probe: Tensor) -> Outputs:
+    pupil.network.eval()
+    return pupil(probe)
+
+
+def _facts(task: Task, targets: Tensor) -> DataFacts:
+    return DataFacts(len(targets), len(task.store.info.classes), targets)
+
+
+def _learner(
+    observed: Observed,
+    objectives: tuple[Objective, list[Objective]],
+    pupil: Pupil,
+    recipe: Training,
+    machine: Machine,
+) -> Learner:
+    own, peers = objectives
+    placed = [objective.to(machine.device) for objective in peers]
+    return Learner(observed, own.to(machine.device), placed, pupil.peer_weight, recipe)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdcore.data.counter import fold
 from kdcore.data.loader import Loader
@@ -11,8 +11,10 @@ from kdcore.data.store import DatasetStore
 from kdcore.evaluation.teachers import Teachers
 from kdcore.models import build
 from kdcore.models.preprocess import Normalised
+from kdcore.schemes.base import Pupil, Result
 from kdcore.spec.catalogue import Normalisation
-from kdcore.spec.job import ResolvedJob
+from kdcore.spec.job import ResolvedJob, ResolvedStudent
+from kdcore.spec.methods import METHODS
 
 _INIT = 3
 """Stream of a seed for fresh weights; the views and orders have others."""
@@ -26,37 +28,69 @@ class Task:
     store: DatasetStore
     teachers: Teachers
     normalisation: Normalisation
-    """The student's."""
+    """The student's, for what its network sees."""
     init: dict[str, Tensor] | None = None
-    """Weights that every student starts from; None means fresh ones."""
+    """Weights that the job's student starts from; None means fresh ones."""
+    input_size: int | None = None
+    """Side that the student's network wants, where it is not the data set's."""
     teacher_val: Tensor | None = None
     """The teachers' logits (N, C) on the validation split."""
 
-    def student(self, seed: int) -> Normalised:
-        """The student before its first step, on the CPU: equal for equal seeds.
+    def student(self, pupil: ResolvedStudent, seed: int, place: int = 0) -> Normalised:
+        """A network before its first step, on the CPU: equal for equal seeds and places.
 
-        Leaves torch's global generator seeded, for what the methods build next.
+        ``place`` tells those of one cohort apart. Leaves torch's global generator seeded, for what
+        the methods build next.
         """
-        torch.manual_seed(fold(seed, _INIT))
-        info = self.store.info
-        network = build(
-            self.job.student.architecture,
-            num_classes=len(info.classes),
-            in_channels=info.in_channels,
-            input_size=info.image_size,
-        )
-        if self.init is not None:
+        torch.manual_seed(fold(seed, _INIT) if place == 0 else fold(seed, _INIT, place))
+        network = self.plain(pupil)
+        if self.init is not None and pupil == self.job.student:
             network.load_state_dict(self.init, strict=True)
-        return Normalised(network, self.normalisation)
+        return self._behind(network, pupil)
 
-    def loader(self, seed: int, device: torch.device) -> Loader:
-        """The training split as this seed shuffles and augments it."""
+    def plain(self, pupil: ResolvedStudent) -> nn.Module:
+        """The network itself, with fresh weights from torch's global generator."""
+        info = self.store.info
+        channels = {None: info.in_channels, "repeat": 3, "luminance": 1}[pupil.channels]
+        return build(
+            pupil.network,
+            num_classes=len(info.classes),
+            in_channels=channels,
+            input_size=self.input_size or info.image_size,
+        )
+
+    def trained(self, result: Result) -> Normalised:
+        """The network of a result, with its best epoch's weights, on the CPU."""
+        # The fresh weights that it is built with are all replaced: no seed is needed.
+        network = self.plain(result.student)
+        network.load_state_dict(result.weights, strict=True)
+        return self._behind(network, result.student)
+
+    def _behind(self, network: nn.Module, pupil: ResolvedStudent) -> Normalised:
+        return Normalised(network, self.normalisation, self.input_size, pupil.channels)
+
+    def loader(self, seed: int, pupil: Pupil, device: torch.device) -> Loader:
+        """The training images as this seed shuffles and augments them.
+
+        Unlabelled ones are among them where the pupil's methods can do without labels.
+        """
         recipe = self.job.training
         return Loader(
             self.store.images("train"),
             self.store.targets("train"),
+            unlabelled=self.store.images("unlabelled") if learns_unlabelled(pupil) else None,
             batch_size=recipe.batch_size,
             augmentation=recipe.augmentation,
             seed=seed,
             device=device,
         )
+
+
+def learns_unlabelled(pupil: Pupil) -> bool:
+    """Whether images without labels teach this pupil anything: some method must, all must bear it.
+
+    Supervised has no term of its own, so beside others it does not count.
+    """
+    methods = [m.type for m in (*pupil.methods, *pupil.peer_methods) if m.type != "supervised"]
+    labelled = [name for name in methods if {"target", "index"} & set(METHODS[name].needs)]
+    return bool(methods) and not labelled

@@ -8,6 +8,7 @@ from kdcore.methods import registry
 from kdcore.methods.base import Batch, Method, Outputs, Stage
 from kdcore.methods.ensemble import mean_logits
 from kdcore.methods.kd import kd, standardize
+from kdcore.methods.labels import Labels
 from kdcore.methods.logit_matching import logit_matching
 from kdcore.methods.objective import Objective, stage_at
 from kdcore.spec.methods import KD, LogitMatching, as_methods
@@ -87,11 +88,11 @@ def test_no_gradient_reaches_the_teacher() -> None:
 
 def test_the_objective_weights_the_terms() -> None:
     methods = [registry.create(p) for p in (*as_methods("kd"), *as_methods("logit_matching"))]
-    loss = Objective(methods, 0.1, [1.0], 1)(Outputs(S), [Outputs(T)], BATCH)
+    loss = Objective(methods, Labels(0.1), [1.0], 1)(Outputs(S), [Outputs(T)], BATCH)
     assert set(loss.terms) == {"cross_entropy", "kd", "logit_matching"}
     by_hand = 0.1 * loss.terms["cross_entropy"] + 0.9 * 6.481297584 + logit_matching(S, T)
     assert float(loss.total) == pytest.approx(float(by_hand), rel=1e-7)
-    assert not Objective([registry.create(*as_methods("supervised"))], 1, [], 1).taught
+    assert not Objective([registry.create(*as_methods("supervised"))], Labels(1), [], 1).taught
 
 
 class Staged(Method):
@@ -107,9 +108,9 @@ class Staged(Method):
 
 
 def test_stages_choose_the_terms() -> None:
-    objective = Objective([Staged()], 1.0, [], 4)
+    objective = Objective([Staged()], Labels(1.0), [], 4)
     terms = [
-        set(objective(Outputs(S), [], Batch(TARGET, TARGET, epoch, 1)).terms) for epoch in (2, 3)
+        set(objective(Outputs(S), [], Batch(TARGET, TARGET, 1, step)).terms) for step in (2, 3)
     ]
     assert terms == [{"own"}, {"own", "cross_entropy"}]
     assert stage_at((Stage(0.5), Stage(0.5)), 1, 1).share == 0.5

@@ -1,9 +1,8 @@
-"""ResNets for 32-pixel images, with the names of the published CIFAR checkpoints.
+"""ResNets of basic blocks for 32-pixel images.
 
 Source: He et al. 2016, https://arxiv.org/abs/1512.03385, section 4.2. Depth is 6n + 2: a stem,
 three stages of n basic blocks, a classifier. The variants with ``x4`` have four times the width
-after a stem of 32 channels, as knowledge distillation benchmarks use them as teachers. Attribute
-names are the keys of those benchmarks' checkpoints and so must not change.
+after a stem of 32 channels, as knowledge distillation benchmarks use them as teachers.
 """
 
 from torch import Tensor, nn

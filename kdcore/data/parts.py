@@ -1,0 +1,40 @@
+"""The words for a data set's parts and their arrays, in memory or in a file."""
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+SplitName = Literal["train", "val", "test"]
+PartName = Literal["train", "val", "test", "unlabelled"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+PARTS: tuple[PartName, ...] = (*SPLITS, "unlabelled")
+_CHUNK = 16 << 20
+
+
+class Images(Protocol):
+    """Images (N, C, H, W) uint8 in memory or in a file: a slice of them is an array."""
+
+    @property
+    def shape(self) -> Any: ...  # noqa: D102 - numpy's own
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> npt.NDArray[Any]: ...
+
+
+class Arrays(NamedTuple):
+    """One decoded split."""
+
+    images: Images
+    """(N, C, H, W)"""
+    targets: npt.NDArray[np.int64]
+    """(N,), indices into the data set's classes; empty for the images without labels."""
+
+
+def chunks(images: Images) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+    """The images in contiguous pieces of some megabytes, each with the place of its first."""
+    step = max(1, _CHUNK // max(1, int(np.prod(images.shape[1:]))))
+    for start in range(0, len(images), step):
+        yield start, np.ascontiguousarray(images[start : start + step])

@@ -1,0 +1,80 @@
+"""The network as ONNX: float32, any number of images, its facts inside the file."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from kdcore.export.files import Runner
+
+IMAGE, LOGITS = "image", "logits"
+_ERROR = 3
+"""onnxruntime's log level: its warnings are for those who tune it."""
+
+
+def encoded(program: ExportedProgram, facts: Mapping[str, str]) -> bytes:
+    """ONNX bytes with input ``image`` (batch, C, H, W), normalised, and output ``logits``.
+
+    Equal bytes for equal programs and facts. Raises ``onnx.checker.ValidationError`` for a graph
+    that is no valid ONNX, and what the exporter raises for an operator that ONNX does not have.
+    """
+    with warnings.catch_warnings():
+        # The exporter warns of its own use of what torch deprecates; the result is checked below.
+        warnings.simplefilter("ignore")
+        made = torch.onnx.export(
+            program,
+            (),
+            dynamo=True,
+            input_names=[IMAGE],
+            output_names=[LOGITS],
+            external_data=False,
+            verbose=False,
+        )
+    if made is None:
+        raise RuntimeError("torch's exporter gave no ONNX program")
+    model = made.model_proto
+    _plain(model)
+    onnx.helper.set_model_props(model, dict(facts))
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _plain(model: Any) -> None:
+    """Name the batch dimension; drop what the exporter tells of code and paths of this machine."""
+    graph = model.graph
+    symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        value.ClearField("metadata_props")
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_param = size.dim_param.replace(symbol, "batch")
+    for part in (graph, *graph.node, *graph.initializer, *model.functions):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+
+
+def runner(path: Path) -> Runner:
+    """Open a file as a user would, in onnxruntime on the CPU."""
+    one, many = (_session(path, threads) for threads in (1, torch.get_num_threads()))
+    return Runner(one, many)
+
+
+def _session(path: Path, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERROR
+    session = onnxruntime.InferenceSession(
+        path.read_bytes(), options, providers=["CPUExecutionProvider"]
+    )
+
+    def call(images: Tensor) -> Tensor:
+        return torch.from_numpy(session.run([LOGITS], {IMAGE: images.numpy()})[0])
+
+    return call

@@ -1,0 +1,47 @@
+"""Attention transfer: Zagoruyko & Komodakis 2017, https://arxiv.org/abs/1612.03928."""
+
+from torch import Tensor
+
+from kdcore.methods.maps import MapMethod, Maps, total
+from kdcore.methods.precision import full_precision
+from kdcore.methods.registry import register
+from kdcore.methods.resizing import same_size
+from kdcore.methods.vectors import distance, unit
+from kdcore.spec.methods import Attention
+
+
+@full_precision
+def attention(student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    """Mean over batch and positions of (q_s - q_t)², as in the authors' code.
+
+    q is the map of mean_c f², flattened, at unit length. Maps are (B, C, H, W) and may differ in
+    channels; where they differ in size, the larger is average-pooled. 0 when both are equal. Choose
+    it for networks of like shape: it has nothing to train.
+    """
+    s, t = same_size(student_map, teacher_map)
+    return (_attention_map(s) - _attention_map(t)).square().mean()
+
+
+@full_precision
+def unsquared(student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    """Mean over the batch of ‖q_s - q_t‖, as in the paper (equation 2); see :func:`attention`."""
+    s, t = same_size(student_map, teacher_map)
+    return distance(_attention_map(s), _attention_map(t)).mean()
+
+
+def _attention_map(x: Tensor) -> Tensor:
+    return unit(x.square().mean(dim=1).flatten(1), dim=1)  # (B, H * W)
+
+
+@register("attention")
+class AttentionMethod(MapMethod):
+    """One term, ``attention``, summed over the maps."""
+
+    def __init__(self, params: Attention) -> None:
+        super().__init__(weight=params.weight)
+        self.loss = attention if params.form == "squared" else unsquared
+
+    def terms(self, student: Maps, teacher: Maps) -> dict[str, Tensor]:
+        """``attention`` of all pairs of maps."""
+        pairs = zip(student, teacher, strict=True)
+        return {"attention": total([self.loss(s, t) for s, t in pairs])}

@@ -1,0 +1,42 @@
+"""A batch's own correlations: the class and batch terms of Jin, Wang & Lin 2023.
+
+"Multi-Level Logit Distillation", CVPR 2023, sections 3.2 and 3.3.
+"""
+
+from torch import Tensor
+
+from kdcore.methods.base import Batch
+from kdcore.methods.logits import LogitMethod
+from kdcore.methods.precision import full_precision
+from kdcore.methods.registry import register
+from kdcore.spec.methods import BatchLogits
+
+
+@full_precision
+def batch_logits(s: Tensor, t: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
+    """Class term ‖PᵀP_t - PᵀP_s‖²_F / C and sample term ‖PPᵀ_t - PPᵀ_s‖²_F / B.
+
+    P = softmax(z / T), (B, C), of logits (B, C). Both are 0 when both are equal. Choose it beside
+    kd, for what a batch shows and single samples do not. The class term holds C² numbers.
+    """
+    p_s, p_t = (s / temperature).softmax(dim=1), (t / temperature).softmax(dim=1)
+    classes = (p_t.T @ p_t - p_s.T @ p_s).square().sum() / s.shape[1]
+    samples = (p_t @ p_t.T - p_s @ p_s.T).square().sum() / len(s)
+    return classes, samples
+
+
+@register("batch_logits")
+class BatchLogitsMethod(LogitMethod):
+    """Two terms, ``batch_logits_class`` and ``batch_logits_sample``, of equal weight."""
+
+    def __init__(self, params: BatchLogits) -> None:
+        super().__init__(
+            weight=params.weight,
+            temperature=params.temperature,
+            standardized=params.logit_standardization,
+        )
+
+    def terms(self, s: Tensor, t: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Both terms of logits (B, C)."""
+        classes, samples = batch_logits(s, t, temperature=self.temperature)
+        return {"batch_logits_class": classes, "batch_logits_sample": samples}

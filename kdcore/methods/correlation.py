@@ -1,0 +1,85 @@
+"""Correlation congruence: Peng et al. 2019, https://arxiv.org/abs/1904.01802."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kdcore.methods.base import Batch, DataFacts
+from kdcore.methods.pooled import PooledMethod
+from kdcore.methods.precision import full_precision
+from kdcore.methods.registry import register
+from kdcore.methods.vectors import need_two, unit
+from kdcore.spec.methods import Correlation
+
+
+@full_precision
+def correlation(s: Tensor, t: Tensor) -> Tensor:
+    """mean_i Σ_c |Δ_i| · |Δ_(i+1)|, Δ = s - t, over samples that follow each other in the batch.
+
+    The form of the widely used code. Features are (B, D) both. 0 when both are equal. Choose it
+    where both networks' features should come together. Raises ``ValueError`` for a batch of one or
+    where D differs.
+    """
+    need_two(s, "correlation")
+    if s.shape != t.shape:
+        raise ValueError(
+            f"features must be of one size: the student's are {tuple(s.shape)}, the teacher's "
+            f"{tuple(t.shape)}; bring them together with an embedding"
+        )
+    error = (s - t).abs()
+    return (error[:-1] * error[1:]).sum(dim=1).mean()
+
+
+@full_precision
+def gaussian(s: Tensor, t: Tensor, *, gamma: float) -> Tensor:
+    """Mean over B² of (K_s - K_t)², K = exp(-gamma · ‖a - b‖²) of features at unit length.
+
+    The paper's form (equations 5 and 9), with the kernel itself in place of its Taylor series.
+    Features are (B, D_s) and (B, D_t). 0 when both are equal. Raises ``ValueError`` for a batch of
+    one.
+    """
+    need_two(s, "correlation.gaussian")
+    return functional.mse_loss(_kernel(s, gamma), _kernel(t, gamma))
+
+
+def _kernel(x: Tensor, gamma: float) -> Tensor:
+    direction = unit(x, dim=1)
+    # ‖a - b‖² = 2 - 2ab at unit length: no square root, so no gradient that breaks at 0.
+    return (2 * gamma * (direction @ direction.T - 1)).exp()
+
+
+@register("correlation")
+class CorrelationMethod(PooledMethod):
+    """One term, ``correlation``.
+
+    For ``product`` the teacher's features stay as they are up to ``embedding_dim`` numbers, and
+    else go through a fixed random projection; the student's go through a trained linear embedding
+    where the sizes differ. Only one side is trained: two could agree on zeros.
+    """
+
+    projection: Tensor | None
+
+    def __init__(self, params: Correlation) -> None:
+        super().__init__(weight=params.weight)
+        self.params = params
+        self.embedding: nn.Module = nn.Identity()
+        self.register_buffer("projection", None)
+
+    def embed(self, student_dim: int, teacher_dim: int, data: DataFacts) -> None:
+        """Embeddings to a common size, for ``product``."""
+        if self.params.form == "gaussian":
+            return
+        dim = min(teacher_dim, self.params.embedding_dim)
+        if dim < teacher_dim:
+            self.projection = torch.randn(teacher_dim, dim) / math.sqrt(teacher_dim)
+        if student_dim != dim or self.projection is not None:
+            self.embedding = nn.Linear(student_dim, dim)
+
+    def terms(self, student: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """``correlation`` of pooled features."""
+        if self.params.form == "gaussian":
+            return {"correlation": gaussian(student, teacher, gamma=self.params.gamma)}
+        projected = teacher if self.projection is None else teacher @ self.projection
+        return {"correlation": correlation(self.embedding(student), projected)}

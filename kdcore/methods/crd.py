@@ -1,0 +1,113 @@
+"""Contrastive representation distillation: Tian, Krishnan & Isola 2020.
+
+https://arxiv.org/abs/1910.10699
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from kdcore.methods.base import Batch, DataFacts
+from kdcore.methods.hard_labels import all_labels, hard_labels
+from kdcore.methods.negatives import Negatives
+from kdcore.methods.pooled import PooledMethod
+from kdcore.methods.precision import full_precision
+from kdcore.methods.registry import register
+from kdcore.methods.vectors import unit
+from kdcore.spec.methods import CRD, Need
+
+_EPS = 1e-7
+
+
+@full_precision
+def contrast(scores: Tensor, *, num_samples: int) -> Tensor:
+    """-(1/B) Σ_b [log P⁺/(P⁺ + K/N + ε) + Σ_k log (K/N)/(P_k + K/N + ε)], ε = 1e-7.
+
+    ``scores`` are (B, 1 + K) or (B, 1 + K, 1): of the positive first, then of K negatives; N is
+    ``num_samples``. It falls as P⁺ rises and the P_k fall, towards K · log(1 + εN/K). Choose it
+    when accuracy counts more than training time. Raises ``ValueError`` without negatives.
+    """
+    scores = scores.flatten(1)
+    k = scores.shape[1] - 1
+    if k < 1:
+        raise ValueError("contrast needs a positive and at least one negative score a sample")
+    noise = k / num_samples
+    positive = scores[:, 0].clamp_min(torch.finfo(scores.dtype).tiny)
+    found = (positive / (positive + noise + _EPS)).log()
+    rejected = (noise / (scores[:, 1:] + noise + _EPS)).log().sum(dim=1)
+    return -(found + rejected).mean()
+
+
+class Memory(nn.Module):
+    """What one network gave last for every training image, at unit length."""
+
+    bank: Tensor  # (N, dim)
+    scale: Tensor  # () Z, fixed by the first batch; 0 before
+
+    def __init__(self, num_samples: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("bank", unit(torch.randn(num_samples, dim), dim=1))
+        self.register_buffer("scale", torch.zeros(()))
+
+    def scores(self, anchors: Tensor, index: Tensor, temperature: float) -> Tensor:
+        """exp(anchor · memory / T) / Z of anchors (B, dim) and ids (B, 1 + K): (B, 1 + K)."""
+        # Against the whole bank and then chosen: the rows of all ids would be dim times as large.
+        # A copy, as the bank changes before the backward pass looks at it.
+        raw = ((anchors @ self.bank.clone().T).gather(1, index) / temperature).exp()
+        with torch.no_grad():
+            first = raw.mean() * len(self.bank)
+            self.scale.copy_(torch.where(self.scale > 0, self.scale, first))
+        return raw / self.scale.clone()
+
+    @torch.no_grad()
+    def renew(self, index: Tensor, values: Tensor, momentum: float) -> None:
+        """Move the rows ``index`` (B,) towards ``values`` (B, dim)."""
+        moved = momentum * self.bank[index] + (1 - momentum) * values
+        self.bank[index] = unit(moved, dim=1)
+
+
+@register("crd")
+class CRDMethod(PooledMethod):
+    """One term, ``crd``: student against the teacher's memory and teacher against the student's.
+
+    Negatives are drawn with replacement from the images of other classes, as many as asked for but
+    no more than the largest class has against it. Two images' memories and two linear embeddings.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"pooled", "target", "index"})
+    student_embedding: nn.Module
+    teacher_embedding: nn.Module
+    student_memory: Memory
+    teacher_memory: Memory
+    negatives: Negatives
+
+    def __init__(self, params: CRD) -> None:
+        super().__init__(weight=params.weight)
+        self.params = params
+
+    def embed(self, student_dim: int, teacher_dim: int, data: DataFacts) -> None:
+        """Raises ``UserFault`` (dataset_invalid) for missing labels or a single class."""
+        dim = self.params.embedding_dim
+        self.negatives = Negatives(all_labels(data, "crd"), data.num_classes)
+        self.student_embedding = nn.Linear(student_dim, dim)
+        self.teacher_embedding = nn.Linear(teacher_dim, dim)
+        self.student_memory = Memory(data.num_samples, dim)
+        self.teacher_memory = Memory(data.num_samples, dim)
+
+    def terms(self, student: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """``crd`` of pooled features; renews both memories."""
+        s = unit(self.student_embedding(student), dim=1)
+        t = unit(self.teacher_embedding(teacher), dim=1)
+        number = min(self.params.negatives, self.negatives.fewest)
+        drawn = self.negatives.draw(hard_labels(batch, "crd"), number)
+        index = torch.cat([batch.index.unsqueeze(1), drawn], dim=1)  # (B, 1 + K)
+        temperature, num_samples = self.params.temperature, self.negatives.num_samples
+        by_student = self.teacher_memory.scores(s, index, temperature)
+        by_teacher = self.student_memory.scores(t, index, temperature)
+        self.student_memory.renew(batch.index, s, self.params.momentum)
+        self.teacher_memory.renew(batch.index, t, self.params.momentum)
+        return {
+            "crd": contrast(by_student, num_samples=num_samples)
+            + contrast(by_teacher, num_samples=num_samples)
+        }

@@ -1,0 +1,98 @@
+"""Factor transfer: Kim, Park & Kwak 2018, https://arxiv.org/abs/1802.04977."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kdcore.methods.adapters import convolutions
+from kdcore.methods.base import Stage
+from kdcore.methods.maps import MapMethod, Maps
+from kdcore.methods.precision import full_precision
+from kdcore.methods.registry import register
+from kdcore.methods.resizing import same_size
+from kdcore.methods.vectors import unit
+from kdcore.spec.methods import FactorTransfer
+
+FACTOR, PARAPHRASER = "factor_transfer", "factor_transfer_paraphraser"
+
+
+@full_precision
+def factor(student_factor: Tensor, teacher_factor: Tensor) -> Tensor:
+    """Mean of |F_s/‖F_s‖ - F_t/‖F_t‖|, each sample's whole factor at unit length.
+
+    Factors are (B, C, H, W) with equal channels; where they differ in size, the larger is
+    average-pooled. 0 when both are equal. Choose it when the teacher's map is far wider than the
+    student's. Raises ``ValueError`` where the channels differ.
+    """
+    if student_factor.shape[1] != teacher_factor.shape[1]:
+        raise ValueError(
+            f"factors must have equal channels: the student's has {student_factor.shape[1]}, the "
+            f"teacher's {teacher_factor.shape[1]}; bring it there with a translator"
+        )
+    s, t = same_size(student_factor, teacher_factor)
+    return (unit(s.flatten(1), dim=1) - unit(t.flatten(1), dim=1)).abs().mean()
+
+
+class Paraphraser(nn.Module):
+    """Autoencoder of a map (B, channels, H, W) through ``factors`` channels."""
+
+    def __init__(self, channels: int, factors: int) -> None:
+        super().__init__()
+        self.encoder = convolutions(channels, channels, factors, factors)
+        # The last layer is linear: the teacher's map may be negative anywhere.
+        self.decoder = nn.Sequential(
+            convolutions(factors, factors, channels), nn.Conv2d(channels, channels, 3, padding=1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` rebuilt from its factors."""
+        rebuilt: Tensor = self.decoder(self.encoder(x))
+        return rebuilt
+
+    @torch.no_grad()
+    def factors(self, x: Tensor) -> Tensor:
+        """The factors (B, factors, H, W) of ``x`` by running statistics: a teacher that is fixed
+        once the autoencoder is, whatever else is in the batch."""
+        training = self.encoder.training
+        factors: Tensor = self.encoder.eval()(x)
+        self.encoder.train(training)
+        return factors
+
+
+@register("factor_transfer")
+class FactorTransferMethod(MapMethod):
+    """Terms ``factor_transfer_paraphraser``, alone in stage one, and then ``factor_transfer``."""
+
+    paraphraser: Paraphraser
+    translator: nn.Module
+
+    def __init__(self, params: FactorTransfer) -> None:
+        super().__init__(weight=params.weight)
+        self.params = params
+
+    def adapt(self, student: Maps, teacher: Maps) -> None:
+        """An autoencoder of the teacher's last map, and a translator of the student's."""
+        channels, given = teacher[-1].shape[1], student[-1].shape[1]
+        factors = max(1, round(channels * self.params.compression))
+        self.paraphraser = Paraphraser(channels, factors)
+        self.translator = convolutions(given, given, factors, factors)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """First the autoencoder alone; it learns nothing more after that."""
+        first = self.params.stage_one
+        return (
+            Stage(first, only=frozenset({PARAPHRASER})),
+            Stage(1.0 - first, without=frozenset({PARAPHRASER})),
+        )
+
+    def weight_of(self, term: str, epoch: int) -> float:
+        """The autoencoder is trained by itself, so it needs no weight."""
+        return 1.0 if term == PARAPHRASER else self.weight
+
+    def terms(self, student: Maps, teacher: Maps) -> dict[str, Tensor]:
+        """Both terms of the last maps."""
+        s, t = student[-1], teacher[-1]
+        return {
+            PARAPHRASER: functional.mse_loss(self.paraphraser(t), t),
+            FACTOR: factor(self.translator(s), self.paraphraser.factors(t)),
+        }

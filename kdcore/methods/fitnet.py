@@ -1,0 +1,90 @@
+"""Hints: Romero et al. 2015, "FitNets", https://arxiv.org/abs/1412.6550."""
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kdcore.errors import UserFault
+from kdcore.methods.adapters import regressor
+from kdcore.methods.base import Batch, Outputs, Stage
+from kdcore.methods.kd import kd
+from kdcore.methods.maps import MapMethod, Maps
+from kdcore.methods.precision import full_precision
+from kdcore.methods.registry import register
+from kdcore.methods.resizing import same_size
+from kdcore.spec.methods import FitNet, Need
+
+HINT, SOFT_TARGETS = "fitnet_hint", "fitnet_kd"
+
+
+@full_precision
+def hint(student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    """Mean of (student - teacher)² over all of two maps (B, C, H, W) of one shape.
+
+    The student's map has been through a regressor. 0 when both are equal. Choose it for a student
+    that is thinner or deeper than its teacher. Raises ``ValueError`` where the shapes differ.
+    """
+    if student_map.shape != teacher_map.shape:
+        raise ValueError(
+            f"a hint compares maps of one shape: the student's is {tuple(student_map.shape)}, the "
+            f"teacher's {tuple(teacher_map.shape)}; bring it there with a regressor"
+        )
+    return functional.mse_loss(student_map, teacher_map)
+
+
+@register("fitnet")
+class FitNetMethod(MapMethod):
+    """Terms ``fitnet_hint`` and, with two stages, ``fitnet_kd``.
+
+    Stage one trains the student up to the hint on the hint alone, stage two on soft targets, as in
+    the paper; with one stage the hint stays beside the labels.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"maps", "logits"})
+    regressor: nn.Module
+
+    def __init__(self, params: FitNet) -> None:
+        super().__init__(weight=params.weight)
+        self.params = params
+        self.tap = 0
+
+    def adapt(self, student: Maps, teacher: Maps) -> None:
+        """Raises ``UserFault`` (student_incompatible) where the tap does not exist."""
+        chosen = self.params.tap
+        if chosen is not None and chosen >= len(student):
+            raise UserFault(
+                "student_incompatible",
+                f"fitnet's tap is {chosen}, and this pair has the feature maps 0 to "
+                f"{len(student) - 1}",
+                hint="Choose a tap that exists, or leave it out for the middle one.",
+            )
+        self.tap = len(student) // 2 if chosen is None else chosen
+        self.regressor = regressor(student[self.tap], teacher[self.tap])
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The hint alone, then everything but the hint; or one stage of both."""
+        if not self.params.two_stage:
+            return (Stage(1.0),)
+        first = self.params.stage_one
+        return (
+            Stage(first, only=frozenset({HINT})),
+            Stage(1.0 - first, without=frozenset({HINT})),
+        )
+
+    def weight_of(self, term: str, epoch: int) -> float:
+        """The soft targets have a weight of their own."""
+        return self.params.kd_weight if term == SOFT_TARGETS else self.weight
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
+        """The hint's term and, with two stages, kd's."""
+        terms = super().forward(student, teacher, batch)
+        if self.params.two_stage and teacher is not None:
+            temperature = self.params.temperature
+            soft = kd(student.logits, teacher.logits.detach(), temperature=temperature)
+            terms[SOFT_TARGETS] = soft
+        return terms
+
+    def terms(self, student: Maps, teacher: Maps) -> dict[str, Tensor]:
+        """``fitnet_hint`` of the chosen pair of maps."""
+        return {HINT: hint(*same_size(self.regressor(student[self.tap]), teacher[self.tap]))}

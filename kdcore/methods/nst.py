@@ -1,0 +1,60 @@
+"""Neuron selectivity transfer: Huang & Wang 2017, https://arxiv.org/abs/1707.01219."""
+
+from torch import Tensor, nn
+
+from kdcore.methods.adapters import channel_adapter
+from kdcore.methods.maps import MapMethod, Maps, total
+from kdcore.methods.precision import full_precision
+from kdcore.methods.registry import register
+from kdcore.methods.resizing import same_size
+from kdcore.methods.vectors import unit
+from kdcore.spec.methods import NST
+
+
+@full_precision
+def nst(student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    """Maximum mean discrepancy of channels: mean k(t,t) + mean k(s,s) - 2 mean k(s,t).
+
+    k(a, b) = (âᵀb̂)² of channels' maps at unit length, within each sample. Maps are (B, C, H, W)
+    and may differ in channels; where they differ in size, the larger is average-pooled. 0 when both
+    are equal, up to rounding. Choose it when channels do not correspond one to one.
+    """
+    s, t = same_size(student_map, teacher_map)
+    s, t = unit(s.flatten(2), dim=2), unit(t.flatten(2), dim=2)  # (B, C, H * W)
+    positions, channels = s.shape[2], max(s.shape[1], t.shape[1])
+    return _by_positions(s, t) if positions <= channels else _by_channels(s, t)
+
+
+def _by_channels(s: Tensor, t: Tensor) -> Tensor:
+    return _kernel(t, t) + _kernel(s, s) - 2 * _kernel(s, t)
+
+
+def _kernel(a: Tensor, b: Tensor) -> Tensor:
+    return (a @ b.mT).square().mean()
+
+
+def _by_positions(s: Tensor, t: Tensor) -> Tensor:
+    # The same number from (H·W)² in place of C² products, as Σ (aᵀb)² = <Σ aaᵀ, Σ bbᵀ>: wide
+    # networks have 2048 channels on 49 positions.
+    second_s, second_t = s.mT @ s / s.shape[1], t.mT @ t / t.shape[1]
+    return (second_s - second_t).square().sum() / len(s)
+
+
+@register("nst")
+class NSTMethod(MapMethod):
+    """One term, ``nst``, summed over the maps."""
+
+    adapters: nn.ModuleList
+
+    def __init__(self, params: NST) -> None:
+        super().__init__(weight=params.weight)
+
+    def adapt(self, student: Maps, teacher: Maps) -> None:
+        """Where channels differ, a 1 x 1 convolution on the student's map."""
+        pairs = zip(student, teacher, strict=True)
+        self.adapters = nn.ModuleList(channel_adapter(s, t) for s, t in pairs)
+
+    def terms(self, student: Maps, teacher: Maps) -> dict[str, Tensor]:
+        """``nst`` of all pairs of maps."""
+        triples = zip(self.adapters, student, teacher, strict=True)
+        return {"nst": total([nst(adapt(s), t) for adapt, s, t in triples])}

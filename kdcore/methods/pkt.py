@@ -1,0 +1,44 @@
+"""Probabilistic knowledge transfer: Passalis & Tefas 2018, https://arxiv.org/abs/1803.10837."""
+
+from torch import Tensor
+
+from kdcore.methods.base import Batch
+from kdcore.methods.pooled import PooledMethod
+from kdcore.methods.precision import full_precision
+from kdcore.methods.registry import register
+from kdcore.methods.vectors import need_two, unit
+from kdcore.spec.methods import PKT
+
+_EPS = 1e-7
+
+
+@full_precision
+def pkt(s: Tensor, t: Tensor) -> Tensor:
+    """Mean over B² of p_t · log((p_t + ε) / (p_s + ε)), ε = 1e-7.
+
+    p = (cos + 1) / 2 of all pairs of samples, with rows of sum 1; ε is added to the norms as well.
+    Features are (B, D_s) and (B, D_t). 0 when both are equal. Choose it for embeddings and
+    retrieval. Raises ``ValueError`` for a batch of one.
+    """
+    need_two(s, "pkt")
+    p_s, p_t = _neighbours(s), _neighbours(t)
+    return (p_t * ((p_t + _EPS).log() - (p_s + _EPS).log())).mean()
+
+
+def _neighbours(x: Tensor) -> Tensor:
+    direction = unit(x, dim=1, added=_EPS)
+    # Rounding may leave a cosine a little below -1, and a logarithm below 0.
+    similar = ((direction @ direction.T + 1) / 2).clamp_min(0)
+    return similar / similar.sum(dim=1, keepdim=True)
+
+
+@register("pkt")
+class PKTMethod(PooledMethod):
+    """One term, ``pkt``."""
+
+    def __init__(self, params: PKT) -> None:
+        super().__init__(weight=params.weight)
+
+    def terms(self, student: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """``pkt`` of pooled features."""
+        return {"pkt": pkt(student, teacher)}

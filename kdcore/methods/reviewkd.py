@@ -1,0 +1,97 @@
+"""Knowledge review: Chen et al. 2021, https://arxiv.org/abs/2104.09044."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kdcore.methods.adapters import pointwise
+from kdcore.methods.maps import MapMethod, Maps, total
+from kdcore.methods.precision import full_precision
+from kdcore.methods.registry import register
+from kdcore.methods.resizing import enlarge_to, pool_to, same_size, size_of
+from kdcore.spec.methods import ReviewKD
+
+_POOLED = (4, 2, 1)
+
+
+@full_precision
+def hierarchical(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
+    """Sum over levels of the mean squared error at full size and pooled to 4, 2 and 1.
+
+    Weights are 1, ½, ¼, ⅛ in turn, over the sum of those used; a size that is not smaller than the
+    map is left out and does not halve the next. Maps are (B, C_i, H_i, W_i) with equal channels;
+    where sizes differ, the larger is average-pooled. 0 when both are equal. Choose it when accuracy
+    counts more than training time. Raises ``ValueError`` where levels or channels do not match.
+    """
+    channels = [[each.shape[1] for each in maps] for maps in (student_maps, teacher_maps)]
+    if channels[0] != channels[1]:
+        raise ValueError(
+            f"levels must match: the student's have {channels[0]} channels, the teacher's "
+            f"{channels[1]}"
+        )
+    return total([_level(s, t) for s, t in zip(student_maps, teacher_maps, strict=True)])
+
+
+def _level(student: Tensor, teacher: Tensor) -> Tensor:
+    s, t = same_size(student, teacher)
+    smallest = min(size_of(s))
+    weight, weights, losses = 1.0, 1.0, [functional.mse_loss(s, t)]
+    for size in _POOLED:
+        if size < smallest:
+            weight /= 2
+            weights += weight
+            pooled = functional.mse_loss(pool_to(s, (size, size)), pool_to(t, (size, size)))
+            losses.append(weight * pooled)
+    return total(losses) / weights
+
+
+class Fusion(nn.Module):
+    """One level: the student's map, fused with the deeper levels' where there are any."""
+
+    def __init__(self, given: int, middle: int, wanted: int, *, fuses: bool) -> None:
+        super().__init__()
+        self.enter = pointwise(given, middle)
+        self.attend = nn.Sequential(nn.Conv2d(2 * middle, 2, 1), nn.Sigmoid()) if fuses else None
+        self.leave = nn.Sequential(
+            nn.Conv2d(middle, wanted, 3, padding=1, bias=False), nn.BatchNorm2d(wanted)
+        )
+
+    def forward(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The level for the teacher (B, wanted, H, W), and for the next (B, middle, H, W)."""
+        fused = self.enter(x)
+        if self.attend is not None and deeper is not None:
+            deeper = enlarge_to(deeper, size_of(fused))
+            shares = self.attend(torch.cat([fused, deeper], dim=1))  # (B, 2, H, W)
+            fused = fused * shares[:, :1] + deeper * shares[:, 1:]
+        return self.leave(fused), fused
+
+
+@register("reviewkd")
+class ReviewKDMethod(MapMethod):
+    """One term, ``reviewkd``, of the maps fused from deep to shallow."""
+
+    levels: nn.ModuleList
+
+    def __init__(self, params: ReviewKD) -> None:
+        super().__init__(weight=params.weight)
+        self.max_channels = params.max_channels
+
+    def adapt(self, student: Maps, teacher: Maps) -> None:
+        """A fusion for each level, of as many channels as the student's deepest map has."""
+        middle = min(self.max_channels, student[-1].shape[1])
+        deepest = len(student) - 1
+        self.levels = nn.ModuleList(
+            Fusion(s.shape[1], middle, t.shape[1], fuses=level < deepest)
+            for level, (s, t) in enumerate(zip(student, teacher, strict=True))
+        )
+
+    def terms(self, student: Maps, teacher: Maps) -> dict[str, Tensor]:
+        """``reviewkd`` of all maps."""
+        deeper: Tensor | None = None
+        reviewed: list[Tensor] = []
+        for level in reversed(range(len(student))):
+            out, deeper = self.levels[level](student[level], deeper)
+            reviewed.append(out)
+        return {"reviewkd": hierarchical(reviewed[::-1], teacher)}

@@ -1,0 +1,68 @@
+"""Relational KD: Park et al. 2019, https://arxiv.org/abs/1904.05068."""
+
+import math
+
+from torch import Tensor
+from torch.nn import functional
+
+from kdcore.methods import vectors
+from kdcore.methods.base import Batch
+from kdcore.methods.pooled import PooledMethod
+from kdcore.methods.precision import full_precision
+from kdcore.methods.registry import register
+from kdcore.spec.methods import RKD
+
+DISTANCE, ANGLE = "rkd_distance", "rkd_angle"
+
+
+@full_precision
+def distance(s: Tensor, t: Tensor) -> Tensor:
+    """Smooth-L1 of all pairs' distances, each over the mean of the positive ones; mean over B².
+
+    Features are (B, D_s) and (B, D_t), not brought to unit length. 0 when both are equal, or equal
+    but for scale. Holds B² · D numbers. Choose it for embeddings, in which only the arrangement
+    counts. Raises ``ValueError`` for a batch of one.
+    """
+    vectors.need_two(s, "rkd.distance")
+    return functional.smooth_l1_loss(_distances(s), _distances(t))
+
+
+def _distances(x: Tensor) -> Tensor:
+    # From the differences: |a|² + |b|² - 2ab loses the distance of near samples to rounding.
+    d = vectors.distance(x.unsqueeze(1), x.unsqueeze(0))  # (B, B)
+    mean = d.sum() / (d > 0).sum().clamp_min(1)
+    # A batch of equal samples has no distances to compare.
+    return d / mean.masked_fill(mean == 0, math.inf)
+
+
+@full_precision
+def angle(s: Tensor, t: Tensor) -> Tensor:
+    """Smooth-L1 of the cosines at every sample between any two others; mean over B³.
+
+    Features are (B, D_s) and (B, D_t). 0 when both are equal, or equal but for scale and place.
+    Holds B³ + B² · D numbers. Raises ``ValueError`` for a batch of one.
+    """
+    vectors.need_two(s, "rkd.angle")
+    return functional.smooth_l1_loss(_cosines(s), _cosines(t))
+
+
+def _cosines(x: Tensor) -> Tensor:
+    directions = vectors.unit(x.unsqueeze(0) - x.unsqueeze(1), dim=2)  # (B, B, D)
+    return directions @ directions.mT  # (B, B, B)
+
+
+@register("rkd")
+class RKDMethod(PooledMethod):
+    """Terms ``rkd_distance`` and ``rkd_angle``, each with its weight inside the method's."""
+
+    def __init__(self, params: RKD) -> None:
+        super().__init__(weight=params.weight)
+        self.inner = {DISTANCE: params.distance_weight, ANGLE: params.angle_weight}
+
+    def weight_of(self, term: str, epoch: int) -> float:
+        """The term's own weight times the method's."""
+        return self.weight * self.inner[term]
+
+    def terms(self, student: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Both terms of pooled features."""
+        return {DISTANCE: distance(student, teacher), ANGLE: angle(student, teacher)}

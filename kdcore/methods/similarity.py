@@ -1,0 +1,38 @@
+"""Similarity-preserving KD: Tung & Mori 2019, https://arxiv.org/abs/1907.09682."""
+
+from torch import Tensor
+from torch.nn import functional
+
+from kdcore.methods.maps import MapMethod, Maps
+from kdcore.methods.precision import full_precision
+from kdcore.methods.registry import register
+from kdcore.methods.vectors import need_two, unit
+from kdcore.spec.methods import Similarity
+
+
+@full_precision
+def similarity(student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    """‖Ĝ_s - Ĝ_t‖²_F / B², Ĝ = F Fᵀ with rows of unit length, F the maps flattened.
+
+    Maps are (B, C, H, W) of any two shapes. 0 when both are equal. Choose it when the maps have
+    nothing in common but the samples. Raises ``ValueError`` for a batch of one.
+    """
+    need_two(student_map, "similarity")
+    return functional.mse_loss(_gram(student_map), _gram(teacher_map))
+
+
+def _gram(x: Tensor) -> Tensor:
+    flat = x.flatten(1)
+    return unit(flat @ flat.T, dim=1)  # (B, B)
+
+
+@register("similarity")
+class SimilarityMethod(MapMethod):
+    """One term, ``similarity``, of the last maps."""
+
+    def __init__(self, params: Similarity) -> None:
+        super().__init__(weight=params.weight)
+
+    def terms(self, student: Maps, teacher: Maps) -> dict[str, Tensor]:
+        """``similarity`` of the last pair of maps."""
+        return {"similarity": similarity(student[-1], teacher[-1])}

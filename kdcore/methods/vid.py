@@ -1,0 +1,68 @@
+"""Variational information distillation: Ahn et al. 2019, https://arxiv.org/abs/1904.05835."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kdcore.methods.adapters import mean_regressor
+from kdcore.methods.maps import MapMethod, Maps, total
+from kdcore.methods.precision import full_precision
+from kdcore.methods.registry import register
+from kdcore.methods.resizing import same_size
+from kdcore.spec.methods import VID
+
+EPS = 1e-5
+"""The smallest variance."""
+
+
+@full_precision
+def vid(mean: Tensor, log_scale: Tensor, teacher_map: Tensor, *, eps: float) -> Tensor:
+    """Mean of ½ [(mean - teacher)² / var + log var], var = softplus(log_scale) + eps.
+
+    ``mean`` and ``teacher_map`` are (B, C, H, W), ``log_scale`` has one number per channel. Where
+    mean and teacher are equal it is ½ mean log var, so its least value is ½ log eps. Choose it when
+    parts of the teacher's maps are noise to the student. Raises ``ValueError`` for other shapes.
+    """
+    if mean.shape != teacher_map.shape:
+        raise ValueError(
+            f"vid predicts a map of one shape: the prediction is {tuple(mean.shape)}, the "
+            f"teacher's map {tuple(teacher_map.shape)}"
+        )
+    variance = (functional.softplus(log_scale) + eps).view(1, -1, 1, 1)
+    return 0.5 * ((mean - teacher_map).square() / variance + variance.log()).mean()
+
+
+def log_scale_of(variance: float, *, eps: float) -> float:
+    """The ``log_scale`` at which a channel has this ``variance``."""
+    x = variance - eps
+    return x + math.log(-math.expm1(-x))
+
+
+@register("vid")
+class VIDMethod(MapMethod):
+    """One term, ``vid``, summed over the maps. Regressors and variances are trained."""
+
+    regressors: nn.ModuleList
+    log_scales: nn.ParameterList
+
+    def __init__(self, params: VID) -> None:
+        super().__init__(weight=params.weight)
+        self.initial = log_scale_of(params.initial_variance, eps=EPS)
+
+    def adapt(self, student: Maps, teacher: Maps) -> None:
+        """For each pair a regressor of the mean and a variance per channel of the teacher's."""
+        pairs = zip(student, teacher, strict=True)
+        self.regressors = nn.ModuleList(mean_regressor(s, t) for s, t in pairs)
+        self.log_scales = nn.ParameterList(
+            nn.Parameter(torch.full((t.shape[1],), self.initial)) for t in teacher
+        )
+
+    def terms(self, student: Maps, teacher: Maps) -> dict[str, Tensor]:
+        """``vid`` of all pairs of maps."""
+        losses = []
+        for i, regressor in enumerate(self.regressors):
+            mean, target = same_size(regressor(student[i]), teacher[i])
+            losses.append(vid(mean, self.log_scales[i], target, eps=EPS))
+        return {"vid": total(losses)}

@@ -1,0 +1,120 @@
+"""Students derived from a teacher: its architecture with cheaper convolutions and another width."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from kdcore.errors import UserFault
+from kdcore.models import build
+from kdcore.models.surgery import Scale, grouped, standard_convolutions
+from kdcore.models.taps import classifier_of
+from kdcore.models.trace import trace
+
+Convolution = Literal["grouped", "depthwise_separable"]
+
+
+def derive(  # noqa: PLR0913 - each is a choice of its own
+    teacher_architecture: str,
+    *,
+    convolution: Convolution = "grouped",
+    groups: int = 1,
+    width: float = 1.0,
+    num_classes: int,
+    in_channels: int = 3,
+    input_size: int = 32,
+) -> nn.Module:
+    """The teacher's architecture with fresh weights, cheaper.
+
+    Each standard convolution of more than a pixel, but for the stem that sees the image, becomes a
+    ``grouped`` one and a pointwise one, or with ``depthwise_separable`` (where ``groups`` counts
+    nothing) one group a channel and a pointwise one. 1 group is the teacher's own shape. All
+    channels but the image's and the classes' are multiplied with ``width`` and rounded.
+
+    Source: Crowley, Gray, Storkey 2018, "Moonshine: distilling with cheap convolutions",
+    https://arxiv.org/abs/1711.02613. Raises UserFault ``student_incompatible`` when the groups do
+    not divide a layer's channels, naming layer and fitting groups, and when the network cannot
+    have that width.
+    """
+    if groups < 1 or not width > 0:
+        raise UserFault(
+            "student_incompatible",
+            f"a derived student has 1 group or more and a width above 0, not {groups} and {width}",
+        )
+    apart = None if convolution == "depthwise_separable" else groups
+
+    def made() -> nn.Module:
+        return build(
+            teacher_architecture,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            input_size=input_size,
+        )
+
+    with torch.device("meta"):
+        draft = made()
+        image = torch.empty(1, in_channels, input_size, input_size)
+        stem, classifier = _ends(draft, image)
+        change = _Change(teacher_architecture, stem, classifier, width, apart)
+        change(draft)
+        change.check(draft, image, num_classes)
+    network = made()
+    change(network)
+    return network
+
+
+class _Change:
+    """What is done to the draft without values and then, in the same way, to the network."""
+
+    def __init__(
+        self, name: str, stem: str, classifier: str | None, width: float, groups: int | None
+    ) -> None:
+        self.name = name
+        self.stem = stem
+        self.classifier = classifier
+        self.width = width
+        self.groups = groups
+
+    def __call__(self, network: nn.Module) -> None:
+        if self.width != 1:
+            faults = Scale(self.width, self.stem, self.classifier)(network)
+            if faults:
+                raise UserFault(
+                    "student_incompatible",
+                    f"{self.name} cannot have {self.width} times its width: {faults[0].name} "
+                    f"{faults[0].detail}",
+                    hint="choose another width, or a teacher of convolutions and batch norms alone",
+                    items=faults,
+                )
+        if self.groups != 1:
+            convolutions = standard_convolutions(network, self.stem)
+            if not convolutions:
+                raise UserFault(
+                    "student_incompatible",
+                    f"{self.name} has no standard convolution to replace; leave the convolutions "
+                    "as they are, with 1 group",
+                )
+            grouped(network, convolutions, self.groups)
+
+    def check(self, draft: nn.Module, image: Tensor, num_classes: int) -> None:
+        """Run the changed network once, without values. Raises UserFault where it does not fit."""
+        try:
+            with torch.no_grad():
+                shape = tuple(draft.eval()(image).shape)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise UserFault(
+                "student_incompatible",
+                f"{self.name} does not fit together at {self.width} times its width: {error}",
+                hint="choose a width that makes all channel counts whole, such as 0.25 or 0.5",
+            ) from error
+        if shape != (1, num_classes):
+            raise UserFault(
+                "student_incompatible", f"{self.name} would give {shape}, not (1, {num_classes})"
+            )
+
+
+def _ends(network: nn.Module, image: Tensor) -> tuple[str, str | None]:
+    """Paths of the layer that sees the image and of the layer that gives the logits."""
+    calls, logits = trace(network, image)
+    stem = next((call.path for call in calls if isinstance(call.module, nn.Conv2d)), "")
+    return stem, classifier_of(calls, logits)

@@ -1,0 +1,97 @@
+"""timm's networks. The library is imported when one is asked for."""
+
+from typing import Any
+
+from torch import nn
+
+from kdcore.spec.catalogue import Normalisation
+
+_LICENCES = {
+    "apache-2.0": "Apache-2.0",
+    "mit": "MIT",
+    "bsd-3-clause": "BSD-3-Clause",
+    "cc-by-4.0": "CC-BY-4.0",
+    "cc-by-nc-4.0": "CC-BY-NC-4.0",
+}
+_LIBRARY_LICENCE = "Apache-2.0"
+_IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+_SIZE = 224
+
+
+def names() -> list[str]:
+    """All names, without the library's and without tags of weights, sorted."""
+    import timm
+
+    # What begins with ``test_`` is the library's own, for its tests.
+    return sorted(timm.list_models(exclude_filters=["test_*"]))
+
+
+def has(name: str) -> bool:
+    """Whether the library has a network of this name."""
+    import timm
+
+    return "." not in name and bool(timm.is_model(name))
+
+
+def family(name: str) -> str:
+    """The library's module that holds the network."""
+    import timm
+
+    return str(timm.models.model_entrypoint(name).__module__).rpartition(".")[2]
+
+
+def default(name: str) -> Any:
+    """What the library says of a network and its default weights; None where it says nothing."""
+    import timm
+
+    return timm.models.get_pretrained_cfg(name)
+
+
+def weights(name: str) -> dict[str, Any]:
+    """What the library says of a network's published weights, by name, the default first."""
+    import timm
+
+    known = timm.models.get_arch_pretrained_cfgs(name)
+    return {tagged: cfg for tagged, cfg in known.items() if cfg.has_weights}
+
+
+def reference_size(name: str) -> int:
+    """Side of the images that the network is meant for, in pixels."""
+    cfg = default(name)
+    return int(cfg.input_size[-1]) if cfg else _SIZE
+
+
+def normalisation_of(cfg: Any) -> Normalisation:
+    """What weights expect of pixels in 0..1, ImageNet's where the library does not say."""
+    if cfg is None or len(cfg.mean) != 3:
+        return _IMAGENET
+    return Normalisation(mean=tuple(cfg.mean), std=tuple(cfg.std))
+
+
+def licence_of(cfg: Any) -> str:
+    """The licence of weights where they have one, the library's where not."""
+    stated = (cfg.license if cfg else None) or _LIBRARY_LICENCE
+    return _LICENCES.get(stated, stated)
+
+
+def make(
+    name: str, *, num_classes: int, in_channels: int, input_size: int, **loading: Any
+) -> nn.Module:
+    """The network, with fresh weights unless ``loading`` (the library's options) says otherwise.
+
+    Raises what the library raises for sizes it cannot take.
+    """
+    import timm
+
+    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels} | loading
+    network: nn.Module
+    if input_size != reference_size(name):
+        try:
+            network = timm.create_model(name, img_size=input_size, **options)
+        except TypeError:
+            # Most convolutional networks take any size and so know no such option.
+            pass
+        else:
+            return network
+    network = timm.create_model(name, **options)
+    return network

@@ -1,0 +1,103 @@
+"""torchvision's classification networks. The library is imported when one is asked for."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from kdcore.spec.catalogue import Normalisation
+
+LICENCE = "BSD-3-Clause"
+# Auxiliary heads would make training return more than logits; the other is the warned-of default.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "googlenet": {"aux_logits": False, "init_weights": True},
+    "inception_v3": {"aux_logits": False, "init_weights": True},
+}
+_HALVES = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def names() -> list[str]:
+    """All names, without the library's, sorted."""
+    from torchvision import models
+
+    return sorted(models.list_models(module=models))
+
+
+def has(name: str) -> bool:
+    """Whether the library has a classification network of this name."""
+    return name in names()
+
+
+def family(name: str) -> str:
+    """The library's module that holds the network."""
+    from torchvision import models
+
+    return str(models.get_model_builder(name).__module__).rpartition(".")[2]
+
+
+def weights(name: str) -> list[Any]:
+    """The published weights of a network, the default first."""
+    from torchvision import models
+
+    known = models.get_model_weights(name)
+    return sorted(known, key=lambda each: each is not known.DEFAULT)
+
+
+def reference_size(name: str) -> int:
+    """Side of the images that the network is meant for, in pixels."""
+    return input_size_of(weights(name)[0])
+
+
+def input_size_of(published: Any) -> int:
+    """Side of the images that published weights were made for, in pixels."""
+    return int(published.transforms().crop_size[0])
+
+
+def normalisation_of(name: str, published: Any) -> Normalisation:
+    """What published weights expect of pixels in 0..1."""
+    if name in _OPTIONS:
+        # These weights come with a layer in front that undoes the usual one in favour of this one.
+        return _HALVES
+    transforms = published.transforms()
+    return Normalisation(mean=tuple(transforms.mean), std=tuple(transforms.std))
+
+
+def make(name: str, *, num_classes: int, in_channels: int, input_size: int) -> nn.Module:
+    """The network with fresh weights; raises what the library raises for sizes it cannot take."""
+    options = {"num_classes": num_classes} | sized(name, input_size) | options_of(name)
+    network = _constructed(name, options)
+    if in_channels != 3:
+        _take_channels(network, in_channels)
+    return network
+
+
+def sized(name: str, input_size: int) -> dict[str, Any]:
+    """The options of networks whose weights depend on the size of the images."""
+    if name.startswith("vit_"):
+        return {"image_size": input_size}
+    return {"input_size": (input_size, input_size)} if name.startswith("maxvit") else {}
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """What makes the network return logits alone."""
+    return dict(_OPTIONS.get(name, {}))
+
+
+def _constructed(name: str, options: dict[str, Any]) -> nn.Module:
+    from torchvision import models
+
+    try:
+        network: nn.Module = models.get_model(name, weights=None, **options)
+    except NotImplementedError:
+        # RegNet computes its widths with tensors, whose values the meta device does not keep.
+        with torch.device("cpu"):
+            network = models.get_model(name, weights=None, **options)
+        network = network.to("meta")
+    return network
+
+
+def _take_channels(network: nn.Module, in_channels: int) -> None:
+    """The first convolution with the weights of as many channels, drawn as the library draws."""
+    stem = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    stem.in_channels = in_channels
+    stem.weight = nn.Parameter(stem.weight.detach()[:, :in_channels].clone())

@@ -1,0 +1,60 @@
+"""Which modules a forward pass calls, in which order, and what they give."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Call(NamedTuple):
+    """One call of one module, in the order in which calls end."""
+
+    path: str
+    module: nn.Module
+    output: Any
+    version: int
+    """How often a tensor had been changed in place when the module gave it."""
+    passed: bool
+    """The module gave its input back as it was."""
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of a map (B, C, H, W); None of anything else."""
+        if isinstance(self.output, Tensor) and self.output.ndim == 4:
+            return self.output.shape[2], self.output.shape[3]
+        return None
+
+    @property
+    def changed(self) -> bool:
+        """Something after the module changed its output in place."""
+        return isinstance(self.output, Tensor) and self.output._version != self.version
+
+
+def trace(network: nn.Module, image: Tensor) -> tuple[list[Call], Tensor]:
+    """All calls of one forward pass in eval mode, and the logits; the network stays as it was."""
+    names = {module: path for path, module in network.named_modules() if path}
+    calls: list[Call] = []
+    versions: dict[str, int] = {}
+
+    def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if inputs and isinstance(inputs[0], Tensor):
+            versions[names[module]] = inputs[0]._version
+
+    def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        version = output._version if isinstance(output, Tensor) else 0
+        path = names[module]
+        passed = bool(inputs) and inputs[0] is output and versions.get(path) == version
+        calls.append(Call(path, module, output, version, passed))
+
+    handles = [module.register_forward_pre_hook(before) for module in names]
+    handles += [module.register_forward_hook(after) for module in names]
+    modes = {module: module.training for module in network.modules()}
+    try:
+        with torch.no_grad():
+            logits = network.eval()(image)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        for handle in handles:
+            handle.remove()
+    return calls, logits

@@ -1,0 +1,81 @@
+"""The phases of a job: its scheme's for every seed, and the undistilled student's beside them.
+
+What comes next is a pure function of the job and of the results so far, so a run that goes on from
+a checkpoint needs to remember nothing else.
+"""
+
+from collections.abc import Sequence
+
+from kdcore.schemes import born_again, label_refinery, mutual, offline, teacher_assistant
+from kdcore.schemes.base import Phase, Pupil, Result, Scheme
+from kdcore.spec import schemes as spec
+from kdcore.spec.job import ResolvedJob
+from kdcore.spec.methods import Supervised
+
+_NUM_SEEDS = 2**63
+SCHEMES: dict[str, Scheme] = {
+    "offline": offline.SCHEME,
+    "mutual": mutual.SCHEME,
+    "born_again": born_again.SCHEME,
+    "teacher_assistant": teacher_assistant.SCHEME,
+    "label_refinery": label_refinery.SCHEME,
+}
+
+
+def next_phase(job: ResolvedJob, results: Sequence[Result]) -> Phase | None:
+    """What to train next; None when everything is done.
+
+    The k-th seed is ``job.seed + k``. The student and the undistilled one start from the same
+    weights and see the same views in the same order: what differs is the teacher alone.
+    """
+    if job.kind == "evaluate":
+        return None
+    scheme = SCHEMES[job.scheme.type]
+    for number in range(job.evaluation.seeds):
+        seed = (job.seed + number) % _NUM_SEEDS
+        phase = scheme.next_phase(job, number, seed, _taught(results, number))
+        if phase is not None:
+            return phase
+        if job.evaluation.baseline and not _of(results, number, baseline=True):
+            return Phase(number, seed, (_undistilled(job),), None)
+    return None
+
+
+def most_phases(job: ResolvedJob) -> int:
+    """How many phases the job has at most."""
+    of_scheme = spec.most_phases(job.scheme, taught=bool(job.teachers))
+    return (of_scheme + bool(job.evaluation.baseline)) * job.evaluation.seeds
+
+
+def students(job: ResolvedJob, results: Sequence[Result]) -> list[Result]:
+    """The student that each seed delivers."""
+    scheme = SCHEMES[job.scheme.type]
+    return [scheme.delivered(_taught(results, n)) for n in range(job.evaluation.seeds)]
+
+
+def baselines(results: Sequence[Result]) -> list[Result]:
+    """The undistilled students, one a seed, or none."""
+    return [result for result in results if result.role == "baseline"]
+
+
+def cohort(results: Sequence[Result], number: int) -> list[Result]:
+    """All that this seed's scheme trained, in the order of their training."""
+    return _taught(results, number)
+
+
+def last(results: Sequence[Result], number: int) -> Result:
+    """The network of this seed that was trained last, the undistilled one left out."""
+    return _taught(results, number)[-1]
+
+
+def _undistilled(job: ResolvedJob) -> Pupil:
+    return Pupil("baseline", "baseline", job.student, (Supervised(type="supervised"),), 1.0)
+
+
+def _taught(results: Sequence[Result], number: int) -> list[Result]:
+    return _of(results, number, baseline=False)
+
+
+def _of(results: Sequence[Result], number: int, *, baseline: bool) -> list[Result]:
+    of_seed = [result for result in results if result.number == number]
+    return [result for result in of_seed if (result.role == "baseline") == baseline]

@@ -1,0 +1,44 @@
+"""Names of derived networks: an architecture of the catalogue with cheaper convolutions.
+
+``cifar/resnet32x4+grouped-8+width-0.5`` is resnet32x4 with grouped convolutions of 8 groups at half
+the width; ``…+depthwise_separable+width-1`` has depthwise separable ones. Such a name stands for
+the whole network wherever an architecture is named in a file, so its weights find their network.
+"""
+
+import re
+from typing import Literal, NamedTuple
+
+Convolution = Literal["grouped", "depthwise_separable"]
+_NAME = re.compile(
+    r"(?P<base>[^+]+)\+(?:grouped-(?P<groups>\d+)|depthwise_separable)\+width-(?P<width>[\d.e-]+)"
+)
+
+
+class Derived(NamedTuple):
+    """What a derived network is made of."""
+
+    architecture: str
+    convolution: Convolution
+    groups: int
+    """1 for depthwise separable convolutions, whose groups are the channels of each layer."""
+    width: float
+
+    @property
+    def name(self) -> str:
+        """The network's name."""
+        kind = f"grouped-{self.groups}" if self.convolution == "grouped" else self.convolution
+        return f"{self.architecture}+{kind}+width-{self.width:g}"
+
+
+def parse(name: str) -> Derived | None:
+    """What ``name`` is made of; None where it is no derived network's."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        return None
+    groups = found["groups"]
+    return Derived(
+        found["base"],
+        "depthwise_separable" if groups is None else "grouped",
+        int(groups or 1),
+        float(found["width"]),
+    )

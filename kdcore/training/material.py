@@ -1,0 +1,108 @@
+"""What a job trains with, opened and judged before the first step."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdcore.data import store
+from kdcore.errors import UserFault
+from kdcore.evaluation import gate
+from kdcore.evaluation.teachers import Teachers, open_model
+from kdcore.files import sha256_of
+from kdcore.models.preprocess import by_rule
+from kdcore.spec.catalogue import Normalisation
+from kdcore.spec.protocol import CheckpointFile, RunRequest
+from kdcore.training.session import Session
+from kdcore.training.task import Task
+
+Weights = dict[str, Tensor]
+
+
+class Beginning(NamedTuple):
+    """Where the student starts from."""
+
+    weights: Weights | None
+    normalisation: Normalisation
+    """By which its weights want images: given ones were trained behind their own."""
+
+
+def gathered(request: RunRequest, session: Session, workdir: Path, *, told: bool) -> Task:
+    """Open data and models; let the teachers through the gate; ``told`` says that it is known."""
+    data = store.load(Path(request.dataset.path))
+    if sha256_of(Path(request.dataset.path)) != request.dataset.sha256:
+        raise UserFault("dataset_invalid", "the data set is not the one that was ingested")
+    teachers = Teachers.of(request.teachers, session.machine.device)
+    begun = _beginning(request, data, workdir)
+    return Task(
+        job=request.job,
+        store=data,
+        teachers=teachers,
+        normalisation=begun.normalisation,
+        init=begun.weights,
+        teacher_val=_gated(request, session, data, teachers, told=told),
+    )
+
+
+def _beginning(request: RunRequest, data: store.DatasetStore, workdir: Path) -> Beginning:
+    student = request.job.student
+    own = by_rule(data.info.normalisation, student.channels)
+    if request.init is not None:
+        weights = open_model(request.init, "student_incompatible").state_dict()
+        return Beginning(weights, request.init.normalisation)
+    if request.continued is not None:
+        return Beginning(_continued(request.continued), own)
+    if student.init == "pretrained":
+        from kdcore.models.pretrained import pretrained  # loads the libraries of models
+
+        channels = {None: data.info.in_channels, "repeat": 3, "luminance": 1}[student.channels]
+        found = pretrained(
+            student.architecture,
+            num_classes=len(data.info.classes),
+            in_channels=channels,
+            input_size=data.info.image_size,
+        )
+        return Beginning(found.weights, found.normalisation)
+    return Beginning(None, own)
+
+
+def _continued(file: CheckpointFile) -> Weights:
+    """The weights of the student that an earlier job's checkpoint holds, best or at work."""
+    path = Path(file.path)
+    if not path.is_file() or sha256_of(path) != file.sha256:
+        raise UserFault("checkpoint_invalid", "the earlier job's checkpoint is not what it was")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state["current"] is not None:
+        weights: Weights = state["current"]["cohort"]["learners"][0]["student"]
+        return weights
+    taught = [result for result in state["results"] if result["role"] != "baseline"]
+    last: Weights = taught[-1]["weights"]
+    return last
+
+
+def _gated(
+    request: RunRequest,
+    session: Session,
+    data: store.DatasetStore,
+    teachers: Teachers,
+    *,
+    told: bool,
+) -> Tensor | None:
+    if not teachers.networks:
+        return None
+    target = data.targets("val")
+    each = teachers.logits(
+        data.images("val"),
+        device=session.machine.device,
+        boundary=session.boundary,
+        autocast=session.machine.autocast(),
+    )
+    together = teachers.mean(each)
+    if told:
+        top1 = gate.hits(together, target).top1
+        session.events.metrics(0, 0.0, {"teacher/top1": top1}, wall_s=0.0)
+    names = [f"{file.architecture} ({file.sha256[:12]})" for file in request.teachers]
+    for warning in gate.check(names, [gate.hits(logits, target) for logits in each]):
+        session.events.log("warning", warning)
+    return together

@@ -1,0 +1,292 @@
+"""Every augmentation against a slow version of one image, written from its definition."""
+
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from torch.nn import functional
+
+from kdcore.data import tone
+from kdcore.data.geometry import affine, resized_crops
+from kdcore.data.loader import Loader
+from kdcore.data.mixing import mixed, own_levels
+from kdcore.data.randaugment import CHANGES, drawn, randaugment
+from kdcore.data.views import view
+from kdcore.methods.base import UNLABELLED
+from kdcore.spec.augmentation import (
+    CropFlip,
+    Cutmix,
+    Cutout,
+    Mixup,
+    RandAugment,
+    RandomResizedCrop,
+)
+
+CHANCE = np.random.default_rng(0)
+NOISE = torch.from_numpy(CHANCE.integers(0, 256, (60, 3, 24, 24), dtype=np.uint8))
+# Smooth pictures too: their histograms have gaps and few values.
+RAMP = (torch.arange(24).view(1, 24) * 3 + torch.arange(24).view(24, 1) * 2 + 40).to(torch.uint8)
+SMOOTH = torch.stack([RAMP, RAMP.T, RAMP // 2 + 90]).expand(60, 3, 24, 24).clone()
+IDS = np.arange(60)
+CPU = torch.device("cpu")
+RESIZED = RandomResizedCrop(type="random_resized_crop", flip=True)
+RANDOM = RandAugment(type="randaugment", num_ops=3, magnitude=15)
+CUTOUT = Cutout(type="cutout", size=7, probability=0.7)
+CROP = CropFlip(type="crop_flip", padding=2, flip=True)
+LISTS = [(RESIZED,), (RANDOM,), (CUTOUT,), (CROP, RANDOM, CUTOUT)]
+
+
+@pytest.mark.parametrize("augmentation", LISTS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_view_is_a_function_of_seed_epoch_and_id(augmentation, channels):
+    images = NOISE[:, :channels]
+    together = view(images, IDS, augmentation, seed=1, epoch=2)
+    assert together.shape == images.shape
+    assert together.dtype == torch.uint8
+    ids = np.array([31, 4, 59])
+    alone = view(images[torch.from_numpy(ids)], ids, augmentation, seed=1, epoch=2)
+    assert torch.equal(alone, together[torch.from_numpy(ids)])
+    for seed, epoch in ((1, 3), (2, 2)):
+        assert not torch.equal(together, view(images, IDS, augmentation, seed=seed, epoch=epoch))
+
+
+def test_views_are_the_same_in_another_process_with_other_threads():
+    source = """
+import hashlib, sys, numpy as np, torch
+torch.set_num_threads(int(sys.argv[1]))
+from kdcore.data.mixing import mixed
+from kdcore.data.views import view
+from kdcore.spec.augmentation import *
+images = torch.from_numpy(np.arange(40 * 3 * 32 * 32).reshape(40, 3, 32, 32) ** 2 % 251).byte()
+ids = np.arange(40)
+kinds = (RandomResizedCrop(type="random_resized_crop", flip=True),
+         RandAugment(type="randaugment"), Cutout(type="cutout"))
+views = view(images, ids, kinds, seed=3, epoch=1)
+found = mixed(views, ids, Mixup(type="mixup"), seed=3, epoch=1)
+print(hashlib.sha256(found.images.numpy().tobytes() + found.share.numpy().tobytes()).hexdigest())
+"""
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", source, threads], capture_output=True, text=True, check=True
+        ).stdout
+        for threads in ("1", "2")
+    }
+    assert len(found) == 1
+
+
+def test_a_resized_crop_is_the_box_stretched():
+    boxes = resized_crops(1, 2, IDS, RESIZED, size=(24, 24))
+    views = view(NOISE, IDS, RESIZED, seed=1, epoch=2)
+    assert len(set(boxes.height.tolist())) > 5
+    assert 10 < boxes.mirrored.sum() < 50
+    for i in range(60):
+        top, left, tall, wide = (int(part[i]) for part in boxes[:4])
+        box = NOISE[i : i + 1, :, top : top + tall, left : left + wide]
+        assert box.shape[2:] == (tall, wide)
+        whole = functional.interpolate(box.double(), (24, 24), mode="bilinear")[0]
+        expected = whole.flip(2) if boxes.mirrored[i] else whole
+        assert (views[i] - expected).abs().max() < 1.6
+
+
+def test_boxes_have_the_asked_area_and_shape():
+    narrow = RandomResizedCrop(
+        type="random_resized_crop", scale=(0.2, 0.5), ratio=(0.8, 1.25), flip=False
+    )
+    boxes = resized_crops(3, 1, np.arange(4000), narrow, size=(64, 64))
+    area = boxes.height * boxes.width / 64**2
+    ratio = boxes.width / boxes.height
+    assert 0.19 < area.min() < 0.22
+    assert 0.48 < area.max() < 0.52
+    assert 0.76 < ratio.min() < 0.84
+    assert abs(area.mean() - 0.35) < 0.01
+    assert abs(np.log(ratio).mean()) < 0.01
+    assert (boxes.top + boxes.height).max() == 64 == (boxes.left + boxes.width).max()
+    assert boxes.top.min() == 0 == boxes.left.min()
+    assert not boxes.mirrored.any()
+    whole = RandomResizedCrop(type="random_resized_crop", scale=(1, 1), ratio=(1, 1), flip=False)
+    assert torch.equal(view(NOISE, IDS, whole, seed=1, epoch=1), NOISE)
+
+
+def test_a_box_that_never_fits_is_the_largest_central_one():
+    wide = RandomResizedCrop(type="random_resized_crop", scale=(1, 1), ratio=(2, 2), flip=False)
+    boxes = resized_crops(1, 1, IDS, wide, size=(24, 24))
+    assert {part.tolist()[0] for part in boxes[:1]} == {6}
+    assert (boxes.height == 12).all()
+    assert (boxes.width == 24).all()
+
+
+def test_cutout_covers_its_square_with_the_mean():
+    views = view(NOISE, IDS, CUTOUT, seed=1, epoch=2)
+    touched = 0
+    for image, cut in zip(NOISE.numpy(), views.numpy(), strict=True):
+        changed = (image != cut).any(0)
+        if not changed.any():
+            continue
+        touched += 1
+        rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+        inner = cut[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        assert max(inner.shape[1:]) <= 7
+        assert (inner == np.rint(image.mean((1, 2)))[:, None, None]).all()
+    assert 30 < touched < 55
+
+
+def pil(image):
+    return Image.fromarray(image.permute(1, 2, 0).numpy())
+
+
+def back(picture):
+    return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)
+
+
+POINTS = {
+    "autocontrast": (tone.autocontrast, ImageOps.autocontrast, 1),
+    "equalize": (tone.equalize, ImageOps.equalize, 0),
+    "posterize": (lambda x: tone.posterize(x, 5), lambda x: ImageOps.posterize(x, 5), 0),
+    "solarize": (lambda x: tone.solarize(x, 100), lambda x: ImageOps.solarize(x, 100), 0),
+}
+ENHANCERS = {
+    "color": (tone.color, ImageEnhance.Color),
+    "contrast": (tone.contrast, ImageEnhance.Contrast),
+    "brightness": (tone.brightness, ImageEnhance.Brightness),
+    "sharpness": (tone.sharpness, ImageEnhance.Sharpness),
+}
+
+
+@pytest.mark.parametrize("images", [NOISE[:4], SMOOTH[:4]], ids=["noise", "smooth"])
+@pytest.mark.parametrize("name", POINTS)
+def test_changes_of_values_are_pillows(name, images):
+    ours, theirs, tolerance = POINTS[name]
+    for image, changed in zip(images, ours(images), strict=True):
+        assert (changed.int() - back(theirs(pil(image))).int()).abs().max() <= tolerance
+
+
+@pytest.mark.parametrize("images", [NOISE[:4], SMOOTH[:4]], ids=["noise", "smooth"])
+@pytest.mark.parametrize(("name", "factor"), [*itertools.product(ENHANCERS, [0.1, 0.55, 1.0, 1.9])])
+def test_enhancements_are_pillows(name, factor, images):
+    ours, theirs = ENHANCERS[name]
+    changed = ours(images, torch.full((4,), factor, dtype=torch.float64))
+    if factor == 1:
+        assert torch.equal(changed, images)
+    for image, one in zip(images, changed, strict=True):
+        # Pillow cuts the fraction off, rounds the smoothed image itself, and so do we.
+        expected = back(theirs(pil(image)).enhance(factor))
+        assert (one.int() - expected.int()).abs().max() <= 2
+
+
+def test_smoothing_is_pillows():
+    smooth = tone.sharpness(NOISE[:2], torch.zeros(2))
+    expected = back(pil(NOISE[0]).filter(ImageFilter.SMOOTH))
+    assert (smooth[0].int() - expected.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", ["rotate", "shear_x", "shear_y", "translate_x", "translate_y"])
+def test_moves_are_pillows(name):
+    picture = pil(NOISE[0])
+    for sign, strength in itertools.product((-1.0, 1.0), (0.3, 1.0)):
+        moved = CHANGES[name](NOISE[:1], np.array([sign]), strength)[0]
+        a, b, c, d, e, f = 1.0, 0.0, 0.0, 0.0, 1.0, 0.0
+        if name == "rotate":
+            angle = sign * np.deg2rad(30 * strength)
+            a, b, d, e = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
+        elif name == "shear_x":
+            b = sign * 0.3 * strength
+        elif name == "shear_y":
+            d = sign * 0.3 * strength
+        elif name == "translate_x":
+            c = sign * round(150 / 331 * 24 * strength)
+        else:
+            f = sign * round(150 / 331 * 24 * strength)
+        # Pillow counts from the corner, the map from the centre.
+        c, f = c + 12 - a * 12 - b * 12, f + 12 - d * 12 - e * 12
+        expected = back(picture.transform((24, 24), Image.Transform.AFFINE, (a, b, c, d, e, f)))
+        # A place on the border of two pixels may fall on either side.
+        assert (moved != expected).any(0).float().mean() < 0.02
+
+
+def test_an_affine_map_without_a_change_is_the_image():
+    assert torch.equal(affine(NOISE, np.tile(np.eye(2, 3), (60, 1, 1))), NOISE)
+
+
+def test_each_image_gets_what_it_drew():
+    one = RandAugment(type="randaugment", num_ops=1, magnitude=20)
+    [(kinds, signs)] = drawn(4, 1, IDS, one)
+    views = randaugment(NOISE, IDS, one, seed=4, epoch=1)
+    names = list(CHANGES)
+    for i in range(60):
+        alone = CHANGES[names[kinds[i]]](NOISE[i : i + 1], signs[i : i + 1], 20 / 30)
+        assert torch.equal(views[i], alone[0])
+    [(many, up)] = drawn(4, 1, np.arange(14_000), one)
+    assert np.abs(np.bincount(many, minlength=14) / 1000 - 1).max() < 0.15
+    assert abs(up.mean()) < 0.03
+
+
+def test_mixup_is_the_weighted_mean_with_the_next():
+    found = mixed(NOISE, IDS, Mixup(type="mixup", alpha=1.0), seed=2, epoch=1)
+    for i in range(60):
+        share = found.share[i].item()
+        both = share * NOISE[i].double() + (1 - share) * NOISE[(i + 1) % 60].double()
+        assert (found.images[i] - both).abs().max() <= 0.5
+    assert found.share.unique().numel() > 30
+
+
+def test_cutmix_shares_are_areas():
+    found = mixed(NOISE, IDS, Cutmix(type="cutmix", probability=0.8), seed=2, epoch=1)
+    for i in range(60):
+        own, other = NOISE[i], NOISE[(i + 1) % 60]
+        foreign = (found.images[i] != own).any(0)
+        assert torch.equal(found.images[i][:, foreign], other[:, foreign])
+        # Noise differs in nearly every pixel, so the box can be measured.
+        assert foreign.float().mean() == pytest.approx(1 - found.share[i].item(), abs=1e-6)
+        rows, columns = foreign.any(1).sum(), foreign.any(0).sum()
+        assert rows * columns == foreign.sum()
+    assert (found.share == 1).sum() > 6
+
+
+def test_shares_are_beta_distributed():
+    draws = (np.arange(100_000) + 0.5) / 100_000
+    for alpha in (0.2, 1.0, 4.0):
+        shares = own_levels(draws, alpha) / 256
+        assert shares.mean() == pytest.approx(0.5, abs=0.002)
+        assert shares.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.02)
+        assert shares.min() >= 0
+        assert shares.max() <= 1
+
+
+def test_a_loader_mixes_and_gives_the_partners_labels():
+    def loader(augmentation):
+        targets = torch.arange(60)
+        return Loader(
+            NOISE, targets, batch_size=16, augmentation=augmentation, seed=5, device=CPU
+        ).batch(2, 1)
+
+    plain, both = loader(CROP), loader((CROP, Mixup(type="mixup", alpha=1.0)))
+    assert plain.mix is None
+    assert torch.equal(plain.index, both.index)
+    assert torch.equal(both.mix.target, both.target.roll(-1))
+    share = both.mix.share[:, None, None, None]
+    expected = share * plain.images + (1 - share) * plain.images.roll(-1, 0)
+    assert (both.images - expected).abs().max() <= 0.5
+
+
+def test_unlabelled_images_join_behind_the_labelled_ones():
+    loader = Loader(
+        NOISE[:20],
+        torch.arange(20),
+        batch_size=8,
+        augmentation=CropFlip(type="crop_flip", padding=0, flip=False),
+        seed=5,
+        device=CPU,
+        unlabelled=NOISE[20:43],
+    )
+    assert loader.num_samples == 43
+    batches = [loader.batch(1, number) for number in range(loader.steps_per_epoch)]
+    index = torch.cat([batch.index for batch in batches])
+    assert sorted(index.tolist()) == list(range(43))
+    for batch in batches:
+        assert torch.equal(batch.images, NOISE[batch.index])
+        expected = torch.where(batch.index < 20, batch.index, UNLABELLED)
+        assert torch.equal(batch.target, expected)

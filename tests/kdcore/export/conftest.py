@@ -1,0 +1,72 @@
+"""A small network that has learnt the digits, for all tests of what is made of it."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+from torch.nn import functional
+
+from kdcore.evaluation.latency import Speed
+from kdcore.evaluation.report import TestBench
+from kdcore.export.source import Source, calibration_images, facts
+from kdcore.models import build
+from kdcore.models.preprocess import Normalised
+from kdcore.spec.catalogue import Normalisation
+from kdcore.spec.report import Latency
+
+NORMALISATION = Normalisation(mean=(0.3,), std=(0.37,))
+CLASSES = tuple("0123456789")
+SPEED = Speed(Latency(p50=1.0, p95=2.0), 30.0)
+
+
+def nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Digits:
+    train: Tensor  # (1200, 1, 8, 8) uint8
+    train_target: Tensor
+    bench: TestBench
+
+
+@pytest.fixture(scope="session")
+def digits() -> Digits:
+    data = load_digits()
+    images = torch.from_numpy(data.images * (255 / 16)).round().to(torch.uint8)[:, None]
+    target = torch.from_numpy(data.target).long()
+    bench = TestBench(images[1200:1500], target[1200:1500], CLASSES, torch.device("cpu"), nothing)
+    return Digits(images[:1200], target[:1200], bench)
+
+
+def taught(digits: Digits, seed: int, steps: int = 60) -> Normalised:
+    torch.manual_seed(seed)
+    network = build("cifar/resnet8", num_classes=10, in_channels=1, input_size=8)
+    student = Normalised(network, NORMALISATION).train()
+    optimizer = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9)
+    for _ in range(steps):
+        rows = torch.randint(0, 1200, (32,))
+        loss = functional.cross_entropy(student(digits.train[rows]), digits.train_target[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    student.requires_grad_(requires_grad=False)
+    return student.eval()
+
+
+def source_of(digits: Digits, network: Normalised, stem: str = "student") -> Source:
+    return Source(
+        network=network,
+        logits=digits.bench.logits(network),
+        speed=SPEED,
+        calibration=calibration_images(digits.train, 0),
+        facts=facts("cifar/resnet8", CLASSES, NORMALISATION, 8),
+        stem=stem,
+    )
+
+
+@pytest.fixture(scope="session")
+def student(digits: Digits) -> Normalised:
+    return taught(digits, 0)

@@ -1,0 +1,92 @@
+"""The memories and the negatives of crd."""
+
+import math
+
+import torch
+
+from kdcore.methods.crd import CRDMethod, contrast
+from kdcore.methods.negatives import Negatives
+from kdcore.methods.vectors import unit
+from tests.kdcore.methods.inputs import NUM_SAMPLES, TARGETS, batch, built, student, teacher
+
+
+def made(**fields: object) -> CRDMethod:
+    method = built("crd", **fields)
+    assert isinstance(method, CRDMethod)
+    return method
+
+
+def test_negatives_are_of_other_classes_and_all_of_them_are_drawn_alike() -> None:
+    torch.manual_seed(3)
+    shuffled = TARGETS[torch.randperm(NUM_SAMPLES)]
+    drawn = Negatives(shuffled, 5).draw(torch.arange(4), 20_000)
+    assert drawn.shape == (4, 20_000)
+    for label in range(4):
+        seen = torch.bincount(drawn[label], minlength=NUM_SAMPLES)
+        others = shuffled != label
+        assert int(seen[~others].sum()) == 0
+        expected = 20_000 / int(others.sum())
+        assert float((seen[others] - expected).abs().max()) < 6 * math.sqrt(expected)
+
+
+def test_negatives_follow_the_global_seed() -> None:
+    negatives = Negatives(TARGETS, 4)
+    torch.manual_seed(5)
+    first = negatives.draw(torch.tensor([0, 1]), 9)
+    torch.manual_seed(5)
+    assert torch.equal(first, negatives.draw(torch.tensor([0, 1]), 9))
+    assert not torch.equal(first, negatives.draw(torch.tensor([0, 1]), 9))
+
+
+def test_the_number_of_negatives_is_capped_by_the_largest_class() -> None:
+    assert made().negatives.fewest == NUM_SAMPLES - 25
+
+
+def test_the_loss_is_the_formula_of_both_anchors() -> None:
+    method, s, t = made(negatives=3), student(), teacher()
+    banks = method.student_memory.bank.clone(), method.teacher_memory.bank.clone()
+    torch.manual_seed(1)
+    loss = method(s, t, batch())["crd"]
+    torch.manual_seed(1)
+    now = batch()
+    assert now.target is not None
+    assert s.pooled is not None
+    assert t.pooled is not None
+    drawn = method.negatives.draw(now.target, 3)
+    ids = torch.cat([now.index[:, None], drawn], dim=1)
+    embedded = method.student_embedding(s.pooled), method.teacher_embedding(t.pooled)
+    anchors = [unit(x, 1).detach() for x in embedded]
+    expected = 0.0
+    for anchor, bank in zip(anchors, reversed(banks), strict=True):
+        raw = ((anchor[:, None] * bank[ids]).sum(2) / 0.07).exp()  # (B, 1 + K)
+        expected += float(contrast(raw / (raw.mean() * NUM_SAMPLES), num_samples=NUM_SAMPLES))
+    torch.testing.assert_close(loss.item(), expected, rtol=1e-5, atol=0)
+
+
+def test_memories_move_by_the_momentum_and_keep_unit_length() -> None:
+    method, s, t = made(), student(), teacher()
+    before, ids = method.student_memory.bank.clone(), batch().index
+    method(s, t, batch())
+    assert s.pooled is not None
+    embedded = unit(method.student_embedding(s.pooled), 1)
+    after = method.student_memory.bank
+    torch.testing.assert_close(after[ids], unit(0.5 * before[ids] + 0.5 * embedded, 1))
+    rest = torch.ones(NUM_SAMPLES, dtype=torch.bool).index_fill(0, ids, False)
+    assert torch.equal(after[rest], before[rest])
+    torch.testing.assert_close(after.norm(dim=1), torch.ones(NUM_SAMPLES))
+    assert not after.requires_grad
+
+
+def test_the_constants_are_those_of_the_first_batch() -> None:
+    method = made()
+    method(student(), teacher(), batch(1))
+    first = method.student_memory.scale.clone()
+    assert float(first) > 0
+    method(student(scale=3), teacher(scale=2), batch(2))
+    assert torch.equal(method.student_memory.scale, first)
+
+
+def test_what_the_checkpoint_holds() -> None:
+    names = set(made().state_dict())
+    assert {"student_memory.bank", "teacher_memory.bank", "teacher_memory.scale"} <= names
+    assert not any(name.startswith("negatives") for name in names)

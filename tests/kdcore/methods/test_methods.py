@@ -1,0 +1,260 @@
+"""Every method as the training loop sees it: on mismatched shapes, saved, restored and summed."""
+
+import io
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from kdcore.errors import UserFault
+from kdcore.methods import registry
+from kdcore.methods.base import Batch, DataFacts, Method, Mix, Outputs
+from kdcore.methods.labels import Labels
+from kdcore.methods.maps import MapMethod
+from kdcore.methods.objective import Objective
+from kdcore.spec.methods import METHODS, Need
+from tests.kdcore.methods.inputs import (
+    FACTS,
+    NUM_SAMPLES,
+    TARGETS,
+    TAUGHT,
+    batch,
+    built,
+    outputs,
+    params,
+    student,
+    teacher,
+)
+
+each_method = pytest.mark.parametrize("name", TAUGHT)
+VARIANTS = [
+    ("fitnet", {"two_stage": False, "tap": 0}),
+    ("fitnet", {"tap": 2}),
+    ("attention", {"form": "paper"}),
+    ("correlation", {"form": "gaussian"}),
+    ("correlation", {"embedding_dim": 8}),
+    ("fsp", {"between": "ends"}),
+    ("kd", {"logit_standardization": True}),
+    ("dkd", {"logit_standardization": True}),
+    ("dist", {"logit_standardization": True}),
+    ("batch_logits", {"logit_standardization": True}),
+    ("crd", {"negatives": 3}),
+]
+
+
+def weighed(method: Method, terms: dict[str, Tensor], epoch: int = 30) -> Tensor:
+    return torch.stack([method.weight_of(name, epoch) * term for name, term in terms.items()]).sum()
+
+
+def learns(method: Method, s: Outputs, t: Outputs) -> dict[str, Tensor]:
+    """The terms, found to be finite scalars with finite gradients for the student alone."""
+    terms: dict[str, Tensor] = method(s, t, batch(size=len(s.logits)))
+    weighed(method, terms).backward()
+    assert all(x is None or x.grad is None for x in (t.logits, t.pooled, *t.maps))
+    reached = [x.grad for x in (s.logits, s.pooled, *s.maps) if x is not None]
+    reached = [grad for grad in reached if grad is not None]
+    assert all(term.shape == () and bool(term.isfinite()) for term in terms.values())
+    assert reached
+    assert any(bool(grad.any()) for grad in reached)
+    trained = [p.grad for p in method.parameters() if p.grad is not None]
+    assert all(bool(grad.isfinite().all()) for grad in [*reached, *trained])
+    return terms
+
+
+@each_method
+def test_it_teaches_a_student_of_other_shapes(name: str) -> None:
+    terms = learns(built(name), student(), teacher())
+    assert all(term == name or term.startswith(f"{name}_") for term in terms)
+
+
+@pytest.mark.parametrize(("name", "fields"), VARIANTS, ids=str)
+def test_its_options_work(name: str, fields: dict[str, object]) -> None:
+    learns(built(name, **fields), student(), teacher())
+
+
+@each_method
+def test_everything_that_it_trains_is_reached(name: str) -> None:
+    method = built(name)
+    weighed(method, method(student(), teacher(), batch())).backward()
+    assert all(parameter.grad is not None for parameter in method.parameters())
+
+
+@each_method
+@pytest.mark.parametrize("scale", [0.0, 1e4])
+def test_extreme_networks_stay_finite(name: str, scale: float) -> None:
+    method, s = built(name), student(scale=scale)
+    loss = weighed(method, method(s, teacher(scale=scale), batch()))
+    loss.backward()
+    assert bool(loss.isfinite())
+    grads = [x.grad for x in (s.logits, s.pooled, *s.maps, *method.parameters()) if x is not None]
+    assert all(grad is None or bool(grad.isfinite().all()) for grad in grads)
+
+
+@each_method
+def test_half_precision_is_raised(name: str) -> None:
+    def half(given: Outputs) -> Outputs:
+        assert given.pooled is not None
+        maps = [x.detach().bfloat16() for x in given.maps]
+        return Outputs(given.logits.detach().bfloat16(), given.pooled.detach().bfloat16(), maps)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = built(name)(half(student()), half(teacher()), batch())
+    exact = built(name)(student(), teacher(), batch())
+    assert all(term.dtype == torch.float32 for term in terms.values())
+    for term, value in terms.items():
+        assert value.item() == pytest.approx(exact[term].item(), rel=0.1)
+
+
+@each_method
+def test_a_student_of_its_teachers_shapes_is_taught_as_well(name: str) -> None:
+    def same(seed: int) -> Outputs:
+        return outputs(seed, 12, (4, 8, 8), (6, 4, 4))
+
+    learns(built(name, same(1), same(1)), same(1), same(2))
+
+
+@each_method
+def test_restored_state_gives_the_same_next_losses_to_the_bit(name: str) -> None:
+    first, second = built(name), registry.create(params(name))
+    torch.manual_seed(99)
+    second.build(student(2), teacher(2), FACTS)
+    steps(first, range(1, 4))
+    saved = io.BytesIO()
+    torch.save(first.state_dict(), saved)
+    saved.seek(0)
+    second.load_state_dict(torch.load(saved, weights_only=True))
+    assert steps(first, range(4, 7)) == steps(second, range(4, 7))
+    for there, here in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
+        assert torch.equal(there, here)
+
+
+def steps(method: Method, numbers: range) -> list[float]:
+    """Losses of some steps, each seeded by its number as in the training loop."""
+    losses = []
+    for step in numbers:
+        torch.manual_seed(step)
+        method.zero_grad()
+        s = outputs(step, 12, (4, 8, 8), (6, 4, 4), (12, 2, 2))
+        t = outputs(100 + step, 20, (5, 4, 16), (10, 8, 8), (20, 3, 3))
+        loss = weighed(method, method(s, t, batch(step)))
+        loss.backward()
+        with torch.no_grad():
+            for parameter in method.parameters():
+                parameter -= 0.01 * parameter.grad
+        losses.append(loss.item())
+    return losses
+
+
+def test_sums_have_a_metric_for_every_term() -> None:
+    names = [name for name in TAUGHT if name not in ("fitnet", "factor_transfer")]
+    methods = [registry.create(params(name)) for name in names]
+    objective = Objective(methods, Labels(0.1), [1.0], 10)
+    objective.build(student(2), [teacher(2)], FACTS)
+    loss = objective(student(), [teacher()], batch())
+    assert {"cross_entropy", "rkd_angle", "batch_logits_class", "crd"} <= set(loss.terms)
+    assert len(loss.terms) == len(names) + 3
+    each = [method(student(), teacher(), batch()) for method in methods]
+    assert len(set().union(*each)) == sum(map(len, each))
+    loss.total.backward()
+    assert bool(loss.total.isfinite())
+
+
+@each_method
+def test_the_catalogue_says_what_the_class_needs(name: str) -> None:
+    entry, method = METHODS[name], built(name)
+    assert set(entry.needs) == method.needs <= set(get_args(Need))
+    assert entry.min_maps == (method.min_maps if isinstance(method, MapMethod) else 0)
+    assert entry.one_teacher == (entry.group in ("features", "relations"))
+    assert params(name).weight == method.weight
+    if entry.min_batch > 1:
+        with pytest.raises(ValueError, match="batch of 1"):
+            method(student(1), teacher(1), batch(size=1))
+    else:
+        lone = method(student(1), teacher(1), batch(size=1))
+        assert all(bool(term.isfinite()) for term in lone.values())
+
+
+def test_default_weights_are_the_documented_ones() -> None:
+    assert {name: params(name).weight for name in TAUGHT} == {
+        "kd": 0.9,
+        "logit_matching": 1,
+        "dkd": 1,
+        "dist": 2,
+        "batch_logits": 1,
+        "fitnet": 100,
+        "attention": 1000,
+        "factor_transfer": 200,
+        "fsp": 50,
+        "nst": 50,
+        "vid": 1,
+        "reviewkd": 5,
+        "rkd": 1,
+        "similarity": 3000,
+        "pkt": 30000,
+        "correlation": 0.02,
+        "crd": 0.8,
+    }
+    rkd = built("rkd", weight=2)
+    assert (rkd.weight_of("rkd_distance", 1), rkd.weight_of("rkd_angle", 1)) == (50, 100)
+    assert params("attention", form="paper").weight == 2
+    assert params("attention", form="paper", weight=7).weight == 7
+
+
+def test_dkd_warms_up_from_epoch_one() -> None:
+    assert [built("dkd").weight_of("dkd", epoch) for epoch in (1, 10, 20, 21)] == [0.05, 0.5, 1, 1]
+    assert built("dkd", warmup_epochs=4).weight_of("dkd", 1) == 0.25
+    assert built("dkd", warmup_epochs=0).weight_of("dkd", 1) == 1
+
+
+@pytest.mark.parametrize("name", ["fitnet", "factor_transfer"])
+def test_two_stages_train_one_thing_after_the_other(name: str) -> None:
+    early = {"fitnet": {"fitnet_hint"}, "factor_transfer": {"factor_transfer_paraphraser"}}[name]
+    late = {"fitnet": {"fitnet_kd"}, "factor_transfer": {"factor_transfer"}}[name]
+    objective = Objective([built(name)], Labels(1.0), [1.0], 10)
+    found = [set(objective(student(), [teacher()], batch(step)).terms) for step in (1, 3, 10)]
+    assert found[0] == early
+    assert found[1] == found[2] == late | {"cross_entropy"}
+    s = student()
+    objective(s, [teacher()], batch(1)).total.backward()
+    untouched = s.logits.grad is None and s.maps[-1].grad is None
+    assert untouched  # up to the hint, or not at all
+
+
+def test_the_paraphraser_rests_in_stage_two() -> None:
+    method = built("factor_transfer")
+    objective = Objective([method], Labels(1.0), [1.0], 10)
+    objective(student(), [teacher()], batch(9)).total.backward()
+    trained = {name for name, p in method.named_parameters() if p.grad is not None}
+    assert trained
+    assert all(name.startswith("translator") for name in trained)
+
+
+def test_faults_are_told_when_it_is_built() -> None:
+    flat = outputs(1, 12, (4, 8, 8)), outputs(2, 20, (5, 8, 8))
+    with pytest.raises(UserFault, match="2 feature map") as few:
+        built("fsp", *flat)
+    assert few.value.code == "student_incompatible"
+    with pytest.raises(UserFault, match="tap is 3, and this pair has the feature maps 0 to 2"):
+        built("fitnet", tap=3)
+    for name in ("dkd", "crd"):
+        for targets in (None, TARGETS.where(TARGETS != 2, -1)):
+            method = registry.create(params(name))
+            with pytest.raises(UserFault, match="label for every training image"):
+                method.build(student(2), teacher(2), DataFacts(NUM_SAMPLES, 4, targets))
+    method = registry.create(params("crd"))
+    with pytest.raises(UserFault, match="one class"):
+        method.build(student(2), teacher(2), DataFacts(NUM_SAMPLES, 4, torch.zeros(40).long()))
+
+
+@pytest.mark.parametrize("name", ["dkd", "crd"])
+def test_mixed_and_missing_labels_are_refused(name: str) -> None:
+    plain = batch()
+    assert plain.target is not None
+    mix = Mix(plain.target, torch.full((6,), 0.7))
+    for given in (
+        Batch(plain.target, plain.index, 1, 1, mix=mix),
+        Batch(None, plain.index, 1, 1),
+    ):
+        with pytest.raises(UserFault, match="one true label"):
+            built(name)(student(), teacher(), given)
