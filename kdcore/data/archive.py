@@ -137,7 +137,7 @@ class Stream:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = _CHUNK, /) -> bytes:
         """Up to ``size`` bytes; none at the end."""
         with _told():
             data = self._file.read(size)

@@ -58,6 +58,4 @@ def tell_ignored(context: Context, names: list[str]) -> None:
     """Say which files were left out because they are no images."""
     if names:
         few = printable(", ".join(names[:3]))
-        context.events.log(
-            "warning", f"{len(names)} files that are no images are left out: {few}"
-        )
+        context.events.log("warning", f"{len(names)} files that are no images are left out: {few}")

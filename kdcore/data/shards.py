@@ -96,9 +96,9 @@ class ShardSource:
     def _decoded(self, file: File, frame: Frame) -> Pixels | None:
         most = self._context.request.max_pixels
         try:
-            data = file.stream.read()
+            data = file.read()
             return decode.decode(data, grey=frame.grey, size=frame.size, max_pixels=most)
-        except decode.BadImage as error:
+        except (Unreadable, decode.BadImage) as error:
             self.problems.append(item("/".join(file.parts), str(error)))
             return None
 
@@ -110,7 +110,6 @@ class ShardSource:
         for member in sorted(self._archive.members, key=lambda member: member.parts):
             name = "/".join(member.parts)
             if not name.lower().endswith(".tar"):
-                self._left_out([name])
                 continue
             try:
                 with self._archive.stream(member, count=count) as stream:
@@ -120,7 +119,9 @@ class ShardSource:
 
     def _samples(self) -> Iterator[_Sample]:
         sample: _Sample | None = None
-        strange: list[str] = []
+        others = self._archive.members if self._archive else []
+        names = ["/".join(member.parts) for member in others]
+        strange = [name for name in names if not name.lower().endswith(".tar")]
         for file in self._files(count=True):
             self._context.tick(0)
             stem, dot, extension = file.parts[-1].partition(".")
@@ -135,16 +136,18 @@ class ShardSource:
             sample = self._read(file, extension, sample)
         if sample is not None:
             yield sample
-        self._left_out(strange)
+        tell_ignored(self._context, strange)
 
     def _read(self, file: File, extension: str, sample: _Sample) -> _Sample:
         name = "/".join(file.parts)
+        if extension in sample.files:
+            self.problems.append(item(name, "is there twice; keep one"))
         sample.files[extension] = file.parts
         try:
             if extension in IMAGES:
                 return sample._replace(shape=self._peek(file))
             sample.labels[extension] = _label(file, extension)
-        except decode.BadImage as error:
+        except (Unreadable, decode.BadImage) as error:
             self.problems.append(item(name, str(error)))
         return sample
 
@@ -152,30 +155,32 @@ class ShardSource:
         most = self._context.request.max_pixels
         if file.size > 4 * most + (1 << 20):
             raise decode.BadImage(f"has {file.size} bytes, too many for {most} pixels")
-        return decode.peek(file.stream.read(), most)
+        return decode.peek(file.read(), most)
 
     def _found(self, sample: _Sample) -> Found | None:
         images = [parts for kind, parts in sample.files.items() if kind in IMAGES]
         split = _split(sample.key)
         label = sample.labels.get(".cls", sample.labels.get(".json", ""))
-        if len(images) != 1:
-            return self._bad(sample, "has two images" if images else "has a label and no image")
-        if sample.shape is None or (set(_LABELS) & set(sample.files)) - set(sample.labels):
+        unread = (set(_LABELS) & set(sample.files)) - set(sample.labels)
+        if unread or (images and sample.shape is None):
             return None  # broken, and told already
-        if split == "unlabelled":
-            return Found(Labelled(images[0], split, "", None), sample.shape)
-        if not label:
-            return self._bad(sample, "has no label: put a .cls file of the same name behind it")
-        problem = class_problem(label)
-        if problem is not None:
-            return self._bad(sample, problem)
-        return Found(Labelled(images[0], split, label, None), sample.shape)
+        problem = _problem(len(images), split, label)
+        if problem is not None or sample.shape is None:
+            self.problems.append(item("/".join(sample.key), problem or "has no image"))
+            return None
+        return Found(
+            Labelled(images[0], split, "" if split == "unlabelled" else label, None), sample.shape
+        )
 
-    def _bad(self, sample: _Sample, detail: str) -> None:
-        self.problems.append(item("/".join(sample.key), detail))
 
-    def _left_out(self, names: list[str]) -> None:
-        tell_ignored(self._context, names)
+def _problem(num_images: int, split: PartName, label: str) -> str | None:
+    if num_images != 1:
+        return "has several images" if num_images else "has a label and no image"
+    if split == "unlabelled":
+        return None
+    if not label:
+        return "has no label: put a .cls file of the same name beside it"
+    return class_problem(label)
 
 
 def _order(one: Found) -> tuple[str, str, tuple[str, ...]]:
@@ -197,13 +202,14 @@ def _label(file: File, extension: str) -> str:
     """The text of a label. Raises BadImage, which names the file like any other."""
     if file.size > _MAX_LABEL_BYTES:
         raise decode.BadImage(f"has {file.size} bytes, too many for a label")
-    data = file.stream.read()
+    data = file.read()
     try:
         text = data.decode("utf-8").strip()
         if extension == ".json":
             value = json.loads(text)
             value = value.get("label", "") if isinstance(value, dict) else ""
-            text = "" if isinstance(value, bool | float | list | dict) else str(value).strip()
+            right = isinstance(value, str | int) and not isinstance(value, bool)
+            text = str(value).strip() if right else ""
     except (ValueError, RecursionError) as error:
         raise decode.BadImage(f"is no label: {printable(str(error))}") from error
     return text

@@ -36,14 +36,22 @@ class File(NamedTuple):
 
     parts: tuple[str, ...]
     """Folders and name, those of the tars around it first."""
-    shard: str
-    """The tar that it stands in."""
     size: int
     stream: IO[bytes]
+
+    def read(self) -> bytes:
+        """All of it. Raises Unreadable; the walk then meets the same damage."""
+        try:
+            return self.stream.read()
+        except _ERRORS as error:
+            raise Unreadable(f"cannot be read: {error}") from error
 
 
 class Damaged(Exception):  # noqa: N818 - becomes an item
     """The tar cannot be read any further; the message says why."""
+
+
+_ERRORS = (Damaged, Unreadable, tarfile.TarError, zlib.error, EOFError, OSError)
 
 
 def walk(
@@ -64,7 +72,7 @@ def walk(
                 position, last = tar.offset, info.name
                 yield from _of_member(tar, info, (parts, problems), depth)
             _check_end(tar, seen=end.seen)
-    except (Damaged, Unreadable, tarfile.TarError, zlib.error, EOFError, OSError) as error:
+    except _ERRORS as error:
         detail = f"is damaged near byte {position}, after {last}: {error}"
         problems.append(item(shard or "the tar archive", detail))
 
@@ -92,14 +100,14 @@ def _of_member(
     if nested:
         yield from walk(stream, (*around, *own), problems, depth=depth - 1)
     else:
-        yield File((*around, *own), "/".join(around), info.size, stream)
+        yield File((*around, *own), info.size, stream)
 
 
 def _check_end(tar: tarfile.TarFile, *, seen: bool) -> None:
     if not seen:
         raise Damaged("the next header cannot be read")
     # A stream's file has no type of its own; what follows is only ever padding.
-    while rest := tar.fileobj.read(_CHUNK):  # type: ignore[union-attr]
+    while rest := tar.fileobj.read(_CHUNK):
         if rest.strip(b"\0"):
             raise Damaged("there is more behind its end mark")
 

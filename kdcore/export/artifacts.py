@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from kdcore.evaluation.report import TestBench
-from kdcore.export.card import as_markdown, card
+from kdcore.export.card import card
+from kdcore.export.markdown import as_markdown
 from kdcore.export.weights import check_parity, write
 from kdcore.files import replacing, sha256_of
 from kdcore.models.preprocess import Normalised
@@ -69,11 +70,15 @@ def publish(
 
 
 def config(request: RunRequest, info: DatasetInfo, normalisation: Normalisation) -> dict[str, Any]:
-    """What the weights do not say: how to build the network and what to feed it."""
+    """What the weights do not say: how to build the network and what to feed it.
+
+    ``channels`` is the rule by which the data's images meet the network; null: as they are.
+    """
     return {
-        "architecture": request.job.student.architecture,
+        "architecture": request.job.student.network,
         "num_classes": len(info.classes),
-        "in_channels": info.in_channels,
+        "in_channels": len(normalisation.mean),
+        "channels": request.job.student.channels,
         "input_size": info.image_size,
         "normalisation": normalisation.model_dump(mode="json"),
         "classes": list(info.classes),

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from kdcore.spec.methods import Need
 
-
 UNLABELLED = -1
 """The target of an image that has no label."""
 
@@ -57,12 +56,13 @@ class DataFacts:
 class Stage:
     """A part of the training, by its share of the steps, and which terms of the sum count in it.
 
-    A term counts when the stages of all methods of the sum let it.
+    A term counts when the stages of all methods of the sum let it; see ``only``.
     """
 
     share: float
     only: frozenset[str] | None = None
-    """Nothing but these terms, other methods' and cross-entropy included; None means all."""
+    """Nothing but these terms, of other methods and cross-entropy neither; None means all. Where
+    several methods have such a stage at once, the terms of each."""
     without: frozenset[str] = frozenset()
     """Terms that do not count."""
 

@@ -86,7 +86,10 @@ class Objective(nn.Module):
 
 
 def _counts(term: str, stages: Sequence[Stage]) -> bool:
-    return all((s.only is None or term in s.only) and term not in s.without for s in stages)
+    # Two methods may begin with a stage of their own each: then both of these are trained at once.
+    alone = [stage.only for stage in stages if stage.only is not None]
+    kept = not alone or any(term in only for only in alone)
+    return kept and not any(term in stage.without for stage in stages)
 
 
 def stage_at(stages: Sequence[Stage], step: int, steps: int) -> Stage:

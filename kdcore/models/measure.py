@@ -124,7 +124,7 @@ def _torchvision(name: str) -> Facts:
         sized=bool(library.sized(bare, 1)),
         num_classes=_CLASSES,
         normalisation=library.normalisation_of(bare, weights[0]),
-        licence=library.LICENCE,
+        licence=library.licence_of(weights[0]),
         pretrained=tuple(str(each) for each in weights),
     )
 

@@ -117,7 +117,7 @@ def _resolve_torchvision(bare: str) -> Published:
             normalisation=library.normalisation_of(name, found),
             input_size=library.input_size_of(found),
             num_classes=len(found.meta["categories"]),
-            licence=library.LICENCE,
+            licence=library.licence_of(found),
         )
     raise _fault(f"torchvision has no network {wanted!r}{_near(wanted, library.names())}")
 

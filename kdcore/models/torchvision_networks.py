@@ -7,7 +7,8 @@ from torch import nn
 
 from kdcore.spec.catalogue import Normalisation
 
-LICENCE = "BSD-3-Clause"
+_LIBRARY_LICENCE = "BSD-3-Clause"
+_SWAG_LICENCE = "CC-BY-NC-4.0"
 # Auxiliary heads would make training return more than logits; the other is the warned-of default.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
@@ -60,6 +61,11 @@ def normalisation_of(name: str, published: Any) -> Normalisation:
         return _HALVES
     transforms = published.transforms()
     return Normalisation(mean=tuple(transforms.mean), std=tuple(transforms.std))
+
+
+def licence_of(published: Any) -> str:
+    """The library's licence, but for weights that name one of their own: SWAG's, all of them."""
+    return _SWAG_LICENCE if "license" in published.meta else _LIBRARY_LICENCE
 
 
 def make(name: str, *, num_classes: int, in_channels: int, input_size: int) -> nn.Module:

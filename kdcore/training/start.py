@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kdcore.data.counter import fold
 from kdcore.evaluation.teachers import Teachers
 from kdcore.methods.base import DataFacts, Outputs
 from kdcore.methods.labels import Labels
@@ -21,6 +22,8 @@ from kdcore.training.learner import Learner
 from kdcore.training.observed import Observed, Wanted, asked, paired, points_of
 from kdcore.training.task import Task
 
+_ADAPTERS = 7
+"""Stream of a seed for the weights of adapters."""
 _PROBE = 2
 """Images that tell the methods the shapes of both networks' outputs."""
 
@@ -43,6 +46,8 @@ def begin(
     probe = task.store.images("train")[:_PROBE].to(machine.device)
     watched = _watch(networks, [maker.taps for maker in makers], taught, probe, wanted)
     pupils, frozen = watched[: len(networks)], watched[len(networks) :]
+    # Adapters start alike however many numbers the networks drew.
+    torch.manual_seed(fold(phase.seed, _ADAPTERS))
     _build(pupils, frozen, objectives, _facts(task, targets), probe, machine)
     learners = [
         _learner(observed, pair, pupil, task.job.training, machine)

@@ -75,10 +75,12 @@ class Task:
         Unlabelled ones are among them where the pupil's methods can do without labels.
         """
         recipe = self.job.training
+        unlabelled = self.store.images("unlabelled")
+        joins = len(unlabelled) > 0 and learns_unlabelled(pupil)
         return Loader(
             self.store.images("train"),
             self.store.targets("train"),
-            unlabelled=self.store.images("unlabelled") if learns_unlabelled(pupil) else None,
+            unlabelled=unlabelled if joins else None,
             batch_size=recipe.batch_size,
             augmentation=recipe.augmentation,
             seed=seed,

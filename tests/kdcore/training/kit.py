@@ -53,7 +53,7 @@ class World:
         )
 
     def request(
-        self, method: str = "kd", teachers: int = 1, training: Any = None, **job: Any
+        self, method: Any = "kd", teachers: int = 1, training: Any = None, **job: Any
     ) -> RunRequest:
         recipe = {
             "epochs": EPOCHS,
@@ -66,7 +66,7 @@ class World:
             "student": {"architecture": ARCHITECTURE},
             "dataset": "ds_1",
             "teachers": [{"model": "mdl_1"}] * teachers,
-            "method": as_methods(method),
+            "method": as_methods(method) if isinstance(method, str) else method,
             "label_weight": 0.1 if method == "kd" else 1.0,
             "training": recipe,
             "evaluation": {"baseline": False},

@@ -1,0 +1,259 @@
+"""Does it teach? Every method and scheme against a student that only sees the labels.
+
+    python -m bench.quality --data DIR [--out DIR] [--seeds 3] [--only kd dkd ...]
+
+The setting is the one that the service is for: a big model that learned from clean labels, and few
+images with noisy ones for the student. Fashion-MNIST at 16 pixels; teacher resnet20 on 20,000 clean
+images; students resnet8 on 2,500 images of which 40 % have a label drawn at random. Validation and
+test labels are clean. Everything is taught for the same number of epochs on the same images; only
+the method or the scheme changes. A finished run is not run again: the table can be completed later.
+"""
+
+import argparse
+import gzip
+import json
+import statistics
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kdcore.data import facts, store
+from kdcore.data.parts import Arrays
+from kdcore.files import sha256_of
+from kdcore.spec.job import JobSpec
+from kdcore.spec.methods import METHODS
+from kdcore.spec.protocol import DatasetFile, RunRequest, TeacherFile
+from kdcore.spec.references import DatasetFacts, ModelFacts
+from kdcore.spec.resolve import resolve
+
+TEACHER, STUDENT, ASSISTANT = "cifar/resnet20", "cifar/resnet8", "cifar/resnet14"
+CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker")
+CLASSES = (*CLASSES, "bag", "boot")
+SIDE, TEACHER_IMAGES, STUDENT_IMAGES, VAL, TEST = 16, 20_000, 2_500, 1_000, 5_000
+NOISE = 0.4
+EPOCHS, TEACHER_EPOCHS = 20, 6
+SCHEMES: dict[str, dict[str, Any]] = {
+    "mutual": {"scheme": {"type": "mutual"}},
+    "mutual, with the teacher": {"scheme": {"type": "mutual"}, "method": "kd"},
+    "born_again": {"scheme": {"type": "born_again", "generations": 2}, "method": "kd"},
+    "teacher_assistant": {
+        "scheme": {"type": "teacher_assistant", "assistants": [ASSISTANT]},
+        "method": "kd",
+    },
+    "label_refinery": {"scheme": {"type": "label_refinery", "max_rounds": 2}},
+}
+ALONE = ("supervised", "mutual", "supervised, clean labels")
+"""What has no teacher."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The files that every run shares."""
+
+    folder: Path
+
+    @property
+    def clean(self) -> Path:
+        """The teacher's data."""
+        return self.folder / "clean.safetensors"
+
+    @property
+    def noisy(self) -> Path:
+        """The students' data."""
+        return self.folder / "noisy.safetensors"
+
+    @property
+    def control(self) -> Path:
+        """The students' images with their true labels."""
+        return self.folder / "control.safetensors"
+
+    @property
+    def teacher(self) -> Path:
+        """The trained teacher's weights."""
+        return self.folder / "teacher" / "artifacts" / "student.safetensors"
+
+
+def images_of(folder: Path, name: str) -> npt.NDArray[np.uint8]:
+    """(N, 1, 16, 16) from an idx file: each pixel the mean of four of the 32 x 32 padded image."""
+    raw = np.frombuffer(_bytes(folder, f"{name}-images-idx3-ubyte")[16:], np.uint8)
+    padded = np.pad(raw.reshape(-1, 28, 28), ((0, 0), (2, 2), (2, 2)))
+    cells = padded.reshape(-1, SIDE, 2, SIDE, 2).astype(np.uint16)
+    return (cells.sum(axis=(2, 4)) // 4).astype(np.uint8)[:, None]
+
+
+def labels_of(folder: Path, name: str) -> npt.NDArray[np.int64]:
+    """(N,) from an idx file."""
+    raw = _bytes(folder, f"{name}-labels-idx1-ubyte")[8:]
+    return np.frombuffer(raw, np.uint8).astype(np.int64)
+
+
+def _bytes(folder: Path, name: str) -> bytes:
+    plain, packed = folder / name, folder / f"{name}.gz"
+    return plain.read_bytes() if plain.exists() else gzip.decompress(packed.read_bytes())
+
+
+def prepare(data: Path, world: World) -> None:
+    """Write the three data sets; the same images and the same noise every time."""
+    images, labels = images_of(data, "train"), labels_of(data, "train")
+    order = np.random.default_rng(0).permutation(len(images))
+    images, labels = images[order], labels[order]
+    first, second = TEACHER_IMAGES, TEACHER_IMAGES + STUDENT_IMAGES
+    val = Arrays(images[second : second + VAL], labels[second : second + VAL])
+    test = Arrays(images_of(data, "t10k")[:TEST], labels_of(data, "t10k")[:TEST])
+    own, true = images[first:second], labels[first:second]
+    generator = np.random.default_rng(1)
+    wrong = generator.random(STUDENT_IMAGES) < NOISE
+    noisy = np.where(wrong, generator.integers(0, len(CLASSES), STUDENT_IMAGES), true)
+    for path, train in (
+        (world.clean, Arrays(images[:first], labels[:first])),
+        (world.noisy, Arrays(own, noisy)),
+        (world.control, Arrays(own, true)),
+    ):
+        splits = {"train": train, "val": val, "test": test}
+        store.write(path, splits, facts.describe(CLASSES, splits, 0))
+
+
+def request(world: World, name: str, job: dict[str, Any], seed: int) -> RunRequest:
+    """One student of the table."""
+    dataset = world.control if "clean" in name else world.noisy
+    return _request(world, dataset, job | {"seed": seed}, taught=name not in ALONE)
+
+
+def _request(world: World, dataset: Path, job: dict[str, Any], *, taught: bool) -> RunRequest:
+    info = store.load(dataset).info
+    known = DatasetFacts(
+        source="fashion-mnist",
+        num_classes=len(CLASSES),
+        in_channels=1,
+        image_size=SIDE,
+        num_train=info.splits["train"].count,
+    )
+    teacher = ModelFacts(architecture=TEACHER, num_classes=len(CLASSES), in_channels=1)
+    spec = JobSpec.model_validate(
+        {
+            "student": {"architecture": STUDENT},
+            "dataset": "ds",
+            "teachers": [{"model": "teacher"}] if taught else [],
+            "training": {"epochs": EPOCHS, "batch_size": 64, "optimizer": {"type": "sgd"}},
+            "evaluation": {"baseline": False},
+            **job,
+        }
+    )
+    files = []
+    if taught:
+        normalisation = store.load(world.clean).info.normalisation
+        files = [
+            TeacherFile(
+                path=str(world.teacher),
+                sha256=sha256_of(world.teacher),
+                architecture=TEACHER,
+                num_classes=len(CLASSES),
+                in_channels=1,
+                input_size=SIDE,
+                normalisation=normalisation,
+                weight=1.0,
+            )
+        ]
+    return RunRequest(
+        job=resolve(spec, known, (teacher,) if taught else ()),
+        dataset=DatasetFile(path=str(dataset), sha256=sha256_of(dataset)),
+        teachers=tuple(files),
+        device="auto",
+        threads=1,
+    )
+
+
+def top1(wanted: RunRequest, workdir: Path) -> float:
+    """Test top-1 of a run, from its earlier end or by running it now."""
+    from kdcore.process.events import EventWriter
+    from kdcore.process.stop import Stop
+    from kdcore.training.run import run
+
+    done = workdir / "report.json"
+    if not done.exists():
+        workdir.mkdir(parents=True, exist_ok=True)
+        events = EventWriter(workdir / "events.jsonl", workdir)
+        try:
+            run(wanted, workdir, events, Stop())
+        finally:
+            events.close()
+        lines = (workdir / "events.jsonl").read_text().splitlines()
+        reports = [event for event in map(json.loads, lines) if event["type"] == "report"]
+        done.write_text(json.dumps(reports[-1]["report"]))
+    return float(json.loads(done.read_text())["student"]["top1"])
+
+
+def jobs(only: list[str]) -> dict[str, dict[str, Any]]:
+    """The rows of the table: what each changes in the job."""
+    rows: dict[str, dict[str, Any]] = {
+        "supervised": {"method": "supervised"},
+        "supervised, clean labels": {"method": "supervised"},
+        **{name: {"method": name} for name in METHODS if name != "supervised"},
+        "kd, soft labels only": {"method": "kd", "label_weight": 0},
+        "kd, standardized logits": {
+            "method": {"type": "kd", "temperature": 2.0, "logit_standardization": True}
+        },
+        **SCHEMES,
+    }
+    return {name: row for name, row in rows.items() if not only or name in only}
+
+
+def row_of(name: str, found: list[float], base: list[float]) -> str:
+    """One line of the table, in Markdown."""
+    mean, deviation = statistics.fmean(found), _deviation(found)
+    gains = [own - other for own, other in zip(found, base, strict=False)]
+    gain = f"{statistics.fmean(gains):+.2f} ± {_deviation(gains):.2f}" if gains else ""
+    return f"| {name} | {mean:.2f} ± {deviation:.2f} | {gain} |"
+
+
+def _deviation(values: list[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def main() -> None:
+    """Run what is missing and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.quality", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="with the four idx files")
+    parser.add_argument("--out", type=Path, default=Path("bench-quality"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--only", nargs="*", default=[])
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    world = World(asked.out)
+    if not world.control.exists():
+        prepare(asked.data, world)
+    teacher = {
+        "student": {"architecture": TEACHER},
+        "method": "supervised",
+        "training": {"epochs": TEACHER_EPOCHS, "batch_size": 128},
+    }
+    taught = top1(_request(world, world.clean, teacher, taught=False), asked.out / "teacher")
+    rows = jobs(asked.only)
+    with ProcessPoolExecutor(asked.processes, max_tasks_per_child=1) as pool:
+        running = {
+            (name, seed): pool.submit(
+                top1,
+                request(world, name, row, seed),
+                asked.out / f"{name.replace(', ', '-').replace(' ', '_')}-{seed}",
+            )
+            for name, row in rows.items()
+            for seed in range(asked.seeds)
+        }
+        found: dict[str, list[float]] = {}
+        for (name, seed), future in running.items():
+            found.setdefault(name, []).append(future.result())
+            sys.stderr.write(f"{name}, seed {seed}: {found[name][-1]:.2f}\n")
+    print(f"Teacher {taught:.2f} %. Test top-1 in percent, {asked.seeds} seeds.\n")
+    print("| method or scheme | top-1 | over supervised |\n|---|---|---|")
+    for name, values in found.items():
+        print(row_of(name, values, found.get("supervised", [])))
+
+
+if __name__ == "__main__":
+    main()

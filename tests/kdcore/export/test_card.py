@@ -1,0 +1,106 @@
+"""The card and the files beside a student say what was made, from what, and what it is worth."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdcore.data import facts, store
+from kdcore.data.store import Arrays
+from kdcore.evaluation.report import Cost, seeds, verdict
+from kdcore.export.artifacts import publish
+from kdcore.export.forms import export_all
+from kdcore.models.preprocess import Normalised
+from kdcore.process.events import EventWriter
+from kdcore.spec.report import Epochs, Report
+from tests.kdcore.export.conftest import CLASSES, NORMALISATION, SPEED, Digits, source_of
+from tests.kdcore.training.kit import World, events_of, sha256
+
+
+@pytest.fixture(scope="module")
+def published(
+    tmp_path_factory: pytest.TempPathFactory, digits: Digits, student: Normalised
+) -> Path:
+    workdir = tmp_path_factory.mktemp("published")
+    folder, bench = workdir / "artifacts", digits.bench
+    train = Arrays(digits.train.numpy(), digits.train_target.numpy())
+    test = Arrays(bench.images.numpy(), bench.target.numpy())
+    splits = {"train": train, "val": test, "test": test}
+    info = facts.describe(CLASSES, splits, 0)
+    store.write(workdir / "dataset.safetensors", splits, info)
+    world = World(workdir / "dataset.safetensors", info)
+    request = world.request("supervised", 0, exports=["safetensors", "onnx", "onnx_int8"])
+    source = source_of(digits, student)
+    measured = bench.evaluation(source.logits, None, Cost(1, 2, 3, SPEED))
+    report = Report(
+        student=measured,
+        teacher=None,
+        baseline=None,
+        verdict=verdict(None, measured, None),
+        seeds=seeds([92.0, 93.0], [90.0, 91.5]),
+        epochs=Epochs(best_epoch=1, best_val_top1=60.0, last_val_top1=60.0),
+        normalisation=NORMALISATION,
+        device="a machine",
+        versions={"torch": torch.__version__},
+    )
+    exports = export_all(folder, request.job.exports, source, bench)
+    report = exports.on(report)
+    assert report.student.cpu_latency_ms == exports.made["onnx"].latency_ms
+    assert report.student.cpu_images_per_s == exports.made["onnx"].images_per_s
+    events = EventWriter(workdir / "events.jsonl", workdir)
+    publish(folder, events, request, info, report, NORMALISATION)
+    events.close()
+    return workdir
+
+
+def test_every_file_is_told_of_with_its_format(published: Path) -> None:
+    told = {event["name"]: event for event in events_of(published, "artifact")}
+    assert {name: event["format"] for name, event in told.items()} == {
+        "student.safetensors": "safetensors",
+        "student.onnx": "onnx",
+        "student.int8.onnx": "onnx_int8",
+        "config.json": "json",
+        "model_card.json": "json",
+        "model_card.md": "markdown",
+    }
+    for event in told.values():
+        assert event["sha256"] == sha256(published / event["path"])
+
+
+def test_the_card_holds_what_programs_need(published: Path) -> None:
+    card = json.loads((published / "artifacts" / "model_card.json").read_text())
+    assert card["student_sha256"] == sha256(published / "artifacts" / "student.safetensors")
+    assert [each["format"] for each in card["exports"]] == ["safetensors", "onnx", "onnx_int8"]
+    assert card["exports"][2]["top1"] > 60
+    assert card["recipe"]["training"]["augmentation"]["type"] == "crop_flip"
+    assert card["recipe"]["scheme"]["type"] == "offline"
+    assert card["statement"] == "distillation helped by 1.8 ± 0.4 points (2 seeds)"
+    assert card["licence"] == "BSD-2-Clause"
+    assert card["data"]["counts"]["train"] == 1200
+    assert card["limits"]
+
+
+def test_the_card_for_people_names_every_file_and_its_accuracy(published: Path) -> None:
+    text = (published / "artifacts" / "model_card.md").read_text()
+    card = json.loads((published / "artifacts" / "model_card.json").read_text())
+    for each in card["exports"]:
+        assert f"| `{each['file']}` | {each['top1']:.2f} | {each['agreement']:.2f} |" in text
+    assert "Test top-1: distillation helped by 1.8 ± 0.4 points (2 seeds)." in text
+    assert "- Augmentation `crop_flip(padding=1, flip=True)`" in text
+    assert f"digest `{card['data']['digest']}`, 1200 training, 300 validation, 300 test" in text
+    assert "## Use and limits" in text
+    assert "\n\n\n" not in text
+
+
+def test_the_configuration_builds_and_feeds_the_network(published: Path) -> None:
+    config = json.loads((published / "artifacts" / "config.json").read_text())
+    assert config == {
+        "architecture": "cifar/resnet8",
+        "num_classes": 10,
+        "in_channels": 1,
+        "channels": None,
+        "input_size": 8,
+        "normalisation": {"mean": [0.3], "std": [0.37]},
+        "classes": list(CLASSES),
+    }

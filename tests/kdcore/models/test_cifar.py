@@ -1,0 +1,95 @@
+"""CIFAR networks have the published names and give the published outputs."""
+
+import pytest
+import torch
+
+from kdcore.models import build, cost
+from kdcore.models.registry import ENTRIES
+from tests.kdcore.models.golden import LOGITS, PUBLISHED, TOLERANCE, fill, wave
+
+# A key or two of each kind in the published checkpoints.
+KEYS = {
+    "resnet8x4": "conv1.weight bn1.running_var layer1.0.downsample.0.weight layer3.0.bn2.bias",
+    "ResNet50": "bn1.bias layer1.0.shortcut.1.running_mean layer4.2.conv3.weight linear.bias",
+    "wrn_16_2": "conv1.weight block1.layer.0.convShortcut.weight block3.layer.1.bn2.bias fc.weight",
+    "vgg13": "block0.0.bias block0.3.weight block4.4.running_var classifier.weight",
+    "MobileNetV2": "conv1.0.weight blocks.6.0.conv.7.bias conv2.1.weight classifier.0.weight",
+    "ShuffleV1": "conv1.weight layer2.7.bn3.bias layer3.0.conv2.weight linear.weight",
+    "ShuffleV2": "layer1.0.conv5.weight layer3.3.bn3.bias conv2.weight bn2.bias linear.bias",
+}
+# Where a block's shapes are equal there are no shortcut weights, and what stage is last counts.
+NO_KEYS = {
+    "resnet20": "layer1.0.downsample.0.weight",
+    "wrn_16_1": "block1.layer.0.convShortcut.weight",
+    "ResNet50": "layer1.1.shortcut.0.weight",
+}
+
+
+def test_all_22_networks_are_there():
+    assert list(ENTRIES) == [f"cifar/{name}" for name in PUBLISHED]
+
+
+@pytest.mark.parametrize("name", LOGITS)
+def test_outputs_are_the_references(name):
+    network = build(f"cifar/{name}", num_classes=10).eval()
+    fill(network)
+    golden = torch.tensor(LOGITS[name]).view(2, 10)
+    with torch.no_grad():
+        error = (network(wave()) - golden).abs().max() / golden.abs().max()
+    assert error < TOLERANCE
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_names_and_sizes_are_the_published_ones(name):
+    millions, keys = PUBLISHED[name]
+    with torch.device("meta"):
+        network = build(f"cifar/{name}", num_classes=100)
+    state = network.state_dict()
+    assert round(cost.num_params(network) / 1e6, 3) == millions
+    assert len(state) == keys
+    assert set(KEYS.get(name, "").split()) <= set(state)
+    assert not set(NO_KEYS.get(name, "").split()) & set(state)
+
+
+@pytest.mark.parametrize("name", LOGITS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_side_from_the_smallest_on(name, channels):
+    smallest = ENTRIES[f"cifar/{name}"].min_input_size
+    for size in (smallest, smallest + 1, 24, 65):
+        with torch.device("meta"):
+            network = build(
+                f"cifar/{name}", num_classes=7, in_channels=channels, input_size=size
+            )
+            assert network(torch.zeros(2, channels, size, size)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", LOGITS)
+def test_each_batch_norm_runs_once(name):
+    with torch.device("meta"):
+        network = build(f"cifar/{name}", num_classes=3)
+        calls: dict[str, int] = {}
+        for path, module in network.named_modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                calls[path] = 0
+                module.register_forward_hook(
+                    lambda *_, path=path: calls.__setitem__(path, calls[path] + 1)
+                )
+        network(torch.zeros(2, 3, 32, 32))
+    assert set(calls.values()) == {1}
+
+
+@pytest.mark.parametrize("name", ["resnet8", "wrn_16_1", "vgg8", "MobileNetV2", "ShuffleV2"])
+def test_networks_can_be_exported_with_any_batch(name):
+    network = build(f"cifar/{name}", num_classes=4).eval()
+    batch = torch.export.Dim("batch", min=1, max=64)
+    exported = torch.export.export(network, (wave(),), dynamic_shapes=({0: batch},), strict=False)
+    images = torch.cat([wave(), wave().flip(0), wave()[:1]])
+    with torch.no_grad():
+        assert torch.allclose(exported.module()(images), network(images), atol=1e-5)
+
+
+def test_equal_seeds_give_equal_weights():
+    one, two = (torch.manual_seed(5) and build("cifar/resnet8", num_classes=3) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    # Fan-out: sqrt(2 / (16 * 9)), whatever the number of input channels.
+    assert one.conv1.weight.std().item() == pytest.approx(0.118, rel=0.15)

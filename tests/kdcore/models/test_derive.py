@@ -1,0 +1,123 @@
+"""Derived students: the teacher's shape with cheaper convolutions, counted by hand."""
+
+import pytest
+import torch
+
+from kdcore.errors import UserFault
+from kdcore.models import build, cost, taps
+from kdcore.models.derive import derive
+from kdcore.models.surgery import standard_convolutions
+from tests.kdcore.models.golden import wave
+
+NETWORKS = {
+    "cifar/resnet20": "conv1",
+    "cifar/wrn_16_2": "conv1",
+    "cifar/vgg8": "block0.0",
+    "torchvision/resnet18": "conv1",
+}
+
+
+def made(name, **options):
+    return derive(name, **{"num_classes": 10, "input_size": 32} | options)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_groups_and_pointwise_stand_for_each_convolution(name):
+    plain = build(name, num_classes=10)
+    # k*k*N*M weights become k*k*N*N/g and N*M; biases stay with the pointwise one.
+    saved = {
+        groups: sum(
+            conv.kernel_size[0] ** 2 * conv.in_channels * conv.out_channels
+            - conv.kernel_size[0] ** 2 * conv.in_channels**2 // (groups or conv.in_channels)
+            - conv.in_channels * conv.out_channels
+            for conv in standard_convolutions(plain, NETWORKS[name]).values()
+        )
+        for groups in (8, None)
+    }
+    grouped = made(name, convolution="grouped", groups=8)
+    separable = made(name, convolution="depthwise_separable", groups=8)
+    assert cost.num_params(grouped) == cost.num_params(plain) - saved[8]
+    assert cost.num_params(separable) == cost.num_params(plain) - saved[None]
+    for network in (grouped, separable):
+        assert network(wave()).shape == (2, 10)
+        stem = network.get_submodule(NETWORKS[name])
+        assert torch.equal(torch.tensor(stem.weight.shape), torch.tensor(
+            plain.get_submodule(NETWORKS[name]).weight.shape))
+    with_taps = taps.find(separable.eval(), wave()[:1])
+    assert with_taps.shapes == taps.find(plain, wave()[:1]).shapes
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_half_the_width_is_about_a_quarter_of_the_weights(name):
+    plain = build(name, num_classes=10)
+    narrow = made(name, width=0.5)
+    shapes = taps.find(plain, wave()[:1]).shapes
+    assert taps.find(narrow, wave()[:1]).shapes == tuple((c // 2, h, w) for c, h, w in shapes)
+    assert 0.2 < cost.num_params(narrow) / cost.num_params(plain) < 0.3
+    assert narrow(wave()).shape == (2, 10)
+    both = made(name, width=0.5, convolution="grouped", groups=4)
+    assert cost.num_params(both) < cost.num_params(narrow)
+    assert both(wave()).shape == (2, 10)
+
+
+def test_one_group_is_the_teachers_own_shape():
+    torch.manual_seed(1)
+    plain = build("cifar/resnet8", num_classes=10)
+    torch.manual_seed(1)
+    same = made("cifar/resnet8", groups=1)
+    assert {name: p.shape for name, p in same.named_parameters()} == {
+        name: p.shape for name, p in plain.named_parameters()
+    }
+    assert torch.equal(same.fc.weight, plain.fc.weight)
+
+
+def test_as_many_groups_as_channels_is_depthwise():
+    separable = made("cifar/vgg8", convolution="depthwise_separable")
+    spatial, pointwise = separable.block1[0]
+    assert (spatial.groups, spatial.in_channels, spatial.bias) == (64, 64, None)
+    assert (pointwise.kernel_size, pointwise.out_channels) == ((1, 1), 128)
+    assert pointwise.bias is not None
+
+
+def test_odd_widths_fit_where_channels_are_added():
+    network = made("cifar/resnet20", width=0.3, in_channels=1)
+    assert network(wave(channels=1)).shape == (2, 10)
+    assert network.layer3[0].conv1.out_channels == 19
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"groups": 5}, "5 groups do not divide the channels of layer1.0.conv1.*16 channels.*1, 2"),
+        ({"groups": 0}, "1 group or more"),
+        ({"width": 0}, "a width above 0"),
+        ({"name": "cifar/ShuffleV1", "width": 0.3}, r"layer1.0.conv3 has 3 groups, and would have"),
+        ({"name": "cifar/ShuffleV2", "groups": 2}, "no standard convolution to replace"),
+        ({"name": "cifar/ShuffleV2", "width": 0.3}, "does not fit together at 0.3 times"),
+        ({"name": "timm/vit_tiny_patch16_224", "width": 0.5}, "one width only"),
+        ({"name": "cifar/resnet9"}, "there is no architecture"),
+        ({"input_size": 4}, "8 pixels or more"),
+    ],
+)
+def test_what_cannot_be_derived_is_said(options, words):
+    with pytest.raises(UserFault, match=words) as raised:
+        made(**{"name": "cifar/resnet20"} | options)
+    assert raised.value.code == "student_incompatible"
+
+
+def test_every_layer_that_does_not_divide_is_named():
+    with pytest.raises(UserFault) as raised:
+        made("cifar/resnet8", groups=32)
+    # Of 16 channels are both convolutions of the first stage and the next one after it.
+    assert [each.name for each in raised.value.items] == [
+        "layer1.0.conv1",
+        "layer1.0.conv2",
+        "layer2.0.conv1",
+    ]
+
+
+def test_equal_seeds_give_equal_students():
+    one, two = (
+        torch.manual_seed(2) and made("cifar/resnet8", groups=4, width=0.5) for _ in range(2)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
