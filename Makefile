@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup lint format test demo up lock
+.PHONY: help setup lint format test demo up lock bench-quality
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/  /'
 
@@ -41,3 +41,6 @@ demo: setup      ## the whole product in one run: teacher, student, download, ch
 
 up: setup        ## the local stack in the foreground
 	$(BIN)/stillhouse up $(ARGS)
+
+bench-quality: setup  ## every method and scheme against labels alone; DATA=folder with Fashion-MNIST
+	$(BIN)/python -m bench.quality --data $(DATA) $(ARGS)

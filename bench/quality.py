@@ -36,7 +36,7 @@ CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 CLASSES = (*CLASSES, "bag", "boot")
 SIDE, TEACHER_IMAGES, STUDENT_IMAGES, VAL, TEST = 16, 20_000, 2_500, 1_000, 5_000
 NOISE = 0.4
-EPOCHS, TEACHER_EPOCHS = 20, 6
+EPOCHS, TEACHER_EPOCHS = 12, 6
 SCHEMES: dict[str, dict[str, Any]] = {
     "mutual": {"scheme": {"type": "mutual"}},
     "mutual, with the teacher": {"scheme": {"type": "mutual"}, "method": "kd"},

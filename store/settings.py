@@ -56,7 +56,9 @@ class Settings(BaseSettings):
     prepare_cpu_s: int = 1800
     """CPU seconds that opening an upload may take."""
     max_file_bytes: int = 64 * 2**30
-    """Largest file the engine may write."""
+    """Largest file the engine may write, and so the largest decoded data set."""
+    torchvision_root: Path | None = None
+    """A worker's folder with the files of torchvision's data sets, which it need not download."""
     engine_threads: int | None = None
     """Threads of one training; null shares the machine's cores among its training slots."""
     training_slots: int = 1

@@ -75,10 +75,14 @@ def _run(job: Job, workdir: Path) -> RunRequest:
 def _ingest(job: Job, workdir: Path) -> IngestRequest:
     with transaction() as session:
         dataset = session.get_one(Dataset, job.dataset_id)
+    root = settings().torchvision_root
     return IngestRequest(
-        source="builtin:digits" if dataset.source == "builtin:digits" else "archive",
+        source="archive" if dataset.upload_id else dataset.source,
         path=_upload(dataset.upload_id, workdir) if dataset.upload_id else None,
+        root=str(root) if root else None,
+        image_size=job.spec.get("image_size"),
         split_seed=dataset.split_seed,
+        max_decoded_bytes=settings().max_file_bytes,
         limits=_bounded(),
     )
 

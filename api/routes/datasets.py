@@ -107,7 +107,9 @@ def _create(session: Session, body: DatasetCreate, caller: Principal) -> Created
     )
     session.add(dataset)
     session.flush()
-    jobs.create(session, preparation("ingest", dataset.name, caller, dataset_id=dataset.id))
+    job = preparation("ingest", dataset.name, caller, dataset_id=dataset.id)
+    job.spec = {"image_size": body.image_size}
+    jobs.create(session, job)
     session.refresh(dataset)
     return Created(show(dataset), f"/v1/datasets/{dataset.id}")
 

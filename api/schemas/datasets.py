@@ -6,9 +6,10 @@ from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from api.paging import Page
-from kdcore.spec.assets import Split
+from kdcore.spec.assets import ImageSize, Split
 from kdcore.spec.base import Name, Spec
 from kdcore.spec.catalogue import Normalisation
+from kdcore.spec.sources import KnownSource
 
 
 class DatasetCreate(Spec):
@@ -16,9 +17,13 @@ class DatasetCreate(Spec):
 
     name: Name
     upload_id: Annotated[str, Field(max_length=64)] | None = None
-    """A complete upload: a zip of images in class folders, `train/ val/ test/` or one tree."""
-    source: Literal["builtin:digits"] | None = None
-    """A set that needs no upload: scikit-learn's handwritten digits."""
+    """A complete upload: a zip of images in class folders (`train/ val/ test/` or one tree, with
+    `unlabelled/` beside them), an .npz of `images` and `labels`, or WebDataset tar shards."""
+    source: KnownSource | None = None
+    """A set that needs no upload: scikit-learn's handwritten digits, or one of torchvision's."""
+    image_size: ImageSize | None = None
+    """Side of the square images that are kept, in pixels. Null keeps a common square size up to
+    256, and brings others to the median of their shorter sides, 224 at most."""
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Draws the splits that the source does not have."""
 

@@ -111,5 +111,3 @@ def _opened(file: TeacherFile, device: torch.device) -> Frozen:
         file.class_map,
     )
     return Frozen(frozen(network, device), file.weight, file.taps)
-
-

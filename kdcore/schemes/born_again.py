@@ -17,9 +17,7 @@ _GENERATION = 5
 """Stream of a seed for the generations' own seeds."""
 
 
-def next_phase(
-    job: ResolvedJob, number: int, seed: int, done: Sequence[Result]
-) -> Phase | None:
+def next_phase(job: ResolvedJob, number: int, seed: int, done: Sequence[Result]) -> Phase | None:
     """The next generation, until there are as many as asked for; the last is the student."""
     generations = num_generations(job)
     place = len(done) + 1

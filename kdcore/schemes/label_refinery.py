@@ -17,9 +17,7 @@ _ROUND = 6
 """Stream of a seed for the rounds' own seeds."""
 
 
-def next_phase(
-    job: ResolvedJob, number: int, seed: int, done: Sequence[Result]
-) -> Phase | None:
+def next_phase(job: ResolvedJob, number: int, seed: int, done: Sequence[Result]) -> Phase | None:
     """The labeller where the job has no teacher, then rounds while they help."""
     scheme = _scheme(job)
     if not job.teachers and not done:

@@ -16,9 +16,7 @@ _SUPERVISED = (Supervised(type="supervised"),)
 _KL = (KD(type="kd", temperature=1.0, weight=1.0),)
 
 
-def next_phase(
-    job: ResolvedJob, number: int, seed: int, done: Sequence[Result]
-) -> Phase | None:
+def next_phase(job: ResolvedJob, number: int, seed: int, done: Sequence[Result]) -> Phase | None:
     """The whole cohort, once; the job's student is its first."""
     if done:
         return None
@@ -26,9 +24,7 @@ def next_phase(
     if not isinstance(scheme, Mutual) or scheme.peers is None:
         raise ValueError(f"not a resolved mutual job: {scheme!r}")
     own, among = lessons(job)
-    first = replace(
-        pupil_of(job), methods=own, peer_methods=among, peer_weight=scheme.weight
-    )
+    first = replace(pupil_of(job), methods=own, peer_methods=among, peer_weight=scheme.weight)
     peers = tuple(
         replace(first, role="peer", name=f"peer{place}", student=_peer(job, architecture))
         for place, architecture in enumerate(scheme.peers, start=1)
@@ -61,4 +57,3 @@ def delivered(done: Sequence[Result]) -> Result:
 
 
 SCHEME = Scheme(next_phase, delivered)
-

@@ -6,9 +6,7 @@ from kdcore.schemes.base import Phase, Result, Scheme, latest, pupil_of
 from kdcore.spec.job import ResolvedJob
 
 
-def next_phase(
-    job: ResolvedJob, number: int, seed: int, done: Sequence[Result]
-) -> Phase | None:
+def next_phase(job: ResolvedJob, number: int, seed: int, done: Sequence[Result]) -> Phase | None:
     """The student, once."""
     return None if done else Phase(number, seed, (pupil_of(job),))
 

@@ -10,9 +10,7 @@ from kdcore.spec.job import ResolvedJob, ResolvedStudent
 from kdcore.spec.schemes import TeacherAssistant
 
 
-def next_phase(
-    job: ResolvedJob, number: int, seed: int, done: Sequence[Result]
-) -> Phase | None:
+def next_phase(job: ResolvedJob, number: int, seed: int, done: Sequence[Result]) -> Phase | None:
     """The next assistant, from the teacher's side; after the last one the student."""
     names, place = assistants(job), len(done)
     if place > len(names):

@@ -29,7 +29,9 @@ def propose(teacher: str, student: str, num: int) -> tuple[str, ...]:
         ratio = (small.num_params / big.num_params) ** (position / (num + 1))
         left = [entry for entry in pool if entry not in chosen]
         if left:
-            chosen.append(min(left, key=lambda e: abs(math.log(e.num_params / big.num_params / ratio))))
+            chosen.append(
+                min(left, key=lambda e: abs(math.log(e.num_params / big.num_params / ratio)))
+            )
     ordered = sorted(chosen, key=lambda entry: -entry.num_params)
     return tuple(entry.name for entry in ordered)
 

@@ -70,9 +70,7 @@ def _method_faults(asked: References, pair: Pair) -> Iterator[Fault]:
             )
 
 
-def _assistant_faults(
-    asked: References, teachers: Sequence[ModelFacts | None]
-) -> Iterator[Fault]:
+def _assistant_faults(asked: References, teachers: Sequence[ModelFacts | None]) -> Iterator[Fault]:
     known = architectures()
     teacher = teachers[0].architecture if teachers and teachers[0] is not None else ""
     if asked.scheme != "teacher_assistant" or asked.has_assistants:

@@ -33,9 +33,7 @@ class Teacher(Spec):
     model: ModelId
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     class_map: (
-        Annotated[
-            tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=2, max_length=100_000)
-        ]
+        Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=2, max_length=100_000)]
         | None
     ) = None
     """For each of the data set's classes, in order, the teacher's class; null where both have the

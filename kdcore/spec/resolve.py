@@ -130,9 +130,7 @@ def _scheme(
     return scheme
 
 
-def _default_name(
-    spec: JobSpec, student: ResolvedStudent, methods: tuple[AnyMethod, ...]
-) -> str:
+def _default_name(spec: JobSpec, student: ResolvedStudent, methods: tuple[AnyMethod, ...]) -> str:
     if spec.kind == "evaluate":
         return f"evaluation of {student.architecture}"
     derived = "derived from " if student.derive else ""

@@ -12,17 +12,27 @@ from kdcore.spec.training import SGD, Constant, Optimizer, Schedule, Step
 def make(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer of a recipe: one group, the same weight decay for every parameter."""
     if isinstance(spec, SGD):
-        return torch.optim.SGD(
-            parameters,
-            lr=spec.lr,
-            momentum=spec.momentum,
-            weight_decay=spec.weight_decay,
-            nesterov=spec.nesterov,
-            fused=True,
-        )
+        return _sgd(spec, list(parameters))
     return torch.optim.AdamW(
         parameters, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, fused=True
     )
+
+
+def _sgd(spec: SGD, parameters: list[nn.Parameter]) -> torch.optim.SGD:
+    optimizer = torch.optim.SGD(
+        parameters,
+        lr=spec.lr,
+        momentum=spec.momentum,
+        weight_decay=spec.weight_decay,
+        nesterov=spec.nesterov,
+        fused=True,
+    )
+    if spec.momentum:
+        # torch makes them in a parameter's first step, and its fused step fails where that comes
+        # later for some, as in a method of two stages. From zeros the first step is the same.
+        for parameter in parameters:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def factor(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> float:

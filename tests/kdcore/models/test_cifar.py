@@ -51,15 +51,13 @@ def test_names_and_sizes_are_the_published_ones(name):
     assert not set(NO_KEYS.get(name, "").split()) & set(state)
 
 
-@pytest.mark.parametrize("name", LOGITS)
 @pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", LOGITS)
 def test_any_side_from_the_smallest_on(name, channels):
     smallest = ENTRIES[f"cifar/{name}"].min_input_size
-    for size in (smallest, smallest + 1, 24, 65):
-        with torch.device("meta"):
-            network = build(
-                f"cifar/{name}", num_classes=7, in_channels=channels, input_size=size
-            )
+    with torch.device("meta"):
+        network = build(f"cifar/{name}", num_classes=7, in_channels=channels)
+        for size in (smallest, smallest + 1, 65):
             assert network(torch.zeros(2, channels, size, size)).shape == (2, 7)
 
 
@@ -78,7 +76,7 @@ def test_each_batch_norm_runs_once(name):
     assert set(calls.values()) == {1}
 
 
-@pytest.mark.parametrize("name", ["resnet8", "wrn_16_1", "vgg8", "MobileNetV2", "ShuffleV2"])
+@pytest.mark.parametrize("name", ["wrn_16_1", "vgg8", "ShuffleV1"])
 def test_networks_can_be_exported_with_any_batch(name):
     network = build(f"cifar/{name}", num_classes=4).eval()
     batch = torch.export.Dim("batch", min=1, max=64)

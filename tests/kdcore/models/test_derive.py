@@ -41,8 +41,10 @@ def test_groups_and_pointwise_stand_for_each_convolution(name):
     for network in (grouped, separable):
         assert network(wave()).shape == (2, 10)
         stem = network.get_submodule(NETWORKS[name])
-        assert torch.equal(torch.tensor(stem.weight.shape), torch.tensor(
-            plain.get_submodule(NETWORKS[name]).weight.shape))
+        assert torch.equal(
+            torch.tensor(stem.weight.shape),
+            torch.tensor(plain.get_submodule(NETWORKS[name]).weight.shape),
+        )
     with_taps = taps.find(separable.eval(), wave()[:1])
     assert with_taps.shapes == taps.find(plain, wave()[:1]).shapes
 

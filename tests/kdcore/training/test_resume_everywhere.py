@@ -12,7 +12,7 @@ from tests.kdcore.training.nursery import finish, kill_after, start
 
 STUDENT = Path("artifacts/student.safetensors")
 STEP = '"train/loss"'
-STEPS_PER_EPOCH = 8
+STEPS_PER_EPOCH = 7
 MIXED = {
     "epochs": 2,
     "label_smoothing": 0.1,
@@ -54,9 +54,7 @@ def killed_and_resumed(world: World, tmp_path: Path, phases: int, **job: Any) ->
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_goes_on_exactly(world: World, tmp_path: Path, method: str) -> None:
     teachers = 0 if method == "supervised" else 1
-    killed_and_resumed(
-        world, tmp_path, 1, method=method, teachers=teachers, training={"epochs": 2}
-    )
+    killed_and_resumed(world, tmp_path, 1, method=method, teachers=teachers, training={"epochs": 2})
 
 
 @pytest.mark.parametrize("scheme", sorted(SCHEMES))

@@ -250,7 +250,10 @@ def test_a_later_explosion_keeps_the_last_good_checkpoint(
     assert written[-1]["step"] <= 5
     assert sha256(kept[-1]) == written[-1]["sha256"]
     state = torch.load(kept[-1], weights_only=True)
-    assert all(bool(t.isfinite().all()) for t in state["current"]["cohort"]["learners"][0]["student"].values())
+    assert all(
+        bool(t.isfinite().all())
+        for t in state["current"]["cohort"]["learners"][0]["student"].values()
+    )
 
 
 def test_a_student_may_start_from_given_weights(world: World, tmp_path: Path) -> None:

@@ -1,0 +1,106 @@
+"""Exact resume, the whole product: every method under every scheme, with random SIGKILLs.
+
+    python -m bench.resume [--kills 100] [--seed 0] [--methods kd crd ...] [--schemes offline ...]
+
+Each pair is trained once in peace and once killed at random moments and started again; both must
+end in the same bytes. Prints how many kills met a run at work, and how many students were equal.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdcore.data import facts, store
+from kdcore.spec.methods import METHODS
+from kdcore.spec.protocol import RunRequest
+from tests.kdcore.training.kit import CLASSES, World, arrays, sha256, train
+from tests.kdcore.training.nursery import finish, kill_after, start
+
+STUDENT = Path("artifacts/student.safetensors")
+STEP = '"train/loss"'
+STEPS = 14
+SCHEMES: dict[str, dict[str, Any]] = {
+    "offline": {"type": "offline"},
+    "mutual": {"type": "mutual", "peers": ["cifar/resnet8"]},
+    "born_again": {"type": "born_again", "generations": 2},
+    "teacher_assistant": {"type": "teacher_assistant", "assistants": ["cifar/resnet14"]},
+    "label_refinery": {"type": "label_refinery", "max_rounds": 2},
+}
+
+
+def world(folder: Path) -> World:
+    """Easy synthetic images of 8 pixels, and a teacher that knows them."""
+    generator = np.random.default_rng(3)
+    templates = generator.uniform(0, 255, (len(CLASSES), 1, 8, 8))
+    sizes = {"train": 225, "val": 70, "test": 91}
+    splits = {name: arrays(generator, templates, size) for name, size in sizes.items()}
+    info = facts.describe(CLASSES, splits, 0)
+    store.write(folder / "dataset.safetensors", splits, info)
+    found = World(folder / "dataset.safetensors", info)
+    workdir = train(found.request("supervised", 0, {"epochs": 12}), folder / "teacher")
+    return replace(found, teacher=workdir / STUDENT)
+
+
+def killed(request: RunRequest, workdir: Path, kills: int, generator: random.Random) -> int:
+    """Kill it so often while it works, then let it finish; how many kills met a run at work."""
+    met = 0
+    for _ in range(kills):
+        # Mostly a few steps further; now and then before the first, or far into another phase.
+        met += kill_after(request, workdir, STEP, generator.choice([1, 1, 2, 3, 5, STEPS]))
+    code = finish(start(request, workdir))
+    if code != 0:
+        raise RuntimeError(f"{workdir} ended with {code}")
+    return met
+
+
+def main() -> None:
+    """Run all pairs and print the count."""
+    parser = argparse.ArgumentParser(prog="python -m bench.resume", description=__doc__)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--methods", nargs="*", default=sorted(METHODS))
+    parser.add_argument("--schemes", nargs="*", default=sorted(SCHEMES))
+    asked = parser.parse_args()
+    generator = random.Random(asked.seed)
+    pairs = [
+        (method, scheme)
+        for method, scheme in product(asked.methods, asked.schemes)
+        if method != "supervised" or scheme == "offline"
+    ]
+    generator.shuffle(pairs)
+    counted: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        there = world(Path(folder))
+        for place, (method, scheme) in enumerate(pairs):
+            # The kills are spread evenly; each pair gets one at least.
+            share = max(
+                1, asked.kills * (place + 1) // len(pairs) - asked.kills * place // len(pairs)
+            )
+            request = there.request(
+                method,
+                0 if method == "supervised" else 1,
+                {"epochs": 2, "label_smoothing": 0.1 * (place % 2)},
+                scheme=SCHEMES[scheme],
+            )
+            room = Path(folder) / f"{method}-{scheme}"
+            quiet = start(request, room / "quiet")
+            met = killed(request, room / "killed", share, generator)
+            if finish(quiet) != 0:
+                raise RuntimeError(f"{method} under {scheme} ended with {quiet.exitcode}")
+            same = sha256(room / "quiet" / STUDENT) == sha256(room / "killed" / STUDENT)
+            counted.update(pairs=1, kills=met, identical=same)
+            sys.stderr.write(f"{method} under {scheme}: {met} kills, {'same' if same else 'NOT'}\n")
+    print(f"seed {asked.seed}: {dict(counted)}")
+    sys.exit(counted["identical"] != counted["pairs"])
+
+
+if __name__ == "__main__":
+    main()

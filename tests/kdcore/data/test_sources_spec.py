@@ -1,0 +1,36 @@
+"""Names of sources, and the nearest one where there is none of that name."""
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from kdcore.spec.sources import SOURCES, KnownSource, mirrors
+
+FIELD = TypeAdapter(KnownSource)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_known_names(name):
+    assert FIELD.validate_python(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("torchvision:cifar10", "torchvision:CIFAR10"),
+        ("torchvision:FasionMNIST", "torchvision:FashionMNIST"),
+        ("cifar-100", "torchvision:CIFAR100"),
+        ("digits", "builtin:digits"),
+        ("\ud800" * 1000, "builtin:digits"),
+    ],
+)
+def test_the_nearest_are_named(name, near):
+    with pytest.raises(ValidationError) as error:
+        FIELD.validate_python(name)
+    assert near in error.value.errors()[0]["ctx"]["near"]
+
+
+def test_what_must_not_be_mirrored():
+    assert not mirrors("builtin:digits")
+    assert not mirrors("torchvision:SVHN")
+    assert mirrors("torchvision:CIFAR10")
+    assert mirrors("upload:upl_1")

@@ -1,0 +1,96 @@
+"""torchvision's sets from a local folder, and what is said where there is none."""
+
+import numpy as np
+import pytest
+import torchvision.datasets
+from PIL import Image
+
+from kdcore.data import store
+from kdcore.data.ingest import ingest
+from kdcore.data.vision import RECIPES
+from kdcore.errors import UserFault
+from kdcore.spec.assets import DatasetInfo
+from kdcore.spec.protocol import IngestRequest
+from kdcore.spec.sources import VISION
+from tests.kdcore.uploads import Room
+
+CHANCE = np.random.default_rng(0)
+TRAIN = CHANCE.integers(0, 256, (50, 28, 28), dtype=np.uint8)
+TEST = CHANCE.integers(0, 256, (20, 28, 28), dtype=np.uint8)
+
+
+def idx(array):
+    """The bytes of an IDX file: http://yann.lecun.com/exdb/mnist/."""
+    sizes = b"".join(side.to_bytes(4, "big") for side in array.shape)
+    return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "root" / "FashionMNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, images in (("train", TRAIN), ("t10k", TEST)):
+        labels = (np.arange(len(images)) % 10).astype(np.uint8)
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(idx(images))
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx(labels))
+    return tmp_path / "root"
+
+
+def taken(room, name, root, **options):
+    request = IngestRequest(source=f"torchvision:{name}", root=str(root), **options)
+    info = DatasetInfo.model_validate(room.call(ingest, request))
+    return info, store.load(room.path / "artifacts" / "dataset.safetensors")
+
+
+def test_fashion_mnist_from_its_files(tmp_path, root):
+    room = Room(tmp_path / "work")
+    info, data = taken(room, "FashionMNIST", root)
+    assert info.classes[:2] == ("T-shirt/top", "Trouser")
+    assert info.classes == tuple(torchvision.datasets.FashionMNIST.classes)
+    counts = {split: part.count for split, part in info.splits.items()}
+    assert counts == {"train": 40, "val": 10, "test": 20}
+    assert np.array_equal(data.images("test")[:, 0].numpy(), TEST)
+    assert data.targets("test").tolist() == [number % 10 for number in range(20)]
+    rows = {image.tobytes() for image in TRAIN}
+    for split in ("train", "val"):
+        assert all(image.numpy().tobytes() in rows for image in data.images(split))
+    assert any("licence" in line.get("message", "") for line in room.lines())
+
+
+def test_another_size_is_made(tmp_path, root):
+    info, data = taken(Room(tmp_path / "work"), "FashionMNIST", root, image_size=32)
+    assert info.image_size == 32
+    assert data.images("train").shape[1:] == (1, 32, 32)
+
+
+def test_sets_of_mixed_sizes(tmp_path):
+    folder = tmp_path / "country211"
+    for split, count in (("train", 5), ("valid", 2), ("test", 3)):
+        for label in ("AD", "BE"):
+            (folder / split / label).mkdir(parents=True)
+            for number in range(count):
+                image = Image.new("RGB", (40 + number, 60), (number, 99, 0))
+                image.save(folder / split / label / f"{number}.jpg")
+    info, data = taken(Room(tmp_path / "work"), "Country211", tmp_path)
+    assert (info.image_size, info.classes) == (224, ("AD", "BE"))
+    counts = {split: part.count for split, part in info.splits.items()}
+    assert counts == {"train": 10, "val": 4, "test": 6}
+    assert (data.images("train")[:, 1].int() - 99).abs().max() <= 3
+
+
+def test_what_is_neither_here_nor_to_be_had(tmp_path, monkeypatch):
+    # A proxy that nobody listens at: the download fails as it does without a network.
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    with pytest.raises(
+        UserFault, match="torchvision:KMNIST is not in the operator's folder"
+    ) as fault:
+        taken(Room(tmp_path / "work"), "KMNIST", tmp_path / "empty")
+    assert "download failed" in fault.value.message
+    assert "STILLHOUSE_TORCHVISION_ROOT" in (fault.value.hint or "")
+
+
+def test_every_named_set_is_one_of_torchvisions():
+    assert set(RECIPES) == set(VISION)
+    for name in RECIPES:
+        assert issubclass(getattr(torchvision.datasets, name), torchvision.datasets.VisionDataset)

@@ -1,0 +1,91 @@
+"""The checked-in catalogue is what the engine would write today."""
+
+import time
+
+import pytest
+
+from kdcore.models import catalogue
+from kdcore.models.measure import measure
+from kdcore.models.registry import ENTRIES
+from kdcore.spec.catalogue import Catalogue, architectures, near
+
+
+def test_names_are_all_there_and_a_sample_is_fresh(capsys):
+    # The whole file takes a quarter of an hour: `python -m kdcore.models.catalogue --check`.
+    status = catalogue.main(["--check", "--sample", "5"])
+    assert (status, capsys.readouterr().err) == (0, "")
+
+
+def test_a_stale_catalogue_is_noticed(tmp_path, monkeypatch, capsys):
+    stale = tmp_path / "catalogue.json"
+    monkeypatch.setattr(catalogue, "PATH", stale)
+    monkeypatch.setattr(catalogue, "names", lambda: ["cifar/resnet14", "cifar/resnet8"])
+    assert catalogue.main(["--check"]) == 1
+    assert "cifar/resnet8 is missing" in capsys.readouterr().err
+    assert catalogue.main([]) == 0
+    assert catalogue.main(["--check"]) == 0
+    good = stale.read_text()
+    for old, new, words in (
+        ('"num_params":83892', '"num_params":83893', "cifar/resnet8 has changed"),
+        ("cifar/resnet14", "cifar/resnet44", "cifar/resnet44 is no name any more"),
+    ):
+        stale.write_text(good.replace(old, new))
+        assert catalogue.main(["--check", "--sample", "2"]) == 1
+        assert words in capsys.readouterr().err
+
+
+def test_large_networks_of_timm_are_left_out():
+    assert measure("cifar/resnet8", largest=83_891) is None
+    assert measure("cifar/resnet8", largest=83_892).num_params == 83_892
+    sizes = [entry.num_params for name, entry in architectures().items() if "timm/" in name]
+    assert max(sizes) <= 100e6
+    assert len(sizes) > 1000
+
+
+def test_the_catalogue_is_sorted_and_cifar_comes_first():
+    names = list(architectures())
+    assert names == sorted(names)
+    assert names[: len(ENTRIES)] == sorted(ENTRIES)
+    libraries = list(dict.fromkeys(name.partition("/")[0] for name in names))
+    assert libraries == ["cifar", "timm", "torchvision"]
+
+
+def test_the_catalogue_opens_quickly():
+    text = catalogue.PATH.read_bytes()
+    started = time.perf_counter()
+    assert Catalogue.model_validate_json(text).architectures
+    # Some 20 ms; the API opens it once.
+    assert time.perf_counter() - started < 1
+    assert len(text) < 1e6
+
+
+def test_an_entry_tells_cost_taps_and_facts():
+    resnet20 = architectures()["cifar/resnet20"]
+    assert (resnet20.num_params, resnet20.macs) == (278_324, 40_818_944)
+    assert (resnet20.pooled_features, resnet20.num_classes) == (64, 100)
+    assert [tap.path for tap in resnet20.taps] == ["layer1", "layer2", "layer3"]
+    assert resnet20.pretrained == ()
+    # As torchvision's own documentation has them.
+    resnet50 = architectures()["torchvision/resnet50"]
+    assert (resnet50.num_params, resnet50.macs // 10**6) == (25_557_032, 4089)
+    assert resnet50.pretrained[0] == "ResNet50_Weights.IMAGENET1K_V2"
+    assert resnet50.licence == "BSD-3-Clause"
+    assert resnet50.taps[-1].shape == (2048, 7, 7)
+    assert resnet50.normalisation.mean == (0.485, 0.456, 0.406)
+    swin = architectures()["timm/swin_tiny_patch4_window7_224"]
+    assert (swin.licence, swin.pooled_features) == ("MIT", 768)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("cifar/resnet21", "cifar/resnet20"),
+        ("cifar/ResNet32x4", "cifar/resnet32x4"),
+        ("resnet50", "torchvision/resnet50"),
+        ("torchvision/resnet51", "torchvision/resnet50"),
+        ("timm/mobilnetv3_small_100", "timm/mobilenetv3_small_100"),
+    ],
+)
+def test_near_names_are_told_whatever_their_library(wanted, found):
+    assert found in near(wanted)
+    assert near("xyzzy") == []
