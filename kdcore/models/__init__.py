@@ -38,38 +38,40 @@ def build(name: str, *, num_classes: int, in_channels: int = 3, input_size: int 
             in_channels=in_channels,
             input_size=input_size,
         )
-    library, _, bare = name.partition("/")
-    if name not in ENTRIES and not (library in _LIBRARIES and _LIBRARIES[library].has(bare)):
-        close = " or ".join(near(name))
-        known = (
-            f"did you mean {close}?"
-            if close
-            else "the names begin with cifar/, timm/, torchvision/"
-        )
-        _refuse(f"there is no architecture {name!r}; {known}")
-    if in_channels not in (1, 3):
-        _refuse(f"{name} takes images of 1 or 3 channels, not of {in_channels}")
-    if num_classes < 1:
-        _refuse(f"{name} needs a class, not {num_classes}")
-    entry = ENTRIES.get(name) or architectures().get(name)
-    if entry is not None and input_size < entry.min_input_size:
-        _refuse(
-            f"{name} takes images of {entry.min_input_size} pixels or more, not of {input_size}"
-        )
+    _check(name, num_classes, in_channels, input_size)
     if name in ENTRIES:
         return ENTRIES[name].make(num_classes, in_channels)
+    library, _, bare = name.partition("/")
     try:
         network: nn.Module = _LIBRARIES[library].make(
             bare, num_classes=num_classes, in_channels=in_channels, input_size=input_size
         )
     except _REFUSALS as error:
-        raise UserFault(
-            "student_incompatible",
+        raise _refusal(
             f"{name} cannot be built for images of {input_size} pixels and {in_channels} "
-            f"channels: {error}",
+            f"channels: {error}"
         ) from error
     return network
 
 
-def _refuse(message: str) -> None:
-    raise UserFault("student_incompatible", message)
+def _check(name: str, num_classes: int, in_channels: int, input_size: int) -> None:
+    library, _, bare = name.partition("/")
+    if name not in ENTRIES and not (library in _LIBRARIES and _LIBRARIES[library].has(bare)):
+        close = " or ".join(near(name))
+        known = (
+            f"did you mean {close}?" if close else "names begin with cifar/, timm/, torchvision/"
+        )
+        raise _refusal(f"there is no architecture {name!r}; {known}")
+    if in_channels not in (1, 3):
+        raise _refusal(f"{name} takes images of 1 or 3 channels, not of {in_channels}")
+    if num_classes < 1:
+        raise _refusal(f"{name} needs a class, not {num_classes}")
+    entry = ENTRIES.get(name) or architectures().get(name)
+    if entry is not None and input_size < entry.min_input_size:
+        raise _refusal(
+            f"{name} takes images of {entry.min_input_size} pixels or more, not of {input_size}"
+        )
+
+
+def _refusal(message: str) -> UserFault:
+    return UserFault("student_incompatible", message)

@@ -1,5 +1,6 @@
 """Students derived from a teacher: its architecture with cheaper convolutions and another width."""
 
+import functools
 from typing import Literal
 
 import torch
@@ -37,25 +38,20 @@ def derive(  # noqa: PLR0913 - each is a choice of its own
     have that width.
     """
     if groups < 1 or not width > 0:
-        raise UserFault(
-            "student_incompatible",
-            f"a derived student has 1 group or more and a width above 0, not {groups} and {width}",
-        )
-    apart = None if convolution == "depthwise_separable" else groups
-
-    def made() -> nn.Module:
-        return build(
-            teacher_architecture,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            input_size=input_size,
-        )
-
+        many = f"1 group or more and a width above 0, not {groups} and {width}"
+        raise UserFault("student_incompatible", f"a derived student has {many}")
+    made = functools.partial(
+        build,
+        teacher_architecture,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        input_size=input_size,
+    )
     with torch.device("meta"):
         draft = made()
         image = torch.empty(1, in_channels, input_size, input_size)
-        stem, classifier = _ends(draft, image)
-        change = _Change(teacher_architecture, stem, classifier, width, apart)
+        apart = None if convolution == "depthwise_separable" else groups
+        change = _Change(teacher_architecture, *_ends(draft, image), width, apart)
         change(draft)
         change.check(draft, image, num_classes)
     network = made()

@@ -132,7 +132,8 @@ class Report(Spec):
     baseline: Evaluation | None
     verdict: Verdict
     seeds: Seeds
-    epochs: Epochs
+    epochs: Epochs | None
+    """Null where nothing was trained."""
     normalisation: Normalisation
     """What the student's images must be normalised by: its own, or its initial weights'."""
     exports: dict[ExportFormat, ExportEvaluation] = Field(default_factory=dict)

@@ -9,6 +9,7 @@ from kdcore.spec.job import JobSpec, ResolvedJob, ResolvedStudent, Student
 from kdcore.spec.methods import DKD, AnyMethod, as_methods, default_label_weight
 from kdcore.spec.references import DatasetFacts, ModelFacts, default_method
 from kdcore.spec.schemes import AnyScheme, Mutual, TeacherAssistant
+from kdcore.spec.sources import mirrors
 from kdcore.spec.training import Schedule, Step, Training
 
 _DKD_WARMUP_EPOCHS = 20
@@ -158,7 +159,7 @@ def _filled(augmentation: AnyAugmentation, dataset: DatasetFacts) -> AnyAugmenta
     defaults = {
         "padding": max(1, side // 8),
         # Digits have a handedness.
-        "flip": dataset.source != "builtin:digits",
+        "flip": mirrors(dataset.source),
         "size": max(1, side // 4),
     }
     missing = {name for name, value in augmentation if value is None}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kdcore.data import store
+from kdcore.data.counter import fold
 from kdcore.errors import UserFault
 from kdcore.evaluation import gate
 from kdcore.evaluation.teachers import Teachers, open_model
@@ -17,6 +18,8 @@ from kdcore.spec.protocol import CheckpointFile, RunRequest
 from kdcore.training.session import Session
 from kdcore.training.task import Task
 
+_CLASSIFIER = 8
+"""Stream of a seed for the classifier that published weights lack."""
 Weights = dict[str, Tensor]
 
 
@@ -26,6 +29,8 @@ class Beginning(NamedTuple):
     weights: Weights | None
     normalisation: Normalisation
     """By which its weights want images: given ones were trained behind their own."""
+    input_size: int | None = None
+    """Side of its images, where it is not the data set's."""
 
 
 def gathered(request: RunRequest, session: Session, workdir: Path, *, told: bool) -> Task:
@@ -41,6 +46,7 @@ def gathered(request: RunRequest, session: Session, workdir: Path, *, told: bool
         teachers=teachers,
         normalisation=begun.normalisation,
         init=begun.weights,
+        input_size=begun.input_size,
         teacher_val=_gated(request, session, data, teachers, told=told),
     )
 
@@ -50,13 +56,18 @@ def _beginning(request: RunRequest, data: store.DatasetStore, workdir: Path) -> 
     own = by_rule(data.info.normalisation, student.channels)
     if request.init is not None:
         weights = open_model(request.init, "student_incompatible").state_dict()
-        return Beginning(weights, request.init.normalisation)
+        side = request.init.input_size
+        # A student is trained at the data set's side; a model that is only measured keeps its own.
+        evaluated = request.job.kind == "evaluate" and side != data.info.image_size
+        return Beginning(weights, request.init.normalisation, side if evaluated else None)
     if request.continued is not None:
         return Beginning(_continued(request.continued), own)
     if student.init == "pretrained":
         from kdcore.models.pretrained import pretrained  # loads the libraries of models
 
         channels = {None: data.info.in_channels, "repeat": 3, "luminance": 1}[student.channels]
+        # A classifier for other classes is fresh: equal for equal jobs.
+        torch.manual_seed(fold(request.job.seed, _CLASSIFIER))
         found = pretrained(
             student.architecture,
             num_classes=len(data.info.classes),

@@ -7,7 +7,7 @@ from kdcore.evaluation.teachers import Frozen, Teachers, frozen
 from kdcore.process.events import EventWriter
 from kdcore.process.stop import Stop
 from kdcore.schemes import plan
-from kdcore.schemes.base import Phase
+from kdcore.schemes.base import Phase, Result
 from kdcore.spec.protocol import RunRequest
 from kdcore.training import device
 from kdcore.training.checkpoint import Checkpoints, State
@@ -48,7 +48,10 @@ def run(request: RunRequest, workdir: Path, events: EventWriter, stop: Stop) -> 
     before = task.teachers.digest()
     if request.teachers:
         events.phase("training")
-    _train(session, task, resumed)
+    if job.kind == "evaluate":
+        session.results = [_as_it_is(task)]
+    else:
+        _train(session, task, resumed)
     if task.teachers.digest() != before:
         raise RuntimeError("training changed the teacher: its parameters or buffers differ")
     conclude(request, session, task, workdir / "artifacts")
@@ -91,6 +94,23 @@ def _train(session: Session, task: Task, resumed: State | None) -> None:
         here = loop.position
         session.finish(results, here.step, here.epoch)
         session.save(None, Position(0, here.steps, here.epochs), metrics)
+
+
+def _as_it_is(task: Task) -> Result:
+    """The model that is evaluated, in the place of a student that was trained."""
+    if task.init is None:
+        raise ValueError("an evaluation needs the model's weights")
+    return Result(
+        phase=0,
+        number=0,
+        role="student",
+        name="student",
+        student=task.job.student,
+        best_epoch=0,
+        best_val_top1=0.0,
+        last_val_top1=0.0,
+        weights=task.init,
+    )
 
 
 def _lesson(session: Session, task: Task, phase: Phase) -> Lesson:

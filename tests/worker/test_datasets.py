@@ -1,9 +1,11 @@
 """Archives through the real ingestion: good ones are ready, bad ones name all that is bad."""
 
 import hashlib
+import io
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from store import blobs
@@ -19,6 +21,15 @@ BAD = {
     "no_images": {"readme.txt": b"nothing here"},
     "one_class": tree(("ant",)),
 }
+
+
+def arrays() -> bytes:
+    """An .npz of 40 grey images, half of them without labels."""
+    file = io.BytesIO()
+    images = np.arange(40 * 12 * 12).reshape(40, 12, 12).astype(np.uint8)
+    labels = np.arange(20) % 2
+    np.savez(file, images=images[:20], labels=labels, unlabelled_images=images[20:])
+    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +48,12 @@ def outcomes(api_url: str, work: Any, tmp_path_factory: pytest.TempPathFactory) 
     }
     sent = {name: zipped(members) for name, members in (good | BAD).items()}
     sent["no_zip"] = b"this is no archive"
+    sent["arrays"] = arrays()
     with speaking(api_url, tenant.key) as client:
         made = {}
         for name, data in sent.items():
-            body = {"name": name, "upload_id": upload(client, data, f"{name}.zip")}
+            size = {"image_size": 16} if name == "arrays" else {}
+            body = {"name": name, "upload_id": upload(client, data, f"{name}.zip"), **size}
             made[name] = client.post("/v1/datasets", json=body).raise_for_status().json()
         assert {each["state"] for each in made.values()} == {"ingesting"}
         answer = client.post("/v1/jobs", json=job(made["tree"]))
@@ -51,6 +64,14 @@ def outcomes(api_url: str, work: Any, tmp_path_factory: pytest.TempPathFactory) 
             client,
             {name: client.get(f"/v1/datasets/{each['id']}").json() for name, each in made.items()},
         )
+
+
+def test_arrays_of_an_asked_size(outcomes: Any) -> None:
+    _, found = outcomes
+    ready = found["arrays"]
+    assert (ready["state"], ready["error"]) == ("ready", None)
+    assert (ready["classes"], ready["in_channels"], ready["image_size"]) == (["0", "1"], 1, 16)
+    assert ready["splits"]["unlabelled"] == {"count": 20, "per_class": {}}
 
 
 def test_an_archive_with_splits_keeps_them(outcomes: Any) -> None:

@@ -64,7 +64,7 @@ def test_a_grey_stem_is_drawn_like_a_colour_one():
         ({"name": "resnet51"}, "torchvision/resnet50"),
         ({"name": "timm/resnet50.a1_in1k"}, "did you mean timm/resnet50"),
         ({"name": "torchvision/fcn_resnet50"}, "there is no architecture"),
-        ({"name": "xyzzy"}, "the names begin with cifar/, timm/, torchvision/"),
+        ({"name": "xyzzy"}, "names begin with cifar/, timm/, torchvision/"),
         ({"input_size": 7}, "8 pixels or more, not of 7"),
         ({"name": "torchvision/vgg11", "input_size": 24}, "28 pixels or more|32 pixels or more"),
         ({"name": "torchvision/vit_b_16", "input_size": 40}, "cannot be built for images of 40"),
