@@ -242,8 +242,8 @@ def main() -> None:
                 request(world, name, row, seed),
                 asked.out / f"{name.replace(', ', '-').replace(' ', '_')}-{seed}",
             )
-            for name, row in rows.items()
             for seed in range(asked.seeds)
+            for name, row in rows.items()
         }
         found: dict[str, list[float]] = {}
         for (name, seed), future in running.items():

@@ -1,4 +1,8 @@
-"""Students derived from a teacher: its architecture with cheaper convolutions and another width."""
+"""Students derived from a teacher: its architecture with cheaper convolutions and another width.
+
+Source: Crowley, Gray, Storkey 2018, "Moonshine: distilling with cheap convolutions",
+https://arxiv.org/abs/1711.02613.
+"""
 
 import functools
 from typing import Literal
@@ -25,17 +29,15 @@ def derive(  # noqa: PLR0913 - each is a choice of its own
     in_channels: int = 3,
     input_size: int = 32,
 ) -> nn.Module:
-    """The teacher's architecture with fresh weights, cheaper.
+    """The teacher's architecture with fresh weights, cheaper (https://arxiv.org/abs/1711.02613).
 
     Each standard convolution of more than a pixel, but for the stem that sees the image, becomes a
     ``grouped`` one and a pointwise one, or with ``depthwise_separable`` (where ``groups`` counts
     nothing) one group a channel and a pointwise one. 1 group is the teacher's own shape. All
     channels but the image's and the classes' are multiplied with ``width`` and rounded.
 
-    Source: Crowley, Gray, Storkey 2018, "Moonshine: distilling with cheap convolutions",
-    https://arxiv.org/abs/1711.02613. Raises UserFault ``student_incompatible`` when the groups do
-    not divide a layer's channels, naming layer and fitting groups, and when the network cannot
-    have that width.
+    Raises UserFault ``student_incompatible`` with each layer whose channels the groups do not
+    divide, and when the network cannot have that width.
     """
     if groups < 1 or not width > 0:
         many = f"1 group or more and a width above 0, not {groups} and {width}"

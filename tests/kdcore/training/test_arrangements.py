@@ -1,0 +1,216 @@
+"""Schemes, starts and teachers of every kind, on the small world: what they tell and deliver."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+
+from kdcore.errors import UserFault
+from kdcore.methods.base import Batch, Outputs
+from kdcore.methods.labels import Labels
+from kdcore.methods.objective import Objective
+from kdcore.methods.registry import create
+from kdcore.models import build
+from kdcore.spec.methods import as_methods
+from kdcore.spec.protocol import CheckpointFile
+from tests.kdcore.training.kit import ARCHITECTURE, CLASSES, World, events_of, sha256, train
+
+STUDENT = Path("artifacts/student.safetensors")
+QUICK = {"epochs": 1}
+
+
+def report_of(workdir: Path) -> dict[str, Any]:
+    return dict(events_of(workdir, "report")[-1]["report"])
+
+
+def names_of(workdir: Path) -> set[str]:
+    return {name for event in events_of(workdir, "metrics") for name in event["values"]}
+
+
+def test_peers_teach_each_other(world: World, tmp_path: Path) -> None:
+    scheme = {"type": "mutual", "peers": ["cifar/resnet14"]}
+    done = train(world.request("supervised", 0, QUICK, scheme=scheme), tmp_path)
+    names = names_of(done)
+    assert {"train/loss/peers/kd", "peer1/train/loss/peers/kd", "peer1/val/top1"} <= names
+    told = report_of(done)["details"]
+    assert [network["name"] for network in told["networks"]] == ["student", "peer1"]
+    assert told["networks"][1]["architecture"] == "cifar/resnet14"
+    assert 0 <= told["ensemble_top1"] <= 100
+
+
+def test_what_peers_say_is_the_divergence_of_their_probabilities() -> None:
+    generator = torch.Generator().manual_seed(0)
+    own, peer = (torch.randn(6, 5, generator=generator) for _ in range(2))
+    objective = Objective([create(*as_methods("kd"))], Labels(0.0), [1.0], 1)
+    objective.methods[0].temperature = 1.0
+    batch = Batch(None, torch.arange(6), 1, 1)
+    loss = objective(Outputs(own), [Outputs(peer)], batch)
+    p, q = functional.softmax(peer, 1), functional.softmax(own, 1)
+    expected = (p * (p.log() - q.log())).sum(1).mean()
+    assert float(loss.terms["kd"]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_generations_are_joined_in_the_report_and_as_one_network(
+    world: World, tmp_path: Path
+) -> None:
+    scheme = {"type": "born_again", "generations": 2, "export_ensemble": True}
+    done = train(world.request("kd", 1, QUICK, scheme=scheme), tmp_path)
+    told = report_of(done)
+    assert "ensemble_top1" in told["details"]
+    exports = told["ensemble_exports"]
+    assert set(exports) == {"onnx", "exported_program"}
+    assert (done / "artifacts" / "ensemble.onnx").exists()
+    assert exports["onnx"]["top1"] == pytest.approx(told["details"]["ensemble_top1"])
+
+
+def test_a_student_derived_from_its_teacher(world: World, tmp_path: Path) -> None:
+    student = {
+        "architecture": ARCHITECTURE,
+        "derive": "teacher",
+        "convolution": "grouped",
+        "groups": 4,
+        "width": 0.5,
+    }
+    done = train(world.request("attention", 1, QUICK, student=student), tmp_path)
+    name = f"{ARCHITECTURE}+grouped-4+width-0.5"
+    network = build(name, num_classes=len(CLASSES), in_channels=1, input_size=8)
+    network.load_state_dict(load_file(done / STUDENT), strict=True)
+    told = report_of(done)
+    assert told["student"]["num_params"] < told["teacher"]["num_params"] / 3
+    assert name in (done / "artifacts" / "config.json").read_text()
+
+
+def test_training_ends_early_when_nothing_improves(world: World, tmp_path: Path) -> None:
+    training = {
+        "epochs": 30,
+        "optimizer": {"type": "sgd", "lr": 1e-12},
+        "early_stopping": {"patience": 2, "min_delta": 50},
+    }
+    done = train(world.request(training=training), tmp_path)
+    validated = [e["step"] for e in events_of(done, "metrics") if "val/top1" in e["values"]]
+    assert len(validated) == 3
+    assert any("no longer improves" in event["message"] for event in events_of(done, "log"))
+
+
+def test_teachers_of_other_architectures_teach_together(world: World, tmp_path: Path) -> None:
+    first = train(
+        world.request("supervised", 0, {"epochs": 6}, student={"architecture": "cifar/wrn_16_1"}),
+        tmp_path / "teacher",
+    )
+    request = world.request("kd", 2, QUICK)
+    wide = request.teachers[1].model_copy(
+        update={
+            "path": str(first / STUDENT),
+            "sha256": sha256(first / STUDENT),
+            "architecture": "cifar/wrn_16_1",
+            "weight": 3.0,
+        }
+    )
+    mixed = request.model_copy(update={"teachers": (request.teachers[0], wide)})
+    assert "train/loss/kd" in names_of(train(mixed, tmp_path / "student"))
+
+
+def test_a_teacher_of_more_classes_teaches_some_of_them(world: World, tmp_path: Path) -> None:
+    known = load_file(world.teacher or Path())
+    order = [3, 9, 0, 7, 5, 2, 11]
+    wide = dict(known)
+    wide["fc.weight"], wide["fc.bias"] = (
+        torch.zeros(12, known["fc.weight"].shape[1]),
+        torch.zeros(12),
+    )
+    wide["fc.weight"][order], wide["fc.bias"][order] = known["fc.weight"], known["fc.bias"]
+    path = tmp_path / "wide.safetensors"
+    save_file(wide, path)
+    request = world.request("kd", 1, QUICK)
+    update = {
+        "path": str(path),
+        "sha256": sha256(path),
+        "num_classes": 12,
+        "class_map": tuple(order),
+    }
+    teacher = request.teachers[0].model_copy(update=update)
+    done = train(request.model_copy(update={"teachers": (teacher,)}), tmp_path / "mapped")
+    plain = train(request, tmp_path / "plain")
+    assert report_of(done)["teacher"]["top1"] == report_of(plain)["teacher"]["top1"]
+    first = [
+        next(e["values"]["train/loss/kd"] for e in events_of(run, "metrics") if e["step"] == 1)
+        for run in (done, plain)
+    ]
+    assert first[0] == pytest.approx(first[1], rel=1e-4)
+
+
+def test_grey_images_meet_a_colour_network_by_rule(world: World, tmp_path: Path) -> None:
+    student = {"architecture": ARCHITECTURE, "channels": "repeat"}
+    done = train(world.request("kd", 1, QUICK, student=student), tmp_path)
+    assert load_file(done / STUDENT)["conv1.weight"].shape[1] == 3
+    told = report_of(done)
+    assert told["normalisation"]["mean"] == [world.info.normalisation.mean[0]] * 3
+
+
+def test_an_evaluation_trains_nothing(world: World, tmp_path: Path) -> None:
+    request = world.request("supervised", 0, QUICK, kind="evaluate", model="mdl_1")
+    request = request.model_copy(update={"init": world.model(world.teacher or Path())})
+    done = train(request, tmp_path / "evaluation")
+    told = report_of(done)
+    teacher = report_of(train(world.request("kd", 1, QUICK), tmp_path / "run"))["teacher"]
+    assert told["epochs"] is None
+    assert told["student"]["top1"] == teacher["top1"]
+    assert sha256(done / STUDENT) == sha256(world.teacher or Path())
+    assert not events_of(done, "checkpoint")
+
+
+def test_a_job_goes_on_from_an_earlier_ones_checkpoint(world: World, tmp_path: Path) -> None:
+    first = train(world.request("kd", 1, {"epochs": 2}), tmp_path / "first")
+    path = max((first / "checkpoints").glob("*.pt"))
+    start = CheckpointFile(path=str(path), sha256=sha256(path))
+    still = {"epochs": 1, "optimizer": {"type": "sgd", "lr": 1e-12, "weight_decay": 0}}
+    request = world.request("kd", 1, still).model_copy(update={"continued": start})
+    done = train(request, tmp_path / "second")
+    ours, theirs = load_file(done / STUDENT), load_file(first / STUDENT)
+    assert torch.allclose(ours["fc.weight"], theirs["fc.weight"], atol=1e-6)
+
+
+@pytest.mark.parametrize("where", ["student", "teacher"])
+def test_a_tap_that_does_not_exist_is_named(world: World, tmp_path: Path, where: str) -> None:
+    student = {"architecture": ARCHITECTURE}
+    request = world.request("attention", 1, QUICK, student=student)
+    if where == "student":
+        student = {**student, "taps": ["layer1", "layer9"]}
+        request = world.request("attention", 1, QUICK, student=student)
+    else:
+        teacher = request.teachers[0].model_copy(update={"taps": ("layer9",)})
+        request = request.model_copy(update={"teachers": (teacher,)})
+    with pytest.raises(UserFault, match="layer9"):
+        train(request, tmp_path)
+
+
+def test_named_taps_are_the_maps_that_teach(world: World, tmp_path: Path) -> None:
+    student = {"architecture": ARCHITECTURE, "taps": ["layer3"]}
+    named = world.request("attention", 1, QUICK, student=student)
+    teacher = named.teachers[0].model_copy(update={"taps": ("layer3",)})
+    one = train(named.model_copy(update={"teachers": (teacher,)}), tmp_path / "one")
+    every = train(world.request("attention", 1, QUICK), tmp_path / "every")
+    first = [
+        next(
+            e["values"]["train/loss/attention"] for e in events_of(run, "metrics") if e["step"] == 1
+        )
+        for run in (one, every)
+    ]
+    assert first[0] != first[1]
+
+
+def test_labels_may_count_by_class_or_be_missing() -> None:
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    target = torch.tensor([0, 1, -1, 2, -1])
+    weights = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+    batch = Batch(target, torch.arange(5), 1, 1)
+    found = Labels(1.0, 0.2, weights).loss(logits, batch)
+    expected = functional.cross_entropy(
+        logits, target, weights, ignore_index=-1, label_smoothing=0.2
+    )
+    assert float(found or 0) == pytest.approx(float(expected))
+    nobody = Labels(1.0).loss(logits, Batch(torch.full((5,), -1), torch.arange(5), 1, 1))
+    assert float(nobody if nobody is not None else 1) == 0.0
