@@ -1,1 +1,35 @@
-"""The engine that teaches students. It knows no HTTP, no database and no queue."""
+"""The engine that teaches students. It knows no HTTP, no database and no queue.
+
+``from kdcore import distill`` trains in this process, a notebook's for instance::
+
+    result = distill("cifar/resnet8", "builtin:digits", training={"epochs": 5})
+    result.report.student.top1, result.load()
+
+Each name is loaded when it is asked for, so that ``kdcore.spec`` stays free of torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdcore.models import build
+    from kdcore.recipes.notebook import Distilled, distill, evaluate
+
+__all__ = ["Distilled", "build", "distill", "evaluate"]
+
+_HOMES = {
+    "Distilled": "kdcore.recipes.notebook",
+    "build": "kdcore.models",
+    "distill": "kdcore.recipes.notebook",
+    "evaluate": "kdcore.recipes.notebook",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,6 +6,7 @@ pixels is in whole numbers, so a view is the same on every device and with any n
 """
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from kdcore.data.counter import fold, stream
 from kdcore.data.geometry import CropFlips, crop_flips, resized_crops
 from kdcore.data.randaugment import randaugment
 from kdcore.spec.augmentation import (
+    MIXING,
     AnyAugmentation,
     CropFlip,
     Cutout,
@@ -24,6 +26,9 @@ from kdcore.spec.augmentation import (
 
 __all__ = ["CropFlips", "crop_flips", "order", "resized_crops", "view"]
 
+_ELSEWHERE = ("none", *MIXING)
+_BLOCK = 1 << 20
+"""Values that a processor works on at once: what lies between two steps then stays in its cache."""
 _ORDER = 2
 """Streams of one seed: its views and its orders never share a random number."""
 
@@ -47,7 +52,25 @@ def view(
     ``ids`` (B,) are the images' places in their split. Several augmentations are applied in their
     order. Mixup and cutmix are not done here: they need the batch (kdcore.data.mixing).
     """
-    for one in as_augmentations(augmentation):
+    several = tuple(one for one in as_augmentations(augmentation) if one.type not in _ELSEWHERE)
+    if not several:
+        return images
+    block = max(1, _BLOCK // images[0].numel()) if images.device.type == "cpu" else len(images)
+    if len(images) <= block:
+        return _views(images, ids, several, seed, epoch)
+    starts = range(0, len(images), block)
+    pieces = ((images[at : at + block], ids[at : at + block]) for at in starts)
+    return torch.cat([_views(*piece, several, seed, epoch) for piece in pieces])
+
+
+def _views(
+    images: Tensor,
+    ids: NDArray[np.int64],
+    augmentations: tuple[AnyAugmentation, ...],
+    seed: int,
+    epoch: int,
+) -> Tensor:
+    for one in augmentations:
         if isinstance(one, CropFlip):
             padding = one.padding or 0
             images = geometry.crop(images, crop_flips(seed, epoch, ids, one), padding)

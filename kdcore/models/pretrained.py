@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from kdcore.spec.catalogue import Normalisation
 
 _FAILS = (OSError, RuntimeError, ValueError, LookupError)
 """How the libraries say that there is no network, no such file, or another network in it."""
+_SILENCE_S = 30.0
+"""How long a server may say nothing before a download is given up."""
 _UPLOAD = "check the network of the worker, or upload the checkpoint as a model of your own"
 
 
@@ -70,7 +73,8 @@ def pretrained(
     size = published.input_size if input_size is None else input_size
     fetch = _torchvision if published.architecture.startswith("torchvision/") else _timm
     try:
-        weights = fetch(published, classes, in_channels, size, cache)
+        with _patience():
+            weights = fetch(published, classes, in_channels, size, cache)
     except _FAILS as error:
         raise _fault(f"the weights {name} could not be downloaded or read: {error}") from error
     return Pretrained(
@@ -205,6 +209,17 @@ def _hub(cache: Path | None) -> Iterator[None]:
     finally:
         if cache is not None:
             torch.hub.set_dir(before)
+
+
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    """torchvision's downloads have no limit of their own, and would wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_SILENCE_S)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _of_channels(normalisation: Normalisation, channels: int) -> Normalisation:

@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,11 +31,15 @@ from kdcore.spec.events import (
 class EventWriter:
     """Appends typed events to a file; numbers go on where an earlier run of the workdir ended.
 
-    Paths in events are relative to ``workdir``. Threads may share one writer.
+    Paths in events are relative to ``workdir``. Threads may share one writer. ``watch`` sees every
+    event when it is written: a progress bar, for instance.
     """
 
-    def __init__(self, path: Path, workdir: Path) -> None:
+    def __init__(
+        self, path: Path, workdir: Path, watch: Callable[[Event], None] | None = None
+    ) -> None:
         self.workdir = workdir.resolve()
+        self._watch = watch
         path.parent.mkdir(parents=True, exist_ok=True)
         self._seq = _mend(path)
         self._file = path.open("a", encoding="utf-8")
@@ -120,6 +124,8 @@ class EventWriter:
             self._file.write(event.model_dump_json() + "\n")
             self._file.flush()
             self._seq += 1
+        if self._watch is not None:
+            self._watch(event)
 
 
 def _mend(path: Path) -> int:

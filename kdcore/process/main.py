@@ -77,7 +77,7 @@ def _run(command: Command, path: Path, workdir: Path, events: EventWriter, stop:
         limits.apply(request)
         command.load()(request, workdir, events, stop)
     except BaseException as error:  # noqa: BLE001 - the last stop: every end has an exit code
-        return _ending(error, command, events)
+        return ending(error, events, command)
     events.done()
     return Exit.DONE
 
@@ -110,7 +110,8 @@ def _request(command: Command, path: Path) -> Request:
         ) from error
 
 
-def _ending(error: BaseException, command: Command, events: EventWriter) -> int:
+def ending(error: BaseException, events: EventWriter, command: Command | None = None) -> int:
+    """Tell how a run ended and return its exit code; a crash's traceback goes to stderr."""
     fault = _as_user_fault(error, command)
     if fault is not None:
         events.error(fault.code, fault.message, fault.hint, fault.items)
@@ -128,10 +129,10 @@ def _ending(error: BaseException, command: Command, events: EventWriter) -> int:
     return _CRASH
 
 
-def _as_user_fault(error: BaseException, command: Command) -> UserFault | None:
+def _as_user_fault(error: BaseException, command: Command | None) -> UserFault | None:
     if isinstance(error, UserFault):
         return error
-    if command.fault is None:
+    if command is None or command.fault is None:
         return None
     breach = _breach(error)
     if breach is None:

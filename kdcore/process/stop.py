@@ -1,6 +1,9 @@
 """The wish to stop: set by a signal, looked at between batches."""
 
+import contextlib
 import signal
+import threading
+from collections.abc import Iterator
 from types import FrameType
 
 from kdcore.errors import Stopped
@@ -30,6 +33,29 @@ class Stop:
         """Let SIGTERM and SIGINT ask for a stop instead of ending the process at once."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen inside the block alone: before and after, the signals do what they did.
+
+        A second SIGINT is a KeyboardInterrupt. Outside of the main thread, where Python hands over
+        no signals, nothing listens.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        handlers = {signal.SIGTERM: self._on_signal, signal.SIGINT: self._on_interrupt}
+        before = {number: signal.signal(number, own) for number, own in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        if self._requested:
+            raise KeyboardInterrupt
+        self._requested = True
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._requested = True

@@ -43,3 +43,9 @@ class ModelInfo(Spec):
     num_classes: int
     in_channels: int
     num_params: int
+    input_size: int | None = None
+    """This and all that follows: of published weights alone, null where a user says it."""
+    normalisation: Normalisation | None = None
+    class_names: tuple[str, ...] | None = None
+    """Null also where the weights do not say."""
+    licence: str | None = None

@@ -5,9 +5,9 @@ What it says is in kdcore.spec.events.
 """
 
 import enum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kdcore.spec.assets import ImageSize
 from kdcore.spec.base import Sha256, Spec
@@ -115,8 +115,20 @@ class IngestRequest(Request):
 
 
 class VerifyRequest(Request):
-    """Open an uploaded checkpoint, check it against its architecture, convert it to safetensors."""
+    """Check weights against their architecture and convert them to safetensors.
 
-    path: str
-    architecture: str
-    num_classes: int
+    Uploaded ones, with what they are, or published ones, of which all is known.
+    """
+
+    path: str = ""
+    architecture: str = ""
+    num_classes: int = 0
+    published: str | None = None
+    """``torchvision:<weights>`` or ``timm:<weights>``: downloaded, unless a cache has them."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        uploaded = (self.path and self.architecture and self.num_classes) or None
+        if (uploaded is None) == (self.published is None):
+            raise ValueError("give path, architecture and num_classes, or published alone")
+        return self

@@ -20,8 +20,14 @@ def verify(request: VerifyRequest, workdir: Path, events: EventWriter, stop: Sto
     """Open, compare with the architecture, look at every value, write float32 safetensors.
 
     The written bytes depend on the weights alone, whichever container they came in. Raises
-    UserFault ``checkpoint_invalid`` with every difference named, and Stopped.
+    UserFault ``checkpoint_invalid`` with every difference named, and Stopped; of published weights
+    what :func:`kdcore.weights.published.fetch` raises.
     """
+    if request.published is not None:
+        from kdcore.weights import published  # loads the libraries of models
+
+        published.fetch(request.published, workdir, events, stop)
+        return
     events.phase("check")
     path = Path(request.path)
     found = read(path)
@@ -33,17 +39,24 @@ def verify(request: VerifyRequest, workdir: Path, events: EventWriter, stop: Sto
     match.check(found, target)
     tensors = _plain(found, target, path.stat().st_size)
     stop.check()
-    events.phase("write")
-    written = workdir / "artifacts" / "model.safetensors"
-    with replacing(written) as partial:
-        save_file(tensors, partial)
-    events.artifact(written, written.name, "safetensors", "application/octet-stream")
     info = ModelInfo(
         architecture=target.architecture,
         num_classes=target.num_classes,
         in_channels=target.in_channels,
         num_params=sum(target.tensors[name].numel() for name in target.parameters),
     )
+    hand_over(tensors, info, workdir, events)
+
+
+def hand_over(
+    tensors: dict[str, Tensor], info: ModelInfo, workdir: Path, events: EventWriter
+) -> None:
+    """Write weights as safetensors, and tell of them and of what they are."""
+    events.phase("write")
+    written = workdir / "artifacts" / "model.safetensors"
+    with replacing(written) as partial:
+        save_file(tensors, partial)
+    events.artifact(written, written.name, "safetensors", "application/octet-stream")
     events.report(info.model_dump(mode="json"))
 
 

@@ -70,10 +70,10 @@ def test_a_bad_archive_ends_with_twenty_and_an_error_event(tmp_path):
 
 
 def test_memory_limit_is_a_fault_of_the_upload(tmp_path):
-    image = encoded(Image.new("RGB", (4000, 4000)))
-    # Less than the four million pixels of all images take, more than the interpreter needs.
+    image = encoded(Image.new("RGBA", (5000, 5000)))
+    # Less than the copies of one such image take, more than the interpreter needs.
     limits_ = {"memory_bytes": 400 << 20}
-    request = zipped(tmp_path, dict.fromkeys(tree(8), image)) | {"limits": limits_, "threads": 1}
+    request = zipped(tmp_path, dict.fromkeys(tree(3), image)) | {"limits": limits_, "threads": 1}
     assert ended(start(tmp_path, "ingest", request)) == (Exit.USER_FAULT, "")
     assert "more memory to open than it may" in lines(tmp_path)[-1].message
 
