@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from typing_extensions import override
 
 from api import owned
-from api.earlier import earlier_faults
 from api.bodies import V1Route
+from api.earlier import earlier_faults
 from api.problems import Invalid
 from kdcore.spec.applicability import Misfit, applicability
 from kdcore.spec.contradictions import contradictions

@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from kdcore.models import build
+from kdcore.models.preprocess import Normalised
+from kdcore.spec.catalogue import Normalisation
 
 
 def load(folder: Path | str) -> tuple[torch.nn.Module, dict[str, Any]]:
@@ -15,6 +17,7 @@ def load(folder: Path | str) -> tuple[torch.nn.Module, dict[str, Any]]:
 
     Returns the network in eval mode, which maps images (B, C, H, W) that are scaled to 0..1 and
     normalised by ``config["normalisation"]`` to logits (B, num_classes), and its configuration.
+    ``config["channels"]`` is the rule by which images of other channels become the network's.
     """
     folder = Path(folder)
     config = json.loads((folder / "config.json").read_text())
@@ -33,7 +36,8 @@ def top1(folder: Path, dataset: Path) -> float:
     """Accuracy, in percent, of a folder's student on the test split of an ingested data set."""
     network, config = load(folder)
     split = load_file(dataset)
-    images = split["test/images"].float() / 255  # (N, C, H, W)
-    mean, std = (torch.tensor(config["normalisation"][name]) for name in ("mean", "std"))
-    logits = network((images - mean[:, None, None]) / std[:, None, None])
+    normalisation = Normalisation.model_validate(config["normalisation"])
+    size = config["input_size"]
+    seen = Normalised(network, normalisation, size, config.get("channels"))
+    logits = seen(split["test/images"])  # (N, C, H, W)
     return float((logits.argmax(1) == split["test/targets"]).double().mean()) * 100

@@ -79,10 +79,16 @@ def config(request: RunRequest, info: DatasetInfo, normalisation: Normalisation)
         "num_classes": len(info.classes),
         "in_channels": len(normalisation.mean),
         "channels": request.job.student.channels,
-        "input_size": info.image_size,
+        "input_size": _side(request, info),
         "normalisation": normalisation.model_dump(mode="json"),
         "classes": list(info.classes),
     }
+
+
+def _side(request: RunRequest, info: DatasetInfo) -> int:
+    """Students are trained at the data set's side; a model that is only evaluated keeps its own."""
+    measured = request.init if request.job.kind == "evaluate" else None
+    return info.image_size if measured is None else measured.input_size
 
 
 def _json(value: dict[str, Any]) -> str:

@@ -50,20 +50,25 @@ def find(network: nn.Module, image: Tensor) -> Points:
     ``image`` is (1, C, H, W) and may be on the meta device. Blocks are taken whole, never what is
     inside them; a raw convolution, an adaptive pooling, a map of one pixel, and a module that a
     forward pass calls more than once are no stage's end. A network without
-    maps, such as a vision transformer, has no taps.
+    maps, such as a vision transformer, has no taps; patches that become tokens are none.
     What a later module changes in place (a rectification) is taken as it flows on.
     """
     calls, logits = trace(network, image)
     classifier = classifier_of(calls, logits)
     often = Counter(call.path for call in calls)
     last: list[Call] = []
+    tokens = False
     for call in calls:
         if call.path == classifier:
             break
+        tokens = tokens or (bool(last) and _gives_tokens(network, call, image))
         if often[call.path] == 1 and _ends_stage(network, call, image):
             # What is not clearly smaller is the same stage, as after convolutions without padding.
             last = [other for other in last if _height(call) <= _SHRINKS * _height(other)]
             last.append(call)
+            tokens = False
+    if tokens and len(last) == 1:
+        last = []
     return Points(
         maps=tuple(call.path for call in last),
         shapes=tuple(_shape(call) for call in last),
@@ -203,10 +208,19 @@ def _height(call: Call) -> int:
 def _ends_stage(network: nn.Module, call: Call, image: Tensor) -> bool:
     if call.size is None or call.passed or isinstance(call.module, _NO_ENDS):
         return False
-    height, width = call.size
-    # What is not of the image's proportions is no map, but channels last or attention.
-    proportional = height * image.shape[3] == width * image.shape[2]
-    return proportional and height > 1 and _on_trunk(network, call.path)
+    return _proportional(call.size, image) and call.size[0] > 1 and _on_trunk(network, call.path)
+
+
+def _gives_tokens(network: nn.Module, call: Call, image: Tensor) -> bool:
+    if not isinstance(call.output, Tensor) or call.output.ndim < 3:
+        return False
+    tokens = call.size is None or not _proportional(call.size, image)
+    return tokens and _on_trunk(network, call.path)
+
+
+def _proportional(size: tuple[int, int], image: Tensor) -> bool:
+    """What is not of the image's proportions is no map, but channels last or attention."""
+    return size[0] * image.shape[3] == size[1] * image.shape[2]
 
 
 def _on_trunk(network: nn.Module, path: str) -> bool:

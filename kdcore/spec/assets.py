@@ -7,7 +7,6 @@ from pydantic import Field
 from kdcore.spec.base import Sha256, Spec
 from kdcore.spec.catalogue import Normalisation
 
-
 ImageSize = Annotated[int, Field(ge=8, le=1024)]
 """Side in pixels: the smallest that networks are made for, the largest that makes sense here."""
 

@@ -1,0 +1,139 @@
+"""Networks on disk: a state dict, published weights, or the student of an earlier run."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kdcore.errors import UserFault
+from kdcore.files import sha256_of
+from kdcore.process.events import EventWriter
+from kdcore.process.stop import Stop
+from kdcore.recipes.recipe import Weights
+from kdcore.spec.catalogue import Normalisation, architectures
+from kdcore.spec.protocol import CheckpointFile, ModelFile, VerifyRequest
+from kdcore.spec.references import DatasetFacts, ModelFacts
+
+STUDENT, CONFIG = "student.safetensors", "config.json"
+_PUBLISHED = ("torchvision:", "timm:")
+
+
+class Finder(NamedTuple):
+    """Opens the networks that one recipe names."""
+
+    base: Path
+    """What relative paths are relative to."""
+    dataset: DatasetFacts | None
+    folder: Path
+    stop: Stop
+
+    def file(self, asked: Weights, place: str) -> ModelFile:
+        """The network as the engine takes it; ``place`` is a name for what is written.
+
+        Raises ``UserFault`` with all that is wrong with it."""
+        self.stop.check()
+        if asked.weights.startswith(_PUBLISHED):
+            return _published(asked, self.folder / place)
+        path = self.base / Path(asked.weights).expanduser()
+        if path.is_dir():
+            return _student(path, asked.architecture)
+        if not path.is_file():
+            raise UserFault("checkpoint_invalid", f"there is no file or folder {path}")
+        return self._verified(path, asked, self.folder / place)
+
+    def _verified(self, path: Path, asked: Weights, folder: Path) -> ModelFile:
+        from kdcore.weights.verify import verify  # loads torch
+
+        name, dataset = asked.architecture, self.dataset
+        classes = asked.num_classes or (dataset.num_classes if dataset else None)
+        if name is None or classes is None:
+            missing = "architecture" if name is None else "num_classes"
+            raise UserFault("checkpoint_invalid", f"a state dict does not say its {missing}: add it")
+        request = VerifyRequest(path=str(path), architecture=name, num_classes=classes)
+        with contextlib.closing(EventWriter(folder / "events.jsonl", folder)) as events:
+            verify(request, folder, events, self.stop)
+        written = folder / "artifacts" / "model.safetensors"
+        report = json.loads((folder / "events.jsonl").read_text().splitlines()[-1])["report"]
+        size = asked.input_size or (dataset.image_size if dataset else 32)
+        normalisation = asked.normalisation or architectures()[name].normalisation
+        return ModelFile(
+            path=str(written),
+            sha256=sha256_of(written),
+            architecture=name,
+            num_classes=report["num_classes"],
+            in_channels=report["in_channels"],
+            input_size=size,
+            normalisation=_of_channels(normalisation, report["in_channels"]),
+        )
+
+
+def facts(file: ModelFile) -> ModelFacts:
+    """What must be known to tell whether it fits."""
+    return ModelFacts(
+        architecture=file.architecture, num_classes=file.num_classes, in_channels=file.in_channels
+    )
+
+
+def checkpoint(folder: Path, which: str) -> CheckpointFile:
+    """A checkpoint of the run in ``folder``: ``last``, or a step."""
+    kept = sorted((folder / ".work" / "checkpoints").glob("step-*.pt"))
+    steps = {str(int(path.stem.removeprefix("step-"))): path for path in kept}
+    path = kept[-1] if which == "last" and kept else steps.get(which)
+    if path is None:
+        known = ", ".join(steps) or "none"
+        raise UserFault(
+            "checkpoint_invalid",
+            f"the run in {folder} has no checkpoint {which!r}; steps that are kept: {known}",
+        )
+    return CheckpointFile(path=str(path), sha256=sha256_of(path))
+
+
+def _student(folder: Path, architecture: str | None) -> ModelFile:
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        path = folder / STUDENT
+        found = ModelFile(
+            path=str(path),
+            sha256=sha256_of(path),
+            **{name: config[name] for name in ("architecture", "num_classes", "in_channels")},
+            **{name: config[name] for name in ("input_size", "normalisation")},
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserFault(
+            "checkpoint_invalid",
+            f"{folder} is not the folder of a finished run: {STUDENT} and {CONFIG} are expected",
+        ) from error
+    if architecture not in (None, found.architecture):
+        raise UserFault(
+            "checkpoint_invalid",
+            f"the student in {folder} is {found.architecture}, not {architecture}: leave the "
+            "architecture out",
+        )
+    return found
+
+
+def _published(asked: Weights, folder: Path) -> ModelFile:
+    from kdcore.export.weights import write  # these two load torch
+    from kdcore.models.pretrained import pretrained
+
+    found = pretrained(asked.weights)
+    path = folder / "model.safetensors"
+    write(path, found.weights)
+    return ModelFile(
+        path=str(path),
+        sha256=sha256_of(path),
+        architecture=found.architecture,
+        num_classes=found.num_classes,
+        in_channels=len(found.normalisation.mean),
+        input_size=asked.input_size or found.input_size,
+        normalisation=asked.normalisation or found.normalisation,
+    )
+
+
+def _of_channels(normalisation: Normalisation, channels: int) -> Normalisation:
+    if len(normalisation.mean) == channels:
+        return normalisation
+    if channels == 3:
+        return Normalisation(mean=normalisation.mean * 3, std=normalisation.std * 3)
+    mean, std = (sum(values) / 3 for values in (normalisation.mean, normalisation.std))
+    return Normalisation(mean=(mean,), std=(std,))
