@@ -1,0 +1,178 @@
+"""What a job may ask for beyond the plain pair: resolved, or told where it does not fit."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.sending import faults, job, problem
+
+Json = dict[str, Any]
+DERIVED = {"derive": "teacher", "convolution": "grouped", "groups": 4, "width": 0.5}
+
+
+def bodies(root: Path) -> list[str]:
+    text = (root / "docs" / "how-to" / "jobs.md").read_text(encoding="utf-8")
+    return re.findall(r"```json\n(.*?)```", text, re.S)
+
+
+def validated(client: httpx.Client, body: Json) -> Json:
+    answer = client.post("/v1/jobs?validate_only=true", json=body)
+    assert answer.status_code == 200, answer.text
+    found: Json = answer.json()
+    return found
+
+
+def test_every_body_of_the_page_is_valid(root: Path, trained: Any, trained_model: Json) -> None:
+    found = bodies(root)
+    assert len(found) >= 12
+    for text in found:
+        for placeholder, own in (
+            ("ds_…", trained.dataset["id"]),
+            ("mdl_…", trained_model["id"]),
+            ("job_…", trained.job["id"]),
+        ):
+            text = text.replace(placeholder, own)
+        answer = trained.client.post("/v1/jobs?validate_only=true", json=json.loads(text))
+        # Its twin of a group of classes: the page's teacher is a resnet of three stages.
+        assert answer.status_code == 200, f"{text}\n{answer.text}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"student": DERIVED}, {"/student/derive": "teacher_required"}),
+        (
+            {"student": {"architecture": "cifar/resnet8", "groups": 4}},
+            {"/student/groups": "contradiction"},
+        ),
+        ({"scheme": {"type": "teacher_assistant"}}, {"/teachers": "teacher_required"}),
+        ({"kind": "evaluate", "student": None}, {"/model": "missing"}),
+        ({"model": "mdl_x"}, {"/model": "not_found"}),
+        ({"from": {"job": "job_nothing"}}, {"/from/job": "not_found"}),
+        ({"training": {"class_weights": [1, 2]}}, {"/training/class_weights": "classes_mismatch"}),
+        (
+            {"training": {"augmentation": [{"type": "mixup"}, {"type": "cutmix"}]}},
+            {"/training/augmentation": "augmentations"},
+        ),
+        (
+            {"student": {"architecture": "cifar/resnet8", "channels": "luminance"}},
+            {"/student/channels": "channels_mismatch"},
+        ),
+        ({"exports": ["tflite"]}, {"/exports/0": "literal_error"}),
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense_without_a_teacher_is_told(
+    client: httpx.Client, digits: Json, changes: Json, expected: dict[str, str]
+) -> None:
+    found = faults(client.post("/v1/jobs", json=job(digits, **changes)))
+    assert expected.items() <= found.items()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"method": "dkd", "training": {"augmentation": [{"type": "mixup"}]}},
+            {"/method": "hard_labels_required"},
+        ),
+        (
+            {
+                "method": [{"type": "kd"}, {"type": "crd"}],
+                "training": {"augmentation": {"type": "cutmix"}},
+            },
+            {"/method/1": "hard_labels_required"},
+        ),
+        (
+            {"student": {"architecture": "cifar/resnet8", "derive": "teacher"}},
+            {"/student/derive": "contradiction"},
+        ),
+        (
+            {"scheme": {"type": "teacher_assistant"}},
+            {"/scheme/assistants": "no_assistant"},
+        ),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_the_teacher_is_told(
+    trained: Any, trained_model: Json, changes: Json, expected: dict[str, str]
+) -> None:
+    body = job(trained.dataset, teachers=[{"model": trained_model["id"]}], **changes)
+    assert faults(trained.client.post("/v1/jobs", json=body)) == expected
+
+
+def test_a_feature_method_takes_one_teacher(trained: Any, trained_model: Json) -> None:
+    body = job(trained.dataset, teachers=[{"model": trained_model["id"]}] * 2, method="attention")
+    assert faults(trained.client.post("/v1/jobs", json=body)) == {"/method": "one_teacher"}
+
+
+def test_a_class_map_has_the_length_of_the_classes(trained: Any, trained_model: Json) -> None:
+    teacher = {"model": trained_model["id"], "class_map": [0, 1]}
+    body = job(trained.dataset, teachers=[teacher])
+    assert faults(trained.client.post("/v1/jobs", json=body)) == {
+        "/teachers/0/class_map": "classes_mismatch"
+    }
+
+
+def test_validation_says_which_methods_fit_and_why_not(trained: Any, trained_model: Json) -> None:
+    body = job(
+        trained.dataset,
+        teachers=[{"model": trained_model["id"]}] * 2,
+        training={"augmentation": [{"type": "crop_flip"}, {"type": "mixup"}]},
+    )
+    fits = {each["name"]: each for each in validated(trained.client, body)["methods"]}
+    assert fits["kd"]["fits"]
+    assert fits["kd"]["reason"] is None
+    assert fits["attention"]["code"] == "one_teacher"
+    assert fits["dkd"]["code"] == "hard_labels_required"
+    assert "mixup" in fits["dkd"]["reason"]
+    assert fits["dkd"]["help"]
+
+
+def test_everything_is_resolved(trained: Any, trained_model: Json) -> None:
+    body = job(
+        trained.dataset,
+        teachers=[{"model": trained_model["id"]}],
+        student=DERIVED,
+        method="dkd",
+        exports=["onnx"],
+        training={"epochs": 10, "augmentation": [{"type": "crop_flip"}, {"type": "cutout"}]},
+    )
+    found = validated(trained.client, body)["resolved"]
+    assert found["student"]["architecture"] == "cifar/resnet8"
+    assert found["method"][0]["warmup_epochs"] == 2
+    assert found["exports"] == ["safetensors", "onnx"]
+    assert [each["type"] for each in found["training"]["augmentation"]] == ["crop_flip", "cutout"]
+    assert found["training"]["augmentation"][1]["size"] == 2
+
+
+@pytest.mark.parametrize(
+    ("scheme", "method"),
+    [("mutual", "supervised"), ("born_again", "kd"), ("label_refinery", "kd")],
+)
+def test_schemes_that_need_no_teacher(
+    client: httpx.Client, digits: Json, scheme: str, method: str
+) -> None:
+    found = validated(client, job(digits, scheme={"type": scheme}))
+    assert [each["type"] for each in found["resolved"]["method"]] == [method]
+    assert (
+        found["estimate"]["trainings"]
+        == {"mutual": 1, "born_again": 3, "label_refinery": 4}[scheme]
+    )
+    if scheme == "mutual":
+        assert found["resolved"]["scheme"]["peers"] == ["cifar/resnet8"]
+
+
+def test_colour_networks_for_grey_images_are_asked_for_a_rule(
+    trained: Any, trained_model: Json
+) -> None:
+    student = {"architecture": "cifar/resnet8", "channels": "repeat"}
+    found = validated(trained.client, job(trained.dataset, student=student, method="supervised"))
+    assert found["resolved"]["student"]["channels"] == "repeat"
+    teacher = {"model": trained_model["id"], "channels": "repeat"}
+    answer = trained.client.post("/v1/jobs", json=job(trained.dataset, teachers=[teacher]))
+    assert problem(answer, 422)["errors"][0]["pointer"] == "/teachers/0/channels"
