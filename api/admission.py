@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from api import owned
 from api.bodies import V1Route
-from api.earlier import earlier_faults
+from api.earlier import derivation_faults, earlier_faults
 from api.problems import Invalid
 from kdcore.spec.applicability import Misfit, applicability
 from kdcore.spec.contradictions import contradictions
@@ -42,8 +42,11 @@ def admit(session: Session, spec: JobSpec, caller: Principal) -> Admitted:
     if found.faults or found.dataset is None:
         raise Invalid(found.faults)
     teachers = tuple(teacher for teacher in found.teachers if teacher is not None)
+    resolved = resolve(spec, found.dataset, teachers, found.model)
+    if faults := derivation_faults(session, resolved, caller):
+        raise Invalid(faults)
     return Admitted(
-        resolve(spec, found.dataset, teachers, found.model),
+        resolved,
         found.dataset,
         warnings(spec, found.dataset),
         applicability(pair_of(asked, teachers)),
@@ -75,7 +78,7 @@ def _check(session: Session, asked: References, caller: Principal) -> Found:
         return Found(None, teachers, model, faults)
     facts = _dataset_facts(dataset)
     faults += misfits(asked, facts, teachers, init, model)
-    faults += earlier_faults(session, asked, caller)
+    faults += earlier_faults(session, asked, facts, caller)
     return Found(facts, teachers, model, faults)
 
 
@@ -130,4 +133,6 @@ class AdmittingRoute(V1Route):
 
     @override
     def more_faults(self, session: Session, body: object, caller: Principal) -> list[Fault]:
-        return _check(session, References.of(body), caller).faults
+        # What is no object refers to nothing: that it is none is told already.
+        known = isinstance(body, dict)
+        return _check(session, References.of(body), caller).faults if known else []

@@ -12,12 +12,12 @@ def main(arguments: list[str]) -> int:
     """Run one command and return its exit code. A request is told by its ``--workdir``."""
     programs = arguments[:1] in (["ingest"], ["verify"])
     if programs or any(each.split("=")[0] == "--workdir" for each in arguments):
-        from kdcore.process import main as process
+        from kdcore.process.main import main as for_programs
 
-        return process.main(arguments)
-    from kdcore.recipes import cli
+        return for_programs(arguments)
+    from kdcore.recipes.cli import main as for_people
 
-    return cli.main(arguments)
+    return for_people(arguments)
 
 
 if __name__ == "__main__":

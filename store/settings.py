@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     """Largest file the engine may write, and so the largest decoded data set."""
     torchvision_root: Path | None = None
     """A worker's folder with the files of torchvision's data sets, which it need not download."""
+    downloads: bool = True
+    """Whether a worker fetches weights that torchvision and timm publish, for models and students
+    that ask for them; off, such jobs fail and say so. They are kept in ``work_dir/published``."""
     engine_threads: int | None = None
     """Threads of one training; null shares the machine's cores among its training slots."""
     training_slots: int = 1

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from kdcore.spec.events import AnyEvent
 from kdcore.spec.protocol import Request
 from store.settings import settings
+from worker import published
 
 _EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
 # What a training needs of our environment. Database, broker and store addresses are not among it.
@@ -47,7 +48,7 @@ class Engine:
                 stdout=stderr,
                 stderr=stderr,
                 cwd=workdir,
-                env=_environment(workdir),
+                env=_environment(workdir, request),
                 start_new_session=True,
             )
 
@@ -111,14 +112,17 @@ def _storable(value: Any) -> Any:
     return value
 
 
-def _environment(workdir: Path) -> dict[str, str]:
+def _environment(workdir: Path, request: Request) -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    return kept | {
-        "HOME": str(workdir),
-        "TMPDIR": str(workdir),
-        # The engine of this very checkout; and nothing that lies in the working folder.
-        "PYTHONPATH": str(Path(__file__).parents[1]),
-        "PYTHONSAFEPATH": "1",
-        "PYTHONUNBUFFERED": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
+    return (
+        published.environment(request)
+        | kept
+        | {
+            "HOME": str(workdir),
+            "TMPDIR": str(workdir),
+            # The engine of this very checkout; and nothing that lies in the working folder.
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PYTHONSAFEPATH": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+    )

@@ -41,6 +41,11 @@ def settle(job: Job, engine: Engine, said: Outcome, workdir: Path) -> None:
         _crashed(job, code, engine.last_words())
 
 
+def refuse(job: Job, error: dict[str, Any]) -> None:
+    """This worker may not do what the job needs, and neither may another one."""
+    _fail(job, error, "refused")
+
+
 def overran(job: Job, seconds: float) -> None:
     """The engine did not end by itself in the time that it was given."""
     message = f"the run was ended after {seconds:.0f} s: it did not stop at its limit by itself"
@@ -70,6 +75,8 @@ def _succeed(job: Job, said: Outcome, workdir: Path) -> None:
         return
     if job.kind == "ingest":
         found: dict[str, Any] = {"info": report}
+    elif report.get("normalisation") is not None:
+        found = _published(job, report)
     else:
         normalisation = _normalisation(job, report["in_channels"])
         if normalisation is None:
@@ -79,6 +86,13 @@ def _succeed(job: Job, said: Outcome, workdir: Path) -> None:
         found["normalisation"] = normalisation
     stored = _patiently(lambda: publish.upload_asset(job, said.artifacts[0], workdir))
     _write(job, lambda session, row: jobs.succeed(session, row, found | stored, []))
+
+
+def _published(job: Job, report: dict[str, Any]) -> dict[str, Any]:
+    """All that published weights say of themselves; the licence only where the user said none."""
+    with transaction() as session:
+        given = session.get_one(Model, job.model_id).licence
+    return report | {"licence": given or report["licence"]}
 
 
 def _normalisation(job: Job, channels: int) -> dict[str, Any] | None:

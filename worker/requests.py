@@ -90,8 +90,10 @@ def _ingest(job: Job, workdir: Path) -> IngestRequest:
 def _verify(job: Job, workdir: Path) -> VerifyRequest:
     with transaction() as session:
         model = session.get_one(Model, job.model_id)
+    if model.upload_id is None:
+        return VerifyRequest(published=model.source, limits=_bounded())
     return VerifyRequest(
-        path=_upload(model.upload_id or "", workdir),
+        path=_upload(model.upload_id, workdir),
         architecture=model.architecture,
         num_classes=model.num_classes,
         limits=_bounded(),

@@ -14,7 +14,7 @@ from store.blobs import CorruptBlobError
 from store.database import transaction
 from store.settings import settings
 from store.tables import Job
-from worker import drain, outcome, requests, ship
+from worker import drain, outcome, published, requests, ship
 from worker.engine import Engine
 from worker.lease import Lease
 
@@ -52,6 +52,9 @@ def _run(job: Job, workdir: Path, lease: Lease) -> None:
         return
     except OSError as error:
         outcome.storage_away(job, error)
+        return
+    if published.needed(request) and not settings().downloads:
+        outcome.refuse(job, published.REFUSED)
         return
     if damaged:
         with transaction() as session:

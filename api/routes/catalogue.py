@@ -3,9 +3,9 @@
 import functools
 import inspect
 import zlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import Request
+from fastapi import Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
@@ -14,7 +14,8 @@ from api.auth import Reader
 from api.paging import Page, PageAsked, page_of
 from api.problems import NotFound
 from api.routes.router import router
-from kdcore.spec.catalogue import Architecture, architectures
+from kdcore.spec.applicability import Misfit, Pair, misfit
+from kdcore.spec.catalogue import Architecture, ArchitectureName, architectures
 from kdcore.spec.methods import METHODS
 from kdcore.spec.schemes import SCHEMES
 
@@ -40,6 +41,9 @@ class MethodOut(BaseModel):
     same_classes: bool = Field(description="Whether the teacher must know the data set's classes")
     min_maps: int = Field(description="Fewest pairs of feature maps")
     params: dict[str, Any] = Field(description="JSON Schema of its fields")
+    fits: bool | None = Field(description="Whether it can be used for the pair that was asked for")
+    reason: str | None = Field(description="What forbids it")
+    help: str | None = Field(description="What would be right")
 
 
 class SchemeOut(BaseModel):
@@ -49,6 +53,9 @@ class SchemeOut(BaseModel):
     object: Literal["scheme"]
     doc: str
     paper: str | None
+    teacher: Literal["required", "optional"] = Field(
+        description="Whether a job must name a teacher for methods that look at one"
+    )
     params: dict[str, Any] = Field(description="JSON Schema of its fields")
 
 
@@ -85,6 +92,9 @@ def _methods() -> dict[str, dict[str, Any]]:
             "doc": inspect.getdoc(entry.params) or "",
             **entry.model_dump(exclude={"params"}),
             "params": entry.params.model_json_schema(),
+            "fits": None,
+            "reason": None,
+            "help": None,
         }
         for name, entry in sorted(METHODS.items())
     }
@@ -97,7 +107,7 @@ def _schemes() -> dict[str, dict[str, Any]]:
             "name": name,
             "object": "scheme",
             "doc": inspect.getdoc(entry.params) or "",
-            "paper": entry.paper,
+            **entry.model_dump(exclude={"params"}),
             "params": entry.params.model_json_schema(),
         }
         for name, entry in sorted(SCHEMES.items())
@@ -111,9 +121,27 @@ def _architectures() -> dict[str, dict[str, Any]]:
 
 
 @methods.get("", response_model=MethodPage)
-def list_methods(_: Reader, asked: PageAsked) -> Response:
-    """All methods, by name."""
-    return page_of(list(_methods().values()), asked)
+def list_methods(
+    _: Reader,
+    asked: PageAsked,
+    student: Annotated[ArchitectureName | None, Query(description="An architecture")] = None,
+    teacher: Annotated[
+        list[ArchitectureName] | None, Query(max_length=8, description="Several make an ensemble")
+    ] = None,
+) -> Response:
+    """All methods, by name; of a pair of networks also which fit, and why the others do not."""
+    listed = list(_methods().values())
+    if student or teacher:
+        # Who asks for one network alone asks what this network forbids.
+        pair = Pair(student, tuple(teacher or ()), teacher_required=False)
+        listed = [entry | _fit(misfit(entry["name"], pair)) for entry in listed]
+    return page_of(listed, asked)
+
+
+def _fit(found: Misfit | None) -> dict[str, Any]:
+    if found is None:
+        return {"fits": True}
+    return {"fits": False, "reason": found.reason, "help": found.help}
 
 
 @methods.get("/{name}", response_model=MethodOut)

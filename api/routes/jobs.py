@@ -12,6 +12,7 @@ from api import owned, show
 from api.admission import Admitted, AdmittingRoute, admit
 from api.answers import matches, reply, tagged
 from api.auth import JobWriter, Reader
+from api.earlier import continued_by
 from api.idempotency import Created, once
 from api.paging import PageAsked, page
 from api.problems import Conflict, Invalid, Problem
@@ -19,7 +20,7 @@ from api.routes.router import router
 from api.schemas.jobs import JobChange, JobOut, JobPage, State, Validated
 from kdcore.spec.catalogue import architectures
 from kdcore.spec.faults import Fault
-from kdcore.spec.job import JobSpec
+from kdcore.spec.job import JobSpec, ResolvedStudent
 from kdcore.spec.schemes import most_phases
 from store import jobs as transitions
 from store.accounts import Principal
@@ -101,8 +102,13 @@ def _estimate(admitted: Admitted) -> dict[str, Any]:
         "trainings": trainings,
         "steps": steps * trainings,
         "images": training.epochs * admitted.dataset.num_train * trainings,
-        "student_macs_at_reference": architectures()[admitted.resolved.student.architecture].macs,
+        "student_macs_at_reference": _macs(admitted.resolved.student),
     }
+
+
+def _macs(student: ResolvedStudent) -> int | None:
+    """Of a derived network nobody knows before it is built."""
+    return None if student.derive else architectures()[student.architecture].macs
 
 
 @jobs.get("", response_model=JobPage)
@@ -110,7 +116,11 @@ def list_jobs(  # noqa: PLR0913 - each is a filter of the contract
     caller: Reader,
     asked: PageAsked,
     state: Annotated[list[State] | None, Query(description="May be given several times")] = None,
-    method: Annotated[str | None, Query(max_length=64)] = None,
+    kind: Annotated[Literal["distill", "evaluate"] | None, Query()] = None,
+    method: Annotated[
+        list[str] | None,
+        Query(max_length=32, description="Given several times, the job sums all of them"),
+    ] = None,
     architecture: Annotated[str | None, Query(max_length=200)] = None,
     dataset: Annotated[str | None, Query(max_length=64)] = None,
     label: Annotated[
@@ -129,11 +139,9 @@ def list_jobs(  # noqa: PLR0913 - each is a filter of the contract
     if state:
         wanted.append(Job.state.in_(state))
     if method:
-        wanted.append(Job.methods.contains([method]))
-    if architecture:
-        wanted.append(Job.architecture == architecture)
-    if dataset:
-        wanted.append(Job.dataset_id == dataset)
+        wanted.append(Job.methods.contains(method))
+    equal = {Job.kind: kind, Job.architecture: architecture, Job.dataset_id: dataset}
+    wanted += [column == value for column, value in equal.items() if value]
     if q:
         wanted.append(or_(Job.name.icontains(q, autoescape=True), Job.id == q))
     if created_after:
@@ -184,9 +192,16 @@ def change_job(job_id: str, body: JobChange, request: Request, caller: JobWriter
 
 @jobs.delete("/{job_id}", status_code=204, response_class=Response)
 def delete_job(job_id: str, caller: JobWriter) -> Response:
-    """Delete a job that has ended, with its events, metrics and artifacts."""
+    """Delete a job that has ended, with its events, metrics and artifacts.
+
+    Not while an unfinished job goes on from it (``from``).
+    """
     with transaction() as session:
         row = owned.get(session, Job, job_id, caller, lock=True)
+        user = session.scalar(select(Job.id).where(continued_by(row.id)).limit(1))
+        if user is not None:
+            detail = f"{user} goes on from it: cancel that one, or wait until it has ended"
+            raise Conflict("in_use", detail, current_state=row.state)
         try:
             transitions.delete(session, row)
         except transitions.IllegalTransition as refused:

@@ -1,5 +1,6 @@
 """Models: teachers and students alike. Uploaded weights are verified before they can be used."""
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import Request
@@ -10,9 +11,11 @@ from starlette.responses import Response
 from api import owned
 from api.answers import matches, tagged
 from api.auth import DataWriter, Reader
+from api.earlier import channels_of, earlier_student
 from api.idempotency import Created, once
 from api.paging import PageAsked, page
 from api.problems import Conflict, Invalid, Problem
+from api.published import published
 from api.routes.datasets import UploadingRoute, preparation, require_complete_upload
 from api.routes.router import router
 from api.schemas.models import ModelChange, ModelCreate, ModelOut, ModelPage
@@ -49,16 +52,28 @@ def show(model: Model) -> dict[str, Any]:
 
 @posting.post("", status_code=201, response_model=ModelOut)
 def create_model(body: ModelCreate, request: Request, caller: DataWriter) -> Response:
-    """Store a model. Uploaded weights are checked first; an earlier job's are ready at once."""
-    create = _from_upload if body.source is None else _from_job
+    """Store a model. An earlier job's student is ready at once.
+
+    Uploaded weights are checked first, published ones downloaded; a download that fails is told in
+    `error`.
+    """
+    create = _origin(body.source)
     with transaction() as session:
         return once(session, request, caller.project_id, lambda: create(session, body, caller))
 
 
+def _origin(source: str | None) -> Callable[[Session, ModelCreate, Principal], Created]:
+    if source is None:
+        return _from_upload
+    return _from_job if source.startswith("job:") else _from_published
+
+
 def _student(session: Session, job_id: str, caller: Principal) -> tuple[Job, Artifact]:
-    job = owned.find(session, Job, job_id, caller)
+    job = owned.find(session, Job, job_id, caller, hold="kept")
     if job is None:
         raise _bad_source("not_found", "there is no such job")
+    if job.kind == "evaluate":
+        raise _bad_source("no_student", "an evaluation trains no student: it has a model already")
     artifact = session.scalars(
         select(Artifact).where(Artifact.job_id == job.id, Artifact.format == "safetensors")
     ).one_or_none()
@@ -75,6 +90,7 @@ def _from_job(session: Session, body: ModelCreate, caller: Principal) -> Created
     job, artifact = _student(session, (body.source or "").removeprefix("job:"), caller)
     info = session.get_one(Dataset, job.dataset_id).info or {}
     report = job.result or {}
+    student = earlier_student(job)
     # The bytes become the model's own: the job may be deleted.
     key = f"{job.project_id}/models/{artifact.sha256}"
     blobs.copy(artifact.object_key, key)
@@ -83,9 +99,9 @@ def _from_job(session: Session, body: ModelCreate, caller: Principal) -> Created
         project_id=job.project_id,
         name=body.name,
         source=body.source or "",
-        architecture=job.architecture or "",
+        architecture=student.network,
         num_classes=len(info["classes"]),
-        in_channels=info["in_channels"],
+        in_channels=channels_of(student.channels, info["in_channels"]),
         input_size=info["image_size"],
         normalisation=report["normalisation"],
         class_names=info["classes"],
@@ -99,6 +115,34 @@ def _from_job(session: Session, body: ModelCreate, caller: Principal) -> Created
         size_bytes=artifact.size_bytes,
         ready_at=artifact.created_at,
     )
+    return _stored(session, model)
+
+
+def _from_published(session: Session, body: ModelCreate, caller: Principal) -> Created:
+    entry, source = published(body.source or "")
+    # What the weights say of themselves takes the place of all this when they are here.
+    model = Model(
+        id=new_id("mdl"),
+        project_id=caller.project_id,
+        name=body.name,
+        source=source,
+        architecture=entry.name,
+        num_classes=entry.num_classes,
+        input_size=entry.input_size,
+        normalisation=entry.normalisation.model_dump(mode="json"),
+        licence=body.licence,
+        labels={},
+        warnings=[],
+        state="verifying",
+    )
+    return _verified(session, model, caller)
+
+
+def _verified(session: Session, model: Model, caller: Principal) -> Created:
+    """Store a model whose weights a worker must see first."""
+    session.add(model)
+    session.flush()
+    jobs.create(session, preparation("verify", model.name, caller, model_id=model.id))
     return _stored(session, model)
 
 
@@ -126,10 +170,7 @@ def _from_upload(session: Session, body: ModelCreate, caller: Principal) -> Crea
         warnings=warnings,
         state="verifying",
     )
-    session.add(model)
-    session.flush()
-    jobs.create(session, preparation("verify", model.name, caller, model_id=model.id))
-    return _stored(session, model)
+    return _verified(session, model, caller)
 
 
 def _stored(session: Session, model: Model) -> Created:

@@ -6,12 +6,12 @@ from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from api.paging import Page
+from api.published import Source
 from api.schemas.datasets import AssetError
 from kdcore.spec.base import Label, Name, Spec, Text
 from kdcore.spec.catalogue import ArchitectureName, Normalisation
 
 FROM_UPLOAD = ("architecture", "num_classes", "upload_id")
-Source = Annotated[str, Field(max_length=200, pattern=r"^job:job_[0-9a-z]{26}$")]
 
 
 class ModelCreate(Spec):
@@ -23,7 +23,9 @@ class ModelCreate(Spec):
     upload_id: Annotated[str, Field(max_length=64)] | None = None
     """A complete upload: safetensors, or a PyTorch state dict."""
     source: Source | None = None
-    """`job:<id>`: the student of a job that has succeeded."""
+    """`job:<id>`: the student of a job that has succeeded. `torchvision:<weights>` and
+    `timm:<name>`: published weights, which a worker downloads; an architecture's name means its
+    default ones."""
     normalisation: Normalisation | None = None
     """Of pixels scaled to 0..1; null takes the architecture's own, with a warning."""
     input_size: Annotated[int, Field(ge=8, le=4096)] | None = None

@@ -24,6 +24,7 @@ from kdcore.spec.references import DatasetFacts
 from kdcore.spec.sources import SOURCES
 
 _UPLOAD = "archive"
+_NOTE = "made-of.json"
 
 
 class Taken(NamedTuple):
@@ -54,13 +55,13 @@ def take(asked: Data, base: Path, folder: Path, stop: Stop) -> Taken:
     if not path.exists():
         raise UserFault("dataset_invalid", f"there is no file or folder {path}")
     if path.suffix == ".safetensors":
-        return _taken(path, _UPLOAD)
+        return _taken(path, _source_of(path))
     return _ingested(asked, path, base, folder, stop)
 
 
 def _ingested(asked: Data, path: Path | None, base: Path, folder: Path, stop: Stop) -> Taken:
     made = folder / "artifacts" / "dataset.safetensors"
-    note, source = folder / "made-of.json", asked.source or _UPLOAD
+    note, source = folder / _NOTE, asked.source or _UPLOAD
     fingerprint = {"asked": asked.model_dump(), "path": str(path), "bytes": _fingerprint(path)}
     if not (made.exists() and note.exists() and json.loads(note.read_text()) == fingerprint):
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,6 +80,15 @@ def _ingested(asked: Data, path: Path | None, base: Path, folder: Path, stop: St
             ingest(request, folder, events, stop)
         note.write_text(json.dumps(fingerprint))
     return _taken(made, source)
+
+
+def _source_of(store_path: Path) -> str:
+    """What a store was made of, if an earlier run made it: digits are not to be mirrored."""
+    try:
+        note = json.loads((store_path.parents[1] / _NOTE).read_text())
+        return note["asked"]["source"] or _UPLOAD
+    except (OSError, ValueError, LookupError, TypeError):
+        return _UPLOAD
 
 
 def _taken(path: Path, source: str) -> Taken:
@@ -117,7 +127,10 @@ def _one_file(path: Path, folder: Path, stop: Stop, stack: contextlib.ExitStack)
         return path
     packed = folder / "folder.zip"
     stack.callback(packed.unlink, missing_ok=True)
-    with replacing(packed) as partial, zipfile.ZipFile(partial, "w", strict_timestamps=False) as out:
+    with (
+        replacing(packed) as partial,
+        zipfile.ZipFile(partial, "w", strict_timestamps=False) as out,
+    ):
         for file in _files(path):
             stop.check()
             out.write(file, file.relative_to(path))
@@ -131,8 +144,10 @@ def of_arrays(dataset: Any, folder: Path) -> Path:
     """
     import numpy as np
 
-    named = dataset if isinstance(dataset, dict) else dict(
-        zip(("images", "labels"), dataset, strict=True)
+    named = (
+        dataset
+        if isinstance(dataset, dict)
+        else dict(zip(("images", "labels"), dataset, strict=True))
     )
     arrays = {name: np.asarray(values) for name, values in named.items()}
     found = hashlib.sha256()

@@ -48,7 +48,9 @@ class Finder(NamedTuple):
         classes = asked.num_classes or (dataset.num_classes if dataset else None)
         if name is None or classes is None:
             missing = "architecture" if name is None else "num_classes"
-            raise UserFault("checkpoint_invalid", f"a state dict does not say its {missing}: add it")
+            raise UserFault(
+                "checkpoint_invalid", f"a state dict does not say its {missing}: add it"
+            )
         request = VerifyRequest(path=str(path), architecture=name, num_classes=classes)
         with contextlib.closing(EventWriter(folder / "events.jsonl", folder)) as events:
             verify(request, folder, events, self.stop)

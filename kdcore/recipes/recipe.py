@@ -35,9 +35,7 @@ class RecipeTeacher(Weights):
 
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     class_map: (
-        Annotated[
-            tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=2, max_length=100_000)
-        ]
+        Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=2, max_length=100_000)]
         | None
     ) = None
     channels: Channels | None = None

@@ -95,6 +95,4 @@ def _json(path: Path) -> Any:
 
 def _write(path: Path, value: Any) -> None:
     with replacing(path) as partial:
-        partial.write_text(
-            json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

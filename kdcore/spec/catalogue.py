@@ -75,16 +75,26 @@ def architectures() -> dict[str, Architecture]:
 
 def near(name: str) -> list[str]:
     """Up to three names of the catalogue that ``name`` may mean, whatever library they are of."""
-    library, _, bare = name.rpartition("/")
-    close = difflib.get_close_matches(name, architectures(), 3)
+    library, _, bare = name.lower().rpartition("/")
     by_bare: dict[str, list[str]] = {}
     for known in architectures():
         by_bare.setdefault(known.partition("/")[2].lower(), []).append(known)
-    for found in difflib.get_close_matches(bare.lower(), by_bare, 3):
-        close += by_bare[found]
-    # The same library first, then the closest.
-    close = sorted(dict.fromkeys(close), key=lambda known: not known.startswith(f"{library}/"))
-    return close[:3]
+    own = [each for each, names in by_bare.items() if any(_of(library, known) for known in names)]
+    # The same library first, then any.
+    close = [
+        known
+        for each in difflib.get_close_matches(bare, own, 3)
+        for known in by_bare[each]
+        if _of(library, known)
+    ]
+    close += [
+        known for each in difflib.get_close_matches(bare, by_bare, 3) for known in by_bare[each]
+    ]
+    return list(dict.fromkeys(close))[:3]
+
+
+def _of(library: str, name: str) -> bool:
+    return name.startswith(f"{library}/")
 
 
 def _known(name: str) -> str:

@@ -32,6 +32,8 @@ def misfits(
     ``model`` is what an evaluation measures.
     """
     faults = [*_student_faults(asked, dataset), *_init_faults(asked, init, dataset)]
+    if asked.derive and teachers and teachers[0] is not None:
+        faults += _derivation_faults(teachers[0].architecture, dataset)
     faults += _model_faults(model, dataset)
     for position, teacher in enumerate(teachers):
         if teacher is not None:
@@ -73,16 +75,20 @@ def _method_faults(asked: References, pair: Pair) -> Iterator[Fault]:
 def _assistant_faults(asked: References, teachers: Sequence[ModelFacts | None]) -> Iterator[Fault]:
     known = architectures()
     teacher = teachers[0].architecture if teachers and teachers[0] is not None else ""
-    if asked.scheme != "teacher_assistant" or asked.has_assistants:
+    if asked.scheme != "teacher_assistant" or asked.has_assistants or not teacher:
         return
-    student = asked.architecture if asked.architecture in known else None
-    if teacher in known and student and not propose(teacher, student, 1):
-        yield Fault(
-            pointer="/scheme/assistants",
-            code="no_assistant",
-            detail=f"no architecture of the catalogue is between {teacher} and {student} in size; "
-            "name the assistants, or choose offline",
-        )
+    student = asked.architecture
+    if asked.derive or teacher not in known:
+        reason = "sizes of derived networks are not known before they are built"
+    elif student in known and not propose(teacher, student, 1):
+        reason = f"no architecture of the catalogue is between {teacher} and {student} in size"
+    else:
+        return
+    yield Fault(
+        pointer="/scheme/assistants",
+        code="no_assistant",
+        detail=f"{reason}; name the assistants, or choose offline",
+    )
 
 
 def _model_faults(model: ModelFacts | None, dataset: DatasetFacts) -> Iterator[Fault]:
@@ -107,14 +113,7 @@ def _student_faults(asked: References, dataset: DatasetFacts) -> Iterator[Fault]
             f"{asked.num_classes}",
             fix=[{"op": "replace", "path": pointer, "value": dataset.num_classes}],
         )
-    entry = architectures().get(asked.architecture or "")
-    if entry and dataset.image_size < entry.min_input_size:
-        yield Fault(
-            pointer="/student/architecture",
-            code="input_too_small",
-            detail=f"{entry.name} needs images of {entry.min_input_size} pixels or more, "
-            f"the data set has {dataset.image_size}",
-        )
+    yield from _size_faults("/student/architecture", asked.architecture or "", dataset)
     if asked.class_weights not in (None, dataset.num_classes):
         yield Fault(
             pointer="/training/class_weights",
@@ -124,6 +123,28 @@ def _student_faults(asked: References, dataset: DatasetFacts) -> Iterator[Fault]
         )
     if asked.student_channels and asked.student_channels != _rule_from(dataset):
         yield _useless_rule("/student/channels", asked.student_channels, dataset)
+
+
+def _size_faults(pointer: str, architecture: str, dataset: DatasetFacts) -> Iterator[Fault]:
+    entry = architectures().get(architecture)
+    if entry and dataset.image_size < entry.min_input_size:
+        yield Fault(
+            pointer=pointer,
+            code="input_too_small",
+            detail=f"{entry.name} needs images of {entry.min_input_size} pixels or more, "
+            f"the data set has {dataset.image_size}",
+        )
+
+
+def _derivation_faults(teacher: str, dataset: DatasetFacts) -> Iterator[Fault]:
+    if teacher not in architectures():
+        yield Fault(
+            pointer="/student/derive",
+            code="derived_twice",
+            detail=f"the teacher is {teacher}, which is derived itself; derive from a teacher of "
+            "the catalogue's architectures, or name the student's",
+        )
+    yield from _size_faults("/student/derive", teacher, dataset)
 
 
 def _teacher_faults(

@@ -9,12 +9,17 @@ from torch import Tensor, nn
 from kdcore.errors import UserFault, item
 from kdcore.models import build
 from kdcore.models.registry import ENTRIES
+from kdcore.spec.catalogue import architectures
 from kdcore.spec.events import Item
 
 _PREFIXES = ("module.", "_orig_mod.", "model.", "student.")
 _STUDENTS = ("module.student.", "student.")
 COUNTER = "num_batches_tracked"
 """Old checkpoints lack this counter of batch normalisation; nothing that we do reads it."""
+
+
+_SIDE = 32
+"""Pixels, of a network that the catalogue does not know."""
 
 
 class Target(NamedTuple):
@@ -69,7 +74,7 @@ def check(tensors: Mapping[str, Tensor], target: Target) -> None:
         return
     name, classes = target.architecture, target.num_classes
     head = tensors.get(target.classifier)
-    if head is not None and head.ndim == 2 and head.shape[0] != classes:
+    if head is not None and head.ndim in (2, 4) and head.shape[0] != classes:
         other = _target(name, head.shape[0], target.in_channels)
         if not differences(tensors, other.tensors):
             raise UserFault(
@@ -109,17 +114,30 @@ def differences(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -
 
 
 def _target(architecture: str, num_classes: int, in_channels: int) -> Target:
+    entry = architectures().get(architecture)
     with torch.device("meta"):
-        network: nn.Module = build(architecture, num_classes=num_classes, in_channels=in_channels)
-    linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+        # At its own size: some networks have weights for every place of the image.
+        network: nn.Module = build(
+            architecture,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            input_size=entry.input_size if entry else _SIDE,
+        )
+    heads = [name for name, each in network.named_modules() if _width(each) == num_classes]
     return Target(
         architecture=architecture,
         num_classes=num_classes,
         in_channels=in_channels,
         tensors=network.state_dict(),
         parameters=frozenset(name for name, _ in network.named_parameters()),
-        classifier=f"{linear[-1]}.weight",
+        classifier=f"{heads[-1]}.weight",
     )
+
+
+def _width(layer: nn.Module) -> int | None:
+    if isinstance(layer, nn.Linear):
+        return layer.out_features
+    return layer.out_channels if isinstance(layer, nn.Conv2d) else None
 
 
 def _fitting(tensors: Mapping[str, Tensor], target: Target) -> str | None:
@@ -127,7 +145,7 @@ def _fitting(tensors: Mapping[str, Tensor], target: Target) -> str | None:
     for name in ENTRIES:
         other = _target(name, target.num_classes, target.in_channels)
         head = tensors.get(other.classifier)
-        if head is not None and head.ndim == 2 and head.shape[0] != target.num_classes:
+        if head is not None and head.ndim in (2, 4) and head.shape[0] != target.num_classes:
             other = _target(name, head.shape[0], target.in_channels)
         if not differences(tensors, other.tensors):
             return f"{name} of {other.num_classes} classes"

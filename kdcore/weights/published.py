@@ -49,7 +49,7 @@ def _class_names(name: str, num_classes: int) -> tuple[str, ...] | None:
         from torchvision import models
 
         return tuple(models.get_weight(published.weights).meta["categories"])
-    from timm.data import ImageNetInfo, infer_imagenet_subset
+    from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 
     subset = infer_imagenet_subset({"num_classes": num_classes})
     return tuple(ImageNetInfo(subset).label_descriptions()) if subset else None

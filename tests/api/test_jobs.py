@@ -33,7 +33,14 @@ def test_a_minimal_job_has_every_default_of_the_contract(
     assert resolved == {
         "kind": "distill",
         "teachers": [],
-        "student": {"architecture": "cifar/resnet8", "init": "random", "num_classes": 10},
+        "model": None,
+        "from": None,
+        "student": {
+            "architecture": "cifar/resnet8",
+            "init": "random",
+            "num_classes": 10,
+            **dict.fromkeys(("derive", "convolution", "groups", "width", "channels", "taps")),
+        },
         "dataset": digits["id"],
         "label_weight": 1.0,
         "scheme": {"type": "offline"},
@@ -51,6 +58,8 @@ def test_a_minimal_job_has_every_default_of_the_contract(
             "augmentation": {"type": "crop_flip", "padding": 1, "flip": False},
             "clip_grad_norm": None,
             "early_stopping": None,
+            "label_smoothing": 0.0,
+            "class_weights": None,
             "precision": "auto",
             "determinism": "strict",
         },
@@ -81,7 +90,8 @@ def test_a_teacher_brings_kd_and_a_baseline(trained: Any, trained_model: Json) -
     assert (method["type"], method["temperature"], method["weight"]) == ("kd", 4.0, 0.9)
     assert resolved["label_weight"] == 0.1
     assert resolved["evaluation"] == {"baseline": True, "seeds": 1}
-    assert resolved["teachers"] == [{"model": trained_model["id"], "weight": 1.0}]
+    unset = dict.fromkeys(("class_map", "channels", "taps"))
+    assert resolved["teachers"] == [{"model": trained_model["id"], "weight": 1.0} | unset]
     for methods, weight in (
         ("logit_matching", 1.0),
         ([{"type": "kd"}, {"type": "logit_matching"}], 0.1),
@@ -129,7 +139,7 @@ def test_validating_stores_nothing(client: httpx.Client, digits: Json, tenant: A
     with transaction() as session:
         pokes = session.scalar(select(func.count()).select_from(Poke))
     answer = client.post("/v1/jobs?validate_only=true", json=job(digits)).raise_for_status()
-    assert set(answer.json()) == {"resolved", "estimate", "warnings"}
+    assert set(answer.json()) == {"resolved", "estimate", "warnings", "methods"}
     assert answer.json()["resolved"]["training"]["epochs"] == 1
     assert "location" not in answer.headers
     with transaction() as session:
@@ -155,6 +165,9 @@ def test_a_list_is_filtered(client: httpx.Client, digits: Json) -> None:
         ({"state": "running"}, ""),
         ({"method": "supervised"}, "321"),
         ({"method": "kd"}, ""),
+        ({"method": ["supervised", "kd"]}, ""),
+        ({"kind": "distill"}, "321"),
+        ({"kind": "evaluate"}, ""),
         ({"architecture": "cifar/resnet14"}, "2"),
         ({"dataset": digits["id"]}, "321"),
         ({"dataset": "ds_x"}, ""),
@@ -171,7 +184,13 @@ def test_a_list_is_filtered(client: httpx.Client, digits: Json) -> None:
     ):
         found = client.get("/v1/jobs", params=query).raise_for_status().json()["data"]
         assert "".join(jobs[each["id"]] for each in found) == expected, query
-    for query in ({"state": "x"}, {"label": "x"}, {"sort": "name"}, {"created_after": "today"}):
+    for query in (
+        {"state": "x"},
+        {"label": "x"},
+        {"sort": "name"},
+        {"kind": "x"},
+        {"created_after": "today"},
+    ):
         (name,) = query
         assert next(iter(faults(client.get("/v1/jobs", params=query)))) == f"?{name}", query
 

@@ -65,8 +65,9 @@ def test_the_workers_image_can_start_the_engine(
     root: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """The engine's own environment must find the rooms where nothing of ours is installed."""
-    code = "import os; from pathlib import Path; from worker import engine; "
-    code += "print(engine._environment(Path('/nowhere'))['PYTHONPATH'])"
+    code = "from pathlib import Path; from kdcore.spec.protocol import Request; "
+    code += "from worker import engine; "
+    code += "print(engine._environment(Path('/nowhere'), Request())['PYTHONPATH'])"
     for source, target in copied(root, "worker"):
         if (root / source).is_dir():
             shutil.copytree(root / source, tmp_path / target)

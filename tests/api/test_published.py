@@ -1,0 +1,72 @@
+"""Models whose weights torchvision or timm publish: taken by name, or told the nearest."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.sending import faults, problem
+
+Json = dict[str, Any]
+
+
+@pytest.mark.parametrize(
+    ("source", "full", "architecture"),
+    [
+        ("torchvision:resnet18", "ResNet18_Weights.IMAGENET1K_V1", "torchvision/resnet18"),
+        (
+            "torchvision:ResNet50_Weights.IMAGENET1K_V1",
+            "ResNet50_Weights.IMAGENET1K_V1",
+            "torchvision/resnet50",
+        ),
+        (
+            "torchvision:ResNet50_Weights.DEFAULT",
+            "ResNet50_Weights.IMAGENET1K_V2",
+            "torchvision/resnet50",
+        ),
+        ("timm:resnet50.tv_in1k", "resnet50.tv_in1k", "timm/resnet50"),
+    ],
+)
+def test_published_weights_are_a_model(
+    client: httpx.Client, source: str, full: str, architecture: str
+) -> None:
+    answer = client.post("/v1/models", json={"name": "a teacher", "source": source})
+    assert answer.status_code == 201, answer.text
+    made = answer.json()
+    assert made["state"] == "verifying"
+    assert made["source"] == f"{source.partition(':')[0]}:{full}"
+    assert made["architecture"] == architecture
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "near"),
+    [
+        ("torchvision:ResNet50_Weights.V9", "unknown_weights", "ResNet50_Weights.IMAGENET1K_V2"),
+        ("torchvision:resnet51", "unknown_weights", "torchvision:resnet50"),
+        ("timm:resnet50.a9_in1k", "unknown_weights", "timm:resnet50.a1_in1k"),
+        ("timm:", "unknown_weights", "GET /v1/architectures"),
+        ("cifar:resnet8", "unknown_source", "timm:"),
+        ("http://example.org/weights.pt", "unknown_source", "job:"),
+    ],
+)
+def test_unknown_weights_are_told_the_nearest(
+    client: httpx.Client, source: str, code: str, near: str
+) -> None:
+    answer = client.post("/v1/models", json={"name": "x", "source": source})
+    (fault,) = problem(answer, 422)["errors"]
+    assert (fault["pointer"], fault["code"]) == ("/source", code)
+    assert near in fault["detail"]
+    assert "example.org" not in fault["detail"]
+
+
+def test_all_else_is_the_weights_own(client: httpx.Client) -> None:
+    body = {"name": "x", "source": "timm:resnet50", "num_classes": 10}
+    assert faults(client.post("/v1/models", json=body)) == {"": "one_origin"}
+
+
+def test_an_evaluation_has_no_student_to_make_a_model_of(trained: Any, trained_model: Json) -> None:
+    body = {"kind": "evaluate", "model": trained_model["id"], "dataset": trained.dataset["id"]}
+    job = trained.client.post("/v1/jobs", json=body).raise_for_status().json()
+    trained.client.post(f"{job['links']['self']}/cancel").raise_for_status()
+    answer = trained.client.post("/v1/models", json={"name": "x", "source": f"job:{job['id']}"})
+    assert faults(answer) == {"/source": "no_student"}

@@ -1,0 +1,83 @@
+"""Published weights through the real worker and engine, with a cache and without a network."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from safetensors.torch import load
+
+from kdcore.models import build
+from store.settings import settings
+
+Json = dict[str, Any]
+FILE = "squeezenet1_1-b8a52dc0.pth"
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every download meets a proxy that is not there."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, NOBODY)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+
+
+@pytest.fixture
+def outcome(
+    client: httpx.Client, empty_queue: None, work: Callable[[str], None]
+) -> Callable[[str], Json]:
+    """A model from a source, after a worker has had it."""
+
+    def make(source: str, **more: str) -> Json:
+        body = {"name": "a teacher", "source": source} | more
+        made = client.post("/v1/models", json=body).raise_for_status().json()
+        work("prepare")
+        found: Json = client.get(made["links"]["self"]).raise_for_status().json()
+        return found
+
+    return make
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("source", ["torchvision:ResNet18_Weights.DEFAULT", "timm:resnet18"])
+def test_without_a_network_it_fails_readably(outcome: Any, source: str) -> None:
+    model = outcome(source)
+    assert (model["state"], model["error"]["code"]) == ("failed", "teacher_load_failed")
+    assert "could not be downloaded" in model["error"]["message"]
+    assert "upload the checkpoint" in model["error"]["hint"]
+
+
+def test_weights_in_the_cache_are_a_model_with_all_that_is_known(
+    client: httpx.Client, outcome: Any, no_network: None
+) -> None:
+    torch.manual_seed(0)
+    weights = build("torchvision/squeezenet1_1", num_classes=1000, input_size=224).state_dict()
+    cached: Path = settings().work_dir / "published" / "torch" / "hub" / "checkpoints" / FILE
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(weights, cached)
+    model = outcome("torchvision:squeezenet1_1", licence="as agreed")
+    assert (model["state"], model["error"]) == ("ready", None)
+    assert (model["num_classes"], model["in_channels"], model["input_size"]) == (1000, 3, 224)
+    assert model["normalisation"]["mean"] == [0.485, 0.456, 0.406]
+    assert model["class_names"][:2] == ["tench", "goldfish"]
+    assert model["licence"] == "as agreed"
+    assert model["num_params"] == sum(
+        each.numel() for each in build("torchvision/squeezenet1_1", num_classes=1000).parameters()
+    )
+    found = load(client.get(model["links"]["weights"]).content)
+    assert set(found) == set(weights)
+    assert all(torch.equal(found[name], weights[name]) for name in weights)
+
+
+def test_a_worker_that_may_not_download_says_so(
+    outcome: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = settings().model_copy(update={"downloads": False})
+    monkeypatch.setattr("worker.runs.settings", lambda: frozen)
+    model = outcome("timm:resnet18")
+    assert (model["state"], model["error"]["code"]) == ("failed", "teacher_load_failed")
+    assert "STILLHOUSE_DOWNLOADS" in model["error"]["message"]
