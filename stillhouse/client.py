@@ -49,6 +49,10 @@ class Corrupt(Exception):  # noqa: N818
     """A download's SHA-256 is not the one that the service gave."""
 
 
+class Missing(Exception):  # noqa: N818
+    """A job has no file of that name."""
+
+
 class Client:
     """Speaks to one Stillhouse with one API key.
 
@@ -126,6 +130,17 @@ class Client:
             raise Corrupt(f"{artifact['name']} arrived damaged; download it again")
         temporary.replace(target)
         return target
+
+    def fetch(self, job: Json, name: str, folder: Path | str) -> Path:
+        """Download one of a job's files by its name, for instance ``student.onnx``.
+
+        Raises Missing, which names the files that there are, and what :meth:`download` raises.
+        """
+        files = {str(artifact["name"]): artifact for artifact in self.artifacts(job)}
+        if name not in files:
+            known = ", ".join(sorted(files)) or "none yet"
+            raise Missing(f"{job['id']} has no file {name!r}; it has: {known}")
+        return self.download(files[name], folder)
 
     def _pages(self, path: str) -> Iterator[Json]:
         cursor = None

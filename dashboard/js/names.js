@@ -28,7 +28,15 @@ export async function teacherOf(job) {
 /** "cifar/resnet20" -> "resnet20": the family is in the title. */
 export const short = (architecture) => (architecture ?? "").split("/").at(-1);
 
+/** The network that a job trains or measures, in words. */
+export function studentOf(job) {
+  const { architecture, derive, convolution, width } = job.resolved.student;
+  const kind = (convolution ?? "grouped").replaceAll("_", " ");
+  return derive ? `${short(architecture)}, ${kind}${width === 1 ? "" : ` × ${width}`}` : short(architecture);
+}
+
 export function methodOf(job) {
+  if (job.kind === "evaluate") return "evaluation";
   const list = [job.resolved?.method ?? job.method ?? []].flat();
   return list.map((each) => (each.type ?? each).replaceAll("_", " ")).join(" + ") || "–";
 }

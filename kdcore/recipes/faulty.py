@@ -72,12 +72,19 @@ def refusal(faults: list[Fault]) -> UserFault:
     return UserFault(
         "internal",
         f"the recipe has {count}; nothing was trained",
-        items=[item(_own(fault.pointer) or "/", fault.detail) for fault in faults],
+        items=[item(fault.pointer or "/", _here(fault.detail)) for fault in faults],
     )
 
 
-def _own(pointer: str) -> str:
-    """A job's teacher has a ``model`` where a recipe's has ``weights``."""
+def in_own_words(fault: Fault, *, continued: bool) -> Fault:
+    """A misfit of a job as one of a recipe: a teacher has ``weights`` where a job's has a model."""
+    pointer = fault.pointer
     if pointer.startswith("/teachers/") and pointer.endswith("/model"):
-        return pointer.removesuffix("model") + "weights"
-    return pointer
+        pointer = pointer.removesuffix("model") + "weights"
+    elif pointer == "/student/init" and continued:
+        pointer = "/from"
+    return fault.model_copy(update={"pointer": pointer})
+
+
+def _here(detail: str) -> str:
+    return detail.replace("GET /v1/architectures lists", "`python -m kdcore networks` lists")

@@ -83,7 +83,10 @@ def prepare(body: object, base: Path, work: Path, stop: Stop) -> Prepared:
     if files.dataset is not None:
         taught = [_facts(teacher) for teacher in files.teachers]
         facts = (_facts(files.init), _facts(files.model))
-        faults += misfits(faulty.asked(body), files.dataset.facts, taught, *facts)
+        asked = faulty.asked(body)
+        continued = asked.continued is not None
+        for misfit in misfits(asked, files.dataset.facts, taught, *facts):
+            faults.append(faulty.in_own_words(misfit, continued=continued))
     if faults or recipe is None or files.dataset is None:
         raise faulty.refusal(faults)
     return _prepared(recipe, files, files.dataset)

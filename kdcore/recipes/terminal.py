@@ -6,6 +6,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from kdcore.spec.events import ErrorEvent, Event, LogEvent, MetricsEvent, PhaseEvent
@@ -26,9 +27,10 @@ class View:
         self._state = _State()
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             TaskProgressColumn(),
-            TextColumn("{task.fields[told]}"),
+            # In a narrow terminal this one wraps, and nothing is cut.
+            TextColumn("{task.fields[told]}", table_column=Column(no_wrap=False)),
             console=console,
             disable=not console.is_terminal,
             transient=True,

@@ -114,6 +114,15 @@ def _student_faults(asked: References, dataset: DatasetFacts) -> Iterator[Fault]
             fix=[{"op": "replace", "path": pointer, "value": dataset.num_classes}],
         )
     yield from _size_faults("/student/architecture", asked.architecture or "", dataset)
+    entry = architectures().get(asked.architecture or "")
+    if asked.pretrained and (asked.derive or (entry and not entry.pretrained)):
+        yield Fault(
+            pointer="/student/init",
+            code="no_published_weights",
+            detail="nobody publishes weights of this network; leave init out, or name a model to "
+            "start from",
+            fix=[{"op": "replace", "path": "/student/init", "value": "random"}],
+        )
     if asked.class_weights not in (None, dataset.num_classes):
         yield Fault(
             pointer="/training/class_weights",

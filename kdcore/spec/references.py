@@ -46,6 +46,9 @@ class References:
     student: bool = False
     """Whether there is a student at all."""
     init: str | None = None
+    """The model that it starts from."""
+    pretrained: bool = False
+    """Whether it starts from published weights."""
     architecture: str | None = None
     has_architecture: bool = False
     """Whether one is given, readable or not."""
@@ -89,6 +92,7 @@ class References:
             teachers=teachers,
             student=whole.get("student") is not None,
             init=None if init in ("random", "pretrained") else init,
+            pretrained=init == "pretrained",
             architecture=_text(student.get("architecture")),
             has_architecture=student.get("architecture") is not None,
             derive=student.get("derive") is not None,

@@ -166,6 +166,22 @@ def test_an_empty_student_is_told_what_it_lacks(client: httpx.Client, digits: Js
     assert faults(answer) == {"/student/architecture": "missing"}
 
 
+def test_weights_that_nobody_publishes(trained: Any, teacher: Callable[..., Json]) -> None:
+    for student in (
+        {"architecture": "cifar/resnet8", "init": "pretrained"},
+        {"derive": "teacher", "init": "pretrained"},
+    ):
+        told = refused(trained, teachers=[teacher()], student=student)
+        assert [(fault["pointer"], fault["code"]) for fault in told["errors"]] == [
+            ("/student/init", "no_published_weights")
+        ]
+        assert told["fix"][0]["value"] == "random"
+    body = job(trained.dataset)
+    body["student"] = {"architecture": "torchvision/resnet18", "init": "pretrained"}
+    answer = trained.client.post("/v1/jobs?validate_only=true", json=body)
+    assert answer.status_code == 200, answer.text
+
+
 def test_an_evaluation_has_no_student(trained: Any, trained_model: Json) -> None:
     body = job(trained.dataset, kind="evaluate", model=trained_model["id"])
     told = problem(trained.client.post("/v1/jobs", json=body), 422)

@@ -41,7 +41,7 @@ def test_faults_of_fields_of_files_and_between_them_come_together(tmp_path, taug
 
 
 EXPECTED = {
-    "/student/architecture": "no such architecture",
+    "/student/architecture": "`python -m kdcore networks` lists them",
     "/student/num_classes": "the data set has 10 classes",
     "/teachers/0/weights": "there is no file or folder",
     "/teachers/1/channels": "leave it out",

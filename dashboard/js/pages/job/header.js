@@ -3,7 +3,7 @@
 import { cancel, canCancel } from "../../cancel.js";
 import { el, put, setText } from "../../dom.js";
 import { ago, duration, moment } from "../../format.js";
-import { methodOf, named, short, teacherOf } from "../../names.js";
+import { methodOf, named, studentOf, teacherOf } from "../../names.js";
 import { copyButton } from "../../parts.js";
 import { href } from "../../router.js";
 import { chip } from "../../state.js";
@@ -47,7 +47,7 @@ export function header(onChange) {
         canCancel(job) ? el("button", { class: "button", type: "button", on: { click: stop } }, "Cancel job") : null,
         job.state === "succeeded" ? el("a", { class: "button primary", href: jobPath(job.id, "/student"), download: "student.safetensors" }, "Download student") : null);
       const [teacher, dataset] = await Promise.all([teacherOf(job), named("datasets", job.dataset)]);
-      const student = short(job.student.architecture);
+      const student = studentOf(job);
       put(facts,
         fact(teacher ? "Teacher → student" : "Student", teacher ? `${teacher} → ${student}` : student),
         fact("Method", methodOf(job)),

@@ -16,8 +16,8 @@ export function outcome() {
   };
 }
 
-function gist({ student, teacher, seeds }) {
-  if (!teacher) return el("p", { class: "gist" }, "Trained from labels alone: ", el("b", {}, `${fixed(student.top1)} %`), " top-1 on the test split.");
+function gist({ student, teacher, seeds, epochs }) {
+  if (!teacher) return el("p", { class: "gist" }, epochs ? "Trained without a teacher: " : "Measured as it is: ", el("b", {}, `${fixed(student.top1)} %`), " top-1 on the test split.");
   const distance = points(student.top1 - teacher.top1);
   const smaller = teacher.num_params / student.num_params;
   const helped = seeds?.helped_by;

@@ -59,6 +59,7 @@ function classes(who) {
 function foot({ device, epochs, versions }) {
   const used = Object.entries(versions ?? {}).map(([name, version]) => `${name} ${version}`).join(", ");
   return el("p", { class: "muted small" },
-    `The delivered student is of epoch ${epochs.best_epoch}, the best on validation (${percent(epochs.best_val_top1)}; last epoch ${percent(epochs.last_val_top1)}). `,
+    // An evaluation has trained nothing.
+    epochs ? `The delivered student is of epoch ${epochs.best_epoch}, the best on validation (${percent(epochs.best_val_top1)}; last epoch ${percent(epochs.last_val_top1)}). ` : "",
     `Speed measured on ${device}. ${used}`);
 }

@@ -3,7 +3,7 @@
 import { cancel, canCancel } from "../../cancel.js";
 import { el, put } from "../../dom.js";
 import { ago, between, duration, fixed, left, moment, points } from "../../format.js";
-import { methodOf, short, teacherOf } from "../../names.js";
+import { methodOf, studentOf, teacherOf } from "../../names.js";
 import { progressBar } from "../../parts.js";
 import { href } from "../../router.js";
 import { spark } from "../../spark.js";
@@ -64,7 +64,7 @@ export function row(onChange) {
   }
 
   async function pair() {
-    const student = short(job.student.architecture);
+    const student = studentOf(job);
     const method = el("span", { class: "muted small" }, methodOf(job));
     put(cells.pair, el("span", { class: "pair" }, student), method);
     const teacher = await teacherOf(job);

@@ -1,0 +1,50 @@
+"""What a user takes home answers as it was reported, whatever kind of network it is."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stillhouse.client import Client, Missing
+from stillhouse.student import load, top1
+from store.database import transaction
+from store.tables import Dataset
+from tests.sending import job
+
+Json = dict[str, Any]
+
+
+def test_a_derived_student_with_a_rule_for_channels(
+    trained: Any, trained_model: Json, api_url: str, work: Callable[[str], None], tmp_path: Path
+) -> None:
+    body = job(
+        trained.dataset,
+        teachers=[{"model": trained_model["id"]}],
+        student={"derive": "teacher", "groups": 4, "width": 0.5, "channels": "repeat"},
+        evaluation={"baseline": False},
+        exports=["onnx"],
+    )
+    key = trained.client.headers["authorization"].removeprefix("Bearer ")
+    with Client(api_url, key) as client:
+        made = client.post("/v1/jobs", body)
+        work("train")
+        done = client.wait(made)
+        for name in ("student.safetensors", "config.json", "student.onnx"):
+            assert client.fetch(done, name, tmp_path).name == name
+        with pytest.raises(Missing, match=r"student\.onnx"):
+            client.fetch(done, "student.tflite", tmp_path)
+        report = client.get(done["links"]["report"])
+    _, config = load(tmp_path)
+    assert config["architecture"] == "cifar/resnet8+grouped-4+width-0.5"
+    assert (config["in_channels"], config["channels"]) == (3, "repeat")
+    assert top1(tmp_path, _images(trained.dataset["id"])) == pytest.approx(
+        report["student"]["top1"], abs=0.01
+    )
+
+
+def _images(dataset_id: str) -> Path:
+    from worker import local
+
+    with transaction() as session:
+        return Path(local.copy_of(session.get_one(Dataset, dataset_id)))
