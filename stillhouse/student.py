@@ -21,12 +21,14 @@ def load(folder: Path | str) -> tuple[torch.nn.Module, dict[str, Any]]:
     """
     folder = Path(folder)
     config = json.loads((folder / "config.json").read_text())
-    network = build(
-        config["architecture"],
-        num_classes=config["num_classes"],
-        in_channels=config["in_channels"],
-        input_size=config["input_size"],
-    )
+    # A derived network is traced to be built, which inference mode does not allow.
+    with torch.inference_mode(mode=False):
+        network = build(
+            config["architecture"],
+            num_classes=config["num_classes"],
+            in_channels=config["in_channels"],
+            input_size=config["input_size"],
+        )
     network.load_state_dict(load_file(folder / "student.safetensors"))
     return network.eval(), config
 
