@@ -136,16 +136,16 @@ def list_jobs(  # noqa: PLR0913 - each is a filter of the contract
         Job.lane == owned.LANE,
         *_labelled(label or []),
     ]
-    if state:
-        wanted.append(Job.state.in_(state))
-    if method:
-        wanted.append(Job.methods.contains(method))
-    equal = {Job.kind: kind, Job.architecture: architecture, Job.dataset_id: dataset}
-    wanted += [column == value for column, value in equal.items() if value]
-    if q:
-        wanted.append(or_(Job.name.icontains(q, autoescape=True), Job.id == q))
-    if created_after:
-        wanted.append(Job.created_at > created_after)
+    filters = (
+        (state, Job.state.in_(state or ())),
+        (kind, Job.kind == kind),
+        (method, Job.methods.contains(method or [])),
+        (architecture, Job.architecture == architecture),
+        (dataset, Job.dataset_id == dataset),
+        (q, or_(Job.name.icontains(q or "", autoescape=True), Job.id == q)),
+        (created_after, Job.created_at > created_after),
+    )
+    wanted += [holds for given, holds in filters if given]
     with transaction() as session:
         return page(
             session,
