@@ -3,8 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request
-from pydantic import AwareDatetime
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
@@ -13,13 +12,13 @@ from api.admission import Admitted, AdmittingRoute, admit
 from api.answers import matches, reply, tagged
 from api.auth import JobWriter, Reader
 from api.earlier import continued_by
+from api.filters import Filtered
 from api.idempotency import Created, once
 from api.paging import PageAsked, page
-from api.problems import Conflict, Invalid, Problem
+from api.problems import Conflict, Problem
 from api.routes.router import router
-from api.schemas.jobs import JobChange, JobOut, JobPage, State, Validated
+from api.schemas.jobs import JobChange, JobOut, JobPage, Validated
 from kdcore.spec.catalogue import architectures
-from kdcore.spec.faults import Fault
 from kdcore.spec.job import JobSpec, ResolvedStudent
 from kdcore.spec.schemes import most_phases
 from store import jobs as transitions
@@ -112,55 +111,22 @@ def _macs(student: ResolvedStudent) -> int | None:
 
 
 @jobs.get("", response_model=JobPage)
-def list_jobs(  # noqa: PLR0913 - each is a filter of the contract
+def list_jobs(
     caller: Reader,
     asked: PageAsked,
-    state: Annotated[list[State] | None, Query(description="May be given several times")] = None,
-    kind: Annotated[Literal["distill", "evaluate"] | None, Query()] = None,
-    method: Annotated[
-        list[str] | None,
-        Query(max_length=32, description="Given several times, the job sums all of them"),
-    ] = None,
-    architecture: Annotated[str | None, Query(max_length=200)] = None,
-    dataset: Annotated[str | None, Query(max_length=64)] = None,
-    label: Annotated[
-        list[str] | None, Query(max_length=64, description="key:value; may be given several times")
-    ] = None,
-    q: Annotated[str | None, Query(max_length=200, description="In the name, or the id")] = None,
-    created_after: AwareDatetime | None = None,
+    filters: Filtered,
     sort: Literal["-created_at", "created_at"] = "-created_at",
 ) -> Response:
     """Jobs that users posted, the newest first."""
-    wanted: list[ColumnElement[bool]] = [
-        Job.project_id == caller.project_id,
-        Job.lane == owned.LANE,
-        *_labelled(label or []),
-    ]
-    filters = (
-        (state, Job.state.in_(state or ())),
-        (kind, Job.kind == kind),
-        (method, Job.methods.contains(method or [])),
-        (architecture, Job.architecture == architecture),
-        (dataset, Job.dataset_id == dataset),
-        (q, or_(Job.name.icontains(q or "", autoescape=True), Job.id == q)),
-        (created_after, Job.created_at > created_after),
-    )
-    wanted += [holds for given, holds in filters if given]
+    own = (Job.project_id == caller.project_id, Job.lane == owned.LANE)
     with transaction() as session:
         return page(
             session,
-            select(Job).where(*wanted),
+            select(Job).where(*own, *filters.wanted),
             lambda row: show.job(session, row),
             asked,
             descending=sort.startswith("-"),
         )
-
-
-def _labelled(labels: list[str]) -> list[ColumnElement[bool]]:
-    pairs = [label.partition(":") for label in labels]
-    if any(not colon for _, colon, _ in pairs):
-        raise Invalid([Fault(pointer="?label", code="bad_label", detail="must be key:value")])
-    return [Job.labels.contains({key: value}) for key, _, value in pairs]
 
 
 @jobs.get("/{job_id}", response_model=JobOut)
