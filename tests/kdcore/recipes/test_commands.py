@@ -203,7 +203,7 @@ def test_control_c_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path, digits, al
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=180)
     assert process.returncode == Exit.STOPPED
     assert "To go on: python -m kdcore run long.json" in out
     assert list((tmp_path / "long" / ".work" / "checkpoints").glob("step-*.pt"))

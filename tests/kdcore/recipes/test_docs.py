@@ -37,7 +37,7 @@ def test_the_documented_commands_work(tmp_path, python):
             env=python,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=280,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         if commands is first:
@@ -54,7 +54,7 @@ def test_the_documented_python_works(tmp_path, python):
         env=python,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
