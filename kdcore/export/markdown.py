@@ -98,10 +98,15 @@ def _recipe(recipe: dict[str, Any]) -> list[str]:
         *(f"- Method {_call(method)}" for method in recipe["method"]),
         f"- Weight of the labels: {recipe['label_weight']:g}",
         f"- Scheme {_call(recipe['scheme'])}",
-        f"- Augmentation {_call(training['augmentation'])}",
+        f"- Augmentation {_calls(training['augmentation'])}",
         f"- {training['epochs']} epochs, batches of {training['batch_size']}, "
         f"optimizer {_call(training['optimizer'])}, schedule {schedule}",
     ]
+
+
+def _calls(params: dict[str, Any] | list[dict[str, Any]]) -> str:
+    """One, or several in their order."""
+    return " then ".join(map(_call, params if isinstance(params, list) else [params]))
 
 
 def _call(params: dict[str, Any]) -> str:
