@@ -43,7 +43,7 @@ def admit(session: Session, spec: JobSpec, caller: Principal) -> Admitted:
         raise Invalid(found.faults)
     teachers = tuple(teacher for teacher in found.teachers if teacher is not None)
     resolved = resolve(spec, found.dataset, teachers, found.model)
-    if faults := derivation_faults(session, resolved, caller):
+    if faults := derivation_faults(session, resolved, found.init, caller):
         raise Invalid(faults)
     return Admitted(
         resolved,
@@ -58,6 +58,7 @@ class Found(NamedTuple):
 
     dataset: DatasetFacts | None
     teachers: list[ModelFacts | None]
+    init: ModelFacts | None
     model: ModelFacts | None
     faults: list[Fault]
 
@@ -75,11 +76,11 @@ def _check(session: Session, asked: References, caller: Principal) -> Found:
     init = _model_facts(_ready(session, Model, asked.init, "/student/init", caller, faults))
     model = _model_facts(_ready(session, Model, asked.model, "/model", caller, faults))
     if dataset is None:
-        return Found(None, teachers, model, faults)
+        return Found(None, teachers, init, model, faults)
     facts = _dataset_facts(dataset)
     faults += misfits(asked, facts, teachers, init, model)
     faults += earlier_faults(session, asked, facts, caller)
-    return Found(facts, teachers, model, faults)
+    return Found(facts, teachers, init, model, faults)
 
 
 def _ready(

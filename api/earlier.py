@@ -4,15 +4,15 @@ from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
 from api import owned
+from kdcore.spec.exports import STUDENT
 from kdcore.spec.faults import Fault
-from kdcore.spec.job import ResolvedJob, ResolvedStudent
-from kdcore.spec.references import DatasetFacts, References
+from kdcore.spec.job import ResolvedJob, ResolvedStudent, channels_of
+from kdcore.spec.references import DatasetFacts, ModelFacts, References
 from store import jobs
 from store.accounts import Principal
 from store.tables import Artifact, Checkpoint, Dataset, Job
 
 _JOB, _CHECKPOINT = "/from/job", "/from/checkpoint"
-STUDENT = "student.safetensors"
 
 
 def earlier_faults(
@@ -26,13 +26,23 @@ def earlier_faults(
         return [Fault(pointer=_JOB, code="not_found", detail="there is no such job")]
     student = earlier_student(job)
     faults = [*_network_faults(asked, student), *_data_faults(session, job, asked, dataset)]
-    if not _has(session, job, asked.checkpoint):
+    if asked.checkpoint != "best" and job.state not in jobs.TERMINAL:
+        # Its checkpoints come and go: the next run of this job would start from another one.
+        detail = f"the job is {job.state}: wait for its end, or cancel it, to go on from a step"
+        faults.append(Fault(pointer=_JOB, code="not_ready", detail=detail))
+    elif not _has(session, job, asked.checkpoint):
         faults.append(_no_checkpoint(session, job, asked.checkpoint))
     return faults
 
 
-def derivation_faults(session: Session, resolved: ResolvedJob, caller: Principal) -> list[Fault]:
+def derivation_faults(
+    session: Session, resolved: ResolvedJob, init: ModelFacts | None, caller: Principal
+) -> list[Fault]:
     """What only the resolved job shows: a network that is derived in another way."""
+    own = resolved.student.network
+    if init is not None and init.architecture != own:
+        detail = f"the model is {init.architecture}, the student would be {own}; name a model of it"
+        return [Fault(pointer="/student/init", code="init_mismatch", detail=detail)]
     if resolved.from_ is None:
         return []
     job = owned.find(session, Job, resolved.from_.job, caller)
@@ -49,11 +59,6 @@ def derivation_faults(session: Session, resolved: ResolvedJob, caller: Principal
 def earlier_student(job: Job) -> ResolvedStudent:
     """The network that a job has trained."""
     return ResolvedStudent.model_validate(job.resolved["student"])
-
-
-def channels_of(rule: str | None, in_channels: int) -> int:
-    """How many channels a network takes that sees such images by a rule."""
-    return {None: in_channels, "repeat": 3, "luminance": 1}[rule]
 
 
 def continued_by(job_id: str) -> ColumnElement[bool]:

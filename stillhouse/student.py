@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from kdcore.models import build
 from kdcore.models.preprocess import Normalised
 from kdcore.spec.catalogue import Normalisation
+from kdcore.spec.exports import STUDENT
 
 
 def load(folder: Path | str) -> tuple[torch.nn.Module, dict[str, Any]]:
@@ -29,7 +30,7 @@ def load(folder: Path | str) -> tuple[torch.nn.Module, dict[str, Any]]:
             in_channels=config["in_channels"],
             input_size=config["input_size"],
         )
-    network.load_state_dict(load_file(folder / "student.safetensors"))
+    network.load_state_dict(load_file(folder / STUDENT))
     return network.eval(), config
 
 

@@ -5,14 +5,13 @@ from typing import NamedTuple
 
 from sqlalchemy import select
 
-from kdcore.spec.job import From, ResolvedJob
+from kdcore.spec.exports import STUDENT
+from kdcore.spec.job import From, ResolvedJob, channels_of
 from kdcore.spec.protocol import CheckpointFile, ModelFile
 from store import blobs
 from store.database import transaction
 from store.tables import Artifact, Checkpoint, Dataset, Job, Model
 from worker import fetch, local
-
-_STUDENT = "student.safetensors"
 
 
 class Beginning(NamedTuple):
@@ -54,19 +53,18 @@ def _earlier(start: From, workdir: Path) -> Beginning:
 
 def _student(job_id: str) -> ModelFile:
     with transaction() as session:
-        query = select(Artifact).where(Artifact.job_id == job_id, Artifact.name == _STUDENT)
+        query = select(Artifact).where(Artifact.job_id == job_id, Artifact.name == STUDENT)
         artifact, job = session.scalars(query).one_or_none(), session.get(Job, job_id)
         dataset = session.get(Dataset, job.dataset_id) if job else None
     if artifact is None or job is None or dataset is None or dataset.info is None:
         raise FileNotFoundError(f"the student of {job_id} is not there any more")
     earlier = ResolvedJob.model_validate({k: v for k, v in job.resolved.items() if k != "chosen"})
-    channels = {None: dataset.info["in_channels"], "repeat": 3, "luminance": 1}
     return ModelFile(
         path=str(fetch.cached(artifact.object_key, artifact.sha256)),
         sha256=artifact.sha256,
         architecture=earlier.student.network,
         num_classes=len(dataset.info["classes"]),
-        in_channels=channels[earlier.student.channels],
+        in_channels=channels_of(earlier.student.channels, dataset.info["in_channels"]),
         input_size=dataset.info["image_size"],
         normalisation=(job.result or {})["normalisation"],
     )

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from api import owned
 from api.answers import matches, tagged
 from api.auth import DataWriter, Reader
-from api.earlier import channels_of, earlier_student
+from api.earlier import earlier_student
 from api.idempotency import Created, once
 from api.paging import PageAsked, page
 from api.problems import Conflict, Invalid, Problem
@@ -22,6 +22,7 @@ from api.schemas.models import ModelChange, ModelCreate, ModelOut, ModelPage
 from api.streaming import BYTES, content
 from kdcore.spec.catalogue import architectures
 from kdcore.spec.faults import Fault
+from kdcore.spec.job import channels_of
 from store import blobs, jobs
 from store.accounts import Principal
 from store.database import transaction

@@ -16,11 +16,9 @@ from kdcore.models.preprocess import Normalised
 from kdcore.process.events import EventWriter
 from kdcore.spec.assets import DatasetInfo
 from kdcore.spec.catalogue import Normalisation
-from kdcore.spec.exports import EXPORTS
+from kdcore.spec.exports import EXPORTS, STUDENT
 from kdcore.spec.protocol import RunRequest
 from kdcore.spec.report import Report
-
-STUDENT = EXPORTS["safetensors"].file_name()
 
 
 def checked_student(

@@ -85,6 +85,9 @@ class Method(nn.Module):
         """What trains when. Most methods have one stage."""
         return (Stage(share=1.0),)
 
+    def enter(self, stage: Stage) -> None:
+        """A step of ``stage`` comes next: the place to fix what has learned enough."""
+
     def weight_of(self, term: str, epoch: int) -> float:
         """What the objective multiplies ``term`` with in ``epoch`` (from 1)."""
         return self.weight

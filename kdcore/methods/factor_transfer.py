@@ -85,6 +85,10 @@ class FactorTransferMethod(MapMethod):
             Stage(1.0 - first, without=frozenset({PARAPHRASER})),
         )
 
+    def enter(self, stage: Stage) -> None:
+        """In stage two the autoencoder's running statistics stay as they are, too."""
+        self.paraphraser.train(PARAPHRASER not in stage.without)
+
     def weight_of(self, term: str, epoch: int) -> float:
         """The autoencoder is trained by itself, so it needs no weight."""
         return 1.0 if term == PARAPHRASER else self.weight

@@ -54,6 +54,8 @@ class Labels:
             return each.sum() / labelled.sum().clamp_min(1)
         # As torch's own mean does: over the sum of the weights of the targets.
         counted = weights[target.clamp_min(0)] * labelled
+        # Smoothing lets a class of weight 0 say something of the others: here it says nothing.
+        each = torch.where(counted > 0, each, torch.zeros_like(each))
         return each.sum() / counted.sum().clamp_min(torch.finfo(each.dtype).tiny)
 
     def _class_weights(self, like: Tensor) -> Tensor | None:

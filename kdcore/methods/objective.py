@@ -52,6 +52,10 @@ class Objective(nn.Module):
         """All that the methods need of networks and batches together."""
         return frozenset[Need]().union(*(method.needs for method in self._methods()))
 
+    def preparing(self, step: int) -> bool:
+        """Whether in ``step`` (from 1) some method's own terms count and nothing else does."""
+        return any(stage.only is not None for stage in self._stages(step))
+
     def build(self, student: Outputs, teachers: Sequence[Outputs], data: DataFacts) -> None:
         """Let every method make its adapters and memories from one small batch's outputs."""
         for method in self._methods():
@@ -61,7 +65,9 @@ class Objective(nn.Module):
         """The loss of one batch; ``teachers`` is empty where no method is taught."""
         terms: dict[str, Tensor] = {}
         weighted: list[Tensor] = []
-        stages = [stage_at(m.stages(), batch.step, self.steps) for m in self._methods()]
+        stages = self._stages(batch.step)
+        for method, stage in zip(self._methods(), stages, strict=True):
+            method.enter(stage)
         labelled = self.labels.loss(student.logits, batch)
         if labelled is not None and _counts(CROSS_ENTROPY, stages):
             terms[CROSS_ENTROPY] = labelled
@@ -80,6 +86,9 @@ class Objective(nn.Module):
         if not method.taught or not teachers:
             return None
         return as_one(teachers, self.weights, method.temperature)
+
+    def _stages(self, step: int) -> list[Stage]:
+        return [stage_at(method.stages(), step, self.steps) for method in self._methods()]
 
     def _methods(self) -> list[Method]:
         return [method for method in self.methods if isinstance(method, Method)]

@@ -11,10 +11,11 @@ from kdcore.process.events import EventWriter
 from kdcore.process.stop import Stop
 from kdcore.recipes.recipe import Weights
 from kdcore.spec.catalogue import Normalisation, architectures
+from kdcore.spec.exports import STUDENT
 from kdcore.spec.protocol import CheckpointFile, ModelFile, VerifyRequest
 from kdcore.spec.references import DatasetFacts, ModelFacts
 
-STUDENT, CONFIG = "student.safetensors", "config.json"
+CONFIG = "config.json"
 _PUBLISHED = ("torchvision:", "timm:")
 
 

@@ -13,6 +13,7 @@ from kdcore.recipes.perform import Order, perform
 from kdcore.recipes.prepare import canonical
 from kdcore.spec.catalogue import Normalisation
 from kdcore.spec.events import Event
+from kdcore.spec.exports import STUDENT
 from kdcore.spec.report import Report
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Distilled:
         config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
         shape = {name: config[name] for name in ("num_classes", "in_channels", "input_size")}
         network = build(config["architecture"], **shape)
-        network.load_state_dict(load_file(self.path / "student.safetensors"))
+        network.load_state_dict(load_file(self.path / STUDENT))
         normalisation = Normalisation.model_validate(config["normalisation"])
         channels = config.get("channels")
         return Normalised(network, normalisation, config["input_size"], channels).eval()

@@ -10,7 +10,7 @@ from dataclasses import replace
 from kdcore.data.counter import fold
 from kdcore.schemes.base import Phase, Result, Scheme, pupil_of
 from kdcore.spec.job import ResolvedJob
-from kdcore.spec.methods import KD, AnyMethod, Supervised
+from kdcore.spec.methods import KD, AnyMethod, Supervised, teaches_classifier
 from kdcore.spec.schemes import LabelRefinery
 
 _ROUND = 6
@@ -46,10 +46,13 @@ def next_phase(job: ResolvedJob, number: int, seed: int, done: Sequence[Result])
 
 
 def refining(job: ResolvedJob) -> tuple[AnyMethod, ...]:
-    """What a round learns by: the job's methods, or cross-entropy with soft labels at T = 1."""
+    """What a round learns by: the job's methods and, where none of them reaches the classifier,
+    cross-entropy with soft labels at T = 1."""
     taught = tuple(method for method in job.method if method.type != "supervised")
+    if any(teaches_classifier(method) for method in taught):
+        return taught
     # KL and cross-entropy with the same soft labels differ by a constant.
-    return taught or (KD(type="kd", temperature=1.0, weight=1.0),)
+    return (*taught, KD(type="kd", temperature=1.0, weight=1.0))
 
 
 def delivered(done: Sequence[Result]) -> Result:

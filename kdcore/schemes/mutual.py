@@ -42,8 +42,7 @@ def lessons(job: ResolvedJob) -> tuple[tuple[AnyMethod, ...], tuple[AnyMethod, .
 
 def _peer(job: ResolvedJob, architecture: str) -> ResolvedStudent:
     if architecture == job.student.architecture:
-        # From fresh weights: two that start alike would never differ, and teach each other nothing.
-        return job.student.model_copy(update={"init": "random"})
+        return job.student
     return ResolvedStudent(
         architecture=architecture,
         num_classes=job.student.num_classes,

@@ -26,11 +26,18 @@ class Pair:
     """Name of the student's architecture."""
     teachers: tuple[str, ...] = ()
     """Names of the teachers' architectures."""
+    companions: tuple[str, ...] = ()
+    """Names of peers' or assistants' architectures: they teach and are taught by the same."""
     teacher_required: bool = True
     """Whether the scheme has no teacher of its own making."""
     augmentations: tuple[str, ...] = ()
     named_taps: bool = False
     """Whether the job names its taps, so that the catalogue's do not count."""
+
+    @property
+    def networks(self) -> tuple[str | None, ...]:
+        """Everyone's name."""
+        return (self.student, *self.companions, *self.teachers)
 
 
 def misfit(method: str, pair: Pair) -> Misfit | None:
@@ -70,7 +77,7 @@ def _maps(entry: Any, pair: Pair) -> Misfit | None:
     if "maps" not in entry.needs or pair.named_taps:
         return None
     known = architectures()
-    for name in (pair.student, *pair.teachers):
+    for name in pair.networks:
         if name in known and len(known[name].taps) < max(1, entry.min_maps):
             found = len(known[name].taps)
             return Misfit(
@@ -84,7 +91,7 @@ def _maps(entry: Any, pair: Pair) -> Misfit | None:
 
 def _pooled(entry: Any, pair: Pair) -> Misfit | None:
     known = architectures()
-    for name in (pair.student, *pair.teachers):
+    for name in pair.networks:
         if "pooled" in entry.needs and name in known and not known[name].pooled_features:
             return Misfit(
                 code="no_pooled_features",

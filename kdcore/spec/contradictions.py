@@ -115,10 +115,22 @@ def _of_methods(asked: References, names: list[str]) -> Iterator[Fault]:
             code="duplicate_method",
             detail="each method may stand in the list once; change its weight instead",
         )
-    if not taught and asked.label_weight == 0 and asked.scheme in ("offline", None):
+    if asked.label_weight == 0 and len(needing) == len(taught) and not _soft(asked, needing):
         yield Fault(
             pointer="/label_weight",
             code="nothing_to_learn",
-            detail="supervised learns from the labels alone, so their weight must be above 0",
+            detail="labels do not count and nobody's answers are learned, so the classifier would "
+            "stay as it began: raise the weight, or add kd with a teacher",
             fix=[{"op": "replace", "path": "/label_weight", "value": 1.0}],
         )
+
+
+def _soft(asked: References, methods: list[str]) -> bool:
+    """Whether some network that knows the classes teaches answers, not features alone."""
+    if asked.scheme == "label_refinery":
+        # It begins with labels or a teacher, and adds soft labels where no method brings them.
+        return True
+    if asked.scheme == "mutual" and not asked.teachers:
+        return False
+    hints = "fitnet" in methods and not asked.hint_alone
+    return hints or any(METHODS[name].group == "logits" for name in methods)

@@ -43,3 +43,6 @@ EXPORTS: dict[ExportFormat, Export] = {
     ),
 }
 """Every format, in the order that lists show them. ``safetensors`` is always made."""
+
+STUDENT = EXPORTS["safetensors"].file_name()
+"""The file that every job leaves."""

@@ -40,6 +40,9 @@ def misfits(
             faults += _teacher_faults(position, asked.teachers[position], teacher, dataset)
     faults += _method_faults(asked, pair_of(asked, teachers))
     faults += _assistant_faults(asked, teachers)
+    for place, name in enumerate(asked.companions):
+        field = "peers" if asked.scheme == "mutual" else "assistants"
+        faults += _size_faults(f"/scheme/{field}/{place}", name, dataset)
     return faults
 
 
@@ -53,6 +56,7 @@ def pair_of(asked: References, teachers: Sequence[ModelFacts | None]) -> Pair:
     return Pair(
         student=first if asked.derive else asked.architecture,
         teachers=names,
+        companions=asked.companions,
         teacher_required=scheme is None or scheme.teacher == "required",
         augmentations=asked.augmentations,
         named_taps=asked.student_taps or any(teacher.taps for teacher in asked.teachers),
@@ -75,7 +79,7 @@ def _method_faults(asked: References, pair: Pair) -> Iterator[Fault]:
 def _assistant_faults(asked: References, teachers: Sequence[ModelFacts | None]) -> Iterator[Fault]:
     known = architectures()
     teacher = teachers[0].architecture if teachers and teachers[0] is not None else ""
-    if asked.scheme != "teacher_assistant" or asked.has_assistants or not teacher:
+    if asked.scheme != "teacher_assistant" or asked.companions or not teacher:
         return
     student = asked.architecture
     if asked.derive or teacher not in known:
@@ -215,11 +219,13 @@ def _useless_rule(pointer: str, rule: str, dataset: DatasetFacts) -> Fault:
 
 
 def _init_faults(asked: References, init: ModelFacts | None, dataset: DatasetFacts) -> list[Fault]:
-    if init is None or asked.derive:
+    if init is None:
         return []
     # By rule the student's network is of other channels than the images.
     channels = dataset.in_channels if asked.student_channels is None else 4 - dataset.in_channels
-    wanted = (asked.architecture, dataset.num_classes, channels)
+    # What a derived student's network is shows when it is resolved.
+    name = init.architecture if asked.derive else asked.architecture
+    wanted = (name, dataset.num_classes, channels)
     if (init.architecture, init.num_classes, init.in_channels) == wanted:
         return []
     return [

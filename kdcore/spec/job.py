@@ -20,6 +20,13 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Channels = Literal["repeat", "luminance"]
 """How images meet a network of other channels: `repeat` shows grey images to an RGB network three
 times over, `luminance` shows colour images to a grey network by ITU-R BT.601."""
+
+
+def channels_of(rule: str | None, in_channels: int) -> int:
+    """How many channels a network takes that meets images of ``in_channels`` by ``rule``."""
+    return {None: in_channels, "repeat": 3, "luminance": 1}[rule]
+
+
 TapPaths = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=300)], ...],
     Field(min_length=1, max_length=16),

@@ -65,8 +65,11 @@ class References:
     """And which of its checkpoints."""
     methods: list[str] | None = None
     """Names of the methods, the default included; None where the request's are unreadable."""
+    hint_alone: bool = False
+    """Whether fitnet is asked for in one stage, without soft targets."""
     scheme: str | None = "offline"
-    has_assistants: bool = False
+    companions: tuple[str, ...] = ()
+    """Architectures that the scheme names beside the student's: assistants, or peers."""
     label_weight: float | None = None
     class_weights: int | None = None
     """How many are given."""
@@ -104,8 +107,11 @@ class References:
             continued=_text(start.get("job")),
             checkpoint=_text(start.get("checkpoint")) or "best",
             methods=_methods(whole.get("method"), bool(teachers), scheme),
+            hint_alone=any(
+                _object(each).get("two_stage") is False for each in _several(whole.get("method"))
+            ),
             scheme=scheme,
-            has_assistants=bool(_object(whole.get("scheme")).get("assistants")),
+            companions=_companions(_object(whole.get("scheme"))),
             label_weight=weight if isinstance(weight, int | float) else None,
             class_weights=len(_list(class_weights)) or None,
             augmentations=_types(training.get("augmentation")),
@@ -132,15 +138,22 @@ def _teacher(value: dict[str, Any]) -> TeacherAsked:
 def _methods(value: object, taught: bool, scheme: str | None) -> list[str] | None:
     if value is None:
         return [default_method(taught=taught, scheme=scheme)]
-    listed = value if isinstance(value, list | tuple) else [value]
-    names = [_text(_object(entry).get("type", entry)) for entry in listed]
+    names = [_text(_object(entry).get("type", entry)) for entry in _several(value)]
     return None if None in names else [name for name in names if name]
 
 
 def _types(value: object) -> tuple[str, ...]:
-    listed = value if isinstance(value, list | tuple) else [value]
-    names = [_text(_object(entry).get("type")) for entry in listed]
+    names = [_text(_object(entry).get("type")) for entry in _several(value)]
     return tuple(name for name in names if name)
+
+
+def _companions(scheme: dict[str, Any]) -> tuple[str, ...]:
+    listed = _list(scheme.get("assistants")) + _list(scheme.get("peers"))
+    return tuple(_text(each) or "" for each in listed)
+
+
+def _several(value: object) -> list[Any]:
+    return _list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _object(value: object) -> dict[str, Any]:

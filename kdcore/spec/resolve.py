@@ -5,10 +5,10 @@ import math
 from kdcore.spec.assistants import propose
 from kdcore.spec.augmentation import AnyAugmentation, AugmentationField, as_augmentations
 from kdcore.spec.derived import parse
-from kdcore.spec.job import JobSpec, ResolvedJob, ResolvedStudent, Student
+from kdcore.spec.job import EvaluationPlan, JobSpec, ResolvedJob, ResolvedStudent, Student
 from kdcore.spec.methods import DKD, AnyMethod, as_methods, default_label_weight
 from kdcore.spec.references import DatasetFacts, ModelFacts, default_method
-from kdcore.spec.schemes import AnyScheme, Mutual, TeacherAssistant
+from kdcore.spec.schemes import AnyScheme, Mutual, Offline, TeacherAssistant
 from kdcore.spec.sources import mirrors
 from kdcore.spec.training import Schedule, Step, Training
 
@@ -39,24 +39,31 @@ def resolve(
 
     ``model`` is what an evaluation measures. Raises ``ValueError`` for a job with contradictions.
     """
+    measured = spec.kind == "evaluate"
     methods = tuple(_method(method, spec.training.epochs) for method in methods_of(spec))
-    baseline = bool(spec.teachers) if spec.evaluation.baseline is None else spec.evaluation.baseline
-    if spec.kind == "evaluate":
-        baseline, methods = False, as_methods("supervised")
     student = _student(spec, dataset, teachers, model)
     return ResolvedJob.model_validate(
         {
             **dict(spec),
             "name": spec.name or _default_name(spec, student, methods),
-            "method": methods,
+            "method": as_methods("supervised") if measured else methods,
             "label_weight": label_weight_of(spec),
             "student": student,
-            "scheme": _scheme(spec.scheme, student, teachers),
+            "scheme": Offline() if measured else _scheme(spec.scheme, student, teachers),
             "training": _training(spec.training, dataset),
             "exports": ("safetensors", *(e for e in spec.exports if e != "safetensors")),
-            "evaluation": spec.evaluation.model_copy(update={"baseline": baseline}),
+            "evaluation": _plan(spec),
         }
     )
+
+
+def _plan(spec: JobSpec) -> EvaluationPlan:
+    if spec.kind == "evaluate":
+        # Nothing is trained, so there is nothing to repeat and nobody beside it.
+        return EvaluationPlan(baseline=False, seeds=1)
+    asked = spec.evaluation.baseline
+    baseline = bool(spec.teachers) if asked is None else asked
+    return spec.evaluation.model_copy(update={"baseline": baseline})
 
 
 def warnings(spec: JobSpec, dataset: DatasetFacts) -> list[str]:

@@ -1,8 +1,9 @@
 """How a student is trained: optimizer, schedule, augmentation, precision."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from kdcore.spec.augmentation import AugmentationField, CropFlip
 from kdcore.spec.base import Spec
@@ -19,6 +20,15 @@ class SGD(Spec):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: WeightDecay = 5e-4
     nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _has_momentum(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise PydanticCustomError(
+                "nesterov_without_momentum",
+                "nesterov looks ahead by the momentum: give one above 0",
+            )
+        return self
 
 
 class AdamW(Spec):

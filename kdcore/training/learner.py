@@ -68,6 +68,13 @@ class Learner:
             }
         return Loss(torch.stack(parts).sum(), terms)
 
+    def preparing(self, step: int) -> bool:
+        """Whether in ``step`` (from 1) only adapters or early layers learn."""
+        return any(each.preparing(step) for each in (self.objective, *self._among()))
+
+    def _among(self) -> list[Objective]:
+        return [each for each in self.peers if isinstance(each, Objective)]
+
     def clear(self) -> None:
         """Forget all gradients."""
         self._optimizer.zero_grad()

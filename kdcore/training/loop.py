@@ -146,7 +146,9 @@ class Loop:
             top1, best = told[place]["val/top1"], self._best[place]
             if best is None or top1 > best.top1:
                 self._best[place] = Best(self._validated, top1, learner.weights())
-        self._patience.note(told[0]["val/top1"])
+        if not self.cohort.learners[0].preparing(self._step):
+            # While only adapters or early layers learn, nobody can expect better answers.
+            self._patience.note(told[0]["val/top1"])
         self._tell(told)
 
     def _validation(self, place: int) -> dict[str, float]:
@@ -205,6 +207,8 @@ class Loop:
     def state(self) -> State:
         """This training's part of a checkpoint."""
         return {
+            "role": self._phase.pupils[0].role,
+            "number": self._phase.number,
             "cohort": self.cohort.state(),
             "meters": [meter.state() for meter in self._meters],
             "patience": self._patience.state(),

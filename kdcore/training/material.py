@@ -1,7 +1,7 @@
 """What a job trains with, opened and judged before the first step."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from kdcore.evaluation.teachers import Teachers, open_model
 from kdcore.files import sha256_of
 from kdcore.models.preprocess import by_rule
 from kdcore.spec.catalogue import Normalisation
+from kdcore.spec.job import channels_of
 from kdcore.spec.protocol import CheckpointFile, RunRequest
 from kdcore.training.session import Session
 from kdcore.training.task import Task
@@ -61,35 +62,49 @@ def _beginning(request: RunRequest, data: store.DatasetStore, workdir: Path) -> 
         evaluated = request.job.kind == "evaluate" and side != data.info.image_size
         return Beginning(weights, request.init.normalisation, side if evaluated else None)
     if request.continued is not None:
-        return Beginning(_continued(request.continued), own)
+        return _continued(request.continued)
     if student.init == "pretrained":
         from kdcore.models.pretrained import pretrained  # loads the libraries of models
 
-        channels = {None: data.info.in_channels, "repeat": 3, "luminance": 1}[student.channels]
         # A classifier for other classes is fresh: equal for equal jobs.
         torch.manual_seed(fold(request.job.seed, _CLASSIFIER))
         found = pretrained(
             student.architecture,
             num_classes=len(data.info.classes),
-            in_channels=channels,
+            in_channels=channels_of(student.channels, data.info.in_channels),
             input_size=data.info.image_size,
         )
         return Beginning(found.weights, found.normalisation)
     return Beginning(None, own)
 
 
-def _continued(file: CheckpointFile) -> Weights:
-    """The weights of the student that an earlier job's checkpoint holds, best or at work."""
+def _continued(file: CheckpointFile) -> Beginning:
+    """The first seed's student as an earlier job's checkpoint holds it: at work, or else finished.
+
+    Raises ``UserFault`` for a checkpoint from before the student: of an assistant, for instance.
+    """
     path = Path(file.path)
     if not path.is_file() or sha256_of(path) != file.sha256:
         raise UserFault("checkpoint_invalid", "the earlier job's checkpoint is not what it was")
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["current"] is not None:
-        weights: Weights = state["current"]["cohort"]["learners"][0]["student"]
-        return weights
-    taught = [result for result in state["results"] if result["role"] != "baseline"]
-    last: Weights = taught[-1]["weights"]
-    return last
+    normalisation = Normalisation.model_validate(state["normalisation"])
+    current = state["current"]
+    if current is not None and _of_student(current):
+        return Beginning(current["cohort"]["learners"][0]["student"], normalisation)
+    done = [result for result in state["results"] if _of_student(result)]
+    if not done:
+        raise UserFault(
+            "checkpoint_invalid",
+            "the earlier job's checkpoint was written before its student began to learn",
+            hint="Go on from a later one, or from the best.",
+        )
+    # More than one only where rounds refine each other.
+    best = max(done, key=lambda result: float(result["best_val_top1"]))
+    return Beginning(best["weights"], normalisation)
+
+
+def _of_student(part: dict[str, Any]) -> bool:
+    return part["number"] == 0 and part["role"] in ("student", "round")
 
 
 def _gated(

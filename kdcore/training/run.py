@@ -45,6 +45,7 @@ def run(request: RunRequest, workdir: Path, events: EventWriter, stop: Stop) -> 
     if chosen.get("non_exact"):
         events.log("warning", _difference(session, resumed or {}))
     task = gathered(request, session, workdir, told=resumed is None)
+    session.normalisation = task.normalisation
     before = task.teachers.digest()
     if request.teachers:
         events.phase("training")

@@ -9,6 +9,7 @@ from kdcore.errors import Stopped, UserFault
 from kdcore.process.events import EventWriter
 from kdcore.process.stop import Stop
 from kdcore.schemes.base import Result
+from kdcore.spec.catalogue import Normalisation
 from kdcore.spec.events import Progress
 from kdcore.spec.job import Limits, ResolvedStudent
 from kdcore.training.checkpoint import Cadence, Checkpoints, State
@@ -64,6 +65,8 @@ class Session:
     job_digest: str
     phases: int
     """How many the job has at most."""
+    normalisation: Normalisation | None = None
+    """By which the student wants its images: who goes on from a checkpoint must know."""
     results: list[Result] = field(default_factory=list)
     phases_done: int = 0
     steps_before: int = 0
@@ -110,6 +113,7 @@ class Session:
             "machine": self.machine.chosen(),
             "step": step,
             "wall_s": self.wall_s,
+            "normalisation": self.normalisation and self.normalisation.model_dump(),
             "results": [_plain(result) for result in self.results],
             "phases_done": self.phases_done,
             "steps_before": self.steps_before,

@@ -81,7 +81,7 @@ class _Maker:
         return own, peers
 
     def network(self, machine: Machine) -> Normalised:
-        network = self._task.student(self._pupil.student, self._phase.seed, self._place)
+        network = self._task.student(self._pupil, self._phase.seed, self._place)
         return network.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 

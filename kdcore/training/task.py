@@ -8,14 +8,18 @@ from torch import Tensor, nn
 from kdcore.data.counter import fold
 from kdcore.data.loader import Loader
 from kdcore.data.store import DatasetStore
+from kdcore.errors import UserFault
 from kdcore.evaluation.teachers import Teachers
 from kdcore.models import build
 from kdcore.models.preprocess import Normalised
-from kdcore.schemes.base import Pupil, Result
+from kdcore.schemes.base import Pupil, Result, Role
 from kdcore.spec.catalogue import Normalisation
-from kdcore.spec.job import ResolvedJob, ResolvedStudent
+from kdcore.spec.job import ResolvedJob, ResolvedStudent, channels_of
 from kdcore.spec.methods import METHODS
 
+_FRESH: tuple[Role, ...] = ("peer", "assistant")
+"""Who starts from fresh weights, whatever the student starts from: two pupils of one cohort that
+start alike and see the same views would never differ."""
 _INIT = 3
 """Stream of a seed for fresh weights; the views and orders have others."""
 
@@ -36,26 +40,31 @@ class Task:
     teacher_val: Tensor | None = None
     """The teachers' logits (N, C) on the validation split."""
 
-    def student(self, pupil: ResolvedStudent, seed: int, place: int = 0) -> Normalised:
+    def student(self, pupil: Pupil, seed: int, place: int = 0) -> Normalised:
         """A network before its first step, on the CPU: equal for equal seeds and places.
 
-        ``place`` tells those of one cohort apart. Leaves torch's global generator seeded, for what
-        the methods build next.
+        ``place`` tells those of one cohort apart. Raises ``UserFault`` where the job's weights are
+        another network's.
         """
         torch.manual_seed(fold(seed, _INIT) if place == 0 else fold(seed, _INIT, place))
-        network = self.plain(pupil)
-        if self.init is not None and pupil == self.job.student:
-            network.load_state_dict(self.init, strict=True)
-        return self._behind(network, pupil)
+        network = self.plain(pupil.student)
+        if self.init is not None and pupil.role not in _FRESH:
+            try:
+                network.load_state_dict(self.init, strict=True)
+            except RuntimeError as error:
+                raise UserFault(
+                    "student_incompatible",
+                    f"the weights to start from are not those of {pupil.student.network}: {error}",
+                ) from error
+        return self._behind(network, pupil.student)
 
     def plain(self, pupil: ResolvedStudent) -> nn.Module:
         """The network itself, with fresh weights from torch's global generator."""
         info = self.store.info
-        channels = {None: info.in_channels, "repeat": 3, "luminance": 1}[pupil.channels]
         return build(
             pupil.network,
             num_classes=len(info.classes),
-            in_channels=channels,
+            in_channels=channels_of(pupil.channels, info.in_channels),
             input_size=self.input_size or info.image_size,
         )
 

@@ -62,6 +62,22 @@ def test_every_body_of_the_page_is_valid(root: Path, trained: Any, trained_model
             {"student": {"architecture": "cifar/resnet8", "channels": "luminance"}},
             {"/student/channels": "channels_mismatch"},
         ),
+        (
+            {"method": "supervised", "label_weight": 0, "scheme": {"type": "born_again"}},
+            {"/label_weight": "nothing_to_learn"},
+        ),
+        (
+            {"method": "kd", "label_weight": 0, "scheme": {"type": "mutual"}},
+            {"/label_weight": "nothing_to_learn"},
+        ),
+        (
+            {"training": {"optimizer": {"type": "sgd", "momentum": 0, "nesterov": True}}},
+            {"/training/optimizer": "nesterov_without_momentum"},
+        ),
+        (
+            {"scheme": {"type": "mutual", "peers": ["torchvision/inception_v3"]}},
+            {"/scheme/peers/0": "input_too_small"},
+        ),
         ({"exports": ["tflite"]}, {"/exports/0": "literal_error"}),
     ],
     ids=str,
@@ -94,6 +110,11 @@ def test_what_makes_no_sense_without_a_teacher_is_told(
         (
             {"scheme": {"type": "teacher_assistant"}},
             {"/scheme/assistants": "no_assistant"},
+        ),
+        ({"method": "attention", "label_weight": 0}, {"/label_weight": "nothing_to_learn"}),
+        (
+            {"method": {"type": "fitnet", "two_stage": False}, "label_weight": 0},
+            {"/label_weight": "nothing_to_learn"},
         ),
     ],
     ids=str,
@@ -131,6 +152,36 @@ def test_validation_says_which_methods_fit_and_why_not(trained: Any, trained_mod
     assert fits["dkd"]["code"] == "hard_labels_required"
     assert "mixup" in fits["dkd"]["reason"]
     assert fits["dkd"]["help"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"scheme": {"type": "teacher_assistant"}}, {"evaluation": {"seeds": 3, "baseline": True}}],
+    ids=str,
+)
+def test_an_evaluation_is_of_one_model_whatever_else_is_asked(
+    trained: Any, trained_model: Json, more: Json
+) -> None:
+    body = {"kind": "evaluate", "model": trained_model["id"], "dataset": trained.dataset["id"]}
+    found = validated(trained.client, body | more)
+    assert found["resolved"]["scheme"] == {"type": "offline"}
+    assert found["resolved"]["evaluation"] == {"baseline": False, "seeds": 1}
+
+
+def test_a_derived_student_starts_from_weights_of_its_own_kind(
+    trained: Any, trained_model: Json
+) -> None:
+    student = {**DERIVED, "init": trained_model["id"]}
+    body = job(trained.dataset, teachers=[{"model": trained_model["id"]}], student=student)
+    assert faults(trained.client.post("/v1/jobs", json=body)) == {"/student/init": "init_mismatch"}
+
+
+def test_a_step_of_a_job_that_is_not_done_is_no_place_to_go_on_from(
+    client: httpx.Client, digits: Json
+) -> None:
+    queued = client.post("/v1/jobs", json=job(digits)).json()
+    body = job(digits, **{"from": {"job": queued["id"], "checkpoint": "last"}})
+    assert faults(client.post("/v1/jobs", json=body)) == {"/from/job": "not_ready"}
 
 
 def test_everything_is_resolved(trained: Any, trained_model: Json) -> None:

@@ -17,6 +17,7 @@ from kdcore.spec.methods.field import (
     MethodName,
     as_methods,
     default_label_weight,
+    teaches_classifier,
 )
 from kdcore.spec.methods.logits import DIST, DKD, KD, BatchLogits, LogitMatching, Supervised
 from kdcore.spec.methods.relations import CRD, PKT, RKD, Correlation, Similarity
@@ -52,4 +53,5 @@ __all__ = [
     "Weight",
     "as_methods",
     "default_label_weight",
+    "teaches_classifier",
 ]

@@ -86,4 +86,11 @@ def default_label_weight(methods: tuple[AnyMethod, ...]) -> float:
     return 0.1 if any(method.type == "kd" for method in methods) else 1.0
 
 
+def teaches_classifier(method: AnyMethod) -> bool:
+    """Whether its terms reach the last layer: features and relations end before it."""
+    if isinstance(method, features.FitNet):
+        return method.two_stage
+    return METHODS[method.type].group == "logits"
+
+
 assert set(METHODS) == set(get_args(MethodName))  # noqa: S101 - a new method must be in both

@@ -13,7 +13,7 @@ from kdcore.methods.base import Batch, DataFacts, Method, Mix, Outputs
 from kdcore.methods.labels import Labels
 from kdcore.methods.maps import MapMethod
 from kdcore.methods.objective import Objective
-from kdcore.spec.methods import METHODS, Need
+from kdcore.spec.methods import METHODS, Need, as_methods
 from tests.kdcore.methods.inputs import (
     FACTS,
     NUM_SAMPLES,
@@ -258,3 +258,17 @@ def test_mixed_and_missing_labels_are_refused(name: str) -> None:
     ):
         with pytest.raises(UserFault, match="one true label"):
             built(name)(student(), teacher(), given)
+
+
+def test_the_autoencoder_of_factor_transfer_stands_still_in_stage_two() -> None:
+    method = registry.create(*as_methods("factor_transfer"))
+    generator = torch.Generator().manual_seed(0)
+    s, t = (torch.randn(4, 6, 5, 5, generator=generator) for _ in range(2))
+    ours, theirs = (Outputs(torch.zeros(4, 3), maps=(each,)) for each in (s, t))
+    method.build(ours, theirs, DataFacts(4, 3, None))
+    objective = Objective([method], Labels(0.0), [1.0], 10)
+    for step, moves in ((1, True), (5, False)):
+        before = {n: b.clone() for n, b in method.paraphraser.named_buffers()}
+        objective(ours, [theirs], Batch(None, torch.arange(4), 1, step))
+        after = dict(method.paraphraser.named_buffers())
+        assert any(not torch.equal(before[n], after[n]) for n in before) == moves

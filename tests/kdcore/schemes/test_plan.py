@@ -135,6 +135,11 @@ def test_a_refinery_without_a_teacher_trains_its_labeller_first() -> None:
     assert [m.type for m in found[1].pupils[0].methods] == ["kd"]
 
 
+def test_a_refinery_of_features_alone_still_teaches_the_classifier() -> None:
+    asked = job({"type": "label_refinery", "max_rounds": 1}, method=as_methods("attention"))
+    assert [m.type for m in phases(asked)[0].pupils[0].methods] == ["attention", "kd"]
+
+
 def test_only_the_first_seeds_student_has_plain_metric_names() -> None:
     asked = job({"type": "born_again", "generations": 2}, evaluation={"baseline": True, "seeds": 2})
     names = [phase.prefix(phase.pupils[0]) for phase in phases(asked)]

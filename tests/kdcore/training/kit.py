@@ -83,6 +83,19 @@ class World:
         )
 
 
+class StopAfter(Stop):
+    """Asks for a stop at the n-th look at it."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    @property
+    def requested(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+
 def train(request: RunRequest, workdir: Path, stop: Stop | None = None) -> Path:
     workdir.mkdir(parents=True, exist_ok=True)
     events = EventWriter(workdir / "events.jsonl", workdir)

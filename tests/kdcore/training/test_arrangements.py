@@ -3,20 +3,32 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from kdcore.errors import UserFault
+from kdcore.data import facts, store
+from kdcore.data.parts import Arrays
+from kdcore.errors import Stopped, UserFault
 from kdcore.methods.base import Batch, Outputs
 from kdcore.methods.labels import Labels
 from kdcore.methods.objective import Objective
 from kdcore.methods.registry import create
 from kdcore.models import build
-from kdcore.spec.methods import as_methods
+from kdcore.spec.catalogue import Normalisation
+from kdcore.spec.methods import FitNet, as_methods
 from kdcore.spec.protocol import CheckpointFile
-from tests.kdcore.training.kit import ARCHITECTURE, CLASSES, World, events_of, sha256, train
+from tests.kdcore.training.kit import (
+    ARCHITECTURE,
+    CLASSES,
+    StopAfter,
+    World,
+    events_of,
+    sha256,
+    train,
+)
 
 STUDENT = Path("artifacts/student.safetensors")
 QUICK = {"epochs": 1}
@@ -173,6 +185,102 @@ def test_a_job_goes_on_from_an_earlier_ones_checkpoint(world: World, tmp_path: P
     assert torch.allclose(ours["fc.weight"], theirs["fc.weight"], atol=1e-6)
 
 
+def continued(run: Path) -> CheckpointFile:
+    path = max((run / "checkpoints").glob("*.pt"))
+    return CheckpointFile(path=str(path), sha256=sha256(path))
+
+
+STILL = {"epochs": 1, "optimizer": {"type": "sgd", "lr": 1e-12, "weight_decay": 0}}
+
+
+def test_the_last_checkpoint_of_a_cohort_is_of_its_student(world: World, tmp_path: Path) -> None:
+    scheme = {"type": "mutual", "peers": ["cifar/resnet14"]}
+    first = train(world.request("supervised", 0, QUICK, scheme=scheme), tmp_path / "first")
+    request = world.request("supervised", 0, STILL)
+    done = train(request.model_copy(update={"continued": continued(first)}), tmp_path / "second")
+    ours, theirs = load_file(done / STUDENT), load_file(first / STUDENT)
+    assert torch.allclose(ours["conv1.weight"], theirs["conv1.weight"], atol=1e-6)
+
+
+def test_weights_that_go_on_keep_the_normalisation_that_they_know(
+    world: World, tmp_path: Path
+) -> None:
+    other = Normalisation(mean=(0.25,), std=(0.75,))
+    init = world.model(world.teacher or Path()).model_copy(update={"normalisation": other})
+    request = world.request("supervised", 0, QUICK).model_copy(update={"init": init})
+    first = train(request, tmp_path / "first")
+    again = world.request("supervised", 0, STILL)
+    done = train(again.model_copy(update={"continued": continued(first)}), tmp_path / "second")
+    assert report_of(done)["normalisation"] == {"mean": [0.25], "std": [0.75]}
+
+
+def test_a_checkpoint_from_before_the_student_is_refused(world: World, tmp_path: Path) -> None:
+    scheme = {"type": "teacher_assistant", "assistants": ["cifar/resnet14"]}
+    with pytest.raises(Stopped):
+        train(world.request("kd", 1, QUICK, scheme=scheme), tmp_path / "first", StopAfter(4))
+    request = world.request("kd", 1, QUICK)
+    request = request.model_copy(update={"continued": continued(tmp_path / "first")})
+    with pytest.raises(UserFault, match="before its student"):
+        train(request, tmp_path / "second")
+
+
+def test_peers_do_not_start_from_the_students_weights(world: World, tmp_path: Path) -> None:
+    scheme = {"type": "mutual", "peers": [ARCHITECTURE]}
+    request = world.request("supervised", 0, QUICK, scheme=scheme)
+    request = request.model_copy(update={"init": world.model(world.teacher or Path())})
+    values = [e["values"] for e in events_of(train(request, tmp_path), "metrics")]
+    first = next(each for each in values if "train/loss/peers/kd" in each)
+    assert first["train/loss/peers/kd"] > 0.1
+
+
+def test_weights_of_another_network_are_refused(world: World, tmp_path: Path) -> None:
+    request = world.request("supervised", 0, QUICK, student={"architecture": "cifar/resnet14"})
+    request = request.model_copy(update={"init": world.model(world.teacher or Path())})
+    with pytest.raises(UserFault, match="not those of cifar/resnet14"):
+        train(request, tmp_path)
+
+
+def test_patience_begins_when_answers_are_learned(world: World, tmp_path: Path) -> None:
+    method = FitNet(type="fitnet", stage_one=0.5)
+    training = {"epochs": 6, "early_stopping": {"patience": 1, "min_delta": 100}}
+    done = train(world.request((method,), 1, training), tmp_path)
+    validated = [e["step"] for e in events_of(done, "metrics") if "val/top1" in e["values"]]
+    # Three epochs of hints, one that sets the mark, one without an improvement.
+    assert len(validated) == 5
+
+
+def test_images_without_labels_join_what_needs_none(world: World, tmp_path: Path) -> None:
+    splits = {split: Arrays(*_split(world, split)) for split in ("train", "val", "test")}
+    more = splits["train"].images[:96]
+    parts = {**splits, "unlabelled": Arrays(more, np.full(96, -1))}
+    path = tmp_path / "more.safetensors"
+    store.write(path, parts, facts.describe(CLASSES, parts, 0))
+    steps = {}
+    for method in ("kd", "dkd"):
+        request = world.request(method, 1, QUICK, evaluation={"baseline": True})
+        data = request.dataset.model_copy(update={"path": str(path), "sha256": sha256(path)})
+        done = train(request.model_copy(update={"dataset": data}), tmp_path / method)
+        for prefix in ("", "baseline/"):
+            told = [
+                e["step"]
+                for e in events_of(done, "metrics")
+                if f"{prefix}train/loss" in e["values"]
+            ]
+            steps[method, prefix] = max(told)
+    # 225 labelled images in batches of 32, a lone last one left out; 96 more are three batches.
+    assert steps == {
+        ("kd", ""): 11,
+        ("kd", "baseline/"): 7,
+        ("dkd", ""): 7,
+        ("dkd", "baseline/"): 7,
+    }
+
+
+def _split(world: World, split: Any) -> tuple[Any, Any]:
+    data = store.load(world.dataset)
+    return data.images(split).numpy(), data.targets(split).numpy()
+
+
 @pytest.mark.parametrize("where", ["student", "teacher"])
 def test_a_tap_that_does_not_exist_is_named(world: World, tmp_path: Path, where: str) -> None:
     student = {"architecture": ARCHITECTURE}
@@ -200,6 +308,14 @@ def test_named_taps_are_the_maps_that_teach(world: World, tmp_path: Path) -> Non
         for run in (one, every)
     ]
     assert first[0] != first[1]
+
+
+def test_a_class_of_no_weight_says_nothing_even_smoothed() -> None:
+    logits = torch.randn(2, 2, generator=torch.Generator().manual_seed(1))
+    labels = Labels(1.0, 0.1, torch.tensor([0.0, 1.0]))
+    loss = labels.loss(logits, Batch(torch.tensor([0, 0]), torch.arange(2), 1, 1))
+    assert loss is not None
+    assert float(loss) == 0.0
 
 
 def test_labels_may_count_by_class_or_be_missing() -> None:

@@ -13,10 +13,9 @@ import pytest
 import torch
 
 from kdcore.errors import Stopped, UserFault
-from kdcore.process.stop import Stop
 from kdcore.spec.protocol import RunRequest
 from kdcore.training.checkpoint import Cadence
-from tests.kdcore.training.kit import World, events_of, sha256, train
+from tests.kdcore.training.kit import StopAfter, World, events_of, sha256, train
 
 # A checkpoint at every batch boundary, so that kills meet every place where a run can go on.
 PROGRAM = """
@@ -133,19 +132,6 @@ def test_sigterm_writes_a_checkpoint_and_a_later_run_completes(
     assert not (tmp_path / STUDENT).exists()
     train(request, tmp_path)
     assert sha256(tmp_path / STUDENT) == sha256(undisturbed / STUDENT)
-
-
-class StopAfter(Stop):
-    """Asks for a stop at the n-th look at it."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self.looks = looks
-
-    @property
-    def requested(self) -> bool:
-        self.looks -= 1
-        return self.looks < 0
 
 
 def stopped(request: RunRequest, workdir: Path, looks: int) -> None:
