@@ -45,11 +45,11 @@ class Failed(Exception):  # noqa: N818 - the state's own name
         )
 
 
-class Corrupt(Exception):  # noqa: N818
+class Corrupt(Exception):  # noqa: N818 - what the file is
     """A download's SHA-256 is not the one that the service gave."""
 
 
-class Missing(Exception):  # noqa: N818
+class Missing(Exception):  # noqa: N818 - what the file is
     """A job has no file of that name."""
 
 

@@ -63,6 +63,7 @@ def stale(text: str, asked: list[str], sample: int | None) -> list[str]:
         wrong.append("the names are not sorted")
     again = asked
     if sample is not None:
+        # A sample to measure again, not a secret.
         again = random.Random(_SEED).sample(sorted(found), min(sample, len(found)))  # noqa: S311
     fresh = dict(lines(name for name in again if name in set(asked)))
     wrong += [f"{name} has changed" for name in again if found.get(name) != fresh.get(name)]

@@ -75,6 +75,7 @@ class Data(Spec):
 class Recipe(JobSpec):
     """A job for this machine alone."""
 
+    # Paths stand where the API has ids: these four fields are of other types on purpose.
     teachers: Annotated[tuple[RecipeTeacher, ...], Field(max_length=8)] = ()  # type: ignore[assignment]
     student: RecipeStudent | None = None
     model: Weights | None = None  # type: ignore[assignment]
