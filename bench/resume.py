@@ -11,17 +11,13 @@ import random
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from kdcore.data import facts, store
 from kdcore.spec.methods import METHODS
 from kdcore.spec.protocol import RunRequest
-from tests.kdcore.training.kit import CLASSES, World, arrays, sha256, train
+from tests.kdcore.training.kit import make_world, sha256
 from tests.kdcore.training.nursery import finish, kill_after, start
 
 STUDENT = Path("artifacts/student.safetensors")
@@ -34,19 +30,6 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "teacher_assistant": {"type": "teacher_assistant", "assistants": ["cifar/resnet14"]},
     "label_refinery": {"type": "label_refinery", "max_rounds": 2},
 }
-
-
-def world(folder: Path) -> World:
-    """Easy synthetic images of 8 pixels, and a teacher that knows them."""
-    generator = np.random.default_rng(3)
-    templates = generator.uniform(0, 255, (len(CLASSES), 1, 8, 8))
-    sizes = {"train": 225, "val": 70, "test": 91}
-    splits = {name: arrays(generator, templates, size) for name, size in sizes.items()}
-    info = facts.describe(CLASSES, splits, 0)
-    store.write(folder / "dataset.safetensors", splits, info)
-    found = World(folder / "dataset.safetensors", info)
-    workdir = train(found.request("supervised", 0, {"epochs": 12}), folder / "teacher")
-    return replace(found, teacher=workdir / STUDENT)
 
 
 def killed(request: RunRequest, workdir: Path, kills: int, generator: random.Random) -> int:
@@ -78,7 +61,7 @@ def main() -> None:
     generator.shuffle(pairs)
     counted: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        there = world(Path(folder))
+        there = make_world(Path(folder))
         for place, (method, scheme) in enumerate(pairs):
             # The kills are spread evenly; each pair gets one at least.
             share = max(

@@ -1,14 +1,11 @@
 """A world with a teacher, trained once for all tests of the training."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
-from kdcore.data import facts, store
-from tests.kdcore.training.kit import CLASSES, World, arrays, train
+from tests.kdcore.training.kit import World, make_world
 
 
 @pytest.fixture(autouse=True)
@@ -21,16 +18,4 @@ def _process_as_before() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    folder = tmp_path_factory.mktemp("world")
-    generator = np.random.default_rng(3)
-    templates = generator.uniform(0, 255, (len(CLASSES), 1, 8, 8))
-    splits = {
-        "train": arrays(generator, templates, 225),
-        "val": arrays(generator, templates, 70),
-        "test": arrays(generator, templates, 91),
-    }
-    info = facts.describe(CLASSES, splits, 0)
-    store.write(folder / "dataset.safetensors", splits, info)
-    world = World(folder / "dataset.safetensors", info)
-    workdir = train(world.request("supervised", 0, {"epochs": 12}), folder / "teacher")
-    return replace(world, teacher=workdir / "artifacts" / "student.safetensors")
+    return make_world(tmp_path_factory.mktemp("world"))

@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kdcore.data.store import Arrays
+from kdcore.data import facts, store
+from kdcore.data.parts import Arrays, PartName
 from kdcore.process.events import EventWriter
 from kdcore.process.stop import Stop
 from kdcore.spec.assets import DatasetInfo
@@ -112,3 +113,16 @@ def arrays(
     targets = generator.permutation(np.arange(count) % len(templates)).astype(np.int64)
     noise = generator.normal(0, 55, (count, 1, 8, 8))
     return Arrays((templates[targets] + noise).clip(0, 255).astype(np.uint8), targets)
+
+
+def make_world(folder: Path) -> World:
+    """Easy images of 8 pixels in seven classes, and a teacher that knows them."""
+    generator = np.random.default_rng(3)
+    templates = generator.uniform(0, 255, (len(CLASSES), 1, 8, 8))
+    sizes: dict[PartName, int] = {"train": 225, "val": 70, "test": 91}
+    splits = {name: arrays(generator, templates, size) for name, size in sizes.items()}
+    info = facts.describe(CLASSES, splits, 0)
+    store.write(folder / "dataset.safetensors", splits, info)
+    found = World(folder / "dataset.safetensors", info)
+    workdir = train(found.request("supervised", 0, {"epochs": 12}), folder / "teacher")
+    return replace(found, teacher=workdir / "artifacts" / "student.safetensors")
