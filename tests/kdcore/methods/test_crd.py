@@ -42,6 +42,13 @@ def test_the_number_of_negatives_is_capped_by_the_largest_class() -> None:
     assert made().negatives.fewest == NUM_SAMPLES - 25
 
 
+def test_a_class_of_one_image_has_all_others_against_it() -> None:
+    targets = torch.tensor([0, 0, 0, 1, 2, 2])
+    drawn = Negatives(targets, 3).draw(torch.tensor([1]), 5_000)
+    assert set(drawn[0].tolist()) == {0, 1, 2, 4, 5}
+    assert 3 in Negatives(targets, 3).draw(torch.tensor([0]), 5_000)[0].tolist()
+
+
 def test_the_loss_is_the_formula_of_both_anchors() -> None:
     method, s, t = made(negatives=3), student(), teacher()
     banks = method.student_memory.bank.clone(), method.teacher_memory.bank.clone()
