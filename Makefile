@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup lint format test demo up lock bench-quality
+.PHONY: help setup lint format test demo up lock bench-quality bench-dashboard screenshots
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/  /'
 
@@ -44,3 +44,9 @@ up: setup        ## the local stack in the foreground
 
 bench-quality: setup  ## every method and scheme against labels alone; DATA=folder with Fashion-MNIST
 	$(BIN)/python -m bench.quality --data $(DATA) $(ARGS)
+
+bench-dashboard: setup  ## how light the dashboard is: paint with 10,000 jobs, scripts, updates, memory
+	$(BIN)/python -m bench.dashboard $(ARGS)
+
+screenshots: setup  ## pictures of every page in both themes, into docs/images
+	$(BIN)/python -m bench.screenshots $(ARGS)

@@ -30,6 +30,7 @@ class Admitted(NamedTuple):
 
     resolved: ResolvedJob
     dataset: DatasetFacts
+    teachers: tuple[ModelFacts, ...]
     warnings: list[str]
     applicability: dict[str, Misfit | None]
     """Every method, and what forbids it for this pair."""
@@ -48,8 +49,9 @@ def admit(session: Session, spec: JobSpec, caller: Principal) -> Admitted:
     return Admitted(
         resolved,
         found.dataset,
+        teachers,
         warnings(spec, found.dataset),
-        applicability(pair_of(asked, teachers)),
+        applicability(pair_of(asked, teachers, found.dataset)),
     )
 
 

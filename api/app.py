@@ -10,14 +10,19 @@ from api.hub import Hub
 from api.middleware import Frame
 from api.routes import dashboard
 from api.routes.catalogue import methods, networks, schemes
+from api.routes.compare import compare
 from api.routes.datasets import datasets
 from api.routes.datasets import posting as dataset_posting
 from api.routes.events import events
+from api.routes.fleet import usage, workers
+from api.routes.frontier import frontier
 from api.routes.health import health
 from api.routes.jobs import jobs, posting
+from api.routes.keys import keys
 from api.routes.models import models
 from api.routes.models import posting as model_posting
 from api.routes.outcome import artifacts, outcome
+from api.routes.pictures import pictures
 from api.routes.projects import projects
 from api.routes.uploads import uploads
 
@@ -53,6 +58,8 @@ def create_app() -> FastAPI:
     for each in (health, methods, schemes, networks, uploads, dataset_posting, datasets):
         app.include_router(each)
     for each in (model_posting, models, posting, jobs, events, outcome, artifacts, projects):
+        app.include_router(each)
+    for each in (pictures, compare, frontier, keys, workers, usage):
         app.include_router(each)
     dashboard.install(app)
     app.add_middleware(Frame)

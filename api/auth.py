@@ -72,6 +72,12 @@ def forget(kind: str, secret: str) -> None:
     _known.pop((kind, accounts.digest(secret)), None)
 
 
+def forget_key(key_id: str) -> None:
+    """Remember no longer what this key, or a login with it, may do. Other processes follow."""
+    for place in [place for place, (_, caller) in _known.items() if caller.key_id == key_id]:
+        _known.pop(place, None)
+
+
 def _unauthorized(detail: str) -> Problem:
     return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
 

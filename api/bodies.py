@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from sqlalchemy.orm import Session
 from starlette.responses import Response
+from starlette.types import Receive, Scope
 
 from api import auth
 from api.problems import Invalid, Problem, of_validation, request_faults
@@ -27,10 +28,14 @@ DROPPED_AT_MOST = 256 * 2**20
 class StrictRequest(Request):
     """Reads JSON with orjson: no NaN, no 1e999, no lone surrogate, no bottomless nesting."""
 
+    def __init__(self, scope: Scope, receive: Receive, limit: int | None = None) -> None:
+        super().__init__(scope, receive)
+        self._limit = settings().max_body_bytes if limit is None else limit
+
     async def body(self) -> bytes:
-        """The whole body, refused as soon as it is larger than a JSON body may be."""
+        """The whole body, refused as soon as it is larger than the route allows."""
         if not hasattr(self, "_body"):
-            limit = settings().max_body_bytes
+            limit = self._limit
             chunks, size = [], 0
             async for chunk in self.stream():
                 size += len(chunk)
@@ -56,7 +61,7 @@ def too_large(limit: int) -> Problem:
     return Problem(
         413,
         "body_too_large",
-        f"a JSON body may have {limit} bytes; data and weights go through /v1/uploads",
+        f"the body may have {limit} bytes here; data and weights go through /v1/uploads",
     )
 
 
@@ -78,6 +83,10 @@ class V1Route(APIRoute):
         """Faults to tell together with those of the fields: of what the body refers to."""
         return []
 
+    def body_limit(self) -> int:
+        """Bytes of a body that is read as a whole."""
+        return settings().max_body_bytes
+
     def get_route_handler(self) -> Handler:
         """The route's handler behind authentication and a strict reader of its body."""
         original = super().get_route_handler()
@@ -85,7 +94,7 @@ class V1Route(APIRoute):
         async def handle(request: Request) -> Response:
             request.state.caller = await auth.authenticate(request)
             _refuse_nul(request)
-            strict = StrictRequest(request.scope, request.receive)
+            strict = StrictRequest(request.scope, request.receive, self.body_limit())
             if self.body_field is not None:
                 await strict.body()  # here, because FastAPI answers 400 to all that it meets
             try:

@@ -27,6 +27,12 @@ class Filters:
         ] = None,
         architecture: Annotated[str | None, Query(max_length=200)] = None,
         dataset: Annotated[str | None, Query(max_length=64)] = None,
+        model: Annotated[
+            str | None, Query(max_length=64, description="A teacher, the start, or the evaluated")
+        ] = None,
+        from_: Annotated[
+            str | None, Query(alias="from", max_length=64, description="A job it goes on from")
+        ] = None,
         label: Annotated[
             list[str] | None,
             Query(max_length=64, description="key:value; may be given several times"),
@@ -43,6 +49,11 @@ class Filters:
             self.wanted.append(Job.methods.contains(method))
         if q:
             self.wanted.append(or_(Job.name.icontains(q, autoescape=True), Job.id == q))
+        if model:
+            evaluated = Job.spec["model"].astext == model
+            self.wanted.append(or_(Job.model_ids.contains([model]), evaluated))
+        if from_:
+            self.wanted.append(Job.spec["from"]["job"].astext == from_)
         if created_after:
             self.wanted.append(Job.created_at > created_after)
         equal = {Job.kind: kind, Job.architecture: architecture, Job.dataset_id: dataset}

@@ -17,6 +17,8 @@ from store.database import conninfo
 
 log = structlog.get_logger()
 FLOOR_S = 2.0
+ANY = ""
+"""Waits for every job."""
 
 
 class Hub:
@@ -48,7 +50,7 @@ class Hub:
 
     @contextlib.contextmanager
     def waiter(self, job_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set whenever the job has something new."""
+        """An event that is set whenever the job, or with ``ANY`` some job, has something new."""
         wake = asyncio.Event()
         self._waiting[job_id].add(wake)
         try:
@@ -65,8 +67,9 @@ class Hub:
                 async with connection:
                     await connection.execute(f"LISTEN {events.CHANNEL}")
                     async for notice in connection.notifies():
-                        for wake in self._waiting.get(notice.payload, ()):
-                            wake.set()
+                        for place in (notice.payload, ANY):
+                            for wake in self._waiting.get(place, ()):
+                                wake.set()
             except psycopg.Error as error:
                 log.warning("listening_interrupted", error=str(error))
             await asyncio.sleep(FLOOR_S)

@@ -16,18 +16,19 @@ _JOB = (
 _LINKS = ("runs", "events", "metrics", "logs", "report", "checkpoints", "artifacts", "student")
 
 
-def job(session: Session, row: Job) -> dict[str, Any]:
-    """The job as posted, with all that has become of it."""
+def job(session: Session, row: Job, waiting: queue.Waiting | None = None) -> dict[str, Any]:
+    """The job as posted, with all that has become of it; ``waiting`` is shared by a list's jobs."""
+    waiting = waiting or queue.Waiting(session)
     own = f"/v1/jobs/{row.id}"
     resolved = dict(row.resolved)
     chosen = resolved.pop("chosen", None)
-    ahead = queue.ahead(session, row) if row.state == "queued" else None
+    ahead = waiting.ahead(row) if row.state == "queued" else None
     return {
         **row.spec,
         "object": "job",
         **{name: getattr(row, name) for name in _JOB},
         "queue_position": ahead,
-        "waiting_reason": _waiting(session, row, ahead),
+        "waiting_reason": _reason(row, ahead, waiting),
         "run": row.num_runs or None,
         "resolved": resolved,
         "chosen": chosen,
@@ -37,10 +38,10 @@ def job(session: Session, row: Job) -> dict[str, Any]:
     }
 
 
-def _waiting(session: Session, row: Job, ahead: int | None) -> str | None:
+def _reason(row: Job, ahead: int | None, waiting: queue.Waiting) -> str | None:
     if row.state != "queued":
         return None
-    if queue.workers_alive(session, row.lane) == 0:
+    if waiting.workers(row.lane) == 0:
         return "no worker is running"
     if ahead:
         return f"{ahead} jobs are ahead" if ahead > 1 else "1 job is ahead"

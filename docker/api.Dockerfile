@@ -1,4 +1,4 @@
-# The API, the migrations and the keeper's base: no torch, about a thirtieth of the worker's size.
+# The API, the migrations and the keeper: no torch, a small part of the worker's size.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /stillhouse
 COPY requirements.lock pyproject.toml README.md LICENSE ./
@@ -11,12 +11,20 @@ RUN python -m venv /venv \
  && /venv/bin/pip uninstall --yes stillhouse
 
 FROM python:3.11-slim-bookworm
-RUN useradd --system --uid 10001 --home /stillhouse stillhouse
+RUN useradd --system --uid 10001 --home /stillhouse stillhouse \
+ && mkdir -p /var/lib/stillhouse/work && chown -R stillhouse /var/lib/stillhouse
 WORKDIR /stillhouse
 COPY --from=build /venv /venv
 COPY api api
 COPY dashboard dashboard
+# Of the engine: the words, and what a prediction's process is made of.
 COPY kdcore/__init__.py kdcore/__init__.py
+COPY kdcore/__main__.py kdcore/__main__.py
+COPY kdcore/data/__init__.py kdcore/data/__init__.py
+COPY kdcore/data/decode.py kdcore/data/decode.py
+COPY kdcore/process/__init__.py kdcore/process/__init__.py
+COPY kdcore/process/limits.py kdcore/process/limits.py
+COPY kdcore/serving kdcore/serving
 COPY kdcore/spec kdcore/spec
 COPY migrations migrations
 COPY store store

@@ -1,8 +1,8 @@
 """``python -m kdcore COMMAND``.
 
 For people: ``run RECIPE.json``, ``compare``, ``methods``, ``schemes``, ``networks``, as in
-kdcore.recipes.cli. For programs: ``run|ingest|verify REQUEST.json --workdir DIR``, as in
-kdcore.spec.protocol.
+kdcore.recipes.cli. For programs: ``run|ingest|verify|convert REQUEST.json --workdir DIR`` and
+``predict REQUEST.json``, as in kdcore.spec.protocol.
 """
 
 import sys
@@ -10,7 +10,11 @@ import sys
 
 def main(arguments: list[str]) -> int:
     """Run one command and return its exit code. A request is told by its ``--workdir``."""
-    programs = arguments[:1] in (["ingest"], ["verify"])
+    if arguments[:1] == ["predict"]:
+        from kdcore.serving.main import main as answering
+
+        return answering(arguments[1:])
+    programs = arguments[:1] in (["ingest"], ["verify"], ["convert"])
     if programs or any(each.split("=")[0] == "--workdir" for each in arguments):
         from kdcore.process.main import main as for_programs
 

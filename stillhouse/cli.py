@@ -63,5 +63,34 @@ def demo(
     sys.exit(main(output, keep=keep, epochs=epochs, port=port))
 
 
+Output = Annotated[
+    Path | None, typer.Option(help="Wait, then put everything that the job has published here.")
+]
+
+
+@app.command()
+def submit(
+    job: Annotated[
+        Path, typer.Argument(help="A JSON file as POST /v1/jobs takes it; - for stdin.")
+    ],
+    wait: Annotated[bool, typer.Option("--wait", help="Return when the job has ended.")] = False,
+    output: Output = None,
+) -> None:
+    """Post a job to STILLHOUSE_URL with STILLHOUSE_API_KEY; by default to this machine's stack."""
+    from stillhouse import remote
+
+    sys.exit(remote.submit(job, wait=wait, output=output))
+
+
+@app.command()
+def wait(
+    job: Annotated[str, typer.Argument(help="The id of a job.")], output: Output = None
+) -> None:
+    """Wait for a job: exit code 0 if it has succeeded, 1 if not."""
+    from stillhouse import remote
+
+    sys.exit(remote.follow(job, output=output))
+
+
 if __name__ == "__main__":
     app()

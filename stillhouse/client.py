@@ -3,7 +3,7 @@
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -107,6 +107,24 @@ class Client:
             if resource["state"] in ("failed", "cancelled"):
                 raise Failed(resource)
             time.sleep(POLL_S)
+
+    def predict(self, model: Json | str, paths: Iterable[Path | str], k: int = 5) -> list[Json]:
+        """Ask a model about image files, 16 at most: for each ``{"top": [...]}`` or ``{"error"}``.
+
+        The first time, the model is made ready, which is waited for.
+        """
+        path = f"/v1/models/{model if isinstance(model, str) else model['id']}/predict"
+        files = [("images", (Path(each).name, Path(each).read_bytes())) for each in paths]
+        while True:
+            response = self._http.post(path, files=files, data={"k": str(k)})
+            try:
+                data: list[Json] = self._json(response)["data"]
+            except ApiError as error:
+                if error.code != "preparing":
+                    raise
+                time.sleep(float(response.headers["retry-after"]))
+            else:
+                return data
 
     def artifacts(self, job: Json) -> list[Json]:
         """The files that a job has published."""

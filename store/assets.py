@@ -1,4 +1,4 @@
-"""What becomes of a data set or a model when the job that opens its bytes ends."""
+"""What becomes of a data set or a model when the job that prepares it ends."""
 
 from typing import Any
 
@@ -9,11 +9,27 @@ from store.tables import Dataset, Job, Model, Upload
 
 
 def settle(session: Session, job: Job) -> None:
-    """Make the resource that an ended ingestion or verification worked for ready or failed."""
+    """Make the resource that an ended ingestion or verification worked for ready or failed.
+
+    A conversion leaves its model ready, with an ONNX file or with the reason why there is none.
+    """
     if job.kind == "ingest" and job.dataset_id:
         _settle(session, session.get_one(Dataset, job.dataset_id), job)
     if job.kind == "verify" and job.model_id:
         _settle(session, session.get_one(Model, job.model_id), job)
+    if job.kind == "convert" and job.model_id:
+        _converted(session.get_one(Model, job.model_id), job)
+
+
+def _converted(model: Model, job: Job) -> None:
+    if job.state == "succeeded":
+        made = job.result or {}
+        model.onnx_object_key = made["object_key"]
+        model.onnx_sha256 = made["sha256"]
+        model.onnx_size_bytes = made["size_bytes"]
+    elif job.error and not job.error["retryable"]:
+        # What may pass by itself is not kept: the next one who asks has it tried again.
+        model.onnx_error = _public(job.error)
 
 
 def _settle(session: Session, asset: Dataset | Model, job: Job) -> None:

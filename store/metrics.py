@@ -14,7 +14,10 @@ Axis = Literal["step", "epoch", "wall_s"]
 Column = dict[str, list[Any]]
 
 _CURVE_POINTS = 60
-_SHOWN = ("train/loss", "val/top1", "val/agreement", "teacher/top1", "baseline/val/top1")
+_SHOWN = (
+    *("train/loss", "train/images_per_s", "train/memory_bytes", "val/top1", "val/agreement"),
+    *("teacher/top1", "baseline/val/top1"),
+)
 
 
 def write(session: Session, job: Job, event: MetricsEvent) -> None:

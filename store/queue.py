@@ -6,8 +6,9 @@ changes nothing.
 
 from collections import Counter
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from store.settings import settings
@@ -41,20 +42,37 @@ def take(session: Session, limit: int = 500) -> Counter[str]:
     return Counter(lanes)
 
 
-def ahead(session: Session, job: Job) -> int:
-    """How many queued jobs of the lane would be claimed before this one."""
-    before = or_(
-        Job.priority > job.priority,
-        (Job.priority == job.priority) & (Job.created_at < job.created_at),
-    )
-    query = select(func.count()).where(
-        Job.state == "queued", Job.desired_state == "run", Job.lane == job.lane, before
-    )
-    return session.scalar(query) or 0
+class Waiting:
+    """Why queued jobs wait: asked once of the database for all jobs of an answer."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._places: dict[str, dict[str, int]] = {}
+        self._alive: dict[str, int] = {}
+
+    def ahead(self, job: Job) -> int:
+        """How many queued jobs of the lane would be claimed before this one."""
+        if job.lane not in self._places:
+            order = (Job.priority.desc(), Job.created_at)
+            query = select(Job.id, func.row_number().over(order_by=order) - 1).where(
+                Job.state == "queued", Job.desired_state == "run", Job.lane == job.lane
+            )
+            self._places[job.lane] = {row[0]: row[1] for row in self._session.execute(query)}
+        return self._places[job.lane].get(job.id, 0)
+
+    def workers(self, lane: str) -> int:
+        """Workers of the lane that are alive."""
+        if lane not in self._alive:
+            self._alive[lane] = workers_alive(self._session, lane)
+        return self._alive[lane]
 
 
 def workers_alive(session: Session, lane: str) -> int:
     """Workers of the lane that were heard of within a lease."""
-    recent = func.clock_timestamp() - timedelta(seconds=settings().lease_s)
-    query = select(func.count()).where(Worker.lane == lane, Worker.seen_at > recent)
+    query = select(func.count()).where(Worker.lane == lane, Worker.seen_at > alive_since())
     return session.scalar(query) or 0
+
+
+def alive_since() -> Any:
+    """A worker that was last heard of before this moment is taken for dead."""
+    return func.clock_timestamp() - timedelta(seconds=settings().lease_s)

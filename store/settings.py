@@ -21,7 +21,7 @@ class Settings(BaseSettings):
     object_store: str = "file:///var/lib/stillhouse/objects"
     """``file:///folder`` or ``s3://bucket/prefix`` (credentials from the usual AWS variables)."""
     work_dir: Path = Path("/var/lib/stillhouse/work")
-    """Scratch and cache of a worker: content-addressed files and one folder a run."""
+    """Scratch and cache: content-addressed files, one folder a run, one a prediction."""
 
     database_pool: int = 10
     """Connections a process keeps: the embedded Postgres has 100, and there are few processes."""
@@ -69,6 +69,23 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = 1024 * 1024
     """Of a JSON body. Uploads are streamed and have their own limit."""
+    max_predict_bytes: int = 16 * 2**20
+    """Of the images of one prediction: sixteen photographs, and small enough to hold in memory."""
+    predict_slots: int = 2
+    """Predictions at work at once in one API process: each takes a core."""
+    predict_held: int = 16
+    """Predictions in flight in one API process, each with its images in memory."""
+    predict_queue_s: float = 5.0
+    """How long a prediction waits for its turn: a person does not wait longer for an answer."""
+    predict_wait_s: float = 20.0
+    """How long the first one waits for a worker to make the model ready: that takes some 5 s."""
+    predict_wall_s: float = 10.0
+    predict_cpu_s: int = 8
+    """Of one prediction's process: less than the wall, so that it can say by itself what it was."""
+    predict_memory_bytes: int = 4 * 2**30
+    """Address space of that process: a network of a gigabyte is in memory twice."""
+    onnx_cache_bytes: int = 2 * 2**30
+    """ONNX files that an API keeps in ``work_dir/onnx``; the least recently used go."""
     max_upload_bytes: int = 64 * 2**30
     upload_part_bytes: int = 64 * 2**20
     """Small enough to send again after a broken connection, large enough to be few."""

@@ -145,11 +145,11 @@ class Orphans:
 
 def _named(keys: set[str]) -> set[str]:
     """Those of the keys that a row names."""
-    columns = (Artifact, Checkpoint, Dataset, Model, UploadPart)
+    columns = [table.object_key for table in (Artifact, Checkpoint, Dataset, Model, UploadPart)]
     with transaction() as session:
         named = [
-            session.scalars(select(table.object_key).where(table.object_key.in_(keys)))
-            for table in columns
+            session.scalars(select(column).where(column.in_(keys)))
+            for column in (*columns, Model.onnx_object_key)
         ]
         return {key for found in named for key in found if key is not None}
 

@@ -75,6 +75,8 @@ def _succeed(job: Job, said: Outcome, workdir: Path) -> None:
         return
     if job.kind == "ingest":
         found: dict[str, Any] = {"info": report}
+    elif job.kind == "convert":
+        found = report
     elif report.get("normalisation") is not None:
         found = _published(job, report)
     else:

@@ -22,18 +22,20 @@ def announce(name: str, lane: str) -> None:
 
 def _keep(name: str, lane: str) -> None:
     pause = threading.Event()
+    started = False
     while not drain.begun():
         try:
-            _write(name, lane)
+            _write(name, lane, starting=not started)
+            started = True
         except SQLAlchemyError as error:
             log.warning("presence_not_written", worker=name, error=str(error))
         pause.wait(settings().heartbeat_s)
 
 
-def _write(name: str, lane: str) -> None:
+def _write(name: str, lane: str, *, starting: bool) -> None:
     now = func.clock_timestamp()
-    row = insert(Worker).values(name=name, lane=lane, seen_at=now)
+    row = insert(Worker).values(name=name, lane=lane, started_at=now, seen_at=now)
+    # The row outlives the process: the next one of this name starts anew.
+    changed = {"seen_at": now, "lane": lane} | ({"started_at": now} if starting else {})
     with transaction() as session:
-        session.execute(
-            row.on_conflict_do_update(index_elements=["name"], set_={"seen_at": now, "lane": lane})
-        )
+        session.execute(row.on_conflict_do_update(index_elements=["name"], set_=changed))

@@ -85,7 +85,7 @@ def upload_artifacts(job: Job, found: list[ArtifactEvent], workdir: Path) -> lis
 
 
 def upload_asset(job: Job, found: ArtifactEvent, workdir: Path) -> dict[str, object]:
-    """Store an ingested data set or a verified model by its content: equal bytes are kept once."""
+    """Store an ingested data set, a verified model or its ONNX by content: equal bytes once."""
     folder = "datasets" if job.kind == "ingest" else "models"
     key = f"{job.project_id}/{folder}/{found.sha256}"
     blobs.put_file(key, workdir / found.path)

@@ -8,8 +8,10 @@ from sqlalchemy import select
 
 from kdcore.spec.job import ResolvedJob
 from kdcore.spec.protocol import (
+    ConvertRequest,
     DatasetFile,
     IngestRequest,
+    ModelFile,
     Request,
     ResourceLimits,
     RunRequest,
@@ -23,7 +25,8 @@ from store.settings import settings
 from store.tables import Checkpoint, Dataset, Job, Model, Upload
 from worker import beginning, local
 
-COMMANDS = {"distill": "run", "evaluate": "run", "ingest": "ingest", "verify": "verify"}
+COMMANDS = {"distill": "run", "evaluate": "run"}
+COMMANDS |= {kind: kind for kind in ("ingest", "verify", "convert")}
 
 
 def prepare(job: Job, workdir: Path) -> tuple[Request, list[str]]:
@@ -37,6 +40,8 @@ def prepare(job: Job, workdir: Path) -> tuple[Request, list[str]]:
         return _ingest(job, workdir), []
     if job.kind == "verify":
         return _verify(job, workdir), []
+    if job.kind == "convert":
+        return _convert(job), []
     return _run(job, workdir), _checkpoints(job, workdir)
 
 
@@ -100,8 +105,18 @@ def _verify(job: Job, workdir: Path) -> VerifyRequest:
     )
 
 
+def _convert(job: Job) -> ConvertRequest:
+    with transaction() as session:
+        model = session.get_one(Model, job.model_id)
+    return ConvertRequest(
+        model=ModelFile(**local.model_file(model)),
+        classes=tuple(model.class_names or ()),
+        limits=_bounded(),
+    )
+
+
 def _bounded() -> ResourceLimits:
-    """For the processes that open what users sent."""
+    """For the processes that open what users sent, or make something of it."""
     chosen = settings()
     return ResourceLimits(
         memory_bytes=chosen.prepare_memory_bytes,

@@ -6,12 +6,12 @@ from typing import Annotated
 import anyio.to_thread
 from fastapi import APIRouter, Cookie, FastAPI, Request
 from starlette.responses import FileResponse, RedirectResponse, Response
-from starlette.staticfiles import StaticFiles
 
 from api import auth
 from api.answers import reply
 from api.bodies import StrictRequest
 from api.problems import Problem
+from api.static import CompressedFiles
 from store import accounts
 from store.database import transaction
 from store.settings import settings
@@ -90,4 +90,4 @@ def _with_cookie(response: Response, request: Request, cookie: str) -> Response:
 def install(app: FastAPI) -> None:
     """The pages, and the files that they are made of."""
     app.include_router(pages)
-    app.mount("/static", StaticFiles(directory=FILES), name="static")
+    app.mount("/static", CompressedFiles(directory=FILES), name="static")

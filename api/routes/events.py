@@ -7,14 +7,13 @@ from typing import Annotated, Any
 
 import anyio.to_thread
 from fastapi import Header, Query, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
-from api import owned, show
-from api.answers import dumps, reply
+from api import owned, show, sse
+from api.answers import reply
 from api.auth import Reader
 from api.hub import FLOOR_S, Hub
 from api.paging import PageAsked
-from api.problems import Problem
 from api.routes.router import router
 from api.schemas.jobs import EventPage
 from store import events as log
@@ -25,9 +24,6 @@ from store.tables import Job
 events = router("/jobs/{job_id}", "events")
 
 BATCH = 500
-PING_S = 15.0
-RETRY_MS = 3000
-_STREAM = "text/event-stream"
 
 
 @events.get(
@@ -36,7 +32,7 @@ _STREAM = "text/event-stream"
     responses={
         200: {
             "description": "A page of events, or the stream of them",
-            "content": {_STREAM: {"schema": {"type": "string"}}},
+            "content": sse.CONTENT,
         }
     },
 )
@@ -49,24 +45,13 @@ async def get_events(
     last_event_id: Annotated[str | None, Header(description="Where a stream goes on")] = None,
 ) -> Response:
     """Events in order, durable. A stream begins with a snapshot and ends with ``stream.end``."""
-    if _STREAM not in request.headers.get("accept", ""):
+    if not sse.wanted(request):
         if asked.cursor is not None:
             (after,) = asked.place(1) or [0]
         return await anyio.to_thread.run_sync(_list, job_id, caller, after or 0, asked)
     job = await anyio.to_thread.run_sync(_snapshot, job_id, caller)
-    start = _number(last_event_id) if last_event_id else after or 0
     hub: Hub = request.app.state.hub
-    return StreamingResponse(
-        _stream(hub, job, caller, start),
-        media_type=_STREAM,
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
-
-
-def _number(last_event_id: str) -> int:
-    if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 19):
-        raise Problem(400, "bad_last_event_id", "Last-Event-ID must be the id of an event")
-    return int(last_event_id)
+    return sse.answer(_stream(hub, job, sse.place(last_event_id, after)))
 
 
 def _list(job_id: str, caller: Principal, after: int, asked: PageAsked) -> Response:
@@ -93,11 +78,9 @@ def _read(job_id: str, after: int) -> tuple[list[dict[str, Any]], bool]:
         return [show.event(row) for row in rows], ended and len(rows) < BATCH
 
 
-async def _stream(
-    hub: Hub, job: dict[str, Any], caller: Principal, after: int
-) -> AsyncIterator[bytes]:
-    yield f"retry: {RETRY_MS}\n\n".encode()
-    yield _frame("snapshot", job, None)
+async def _stream(hub: Hub, job: dict[str, Any], after: int) -> AsyncIterator[bytes]:
+    yield sse.RETRY
+    yield sse.frame("snapshot", job, None)
     quiet_s = 0.0
     with hub.waiter(job["id"]) as wake:
         while not hub.closing.is_set():
@@ -105,14 +88,14 @@ async def _stream(
             found, ended = await anyio.to_thread.run_sync(_read, job["id"], after)
             for event in found:
                 after = event["id"]
-                yield _frame(event["type"], event, after)
+                yield sse.frame(event["type"], event, after)
             if ended:
                 last = await anyio.to_thread.run_sync(_state, job["id"])
-                yield _frame("stream.end", {"job": job["id"], "state": last}, None)
+                yield sse.frame("stream.end", {"job": job["id"], "state": last}, None)
                 return
             quiet_s = 0.0 if found else quiet_s
-            if quiet_s >= PING_S:
-                yield b": still here\n\n"
+            if quiet_s >= sse.PING_S:
+                yield sse.PING
                 quiet_s = 0.0
             if not found:
                 with contextlib.suppress(TimeoutError):
@@ -124,9 +107,3 @@ def _state(job_id: str) -> str | None:
     with transaction() as session:
         job = session.get(Job, job_id)
         return job.state if job else None
-
-
-def _frame(name: str, data: dict[str, Any], event_id: int | None) -> bytes:
-    """One event on the wire. JSON holds no line feed, so that data is one line."""
-    number = b"" if event_id is None else b"id: %d\n" % event_id
-    return number + b"event: " + name.encode() + b"\ndata: " + dumps(data) + b"\n\n"

@@ -1,26 +1,28 @@
 """Jobs: posted, listed, changed, cancelled, deleted."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import Query, Request
+import anyio.to_thread
+from fastapi import Header, Query, Request
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from api import owned, show
-from api.admission import Admitted, AdmittingRoute, admit
+from api import changes, owned, show, sse
+from api.admission import AdmittingRoute, admit
 from api.answers import matches, reply, tagged
 from api.auth import JobWriter, Reader
 from api.earlier import continued_by
-from api.filters import Filtered
+from api.estimate import estimate_of
+from api.filters import Filtered, Filters
+from api.hub import Hub
 from api.idempotency import Created, once
-from api.paging import PageAsked, page
+from api.paging import Asked, PageAsked, page
 from api.problems import Conflict, Problem
 from api.routes.router import router
 from api.schemas.jobs import JobChange, JobOut, JobPage, Validated
-from kdcore.spec.catalogue import architectures
-from kdcore.spec.job import JobSpec, ResolvedStudent
-from kdcore.spec.schemes import most_phases
+from kdcore.spec.job import JobSpec
+from store import events, queue
 from store import jobs as transitions
 from store.accounts import Principal
 from store.database import reading, transaction
@@ -49,7 +51,7 @@ def create_job(
         if validate_only:
             admitted = admit(session, body, caller)
             resolved = admitted.resolved.model_dump(mode="json")
-            estimate = _estimate(admitted)
+            estimate = estimate_of(session, caller.project_id, admitted)
             return reply(
                 {
                     "resolved": resolved,
@@ -88,44 +90,46 @@ def _create(session: Session, body: JobSpec, caller: Principal) -> Created:
     return Created(show.job(session, row), f"/v1/jobs/{row.id}")
 
 
-def _estimate(admitted: Admitted) -> dict[str, Any]:
-    """What the work amounts to. Seconds need a device, and are not guessed."""
-    training, plan = admitted.resolved.training, admitted.resolved.evaluation
-    if admitted.resolved.kind == "evaluate":
-        trainings = 0
-    else:
-        scheme = most_phases(admitted.resolved.scheme, taught=bool(admitted.resolved.teachers))
-        trainings = plan.seeds * (scheme + bool(plan.baseline))
-    steps = training.epochs * -(-admitted.dataset.num_train // training.batch_size)
-    return {
-        "trainings": trainings,
-        "steps": steps * trainings,
-        "images": training.epochs * admitted.dataset.num_train * trainings,
-        "student_macs_at_reference": _macs(admitted.resolved.student),
-    }
-
-
-def _macs(student: ResolvedStudent) -> int | None:
-    """Of a derived network nobody knows before it is built."""
-    return None if student.derive else architectures()[student.architecture].macs
-
-
-@jobs.get("", response_model=JobPage)
-def list_jobs(
+@jobs.get(
+    "",
+    response_model=JobPage,
+    responses={
+        200: {"description": "A page of jobs, or the stream of changes", "content": sse.CONTENT}
+    },
+)
+async def list_jobs(  # noqa: PLR0913 - each is a part of the query
+    request: Request,
     caller: Reader,
     asked: PageAsked,
     filters: Filtered,
     sort: Literal["-created_at", "created_at"] = "-created_at",
+    after: Annotated[
+        int | None, Query(ge=0, le=2**62, description="Where a stream goes on")
+    ] = None,
+    last_event_id: Annotated[str | None, Header(description="The same, as a header")] = None,
 ) -> Response:
-    """Jobs that users posted, the newest first."""
+    """Jobs that users posted, the newest first; as a stream, each job of the project as it changes.
+
+    The stream takes no filters. It begins with a `snapshot`, then sends a `job` whenever one has
+    changed, or `reload` where more changed than it tells of. It ends with the connection.
+    """
+    if sse.wanted(request):
+        hub: Hub = request.app.state.hub
+        place = sse.place(last_event_id, after)
+        return sse.answer(changes.stream(hub, caller.project_id, place))
+    return await anyio.to_thread.run_sync(_list, caller, asked, filters, sort.startswith("-"))
+
+
+def _list(caller: Principal, asked: Asked, filters: Filters, descending: bool) -> Response:
     own = (Job.project_id == caller.project_id, Job.lane == owned.LANE)
     with transaction() as session:
+        waiting = queue.Waiting(session)
         return page(
             session,
             select(Job).where(*own, *filters.wanted),
-            lambda row: show.job(session, row),
+            lambda row: show.job(session, row, waiting),
             asked,
-            descending=sort.startswith("-"),
+            descending=descending,
         )
 
 
@@ -151,6 +155,7 @@ def change_job(job_id: str, body: JobChange, request: Request, caller: JobWriter
         row.spec = {**row.spec, **changed}
         row.resolved = {**row.resolved, **changed}
         row.rev += 1
+        events.append(session, row, "changed", changed)
         session.flush()
         shown = show.job(session, row)
         return tagged(request, shown, show.tag(row, shown))

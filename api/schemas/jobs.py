@@ -92,11 +92,33 @@ class MethodFit(BaseModel):
     """What would be right."""
 
 
+class Seconds(BaseModel):
+    """How long the job would hold a device."""
+
+    low: float
+    likely: float
+    high: float
+
+
+class Estimate(BaseModel):
+    """What the job would amount to."""
+
+    trainings: int = Field(description="Networks that are trained: schemes, seeds, baseline")
+    steps: int
+    images: int
+    student_macs_at_reference: int | None = Field(description="Null for a derived student")
+    num_params: int | None = Field(description="The student's, with this data set's classes")
+    student_size_bytes: int | None
+    teacher_size_bytes: int | None = Field(description="All teachers together")
+    seconds: Seconds | None = Field(description="Null where no earlier job says how fast")
+    basis: str = Field(description="What the seconds rest on, in words")
+
+
 class Validated(BaseModel):
     """What a job would be: nothing is stored."""
 
     resolved: ResolvedJob
-    estimate: dict[str, Any]
+    estimate: Estimate
     warnings: list[str]
     methods: list[MethodFit]
     """Which methods fit this pair, and why the others do not."""

@@ -11,6 +11,7 @@ from api.schemas.datasets import AssetError
 from kdcore.spec.base import Label, Name, Spec, Text
 from kdcore.spec.catalogue import ArchitectureName, Normalisation
 
+State = Literal["verifying", "ready", "failed"]
 FROM_UPLOAD = ("architecture", "num_classes", "upload_id")
 
 
@@ -72,7 +73,7 @@ class ModelOut(BaseModel):
     id: str
     object: Literal["model"]
     name: str
-    state: Literal["verifying", "ready", "failed"]
+    state: State
     source: str
     architecture: str
     num_classes: int

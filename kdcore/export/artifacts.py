@@ -53,8 +53,9 @@ def publish(
 
     The student's safetensors file must be there.
     """
-    told = card(request, info, report, sha256_of(folder / STUDENT))
-    _write(folder / "config.json", _json(config(request, info, normalisation)))
+    fed = config(request, info, normalisation)
+    told = card(request, info, report, sha256_of(folder / STUDENT), fed)
+    _write(folder / "config.json", _json(fed))
     _write(folder / "model_card.json", _json(told))
     _write(folder / "model_card.md", as_markdown(told, report))
     events.artifact(folder / STUDENT, STUDENT, "safetensors", EXPORTS["safetensors"].media_type)

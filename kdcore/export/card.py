@@ -23,8 +23,13 @@ _NOT_METRICS = {"versions", "details", "device", "exports", "refused_exports", "
 _NOT_METRICS |= {"confusion", "disagreements"}
 
 
-def card(request: RunRequest, info: DatasetInfo, report: Report, sha256: str) -> dict[str, Any]:
-    """The card as JSON values. ``sha256`` is of the student's safetensors file."""
+def card(
+    request: RunRequest, info: DatasetInfo, report: Report, sha256: str, fed: dict[str, Any]
+) -> dict[str, Any]:
+    """The card as JSON values.
+
+    ``sha256`` is of the student's safetensors file; ``fed`` its ``config.json``.
+    """
     job = request.job
     entry = architectures().get(job.student.architecture)
     return {
@@ -49,6 +54,13 @@ def card(request: RunRequest, info: DatasetInfo, report: Report, sha256: str) ->
         "versions": report.versions,
         "intended_use": USE,
         "limits": list(LIMITS),
+        "input": {
+            "layout": "(batch, channels, height, width), float32",
+            "channels": fed["in_channels"],
+            "size": fed["input_size"],
+            "scaled_to": [0, 1],
+            **fed["normalisation"],
+        },
         "exports": _exports(report),
         "statement": report.seeds.statement,
         "metrics": report.model_dump(mode="json", exclude=_NOT_METRICS),

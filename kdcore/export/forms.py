@@ -63,7 +63,7 @@ def export_all(
         try:
             data = forms.data(kind)
         except Exception as error:  # noqa: BLE001  # exporters raise whatever a network provokes
-            exports.refused[kind] = f"it cannot be made of this network: {_brief(error)}"
+            exports.refused[kind] = f"it cannot be made of this network: {brief(error)}"
             continue
         try:
             exports.made[kind] = _checked(kind, path, data, forms, seen)
@@ -145,7 +145,7 @@ class _Forms:
         return onnx.runner(path)
 
 
-def _brief(error: Exception) -> str:
+def brief(error: Exception) -> str:
     """The first line of a message; exporters tell pages."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0].strip()[:300]}" if lines else type(error).__name__

@@ -85,9 +85,21 @@ def _files(card: dict[str, Any]) -> list[str]:
             for each in exports
         ),
         "",
+        *_input(card["input"]),
         *warnings,
         *([""] if warnings else []),
         *(f"- `{each['file']}`: {EXPORTS[each['format']].sentence}" for each in exports),
+    ]
+
+
+def _input(fed: dict[str, Any]) -> list[str]:
+    """What every file expects: a wrong scale gives answers, and wrong ones."""
+    side, numbers = fed["size"], {name: f"{fed[name]}" for name in ("mean", "std")}
+    return [
+        f"Every file takes float32 images (batch, {fed['channels']}, {side}, {side}): pixels "
+        f"divided by 255, minus the mean {numbers['mean']}, divided by the deviation "
+        f"{numbers['std']}, each of its channel. None of them does this by itself.",
+        "",
     ]
 
 

@@ -7,8 +7,11 @@ import signal
 import threading
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from kdcore.spec.protocol import Request, ResourceLimits
+if TYPE_CHECKING:  # a prediction does not wait for what is only looked at by mypy
+    from kdcore.spec.protocol import Request, ResourceLimits
+
 
 _GRACE_S = 5
 
@@ -21,7 +24,7 @@ class CpuTimeExceeded(BaseException):
     """
 
 
-def apply(request: Request) -> None:
+def apply(request: "Request") -> None:
     """Set the request's resource limits and its number of threads, for this process for good."""
     _limit(request.limits)
     # The process must not leave its memory on disk when a hostile file crashes a decoder.
@@ -40,7 +43,7 @@ def apply(request: Request) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
-def _limit(limits: ResourceLimits) -> None:
+def _limit(limits: "ResourceLimits") -> None:
     if limits.memory_bytes is not None:
         _lower(resource.RLIMIT_AS, limits.memory_bytes)
     if limits.file_bytes is not None:

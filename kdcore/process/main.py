@@ -16,7 +16,14 @@ from kdcore.process import limits
 from kdcore.process.events import EventWriter
 from kdcore.process.stop import Stop
 from kdcore.spec.events import ErrorCode
-from kdcore.spec.protocol import Exit, IngestRequest, Request, RunRequest, VerifyRequest
+from kdcore.spec.protocol import (
+    ConvertRequest,
+    Exit,
+    IngestRequest,
+    Request,
+    RunRequest,
+    VerifyRequest,
+)
 
 _CRASH = 1
 _Handler = Callable[[Any, Path, EventWriter, Stop], None]
@@ -50,10 +57,17 @@ def _load_verify() -> _Handler:
     return verify
 
 
+def _load_convert() -> _Handler:
+    from kdcore.export.convert import convert
+
+    return convert
+
+
 COMMANDS = {
     "run": Command(RunRequest, _load_run, None),
     "ingest": Command(IngestRequest, _load_ingest, "dataset_invalid"),
     "verify": Command(VerifyRequest, _load_verify, "checkpoint_invalid"),
+    "convert": Command(ConvertRequest, _load_convert, "no_onnx"),
 }
 
 

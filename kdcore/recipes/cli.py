@@ -159,6 +159,7 @@ def _parser() -> argparse.ArgumentParser:
         listing.add_argument("name", nargs="?", help="one, or for networks a part of the name")
         listing.set_defaults(does=_listing(show))
     # Named for --help alone: with --workdir, kdcore.process takes them before this parser does.
-    for name in ("ingest", "verify"):
+    for name in ("ingest", "verify", "convert"):
         commands.add_parser(name, help="for programs: REQUEST.json --workdir DIR")
+    commands.add_parser("predict", help="for programs: REQUEST.json")
     return parser

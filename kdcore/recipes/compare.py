@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from kdcore.process.stop import Stop
-from kdcore.recipes.differences import differing
 from kdcore.recipes.perform import Order, Watch, perform
+from kdcore.spec.differences import differing
 from kdcore.spec.report import Evaluation, Report
 
 _METRICS = ("top1", "agreement", "num_params", "macs", "size_bytes", "latency_ms")

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from kdcore.errors import UserFault, item
 from kdcore.process.events import EventWriter
 from kdcore.process.stop import Stop
-from kdcore.recipes.differences import differing
 from kdcore.recipes.prepare import Prepared, prepare
 from kdcore.recipes.room import Room
+from kdcore.spec.differences import differing
 from kdcore.spec.events import Event, LogEvent, ReportEvent
 
 Watch = Callable[[Event], None]
@@ -51,7 +51,7 @@ def perform(order: Order, watch: Watch, stop: Stop) -> dict[str, Any]:
     """
     room = Room(order.out.resolve())
     with room.held():
-        prepared = prepare(order.body, order.base, room.work, stop)
+        prepared = prepare(order.body, order.base, room.work, stop, fresh=order.fresh)
         if order.fresh:
             room.clear()
         key = prepared.key()
@@ -68,7 +68,8 @@ def perform(order: Order, watch: Watch, stop: Stop) -> dict[str, Any]:
 def _run(
     room: Room, prepared: Prepared, key: dict[str, Any], ears: tuple[Watch, Stop]
 ) -> dict[str, Any]:
-    from kdcore.training.run import run  # loads torch, which takes seconds
+    from kdcore.training.device import as_before  # these two load torch, which takes seconds
+    from kdcore.training.run import run
 
     watch, stop = ears
     reports: list[dict[str, Any]] = []
@@ -85,7 +86,8 @@ def _run(
         for warning in prepared.warnings:
             events.log("warning", warning)
         request = prepared.request.model_copy(update={"elapsed_s": spent})
-        run(request, room.work, events, stop)
+        with as_before():
+            run(request, room.work, events, stop)
         room.publish(reports[-1])
         events.done()
     return reports[-1]

@@ -14,6 +14,7 @@ ErrorCode = Literal[
     "checkpoint_invalid",
     "dataset_invalid",
     "student_incompatible",
+    "no_onnx",
     "out_of_memory",
     "non_finite_loss",
     "worker_lost",

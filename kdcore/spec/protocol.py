@@ -1,7 +1,8 @@
 """How the engine's process is asked and how it answers: requests and exit codes.
 
-``python -m kdcore run|ingest|verify REQUEST.json --workdir DIR [--events FILE] [--supervised]``.
-What it says is in kdcore.spec.events.
+``python -m kdcore run|ingest|verify|convert REQUEST.json --workdir DIR [--events FILE]
+[--supervised]``. What it says is in kdcore.spec.events.
+``python -m kdcore predict REQUEST.json`` answers on its standard output: see kdcore.serving.main.
 """
 
 import enum
@@ -14,6 +15,9 @@ from kdcore.spec.base import Sha256, Spec
 from kdcore.spec.catalogue import Normalisation
 from kdcore.spec.job import Channels, ResolvedJob
 from kdcore.spec.sources import KnownSource
+
+MAX_PIXELS = 25_000_000
+"""Of one image, before it is decoded."""
 
 
 class Exit(enum.IntEnum):
@@ -108,8 +112,7 @@ class IngestRequest(Request):
     others to the median of their shorter sides, 224 at most."""
     split_seed: int = 0
     max_images: int = 2_000_000
-    max_pixels: int = 25_000_000
-    """Of one image, before it is decoded."""
+    max_pixels: int = MAX_PIXELS
     max_decoded_bytes: int = 16 * 2**30
     """Of all members of the archive together, counted while they are read, and of the store."""
 
@@ -132,3 +135,24 @@ class VerifyRequest(Request):
         if (uploaded is None) == (self.published is None):
             raise ValueError("give path, architecture and num_classes, or published alone")
         return self
+
+
+class ConvertRequest(Request):
+    """Write a model's verified weights as ONNX."""
+
+    model: ModelFile
+    classes: tuple[str, ...] = ()
+    """Their names, put into the file; empty where nobody knows them."""
+
+
+class PredictRequest(Request):
+    """Ask an ONNX file about image files."""
+
+    path: str
+    images: tuple[str, ...]
+    input_size: int
+    normalisation: Normalisation
+    """With as many channels as the network takes."""
+    classes: tuple[str, ...] | None = None
+    k: int
+    max_pixels: int = MAX_PIXELS

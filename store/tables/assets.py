@@ -93,6 +93,12 @@ class Model(Base):
     object_key: Mapped[str | None] = mapped_column(index=True)
     sha256: Mapped[str | None]
     size_bytes: Mapped[Big | None]
+    onnx_object_key: Mapped[str | None] = mapped_column(index=True)
+    """The same network as ONNX, from the first time that it is asked something."""
+    onnx_sha256: Mapped[str | None]
+    onnx_size_bytes: Mapped[Big | None]
+    onnx_error: Mapped[Json | None]
+    """Why there can be none."""
     rev: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[Created]
     ready_at: Mapped[datetime | None]

@@ -22,7 +22,7 @@ _STATES = (
 
 
 class Job(Base):
-    """What a user asked for, or an ingestion or verification. Only store/jobs.py sets its state."""
+    """What a user asked for, or what prepares it. Only store/jobs.py sets its state."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -43,6 +43,7 @@ class Job(Base):
             postgresql_where=text("lease_expires_at IS NOT NULL"),
         ),
         Index(None, "dataset_id"),
+        Index(None, "model_id"),
     )
     id: Mapped[Id]
     project_id: Mapped[ProjectId]
@@ -55,7 +56,7 @@ class Job(Base):
     resolved: Mapped[Json]
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"))
     model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"))
-    """The model a verification works for."""
+    """The model that a verification or conversion works for."""
     model_ids: Mapped[list[str]] = mapped_column(ARRAY(TEXT))
     """The teachers, and the student's initial weights."""
     architecture: Mapped[str | None]
@@ -109,6 +110,8 @@ class Event(Base):
     """What happened, in order: the durable log behind the stream."""
 
     __tablename__ = "events"
+    # What has changed in a project of late: the stream behind a table of jobs.
+    __table_args__ = (Index(None, "project_id", "time"),)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[Big] = mapped_column(primary_key=True)
     project_id: Mapped[ProjectId]

@@ -11,7 +11,13 @@ import pytest
 import yaml
 
 IMAGES = {
-    "api": ["api.app", "store.migrate", "store.bootstrap", "worker.keeper"],
+    "api": [
+        "api.app",
+        "store.migrate",
+        "store.bootstrap",
+        "worker.keeper",
+        "kdcore.serving.predict",
+    ],
     "worker": ["worker.app", "kdcore.__main__"],
 }
 

@@ -10,7 +10,7 @@ from stillhouse.client import Client, Missing
 from stillhouse.student import load, top1
 from store.database import transaction
 from store.tables import Dataset
-from tests.sending import job
+from tests.sending import job, png
 
 Json = dict[str, Any]
 
@@ -35,6 +35,13 @@ def test_a_derived_student_with_a_rule_for_channels(
         with pytest.raises(Missing, match=r"student\.onnx"):
             client.fetch(done, "student.tflite", tmp_path)
         report = client.get(done["links"]["report"])
+        # Its job has published an ONNX file: it can be asked though no worker is there.
+        model = client.post("/v1/models", {"name": "mine", "source": f"job:{done['id']}"})
+        image = tmp_path / "image.png"
+        image.write_bytes(png(0, 8))
+        said, bad = client.predict(model, [image, tmp_path / "config.json"], k=3)
+    assert len(said["top"]) == 3
+    assert "no PNG" in bad["error"]
     _, config = load(tmp_path)
     assert config["architecture"] == "cifar/resnet8+grouped-4+width-0.5"
     assert (config["in_channels"], config["channels"]) == (3, "repeat")

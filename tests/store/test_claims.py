@@ -21,7 +21,8 @@ def test_the_highest_priority_goes_first_then_the_oldest(new_job: Any, claim: Cl
     low, first, second, high = (new_job(priority) for priority in (-1, 0, 0, 5))
     with transaction() as session:
         waiting = session.scalars(select(Job).where(Job.state == "queued")).all()
-        ahead = {job.id: queue.ahead(session, job) for job in waiting}
+        places = queue.Waiting(session)
+        ahead = {job.id: places.ahead(job) for job in waiting}
     assert ahead == {high: 0, first: 1, second: 2, low: 3}
     claimed = [claim() for _ in range(5)]
     assert [job and job.id for job in claimed] == [high, first, second, low, None]

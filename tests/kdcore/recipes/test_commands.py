@@ -14,11 +14,11 @@ from rich.console import Console
 from kdcore.__main__ import main
 from kdcore.process.stop import Stop
 from kdcore.recipes import catalogue, compare
-from kdcore.recipes.differences import differing
 from kdcore.recipes.perform import Order
 from kdcore.recipes.summary import count, size
 from kdcore.recipes.terminal import View, duration
 from kdcore.spec.catalogue import architectures
+from kdcore.spec.differences import differing
 from kdcore.spec.events import ErrorEvent, Item, LogEvent, MetricsEvent, Progress
 from kdcore.spec.methods import METHODS
 from kdcore.spec.protocol import Exit

@@ -1,5 +1,6 @@
-"""In what two nested settings differ."""
+"""In what nested settings differ."""
 
+from collections.abc import Sequence
 from typing import Any
 
 _ABSENT = object()
@@ -29,11 +30,16 @@ def _names(values: list[Any]) -> list[str]:
     return [str(number) for number in range(len(values))]
 
 
-def differing(first: Any, second: Any) -> dict[str, tuple[Any, Any]]:
-    """Leaves that are not the same in both, by path; None where one has no such leaf."""
-    a, b = flat(first), flat(second)
+def differing(*settings: Any) -> dict[str, tuple[Any, ...]]:
+    """Leaves that are not the same in all, by path: one value each, None where there is no such."""
+    leaves = [flat(each) for each in settings]
+    paths = dict.fromkeys(path for each in leaves for path in each)
     return {
-        path: (a.get(path), b.get(path))
-        for path in dict.fromkeys((*a, *b))
-        if a.get(path, _ABSENT) != b.get(path, _ABSENT)
+        path: tuple(each.get(path) for each in leaves)
+        for path in paths
+        if not _same([each.get(path, _ABSENT) for each in leaves])
     }
+
+
+def _same(values: Sequence[Any]) -> bool:
+    return all(value == values[0] for value in values)

@@ -1,0 +1,108 @@
+"""Who works, and what a project has used."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+from sqlalchemy import Row, func, select
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from api import owned
+from api.answers import reply
+from api.auth import Reader
+from api.paging import Page, PageAsked, page_of
+from api.routes.router import router
+from store.database import reading
+from store.queue import alive_since
+from store.tables import Artifact, Checkpoint, Dataset, Job, Model, Worker
+
+workers = router("/workers", "fleet")
+usage = router("/usage", "fleet")
+
+_STORED: dict[str, Any] = {
+    "datasets": Dataset,
+    "models": Model,
+    "artifacts": Artifact,
+    "checkpoints": Checkpoint,
+}
+
+
+class WorkerOut(BaseModel):
+    """A slot of a worker: it does one job at a time."""
+
+    name: str
+    object: Literal["worker"]
+    lane: Literal["train", "prepare"]
+    alive: bool = Field(description="Whether it was heard of within a lease")
+    busy: bool
+    job: str | None = Field(description="What it works on, where that is a job of this project")
+    started_at: str
+    seen_at: str
+
+
+class WorkerPage(Page):
+    """Workers, the living ones first."""
+
+    data: list[WorkerOut]
+
+
+class UsageOut(BaseModel):
+    """What a project has used, and what lies stored for it."""
+
+    object: Literal["usage"]
+    jobs: dict[str, int] = Field(description="Jobs by state")
+    device_s: float = Field(description="Seconds of a device, all jobs together")
+    storage_bytes: dict[str, int] = Field(
+        description="By kind, and the total; bytes that two rows share are counted twice"
+    )
+
+
+@workers.get("", response_model=WorkerPage)
+def list_workers(caller: Reader, asked: PageAsked) -> Response:
+    """The fleet as it was last heard of. Jobs of other projects are not named."""
+    alive = Worker.seen_at > alive_since()
+    query = (
+        select(Worker, alive, Job)
+        .outerjoin(Job, Job.lease_owner == Worker.name)
+        .order_by(alive.desc(), Worker.lane, Worker.name)
+    )
+    with reading() as session:
+        return page_of([_worker(row, caller.project_id) for row in session.execute(query)], asked)
+
+
+def _worker(row: Row[Any, Any, Any], project_id: str) -> dict[str, Any]:
+    worker, alive, job = row
+    own = job is not None and job.project_id == project_id and job.lane == owned.LANE
+    return {
+        "name": worker.name,
+        "object": "worker",
+        "lane": worker.lane,
+        "alive": alive,
+        "busy": alive and job is not None,
+        "job": job.id if alive and own else None,
+        "started_at": worker.started_at,
+        "seen_at": worker.seen_at,
+    }
+
+
+@usage.get("", response_model=UsageOut)
+def get_usage(caller: Reader) -> Response:
+    """Jobs by state, device seconds, bytes stored."""
+    with reading() as session:
+        own = (Job.project_id == caller.project_id, Job.lane == owned.LANE)
+        counted = select(Job.state, func.count(), func.sum(Job.device_s)).where(*own)
+        states = session.execute(counted.group_by(Job.state)).all()
+        stored = {kind: _bytes(session, table, caller) for kind, table in _STORED.items()}
+    return reply(
+        {
+            "object": "usage",
+            "jobs": {row[0]: row[1] for row in states},
+            "device_s": round(sum(row[2] for row in states), 3),
+            "storage_bytes": stored | {"total": sum(stored.values())},
+        }
+    )
+
+
+def _bytes(session: Session, table: Any, caller: Reader) -> int:
+    query = select(func.sum(table.size_bytes)).where(table.project_id == caller.project_id)
+    return int(session.scalar(query) or 0)

@@ -1,0 +1,153 @@
+"""The frontier: of all that was taught on a data set, what nothing else beats."""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import Query
+from pydantic import BaseModel, Field
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from api import owned
+from api.answers import reply
+from api.auth import Reader
+from api.paging import Page
+from api.routes.router import router
+from kdcore.spec.job import ResolvedStudent
+from store.database import reading
+from store.tables import Dataset, Job, Model
+
+frontier = router("/frontier", "insight")
+
+X = Literal["latency_ms", "size_bytes", "macs"]
+Y = Literal["top1", "agreement"]
+_MOST = 10_000
+"""Jobs that are looked at, the newest first."""
+
+
+class Point(BaseModel):
+    """A network that was measured on the data set's test images."""
+
+    job: str = Field(description="The job that taught it; a teacher's: the first that it taught")
+    name: str
+    role: Literal["student", "teacher"]
+    model: str | None = Field(description="A teacher's id")
+    architecture: str
+    methods: list[str]
+    x: float
+    y: float
+    on_frontier: bool = Field(description="Whether no other student is as small and as good")
+    device: str = Field(description="Where latency was measured: others are not comparable")
+    created_at: str
+    top1: float
+    agreement: float | None
+    latency_ms: float
+    size_bytes: int
+    macs: int
+    num_params: int
+
+
+class Frontier(Page):
+    """Students and their teachers, by x."""
+
+    object: Literal["frontier"]
+    dataset: str
+    x: X
+    y: Y
+    data: list[Point]
+    total: int = Field(description="Networks that there are; `limit` may leave out dominated ones")
+
+
+@frontier.get("", response_model=Frontier)
+def get_frontier(
+    caller: Reader,
+    dataset: Annotated[str, Query(max_length=64)],
+    x: X = "latency_ms",
+    y: Y = "top1",
+    limit: Annotated[int, Query(ge=1, le=2000)] = 500,
+) -> Response:
+    """Accuracy or agreement against latency, size or multiply-accumulates, on the test split.
+
+    Among students alone is decided who is on the frontier; with latency, on each device by itself.
+    """
+    with reading() as session:
+        row = owned.get(session, Dataset, dataset, caller)
+        points = _points(session, row.id, x, y)
+    students = [each for each in points if each["role"] == "student"]
+    for device in {each["device"] for each in students} if x == "latency_ms" else {None}:
+        _mark([each for each in students if device in (None, each["device"])])
+    # The newest dominated ones fill what the frontier and the teachers leave.
+    kept = sorted(points, key=_dominated)[:limit]
+    return reply(
+        {
+            "object": "frontier",
+            "dataset": row.id,
+            "x": x,
+            "y": y,
+            "data": sorted(kept, key=lambda each: (each["x"], -each["y"])),
+            "total": len(points),
+            "next_cursor": None,
+        }
+    )
+
+
+def _dominated(point: dict[str, Any]) -> bool:
+    return point["role"] == "student" and not point["on_frontier"]
+
+
+def _mark(students: Sequence[dict[str, Any]]) -> None:
+    """Whoever is better than all that are smaller is on the frontier; of equals the first."""
+    best = float("-inf")
+    for point in sorted(students, key=lambda each: (each["x"], -each["y"])):
+        point["on_frontier"] = point["y"] > best
+        best = max(best, point["y"])
+
+
+def _points(session: Session, dataset_id: str, x: X, y: Y) -> list[dict[str, Any]]:
+    query = (
+        select(Job)
+        .where(Job.dataset_id == dataset_id, Job.lane == owned.LANE, Job.state == "succeeded")
+        .order_by(Job.created_at.desc(), Job.id.desc())
+        .limit(_MOST)
+    )
+    jobs = session.scalars(query).all()
+    points = [_point(job, "student", x, y) for job in jobs if job.kind == "distill"]
+    return [each for each in (*points, *_teachers(session, jobs, x, y)) if each is not None]
+
+
+def _teachers(session: Session, jobs: Sequence[Job], x: X, y: Y) -> Iterable[dict[str, Any] | None]:
+    """Each single teacher once, as the first job that it taught measured it."""
+    first: dict[str, Job] = {}
+    for job in jobs:
+        taught = job.resolved.get("teachers", ())
+        if len(taught) == 1 and (job.result or {}).get("teacher"):
+            first[taught[0]["model"]] = job
+    found = session.scalars(select(Model).where(Model.id.in_(first)))
+    for model in found:
+        point = _point(first[model.id], "teacher", x, y)
+        if point is not None:
+            named = {"name": model.name, "model": model.id, "architecture": model.architecture}
+            yield point | named | {"methods": []}
+
+
+def _point(job: Job, role: Literal["student", "teacher"], x: X, y: Y) -> dict[str, Any] | None:
+    measured = (job.result or {})[role]
+    numbers = {
+        name: measured[name] for name in ("top1", "agreement", "size_bytes", "macs", "num_params")
+    } | {"latency_ms": measured["latency_ms"]["p50"]}
+    if numbers[y] is None or numbers[x] is None:
+        return None
+    return numbers | {
+        "job": job.id,
+        "name": job.name,
+        "role": role,
+        "model": None,
+        "architecture": ResolvedStudent.model_validate(job.resolved["student"]).network,
+        "methods": job.methods,
+        "x": numbers[x],
+        "y": numbers[y],
+        "on_frontier": False,
+        "device": (job.result or {})["device"],
+        "created_at": job.created_at,
+    }

@@ -1,0 +1,94 @@
+"""`stillhouse submit` and `stillhouse wait`: a job from the command line, to a script's liking.
+
+Exit codes: 0 the job has succeeded (or was accepted, without waiting), 1 it has failed or was
+cancelled, 2 the service refused or could not be asked.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from stillhouse.client import ApiError, Client, Corrupt, Failed
+
+Json = dict[str, Any]
+DONE, NOT_DONE, REFUSED = 0, 1, 2
+LOCAL = "http://127.0.0.1:8000"
+
+
+def submit(source: Path, *, wait: bool, output: Path | None) -> int:
+    """Post the job in a JSON file, ``-`` for standard input. Its id goes to standard output."""
+
+    def act(client: Client) -> int:
+        job = client.post("/v1/jobs", _body(source))
+        sys.stdout.write(f"{job['id']}\n")
+        sys.stdout.flush()
+        return _follow(client, job, output) if wait or output else DONE
+
+    return _speaking(act)
+
+
+def follow(job_id: str, *, output: Path | None) -> int:
+    """Wait for a job, and download what it has published if ``output`` is given."""
+    return _speaking(lambda client: _follow(client, client.get(f"/v1/jobs/{job_id}"), output))
+
+
+def _speaking(act: Any) -> int:
+    console = Console(stderr=True)
+    try:
+        with Client(os.environ.get("STILLHOUSE_URL", LOCAL), _key()) as client:
+            return int(act(client))
+    except Failed as failed:
+        console.print(str(failed), style="red", markup=False)
+        return NOT_DONE
+    except (ApiError, Corrupt, OSError, ValueError) as refused:
+        console.print(str(refused), style="red", markup=False)
+    except httpx.TransportError as error:
+        console.print(f"the service cannot be reached: {error}", style="red", markup=False)
+    return REFUSED
+
+
+def _key() -> str:
+    """From the environment, else that of the stack on this machine."""
+    given = os.environ.get("STILLHOUSE_API_KEY")
+    if given:
+        return given
+    from stillhouse.local.folder import default_data_dir
+
+    path = default_data_dir() / "api-key"
+    if not path.exists():
+        raise ValueError(f"set STILLHOUSE_API_KEY: there is no key in {path} either")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _body(source: Path) -> Json:
+    text = sys.stdin.read() if str(source) == "-" else source.read_text(encoding="utf-8")
+    body = json.loads(text)
+    if not isinstance(body, dict):
+        message = f"{source} must hold one JSON object: the job as POST /v1/jobs takes it"
+        raise ValueError(message)  # noqa: TRY004 - the file is wrong, not our code
+    return body
+
+
+def _follow(client: Client, job: Json, output: Path | None) -> int:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("waiting", total=1.0)
+
+        def seen(now: Json) -> None:
+            words = now["waiting_reason"] or now["phase"] or now["state"]
+            done = (now["progress"] or {}).get("fraction", 0.0)
+            progress.update(bar, description=f"{now['state']}: {words}", completed=done)
+
+        job = client.wait(job, seen)
+        progress.update(bar, description="succeeded", completed=1.0)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        for artifact in client.artifacts(job):
+            client.download(artifact, output)
+    return DONE

@@ -1,0 +1,134 @@
+"""Compare and frontier: what differs, what it gave, and what nothing else beats."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import Trained
+from tests.sending import faults, problem
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def pair(trained: Trained, trained_model: Json, work: Any) -> tuple[Json, Json]:
+    """The supervised job, and a student that its student teaches."""
+    body = trained.body | {
+        "name": "taught",
+        "teachers": [{"model": trained_model["id"]}],
+        "method": "kd",
+        "training": {"epochs": 1, "batch_size": 128},
+        "evaluation": {"baseline": False},
+    }
+    taught = trained.client.post("/v1/jobs", json=body).raise_for_status().json()
+    work("train")
+    taught = trained.client.get(f"/v1/jobs/{taught['id']}").raise_for_status().json()
+    assert taught["state"] == "succeeded", taught
+    return trained.job, taught
+
+
+def compared(client: httpx.Client, *jobs: Json, **params: Any) -> Json:
+    ids = ",".join(job["id"] for job in jobs)
+    found: Json = client.get("/v1/compare", params={"jobs": ids} | params).raise_for_status().json()
+    return found
+
+
+def test_only_what_differs_is_told(trained: Trained, pair: tuple[Json, Json]) -> None:
+    found = compared(trained.client, *pair)
+    differing = {each["path"]: each["values"] for each in found["differences"]}
+    assert differing["training.epochs"] == [2, 1]
+    assert differing["training.batch_size"] == [256, 128]
+    assert differing["method.kd.temperature"] == [None, 4.0]
+    assert "dataset" not in differing
+    assert "name" not in differing
+    assert [job["methods"] for job in found["jobs"]] == [["supervised"], ["kd"]]
+    assert found["jobs"][1]["teacher"] == ["cifar/resnet8"]
+
+
+def test_metrics_have_their_distance_to_the_first(
+    trained: Trained, pair: tuple[Json, Json]
+) -> None:
+    reports = [
+        trained.client.get(f"/v1/jobs/{job['id']}/report").raise_for_status().json() for job in pair
+    ]
+    there = compared(trained.client, *pair)
+    back = compared(trained.client, *reversed(pair))
+    top1 = next(each for each in there["metrics"] if each["key"] == "student.top1")
+    wanted = [report["student"]["top1"] for report in reports]
+    assert top1["values"] == wanted
+    assert top1["deltas"] == [0, pytest.approx(wanted[1] - wanted[0])]
+    assert top1["best"] == [at for at in range(2) if wanted[at] == max(wanted)]
+    again = next(each for each in back["metrics"] if each["key"] == "student.top1")
+    assert again["deltas"] == [0, pytest.approx(wanted[0] - wanted[1])]
+    agreement = next(each for each in there["metrics"] if each["key"] == "student.agreement")
+    assert agreement["values"][0] is None
+    assert agreement["deltas"] == [None, None]
+
+
+@pytest.mark.parametrize("axis", ["step", "epoch", "wall_s"])
+def test_curves_are_aligned(trained: Trained, pair: tuple[Json, Json], axis: str) -> None:
+    curves = compared(trained.client, *pair, x=axis)["curves"]
+    assert [len(curve["value"]) for curve in curves["val/top1"]] == [2, 1]
+    assert all(len(curve[axis]) == len(curve["value"]) for curve in curves["train/loss"])
+    assert curves["val/agreement"][0] is None
+
+
+def test_one_job_alone_eleven_and_strangers_are_refused(
+    trained: Trained, pair: tuple[Json, Json], stranger: httpx.Client
+) -> None:
+    own = pair[0]["id"]
+    for ids in (own, f"{own},{own}", ",".join(f"{own}{at}" for at in range(11))):
+        answer = trained.client.get("/v1/compare", params={"jobs": ids})
+        assert faults(answer) == {"?jobs": "bad_count"}
+    for client, ids in ((stranger, f"{own},{pair[1]['id']}"), (trained.client, f"{own},job_x")):
+        problem(client.get("/v1/compare", params={"jobs": ids}), 404, "not_found")
+
+
+def test_the_frontier_has_every_student_and_each_teacher_once(
+    trained: Trained, pair: tuple[Json, Json], trained_model: Json
+) -> None:
+    params = {"dataset": trained.dataset["id"], "x": "size_bytes"}
+    found = trained.client.get("/v1/frontier", params=params).raise_for_status().json()
+    students = {each["job"]: each for each in found["data"] if each["role"] == "student"}
+    assert set(students) >= {job["id"] for job in pair}
+    (teacher,) = (each for each in found["data"] if each["role"] == "teacher")
+    assert teacher["model"] == trained_model["id"]
+    assert not teacher["on_frontier"]
+    # All have the same size: the best alone is on the frontier.
+    ahead = [each["y"] for each in students.values() if each["on_frontier"]]
+    assert ahead == [max(each["y"] for each in students.values())]
+    assert found["total"] == len(found["data"])
+
+
+def test_agreement_needs_a_teacher(trained: Trained, pair: tuple[Json, Json]) -> None:
+    params = {"dataset": trained.dataset["id"], "y": "agreement", "x": "macs"}
+    found = trained.client.get("/v1/frontier", params=params).raise_for_status().json()
+    assert pair[0]["id"] not in {each["job"] for each in found["data"]}
+    assert pair[1]["id"] in {each["job"] for each in found["data"]}
+
+
+def test_a_strangers_data_set_has_no_frontier(trained: Trained, stranger: httpx.Client) -> None:
+    params = {"dataset": trained.dataset["id"]}
+    problem(stranger.get("/v1/frontier", params=params), 404, "not_found")
+
+
+def test_an_estimate_rests_on_what_was_measured(
+    trained: Trained, pair: tuple[Json, Json], client: httpx.Client, digits: Json
+) -> None:
+    asked = {"validate_only": True}
+    again = trained.client.post("/v1/jobs", params=asked, json=trained.body).json()["estimate"]
+    assert "of this pair" in again["basis"]
+    seconds = again["seconds"]
+    assert 0 < seconds["low"] < seconds["likely"] < seconds["high"]
+    longer = trained.body | {"training": {"epochs": 40, "batch_size": 256}}
+    later = trained.client.post("/v1/jobs", params=asked, json=longer).json()["estimate"]
+    assert later["seconds"]["likely"] > seconds["likely"]
+    other = trained.body | {"student": {"architecture": "cifar/resnet20"}}
+    scaled = trained.client.post("/v1/jobs", params=asked, json=other).json()["estimate"]
+    assert "scaled" in scaled["basis"]
+    student = pair[0]["result"]
+    # A safetensors file has a header and the running statistics beside the parameters.
+    assert again["student_size_bytes"] <= student["size_bytes"] <= again["student_size_bytes"] * 1.1
+    nothing = client.post("/v1/jobs", params=asked, json=trained.body | {"dataset": digits["id"]})
+    assert nothing.json()["estimate"]["seconds"] is None
