@@ -11,35 +11,40 @@ from api.schemas.jobs import State
 from kdcore.spec.faults import Fault
 from store.tables import Job
 
+Text = Annotated[str | None, Query(max_length=200)]
+Id = Annotated[str | None, Query(max_length=64)]
+States = Annotated[list[State] | None, Query(description="May be given several times")]
+Methods = Annotated[
+    list[str] | None,
+    Query(max_length=32, description="Given several times, the job sums all of them"),
+]
+Labels = Annotated[
+    list[str] | None,
+    Query(max_length=64, description="key:value; may be given several times"),
+]
+Named = Annotated[str | None, Query(max_length=200, description="In the name, or the id")]
+UsedModel = Annotated[
+    str | None, Query(max_length=64, description="A teacher, the start, or the evaluated")
+]
+Earlier = Annotated[
+    str | None, Query(alias="from", max_length=64, description="A job it goes on from")
+]
+
 
 class Filters:
     """What must hold of every job of the list."""
 
     def __init__(  # noqa: PLR0913 - each is a filter of the contract
         self,
-        state: Annotated[
-            list[State] | None, Query(description="May be given several times")
-        ] = None,
-        kind: Annotated[Literal["distill", "evaluate"] | None, Query()] = None,
-        method: Annotated[
-            list[str] | None,
-            Query(max_length=32, description="Given several times, the job sums all of them"),
-        ] = None,
-        architecture: Annotated[str | None, Query(max_length=200)] = None,
-        dataset: Annotated[str | None, Query(max_length=64)] = None,
-        model: Annotated[
-            str | None, Query(max_length=64, description="A teacher, the start, or the evaluated")
-        ] = None,
-        from_: Annotated[
-            str | None, Query(alias="from", max_length=64, description="A job it goes on from")
-        ] = None,
-        label: Annotated[
-            list[str] | None,
-            Query(max_length=64, description="key:value; may be given several times"),
-        ] = None,
-        q: Annotated[
-            str | None, Query(max_length=200, description="In the name, or the id")
-        ] = None,
+        state: States = None,
+        kind: Literal["distill", "evaluate"] | None = None,
+        method: Methods = None,
+        architecture: Text = None,
+        dataset: Id = None,
+        model: UsedModel = None,
+        from_: Earlier = None,
+        label: Labels = None,
+        q: Named = None,
         created_after: AwareDatetime | None = None,
     ) -> None:
         self.wanted: list[ColumnElement[bool]] = _labelled(label or [])
@@ -52,12 +57,12 @@ class Filters:
         if model:
             evaluated = Job.spec["model"].astext == model
             self.wanted.append(or_(Job.model_ids.contains([model]), evaluated))
-        if from_:
-            self.wanted.append(Job.spec["from"]["job"].astext == from_)
         if created_after:
             self.wanted.append(Job.created_at > created_after)
+        earlier = Job.spec["from"]["job"].astext
         equal = {Job.kind: kind, Job.architecture: architecture, Job.dataset_id: dataset}
         self.wanted += [column == value for column, value in equal.items() if value]
+        self.wanted += [earlier == from_] if from_ else []
 
 
 Filtered = Annotated[Filters, Depends()]

@@ -30,6 +30,7 @@ def job(session: Session, row: Job, waiting: queue.Waiting | None = None) -> dic
         "queue_position": ahead,
         "waiting_reason": _reason(row, ahead, waiting),
         "run": row.num_runs or None,
+        "last_event": row.event_seq,
         "resolved": resolved,
         "chosen": chosen,
         "usage": {"device_s": round(row.device_s, 3)},

@@ -4,6 +4,7 @@ The number is raised on the job's locked row; events of one job therefore become
 which a shared sequence does not promise.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, select
@@ -30,9 +31,13 @@ def append(session: Session, job: Job, kind: str, data: dict[str, Any]) -> None:
     session.execute(select(func.pg_notify(CHANNEL, job.id)))
 
 
-def after(session: Session, job_id: str, seq: int, limit: int) -> list[Event]:
-    """Up to ``limit`` events that follow number ``seq``, in order."""
+def after(
+    session: Session, job_id: str, seq: int, limit: int, types: Sequence[str] = ()
+) -> list[Event]:
+    """Up to ``limit`` events that follow number ``seq``, in order; of some types alone if asked."""
     query = select(Event).where(Event.job_id == job_id, Event.seq > seq)
+    if types:
+        query = query.where(Event.type.in_(types))
     return list(session.scalars(query.order_by(Event.seq).limit(limit)))
 
 

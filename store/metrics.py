@@ -1,7 +1,7 @@
 """Curves: written in batches, read thinned."""
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Integer, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
@@ -54,9 +54,16 @@ def _thinned(curve: list[float | None]) -> list[float | None]:
     return curve if len(curve) <= _CURVE_POINTS else [*curve[:-1][::2], curve[-1]]
 
 
+class Curves(NamedTuple):
+    """Thinned curves, and how many points each of them has in truth."""
+
+    columns: dict[str, Column]
+    totals: dict[str, int]
+
+
 def read(
     session: Session, job_id: str, keys: list[str] | None, axis: Axis, max_points: int
-) -> dict[str, Column]:
+) -> Curves:
     """Columns ``{key: {axis: […], "value": […]}}``: of each curve the extremes of every bucket."""
     chosen = [Metric.job_id == job_id]
     if keys is not None:
@@ -74,7 +81,7 @@ def read(
     for key, position, value in found:
         columns[key][axis].append(position)
         columns[key]["value"].append(value)
-    return columns
+    return Curves(columns, dict(sorted(counts.items())))
 
 
 def _extremes(

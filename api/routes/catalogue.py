@@ -38,7 +38,6 @@ class MethodOut(BaseModel):
     formula: str = Field(description="Its loss before it is weighted; s student, t teacher")
     min_batch: int = Field(description="Fewest images of a batch that it works on")
     one_teacher: bool = Field(description="Whether it refuses more than one teacher")
-    same_classes: bool = Field(description="Whether the teacher must know the data set's classes")
     min_maps: int = Field(description="Fewest pairs of feature maps")
     params: dict[str, Any] = Field(description="JSON Schema of its fields")
     fits: bool | None = Field(description="Whether it can be used for the pair that was asked for")

@@ -43,7 +43,7 @@ class ComparedJob(BaseModel):
     teacher: list[str] = Field(description="The teachers' architectures")
     methods: list[str]
     created_at: str
-    device_s: float
+    device: str | None = Field(description="Where latency was measured; null without a report")
 
 
 class Difference(BaseModel):
@@ -106,7 +106,8 @@ _ROWS = (
     _Row("student.size_bytes", "bytes", "low", _of("student", "size_bytes")),
     _Row("student.latency_ms", "ms", "low", _latency),
     _Row("student.images_per_s", "images/s", "high", _of("student", "images_per_s")),
-    _Row("device_s", "s", "low", lambda job: job.device_s),
+    # Of a job that lives the last runs alone would be told: nothing yet.
+    _Row("device_s", "s", "low", lambda job: job.device_s if job.finished_at else None),
 )
 
 
@@ -151,13 +152,14 @@ def _job(session: Session, row: Job) -> dict[str, Any]:
         "teacher": [names.get(each, each) for each in teachers],
         "methods": row.methods,
         "created_at": row.created_at,
-        "device_s": round(row.device_s, 3),
+        "device": (row.result or {}).get("device"),
     }
 
 
 def _differences(rows: Sequence[Job]) -> list[dict[str, Any]]:
     settings = [{k: v for k, v in row.resolved.items() if k not in _NOT_SETTINGS} for row in rows]
-    found = differing(*settings)
+    # What one job has not and another has as null is nothing in both.
+    found = {k: v for k, v in differing(*settings).items() if any(one is not None for one in v)}
     return [{"path": path, "values": list(values)} for path, values in found.items()]
 
 
@@ -182,5 +184,6 @@ def _metric(row: _Row, jobs: Sequence[Job]) -> dict[str, Any] | None:
 def _curves(
     session: Session, rows: Sequence[Job], axis: metrics.Axis, max_points: int
 ) -> dict[str, Any]:
-    read = [metrics.read(session, row.id, list(CURVES), axis, max_points) for row in rows]
+    keys = list(CURVES)
+    read = [metrics.read(session, row.id, keys, axis, max_points).columns for row in rows]
     return {key: [each.get(key) for each in read] for key in CURVES if any(key in e for e in read)}

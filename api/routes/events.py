@@ -36,28 +36,34 @@ BATCH = 500
         }
     },
 )
-async def get_events(
+async def get_events(  # noqa: PLR0913 - each is a part of the query
     job_id: str,
     request: Request,
     caller: Reader,
     asked: PageAsked,
     after: Annotated[int | None, Query(ge=0, le=2**62, description="Id of an event")] = None,
+    type_: Annotated[
+        list[str] | None,
+        Query(alias="type", max_length=20, description="Of the list alone: only these types"),
+    ] = None,
     last_event_id: Annotated[str | None, Header(description="Where a stream goes on")] = None,
 ) -> Response:
     """Events in order, durable. A stream begins with a snapshot and ends with ``stream.end``."""
     if not sse.wanted(request):
         if asked.cursor is not None:
             (after,) = asked.place(1) or [0]
-        return await anyio.to_thread.run_sync(_list, job_id, caller, after or 0, asked)
+        return await anyio.to_thread.run_sync(_list, job_id, caller, after or 0, type_ or [], asked)
     job = await anyio.to_thread.run_sync(_snapshot, job_id, caller)
     hub: Hub = request.app.state.hub
     return sse.answer(_stream(hub, job, sse.place(last_event_id, after)))
 
 
-def _list(job_id: str, caller: Principal, after: int, asked: PageAsked) -> Response:
+def _list(
+    job_id: str, caller: Principal, after: int, types: list[str], asked: PageAsked
+) -> Response:
     with transaction() as session:
         job = owned.get(session, Job, job_id, caller)
-        rows = log.after(session, job.id, after, asked.size + 1)
+        rows = log.after(session, job.id, after, asked.size + 1, types)
         more = len(rows) > asked.size
         rows = rows[: asked.size]
         next_cursor = asked.next([rows[-1].seq]) if more else None

@@ -19,11 +19,15 @@ from store.tables import Artifact, Checkpoint, Dataset, Job, Model, Worker
 workers = router("/workers", "fleet")
 usage = router("/usage", "fleet")
 
-_STORED: dict[str, Any] = {
-    "datasets": Dataset,
-    "models": Model,
-    "artifacts": Artifact,
-    "checkpoints": Checkpoint,
+_STORED: dict[str, tuple[Any, Any]] = {
+    "datasets": (Dataset.project_id, Dataset.size_bytes),
+    # Weights, and the ONNX file that predictions are made with.
+    "models": (
+        Model.project_id,
+        func.coalesce(Model.size_bytes, 0) + func.coalesce(Model.onnx_size_bytes, 0),
+    ),
+    "artifacts": (Artifact.project_id, Artifact.size_bytes),
+    "checkpoints": (Checkpoint.project_id, Checkpoint.size_bytes),
 }
 
 
@@ -92,7 +96,9 @@ def get_usage(caller: Reader) -> Response:
         own = (Job.project_id == caller.project_id, Job.lane == owned.LANE)
         counted = select(Job.state, func.count(), func.sum(Job.device_s)).where(*own)
         states = session.execute(counted.group_by(Job.state)).all()
-        stored = {kind: _bytes(session, table, caller) for kind, table in _STORED.items()}
+        stored = {
+            kind: _bytes(session, *columns, caller.project_id) for kind, columns in _STORED.items()
+        }
     return reply(
         {
             "object": "usage",
@@ -103,6 +109,6 @@ def get_usage(caller: Reader) -> Response:
     )
 
 
-def _bytes(session: Session, table: Any, caller: Reader) -> int:
-    query = select(func.sum(table.size_bytes)).where(table.project_id == caller.project_id)
+def _bytes(session: Session, owner: Any, size: Any, project_id: str) -> int:
+    query = select(func.sum(size)).where(owner == project_id)
     return int(session.scalar(query) or 0)

@@ -53,7 +53,8 @@ def get_metrics(
     with transaction() as session:
         job = owned.get(session, Job, job_id, caller)
         wanted = None if keys is None else keys.split(",")
-        return reply({"data": curves.read(session, job.id, wanted, x, max_points)})
+        found = curves.read(session, job.id, wanted, x, max_points)
+        return reply({"data": found.columns, "totals": found.totals})
 
 
 @outcome.get(

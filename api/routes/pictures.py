@@ -5,7 +5,6 @@ import io
 from collections import Counter
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from fastapi import Query
 from PIL import Image
 from pydantic import BaseModel, Field
@@ -114,9 +113,14 @@ def _shown(picture: Picture, split: str, names: list[str], size: int | None) -> 
 
 
 def _png(picture: Picture, size: int | None) -> str:
-    pixels = np.frombuffer(picture.pixels, np.uint8).reshape(picture.shape)
-    # Pillow wants (H, W) for grey and (H, W, C) for colour.
-    image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+    channels, height, width = picture.shape
+    plane = height * width
+    # Pillow wants the channels of a pixel side by side; they are stored plane by plane.
+    planes = [
+        Image.frombytes("L", (width, height), picture.pixels[at * plane : (at + 1) * plane])
+        for at in range(channels)
+    ]
+    image = planes[0] if channels == 1 else Image.merge("RGB", planes)
     if size is not None and size < max(image.size):
         image.thumbnail((size, size), Image.Resampling.LANCZOS)
     written = io.BytesIO()

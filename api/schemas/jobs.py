@@ -64,6 +64,7 @@ class JobOut(JobSpec):
     run: int | None = Field(description="Number of the latest attempt")
     resolved: ResolvedJob
     chosen: dict[str, Any] | None = Field(description="Device, precision, threads of the last run")
+    last_event: int = Field(description="Number of its newest event; a stream may begin there")
     summary: dict[str, Any] = Field(description="Latest value of a few metrics, and a short curve")
     usage: Usage
     error: JobError | None
@@ -166,6 +167,7 @@ class MetricsOut(BaseModel):
     """Columns: ``data[key] = {step: […], value: […]}``, or epoch or wall_s instead of step."""
 
     data: dict[str, dict[str, list[float | None]]]
+    totals: dict[str, int] = Field(description="Points of each curve before it was thinned")
 
 
 class CheckpointOut(BaseModel):

@@ -11,6 +11,8 @@ from kdcore.errors import UserFault, item
 
 _P = 0.001
 """Chance that a teacher passes which only ever names the most frequent class."""
+_WEAK = 0.1
+"""A teacher that is right in less of what naming the most frequent class leaves wrong is weak."""
 HINT = (
     "Check that the teacher's normalisation is the one that it was trained with, that its classes "
     "are in the data set's order, and that its input size is right."
@@ -24,7 +26,6 @@ class Hits(NamedTuple):
     total: int
     majority: int
     """Images of the most frequent class."""
-    num_classes: int
 
     @property
     def top1(self) -> float:
@@ -46,6 +47,11 @@ class Hits(NamedTuple):
         """Whether so many hits, at p < 0.001, tell nothing, where they could."""
         return self.decidable and self.p >= _P
 
+    @property
+    def weak(self) -> bool:
+        """Whether it gains little over naming the most frequent class, however many there are."""
+        return self.right - self.majority < _WEAK * (self.total - self.majority)
+
 
 def hits(logits: Tensor, target: Tensor) -> Hits:
     """Count for logits (N, C) and targets (N,)."""
@@ -53,7 +59,6 @@ def hits(logits: Tensor, target: Tensor) -> Hits:
         right=int((logits.argmax(dim=1) == target).sum()),
         total=len(target),
         majority=int(torch.bincount(target).max()),
-        num_classes=logits.shape[1],
     )
 
 
@@ -72,8 +77,8 @@ def check(names: Sequence[str], counted: Sequence[Hits]) -> list[str]:
             warnings.append(f"too few validation images to judge the teacher {name}: {told}")
         elif hit.by_chance:
             bad.append(item(name, told))
-        elif hit.top1 < 200 / hit.num_classes:
-            warnings.append(f"the teacher {name} is weak, under twice chance: {told}. {HINT}")
+        elif hit.weak:
+            warnings.append(f"the teacher {name} is weak: {told}. {HINT}")
     if bad:
         raise UserFault(
             "teacher_load_failed",

@@ -54,16 +54,20 @@ def card(
         "versions": report.versions,
         "intended_use": USE,
         "limits": list(LIMITS),
-        "input": {
-            "layout": "(batch, channels, height, width), float32",
-            "channels": fed["in_channels"],
-            "size": fed["input_size"],
-            "scaled_to": [0, 1],
-            **fed["normalisation"],
-        },
+        "input": _input(fed),
         "exports": _exports(report),
         "statement": report.seeds.statement,
         "metrics": report.model_dump(mode="json", exclude=_NOT_METRICS),
+    }
+
+
+def _input(fed: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "layout": "(batch, channels, height, width), float32",
+        "channels": fed["in_channels"],
+        "size": fed["input_size"],
+        "scaled_to": [0, 1],
+        **fed["normalisation"],
     }
 
 

@@ -92,6 +92,13 @@ class Method(nn.Module):
         """What the objective multiplies ``term`` with in ``epoch`` (from 1)."""
         return self.weight
 
+    def remember(self) -> None:
+        """The gradients of a batch are whole: the place to keep what was seen of it, which may
+        have come in parts."""
+
+    def forget(self) -> None:
+        """They are not, and the batch comes again: the place to drop what was seen of it."""
+
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted terms, each a scalar."""
         raise NotImplementedError

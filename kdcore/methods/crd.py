@@ -53,8 +53,7 @@ class Memory(nn.Module):
     def scores(self, anchors: Tensor, index: Tensor, temperature: float) -> Tensor:
         """exp(anchor · memory / T) / Z of anchors (B, dim) and ids (B, 1 + K): (B, 1 + K)."""
         # Against the whole bank and then chosen: the rows of all ids would be dim times as large.
-        # A copy, as the bank changes before the backward pass looks at it.
-        raw = ((anchors @ self.bank.clone().T).gather(1, index) / temperature).exp()
+        raw = ((anchors @ self.bank.T).gather(1, index) / temperature).exp()
         with torch.no_grad():
             first = raw.mean() * len(self.bank)
             self.scale.copy_(torch.where(self.scale > 0, self.scale, first))
@@ -85,6 +84,7 @@ class CRDMethod(PooledMethod):
     def __init__(self, params: CRD) -> None:
         super().__init__(weight=params.weight)
         self.params = params
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def embed(self, student_dim: int, teacher_dim: int, data: DataFacts) -> None:
         """Raises ``UserFault`` (dataset_invalid) for missing labels or a single class."""
@@ -96,7 +96,7 @@ class CRDMethod(PooledMethod):
         self.teacher_memory = Memory(data.num_samples, dim)
 
     def terms(self, student: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """``crd`` of pooled features; renews both memories."""
+        """``crd`` of pooled features, against memories of the batches before."""
         s = unit(self.student_embedding(student), dim=1)
         t = unit(self.teacher_embedding(teacher), dim=1)
         number = min(self.params.negatives, self.negatives.fewest)
@@ -105,9 +105,19 @@ class CRDMethod(PooledMethod):
         temperature, num_samples = self.params.temperature, self.negatives.num_samples
         by_student = self.teacher_memory.scores(s, index, temperature)
         by_teacher = self.student_memory.scores(t, index, temperature)
-        self.student_memory.renew(batch.index, s, self.params.momentum)
-        self.teacher_memory.renew(batch.index, t, self.params.momentum)
+        self._seen.append((batch.index, s.detach(), t.detach()))
         return {
             "crd": contrast(by_student, num_samples=num_samples)
             + contrast(by_teacher, num_samples=num_samples)
         }
+
+    def remember(self) -> None:
+        """Renew both memories."""
+        for index, s, t in self._seen:
+            self.student_memory.renew(index, s, self.params.momentum)
+            self.teacher_memory.renew(index, t, self.params.momentum)
+        self.forget()
+
+    def forget(self) -> None:
+        """A batch that comes again must not move them twice."""
+        self._seen.clear()

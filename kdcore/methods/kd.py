@@ -18,6 +18,7 @@ def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) ->
 
     Both logits are (B, C); the scalar is in nats. T² keeps the gradient's size as T changes (Hinton
     2015, section 2). From log-probabilities throughout, so it is finite for any finite logits.
+    Choose it first, for any pair whose classes are the same.
     """
     s = functional.log_softmax(at_least_float32(student_logits) / temperature, dim=1)
     t = functional.log_softmax(at_least_float32(teacher_logits) / temperature, dim=1)

@@ -30,33 +30,33 @@ class Labels:
         if self.weight == 0 or batch.target is None:
             return None
         z = at_least_float32(logits)
-        if batch.mix is None:
-            return self._mean(self._each(z, batch.target), batch.target)
-        first, second = self._each(z, batch.target), self._each(z, batch.mix.target)
-        # An unlabelled partner says nothing; the labelled one then counts by its share alone.
-        share = batch.mix.share.to(z)
-        return self._mean(share * first + (1 - share) * second, batch.target)
+        # As torch's own mean does: over the sum of the weights of the targets.
+        each, counted = self._each(z, batch.target), self._counted(z, batch.target).sum()
+        if batch.mix is not None:
+            # An unlabelled partner says nothing; the labelled one then counts by its share alone.
+            share = batch.mix.share.to(z)
+            each = share * each + (1 - share) * self._each(z, batch.mix.target)
+            # Equal sums, as everyone is somebody's partner; but not within a part of a batch.
+            counted = (counted + self._counted(z, batch.mix.target).sum()) / 2
+        return each.sum() / counted.clamp_min(torch.finfo(z.dtype).tiny)
 
     def _each(self, z: Tensor, target: Tensor) -> Tensor:
-        return functional.cross_entropy(
+        """(B,): 0 for an image without a label, or of a class that has no weight."""
+        weights = None if self.class_weights is None else self.class_weights.to(z)
+        each = functional.cross_entropy(
             z,
             target,
-            weight=self._class_weights(z),
+            weight=weights,
             ignore_index=UNLABELLED,
             label_smoothing=self.smoothing,
             reduction="none",
         )
-
-    def _mean(self, each: Tensor, target: Tensor) -> Tensor:
-        labelled = target != UNLABELLED
-        weights = self._class_weights(each)
-        if weights is None:
-            return each.sum() / labelled.sum().clamp_min(1)
-        # As torch's own mean does: over the sum of the weights of the targets.
-        counted = weights[target.clamp_min(0)] * labelled
         # Smoothing lets a class of weight 0 say something of the others: here it says nothing.
-        each = torch.where(counted > 0, each, torch.zeros_like(each))
-        return each.sum() / counted.sum().clamp_min(torch.finfo(each.dtype).tiny)
+        return each if weights is None else each.where(self._counted(z, target) > 0, 0.0)
 
-    def _class_weights(self, like: Tensor) -> Tensor | None:
-        return None if self.class_weights is None else self.class_weights.to(like)
+    def _counted(self, z: Tensor, target: Tensor) -> Tensor:
+        """(B,): the weight of each image's class, 0 for an image without a label."""
+        labelled = target != UNLABELLED
+        if self.class_weights is None:
+            return labelled.to(z)
+        return self.class_weights.to(z)[target.clamp_min(0)] * labelled

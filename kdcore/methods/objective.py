@@ -82,6 +82,16 @@ class Objective(nn.Module):
             raise ValueError(f"no term counts in step {batch.step}")
         return Loss(torch.stack(weighted).sum(), terms)
 
+    def remember(self) -> None:
+        """Let every method keep what it saw of a batch whose gradients are whole."""
+        for method in self._methods():
+            method.remember()
+
+    def forget(self) -> None:
+        """Let every method drop what it saw of a batch that comes again."""
+        for method in self._methods():
+            method.forget()
+
     def _seen_by(self, method: Method, teachers: Sequence[Outputs]) -> Outputs | None:
         if not method.taught or not teachers:
             return None

@@ -1,12 +1,14 @@
 """Networks on disk: a state dict, published weights, or the student of an earlier run."""
 
 import contextlib
+import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdcore.errors import UserFault
-from kdcore.files import sha256_of
+from kdcore.files import replacing, sha256_of
 from kdcore.process.events import EventWriter
 from kdcore.process.stop import Stop
 from kdcore.recipes.recipe import Weights
@@ -27,6 +29,8 @@ class Finder(NamedTuple):
     dataset: DatasetFacts | None
     folder: Path
     stop: Stop
+    fresh: bool = False
+    """Whether what an earlier run took for itself is of no use."""
 
     def file(self, asked: Weights, place: str) -> ModelFile:
         """The network as the engine takes it; ``place`` is a name for what is written.
@@ -41,6 +45,21 @@ class Finder(NamedTuple):
         if not path.is_file():
             raise UserFault("checkpoint_invalid", f"there is no file or folder {path}")
         return self._verified(path, asked, self.folder / place)
+
+    def checkpoint(self, run: str, which: str) -> CheckpointFile:
+        """A copy of a checkpoint of the run in the folder ``run``: ``last``, or a step.
+
+        That run may go on and drop it, and this one must find the same when it goes on itself: a
+        copy that is there is taken again. Raises ``UserFault`` where there is no such checkpoint.
+        """
+        folder = (self.base / Path(run).expanduser()).resolve()
+        name = hashlib.sha256(f"{folder}\0{which}".encode()).hexdigest()[:16]
+        copy = self.folder / f"from-{name}.pt"
+        if self.fresh or not copy.exists():
+            found = _checkpoint(folder, which)
+            with replacing(copy) as partial:
+                shutil.copyfile(found, partial)
+        return CheckpointFile(path=str(copy), sha256=sha256_of(copy))
 
     def _verified(self, path: Path, asked: Weights, folder: Path) -> ModelFile:
         from kdcore.weights.verify import verify  # loads torch
@@ -77,8 +96,7 @@ def facts(file: ModelFile) -> ModelFacts:
     )
 
 
-def checkpoint(folder: Path, which: str) -> CheckpointFile:
-    """A checkpoint of the run in ``folder``: ``last``, or a step."""
+def _checkpoint(folder: Path, which: str) -> Path:
     kept = sorted((folder / ".work" / "checkpoints").glob("step-*.pt"))
     steps = {str(int(path.stem.removeprefix("step-"))): path for path in kept}
     path = kept[-1] if which == "last" and kept else steps.get(which)
@@ -88,7 +106,7 @@ def checkpoint(folder: Path, which: str) -> CheckpointFile:
             "checkpoint_invalid",
             f"the run in {folder} has no checkpoint {which!r}; steps that are kept: {known}",
         )
-    return CheckpointFile(path=str(path), sha256=sha256_of(path))
+    return path
 
 
 def _student(folder: Path, architecture: str | None) -> ModelFile:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from kdcore.errors import UserFault
 from kdcore.process.stop import Stop
 from kdcore.recipes import data, faulty, networks
-from kdcore.recipes.recipe import Data, Recipe, RecipeFrom, RecipeTeacher, Weights
+from kdcore.recipes.recipe import Data, Recipe, RecipeFrom, RecipeTeacher, Weights, spelled
 from kdcore.spec.faults import Fault
 from kdcore.spec.fit import misfits
 from kdcore.spec.job import JobSpec
@@ -70,14 +70,16 @@ class _Files:
         return found
 
 
-def prepare(body: object, base: Path, work: Path, stop: Stop) -> Prepared:
+def prepare(body: object, base: Path, work: Path, stop: Stop, *, fresh: bool = False) -> Prepared:
     """Open all that the recipe ``body`` names, relative to ``base``, and resolve the job.
 
-    ``work`` is room for what is made of it. Raises ``UserFault`` with every fault of the recipe and
+    ``work`` is room for what is made of it; ``fresh`` takes nothing that an earlier run left there
+    of a run that may have gone on since. Raises ``UserFault`` with every fault of the recipe and
     of its files, and ``Stopped``.
     """
+    body = spelled(body)
     recipe, faults = faulty.parsed(body)
-    files = _open(body, base, work, stop)
+    files = _open(body, base, work, stop, fresh=fresh)
     told = {fault.pointer for fault in faults}
     faults += [fault for fault in files.faults if fault.pointer not in told]
     if files.dataset is not None:
@@ -121,7 +123,7 @@ def _prepared(recipe: Recipe, files: _Files, dataset: data.Taken) -> Prepared:
     return Prepared(request, warnings(spec, dataset.facts))
 
 
-def _open(body: object, base: Path, work: Path, stop: Stop) -> _Files:
+def _open(body: object, base: Path, work: Path, stop: Stop, *, fresh: bool) -> _Files:
     """Everything that can be opened, also where the recipe is wrong in another place."""
     files = _Files()
     whole = body if isinstance(body, dict) else {}
@@ -129,7 +131,7 @@ def _open(body: object, base: Path, work: Path, stop: Stop) -> _Files:
     if asked is not None:
         files.dataset = files.tried("/dataset", lambda: _dataset(asked, base, work, stop))
     facts = files.dataset.facts if files.dataset else None
-    finder = networks.Finder(base, facts, work / "networks", stop)
+    finder = networks.Finder(base, facts, work / "networks", stop, fresh)
     listed = whole.get("teachers")
     for number, one in enumerate(listed if isinstance(listed, list | tuple) else ()):
         teacher = _read(RecipeTeacher, one)
@@ -145,13 +147,13 @@ def _open_beginning(files: _Files, finder: networks.Finder, whole: dict[str, Any
     start = _read(RecipeFrom, whole.get("from"))
     init = student.get("init", "random")
     if start is not None:
-        folder = finder.base / Path(start.folder).expanduser()
         if start.checkpoint == "best":
+            folder = finder.base / Path(start.folder).expanduser()
             asked = Weights(weights=str(folder), architecture=_architecture(student))
             files.init = files.tried("/from", lambda: finder.file(asked, "from"))
         else:
             files.continued = files.tried(
-                "/from", lambda: networks.checkpoint(folder, start.checkpoint)
+                "/from", lambda: finder.checkpoint(start.folder, start.checkpoint)
             )
     elif isinstance(init, str) and init and init not in _OWN:
         given = Weights(weights=init, architecture=_architecture(student))
@@ -202,5 +204,5 @@ def _id(kind: str, file: Any) -> str:
 
 def canonical(body: object) -> str:
     """A short name for a recipe: equal recipes, equal names."""
-    text = json.dumps(body, sort_keys=True, default=str)
+    text = json.dumps(spelled(body), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

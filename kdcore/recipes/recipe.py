@@ -1,6 +1,6 @@
 """A recipe: a job as the API takes it, with paths of this machine where a job has ids."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -86,6 +86,16 @@ class Recipe(JobSpec):
     """`auto` takes the first accelerator, else the CPU."""
     threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Threads of one operator; null takes what the machine has."""
+
+
+def spelled(body: Any) -> Any:
+    """``body`` with ``from`` for a ``from_``, as a call writes what is a word of Python's.
+
+    Both at once are left: that one of them is no field is told with the other faults.
+    """
+    if not isinstance(body, dict) or "from_" not in body or "from" in body:
+        return body
+    return {"from" if key == "from_" else key: value for key, value in body.items()}
 
 
 HERE: tuple[Literal["device"], Literal["threads"]] = ("device", "threads")

@@ -24,6 +24,7 @@ class Room:
         self.work = out / _WORK
         self.report = out / "report.json"
         self._request = self.work / "request.json"
+        self._published = self.work / "published.json"
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -49,12 +50,15 @@ class Room:
 
     def begin(self, key: dict[str, Any]) -> None:
         """Note what the folder's run is asked, before its first step."""
+        # A run that was stopped may have exported what this one is not asked for.
+        shutil.rmtree(self.work / "artifacts", ignore_errors=True)
         _write(self._request, key)
 
     def clear(self) -> None:
         """Forget an earlier run: its checkpoints and all that it published."""
         for name in ("checkpoints", "artifacts"):
             shutil.rmtree(self.work / name, ignore_errors=True)
+        self._withdraw()
         for path in (self.report, self._request, self.work / "spent.json"):
             path.unlink(missing_ok=True)
         (self.work / "events.jsonl").unlink(missing_ok=True)
@@ -65,10 +69,22 @@ class Room:
         return any((self.work / "checkpoints").glob("step-*.json"))
 
     def publish(self, report: dict[str, Any]) -> None:
-        """Bring the finished files to the top; the report comes last, and means: finished."""
-        for path in sorted((self.work / "artifacts").glob("[!.]*")):
+        """Bring the finished files to the top; the report comes last, and means: finished.
+
+        What an earlier run published goes: an export of another student must not stand beside
+        this one.
+        """
+        self._withdraw()
+        made = sorted((self.work / "artifacts").glob("[!.]*"))
+        _write(self._published, [path.name for path in made])
+        for path in made:
             os.replace(path, self.out / path.name)
         _write(self.report, report)
+
+    def _withdraw(self) -> None:
+        for name in _json(self._published) or ():
+            (self.out / name).unlink(missing_ok=True)
+        self._published.unlink(missing_ok=True)
 
     def finished(self, key: dict[str, Any]) -> dict[str, Any] | None:
         """The report of a finished run that was asked the very same; None: there is work to do."""

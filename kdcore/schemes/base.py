@@ -38,6 +38,8 @@ class Phase:
     pupils: tuple[Pupil, ...]
     teacher: Literal["job", "last"] | None = "job"
     """Who teaches: the job's teachers, the last network of this seed that is done, or nobody."""
+    budget: Pupil | None = None
+    """Whose number of steps it takes, where it is not the first pupil's own."""
 
     def prefix(self, pupil: Pupil) -> str:
         """What a pupil's metrics' names start with: nothing for the student of the first seed."""

@@ -21,13 +21,13 @@ def next_phase(job: ResolvedJob, number: int, seed: int, done: Sequence[Result])
     if done:
         return None
     scheme = job.scheme
-    if not isinstance(scheme, Mutual) or scheme.peers is None:
-        raise ValueError(f"not a resolved mutual job: {scheme!r}")
+    if not isinstance(scheme, Mutual):
+        raise ValueError(f"not a mutual job: {scheme!r}")  # noqa: TRY004 - a bug, no type
     own, among = lessons(job)
     first = replace(pupil_of(job), methods=own, peer_methods=among, peer_weight=scheme.weight)
     peers = tuple(
-        replace(first, role="peer", name=f"peer{place}", student=_peer(job, architecture))
-        for place, architecture in enumerate(scheme.peers, start=1)
+        replace(first, role="peer", name=f"peer{place}", student=network)
+        for place, network in enumerate(_peers(job.student, scheme), start=1)
     )
     return Phase(number, seed, (first, *peers))
 
@@ -40,14 +40,15 @@ def lessons(job: ResolvedJob) -> tuple[tuple[AnyMethod, ...], tuple[AnyMethod, .
     return _SUPERVISED, job.method
 
 
-def _peer(job: ResolvedJob, architecture: str) -> ResolvedStudent:
-    if architecture == job.student.architecture:
-        return job.student
-    return ResolvedStudent(
-        architecture=architecture,
-        num_classes=job.student.num_classes,
-        channels=job.student.channels,
-    )
+def _peers(student: ResolvedStudent, scheme: Mutual) -> list[ResolvedStudent]:
+    """The named architectures as they are, whatever is derived; without names one more student."""
+    if scheme.peers is None:
+        return [student]
+    classes, rule = student.num_classes, student.channels
+    return [
+        ResolvedStudent(architecture=name, num_classes=classes, channels=rule)
+        for name in scheme.peers
+    ]
 
 
 def delivered(done: Sequence[Result]) -> Result:

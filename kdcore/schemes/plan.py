@@ -25,8 +25,9 @@ SCHEMES: dict[str, Scheme] = {
 def next_phase(job: ResolvedJob, results: Sequence[Result]) -> Phase | None:
     """What to train next; None when everything is done.
 
-    The k-th seed is ``job.seed + k``. The student and the undistilled one start from the same
-    weights and see the same views in the same order: what differs is the teacher alone.
+    The k-th seed is ``job.seed + k``. The student that is delivered and the undistilled one start
+    from the same weights, make the same number of steps and, where no unlabelled images join the
+    student's, see the same views in the same order: what differs is the teaching alone.
     """
     if job.kind == "evaluate":
         return None
@@ -37,8 +38,20 @@ def next_phase(job: ResolvedJob, results: Sequence[Result]) -> Phase | None:
         if phase is not None:
             return phase
         if job.evaluation.baseline and not _of(results, number, baseline=True):
-            return Phase(number, seed, (_undistilled(job),), None)
+            own = _delivering(job, number, seed, _taught(results, number))
+            return Phase(number, own.seed, (_undistilled(job),), None, own.pupils[0])
     return None
+
+
+def _delivering(job: ResolvedJob, number: int, seed: int, done: Sequence[Result]) -> Phase:
+    """The phase that trained this seed's student, planned again from what came before it."""
+    scheme = SCHEMES[job.scheme.type]
+    student = scheme.delivered(done)
+    before = [result for result in done if result.phase < student.phase]
+    phase = scheme.next_phase(job, number, seed, before)
+    if phase is None:
+        raise ValueError(f"phase {student.phase} cannot be planned again")
+    return phase
 
 
 def most_phases(job: ResolvedJob) -> int:

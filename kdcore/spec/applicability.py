@@ -31,13 +31,25 @@ class Pair:
     teacher_required: bool = True
     """Whether the scheme has no teacher of its own making."""
     augmentations: tuple[str, ...] = ()
-    named_taps: bool = False
-    """Whether the job names its taps, so that the catalogue's do not count."""
+    student_taps: int = 0
+    """How many taps the job names for the student, in place of the catalogue's; 0 names none."""
+    teacher_taps: tuple[int, ...] = ()
+    """The same of each teacher."""
+    adjacent: bool = True
+    """Whether teachers teach the student itself: with assistants between them they never meet."""
+    batch: int | None = None
+    """Images of the largest batch."""
 
     @property
     def networks(self) -> tuple[str | None, ...]:
         """Everyone's name."""
         return (self.student, *self.companions, *self.teachers)
+
+    @property
+    def named_taps(self) -> tuple[int, ...]:
+        """How many taps are named for each of them."""
+        of_teachers = self.teacher_taps or (0,) * len(self.teachers)
+        return (self.student_taps, *(0,) * len(self.companions), *of_teachers)
 
 
 def misfit(method: str, pair: Pair) -> Misfit | None:
@@ -45,7 +57,7 @@ def misfit(method: str, pair: Pair) -> Misfit | None:
     entry = METHODS[method]
     if method == "supervised":
         return None
-    for look in (_teachers, _maps, _pooled, _labels):
+    for look in (_teachers, _maps, _paired, _pooled, _labels, _batch):
         found = look(entry, pair)
         if found is not None:
             return found
@@ -74,17 +86,34 @@ def _teachers(entry: Any, pair: Pair) -> Misfit | None:
 
 
 def _maps(entry: Any, pair: Pair) -> Misfit | None:
-    if "maps" not in entry.needs or pair.named_taps:
+    if "maps" not in entry.needs:
         return None
-    known = architectures()
-    for name in pair.networks:
-        if name in known and len(known[name].taps) < max(1, entry.min_maps):
-            found = len(known[name].taps)
+    known, fewest = architectures(), max(1, entry.min_maps)
+    for name, named in zip(pair.networks, pair.named_taps, strict=True):
+        found = len(known[name].taps) if name in known else fewest
+        if (named or found) < fewest:
+            told = f"{named} named for" if named else f"{found} were found in"
             return Misfit(
                 code="too_few_maps",
-                reason=f"it needs {max(1, entry.min_maps)} feature maps or more, "
-                f"and {found} were found in {name}",
-                help="name taps by their module paths, or choose a method of the group logits",
+                reason=f"it needs {fewest} feature maps or more, and {told} "
+                f"{name or 'a network of the job'}",
+                help=f"name {'more ' if named else ''}taps by their module paths, or choose a "
+                "method of the group logits",
+            )
+    return None
+
+
+def _paired(entry: Any, pair: Pair) -> Misfit | None:
+    """A map of the student belongs to one of the teacher: what is named is never left out."""
+    if "maps" not in entry.needs or not (pair.adjacent and pair.student_taps):
+        return None
+    for named in pair.teacher_taps:
+        if named not in (0, pair.student_taps):
+            return Misfit(
+                code="taps_mismatch",
+                reason=f"it pairs the maps of student and teacher, and {pair.student_taps} taps "
+                f"are named for the student, {named} for the teacher",
+                help="name equally many, or let those of one side be found",
             )
     return None
 
@@ -110,3 +139,13 @@ def _labels(entry: Any, pair: Pair) -> Misfit | None:
             help=f"leave {mixing[0]} out, or choose a method without labels such as kd",
         )
     return None
+
+
+def _batch(entry: Any, pair: Pair) -> Misfit | None:
+    if pair.batch is None or pair.batch >= entry.min_batch:
+        return None
+    return Misfit(
+        code="batch_too_small",
+        reason=f"it compares the samples of a batch, and there is {pair.batch} in each",
+        help="train on more images at a time, or choose a method of single samples such as kd",
+    )

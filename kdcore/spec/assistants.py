@@ -1,19 +1,22 @@
 """Which assistants stand between a teacher and a student, where a job does not say."""
 
 import math
+from collections.abc import Iterable
 
+from kdcore.spec.applicability import Pair, misfit
 from kdcore.spec.catalogue import Architecture, architectures
+from kdcore.spec.methods import METHODS
 
 
-def propose(teacher: str, student: str, num: int) -> tuple[str, ...]:
+def propose(teacher: str, student: str, num: int, methods: Iterable[str] = ()) -> tuple[str, ...]:
     """``num`` architectures whose parameter counts step down from teacher to student evenly.
 
     In equal ratios, as Mirzadeh et al. 2020 (https://arxiv.org/abs/1902.03393) found the middle
     best on a scale of capacity. Of the student's family where one is strictly between the two,
-    else of the teacher's, else of anything that takes such images; fewer than ``num`` where the
-    catalogue has no more.
+    else of the teacher's, else of anything that takes such images; all of them bear every one of
+    the ``methods``. Fewer than ``num`` where the catalogue has no more.
     """
-    known = architectures()
+    known, taught = architectures(), [name for name in methods if name in METHODS]
     big, small = known[teacher], known[student]
     between = [
         entry
@@ -21,6 +24,7 @@ def propose(teacher: str, student: str, num: int) -> tuple[str, ...]:
         if small.num_params < entry.num_params < big.num_params
         and entry.min_input_size <= small.min_input_size
         and _namespace(entry) == _namespace(small)
+        and all(_bears(entry, method) for method in taught)
     ]
     families = ([e for e in between if e.family == family] for family in (small.family, big.family))
     pool = next((found for found in families if found), between)
@@ -34,6 +38,10 @@ def propose(teacher: str, student: str, num: int) -> tuple[str, ...]:
             )
     ordered = sorted(chosen, key=lambda entry: -entry.num_params)
     return tuple(entry.name for entry in ordered)
+
+
+def _bears(entry: Architecture, method: str) -> bool:
+    return misfit(method, Pair(entry.name, teacher_required=False)) is None
 
 
 def _namespace(entry: Architecture) -> str:

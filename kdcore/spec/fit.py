@@ -10,14 +10,12 @@ from kdcore.spec.applicability import Pair, misfit
 from kdcore.spec.assistants import propose
 from kdcore.spec.catalogue import architectures
 from kdcore.spec.faults import Fault
+from kdcore.spec.job import rule_between
 from kdcore.spec.methods import METHODS
 from kdcore.spec.references import DatasetFacts, ModelFacts, References, TeacherAsked
 from kdcore.spec.schemes import SCHEMES
 
 __all__ = ["DatasetFacts", "ModelFacts", "References", "misfits", "pair_of"]
-
-_RULES = {(1, 3): "repeat", (3, 1): "luminance"}
-"""Which rule leads from images of so many channels to a network of so many."""
 
 
 def misfits(
@@ -38,7 +36,7 @@ def misfits(
     for position, teacher in enumerate(teachers):
         if teacher is not None:
             faults += _teacher_faults(position, asked.teachers[position], teacher, dataset)
-    faults += _method_faults(asked, pair_of(asked, teachers))
+    faults += _method_faults(asked, pair_of(asked, teachers, dataset))
     faults += _assistant_faults(asked, teachers)
     for place, name in enumerate(asked.companions):
         field = "peers" if asked.scheme == "mutual" else "assistants"
@@ -46,7 +44,9 @@ def misfits(
     return faults
 
 
-def pair_of(asked: References, teachers: Sequence[ModelFacts | None]) -> Pair:
+def pair_of(
+    asked: References, teachers: Sequence[ModelFacts | None], dataset: DatasetFacts
+) -> Pair:
     """What decides which methods fit this job."""
     known = tuple(teacher.architecture for teacher in teachers if teacher is not None)
     # A teacher that was not found is told by itself, and is a teacher all the same.
@@ -59,8 +59,16 @@ def pair_of(asked: References, teachers: Sequence[ModelFacts | None]) -> Pair:
         companions=asked.companions,
         teacher_required=scheme is None or scheme.teacher == "required",
         augmentations=asked.augmentations,
-        named_taps=asked.student_taps or any(teacher.taps for teacher in asked.teachers),
+        student_taps=asked.student_taps,
+        teacher_taps=tuple(teacher.taps for teacher in asked.teachers),
+        adjacent=asked.scheme != "teacher_assistant",
+        batch=_largest_batch(asked, dataset),
     )
+
+
+def _largest_batch(asked: References, dataset: DatasetFacts) -> int:
+    images = dataset.num_train + dataset.num_unlabelled
+    return images if asked.batch_size is None else min(asked.batch_size, images)
 
 
 def _method_faults(asked: References, pair: Pair) -> Iterator[Fault]:
@@ -84,8 +92,11 @@ def _assistant_faults(asked: References, teachers: Sequence[ModelFacts | None]) 
     student = asked.architecture
     if asked.derive or teacher not in known:
         reason = "sizes of derived networks are not known before they are built"
-    elif student in known and not propose(teacher, student, 1):
-        reason = f"no architecture of the catalogue is between {teacher} and {student} in size"
+    elif student in known and not propose(teacher, student, 1, asked.methods or ()):
+        reason = (
+            f"no architecture of the catalogue is between {teacher} and {student} in size and "
+            "gives what the methods look at"
+        )
     else:
         return
     yield Fault(
@@ -98,12 +109,11 @@ def _assistant_faults(asked: References, teachers: Sequence[ModelFacts | None]) 
 def _model_faults(model: ModelFacts | None, dataset: DatasetFacts) -> Iterator[Fault]:
     if model is None:
         return
-    if model.num_classes != dataset.num_classes or model.in_channels != dataset.in_channels:
+    if model.num_classes != dataset.num_classes:
         yield Fault(
             pointer="/model",
             code="classes_mismatch",
-            detail=f"the model has {model.num_classes} classes and {model.in_channels} channels, "
-            f"the data set {dataset.num_classes} and {dataset.in_channels}",
+            detail=f"the model has {model.num_classes} classes, the data set {dataset.num_classes}",
         )
 
 
@@ -173,7 +183,7 @@ def _teacher_faults(
             detail=f"the teacher knows {teacher.num_classes} classes, the data set has "
             f"{dataset.num_classes}; choose a teacher of the same classes, or give a class_map",
         )
-    rule = _RULES.get((dataset.in_channels, teacher.in_channels))
+    rule = rule_between(dataset.in_channels, teacher.in_channels)
     if asked.channels != rule and rule is not None:
         yield Fault(
             pointer=f"{here}/model",

@@ -27,6 +27,13 @@ def channels_of(rule: str | None, in_channels: int) -> int:
     return {None: in_channels, "repeat": 3, "luminance": 1}[rule]
 
 
+def rule_between(in_channels: int, wanted: int) -> Channels | None:
+    """By which rule images of ``in_channels`` meet a network of ``wanted``; None where none does
+    and where none is needed."""
+    rules: dict[tuple[int, int], Channels] = {(1, 3): "repeat", (3, 1): "luminance"}
+    return rules.get((in_channels, wanted))
+
+
 TapPaths = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=300)], ...],
     Field(min_length=1, max_length=16),

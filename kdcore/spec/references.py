@@ -32,7 +32,8 @@ class TeacherAsked:
     model: str | None = None
     class_map: tuple[int, ...] | None = None
     channels: str | None = None
-    taps: bool = False
+    taps: int = 0
+    """How many it names."""
 
 
 @dataclass
@@ -57,7 +58,8 @@ class References:
     """Fields of a derivation that are set."""
     groups: int | None = None
     student_channels: str | None = None
-    student_taps: bool = False
+    student_taps: int = 0
+    """How many taps it names."""
     num_classes: int | None = None
     continued: str | None = None
     """The job that this one goes on from."""
@@ -66,7 +68,8 @@ class References:
     methods: list[str] | None = None
     """Names of the methods, the default included; None where the request's are unreadable."""
     hint_alone: bool = False
-    """Whether fitnet is asked for in one stage, without soft targets."""
+    """Whether fitnet is asked for without soft targets: in one stage, or with none of their
+    weight."""
     scheme: str | None = "offline"
     companions: tuple[str, ...] = ()
     """Architectures that the scheme names beside the student's: assistants, or peers."""
@@ -74,6 +77,7 @@ class References:
     class_weights: int | None = None
     """How many are given."""
     augmentations: tuple[str, ...] = ()
+    batch_size: int | None = None
     accept: tuple[str, ...] = ()
     """Criteria that are set."""
 
@@ -102,19 +106,18 @@ class References:
             derivation=tuple(key for key in derivation if student.get(key) is not None),
             groups=_int(student.get("groups")),
             student_channels=_text(student.get("channels")),
-            student_taps=bool(student.get("taps")),
+            student_taps=len(_list(student.get("taps"))),
             num_classes=_int(student.get("num_classes")),
             continued=_text(start.get("job")),
             checkpoint=_text(start.get("checkpoint")) or "best",
             methods=_methods(whole.get("method"), bool(teachers), scheme),
-            hint_alone=any(
-                _object(each).get("two_stage") is False for each in _several(whole.get("method"))
-            ),
+            hint_alone=any(_hint_alone(_object(each)) for each in _several(whole.get("method"))),
             scheme=scheme,
             companions=_companions(_object(whole.get("scheme"))),
             label_weight=weight if isinstance(weight, int | float) else None,
             class_weights=len(_list(class_weights)) or None,
             augmentations=_types(training.get("augmentation")),
+            batch_size=_int(training.get("batch_size")),
             accept=tuple(k for k, v in _object(whole.get("accept")).items() if v is not None),
         )
 
@@ -131,7 +134,7 @@ def _teacher(value: dict[str, Any]) -> TeacherAsked:
         model=_text(value.get("model")),
         class_map=tuple(listed) if whole else None,
         channels=_text(value.get("channels")),
-        taps=bool(value.get("taps")),
+        taps=len(_list(value.get("taps"))),
     )
 
 
@@ -140,6 +143,10 @@ def _methods(value: object, taught: bool, scheme: str | None) -> list[str] | Non
         return [default_method(taught=taught, scheme=scheme)]
     names = [_text(_object(entry).get("type", entry)) for entry in _several(value)]
     return None if None in names else [name for name in names if name]
+
+
+def _hint_alone(method: dict[str, Any]) -> bool:
+    return method.get("two_stage") is False or method.get("kd_weight") == 0
 
 
 def _types(value: object) -> tuple[str, ...]:

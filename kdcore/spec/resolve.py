@@ -5,7 +5,14 @@ import math
 from kdcore.spec.assistants import propose
 from kdcore.spec.augmentation import AnyAugmentation, AugmentationField, as_augmentations
 from kdcore.spec.derived import parse
-from kdcore.spec.job import EvaluationPlan, JobSpec, ResolvedJob, ResolvedStudent, Student
+from kdcore.spec.job import (
+    EvaluationPlan,
+    JobSpec,
+    ResolvedJob,
+    ResolvedStudent,
+    Student,
+    rule_between,
+)
 from kdcore.spec.methods import DKD, AnyMethod, as_methods, default_label_weight
 from kdcore.spec.references import DatasetFacts, ModelFacts, default_method
 from kdcore.spec.schemes import AnyScheme, Mutual, Offline, TeacherAssistant
@@ -49,7 +56,7 @@ def resolve(
             "method": as_methods("supervised") if measured else methods,
             "label_weight": label_weight_of(spec),
             "student": student,
-            "scheme": Offline() if measured else _scheme(spec.scheme, student, teachers),
+            "scheme": Offline() if measured else _scheme(spec, student, teachers),
             "training": _training(spec.training, dataset),
             "exports": ("safetensors", *(e for e in spec.exports if e != "safetensors")),
             "evaluation": _plan(spec),
@@ -96,6 +103,8 @@ def _student(
         if model is None:
             raise ValueError("an evaluation needs its model to be resolved")
         values |= _as_student(model.architecture)
+        # Whatever was trained by a rule is measured by it: nobody could name it in an evaluation.
+        values["channels"] = rule_between(dataset.in_channels, model.in_channels)
     elif given.derive:
         values |= {
             "architecture": teachers[0].architecture,
@@ -121,17 +130,17 @@ def _method(method: AnyMethod, epochs: int) -> AnyMethod:
     return method
 
 
-def _scheme(
-    scheme: AnyScheme, student: ResolvedStudent, teachers: tuple[ModelFacts, ...]
-) -> AnyScheme:
-    if isinstance(scheme, Mutual) and scheme.peers is None:
+def _scheme(spec: JobSpec, student: ResolvedStudent, teachers: tuple[ModelFacts, ...]) -> AnyScheme:
+    scheme = spec.scheme
+    if isinstance(scheme, Mutual) and scheme.peers is None and not (student.derive or student.taps):
+        # What is derived or tapped has no such name, and stays "one more of the same".
         return scheme.model_copy(update={"peers": (student.architecture,)})
     if isinstance(scheme, TeacherAssistant):
         assistants = scheme.assistants
         if assistants is None:
-            assistants = propose(
-                teachers[0].architecture, student.architecture, scheme.num_assistants
-            )
+            ends = teachers[0].architecture, student.architecture
+            methods = [method.type for method in methods_of(spec)]
+            assistants = propose(*ends, scheme.num_assistants, methods)
         # As many as there are, whoever chose them.
         update = {"assistants": assistants, "num_assistants": len(assistants)}
         return scheme.model_copy(update=update)

@@ -20,11 +20,14 @@ class Mutual(Spec):
     Choose it where there is no teacher. Each learner adds the mean over its peers of
     KL(peer ‖ self), T = 1, from one forward pass of everyone. Methods that look at a teacher look
     at the job's teacher if it has one; if not, at each peer, and then stand in for that KL.
+    Nobody waits: where a method begins with a stage of its own, what is learned from the others
+    goes on beside it.
     """
 
     type: Literal["mutual"]
     peers: Annotated[tuple[ArchitectureName, ...], Field(min_length=1, max_length=7)] | None = None
-    """The student's companions; null means one more of the same architecture."""
+    """The student's companions, each as its architecture is; null means one more of the student's
+    own network, derived and tapped alike. Its weights are always fresh."""
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """What the mean KL is multiplied with."""
 

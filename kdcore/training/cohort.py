@@ -50,21 +50,28 @@ class Cohort:
     def gradients(self, views: Tensor, batch: Batch, say: Callable[[str], None]) -> list[Row]:
         """Fill the parameters' gradients; return each learner's losses.
 
-        Where the device has no room for the batch, it is halved until it fits: same gradient, but
-        batch normalisation then sees the smaller parts. ``say`` tells people of it.
+        Where the device has no room for the batch, it is halved until it fits. That is the same
+        gradient where each sample counts by itself; what looks at the whole batch sees the smaller
+        parts: batch normalisation, losses that compare samples, memories, and the mean over labels
+        that are missing or weighted by class. ``say`` tells people of it.
         """
         while True:
             try:
-                return self._accumulate(views, batch)
+                rows = self._accumulate(views, batch)
             except torch.OutOfMemoryError as error:
                 self.micro_batches *= 2
                 if len(views) // self.micro_batches < 2:
                     raise OutOfDeviceMemory("two images at a time do not fit the device") from error
+            else:
+                for learner in self.learners:
+                    learner.remember()
+                return rows
             self._clear()
             torch.cuda.empty_cache()
             say(
                 f"out of device memory: going on with {self.micro_batches} parts of a batch, "
-                "accumulated; batch normalisation sees the parts"
+                "accumulated; what looks at a whole batch sees the parts: batch normalisation, and "
+                "methods that compare its samples or keep a memory of them"
             )
 
     def _accumulate(self, views: Tensor, batch: Batch) -> list[Row]:

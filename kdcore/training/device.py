@@ -3,6 +3,8 @@
 import contextlib
 import os
 import platform
+import resource
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +17,7 @@ from kdcore.spec.training import Training
 
 Precision = Literal["float32", "bfloat16"]
 _PACKAGES = ("torch", "numpy", "safetensors")
+_deterministic: Any = torch.utils.deterministic
 
 
 @dataclass(frozen=True)
@@ -44,16 +47,46 @@ class Machine:
         )
 
 
+def memory_bytes(device: torch.device) -> int:
+    """What the training occupies: on an accelerator the most since the last call, else now."""
+    if device.type == "cuda":
+        most = torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        return most
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        resident = int(Path("/proc/self/statm").read_text().split()[1])
+        return resident * os.sysconf("SC_PAGE_SIZE")
+    # Elsewhere than on Linux only the peak can be had; macOS tells it in bytes.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024
+
+
+@contextlib.contextmanager
+def as_before() -> Iterator[None]:
+    """Give back, after the block, what :func:`prepare` sets: a notebook has its own ways."""
+    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    benchmark, filled = torch.backends.cudnn.benchmark, _deterministic.fill_uninitialized_memory
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_deterministic_debug_mode(mode)
+        torch.backends.cudnn.benchmark = benchmark
+        _deterministic.fill_uninitialized_memory = filled
+
+
 def prepare(device: str, threads: int | None, training: Training) -> Machine:
     """Choose, and set the process up accordingly. Raises ``UserFault`` for a device not there."""
     chosen = _device(device)
+    strict = training.determinism == "strict"
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
-    if training.determinism == "strict":
+    if strict:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
         # Filling fresh memory would hide no fault of ours and costs a pass over every tensor.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = training.determinism == "fast"
+        _deterministic.fill_uninitialized_memory = False
+    # Both ways: an earlier run of this process may have been another.
+    torch.use_deterministic_algorithms(strict)
+    torch.backends.cudnn.benchmark = not strict
     return Machine(
         device=chosen,
         name=_name(chosen),

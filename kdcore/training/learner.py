@@ -69,15 +69,28 @@ class Learner:
         return Loss(torch.stack(parts).sum(), terms)
 
     def preparing(self, step: int) -> bool:
-        """Whether in ``step`` (from 1) only adapters or early layers learn."""
-        return any(each.preparing(step) for each in (self.objective, *self._among()))
+        """Whether in ``step`` (from 1) only adapters or early layers learn.
 
-    def _among(self) -> list[Objective]:
-        return [each for each in self.peers if isinstance(each, Objective)]
+        The stages of what is learned from a teacher hold back nothing that is learned from peers,
+        nor the other way round: while one of them teaches answers, answers get better.
+        """
+        own, *among = self._objectives()
+        speaking = among if among and own.idle else [own, *among]
+        return all(each.preparing(step) for each in speaking)
+
+    def _objectives(self) -> list[Objective]:
+        return [self.objective, *(each for each in self.peers if isinstance(each, Objective))]
 
     def clear(self) -> None:
-        """Forget all gradients."""
+        """Forget all gradients, and what the methods saw on the way to them."""
         self._optimizer.zero_grad()
+        for objective in self._objectives():
+            objective.forget()
+
+    def remember(self) -> None:
+        """The gradients of a batch are whole: let the methods keep what they saw of it."""
+        for objective in self._objectives():
+            objective.remember()
 
     def update(self, lr: float) -> None:
         """One step of the optimizer with the gradients that are there."""

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,12 +11,12 @@ from kdcore.data.counter import fold
 from kdcore.errors import NonFinite, Stopped
 from kdcore.evaluation import metrics
 from kdcore.evaluation.predict import predict
-from kdcore.evaluation.teachers import Teachers
 from kdcore.methods.base import Batch
 from kdcore.schemes.base import Phase, Pupil, Result
 from kdcore.training import optim
 from kdcore.training.checkpoint import State
 from kdcore.training.diagnosis import explain
+from kdcore.training.lesson import Lesson
 from kdcore.training.meter import Meter
 from kdcore.training.progress import Best, Pace, Patience
 from kdcore.training.session import Position, Session
@@ -29,15 +28,6 @@ _STEP = 4
 _POINTS_PER_EPOCH = 20
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """Who teaches in a phase."""
-
-    teachers: Teachers
-    val: Tensor | None
-    """The logits (N, C) on the validation split that fidelity is measured against."""
-
-
 class Loop:
     """One phase from wherever its checkpoint stands to its last epoch."""
 
@@ -47,7 +37,7 @@ class Loop:
         device = session.machine.device
         self._recipe = recipe
         self._loader = task.loader(phase.seed, phase.pupils[0], device)
-        self._per_epoch = self._loader.steps_per_epoch
+        self._per_epoch = task.steps_per_epoch(phase.budget or phase.pupils[0])
         self.steps = recipe.epochs * self._per_epoch
         self._every = -(-self._per_epoch // _POINTS_PER_EPOCH)
         samples = (self._loader.targets, self.steps)
@@ -118,14 +108,16 @@ class Loop:
             self._check_losses()
             losses = [meter.read() for meter in self._meters]
             self._pace.busy_s += time.perf_counter() - started
-            losses[0] |= {"train/lr": lr, **self._pace.read()}
+            losses[0] |= {"train/lr": lr, **self._pace.read(self._session.machine.device)}
             self._tell(losses)
         else:
             self._pace.busy_s += time.perf_counter() - started
 
     def _batch(self, step: int) -> tuple[Tensor, Batch]:
-        epoch, number = step // self._per_epoch + 1, step % self._per_epoch
-        views = self._loader.batch(epoch, number)
+        # On another's budget it may have begun with its images anew before the epoch ends.
+        times, number = divmod(step, self._loader.steps_per_epoch)
+        views = self._loader.batch(times + 1, number)
+        epoch = step // self._per_epoch + 1
         return views.images, Batch(views.target, views.index, epoch, step + 1, views.mix)
 
     def _lr(self) -> float:

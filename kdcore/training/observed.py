@@ -82,10 +82,23 @@ def points_of(
     return points
 
 
-def paired(all_points: Sequence[taps.Points | None]) -> list[taps.Points | None]:
-    """The same networks with equally many maps each: the deepest ones, as stages end alike."""
+def paired(
+    all_points: Sequence[taps.Points | None], named: Sequence[Sequence[str] | None]
+) -> list[taps.Points | None]:
+    """The same networks with equally many maps each: the deepest ones, as stages end alike.
+
+    ``named`` are the paths that the job names for each. Raises ``UserFault`` where one of them
+    would be left out.
+    """
     known = [points for points in all_points if points is not None]
     count = min((len(points.maps) for points in known), default=0)
+    most = max(len(paths or ()) for paths in named)
+    if most > count:
+        raise UserFault(
+            "student_incompatible",
+            f"{most} taps are named for one network, and one that it is paired with has {count}",
+            hint="Name equally many taps for both networks, or leave them out.",
+        )
     return [None if points is None else _deepest(points, count) for points in all_points]
 
 

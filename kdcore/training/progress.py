@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from kdcore.spec.training import EarlyStopping
+from kdcore.training.device import memory_bytes
 
 
 @dataclass
@@ -56,12 +58,13 @@ class Pace:
     data_s: float = 0.0
     busy_s: float = 0.0
 
-    def read(self) -> dict[str, float]:
-        """Throughput and the share of time spent on data, in percent."""
+    def read(self, device: torch.device) -> dict[str, float]:
+        """Throughput, the share of time spent on data in percent, and the memory in use."""
         busy = max(self.busy_s, 1e-9)
         values = {
             "train/images_per_s": self.samples / busy,
             "train/data_share": 100 * self.data_s / busy,
+            "train/memory_bytes": memory_bytes(device),
         }
         self.samples, self.data_s, self.busy_s = 0, 0.0, 0.0
         return values

@@ -3,22 +3,21 @@
 from pathlib import Path
 from typing import Any
 
-from kdcore.evaluation.teachers import Frozen, Teachers, frozen
 from kdcore.process.events import EventWriter
 from kdcore.process.stop import Stop
 from kdcore.schemes import plan
-from kdcore.schemes.base import Phase, Result
+from kdcore.schemes.base import Result
 from kdcore.spec.protocol import RunRequest
 from kdcore.training import device
 from kdcore.training.checkpoint import Checkpoints, State
 from kdcore.training.identity import digest
-from kdcore.training.loop import Lesson, Loop
+from kdcore.training.lesson import lesson
+from kdcore.training.loop import Loop
 from kdcore.training.material import gathered
 from kdcore.training.outcome import conclude
+from kdcore.training.rehearsal import rehearse
 from kdcore.training.session import Clock, Position, Session
 from kdcore.training.task import Task
-
-_NOBODY = Teachers(())
 
 
 def run(request: RunRequest, workdir: Path, events: EventWriter, stop: Stop) -> None:
@@ -85,9 +84,11 @@ def _train(session: Session, task: Task, resumed: State | None) -> None:
     if resumed is not None:
         session.restore(resumed)
         current = resumed["current"]
+    else:
+        rehearse(task, session.machine)
     session.begin()
     while (phase := plan.next_phase(task.job, session.results)) is not None:
-        loop = Loop(session, task, phase, _lesson(session, task, phase))
+        loop = Loop(session, task, phase, lesson(session, task, phase))
         if current is not None:
             loop.restore(current)
             current = None
@@ -112,20 +113,3 @@ def _as_it_is(task: Task) -> Result:
         last_val_top1=0.0,
         weights=task.init,
     )
-
-
-def _lesson(session: Session, task: Task, phase: Phase) -> Lesson:
-    """Who teaches in ``phase``; the untaught are compared with the job's teachers all the same."""
-    if phase.teacher != "last":
-        return Lesson(task.teachers if phase.teacher else _NOBODY, task.teacher_val)
-    machine = session.machine
-    before = plan.last(session.results, phase.number)
-    network = frozen(task.trained(before), machine.device)
-    teachers = Teachers((Frozen(network, taps=before.student.taps),))
-    logits = teachers.logits(
-        task.store.images("val"),
-        device=machine.device,
-        boundary=session.boundary,
-        autocast=machine.autocast(),
-    )
-    return Lesson(teachers, teachers.mean(logits))

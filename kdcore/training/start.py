@@ -114,14 +114,18 @@ def _watch(
 ) -> list[Observed]:
     """The networks and after them the teachers, tapped where the methods want it."""
     everyone = [*networks, *teachers.networks]
-    paths = [*named, *(member.taps for member in teachers.members)]
+    # Who names taps for methods that look at no maps has named nothing.
+    paths = [
+        path if wanted.maps else None
+        for path in (*named, *(member.taps for member in teachers.members))
+    ]
     points = [
         points_of(network, probe[:1], path, wanted)
         for network, path in zip(everyone, paths, strict=True)
     ]
     return [
         Observed(network, point, wanted)
-        for network, point in zip(everyone, paired(points), strict=True)
+        for network, point in zip(everyone, paired(points, paths), strict=True)
     ]
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcore.data.counter import fold
-from kdcore.data.loader import Loader
+from kdcore.data.loader import Loader, steps_per_epoch
 from kdcore.data.store import DatasetStore
 from kdcore.errors import UserFault
 from kdcore.evaluation.teachers import Teachers
@@ -84,17 +84,25 @@ class Task:
         Unlabelled ones are among them where the pupil's methods can do without labels.
         """
         recipe = self.job.training
-        unlabelled = self.store.images("unlabelled")
-        joins = len(unlabelled) > 0 and learns_unlabelled(pupil)
+        unlabelled = self._unlabelled(pupil)
         return Loader(
             self.store.images("train"),
             self.store.targets("train"),
-            unlabelled=unlabelled if joins else None,
+            unlabelled=unlabelled if len(unlabelled) else None,
             batch_size=recipe.batch_size,
             augmentation=recipe.augmentation,
             seed=seed,
             device=device,
         )
+
+    def steps_per_epoch(self, pupil: Pupil) -> int:
+        """Batches of one epoch of all the images that teach this pupil."""
+        count = len(self.store.targets("train")) + len(self._unlabelled(pupil))
+        return steps_per_epoch(count, self.job.training.batch_size)
+
+    def _unlabelled(self, pupil: Pupil) -> Tensor:
+        images = self.store.images("unlabelled")
+        return images if learns_unlabelled(pupil) else images[:0]
 
 
 def learns_unlabelled(pupil: Pupil) -> bool:

@@ -48,7 +48,12 @@ def test_curves_are_columns_over_the_axis_asked_for(trained: Any, axis: str) -> 
         assert len(column[axis]) == len(column["value"]) > 0
         assert column[axis] == sorted(column[axis])
     query = {"x": axis, "keys": "val/top1,no/such"}
-    assert set(trained.client.get(address, params=query).json()["data"]) == {"val/top1"}
+    found = trained.client.get(address, params=query).json()
+    assert set(found["data"]) == set(found["totals"]) == {"val/top1"}
+    thin = trained.client.get(
+        address, params=query | {"keys": "train/loss", "max_points": 2}
+    ).json()
+    assert len(thin["data"]["train/loss"]["value"]) == 2 < thin["totals"]["train/loss"]
 
 
 def test_the_logs_are_text(trained: Any) -> None:
@@ -199,6 +204,14 @@ def test_events_are_listed_in_order_and_after_one(trained: Any, listed: list[Jso
         assert page["data"] == [event for event in listed if event["id"] > after][:200]
     found = [each for page in pages(trained.client, address, after=2, limit=7) for each in page]
     assert found == listed[2:]
+    assert trained.client.get(trained.job["links"]["self"]).json()["last_event"] == len(listed)
+
+
+def test_events_can_be_had_of_some_types_alone(trained: Any, listed: list[Json]) -> None:
+    address = f"/v1/jobs/{trained.job['id']}/events"
+    query = {"type": ["state", "phase"], "after": 1, "limit": 200}
+    wanted = [each for each in listed[1:] if each["type"] in query["type"]]  # type: ignore[operator]
+    assert trained.client.get(address, params=query).json()["data"] == wanted != []
 
 
 def test_the_stream_of_a_finished_job_replays_and_ends(trained: Any, listed: list[Json]) -> None:

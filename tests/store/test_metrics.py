@@ -22,7 +22,7 @@ def curve(new_job: Any) -> Any:
                 point = {"train/loss": value}
                 metrics.write(session, job, _event(step, point))
         with transaction() as session:
-            column = metrics.read(session, job_id, None, "step", max_points)["train/loss"]
+            column = metrics.read(session, job_id, None, "step", max_points).columns["train/loss"]
         return column["step"], column["value"]
 
     return write

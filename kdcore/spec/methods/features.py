@@ -28,7 +28,7 @@ class FitNet(Spec):
     weight: Weight = 100.0
     """Of the hint."""
     kd_weight: Part = 0.9
-    """Of the soft targets in the second stage."""
+    """Of the soft targets in the second stage; 0 leaves it to the labels."""
     temperature: Temperature = 4.0
     """Of the soft targets in the second stage."""
 

@@ -89,7 +89,7 @@ def default_label_weight(methods: tuple[AnyMethod, ...]) -> float:
 def teaches_classifier(method: AnyMethod) -> bool:
     """Whether its terms reach the last layer: features and relations end before it."""
     if isinstance(method, features.FitNet):
-        return method.two_stage
+        return method.two_stage and method.kd_weight > 0
     return METHODS[method.type].group == "logits"
 
 

@@ -1,11 +1,11 @@
 """Methods of labels and logits: their parameters, with bounds and defaults."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kdcore.spec.base import Spec
-from kdcore.spec.methods.base import Part, Standardized, Temperature, Weight
+from kdcore.spec.methods.base import Part, Standardized, Temperature, Weight, with_a_part
 
 
 class Supervised(Spec):
@@ -59,6 +59,10 @@ class DKD(Spec):
     that is fewer."""
     logit_standardization: Standardized = False
 
+    @model_validator(mode="after")
+    def _teaches(self) -> Self:
+        return with_a_part(self, "alpha", "beta")
+
 
 class DIST(Spec):
     """Correlation in place of equality: the student ranks classes and samples as the teacher does.
@@ -75,6 +79,10 @@ class DIST(Spec):
     temperature: Temperature = 4.0
     weight: Weight = 2.0
     logit_standardization: Standardized = False
+
+    @model_validator(mode="after")
+    def _teaches(self) -> Self:
+        return with_a_part(self, "beta", "gamma")
 
 
 class BatchLogits(Spec):

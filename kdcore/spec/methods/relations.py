@@ -1,11 +1,11 @@
 """Methods of relations between samples: their parameters, with bounds and defaults."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from kdcore.spec.base import Spec
-from kdcore.spec.methods.base import Part, Temperature, Weight
+from kdcore.spec.methods.base import Part, Weight, with_a_part
 
 
 class RKD(Spec):
@@ -20,6 +20,10 @@ class RKD(Spec):
     angle_weight: Part = 50.0
     weight: Weight = 1.0
     """Of both together."""
+
+    @model_validator(mode="after")
+    def _teaches(self) -> Self:
+        return with_a_part(self, "distance_weight", "angle_weight")
 
 
 class Similarity(Spec):
@@ -80,7 +84,8 @@ class CRD(Spec):
     negatives: Annotated[int, Field(ge=1, le=1_000_000)] = 16384
     """Per image, drawn with replacement from other classes; no more than those classes have."""
     embedding_dim: Annotated[int, Field(ge=1, le=65536)] = 128
-    temperature: Temperature = 0.07
+    temperature: Annotated[float, Field(ge=0.02, le=1000)] = 0.07
+    """exp(1 / T) must be a number of float32: it is not for a T below 0.0113."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Share of the old value when the memory of an image is renewed."""
     weight: Weight = 0.8

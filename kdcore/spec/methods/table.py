@@ -25,8 +25,6 @@ class MethodEntry(Spec):
     """Fewest images of a batch that it works on."""
     one_teacher: bool = False
     """Whether it refuses more than one."""
-    same_classes: bool = False
-    """Whether the teacher must know the data set's classes and no others."""
     min_maps: int = 0
     """Fewest pairs of feature maps."""
 
@@ -49,7 +47,6 @@ METHODS: dict[str, MethodEntry] = {
         paper="https://arxiv.org/abs/1503.02531",
         when="First, for any pair whose classes are the same.",
         formula="T² · mean_b KL(p_t ‖ p_s), p = softmax(z / T)",
-        same_classes=True,
     ),
     "logit_matching": MethodEntry(
         params=logits.LogitMatching,
@@ -59,7 +56,6 @@ METHODS: dict[str, MethodEntry] = {
         paper="https://papers.nips.cc/paper/5484-do-deep-nets-really-need-to-be-deep",
         when="When the scale of the logits matters, for instance when they are used as scores.",
         formula="mean (z_s - z_t)²",
-        same_classes=True,
     ),
     "dkd": MethodEntry(
         params=logits.DKD,
@@ -70,7 +66,6 @@ METHODS: dict[str, MethodEntry] = {
         when="When the teacher is so sure of the true class that kd hardly shows the others.",
         formula="T² · mean_b [alpha · KL(b_t ‖ b_s) + beta · KL(q_t ‖ q_s)], b = (p_y, 1 - p_y), "
         "q = softmax over the other classes",
-        same_classes=True,
     ),
     "dist": MethodEntry(
         params=logits.DIST,
@@ -81,7 +76,6 @@ METHODS: dict[str, MethodEntry] = {
         when="When the teacher is much stronger than the student, and batches are large.",
         formula="T² · [beta · (1 - mean_b corr(p_s, p_t)) + gamma · (1 - mean_c corr(p_s, p_t))]",
         min_batch=2,
-        same_classes=True,
     ),
     "batch_logits": MethodEntry(
         params=logits.BatchLogits,
@@ -92,7 +86,6 @@ METHODS: dict[str, MethodEntry] = {
         "Jin_Multi-Level_Logit_Distillation_CVPR_2023_paper.html",
         when="Beside kd, to learn which classes and samples of a batch the teacher finds alike.",
         formula="‖PᵀP_t - PᵀP_s‖² / C and ‖PPᵀ_t - PPᵀ_s‖² / B, P the batch's probabilities",
-        same_classes=True,
     ),
     "fitnet": MethodEntry(
         params=features.FitNet,
@@ -103,7 +96,6 @@ METHODS: dict[str, MethodEntry] = {
         when="For a student that is thinner or deeper than its teacher.",
         formula="mean (r(f_s) - f_t)², r a learned convolution; then kd",
         one_teacher=True,
-        same_classes=True,
         min_maps=1,
     ),
     "attention": MethodEntry(

@@ -2,8 +2,11 @@
 
 import math
 
+import pytest
 import torch
+from pydantic import ValidationError
 
+from kdcore.methods.base import Batch, Outputs
 from kdcore.methods.crd import CRDMethod, contrast
 from kdcore.methods.negatives import Negatives
 from kdcore.methods.vectors import unit
@@ -74,6 +77,7 @@ def test_memories_move_by_the_momentum_and_keep_unit_length() -> None:
     method, s, t = made(), student(), teacher()
     before, ids = method.student_memory.bank.clone(), batch().index
     method(s, t, batch())
+    method.remember()
     assert s.pooled is not None
     embedded = unit(method.student_embedding(s.pooled), 1)
     after = method.student_memory.bank
@@ -82,6 +86,40 @@ def test_memories_move_by_the_momentum_and_keep_unit_length() -> None:
     assert torch.equal(after[rest], before[rest])
     torch.testing.assert_close(after.norm(dim=1), torch.ones(NUM_SAMPLES))
     assert not after.requires_grad
+
+
+def test_a_batch_that_comes_again_in_parts_moves_the_memories_once() -> None:
+    method, s, t = made(), student(), teacher()
+    before, ids = method.student_memory.bank.clone(), batch().index
+    method(s, t, batch())
+    method.forget()  # as where the device had no room for its gradients
+    for part in (slice(0, 2), slice(2, 6)):
+        ours, theirs = (
+            Outputs(each.logits[part], None if each.pooled is None else each.pooled[part])
+            for each in (s, t)
+        )
+        whole = batch()
+        assert whole.target is not None
+        method(ours, theirs, Batch(whole.target[part], whole.index[part], 1, 1))
+        assert torch.equal(method.student_memory.bank, before)
+    method.remember()
+    assert s.pooled is not None
+    embedded = unit(method.student_embedding(s.pooled), 1)
+    moved = unit(0.5 * before[ids] + 0.5 * embedded, 1)
+    torch.testing.assert_close(method.student_memory.bank[ids], moved)
+    once = method.student_memory.bank.clone()
+    method.remember()
+    assert torch.equal(method.student_memory.bank, once)
+
+
+def test_the_lowest_temperature_gives_finite_scores() -> None:
+    memory = made().student_memory
+    index = torch.arange(NUM_SAMPLES).expand(2, -1)
+    alike = memory.bank[:2].clone()
+    lowest = 0.02
+    with pytest.raises(ValidationError):
+        made(temperature=lowest - 1e-4)
+    assert bool(memory.scores(alike, index, lowest).isfinite().all())
 
 
 def test_the_constants_are_those_of_the_first_batch() -> None:

@@ -139,6 +139,7 @@ def steps(method: Method, numbers: range) -> list[float]:
         t = outputs(100 + step, 20, (5, 4, 16), (10, 8, 8), (20, 3, 3))
         loss = weighed(method, method(s, t, batch(step)))
         loss.backward()
+        method.remember()
         with torch.no_grad():
             for parameter in method.parameters():
                 parameter -= 0.01 * parameter.grad

@@ -30,9 +30,9 @@ def job(scheme: dict[str, Any], **fields: Any) -> ResolvedJob:
     )
 
 
-def results_of(phase: Phase, top1: float = 50.0) -> list[Result]:
+def results_of(phase: Phase, top1: float = 50.0, place: int = 0) -> list[Result]:
     return [
-        Result(0, phase.number, p.role, p.name, p.student, 1, top1, top1, {"w": torch.ones(1)})
+        Result(place, phase.number, p.role, p.name, p.student, 1, top1, top1, {"w": torch.ones(1)})
         for p in phase.pupils
     ]
 
@@ -42,8 +42,9 @@ def phases(asked: ResolvedJob, tops: tuple[float, ...] = ()) -> list[Phase]:
     done: list[Result] = []
     found: list[Phase] = []
     while (phase := plan.next_phase(asked, done)) is not None:
+        top1 = tops[len(found)] if len(found) < len(tops) else 50.0
+        done += results_of(phase, top1, len(found))
         found.append(phase)
-        done += results_of(phase, tops[len(found) - 1] if len(found) <= len(tops) else 50.0)
         assert len(found) <= plan.most_phases(asked)
     return found
 
@@ -69,6 +70,20 @@ def test_mutual_is_one_phase_of_a_cohort() -> None:
     assert [m.type for m in student.methods] == ["supervised"]
     assert [m.type for m in student.peer_methods] == ["kd"]
     assert student.peer_methods[0].temperature == 4.0  # type: ignore[union-attr]
+
+
+def test_named_peers_are_what_they_are_and_an_unnamed_one_is_the_students_own() -> None:
+    derived = {"architecture": "cifar/resnet8", "derive": "teacher", "groups": 4}
+    derived |= {"num_classes": 7, "channels": "repeat", "taps": ["layer2", "layer3"]}
+    scheme = {"type": "mutual", "peers": ["cifar/resnet8"]}
+    student, peer = phases(job(scheme, student=derived))[0].pupils
+    assert student.student.network == "cifar/resnet8+grouped-4+width-1"
+    assert peer.student.network == "cifar/resnet8"
+    assert peer.student.taps is None
+    assert (peer.student.num_classes, peer.student.channels) == (7, "repeat")
+    student, peer = phases(job({"type": "mutual"}, student=derived))[0].pupils
+    assert peer.student == student.student
+    assert (peer.role, peer.name) == ("peer", "peer1")
 
 
 def test_mutual_with_a_teacher_adds_the_plain_divergence_of_peers() -> None:
@@ -138,6 +153,31 @@ def test_a_refinery_without_a_teacher_trains_its_labeller_first() -> None:
 def test_a_refinery_of_features_alone_still_teaches_the_classifier() -> None:
     asked = job({"type": "label_refinery", "max_rounds": 1}, method=as_methods("attention"))
     assert [m.type for m in phases(asked)[0].pupils[0].methods] == ["attention", "kd"]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "tops", "delivered"),
+    [
+        ({"type": "offline"}, (), 0),
+        ({"type": "mutual", "peers": ["cifar/resnet8"]}, (), 0),
+        ({"type": "born_again", "generations": 3}, (), 2),
+        ({"type": "teacher_assistant", "assistants": ["cifar/resnet14"]}, (), 1),
+        ({"type": "label_refinery"}, (50.0, 60.0, 70.0), 2),
+        ({"type": "label_refinery"}, (50.0, 60.0, 55.0), 1),
+        ({"type": "label_refinery"}, (50.0, 40.0), 0),
+    ],
+    ids=str,
+)
+def test_the_baseline_has_seed_and_budget_of_the_student_that_is_delivered(
+    scheme: dict[str, Any], tops: tuple[float, ...], delivered: int
+) -> None:
+    found = phases(job(scheme, evaluation={"baseline": True, "seeds": 2}), tops)
+    first = [phase for phase in found if phase.number == 0]
+    baseline = first.pop()
+    assert [pupil.role for pupil in baseline.pupils] == ["baseline"]
+    assert baseline.seed == first[delivered].seed
+    assert baseline.budget == first[delivered].pupils[0]
+    assert all(phase.budget is None for phase in first)
 
 
 def test_only_the_first_seeds_student_has_plain_metric_names() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from kdcore.data import facts, store
 from kdcore.data.parts import Arrays, PartName
@@ -82,6 +83,22 @@ class World:
             device="cpu",
             threads=1,
         )
+
+
+def networks_of(workdir: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """The weights of every network that a finished run has trained: peers, assistants, all seeds'
+    students, baselines."""
+    newest = max((workdir / "checkpoints").glob("step-*.pt"))
+    results = torch.load(newest, weights_only=True)["results"]
+    return {f"{each['name']} of seed {each['number']}": each["weights"] for each in results}
+
+
+def same_networks(ours: Path, theirs: Path) -> bool:
+    """Whether two runs trained the same networks to the same bits."""
+    a, b = networks_of(ours), networks_of(theirs)
+    return a.keys() == b.keys() and all(
+        torch.equal(tensor, b[name][key]) for name in a for key, tensor in a[name].items()
+    )
 
 
 class StopAfter(Stop):

@@ -38,7 +38,7 @@ def start(request: RunRequest, workdir: Path) -> BaseProcess:
 
 def finish(process: BaseProcess) -> int | None:
     """Its exit code, once it is done."""
-    process.join(timeout=240)
+    process.join(timeout=600)
     return process.exitcode
 
 
@@ -49,7 +49,7 @@ def kill_after(request: RunRequest, workdir: Path, text: str, count: int) -> boo
     """
     goal = lines(workdir, text) + count
     process = start(request, workdir)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while lines(workdir, text) < goal and process.is_alive():
         assert time.monotonic() < end
         time.sleep(0.001)

@@ -15,7 +15,14 @@ import torch
 from kdcore.errors import Stopped, UserFault
 from kdcore.spec.protocol import RunRequest
 from kdcore.training.checkpoint import Cadence
-from tests.kdcore.training.kit import StopAfter, World, events_of, sha256, train
+from tests.kdcore.training.kit import (
+    StopAfter,
+    World,
+    events_of,
+    same_networks,
+    sha256,
+    train,
+)
 
 # A checkpoint at every batch boundary, so that kills meet every place where a run can go on.
 PROGRAM = """
@@ -113,6 +120,7 @@ def test_killed_at_random_it_ends_in_the_same_bytes(
     assert finish(start(request, tmp_path)) == 0, f"seed {seed}"
     assert sha256(tmp_path / STUDENT) == sha256(undisturbed / STUDENT), f"seed {seed}"
     assert final_numbers(tmp_path) == final_numbers(undisturbed), f"seed {seed}"
+    assert same_networks(tmp_path, undisturbed), f"seed {seed}"
     first = [event["chosen"] for event in events_of(tmp_path, "phase") if event["chosen"]]
     assert any(chosen.get("resumed_from_step", 0) > 0 for chosen in first)
     assert not any(chosen.get("non_exact") for chosen in first)
@@ -156,7 +164,7 @@ def test_stopped_at_every_boundary_in_turn_nothing_changes(
         (next(iter(e["values"])), e["step"]): {
             name: value
             for name, value in e["values"].items()
-            if not name.endswith(("images_per_s", "data_share"))
+            if not name.endswith(("images_per_s", "data_share", "memory_bytes"))
         }
         for workdir in (tmp_path, undisturbed)
         for e in events_of(workdir, "metrics")

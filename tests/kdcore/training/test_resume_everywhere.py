@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kdcore.spec.methods import METHODS, as_methods
-from tests.kdcore.training.kit import World, events_of, sha256
+from tests.kdcore.training.kit import World, events_of, same_networks, sha256
 from tests.kdcore.training.nursery import finish, kill_after, start
 
 STUDENT = Path("artifacts/student.safetensors")
@@ -47,6 +47,8 @@ def killed_and_resumed(world: World, tmp_path: Path, phases: int, **job: Any) ->
     assert sha256(tmp_path / "killed" / STUDENT) == sha256(tmp_path / "quiet" / STUDENT), (
         f"seed {seed}, kills after {first} and {second} steps"
     )
+    # Not the student alone: everyone whom a report or an ensemble speaks of.
+    assert same_networks(tmp_path / "killed", tmp_path / "quiet"), f"seed {seed}"
     chosen = [event["chosen"] for event in events_of(tmp_path / "killed", "phase")]
     assert any(each and each.get("resumed_from_step", 0) > 0 for each in chosen)
     assert not any(each and each.get("non_exact") for each in chosen)

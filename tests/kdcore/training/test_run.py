@@ -117,8 +117,8 @@ def test_the_story_is_told_in_the_vocabulary(done: Path) -> None:
     plain = {name for name in names if not name.startswith(("baseline/", "seed1/"))}
     assert plain == {
         "teacher/top1", "train/loss", "train/loss/cross_entropy", "train/loss/kd", "train/lr",
-        "train/images_per_s", "train/data_share", "val/top1", "val/top5", "val/loss",
-        "val/agreement", "val/kl_to_teacher", "val/ece",
+        "train/images_per_s", "train/data_share", "train/memory_bytes", "val/top1", "val/top5",
+        "val/loss", "val/agreement", "val/kl_to_teacher", "val/ece",
     }  # fmt: skip
     assert {"baseline/val/top1", "seed1/train/loss", "seed1/baseline/val/agreement"} <= names
     points = [e for e in metrics if "train/loss" in e["values"]]
@@ -128,6 +128,7 @@ def test_the_story_is_told_in_the_vocabulary(done: Path) -> None:
         mixed = 0.1 * values["train/loss/cross_entropy"] + 0.9 * values["train/loss/kd"]
         assert values["train/loss"] == pytest.approx(mixed, rel=1e-4)
         assert 0 <= values["train/data_share"] <= 100
+        assert values["train/memory_bytes"] > 1e6
     last = [event["progress"] for event in metrics][-1]
     assert last["fraction"] == 1
     assert last["epoch"] == last["epochs"] == 8
