@@ -47,6 +47,11 @@ class UserFault(EngineError):  # noqa: N818 - the house's word for it
         self.hint = hint
         self.items = capped(items)
 
+    def __str__(self) -> str:
+        """All of it: whoever logs an exception sees what to do."""
+        lines = [self.message, *(f"{each.name}: {each.detail}" for each in self.items)]
+        return "\n".join([*lines, *([self.hint] if self.hint else [])])
+
 
 class OutOfDeviceMemory(EngineError):  # noqa: N818 - the house's word for it
     """The smallest possible step does not fit into the memory of the device."""

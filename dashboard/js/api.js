@@ -12,9 +12,10 @@ export class ApiError extends Error {
 
 export const UNAUTHORIZED = "stillhouse:unauthorized";
 
-async function call(method, path, { params, body, signal } = {}) {
+/** {data, etag}: the answer, and what names this state of it. */
+export async function call(method, path, { params, body, signal, headers } = {}) {
   const query = params ? `?${search(params)}` : "";
-  const init = { method, signal, headers: { Accept: "application/json" } };
+  const init = { method, signal, headers: { Accept: "application/json", ...headers } };
   if (body !== undefined) {
     init.body = JSON.stringify(body);
     init.headers["Content-Type"] = "application/json";
@@ -26,11 +27,11 @@ async function call(method, path, { params, body, signal } = {}) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "offline", "The server cannot be reached.");
   }
-  if (answer.status === 204) return null;
-  const json = await answer.json().catch(() => null);
-  if (answer.ok && json !== null) return json;
+  if (answer.status === 204) return { data: null };
+  const data = await answer.json().catch(() => null);
+  if (answer.ok && data !== null) return { data, etag: answer.headers.get("ETag") };
   if (answer.status === 401 && path.startsWith("/v1/")) document.dispatchEvent(new Event(UNAUTHORIZED));
-  const problem = json ?? {};
+  const problem = data ?? {};
   throw new ApiError(answer.status, problem.code ?? "unexpected", problem.detail ?? `The server answered ${answer.status}.`, problem);
 }
 
@@ -44,12 +45,26 @@ function search(params) {
   return out;
 }
 
-export const get = (path, params, signal) => call("GET", path, { params, signal });
-export const post = (path, body) => call("POST", path, { body });
+export const get = async (path, params, signal) => (await call("GET", path, { params, signal })).data;
+export const post = async (path, body, more) => (await call("POST", path, { ...more, body })).data;
 export const del = (path) => call("DELETE", path);
+/** Change it; with an `etag`, only if it is still as it was seen (412 otherwise). */
+export const patch = async (path, body, etag) => (await call("PATCH", path, { body, headers: etag && { "If-Match": etag } })).data;
 export const jobPath = (id, part = "") => `/v1/jobs/${encodeURIComponent(id)}${part}`;
 
-/** Every entry of a list, up to `most`. */
 export async function all(path, signal, most = 200) {
   return (await get(path, { limit: most }, signal)).data;
+}
+
+/** Every entry of a list, page by page; `onPage` is told what is there so far. */
+export async function everything(path, params, signal, onPage = () => {}) {
+  const found = [];
+  let cursor = null;
+  do {
+    const page = await get(path, { ...params, limit: 200, cursor }, signal);
+    found.push(...page.data);
+    cursor = page.next_cursor;
+    onPage(found);
+  } while (cursor);
+  return found;
 }

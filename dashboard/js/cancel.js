@@ -1,14 +1,16 @@
-// Cancel a job, after asking.
+// Cancel jobs, or delete one, after asking.
 
-import { jobPath, post } from "./api.js";
+import { del, jobPath, post } from "./api.js";
 import { ask } from "./parts.js";
 import { announce } from "./shell.js";
 
-export const canCancel = (job) => ["queued", "starting", "running", "pausing", "paused"].includes(job.state);
+const NAMED = 5;
 
-/** The job as it is afterwards, or null if the reader thought better of it. */
+export const canCancel = (job) => ["queued", "starting", "running", "pausing", "paused"].includes(job.state);
+export const nameOf = (job) => job.resolved?.name ?? job.name ?? job.id;
+
 export async function cancel(job) {
-  const name = job.resolved?.name ?? job.name ?? job.id;
+  const name = nameOf(job);
   const text = job.state === "queued"
     ? `“${name}” has not started. It cannot be started again after this.`
     : `“${name}” stops at the next step. What it has learned so far stays in its checkpoints.`;
@@ -16,4 +18,34 @@ export async function cancel(job) {
   const changed = await post(jobPath(job.id, "/cancel"));
   announce(`${name}: ${changed.state}`);
   return changed;
+}
+
+/** Ask once, cancel one by one: [{job, changed | error}]; null if the reader thought better of it. */
+export async function cancelMany(jobs, onEach) {
+  const more = jobs.length - NAMED;
+  const names = jobs.slice(0, NAMED).map((job) => `“${nameOf(job)}”`).join(", ") + (more > 0 ? ` and ${more} more` : "");
+  const count = jobs.length === 1 ? "1 job" : `${jobs.length} jobs`;
+  const text = `${names}. What runs stops at the next step and keeps its checkpoints; what waits cannot be started again.`;
+  if (!(await ask({ title: `Cancel ${count}?`, text, yes: `Cancel ${count}` }))) return null;
+  const found = [];
+  for (const job of jobs) {
+    try {
+      const changed = await post(jobPath(job.id, "/cancel"));
+      found.push({ job, changed });
+      onEach(changed);
+    } catch (error) {
+      found.push({ job, error });
+      if (error.status === 401) break;
+    }
+  }
+  return found;
+}
+
+export async function remove(job) {
+  const name = nameOf(job);
+  const text = `“${name}” goes with its events, curves, checkpoints and artifacts.`;
+  if (!(await ask({ title: "Delete this job?", text, yes: "Delete the job" }))) return false;
+  await del(jobPath(job.id));
+  announce(`${name} has been deleted`);
+  return true;
 }

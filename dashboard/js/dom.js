@@ -7,7 +7,6 @@ export function el(tag, props = {}, ...children) {
   return fill(document.createElement(tag), props, children);
 }
 
-/** The same for SVG. */
 export function svg(tag, props = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), props, children);
 }
@@ -31,19 +30,43 @@ function safe(name, value) {
   return /^(#|\/(?![/\\]))/.test(value) ? value : "#";
 }
 
-/** Replace what a node holds. */
 export function put(node, ...children) {
   node.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return node;
 }
+
+/** A copy of a template of index.html. */
+export const copyOf = (id) => document.getElementById(id).content.cloneNode(true);
 
 /** Set an attribute or text only where it changed, so that nothing flickers or is read out again. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Whether the keyboard is writing somewhere, so that a letter is not a command. */
 export function typing(event) {
   const at = event.target;
   return event.ctrlKey || event.metaKey || event.altKey || (at instanceof HTMLElement && at.matches("input, select, textarea, dialog *"));
+}
+
+function place(parent, nodes) {
+  const focused = document.activeElement;
+  const wanted = new Set(nodes);
+  for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();
+  nodes.forEach((node, at) => parent.children[at] === node || parent.insertBefore(node, parent.children[at] ?? null));
+  if (focused !== document.activeElement && focused?.isConnected) focused.focus();
+}
+
+/** Rows stay the same elements as long as what they tell of is there: the focus is not lost. `make(item)` ->
+ * {update(item) -> nodes}; gives `show(items)`. */
+export function keyed(parent, key, make) {
+  const rows = new Map();
+  return (items) => {
+    const names = new Set(items.map(key));
+    for (const name of rows.keys()) if (!names.has(name)) rows.delete(name);
+    place(parent, items.flatMap((item) => {
+      const name = key(item);
+      if (!rows.has(name)) rows.set(name, make(item));
+      return rows.get(name).update(item);
+    }));
+  };
 }

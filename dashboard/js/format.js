@@ -2,23 +2,33 @@
 
 const NONE = "–";
 
-/** A number with a fixed count of decimals. */
 export function fixed(value, digits = 1) {
   return finite(value) ? minus(value.toFixed(digits)) : NONE;
 }
 
-/** Points between two percentages: "−0.4 pt". */
 export function points(value) {
   if (!finite(value)) return NONE;
   const text = fixed(Math.abs(value));
   return Number(text) === 0 ? "±0.0 pt" : `${value > 0 ? "+" : "−"}${text} pt`;
 }
 
+export const percent = (value, digits = 2) => (finite(value) ? `${fixed(value, digits)} %` : NONE);
+
+export const ms = (value) => (finite(value) ? `${fixed(value, value < 10 ? 2 : 1)} ms` : NONE);
+
+export const whole = (value) => value.toLocaleString("en-GB");
+
+export const count = (number, one, many = `${one}s`) => `${whole(number)} ${number === 1 ? one : many}`;
+
+/** What the API calls it, in words: "born_again" -> "born again". */
+export const plain = (name) => name.replaceAll("_", " ");
+export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
 /** About four characters: 0.00123, 12.3, 1,234. */
 export function brief(value) {
   if (!finite(value)) return NONE;
   const size = Math.abs(value);
-  if (size >= 1000) return Math.round(value).toLocaleString("en-GB");
+  if (size >= 1000) return whole(Math.round(value));
   if (size === 0) return "0";
   if (size < 0.001) return minus(value.toExponential(1));
   return minus(String(Number(value.toPrecision(3))));
@@ -35,7 +45,6 @@ export function si(value, unit = "") {
 
 export const bytes = (value) => si(value, "B");
 
-/** How many times smaller or faster: "3.4×". */
 export function times(ratio) {
   return finite(ratio) && ratio > 0 ? `${ratio >= 10 ? Math.round(ratio) : fixed(ratio)}×` : NONE;
 }
@@ -72,12 +81,10 @@ export function ago(iso, now = Date.now()) {
   return `${Math.floor(s / 86400)} d ago`;
 }
 
-/** Seconds between two moments; the second may still lie ahead. */
 export function between(from, to) {
   return ((to ? Date.parse(to) : Date.now()) - Date.parse(from)) / 1000;
 }
 
-/** A moment in the reader's own clock, whole. */
 export function moment(iso) {
   return iso ? new Date(iso).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" }) : NONE;
 }

@@ -1,6 +1,8 @@
-// Start: which page the address asks for, and the login when the API wants one.
+// Start: which page the address asks for, and the login when the API wants one. A one-time address has already worked by
+// itself; here a key can be pasted.
 
-import { UNAUTHORIZED } from "./api.js";
+import { post, UNAUTHORIZED } from "./api.js";
+import { copyOf, el, put } from "./dom.js";
 import { Router } from "./router.js";
 import { announce, bar } from "./shell.js";
 
@@ -8,16 +10,20 @@ const main = document.getElementById("main");
 const router = new Router(main, (route) => {
   bar(route);
   document.title = "Stillhouse";
+}, (error) => {
+  reportError(error);
+  put(main, copyOf("broken"));
+  main.querySelector("code").textContent = error.message;
+  main.querySelector("button").addEventListener("click", () => location.reload());
 });
 
 let asking = false;
-async function logIn(used = false) {
+function logIn(used = false) {
   if (asking) return;
   asking = true;
   router.leave();
   bar(null);
-  const { mount } = await import("./pages/login.js");
-  mount(main, { used, done: entered });
+  login(used);
 }
 
 function entered() {
@@ -25,6 +31,27 @@ function entered() {
   asking = false;
   announce("Logged in");
   return router.go({ again: true });
+}
+
+function login(used) {
+  document.title = "Log in – Stillhouse";
+  put(main, copyOf("login"));
+  const [key, button, said] = ["#key", ".primary", "[role=alert]"].map((each) => main.querySelector(each));
+  if (used) put(said, copyOf("login-used"));
+  key.focus();
+  main.querySelector("form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    button.disabled = true;
+    try {
+      await post("/session", { api_key: key.value.trim() });
+      entered();
+    } catch (error) {
+      put(said, el("p", { class: "notice", "data-tone": "bad" }, error.status === 401 ? "This key is not known, or has been revoked." : error.message));
+      button.disabled = false;
+      key.select();
+      key.focus();
+    }
+  });
 }
 
 document.addEventListener(UNAUTHORIZED, () => logIn());

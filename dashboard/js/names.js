@@ -4,7 +4,6 @@ import { get } from "./api.js";
 
 const known = new Map();
 
-/** The model or data set behind an id, or null; never throws. */
 export function named(kind, id) {
   const path = `/v1/${kind}/${encodeURIComponent(id)}`;
   if (!known.has(path)) {
@@ -17,7 +16,6 @@ export function named(kind, id) {
   return known.get(path);
 }
 
-/** The architectures of a job's teachers, in words; null where it has none. */
 export async function teacherOf(job) {
   if (!job.teachers?.length) return null;
   const models = await Promise.all(job.teachers.map(({ model }) => named("models", model)));
@@ -28,7 +26,6 @@ export async function teacherOf(job) {
 /** "cifar/resnet20" -> "resnet20": the family is in the title. */
 export const short = (architecture) => (architecture ?? "").split("/").at(-1);
 
-/** The network that a job trains or measures, in words. */
 export function studentOf(job) {
   const { architecture, derive, convolution, width } = job.resolved.student;
   const kind = (convolution ?? "grouped").replaceAll("_", " ");

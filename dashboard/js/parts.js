@@ -1,9 +1,11 @@
-// Small parts that pages share: progress, notices, a question, a text to copy.
+// Small parts that pages share: tables, notices, questions, texts to copy, values with their looks.
 
 import { el, put } from "./dom.js";
-import { announce } from "./shell.js";
+import { capital } from "./format.js";
+import { href } from "./router.js";
+import { announce, connection } from "./shell.js";
+import { CLOCK, CROSS, icon, TICK } from "./state.js";
 
-/** A bar of 0..1 with a name for those who cannot see it. */
 export function progressBar(label) {
   const inner = el("span");
   const node = el("div", { class: "track", role: "progressbar", "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100" }, inner);
@@ -17,61 +19,144 @@ export function progressBar(label) {
   };
 }
 
-/** What went wrong and what helps. */
-export function problem(error, again) {
-  const title = error.status === 0 ? "The server cannot be reached" : error.status === 404 ? "There is no such job" : "This did not work";
-  const hint = error.status === 0 ? "The page tries again by itself." : `${error.message}${error.problem?.request_id ? ` (${error.problem.request_id})` : ""}`;
-  return el(
-    "div", { class: "notice", "data-tone": "bad", role: "alert" },
-    el("strong", {}, title), hint,
-    again ? el("div", {}, el("button", { class: "button small", type: "button", on: { click: again } }, "Try again")) : null,
-  );
+/** `props.class` beside "button": small, primary, danger. */
+export const button = (text, click, { class: look = "", ...props } = {}) =>
+  el("button", { class: `button ${look}`.trim(), type: "button", ...props, on: { click } }, text);
+export const small = (text, click, props) => button(text, click, { class: "small", ...props });
+
+export function segments(name, options, onChoose) {
+  const buttons = Object.entries(options).map(([id, label]) => el("button", { type: "button", "data-id": id, on: { click: () => onChoose(id) } }, label));
+  return {
+    node: el("div", { class: "segments", role: "group", "aria-label": name }, buttons),
+    mark: (chosen) => buttons.forEach((each) => each.setAttribute("aria-pressed", String(each.dataset.id === chosen))),
+  };
 }
 
-/** Ask before something that cannot be undone; true if the reader wants it. */
-export function ask({ title, text, yes }) {
-  const accept = el("button", { class: "button danger", value: "yes" }, yes);
-  const refuse = el("button", { class: "button", value: "no", autofocus: true }, "Keep it");
-  const box = el(
-    "dialog", { "aria-labelledby": "ask-title" },
-    el("form", { method: "dialog" }, el("h2", { id: "ask-title" }, title), el("p", {}, text), el("div", { class: "actions" }, refuse, accept)),
-  );
+export function problem(error, again) {
+  const missing = error.status === 404;
+  const title = error.status === 0 ? "The server cannot be reached" : missing ? capital(error.message) : "This did not work";
+  const hint = error.status === 0 ? "The page tries again by itself." : missing ? "" : `${error.message}${error.problem?.request_id ? ` (${error.problem.request_id})` : ""}`;
+  return el("div", { class: "notice", "data-tone": "bad", role: "alert" }, el("strong", {}, title), hint, again ? el("div", {}, small("Try again", again)) : null);
+}
+
+export const notice = (title, text, { tone = "bad", items, role } = {}) => el("div", { class: "notice", "data-tone": tone, role }, el("strong", {}, title), text,
+  items?.length ? el("ul", {}, items.map(({ name, detail }) => el("li", {}, name ? el("code", {}, name) : null, " ", detail))) : null);
+
+/** Do `step`; what goes wrong is told to `fail`, except where nobody waits any more. */
+export async function attempt(step, fail) {
+  try {
+    await step();
+    connection("idle");
+  } catch (error) {
+    if (error.name === "AbortError" || error.status === 401) return;
+    connection(error.status === 0 ? "offline" : "idle");
+    fail(error);
+  }
+}
+
+export function dialog(id, title, inner, actions, look) {
+  const box = el("dialog", { class: look, "aria-labelledby": id },
+    el("form", { method: "dialog" }, el("h2", { id }, title), inner, el("div", { class: "actions" }, actions)));
   document.body.append(box);
   box.showModal();
   return new Promise((resolve) => {
     box.addEventListener("close", () => {
       box.remove();
-      resolve(box.returnValue === "yes");
+      resolve(box.returnValue);
     });
   });
 }
 
-/** A button that copies; it says so. */
-export function copyButton(text, label = "Copy") {
-  const button = el("button", { class: "button small", type: "button" }, "Copy");
-  if (label !== "Copy") button.setAttribute("aria-label", label);
-  button.addEventListener("click", async () => {
+export async function ask({ title, text, yes, no = "Keep it" }) {
+  return await dialog("ask-title", title, el("p", {}, text), [
+    el("button", { class: "button", value: "no", autofocus: true }, no),
+    el("button", { class: "button danger", value: "yes" }, yes),
+  ]) === "yes";
+}
+
+export function copyButton(text, label = "Copy", word = "Copy") {
+  const node = small(word, copy, { "aria-label": label === word ? null : label });
+  async function copy() {
     try {
       await navigator.clipboard.writeText(text());
-      put(button, "Copied");
+      put(node, "Copied");
       announce("Copied");
     } catch {
-      put(button, "Not allowed");
+      put(node, "Not allowed");
     }
-    setTimeout(() => put(button, "Copy"), 1600);
-  });
-  return button;
+    setTimeout(() => put(node, word), 1600);
+  }
+  return node;
+}
+
+export const copyAs = (format, text) => copyButton(text, `Copy as ${format}`, `Copy as ${format}`);
+
+export const csv = (head, rows) => [head, ...rows].map((cells) => cells.map(field).join(",")).join("\r\n");
+
+function field(value) {
+  if (value === null || value === undefined) return "";
+  if (typeof value === "number") return String(value);
+  const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value); // a spreadsheet would run it
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
 export function code(text, label) {
   return el("div", { class: "code" }, el("pre", { tabindex: "0", role: "region", "aria-label": label }, text), copyButton(() => text));
 }
 
-/** A table with a header for every column. `rows`: arrays of cells. */
-export function table({ caption, columns, rows, className = "plain cards" }) {
-  const heads = columns.map((name) => el("th", { scope: "col" }, name));
-  const lines = rows.map((cells) => el("tr", {}, cells.map((cell, at) =>
-    at === 0 ? el("th", { scope: "row", class: "wide" }, cell) : el("td", { "data-label": columns[at] }, cell))));
-  return el("table", { class: className }, el("caption", { class: "hidden" }, caption),
-    el("thead", {}, el("tr", {}, heads)), el("tbody", {}, lines));
+export const row = (columns, cells) => el("tr", {}, cells.map((cell, at) => (at ? el("td", { "data-label": columns[at] }, cell) : el("th", { scope: "row", class: "wide" }, cell))));
+
+export const frame = (caption, columns, body, className) => el("table", { class: className }, el("caption", { class: "hidden" }, caption),
+  el("thead", {}, el("tr", {}, columns.map((name) => el("th", { scope: "col" }, name)))), body);
+
+export const table = ({ caption, columns, rows, className = "plain cards" }) => frame(caption, columns, el("tbody", {}, rows.map((cells) => row(columns, cells))), className);
+
+export const scroll = (label, node, look = "") => el("div", { class: `scroll ${look}`.trim(), tabindex: "0", role: "region", "aria-label": label }, node);
+export const grid = (caption, columns, rows, className = "cards") => scroll(caption, table({ caption, columns, rows, className }));
+
+export const titled = (id, title, ...nodes) => el("section", { class: "band", "aria-labelledby": id }, el("h3", { id }, title), nodes);
+export const band = (title, ...nodes) => el("section", { class: "band" }, el("h2", {}, title), nodes);
+
+export const blank = (title, ...words) => el("div", { class: "panel empty" }, el("img", { src: "/static/logo.svg", alt: "", width: 52, height: 52 }), el("h2", {}, title), words);
+
+export const bones = () => el("div", { class: "panel bone-rows", "aria-hidden": "true" }, Array.from({ length: 4 }, () => el("span", { class: "bone" })));
+
+export function facts(pairs) {
+  const kept = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return el("dl", { class: "fact-list" }, kept.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+}
+
+/** A bar beside a number, for the eye alone: the number says it. */
+export function meter(value, most) {
+  const inner = el("span");
+  inner.style.width = `${value > 0 ? Math.max(2, (100 * value) / most) : 0}%`;
+  return el("span", { class: "meter", "aria-hidden": "true" }, inner);
+}
+
+export const badge = (word, tone, paths = { good: TICK, bad: CROSS }[tone] ?? CLOCK) => el("span", { class: "chip", "data-tone": tone }, icon(paths), word);
+
+/** A long word to take along: shortened to the eye, whole to the clipboard. */
+export const token = (text, what, most = 20) => el("span", { class: "digest" },
+  el("code", { title: text }, text.length > most ? `${text.slice(0, most)}…` : text), copyButton(() => text, `Copy ${what}`));
+
+/** A sentence of the API, in which ids of jobs lead to them. */
+export function sentence(text) {
+  const full = capital(text) + (/[.!?]$/.test(text) ? "" : ".");
+  return full.split(/(job_[0-9a-z]+)/i).map((part, at) => (at % 2 ? el("a", { href: href(`/jobs/${part.toLowerCase()}`) }, part.toLowerCase()) : part));
+}
+
+const TINY = 64;
+
+/** A strip of images of a data set, as they are: a tiny one keeps its pixels. `list`: [{row, class, target, png}]. */
+export function thumbs(list, label, caption) {
+  return el("ul", { class: "thumbs", "aria-label": label }, list.map((item) => el("li", {}, picture(item), caption?.(item))));
+}
+
+function picture({ class: name, target, row: at, png }) {
+  const known = name ?? target;
+  const words = `${known === null || known === undefined ? "no class" : `class ${known}`}, row ${at}`;
+  const image = el("img", { alt: words, title: words, width: 40, height: 40 });
+  image.addEventListener("load", () => image.classList.toggle("tiny", image.naturalWidth < TINY));
+  image.src = `data:image/png;base64,${png}`; // dom.js lets addresses of our own pages through only; these are bytes
+  return image;
 }

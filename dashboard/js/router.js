@@ -1,36 +1,43 @@
-// The address says everything: `#/jobs?state=running`. One page is mounted at a time.
+// The address says everything: `#/jobs?state=running`. One page is mounted at a time. A new page is a file in pages/ with
+// `mount`, and a line here; `nav` puts it into the bar at the top.
 
-import { routes } from "./routes.js";
+export const routes = [
+  { pattern: /^\/jobs$/, nav: "Jobs", path: "/jobs", load: () => import("./pages/jobs.js") },
+  { pattern: /^\/new$/, nav: "New job", path: "/new", load: () => import("./pages/new.js") },
+  { pattern: /^\/jobs\/([^/]+)$/, under: "/jobs", load: () => import("./pages/job.js") },
+  { pattern: /^\/compare$/, under: "/jobs", load: () => import("./pages/compare.js") },
+  { pattern: /^\/frontier$/, nav: "Frontier", path: "/frontier", load: () => import("./pages/frontier.js") },
+  { pattern: /^\/students\/([^/]+)$/, under: "/jobs", load: () => import("./pages/student.js") },
+  { pattern: /^\/catalogue$/, nav: "Catalogue", path: "/catalogue", load: () => import("./pages/catalogue.js") },
+  { pattern: /^\/system$/, nav: "System", path: "/system", load: () => import("./pages/system.js") },
+];
 
-/** The address after `#`, as {path, query}. */
 export function here() {
   const [path, query = ""] = location.hash.replace(/^#/, "").split("?");
   return { path: path || "/jobs", query: new URLSearchParams(query) };
 }
 
-/** An address; empty values are left out. */
 export function href(path, query = {}) {
   const kept = Object.entries(query).filter(([, value]) => value);
-  return `#${path}${kept.length ? `?${new URLSearchParams(kept)}` : ""}`;
+  return `#${path}${kept.length ? `?${String(new URLSearchParams(kept)).replaceAll("%2C", ",")}` : ""}`;
 }
 
-/** Change the query of the present page without a step in the history. */
 export function replaceQuery(changes) {
   const { path, query } = here();
   history.replaceState(null, "", href(path, { ...Object.fromEntries(query), ...changes }));
 }
 
 export class Router {
-  constructor(main, onPage) {
+  constructor(main, onPage, failed) {
     this.main = main;
     this.onPage = onPage;
+    this.failed = failed;
     this.page = null;
     this.path = null;
     this.turn = 0;
     addEventListener("hashchange", () => this.go());
   }
 
-  /** Show what the address says; `again` mounts it anew. */
   async go({ again = false } = {}) {
     const { path, query } = here();
     if (!again && path === this.path && this.page?.update) return this.page.update(query);
@@ -38,19 +45,22 @@ export class Router {
     const turn = ++this.turn;
     const found = routes.map((route) => ({ route, match: route.pattern.exec(path) })).find(({ match }) => match);
     const { route, match } = found ?? { route: routes[0], match: [] };
-    const module = await route.load();
+    const module = await route.load().catch((error) => ({ mount() { throw error; } })); // told when it is this page's turn
     if (turn !== this.turn) return undefined; // the reader has already gone elsewhere
     this.leave();
     this.path = path;
     this.main.replaceChildren();
     this.onPage(route);
-    this.page = module.mount(this.main, { args: match.slice(1).map(decodeURIComponent), query });
+    try {
+      this.page = module.mount(this.main, { args: match.slice(1).map(decodeURIComponent), query });
+    } catch (error) {
+      this.failed(error);
+    }
     scrollTo(0, 0);
     if (!first) (this.main.querySelector("h1") ?? this.main).focus();
     return undefined;
   }
 
-  /** Take the present page down. */
   leave() {
     this.page?.leave?.();
     this.page = null;

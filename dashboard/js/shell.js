@@ -1,14 +1,12 @@
 // The bar at the top, the words for screen readers, and the state of the connection.
 
 import { del } from "./api.js";
-import { el, put, setText } from "./dom.js";
-import { href } from "./router.js";
-import { routes } from "./routes.js";
+import { copyOf, el, put, setText } from "./dom.js";
+import { href, routes } from "./router.js";
 
 const WORDS = { live: "Live", idle: "Up to date", reconnecting: "Reconnecting…", offline: "Offline" };
 const state = el("span", { class: "link-state", "data-state": "idle" }, WORDS.idle);
 
-/** Say how fresh the page is: live, idle, reconnecting, offline. */
 export function connection(name) {
   if (state.dataset.state === name) return;
   state.dataset.state = name;
@@ -16,16 +14,10 @@ export function connection(name) {
   setText(state, WORDS[name]);
 }
 
-/** Read out a change of state, politely. */
 export function announce(text) {
   setText(document.getElementById("live"), text);
 }
 
-export function brand(to = "#/jobs") {
-  return el("a", { class: "brand", href: to }, el("img", { src: "/static/logo.svg", alt: "", width: 26, height: 26 }), "Stillhouse");
-}
-
-/** Draw the bar for a page; none of it before login. */
 export function bar(route) {
   const node = document.getElementById("bar");
   node.hidden = route === null;
@@ -36,7 +28,7 @@ export function bar(route) {
   });
   put(
     node,
-    brand(),
+    copyOf("brand"),
     el("nav", { "aria-label": "Pages" }, el("ul", {}, links)),
     state,
     el("button", { type: "button", class: "button small", on: { click: logOut } }, "Log out"),

@@ -6,7 +6,10 @@ export const LIVE = ["queued", "starting", "running", "pausing", "cancelling"];
 export const TERMINAL = ["succeeded", "failed", "cancelled"];
 export const isLive = (job) => LIVE.includes(job.state);
 
-const CLOCK = ["M8 1.8a6.2 6.2 0 1 0 0 12.4A6.2 6.2 0 0 0 8 1.8z", "M8 4.8V8l2.2 1.6"];
+export const TICK = ["M2.8 8.6l3.4 3.4 7-7.6"];
+export const CROSS = ["M3.6 3.6l8.8 8.8", "M12.4 3.6l-8.8 8.8"];
+export const BARRED = ["M8 1.8a6.2 6.2 0 1 0 0 12.4A6.2 6.2 0 0 0 8 1.8z", "M3.8 12.2l8.4-8.4"];
+export const CLOCK = ["M8 1.8a6.2 6.2 0 1 0 0 12.4A6.2 6.2 0 0 0 8 1.8z", "M8 4.8V8l2.2 1.6"];
 const STATES = {
   queued: ["Queued", "quiet", CLOCK],
   starting: ["Starting", "wait", ["M8 1.8a6.2 6.2 0 0 1 6.2 6.2", "M8 5a3 3 0 0 1 3 3"]],
@@ -14,14 +17,13 @@ const STATES = {
   pausing: ["Pausing", "wait", ["M5.5 3v10", "M10.5 3v10"]],
   paused: ["Paused", "quiet", ["M5.5 3v10", "M10.5 3v10"]],
   cancelling: ["Cancelling", "wait", ["M3 13 13 3"]],
-  cancelled: ["Cancelled", "quiet", ["M8 1.8a6.2 6.2 0 1 0 0 12.4A6.2 6.2 0 0 0 8 1.8z", "M3.8 12.2l8.4-8.4"]],
-  succeeded: ["Succeeded", "good", ["M2.8 8.6l3.4 3.4 7-7.6"]],
-  failed: ["Failed", "bad", ["M3.6 3.6l8.8 8.8", "M12.4 3.6l-8.8 8.8"]],
+  cancelled: ["Cancelled", "quiet", BARRED],
+  succeeded: ["Succeeded", "good", TICK],
+  failed: ["Failed", "bad", CROSS],
 };
 
 export const word = (state) => STATES[state]?.[0] ?? state;
 
-/** The icon of a state or of a plain path. */
 export function icon(paths) {
   const lines = paths.map((d) => svg("path", { d, fill: "none", stroke: "currentColor", "stroke-width": 1.8, "stroke-linecap": "round", "stroke-linejoin": "round" }));
   return svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, lines);

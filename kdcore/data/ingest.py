@@ -132,10 +132,10 @@ def _check_size(count: int, frame: Frame, request: IngestRequest) -> None:
 
 
 def _fault(problems: list[Item]) -> UserFault:
-    files = "1 file" if len(problems) == 1 else f"{len(problems)} files"
+    things = "1 thing" if len(problems) == 1 else f"{len(problems)} things"
     return UserFault(
         "dataset_invalid",
-        f"{files} of the archive cannot be used",
-        hint="mend or remove them and upload the archive again",
+        f"{things} in the data set cannot be used",
+        hint="mend or remove what is named, and give the data set again",
         items=problems,
     )

@@ -149,7 +149,7 @@ def statement(helped: Sequence[float]) -> str:
     """By how many points of top-1 distillation helped, as a sentence; one number per seed."""
     mean, deviation = spread(helped).mean, spread(helped).std
     if deviation is None:
-        return f"one seed: {mean:+.1f} points, no deviation"
+        return f"one seed: {mean:+.1f} points; how much of it is chance, one seed cannot tell"
     points = f"{deviation:.1f} points ({len(helped)} seeds)"
     if mean > 0:
         unsure = ", less than the seeds differ" if mean < deviation else ""

@@ -64,7 +64,7 @@ def networks(pattern: str | None, console: Console) -> None:
         found = [known[pattern]]
     if not found:
         close = f"; near it: {', '.join(near(pattern or ''))}" if near(pattern or "") else ""
-        raise UserFault("internal", f"no network's name is like {pattern!r}{close}")
+        raise UserFault("recipe_invalid", f"no network's name is like {pattern!r}{close}")
     table = _table("network", "parameters", "MACs", "input", "smallest", "taps")
     for entry in found:
         sides = f"{entry.in_channels}x{entry.input_size}²", f"{entry.min_input_size}²"
@@ -131,7 +131,9 @@ def _first(params: type[Spec]) -> str:
 
 def _one(name: str, known: list[str], what: str) -> str:
     if name not in known:
-        raise UserFault("internal", f"there is no {what} {name!r}; there are {', '.join(known)}")
+        raise UserFault(
+            "recipe_invalid", f"there is no {what} {name!r}; there are {', '.join(known)}"
+        )
     return name
 
 

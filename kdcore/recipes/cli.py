@@ -56,7 +56,9 @@ def _compare(options: argparse.Namespace) -> int:
 
     orders = [read(path) for path in options.recipes]
     if orders[0].out == orders[1].out:
-        raise UserFault("internal", "two recipes of one name have one output folder; rename one")
+        raise UserFault(
+            "recipe_invalid", "two recipes of one name have one output folder; rename one"
+        )
     sides: list[Side] = []
     # The progress is for the eyes; the result may be for a program.
     screen = Console(stderr=options.json)

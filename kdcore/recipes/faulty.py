@@ -70,7 +70,7 @@ def refusal(faults: list[Fault]) -> UserFault:
     """All faults as the one error that a run of the recipe ends with."""
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
     return UserFault(
-        "internal",
+        "recipe_invalid",
         f"the recipe has {count}; nothing was trained",
         items=[item(fault.pointer or "/", _here(fault.detail)) for fault in faults],
     )

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdcore.errors import UserFault
 from kdcore.process.stop import Stop
 from kdcore.recipes import data
 from kdcore.recipes.perform import Order, perform
@@ -31,6 +30,13 @@ class Distilled:
     """The folder with student.safetensors, config.json and the rest."""
     history: dict[str, list[tuple[int, float]]]
     """By the metric's name: (step of the whole run, value), in the order of the steps."""
+
+    def __repr__(self) -> str:
+        """One line: a notebook shows this wherever a call is a cell's last line."""
+        student, teacher = self.report.student, self.report.teacher
+        beside = f", teacher {teacher.top1:.2f} %" if teacher else ""
+        told = f"top1 {student.top1:.2f} %{beside}, {student.num_params:,} parameters"
+        return f"Distilled({told}, {str(self.path)!r})"
 
     def load(self) -> "Normalised":
         """The student in eval mode: images (B, C, H, W), uint8 or floats in 0..1, to logits (B, C).
@@ -107,15 +113,8 @@ def _carried_out(body: dict[str, Any], out: Path | str | None, *, progress: bool
     body = _written(body, files)
     folder = Path(out) if out is not None else Path("distilled") / _name(body)
     stop = Stop()
-    try:
-        with stop.listening():
-            report = _watched(Order(body, Path.cwd(), folder), stop, progress=progress)
-    except UserFault as fault:
-        for each in fault.items:
-            fault.add_note(f"{each.name}: {each.detail}")
-        if fault.hint:
-            fault.add_note(fault.hint)
-        raise
+    with stop.listening():
+        report = _watched(Order(body, Path.cwd(), folder), stop, progress=progress)
     return Distilled(Report.model_validate(report), folder.resolve(), history(folder))
 
 

@@ -36,9 +36,9 @@ def read(path: Path, out: Path | None = None, *, fresh: bool = False) -> Order:
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserFault("internal", f"{path} cannot be read: {error.strerror}") from error
+        raise UserFault("recipe_invalid", f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise UserFault("internal", f"{path} is not JSON: {error}") from error
+        raise UserFault("recipe_invalid", f"{path} is not JSON: {error}") from error
     return Order(body, path.resolve().parent, out or Path(path.stem), fresh)
 
 
@@ -103,7 +103,7 @@ def _same(room: Room, key: dict[str, Any]) -> None:
         for name, (before, now) in differing(begun["job"], key["job"]).items()
     ]
     raise UserFault(
-        "internal",
+        "recipe_invalid",
         f"{room.out} holds the run of another recipe",
         hint="Choose another folder with --out, or begin anew with --fresh.",
         items=changed or [item("data and weights", "their bytes have changed")],

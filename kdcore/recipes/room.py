@@ -30,14 +30,16 @@ class Room:
     def held(self) -> Iterator[None]:
         """Keep others out while the block runs. Raises ``UserFault`` if another is at work."""
         if self.out.exists() and not self.out.is_dir():
-            raise UserFault("internal", f"{self.out} is a file; a folder is needed for the output")
+            raise UserFault(
+                "recipe_invalid", f"{self.out} is a file; a folder is needed for the output"
+            )
         self.work.mkdir(parents=True, exist_ok=True)
         with (self.work / "lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserFault(
-                    "internal",
+                    "recipe_invalid",
                     f"another run is at work in {self.out}",
                     hint="Wait for it, or choose another folder with --out.",
                 ) from None

@@ -10,6 +10,7 @@ from pydantic import Field
 from kdcore.spec.base import Sha256, Spec
 
 ErrorCode = Literal[
+    "recipe_invalid",
     "teacher_load_failed",
     "checkpoint_invalid",
     "dataset_invalid",

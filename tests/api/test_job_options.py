@@ -41,6 +41,17 @@ def test_every_body_of_the_page_is_valid(root: Path, trained: Any, trained_model
         assert answer.status_code == 200, f"{text}\n{answer.text}"
 
 
+def test_a_list_of_methods_takes_names_too(trained: Any, trained_model: Json) -> None:
+    teachers = [{"model": trained_model["id"]}]
+    named = job(trained.dataset, teachers=teachers, method=["kd", {"type": "rkd"}])
+    whole = job(trained.dataset, teachers=teachers, method=[{"type": "kd"}, {"type": "rkd"}])
+    found, wanted = (validated(trained.client, body)["resolved"] for body in (named, whole))
+    assert found["method"] == wanted["method"]
+    assert [each["type"] for each in found["method"]] == ["kd", "rkd"]
+    wrong = job(trained.dataset, teachers=teachers, method=["kd", "no such"])
+    assert faults(trained.client.post("/v1/jobs", json=wrong)) == {"/method/1": "literal_error"}
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

@@ -92,8 +92,8 @@ def _watch(watched: Watched, url: str) -> None:
             watched.complaints.append(f"asked {address}")
 
     def said(kind: str, text: str) -> None:
-        # The browser itself notes a 401 or 404 that the page deals with.
-        if kind in ("error", "warning") and "status of 40" not in text:
+        # The browser itself notes a refusal that the page deals with: 401, 404, 409, 412, 422.
+        if kind in ("error", "warning") and "status of 4" not in text:
             watched.complaints.append(f"{kind}: {text}")
 
     watched.page.on("request", lambda request: asked(request.url))
@@ -131,6 +131,31 @@ def finished(api: httpx.Client, post_job: Callable[..., str]) -> Json:
     """A job that has succeeded, whose name is an attempt at an attack."""
     job_id = post_job('"><img src=x onerror=__x=1><script>__x=1</script>{{7*7}}', 1)
     return wait(api, f"/v1/jobs/{job_id}", "succeeded")
+
+
+@pytest.fixture(scope="session")
+def teacher(api: httpx.Client, finished: Json) -> Json:
+    """The finished job's student, as a model."""
+    body = {"name": "the teacher", "source": f"job:{finished['id']}"}
+    made: Json = api.post("/v1/models", json=body).raise_for_status().json()
+    return made
+
+
+@pytest.fixture(scope="session")
+def taught(api: httpx.Client, dataset: str, teacher: Json) -> Json:
+    """A student that has learned next to nothing, so that it differs from its teacher.
+
+    Its name would be a formula in a spreadsheet.
+    """
+    body = {
+        "name": "=hardly taught",
+        "student": {"architecture": "cifar/resnet8"},
+        "dataset": dataset,
+        "teachers": [{"model": teacher["id"]}],
+        "training": {"epochs": 2, "batch_size": 256, "optimizer": {"type": "sgd", "lr": 1e-6}},
+    }
+    made = api.post("/v1/jobs", json=body).raise_for_status().json()
+    return wait(api, f"/v1/jobs/{made['id']}", "succeeded")
 
 
 def wait(api: httpx.Client, path: str, state: str, seconds: float = 120) -> Json:

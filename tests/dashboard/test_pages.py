@@ -1,14 +1,17 @@
 """What holds for every page: names stay text, both themes are accessible, a phone suffices."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.dashboard.conftest import Opened
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("stack")]
+Json = dict[str, Any]
 PHONE = {"width": 360, "height": 740}
 RUN_AXE = """async () => {
   const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
@@ -17,47 +20,81 @@ RUN_AXE = """async () => {
 }"""
 
 
-def settle(page: Page, name: str) -> None:
-    """Wait until the page is whole."""
-    if name == "job":
-        expect(page.get_by_role("region", name="Outcome")).to_be_visible()
-        expect(page.locator("figure canvas").first).to_be_visible()
-    elif name == "jobs":
-        expect(page.locator("tbody .name").first).to_be_visible()
-    else:
-        expect(page.get_by_label("API key")).to_be_visible()
+@dataclass(frozen=True)
+class View:
+    """A page as an address shows it, and what is there once it is whole."""
+
+    address: str
+    whole: Callable[[Page], Locator]
 
 
-def address(name: str, finished: dict[str, Any]) -> str:
-    return {"login": "/login#used", "jobs": "/", "job": f"/#/jobs/{finished['id']}"}[name]
+def region(name: str) -> Callable[[Page], Locator]:
+    return lambda page: page.get_by_role("region", name=name, exact=True)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["login", "jobs", "job"])
-def test_accessible(
-    opened: Opened, finished: dict[str, Any], axe: str, name: str, theme: str
+def heading(name: str) -> Callable[[Page], Locator]:
+    return lambda page: page.get_by_role("heading", name=name, exact=True)
+
+
+def button(name: str) -> Callable[[Page], Locator]:
+    return lambda page: page.get_by_role("button", name=name, exact=True)
+
+
+def found(selector: str) -> Callable[[Page], Locator]:
+    return lambda page: page.locator(selector).first
+
+
+JOB = "/#/jobs/{job}"
+VIEWS = {
+    "login": View("/login#used", lambda page: page.get_by_label("API key")),
+    "jobs": View("/", found("tbody .name")),
+    "jobs, filtered": View("/#/jobs?method=kd", found("tbody .name")),
+    "job": View(f"{JOB}?tab=report", region("Confusion")),
+    "job, metrics": View(f"{JOB}?tab=metrics", found(".metrics summary")),
+    "job, log": View(f"{JOB}?tab=log", found(".log time")),
+    "job, artifacts": View(f"{JOB}?tab=artifacts", found("main code")),
+    "job, configuration": View(f"{JOB}?tab=config&diff={{other}}", region("Differences")),
+    "job, runs": View(f"{JOB}?tab=runs", found("[role=tabpanel] table")),
+    "job, lineage": View(f"{JOB}?tab=lineage", region("What has come of it")),
+    "new": View("/#/new?from={job}", button("Start job")),
+    "compare": View("/#/compare?jobs={job},{other}", heading("Results")),
+    "compare, empty": View("/#/compare", heading("Which jobs?")),
+    "frontier": View("/#/frontier", found(".scatter [role=option]")),
+    "student": View("/#/students/{job}", heading("Model card")),
+    "data sets": View("/#/catalogue?open={dataset}", region("Classes of digits")),
+    "models": View("/#/catalogue?tab=models", found(".shelf")),
+    "architectures": View(
+        "/#/catalogue?tab=architectures&q=resnet20&open=cifar/resnet20",
+        region("Taps of cifar/resnet20"),
+    ),
+    "methods": View("/#/catalogue?tab=methods&open=dkd", region("Fields of dkd")),
+    "schemes": View("/#/catalogue?tab=schemes&open=mutual", region("Fields of mutual")),
+    "workers": View("/#/system", region("Workers")),
+    "queue": View(
+        "/#/system?tab=queue", lambda page: page.get_by_role("list", name="Jobs by state")
+    ),
+    "use": View("/#/system?tab=use", region("Stored by kind")),
+    "readiness": View("/#/system?tab=ready", region("Checks")),
+    "keys": View("/#/system?tab=keys", heading("A new project")),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_accessible_in_both_themes_and_on_a_phone(
+    opened: Opened, finished: Json, taught: Json, dataset: str, axe: str, name: str
 ) -> None:
-    key = None if name == "login" else ""
-    page = opened(address(name, finished), key=key, color_scheme=theme).page
-    settle(page, name)
+    view = VIEWS[name]
+    address = view.address.format(job=taught["id"], other=finished["id"], dataset=dataset)
+    page = opened(address, key=None if name == "login" else "", color_scheme="light").page
+    expect(view.whole(page)).to_be_visible()
     page.evaluate(axe)
     assert page.evaluate(RUN_AXE) == []
-    if name != "job":
-        return
-    for tab in ("Artifacts", "Events & log", "Configuration", "Runs"):
-        page.get_by_role("tab", name=tab).click()
-        expect(page.get_by_role("tabpanel", name=tab)).not_to_contain_text("Loading")
-        assert page.evaluate(RUN_AXE) == []
-
-
-@pytest.mark.parametrize("name", ["login", "jobs", "job"])
-def test_phone_needs_no_sideways_scrolling(
-    opened: Opened, finished: dict[str, Any], name: str
-) -> None:
-    key = None if name == "login" else ""
-    page = opened(address(name, finished), key=key, viewport=PHONE).page
-    settle(page, name)
+    # The same page in the other theme, on a phone.
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size(PHONE)
+    expect(view.whole(page)).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert page.evaluate(RUN_AXE) == []
 
 
 def test_names_are_shown_literally(opened: Opened, finished: dict[str, Any]) -> None:
@@ -72,7 +109,7 @@ def test_names_are_shown_literally(opened: Opened, finished: dict[str, Any]) -> 
 
 def test_keyboard_alone(opened: Opened, finished: dict[str, Any]) -> None:
     page = opened("/").page
-    settle(page, "jobs")
+    expect(page.locator("tbody .name").first).to_be_visible()
     page.keyboard.press("/")
     expect(page.get_by_role("searchbox")).to_be_focused()
     page.keyboard.type("onerror")

@@ -67,16 +67,26 @@ def test_an_image_holds_all_that_its_programs_import(
     assert not outside
 
 
-def test_the_workers_image_can_start_the_engine(
-    root: Path, tmp_path: Path, environment: dict[str, str]
+STARTS = {
+    "api": "from api import predicting; given = predicting.environment(Path('/nowhere'))",
+    "worker": "from kdcore.spec.protocol import Request; from worker import engine; "
+    "given = engine._environment(Path('/nowhere'), Request())",
+}
+
+
+@pytest.mark.parametrize("image", STARTS)
+def test_an_image_can_start_the_engine(
+    image: str, root: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """The engine's own environment must find the rooms where nothing of ours is installed."""
-    code = "from pathlib import Path; from kdcore.spec.protocol import Request; "
-    code += "from worker import engine; "
-    code += "print(engine._environment(Path('/nowhere'), Request())['PYTHONPATH'])"
-    for source, target in copied(root, "worker"):
+    code = f"from pathlib import Path; {STARTS[image]}; print(given['PYTHONPATH'])"
+    for source, target in copied(root, image):
+        place = tmp_path / target
+        place.parent.mkdir(parents=True, exist_ok=True)
         if (root / source).is_dir():
-            shutil.copytree(root / source, tmp_path / target)
+            shutil.copytree(root / source, place)
+        else:
+            shutil.copy(root / source, place)
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=environment | {"PYTHONPATH": str(tmp_path)},

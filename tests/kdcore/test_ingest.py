@@ -134,7 +134,7 @@ def test_every_bad_file_is_named_at_once(room):
     names = {item.name for item in fault.items}
     loose = {"../evil.png", "bee/moving.gif", "loose.png"}
     assert names == loose | {"ant/cut.png", "ant/text.png", "bee/empty.jpg"}
-    assert "6 files" in fault.message
+    assert "6 things" in fault.message
 
 
 def test_a_thousand_items_and_how_many_more(room):

@@ -60,11 +60,14 @@ def _shape(value: object) -> str:
     return _LIST if isinstance(value, list | tuple) else _ONE
 
 
+_NamedOrWhole = Annotated[
+    Annotated[MethodName, Tag(_NAME)] | Annotated[Method, Tag(_ONE)], Discriminator(_shape)
+]
 MethodField = Annotated[
     Annotated[MethodName, Tag(_NAME)]
     | Annotated[Method, Tag(_ONE)]
     | Annotated[
-        tuple[Method, ...],
+        tuple[_NamedOrWhole, ...],
         Field(min_length=1, max_length=8),
         Tag(_LIST),
     ],
@@ -72,11 +75,17 @@ MethodField = Annotated[
 ]
 
 
-def as_methods(field: MethodName | AnyMethod | tuple[AnyMethod, ...]) -> tuple[AnyMethod, ...]:
+def as_methods(
+    field: MethodName | AnyMethod | tuple[MethodName | AnyMethod, ...],
+) -> tuple[AnyMethod, ...]:
     """One way to write ``method`` out of the three: a name is short for its defaults."""
-    if isinstance(field, str):
-        return (METHODS[field].params.model_validate({"type": field}),)  # type: ignore[return-value]
-    return field if isinstance(field, tuple) else (field,)
+    return tuple(_whole(each) for each in (field if isinstance(field, tuple) else (field,)))
+
+
+def _whole(method: MethodName | AnyMethod) -> AnyMethod:
+    if isinstance(method, str):
+        return METHODS[method].params.model_validate({"type": method})  # type: ignore[return-value]
+    return method
 
 
 def default_label_weight(methods: tuple[AnyMethod, ...]) -> float:

@@ -87,8 +87,8 @@ def test_two_classes_and_no_teacher_are_measured() -> None:
             "distillation helped by 0.5 ± 2.1 points (2 seeds), less than the seeds differ",
         ),
         ([-1.0, -0.4], "distillation did not help: -0.7 ± 0.4 points (2 seeds)"),
-        ([1.14], "one seed: +1.1 points, no deviation"),
-        ([-0.26], "one seed: -0.3 points, no deviation"),
+        ([1.14], "one seed: +1.1 points; how much of it is chance, one seed cannot tell"),
+        ([-0.26], "one seed: -0.3 points; how much of it is chance, one seed cannot tell"),
     ],
 )
 def test_a_sentence_says_whether_distillation_helped(helped: list[float], told: str) -> None:

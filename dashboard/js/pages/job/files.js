@@ -1,11 +1,7 @@
-// Artifacts to download, each with its digest; and the job's runs.
+// What the job left: artifacts to download and checkpoints to go on from, each with its digest; its runs; its events.
 
-import { all, jobPath } from "../../api.js";
-import { el, put } from "../../dom.js";
-import { between, bytes, duration, moment } from "../../format.js";
-import { copyButton, problem, table } from "../../parts.js";
+import { all, between, brief, bytes, clock, duration, el, jobPath, moment, percent, phaseWords, problem, put, setText, table, token, whole, word } from "../../kit.js";
 
-/** A tab that shows a list of the API and asks again when the job's state changes. */
 function listTab(part, show, none) {
   const node = el("div", {}, el("p", { class: "muted" }, "Loading…"));
   let seen = "";
@@ -17,7 +13,7 @@ function listTab(part, show, none) {
       seen = now;
       try {
         const items = await all(jobPath(job.id, part));
-        put(node, items.length ? show(items) : el("p", { class: "muted" }, none));
+        put(node, items.length ? table(show(items)) : el("p", { class: "muted" }, none));
       } catch (error) {
         seen = "";
         put(node, problem(error, () => this.update(job)));
@@ -28,28 +24,126 @@ function listTab(part, show, none) {
 
 const order = (item) => (item.name === "student.safetensors" ? "" : item.name);
 
-export const artifactsTab = () => listTab("/artifacts", (items) => table({
+function digest({ sha256, name }) {
+  const node = token(sha256, `the SHA-256 of ${name}`, 16);
+  node.firstChild.dataset.sha256 = sha256;
+  return node;
+}
+
+const artifacts = () => listTab("/artifacts", (items) => ({
   caption: "Artifacts",
   columns: ["Artifact", "Format", "Size", "SHA-256"],
-  rows: [...items].sort((a, b) => (order(a) < order(b) ? -1 : 1)).map((item) => [
-    el("a", { href: item.links.content, download: item.name }, item.name),
-    item.format,
-    bytes(item.size_bytes),
-    el("span", { class: "digest" }, el("code", { class: "mono", title: item.sha256, "data-sha256": item.sha256 }, `${item.sha256.slice(0, 16)}…`),
-      copyButton(() => item.sha256, `Copy the SHA-256 of ${item.name}`)),
-  ]),
+  rows: [...items].sort((a, b) => (order(a) < order(b) ? -1 : 1))
+    .map((item) => [el("a", { href: item.links.content, download: item.name }, item.name), item.format, bytes(item.size_bytes), digest(item)]),
 }), "Artifacts come when the job has succeeded.");
 
-export const runsTab = () => listTab("/runs", (items) => table({
+const checkpoints = () => listTab("/checkpoints", (items) => ({
+  caption: "Checkpoints",
+  columns: ["Checkpoint", "Step", "Epoch", "Top-1 on validation", "Size", "Made", "SHA-256"],
+  rows: items.map((item) => [item.name, whole(item.step), brief(item.epoch), validation(item.metrics), bytes(item.size_bytes), moment(item.created_at), digest(item)]),
+}), "No checkpoint is kept yet: one is made at each epoch's end.");
+
+// In the second phase of a job the undistilled student is the one that learns.
+function validation(metrics) {
+  const [key, value] = Object.entries(metrics).find(([name]) => name.endsWith("val/top1")) ?? [];
+  return key ? `${percent(value, 1)}${key.startsWith("baseline/") ? " (undistilled)" : ""}` : "–";
+}
+
+export function filesTab() {
+  const lists = [["Artifacts", artifacts()], ["Checkpoints", checkpoints()]];
+  const node = el("div", { class: "stack" }, lists.map(([title, list]) => el("section", { class: "band" }, el("h3", {}, title), list.node)),
+    el("p", { class: "muted small" }, "A new job goes on from a checkpoint with ", el("code", {}, "from"), ": the weights go on, optimizer and schedule are new."));
+  return { node, update: (job) => lists.forEach(([, list]) => list.update(job)) };
+}
+
+export const runsTab = () => listTab("/runs", (items) => ({
   caption: "Runs",
   columns: ["Run", "Worker", "Device", "Started", "Took", "Ended", "Went on from"],
-  rows: items.map((run) => [
-    `Run ${run.number}`,
-    run.worker,
-    run.device ?? "–",
-    moment(run.started_at),
-    duration(between(run.started_at, run.ended_at)),
-    run.exit ?? "still running",
-    run.resumed_from_step === null ? "the start" : `step ${run.resumed_from_step.toLocaleString("en-GB")}`,
-  ]),
+  rows: items.map((run) => [`Run ${run.number}`, run.worker, run.device ?? "–", moment(run.started_at), duration(between(run.started_at, run.ended_at)),
+    run.exit ?? "still running", run.resumed_from_step === null ? "the start" : `step ${whole(run.resumed_from_step)}`]),
 }), "No worker has taken the job yet.");
+
+const MOST = 1000;
+const LEVELS = [["all", "Everything"], ["log", "Log lines only"], ["warning", "Warnings and errors"], ["error", "Errors only"]];
+
+function said({ type, data }) {
+  if (type === "log") return data.message;
+  if (type === "state") return word(data.state) + (data.reason ? ` (${data.reason})` : "");
+  if (type === "phase") return phaseWords(data.phase);
+  if (type === "checkpoint") return `step ${data.step}, ${bytes(data.size_bytes)}`;
+  if (type === "artifact") return `${data.name}, ${bytes(data.size_bytes)}`;
+  if (type === "error") return `${data.code}: ${data.message}`;
+  return type === "report" ? "the report is there" : JSON.stringify(data);
+}
+
+const levelOf = ({ type, data }) => (type === "error" ? "error" : (data?.level ?? "info"));
+
+export function logTab(id) {
+  const events = [];
+  const list = el("ol");
+  const view = el("div", { class: "log", tabindex: "0", role: "log", "aria-live": "off", "aria-label": "Events, the newest last" }, list);
+  const level = el("select", { class: "input", "aria-label": "Show", on: { change: draw } }, LEVELS.map(([value, text]) => el("option", { value }, text)));
+  const box = el("input", { class: "input", type: "search", "aria-label": "Search the events", placeholder: "Search", maxlength: "200", on: { input: draw } });
+  const wrap = switched("Wrap lines", (on) => view.toggleAttribute("data-long", !on));
+  const tail = switched("Follow the end", (on) => on && toEnd());
+  const count = el("span", { class: "muted small num", role: "status" });
+  const node = el("div", {}, el("div", { class: "tools" }, level, box, wrap, tail, count,
+    el("a", { class: "button small", href: jobPath(id, "/logs"), download: `${id}.log.txt` }, "Download the log")), view);
+  let waiting = [];
+
+  function wanted(event) {
+    const text = box.value.trim().toLowerCase();
+    if (text && !`${event.type} ${said(event)}`.toLowerCase().includes(text)) return false;
+    if (level.value === "log") return event.type === "log";
+    return level.value === "all" || levelOf(event) === "error" || levelOf(event) === level.value;
+  }
+
+  const line = (event) => el("li", { "data-level": levelOf(event) },
+    el("time", { datetime: event.time, title: moment(event.time) }, clock(event.time)),
+    el("span", { class: "kind" }, event.type === "log" ? event.data.level : event.type), el("span", { class: "line" }, said(event)));
+
+  function draw() {
+    waiting = [];
+    const shown = events.filter(wanted);
+    put(list, shown.map(line));
+    if (!shown.length) put(list, el("li", {}, el("span", { class: "line muted" }, events.length ? "Nothing like this." : "Nothing yet.")));
+    tally();
+    toEnd();
+  }
+
+  const tally = () => setText(count, `${list.querySelectorAll("time").length} of ${events.length} events`);
+
+  function toEnd() {
+    view.scrollTop = view.scrollHeight;
+  }
+
+  return {
+    node,
+    draw,
+    add(event) {
+      events.push(event);
+      if (events.length > MOST) events.shift();
+      waiting.push(event);
+    },
+    update() {
+      if (!waiting.length || !node.isConnected) return;
+      if (events.length === waiting.length || waiting.length >= MOST || !list.querySelector("time")) return draw();
+      const following = tail.getAttribute("aria-pressed") === "true" && view.scrollTop + view.clientHeight >= view.scrollHeight - 30;
+      list.append(...waiting.filter(wanted).map(line));
+      while (list.childElementCount > MOST) list.firstChild.remove();
+      waiting = [];
+      tally();
+      if (following) toEnd();
+      return undefined;
+    },
+  };
+}
+
+function switched(label, change) {
+  const button = el("button", { class: "toggle", type: "button", "aria-pressed": "true", on: { click: () => {
+    const on = button.getAttribute("aria-pressed") !== "true";
+    button.setAttribute("aria-pressed", String(on));
+    change(on);
+  } } }, label);
+  return button;
+}

@@ -1,18 +1,78 @@
-// The report as tables: everything that was measured, the criteria, every class.
+// What came out: a sentence and a few numbers at the top of the page; in a tab everything that was measured.
 
-import { el, put } from "../../dom.js";
-import { brief, bytes, fixed, si } from "../../format.js";
-import { table } from "../../parts.js";
+import { brief, bytes, count, duration, el, fixed, grid, ms, named, notice, percent, plain, points, put, si, svg, table, times, titled, whole } from "../../kit.js";
+import { confusion, gallery } from "./mistakes.js";
 
-const percent = (value) => (value === null || value === undefined ? "–" : `${fixed(value, 2)} %`);
-const ms = (value) => `${fixed(value, 2)} ms`;
+const WHO = { teacher: ["Teacher", "9 5"], undistilled: ["Undistilled", "2 4"] };
+
+export function outcome() {
+  const node = el("section", { class: "band", "aria-labelledby": "outcome", hidden: true });
+  return {
+    node,
+    update(report, job) {
+      node.hidden = !report;
+      if (report) put(node, el("h2", { class: "hidden", id: "outcome" }, "Outcome"), gist(report), verdict(report.verdict), el("div", { class: "panel tiles" }, tiles(report, job)));
+    },
+  };
+}
+
+function gist({ student, teacher, seeds, epochs }) {
+  const reached = el("b", {}, percent(student.top1, 1));
+  if (!teacher) return el("p", { class: "gist" }, epochs ? "Trained without a teacher: " : "Measured as it is: ", reached, " top-1 on the test split.");
+  const smaller = teacher.num_params / student.num_params;
+  const helped = seeds?.helped_by;
+  const many = seeds?.num_seeds > 1;
+  return el("p", { class: "gist" },
+    "The student reaches ", reached, " top-1, ", el("b", {}, points(student.top1 - teacher.top1)), " from its teacher",
+    smaller > 1.05 ? [", with ", el("b", {}, `${times(smaller)} fewer parameters`)] : null, ".",
+    helped ? [" Distillation ", helped.mean >= 0 ? "helped: " : "did not help: ", el("b", {}, `${points(helped.mean)}${many ? ` ± ${fixed(helped.std)}` : ""}`), ` against the undistilled student${many ? "" : ", with one seed"}.`] : null);
+}
+
+function verdict({ accepted, checks }) {
+  if (accepted === null) return el("p", { class: "muted small" }, "Verdict: none, as the job asked for no criterion (accept).");
+  const bad = checks.filter((check) => !check.passed).map((check) => plain(check.name));
+  return notice(accepted ? "Accepted: every criterion holds" : "Not accepted", bad.length ? `Missed: ${bad.join(", ")}.` : null, { tone: accepted ? null : "bad" });
+}
+
+function tiles({ student, teacher, baseline, details }, job) {
+  const of = (pick, show) => [["teacher", teacher], ["undistilled", baseline]].filter(([, one]) => one && pick(one) !== null).map(([who, one]) => [who, show(pick(one))]);
+  const cost = (pick, show, better) => (teacher ? [["teacher", show(pick(teacher))], [null, ratio(pick(teacher) / pick(student), ...better)]] : []);
+  const p50 = (one) => one.latency_ms.p50;
+  return [
+    tile("Top-1, test", percent(student.top1, 1), of((one) => one.top1, (value) => fixed(value))),
+    student.agreement === null ? null : tile("Agreement", percent(student.agreement, 1), baseline?.agreement != null ? [["undistilled", fixed(baseline.agreement)]] : []),
+    tile("Parameters", si(student.num_params), cost((one) => one.num_params, si, ["fewer", "more"])),
+    tile("Size", bytes(student.size_bytes), cost((one) => one.size_bytes, bytes, ["smaller", "larger"])),
+    tile("Latency, p50", ms(p50(student)), cost(p50, ms, ["faster", "slower"])),
+    teacher ? null : tile("Throughput", si(student.images_per_s), []),
+    job.usage?.device_s ? tile("Device time", duration(job.usage.device_s), details?.training_s ? [[null, `${duration(details.training_s)} of it in training`]] : [], true) : null,
+  ];
+}
+
+const ratio = (value, better, worse) => (value >= 1 ? `${times(value)} ${better}` : `${times(1 / value)} ${worse}`);
+
+// The unit is small, except within a time.
+function tile(name, text, lines, large = false) {
+  const [value, ...unit] = large ? [text] : text.split(" ");
+  return el("div", { class: "tile" }, el("h3", {}, name), el("p", { class: "value" }, value, unit.length ? el("small", {}, unit.join(" ")) : null),
+    el("dl", {}, lines.map(([who, told]) => (who
+      ? el("div", {}, el("dt", {}, swatch(who), WHO[who][0]), el("dd", {}, told))
+      : el("div", {}, el("dt", {}, told), el("dd"))))));
+}
+
+function swatch(who) {
+  const line = svg("line", { x1: 0, x2: 22, y1: 4, y2: 4, "stroke-dasharray": WHO[who][1] });
+  line.style.stroke = `var(--${who})`;
+  return svg("svg", { class: "swatch", viewBox: "0 0 22 8", "aria-hidden": "true" }, line);
+}
+
 const ROWS = [
   ["Top-1", (one) => percent(one.top1)],
   ["Top-5", (one) => percent(one.top5)],
   ["Agreement", (one) => percent(one.agreement)],
   ["KL to the teacher", (one) => (one.kl_to_teacher === null ? "–" : `${brief(one.kl_to_teacher)} nats`)],
   ["Calibration error", (one) => percent(one.ece)],
-  ["Parameters", (one) => one.num_params.toLocaleString("en-GB")],
+  ["Parameters", (one) => whole(one.num_params)],
   ["MACs", (one) => si(one.macs)],
   ["Size", (one) => bytes(one.size_bytes)],
   ["Latency, p50", (one) => ms(one.latency_ms.p50)],
@@ -20,40 +80,63 @@ const ROWS = [
   ["Throughput", (one) => `${brief(one.images_per_s)} images/s`],
 ];
 
-export function reportTab() {
+export function reportTab(feed) {
   const node = el("div", { class: "stack" });
+  let shown = null;
   return {
     node,
-    update(job, report) {
+    async update(job, report) {
       if (!report) {
         put(node, el("p", { class: "muted" }, job.state === "succeeded" ? "Loading the report…" : "The report comes when the job has succeeded."));
         return;
       }
+      if (shown === report) return;
+      shown = report;
       const who = [["Student", report.student], ["Teacher", report.teacher], ["Undistilled student", report.baseline]].filter(([, one]) => one);
-      put(node, el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Measurements" }, measured(who)), criteria(report.verdict.checks), classes(who), foot(report));
+      const confused = el("div", { class: "stack" });
+      put(node, grid("Measurements", ["On the test split", ...who.map(([name]) => name)], ROWS.map(([name, show]) => [name, ...who.map(([, one]) => show(one))]), "plain"),
+        seeds(report.seeds), criteria(report.verdict.checks), published(report), confused, gallery(report, job.dataset, feed.signal), classes(who), foot(report));
+      const names = (await named("datasets", job.dataset))?.classes ?? Object.keys(report.student.per_class_top1);
+      if (report.confusion) put(confused, confusion(report.confusion, names));
+      else confused.remove();
     },
   };
 }
 
-function measured(who) {
-  return table({
-    caption: "Measured on the test split", className: "plain",
-    columns: ["On the test split", ...who.map(([name]) => name)],
-    rows: ROWS.map(([name, show]) => [name, ...who.map(([, one]) => show(one))]),
-  });
+function seeds(found) {
+  if (!found) return null;
+  const { num_seeds: number, student_top1: top1, statement } = found;
+  const spread = top1.std === null ? "" : ` ± ${fixed(top1.std, 2)}`;
+  const told = statement ? `Student against undistilled student, ${statement.replaceAll("-", "−")}.` : "";
+  return el("p", {}, el("b", {}, "Seeds. "), `${count(number, "seed")}: top-1 ${fixed(top1.mean, 2)}${spread} %. `, told);
 }
 
 function criteria(checks) {
   if (!checks.length) return null;
-  const rows = checks.map((check) => [check.name.replaceAll("_", " "), brief(check.limit), brief(check.value), check.passed ? "✓ met" : "✗ not met"]);
+  const rows = checks.map((check) => [plain(check.name), brief(check.limit), brief(check.value), check.passed ? "✓ met" : "✗ not met"]);
   return table({ caption: "Acceptance", columns: ["Criterion", "Limit", "Measured", "Verdict"], rows });
 }
+
+const FORMS = ["Form", "File", "Top-1", "Agrees with PyTorch", "Size", "Latency, p50", "Images/s"];
+
+/** Each form in which the student was published, measured by itself; and those that were refused. */
+function published({ exports = {}, refused_exports: refused = {}, ensemble_exports: ensemble = {} }) {
+  const rows = [...lines(exports), ...lines(ensemble, "ensemble, ")];
+  const no = Object.entries(refused);
+  if (!rows.length && !no.length) return null;
+  return titled("exports", "Exports", rows.length ? grid("Published forms", FORMS, rows, "plain") : null,
+    no.length ? notice("Not published", null, { tone: "wait", items: no.map(([form, why]) => ({ detail: `${plain(form)}: ${why}` })) }) : null);
+}
+
+const lines = (forms, prefix = "") => Object.entries(forms).map(([form, one]) => [
+  [`${prefix}${plain(form)}`, one.warning ? el("p", { class: "muted small" }, one.warning) : null],
+  el("code", {}, one.file), percent(one.top1), percent(one.agreement), bytes(one.size_bytes), ms(one.latency_ms.p50), brief(one.images_per_s),
+]);
 
 function classes(who) {
   const names = Object.keys(who[0][1].per_class_top1);
   const rows = names.slice(0, 1000).map((name) => [name, ...who.map(([, one]) => percent(one.per_class_top1[name]))]);
-  return el("details", {}, el("summary", {}, `Top-1 by class (${names.length})`),
-    el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Top-1 by class" }, table({ caption: "Top-1 by class", columns: ["Class", ...who.map(([name]) => name)], rows, className: "plain" })));
+  return el("details", {}, el("summary", {}, `Top-1 by class (${names.length})`), grid("Top-1 by class", ["Class", ...who.map(([name]) => name)], rows, "plain"));
 }
 
 function foot({ device, epochs, versions }) {

@@ -1,7 +1,6 @@
 // The filters above the table. Their state is the address.
 
-import { el, setText } from "../../dom.js";
-import { here, href, replaceQuery } from "../../router.js";
+import { all, button, el, here, href, plain, put, replaceQuery, setText, small, whole } from "../../kit.js";
 
 const GROUPS = {
   queued: ["Queued", ["queued", "paused"]],
@@ -10,52 +9,167 @@ const GROUPS = {
   failed: ["Failed", ["failed"]],
   cancelled: ["Cancelled", ["cancelled"]],
 };
-const PAUSE_MS = 250;
+const FIELDS = ["method", "architecture", "dataset", "label"];
 
-/** What the API is asked for: {state: [...] | null, q}. */
 export function asked(query) {
   const state = query.get("state");
-  return { state: state ? (GROUPS[state]?.[1] ?? [state]) : null, q: query.get("q") ?? "" };
+  return {
+    state: state ? (GROUPS[state]?.[1] ?? [state]) : null,
+    q: query.get("q") ?? "",
+    method: query.get("method") ?? "",
+    architecture: query.get("architecture") ?? "",
+    dataset: query.get("dataset") ?? "",
+    label: labels(query.get("label")),
+  };
 }
 
+/** "team:vision, site:north" -> its pairs. */
+const labels = (text) => (text ?? "").split(",").map((pair) => pair.trim()).filter(Boolean);
+
+export const filtered = (filter) => Object.values(filter).flat().some(Boolean);
+
+/** Whether a job belongs into the list: the stream tells of all jobs of the project. */
+export function fits(job, { state, q, method, architecture, dataset, label }) {
+  const text = q.toLowerCase();
+  return (!state || state.includes(job.state))
+    && (!q || job.id === q || job.resolved.name.toLowerCase().includes(text))
+    && (!method || [job.resolved.method ?? []].flat().some(({ type }) => type === method))
+    && (!architecture || job.resolved.student?.architecture === architecture)
+    && (!dataset || job.dataset === dataset)
+    && label.every((pair) => {
+      const [key, ...rest] = pair.split(":");
+      return job.labels?.[key] === rest.join(":");
+    });
+}
+
+function choices(onChange) {
+  const method = select("method", "Any method");
+  const architecture = el("input", { class: "input", id: "filter-architecture", list: "architectures", placeholder: "Any", maxlength: "200", spellcheck: "false", autocomplete: "off" });
+  const dataset = select("dataset", "Any data set");
+  const label = el("input", { class: "input", id: "filter-label", placeholder: "key:value", maxlength: "300", spellcheck: "false", autocomplete: "off", "aria-describedby": "label-hint" });
+  const hint = el("p", { class: "small wrong", id: "label-hint", role: "status" });
+  const known = el("datalist", { id: "architectures" });
+  const fields = { method, architecture, dataset, label };
+  const clear = small("Clear filters", () => onChange(Object.fromEntries(FIELDS.map((name) => [name, ""]))));
+  const node = el("div", { class: "choices", id: "choices", role: "group", "aria-label": "More filters", hidden: true },
+    field("Method", method), field("Student's architecture", architecture, known), field("Data set", dataset), field("Label", label, hint), clear);
+  let filled = false;
+
+  for (const [name, input] of Object.entries(fields)) input.addEventListener("change", () => changed(name, input));
+
+  function changed(name, input) {
+    const value = input.value.trim();
+    if (name === "label") {
+      const wrong = labels(value).find((pair) => !pair.includes(":"));
+      put(hint, wrong ? `“${wrong}” is not key:value` : "");
+      input.setAttribute("aria-invalid", String(Boolean(wrong)));
+      if (wrong) return;
+    }
+    onChange({ [name]: value });
+  }
+
+  async function fill() {
+    if (filled) return;
+    filled = true;
+    const [methods, datasets, architectures] = await Promise.all(["/v1/methods", "/v1/datasets", "/v1/architectures"].map((path) => all(path).catch(() => [])));
+    offer(method, methods.map(({ name }) => [name, plain(name)]));
+    offer(dataset, datasets.map(({ id, name }) => [id, name]));
+    put(known, architectures.map(({ name }) => el("option", { value: name })));
+  }
+
+  return {
+    node,
+    fill,
+    show(values) {
+      for (const [name, input] of Object.entries(fields)) {
+        if (input instanceof HTMLSelectElement && values[name] && ![...input.options].some(({ value }) => value === values[name])) offer(input, [[values[name], values[name]]]);
+        if (input.value.trim() !== values[name]) input.value = values[name];
+      }
+      const active = FIELDS.filter((name) => values[name]).length;
+      clear.hidden = !active;
+      return active;
+    },
+  };
+}
+
+const select = (name, any) => el("select", { class: "input", id: `filter-${name}` }, el("option", { value: "" }, any));
+const field = (text, input, ...below) => el("div", { class: "field" }, el("label", { for: input.id }, text), input, below);
+
+function offer(input, options) {
+  const chosen = input.value;
+  const there = options.some(([value]) => value === chosen) || !chosen;
+  const kept = there ? [] : [...input.options].filter(({ value }) => value === chosen);
+  put(input, input.options[0], kept, options.map(([value, text]) => el("option", { value }, text)));
+  input.value = chosen;
+}
+
+const PAUSE_MS = 250;
+
 export function filters(onSearch) {
-  const links = new Map([["", el("a", {}, "All")]]);
-  for (const [name, [label]] of Object.entries(GROUPS)) links.set(name, el("a", {}, label));
+  const links = new Map([["", stateLink("All")]]);
+  for (const [name, [label]] of Object.entries(GROUPS)) links.set(name, stateLink(label));
   const box = el("input", {
     class: "input", type: "search", "aria-label": "Search jobs by name or id", placeholder: "Search name or id", maxlength: "200",
     "aria-keyshortcuts": "/", on: { input: later, keydown: (event) => event.key === "Escape" && box.blur() },
   });
+  const more = choices((changes) => set(changes));
+  const toggle = button("Filters", () => open(more.node.hidden), { "aria-expanded": "false", "aria-controls": more.node.id });
   let timer = 0;
 
   function later() {
     clearTimeout(timer);
-    timer = setTimeout(() => {
-      replaceQuery({ q: box.value.trim() });
-      onSearch(here().query);
-    }, PAUSE_MS);
+    timer = setTimeout(() => set({ q: box.value.trim() }), PAUSE_MS);
+  }
+
+  function set(changes) {
+    replaceQuery(changes);
+    onSearch(here().query);
+  }
+
+  function open(wanted) {
+    more.node.hidden = !wanted;
+    toggle.setAttribute("aria-expanded", String(wanted));
+    if (wanted) more.fill();
   }
 
   return {
     nodes: [
-      el("nav", { class: "segments filters", "aria-label": "State" }, [...links.values()]),
-      el("div", { class: "search" }, box, el("kbd", { "aria-hidden": "true" }, "/")),
+      el("nav", { class: "segments filters", "aria-label": "State" }, [...links.values()].map(({ link }) => link)),
+      el("div", { class: "finders" }, toggle, el("div", { class: "search" }, box, el("kbd", { "aria-hidden": "true" }, "/"))),
+      more.node,
     ],
     box,
     stop: () => clearTimeout(timer),
     show(query) {
       const state = query.get("state") ?? "";
       const q = query.get("q") ?? "";
+      const rest = Object.fromEntries(FIELDS.map((name) => [name, query.get(name) ?? ""]));
       if (box.value.trim() !== q) box.value = q;
-      for (const [name, link] of links) {
-        link.setAttribute("href", href("/jobs", { state: name, q }));
+      for (const [name, { link }] of links) {
+        link.setAttribute("href", href("/jobs", { state: name, q, ...rest }));
         if (name === state) link.setAttribute("aria-current", "true");
         else link.removeAttribute("aria-current");
+      }
+      const active = more.show(rest);
+      setText(toggle, active ? `Filters · ${active}` : "Filters");
+      if (active) open(true);
+    },
+    count(states) {
+      const total = Object.values(states).reduce((sum, one) => sum + one, 0);
+      for (const [name, each] of links) {
+        const count = name ? GROUPS[name][1].reduce((sum, state) => sum + (states[state] ?? 0), 0) : total;
+        setText(each.count, whole(count));
+        each.link.title = `${whole(count)} ${count === 1 ? "job" : "jobs"} of the project`;
       }
     },
   };
 }
 
-/** "3 jobs", "50 jobs, more below". */
+function stateLink(label) {
+  const count = el("span", { class: "tally num", "aria-hidden": "true" }); // the title says it
+  return { link: el("a", {}, label, count), count };
+}
+
 export function countWords(node, count, more) {
   setText(node, `${count} ${count === 1 ? "job" : "jobs"}${more ? " shown" : ""}`);
 }

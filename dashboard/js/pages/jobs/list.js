@@ -1,23 +1,21 @@
-// The jobs that are shown, and how they are kept fresh with little traffic.
-// Every 5 s only what lives is asked for; every fourth time, or when nothing lives, the first page.
+// The jobs that are shown, and how they are kept fresh: one stream of the project's jobs tells what has changed; where it cannot
+// be had, the first page and what lives are asked for again and again.
 
-import { get, jobPath } from "../../api.js";
-import { LIVE, isLive } from "../../state.js";
+import { connection, get, isLive, jobPath, JobsStream, whileVisible } from "../../kit.js";
+import { fits } from "./filters.js";
 
 const PAGE = 50;
 const MOST = 200;
-const FULL_EVERY = 4;
-const LOOKUPS = 5;
+const LOOKUPS = 20;
 
 export class JobList {
   constructor(filter) {
     this.filter = filter;
     this.jobs = new Map();
     this.cursor = null;
-    this.ticks = 0;
+    this.read = false;
   }
 
-  /** Newest first. */
   get sorted() {
     return [...this.jobs.values()].sort((a, b) => (a.created_at === b.created_at ? (a.id < b.id ? 1 : -1) : a.created_at < b.created_at ? 1 : -1));
   }
@@ -29,22 +27,25 @@ export class JobList {
   async more(signal) {
     const page = await this.ask({ limit: PAGE, cursor: this.cursor }, signal);
     this.cursor = page.next_cursor;
+    this.read = true;
     this.take(page.data, true);
   }
 
+  /** The newest, and those that lived: they may be further below, or over by now. */
   async refresh(signal) {
-    const states = this.filter.state?.filter((state) => LIVE.includes(state)) ?? LIVE;
-    const full = this.ticks++ % FULL_EVERY === FULL_EVERY - 1;
-    if (full || !this.live.length || !states.length) {
-      this.take((await this.ask({ limit: PAGE }, signal)).data);
-      return;
-    }
-    const before = this.live;
-    const { data } = await this.ask({ state: states, limit: MOST }, signal);
-    const ids = new Set(data.map((job) => job.id));
-    const ended = before.filter((job) => !ids.has(job.id)).slice(0, LOOKUPS);
-    const found = await Promise.all(ended.map((job) => this.one(job.id, signal)));
-    this.take([...data, ...found.filter(Boolean)]);
+    if (!this.read) return this.more(signal);
+    const first = (await this.ask({ limit: PAGE }, signal)).data;
+    const ids = new Set(first.map((job) => job.id));
+    const others = this.live.filter((job) => !ids.has(job.id)).slice(0, LOOKUPS);
+    const found = await Promise.all(others.map((job) => this.one(job.id, signal)));
+    this.take([...first, ...found.filter(Boolean)]);
+    return undefined;
+  }
+
+  /** Ask again for those that wait: what waits before them has changed. */
+  async waiting(signal) {
+    if (![...this.jobs.values()].some((job) => job.state === "queued")) return;
+    this.take((await this.ask({ state: ["queued"], limit: MOST }, signal)).data);
   }
 
   async one(id, signal) {
@@ -61,11 +62,57 @@ export class JobList {
     return get("/v1/jobs", { ...this.filter, ...params }, signal);
   }
 
-  /** Keep these jobs. What is older than the pages read so far belongs to a later page. */
+  /** Keep these jobs where they fit. What is older than the pages read so far belongs to a later page. */
   take(jobs, paged = false) {
     const oldest = this.cursor && !paged ? this.sorted.at(-1)?.created_at : null;
     for (const job of jobs) {
-      if (!oldest || this.jobs.has(job.id) || job.created_at >= oldest) this.jobs.set(job.id, job);
+      if (!paged && !fits(job, this.filter)) this.jobs.delete(job.id);
+      else if (!oldest || this.jobs.has(job.id) || job.created_at >= oldest) this.jobs.set(job.id, job);
     }
   }
+}
+
+const LIVE_MS = 5000;
+const IDLE_MS = 8000; // a job that was posted elsewhere appears by itself
+const AGES_MS = 10000;
+
+export function keepFresh(on) {
+  let stream = null;
+  let streaming = false;
+  let breaks = 0;
+  const poll = whileVisible(
+    async () => (streaming ? on.ages() : on.again()),
+    () => (streaming ? AGES_MS : on.lively() ? LIVE_MS : IDLE_MS),
+  );
+
+  function start() {
+    stream ??= new JobsStream("/v1/jobs", {
+      snapshot(_, first) {
+        // What changed between the list and the stream's beginning was told by neither.
+        if (first) on.again();
+      },
+      job: on.job,
+      reload: () => on.again(),
+      status(name) {
+        streaming = name === "live";
+        breaks = streaming ? 0 : breaks + 1;
+        // Once may be an accident. From then on looking takes its place, and says itself how fresh the page is.
+        if (breaks < 2) connection(name);
+        if (breaks === 2 || name === "offline") poll.now();
+      },
+      check: async () => true,
+    });
+  }
+
+  return {
+    start,
+    now: poll.now,
+    get streaming() {
+      return streaming;
+    },
+    stop() {
+      stream?.close();
+      poll.stop();
+    },
+  };
 }

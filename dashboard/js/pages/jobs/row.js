@@ -1,19 +1,36 @@
-// One job as a row; it changes only where the job did.
+// One job as a row, which changes only where the job did; and the table with nothing in it.
 
-import { cancel, canCancel } from "../../cancel.js";
-import { el, put } from "../../dom.js";
-import { ago, between, duration, fixed, left, moment, points } from "../../format.js";
-import { methodOf, studentOf, teacherOf } from "../../names.js";
-import { progressBar } from "../../parts.js";
-import { href } from "../../router.js";
-import { spark } from "../../spark.js";
-import { chip, isLive, phaseWords } from "../../state.js";
+import { ago, between, canCancel, cancel, chip, code, copyOf, duration, el, fixed, href, isLive, left, methodOf, moment, phaseWords, points, progressBar, put, small, studentOf, svg, teacherOf } from "../../kit.js";
 
-export const COLUMNS = ["State", "Job", "Teacher → student", "Progress", "Top-1", "Curve", "Age", ""];
+const WIDTH = 88;
+const HEIGHT = 26;
 
-export function row(onChange) {
+/** Validation top-1 over the epochs, with the teacher's as a dashed line; null without a curve. */
+function spark(curve, teacher) {
+  const values = (curve ?? []).filter((value) => Number.isFinite(value));
+  if (values.length < 2) return null;
+  const level = Number.isFinite(teacher) ? [teacher] : [];
+  const low = Math.min(...values, ...level);
+  const high = Math.max(...values, ...level);
+  const y = (value) => HEIGHT - 3 - ((value - low) / (high - low || 1)) * (HEIGHT - 6);
+  const x = (at) => 2 + (at / (values.length - 1)) * (WIDTH - 6);
+  const path = values.map((value, at) => `${at ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+  const label = `Validation top-1 from ${fixed(values[0])} to ${fixed(values.at(-1))}`;
+  return svg(
+    "svg", { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label },
+    level.length ? svg("line", { x1: 0, x2: WIDTH, y1: y(teacher), y2: y(teacher) }) : null,
+    svg("path", { d: path }),
+    svg("circle", { cx: x(values.length - 1), cy: y(values.at(-1)), r: 2.2 }),
+  );
+}
+
+export const COLUMNS = ["", "State", "Job", "Teacher → student", "Progress", "Top-1", "Curve", "Age", ""];
+
+export function row(on) {
   const cell = (name, label) => el("td", { class: name, "data-label": label });
+  const box = el("input", { type: "checkbox", on: { change: () => on.pick(job.id) } });
   const cells = {
+    pick: el("td", { class: "pick" }, el("label", {}, box)),
     state: cell("state"),
     job: cell("job"),
     pair: cell("pair-cell", "Teacher → student"),
@@ -28,7 +45,7 @@ export function row(onChange) {
   let seen = "";
 
   function open(event) {
-    if (event.target.closest("a, button") || String(getSelection())) return;
+    if (event.target.closest("a, button, label, input") || String(getSelection())) return;
     location.hash = href(`/jobs/${job.id}`);
   }
 
@@ -36,7 +53,7 @@ export function row(onChange) {
     event.target.disabled = true;
     try {
       const changed = await cancel(job);
-      if (changed) onChange(changed);
+      if (changed) on.changed(changed);
     } catch (error) {
       event.target.title = error.message;
     }
@@ -53,12 +70,13 @@ export function row(onChange) {
     if (cells.state.firstChild?.dataset?.state !== job.state) put(cells.state, chip(job.state));
     // The link stays the same element: it may have the focus.
     if (cells.job.firstChild?.textContent !== name) put(cells.job, el("a", { class: "name", href: href(`/jobs/${job.id}`), title: name }, name));
+    box.setAttribute("aria-label", `Choose ${name}`);
     if (!cells.pair.firstChild) pair();
     put(cells.score, score(job));
     put(cells.curve, spark(job.summary?.curve, job.summary?.["teacher/top1"]) ?? "");
     if (!canCancel(job)) put(cells.do);
     else if (!cells.do.firstChild) {
-      put(cells.do, el("button", { class: "button small", type: "button", "aria-label": `Cancel ${name}`, on: { click: stop } }, "Cancel"));
+      put(cells.do, small("Cancel", stop, { "aria-label": `Cancel ${name}` }));
     }
     put(cells.progress, progress(job));
   }
@@ -72,10 +90,16 @@ export function row(onChange) {
   }
 
   function tick() {
-    put(cells.age, el("span", { class: "muted", title: moment(job.created_at) }, ago(job.created_at)));
+    const text = ago(job.created_at);
+    if (cells.age.textContent !== text) put(cells.age, el("span", { class: "muted", title: moment(job.created_at) }, text));
   }
 
-  return { node, update, tick, get job() { return job; } };
+  function pick(chosen) {
+    box.checked = chosen;
+    node.toggleAttribute("data-chosen", chosen);
+  }
+
+  return { node, update, tick, pick, get job() { return job; } };
 }
 
 function progress(job) {
@@ -103,4 +127,20 @@ function score(job) {
     el("b", {}, fixed(value)),
     Number.isFinite(teacher) ? el("span", { class: "delta" }, ` · ${points(value - teacher)}`) : null,
   );
+}
+
+export function skeleton(lines = 6) {
+  const widths = ["", "70%", "85%", "75%", "90%", "60%", "90%", "60%", ""];
+  return Array.from({ length: lines }, () =>
+    el("tr", { "aria-hidden": "true" }, COLUMNS.map((_, at) => {
+      const bone = el("span", { class: "bone" });
+      bone.style.width = widths[at];
+      return el("td", {}, widths[at] ? bone : null);
+    })));
+}
+
+export function nothing(filtered) {
+  const node = el("div", { class: "empty" }, copyOf(filtered ? "jobs-filtered" : "jobs-none"));
+  node.querySelector("pre")?.replaceWith(code(node.querySelector("pre").textContent.replace("ORIGIN", location.origin), "The first job with curl"));
+  return node;
 }

@@ -1,0 +1,163 @@
+// A form from a JSON Schema. What is typed goes into a draft at its JSON pointer; what is wrong is said there.
+// `ctx`: {draft, faults, root (where references lead), id (a prefix)}.
+
+import { el, put } from "./dom.js";
+import { small } from "./parts.js";
+import { follow, help, prose, shape, shown, title } from "./schema.js";
+
+export function form(ctx, schema, pointer, { only, except = [] } = {}) {
+  const { properties } = follow(schema, ctx.root);
+  const names = (only ?? Object.keys(properties)).filter((name) => properties[name] && !except.includes(name));
+  return names.map((name) => field(ctx, properties[name], `${pointer}/${name}`, title(name))).filter(Boolean);
+}
+
+export function field(ctx, schema, pointer, label) {
+  const plain = shape(schema, ctx.root);
+  const make = { const: () => null, object: group, variant, several, choices, boolean: plain.nullable ? choice : flag, choice, map }[plain.kind] ?? line;
+  return make(ctx, plain, pointer, label);
+}
+
+const idOf = (ctx, pointer) => `${ctx.id}${pointer.replace(/[^\w]/g, "-")}`;
+
+export function frame(ctx, pointer, label, control, note = []) {
+  const id = idOf(ctx, pointer);
+  const fault = el("div", { class: "fault", id: `${id}-fault`, hidden: true });
+  control.id = id;
+  control.setAttribute("aria-describedby", `${note.length ? `${id}-help ` : ""}${id}-fault`);
+  ctx.faults.at(pointer, { control, fault, label });
+  return el("div", { class: "field" }, el("label", { for: id }, label), control,
+    fault, note.length ? el("p", { class: "help", id: `${id}-help` }, note) : null);
+}
+
+export function framed(ctx, pointer, label, children, note = []) {
+  const id = idOf(ctx, pointer);
+  const fault = el("div", { class: "fault", id: `${id}-fault`, hidden: true });
+  const control = el("fieldset", { id, tabindex: "-1", "aria-describedby": `${id}-fault` }, el("legend", {}, label), fault,
+    note.length ? el("p", { class: "help" }, note) : null, children);
+  ctx.faults.at(pointer, { control, fault, label });
+  return control;
+}
+
+// What cannot be read is sent as it is: the API says what is wrong with it.
+const numeric = (text) => (text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text);
+
+function parse({ kind, item, word }, text) {
+  if (text.trim() === "") return undefined;
+  if (kind === "integer" || kind === "number") return numeric(text);
+  if (kind !== "list") return text;
+  if (text.trim() === word) return word;
+  const parts = text.split(",").map((part) => part.trim()).filter(Boolean);
+  return item.kind === "string" ? parts : parts.map(numeric);
+}
+
+function line(ctx, plain, pointer, label) {
+  const numbers = ["integer", "number"].includes(plain.kind);
+  const input = el("input", {
+    class: "input", autocomplete: "off", spellcheck: "false", inputmode: numbers ? "decimal" : null, placeholder: shown(plain.default) || null,
+    on: { input: () => ctx.draft.set(pointer, parse(plain, input.value)) },
+  });
+  input.value = shown(ctx.draft.get(pointer));
+  return frame(ctx, pointer, label, input, help(plain));
+}
+
+/** A list to choose from; the default is its first entry and sends nothing. `options`: [[value, text]]. */
+export function select(ctx, pointer, label, options, { empty = "Default", note = [], onChange } = {}) {
+  const list = el("select", { class: "input", on: { change } }, el("option", { value: "" }, empty),
+    options.map(([value, text]) => el("option", { value: JSON.stringify(value) }, text)));
+  const value = ctx.draft.get(pointer);
+  if (value !== undefined && value !== null && value !== "") {
+    if (!options.some(([each]) => each === value)) list.append(el("option", { value: JSON.stringify(value) }, String(value)));
+    list.value = JSON.stringify(value);
+  }
+  function change() {
+    const chosen = list.value === "" ? undefined : JSON.parse(list.value);
+    ctx.draft.set(pointer, chosen);
+    onChange?.(chosen);
+  }
+  return frame(ctx, pointer, label, list, note);
+}
+
+function choice(ctx, plain, pointer, label) {
+  const yesNo = plain.kind === "boolean" ? [[true, "Yes"], [false, "No"]] : plain.enum.map((each) => [each, spoken(each)]);
+  const options = yesNo.filter(([value]) => value !== plain.default);
+  const empty = plain.default === undefined || plain.default === null ? "Default" : `${spoken(plain.default)} (default)`;
+  return select(ctx, pointer, label, options, { empty, note: help({ ...plain, kind: "choice" }, "default") });
+}
+
+const spoken = (value) => String(value).replaceAll("_", " ");
+
+function flag(ctx, plain, pointer, label) {
+  const box = el("input", { type: "checkbox", on: { change: () => ctx.draft.set(pointer, box.checked === plain.default ? undefined : box.checked) } });
+  box.checked = ctx.draft.get(pointer) ?? plain.default;
+  const node = frame(ctx, pointer, label, box, help({ ...plain, default: plain.default ? "on" : "off" }));
+  node.classList.add("tick");
+  return node;
+}
+
+function choices(ctx, plain, pointer, label) {
+  const chosen = () => ctx.draft.get(pointer) ?? plain.default ?? [];
+  const boxes = plain.item.enum.map((value) => {
+    const box = el("input", { type: "checkbox", on: { change } });
+    box.checked = chosen().includes(value);
+    return { value, box, node: el("label", { class: "tick" }, box, spoken(value)) };
+  });
+  function change() {
+    const now = boxes.filter(({ box }) => box.checked).map(({ value }) => value);
+    ctx.draft.set(pointer, now.join() === (plain.default ?? []).join() ? undefined : now);
+  }
+  return framed(ctx, pointer, label, el("div", { class: "ticks" }, boxes.map(({ node }) => node)), help({ ...plain, kind: "" }));
+}
+
+function group(ctx, plain, pointer, label) {
+  const inner = el("div", { class: "grid" });
+  const draw = () => put(inner, plain.nullable && ctx.draft.get(pointer) === undefined ? [] : form(ctx, plain, pointer));
+  draw();
+  if (!plain.nullable) return framed(ctx, pointer, label, inner, plain.description ? prose(plain.description) : []);
+  const box = el("input", { type: "checkbox", on: { change: () => { ctx.draft.set(pointer, box.checked ? {} : undefined); draw(); } } });
+  box.checked = ctx.draft.get(pointer) !== undefined;
+  return framed(ctx, pointer, label, [el("label", { class: "tick" }, box, "On"), inner], prose(plain.description ?? "", "off"));
+}
+
+function variant(ctx, plain, pointer, label) {
+  const usual = plain.default?.type;
+  const inner = el("div", { class: "grid" });
+  const about = el("p", { class: "help wide" });
+  const names = Object.keys(plain.variants).filter((name) => name !== usual);
+  const list = select(ctx, `${pointer}/type`, label, names.map((name) => [name, spoken(name)]), { empty: usual ? `${spoken(usual)} (default)` : "Choose", onChange: (type) => draw(type, true) });
+  function draw(type, anew) {
+    if (anew) ctx.draft.set(pointer, type ? { type } : usual ? undefined : {});
+    const schema = plain.variants[ctx.draft.get(pointer)?.type ?? usual];
+    put(about, schema?.description ? prose(schema.description.split("\n\n")[0].replace(/\s+/g, " ")) : []);
+    put(inner, schema ? form(ctx, schema, pointer, { except: ["type"] }) : []);
+  }
+  draw();
+  return el("div", { class: "variant" }, list, about, inner);
+}
+
+function several(ctx, plain, pointer, label) {
+  const rows = el("div", { class: "rows" });
+  const one = { ...plain.item, default: plain.default };
+  const terms = () => [ctx.draft.get(pointer) ?? []].flat();
+  const store = (list) => { ctx.draft.set(pointer, list.length > 1 ? list : list[0]); draw(); node.focus(); };
+  function draw() {
+    const list = terms();
+    const many = list.length > 1;
+    put(rows, (many ? list : [null]).map((_, at) => el("div", { class: many ? "row" : "row alone" },
+      variant(ctx, many ? { ...one, default: undefined } : one, many ? `${pointer}/${at}` : pointer, many ? `${label} ${at + 1}` : label),
+      many ? small("Remove", () => store(terms().filter((_, other) => other !== at))) : null)));
+  }
+  const add = () => store([...(terms().length ? terms() : [plain.default]), { type: Object.keys(plain.variants).find((name) => !terms().some(({ type }) => type === name) && name !== plain.default.type) }]);
+  draw();
+  const node = framed(ctx, pointer, label, [rows, small("Add another", add)]);
+  return node;
+}
+
+function map(ctx, plain, pointer, label) {
+  const box = el("textarea", { class: "input", rows: "3", spellcheck: "false", placeholder: "team=vision", on: { input } });
+  box.value = Object.entries(ctx.draft.get(pointer) ?? {}).map(([key, value]) => `${key}=${value}`).join("\n");
+  function input() {
+    const pairs = box.value.split("\n").filter((each) => each.trim()).map((each) => [each.split("=")[0].trim(), each.split("=").slice(1).join("=").trim()]);
+    ctx.draft.set(pointer, pairs.length ? Object.fromEntries(pairs) : undefined);
+  }
+  return frame(ctx, pointer, label, box, ["One a line, as name=value."]);
+}

@@ -1,0 +1,175 @@
+// What comes with Stillhouse: architectures in a table; methods and schemes as cards, when to choose one, what it computes
+// and what may be set.
+
+import { all, attempt, badge, bones, el, everything, facts, grid, here, href, problem, put, replaceQuery, setText, si, token, whole } from "../../kit.js";
+import { bounds, prose, shape } from "../../schema.js";
+import { shelf } from "./stock.js";
+
+const names = new Intl.Collator("en", { numeric: true });
+const byName = (a, b) => names.compare(a.name, b.name);
+const by = (field, sign) => (a, b) => sign * (a[field] - b[field]) || byName(a, b);
+const ORDERS = {
+  name: ["Name", byName], small: ["Fewest parameters", by("num_params", 1)], large: ["Most parameters", by("num_params", -1)],
+  light: ["Fewest MACs", by("macs", 1)], heavy: ["Most MACs", by("macs", -1)],
+};
+let known = null; // it does not change while the API runs
+
+export function architecturesTab(signal) {
+  let items = known ?? [];
+  let query = new URLSearchParams();
+  const count = el("span", { class: "muted small" });
+  const said = el("div");
+  const none = el("div");
+  const links = ["", "cifar", "torchvision", "timm"].map((name) => [name, el("a", {}, name || "All")]);
+  const order = el("select", { class: "input", on: { change } }, Object.entries(ORDERS).map(([value, [word]]) => el("option", { value }, word)));
+  const list = shelf({
+    caption: "Architectures", columns: ["Architecture", "Parameters", "MACs", "Input", "Licence"], key: ({ name }) => name, body,
+    cells: (one) => [si(one.num_params), si(one.macs), `${one.input_size} × ${one.input_size}`, one.licence],
+    onOpen(open) { replaceQuery({ open }); query = here().query; },
+  });
+
+  function change() {
+    replaceQuery({ sort: order.value === "name" ? "" : order.value });
+    show(here().query);
+  }
+
+  function draw(few) {
+    const words = (query.get("q") ?? "").toLowerCase().split(/\s+/);
+    const family = query.get("family") ?? "";
+    const [sort, [, compare]] = Object.entries(ORDERS).find(([name]) => name === query.get("sort")) ?? ["name", ORDERS.name];
+    const found = items.filter(({ name, family: kind }) => name.startsWith(family && `${family}/`) && words.every((word) => `${name} ${kind}`.toLowerCase().includes(word)));
+    order.value = sort;
+    for (const [name, link] of links) {
+      link.setAttribute("href", href("/catalogue", { ...Object.fromEntries(query), family: name }));
+      link.setAttribute("aria-current", String(name === family));
+    }
+    list.show(found.sort(compare), query.get("open") ?? "", few);
+    put(none, found.length ? null : known ? el("p", { class: "panel empty" }, "No architecture fits.") : bones());
+    setText(count, known ? `${whole(found.length)} of ${whole(items.length)}` : `Loading… ${whole(items.length)} so far`);
+  }
+
+  const load = () => attempt(async () => {
+    put(said);
+    known = await everything("/v1/architectures", {}, signal, (some) => { items = some; draw(); });
+    draw();
+  }, (error) => {
+    put(said, problem(error, load));
+    put(none);
+  });
+
+  function show(next) {
+    query = next;
+    draw(true);
+    if (!items.length) load();
+  }
+
+  return {
+    node: el("div", {}, el("div", { class: "tools" }, el("nav", { class: "segments", "aria-label": "Family" }, links.map(([, link]) => link)),
+      el("label", { class: "order" }, "Order", order), count), said, none, list.node),
+    show,
+    tick: () => (said.firstChild ? load() : undefined),
+  };
+}
+
+const body = (one) => el("div", { class: "opened" },
+  el("div", { class: "actions start" }, el("a", { class: "button primary", href: href("/new", { student: one.name }) }, "Use as student")),
+  facts([
+    ["Family", one.family], ["Parameters", whole(one.num_params)], ["MACs", whole(one.macs)],
+    ["Counted with", `${one.in_channels} channels, ${whole(one.num_classes)} classes`],
+    ["Smallest input", `${one.min_input_size} × ${one.min_input_size}`], ["Pooled features", one.pooled_features],
+    ["Published weights", one.pretrained.length ? one.pretrained.map((name) => el("code", { class: "block" }, name)) : "none"],
+    ["Paper", one.paper && token(one.paper, "the paper's address", 200)],
+  ]),
+  el("section", { class: "opened" }, el("h2", {}, "Feature maps that a method can look at"),
+    grid(`Taps of ${one.name}`, ["Tap", "Channels", "Height × width"], one.taps.map(({ path, shape: [channels, ...size] }) => [el("code", {}, path), channels, size.join(" × ")]), "plain narrow")));
+
+const GROUPS = { logits: "From logits", features: "From feature maps", relations: "From relations between samples", labels: "From labels" };
+const NEEDS = { logits: "logits", maps: "feature maps", pooled: "pooled features", target: "true labels", index: "which image it is" };
+const KINDS = { integer: "whole number", number: "number", string: "text", boolean: "yes or no" };
+const HAT = ["M8 2.5 14.5 6 8 9.5 1.5 6z", "M4.2 7.6v3.2c2.4 2 5.2 2 7.6 0V7.6"];
+
+export const methodsTab = (signal) => cards("/v1/methods", method, signal);
+export const schemesTab = (signal) => cards("/v1/schemes", scheme, signal);
+
+function cards(path, top, signal) {
+  let made = null;
+  let query = new URLSearchParams();
+  const node = el("div", {}, bones());
+  const none = el("p", { class: "panel empty" }, "Nothing here fits.");
+
+  function draw() {
+    const q = (query.get("q") ?? "").toLowerCase();
+    for (const { card, text, more, item } of made) {
+      card.hidden = !text.includes(q);
+      if (query.get("open") !== item.name || more.open) continue;
+      more.open = true;
+      card.scrollIntoView();
+    }
+    none.hidden = made.some(({ card }) => !card.hidden);
+    for (const part of node.querySelectorAll("section")) part.hidden = !part.querySelector("article:not([hidden])");
+  }
+
+  const load = () => attempt(async () => {
+    made = (await all(path, signal)).map((item) => entry(item, top(item)));
+    const sections = Object.entries({ ...GROUPS, undefined: "How training is arranged" }).map(([group, name]) => [name, made.filter(({ item }) => String(item.group) === group)]);
+    put(node, sections.map(([name, some]) => some.length ? el("section", { class: "recipes" }, el("h2", {}, name), some.map(({ card }) => card)) : null), none);
+    draw();
+  }, (error) => put(node, problem(error, load)));
+
+  return {
+    node,
+    show(next) {
+      query = next;
+      if (made) draw();
+      else load();
+    },
+    tick: () => (made ? undefined : load()),
+  };
+}
+
+function entry(item, top) {
+  const more = el("details", { on: { toggle: () => more.open && replaceQuery({ open: item.name }) } }, el("summary", {}, "Fields, paper and more"), about(item), fields(item));
+  const card = el("article", { class: "panel recipe" }, top, more);
+  return { item, more, card, text: [item.name, item.doc, item.when, item.formula].join(" ").toLowerCase() };
+}
+
+const head = (name, words) => el("div", {}, el("h3", {}, el("code", {}, name)), el("p", {}, prose(words)));
+
+function method(one) {
+  const { one_teacher: single, same_classes: same, min_batch: batch, min_maps: maps } = one;
+  const limits = [single && "one teacher", same && "the teacher's classes", batch > 1 && `batches of ${batch} or more`, maps > 1 && `${maps} maps or more`];
+  return [
+    head(one.name, one.when),
+    el("p", { class: "formula" }, el("span", { class: "hidden" }, "Formula: "), one.formula),
+    facts([
+      ["Needs", one.needs.map((need) => NEEDS[need] ?? need).join(", ")],
+      ["Weight", whole(one.params.properties.weight?.default ?? 1)],
+      ["Weight of the labels", whole(one.default_label_weight)],
+      ["Limits", limits.filter(Boolean).join(", ")],
+    ]),
+  ];
+}
+
+const scheme = (one) => [
+  head(one.name, one.doc.split("\n\n")[0]),
+  el("div", {}, badge(one.teacher === "required" ? "Needs a teacher" : "With or without a teacher", "quiet", HAT)),
+];
+
+const about = ({ doc, paper }) => [
+  doc.split("\n\n").map((part) => el("p", {}, prose(part))),
+  paper ? el("p", { class: "source" }, "Paper", token(paper, "the paper's address", 200)) : null,
+];
+
+function fields({ name, params }) {
+  const rows = Object.entries(params.properties).filter(([field]) => field !== "type").map(([field, schema]) => {
+    const value = { true: "yes", false: "no", null: "none" }[schema.default] ?? schema.default;
+    return [el("code", {}, field), values(shape(schema, params)), typeof value === "number" ? whole(value) : value, schema.description ? prose(schema.description, "none") : "–"];
+  });
+  return rows.length ? grid(`Fields of ${name}`, ["Field", "Values", "Default", "Meaning"], rows, "plain cards fields") : el("p", { class: "muted" }, "Nothing to set.");
+}
+
+/** "whole number, 1 to 7", "squared or paper". */
+function values(schema) {
+  const kind = schema.enum?.join(" or ") ?? (schema.type === "array" ? `${schema.minItems} to ${schema.maxItems} names` : KINDS[schema.type]);
+  return [kind, bounds(schema), schema.nullable && "or none"].filter(Boolean).join(", ");
+}

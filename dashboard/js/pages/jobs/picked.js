@@ -1,0 +1,121 @@
+// Jobs that were chosen, and what can be done with all of them; the keyboard on the table, and the dialog that tells of it.
+
+import { button, canCancel, cancelMany, copyOf, dialog, el, href, nameOf, put, setText, small, word } from "../../kit.js";
+
+const COMPARED = [2, 10];
+
+export function picked(on) {
+  const ids = new Set();
+  const count = el("strong", { role: "status" });
+  const compare = el("a", { class: "button small" }, "Compare");
+  const cancelled = button("Cancel", cancelAll, { class: "small danger" });
+  const none = small("Choose none", () => choose([]));
+  const why = el("span", { class: "muted small" });
+  const node = el("section", { class: "panel picked", "aria-label": "Chosen jobs", hidden: true }, count, compare, cancelled, none, why);
+  const told = el("div", { role: "status" });
+  const all = el("input", { type: "checkbox", "aria-label": "Choose all jobs that are shown", on: { change: () => choose(all.checked ? on.jobs().keys() : []) } });
+
+  const jobs = () => [...ids].map((id) => on.jobs().get(id)).filter(Boolean);
+
+  function choose(wanted) {
+    ids.clear();
+    for (const id of wanted) ids.add(id);
+    show();
+  }
+
+  function show() {
+    for (const id of ids) if (!on.jobs().has(id)) ids.delete(id);
+    const chosen = jobs();
+    node.hidden = !chosen.length;
+    setText(count, chosen.length ? `${chosen.length} ${chosen.length === 1 ? "job" : "jobs"} chosen` : "");
+    const [least, most] = COMPARED;
+    const fit = chosen.length >= least && chosen.length <= most;
+    if (fit) compare.setAttribute("href", href("/compare", { jobs: [...ids].join(",") }));
+    compare.hidden = !fit;
+    setText(why, fit || !chosen.length ? "" : chosen.length < least ? "Choose another one to compare." : `At most ${most} can be compared.`);
+    const ends = chosen.filter(canCancel).length;
+    cancelled.hidden = !ends;
+    setText(cancelled, ends === chosen.length ? "Cancel" : `Cancel ${ends} of them`);
+    const total = on.jobs().size;
+    all.checked = total > 0 && chosen.length === total;
+    all.indeterminate = chosen.length > 0 && chosen.length < total;
+    on.shown(ids);
+  }
+
+  async function cancelAll() {
+    cancelled.disabled = true;
+    const found = await cancelMany(jobs().filter(canCancel), on.changed);
+    cancelled.disabled = false;
+    if (!found) return;
+    choose([]);
+    put(told, outcome(found, () => put(told)));
+  }
+
+  return {
+    node,
+    told,
+    all,
+    show,
+    clear: () => choose([]),
+    toggle(id) {
+      if (!ids.delete(id)) ids.add(id);
+      show();
+    },
+  };
+}
+
+function outcome(found, close) {
+  const failed = found.filter(({ error }) => error).length;
+  const done = found.length - failed;
+  const title = failed ? `${done} of ${found.length} jobs cancelled` : `${done} ${done === 1 ? "job" : "jobs"} cancelled`;
+  return el("div", { class: "notice outcome", "data-tone": failed ? "bad" : null },
+    el("strong", {}, title),
+    el("ul", {}, found.map(({ job, changed, error }) => el("li", {}, nameOf(job), ": ", error ? error.message : words(changed.state)))),
+    small("Close", close));
+}
+
+const words = (state) => (state === "cancelling" ? "ends at its next step" : word(state).toLowerCase());
+
+export function tableKeys(body, on) {
+  const names = () => [...body.querySelectorAll(".name")];
+  const current = () => (body.contains(document.activeElement) ? document.activeElement.closest("tr") : null);
+
+  function move(by) {
+    const list = names();
+    const at = list.findIndex((name) => name.closest("tr") === current());
+    list[at < 0 ? 0 : Math.min(list.length - 1, Math.max(0, at + by))]?.focus();
+  }
+
+  function open(event) {
+    const name = current()?.querySelector(".name");
+    if (!name || event.target.matches("a, button")) return false; // they open by themselves
+    location.hash = name.getAttribute("href");
+    return true;
+  }
+
+  const does = {
+    "/": () => on.search(),
+    "?": help,
+    j: () => move(1),
+    k: () => move(-1),
+    x: () => current() && on.pick(current()),
+    Enter: open,
+  };
+
+  function pressed(event) {
+    if (!(event.key in does) || writes(event)) return;
+    if (does[event.key](event) !== false) event.preventDefault();
+  }
+
+  document.addEventListener("keydown", pressed);
+  return () => document.removeEventListener("keydown", pressed);
+}
+
+// A letter is no command where the keyboard writes; in a checkbox it does not.
+function writes(event) {
+  const at = event.target;
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return true;
+  return at.matches("textarea, select, input:not([type=checkbox])");
+}
+
+export const help = () => dialog("keys-title", "Keys", copyOf("jobs-keys"), el("button", { class: "button", autofocus: true }, "Close"), "keys-help");

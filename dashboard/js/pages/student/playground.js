@@ -1,0 +1,163 @@
+// Try it: images that are dropped, chosen or the data set's own, and what teacher and student say of each.
+
+import { get } from "../../api.js";
+import { el, put, setText } from "../../dom.js";
+import { replaceQuery } from "../../router.js";
+import { announce } from "../../shell.js";
+import { answerCard, ask, fits, name, picture } from "./answers.js";
+
+const TYPES = "image/png,image/jpeg,image/bmp,image/webp";
+const TEN = 10;
+
+/** A button that takes files, dropped on it or chosen; `take([File])`. */
+export function dropZone(take) {
+  const input = el("input", { type: "file", accept: TYPES, multiple: true, hidden: true, on: { change: chosen } });
+  const button = el("button", {
+    type: "button", class: "drop", on: { click: () => input.click(), dragover: over, dragleave: out, drop },
+  }, el("strong", {}, "Choose images"), el("span", {}, "or drop them here: PNG, JPEG, WebP or BMP"));
+
+  function chosen() {
+    const files = [...input.files];
+    input.value = ""; // the same file may be chosen again
+    if (files.length) take(files);
+  }
+  function over(event) {
+    event.preventDefault();
+    button.dataset.over = "";
+  }
+  function out() {
+    delete button.dataset.over;
+  }
+  function drop(event) {
+    event.preventDefault();
+    out();
+    const files = [...event.dataTransfer.files];
+    if (files.length) take(files);
+  }
+  return el("div", { class: "dropping" }, button, input);
+}
+
+/** A file as {name, bytes: base64, src}. */
+export function read(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => resolve({ name: file.name, bytes: reader.result.split(",")[1] ?? "", src: URL.createObjectURL(file) }));
+    reader.addEventListener("error", () => reject(reader.error));
+    reader.readAsDataURL(file);
+  });
+}
+
+/** Ten test images as buttons, one of each class as far as that goes; `take([image])`. */
+export function samples(dataset, take, signal) {
+  const node = el("div", { class: "samples" });
+  const failed = (error) => error.name === "AbortError" || put(node, el("p", { class: "muted small" }, "The data set's images cannot be had just now."));
+  if (dataset) fill().catch(failed);
+  return node;
+
+  async function fill() {
+    const { data } = await get(`/v1/datasets/${encodeURIComponent(dataset.id)}/images`, { split: "test" }, signal);
+    const seen = new Set();
+    const first = data.filter(({ target }) => !seen.has(target) && seen.add(target));
+    const ten = [...first, ...data.filter((each) => !first.includes(each))].slice(0, TEN);
+    if (!ten.length) return;
+    put(node, el("p", { class: "muted small", id: "samples" }, "Or a test image:"),
+      el("ul", { "aria-labelledby": "samples" }, ten.map((each) => el("li", {}, sample(each)))));
+  }
+
+  function sample({ row, target, class: name, png }) {
+    const truth = name ?? (target === null ? null : String(target));
+    const image = { name: `test image ${row}`, bytes: png, src: `data:image/png;base64,${png}`, truth };
+    const label = `Ask about ${image.name}${truth === null ? "" : `, class ${truth}`}`;
+    return el("button", { type: "button", "aria-label": label, on: { click: () => take([{ ...image }]) } }, picture({ ...image, name: "" }, 40));
+  }
+}
+
+const KEPT = 24;
+const READY = "is made ready for its first question: some seconds…";
+
+export function playground({ teachers, dataset, config }, keep, query, signal) {
+  const there = teachers.filter(({ model }) => model);
+  let teacher = there.find(({ id }) => id === query.get("teacher")) ?? there[0] ?? null;
+  const cards = el("div", { class: "answers" });
+  const first = el("p", { class: "muted small" }, "The first question keeps the student as a model of this project, so that it can be asked.");
+  const said = el("p", { class: "refused small", role: "status" });
+  const clear = el("button", { type: "button", class: "button small", hidden: true, on: { click: empty } }, "Clear the answers");
+  const urls = [];
+  keep.watch((model) => {
+    first.hidden = Boolean(model);
+  });
+
+  async function files(list) {
+    try {
+      await about(await Promise.all(list.map(read)));
+    } catch (error) {
+      setText(said, `A file cannot be read: ${error.message}`);
+    }
+  }
+
+  async function about(images) {
+    setText(said, "");
+    urls.push(...images.map(({ src }) => src));
+    const asked = teacher;
+    const title = there.length > 1 ? `Teacher: ${asked?.model.name}` : "Teacher";
+    const columns = [asked && { who: "teacher", title }, { who: "student", title: "Student" }].filter(Boolean);
+    const made = new Map(images.map((image) => [image, answerCard(image, columns, translator(asked, config))]));
+    cards.prepend(...[...made.values()].map(({ node }) => node));
+    while (cards.children.length > KEPT) cards.lastChild.remove();
+    clear.hidden = false;
+    const small = images.filter(fits);
+    const large = { error: "the file is larger than 11 MB" };
+    for (const image of images) if (!fits(image)) columns.forEach(({ who }) => made.get(image).set(who, large));
+    await Promise.all(columns.map(({ who }) => question(who, asked, small, made)));
+    if (!signal.aborted) announce(images.map((image) => `${image.name}: ${made.get(image).words()}`).join(". "));
+  }
+
+  async function question(who, asked, images, made) {
+    const left = new Set(images);
+    const tell = (answer) => left.forEach((image) => made.get(image).set(who, answer));
+    try {
+      const model = who === "student" ? await keep.make() : asked.model;
+      await ask(model, images, {
+        signal,
+        waits: () => tell({ waits: `The ${who} ${READY}` }),
+        said: (image, answer) => left.delete(image) && made.get(image).set(who, answer),
+      });
+    } catch (error) {
+      if (error.name !== "AbortError") tell({ error: error.message });
+    }
+  }
+
+  function choose(event) {
+    teacher = there.find(({ id }) => id === event.target.value);
+    replaceQuery({ teacher: teacher.id });
+  }
+
+  function empty() {
+    put(cards);
+    clear.hidden = true;
+    setText(said, "");
+  }
+
+  const options = there.map(({ id, model }) => el("option", { value: id, selected: id === teacher.id }, model.name));
+  const choice = there.length > 1
+    ? el("label", { class: "which" }, el("span", {}, "Teacher to compare with"), el("select", { class: "input", on: { change: choose } }, options))
+    : null;
+  return {
+    node: el("section", { class: "band", "aria-labelledby": "try" },
+      el("div", { class: "section-head" }, el("h2", { id: "try" }, "Try it"), el("div", { class: "actions" }, clear)), choice,
+      el("div", { class: "panel asking" }, dropZone(files), samples(dataset, about, signal)), first, said, cards),
+    leave() {
+      for (const url of urls) if (url.startsWith("blob:")) URL.revokeObjectURL(url);
+    },
+  };
+}
+
+/** What the data set calls a class of the teacher: it may have other classes, or none with names. */
+function translator(teacher, config) {
+  const classes = config?.classes ?? [];
+  return (entry) => {
+    const at = teacher?.map ? teacher.map.indexOf(entry.index) : entry.index;
+    if (teacher?.map) return at >= 0 ? classes[at] : name(entry);
+    return entry.class ?? classes[at] ?? name(entry);
+  };
+}

@@ -1,0 +1,194 @@
+"""The page for a new job: filled in, checked, mended, sent, copied, with files brought along."""
+
+import base64
+import io
+import json
+import re
+import zipfile
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+from tests.dashboard.conftest import Opened
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("stack")]
+Json = dict[str, Any]
+# A drop as the browser makes it: only scripts can build the file that a hand would carry.
+DROP = """(zone, [name, content]) => {
+  const bytes = Uint8Array.from(atob(content), (each) => each.charCodeAt(0));
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([bytes], name));
+  zone.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+}"""
+
+
+def chooser(page: Page, name: str) -> Locator:
+    return page.get_by_role("combobox", name=name, exact=True)
+
+
+def start(page: Page) -> Locator:
+    return page.get_by_role("button", name="Start job")
+
+
+def sent(page: Page) -> Json:
+    """The body as the page would send it."""
+    text = page.get_by_role("region", name="The job by curl").inner_text()
+    found: Json = json.loads(text.split("--json '")[1].rstrip("'").replace("'\\''", "'"))
+    return found
+
+
+def zipped(broken: int = 0) -> bytes:
+    """Twelve small images of each of two classes, the first ones of no use."""
+    rng = np.random.default_rng(0)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for number in range(24):
+            image = io.BytesIO()
+            Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(image, "PNG")
+            content = b"no image" if number < broken else image.getvalue()
+            file.writestr(f"{'cats' if number % 2 else 'dogs'}/{number}.png", content)
+    return archive.getvalue()
+
+
+def test_a_job_is_submitted(opened: Opened, api: httpx.Client, teacher: Json, dataset: str) -> None:
+    page = opened("/#/new").page
+    chooser(page, "Data set").select_option(dataset_value(dataset))
+    chooser(page, "Teacher").select_option(teacher["id"])
+    expect(chooser(page, "Teacher")).to_be_focused()
+    chooser(page, "Architecture").press_sequentially("resnet8")
+    page.get_by_role("option", name=re.compile("^cifar.resnet8 ")).click()
+    page.get_by_role("checkbox", name="kd", exact=True).check()
+    page.get_by_label("Temperature").fill("3")
+    page.get_by_label("Epochs", exact=True).fill("1")
+    rail = page.get_by_role("complementary", name="This job")
+    expect(rail.locator(".gist")).to_have_text("resnet8 → resnet8 by kd")
+    expect(rail).to_contain_text("2 of 1 epochs")  # the undistilled student is the other
+    assert sent(page)["method"] == {"type": "kd", "temperature": 3}
+    start(page).click()
+    page.wait_for_url(re.compile("#/jobs/job_"))
+    job = api.get(f"/v1/jobs/{page.url.rsplit('/', 1)[1]}").raise_for_status().json()
+    assert job["method"]["temperature"] == 3
+    assert job["teachers"][0]["model"] == teacher["id"]
+    assert job["training"]["epochs"] == 1
+    api.post(f"/v1/jobs/{job['id']}/cancel")
+
+
+def dataset_value(dataset: str) -> str:
+    return json.dumps(dataset)
+
+
+def test_faults_are_told_at_their_fields_and_mended(opened: Opened, dataset: str) -> None:
+    page = opened(f"/#/new?dataset={dataset}").page
+    expect(start(page)).to_be_disabled()
+    page.get_by_role("checkbox", name="kd", exact=True).check()
+    page.get_by_role("button", name="Student", exact=True).click()
+    chooser(page, "Architecture").fill("cifar/resnet8")
+    temperature = page.get_by_label("Temperature")
+    temperature.fill("-4")
+    expect(temperature).to_have_attribute("aria-invalid", "true")
+    expect(temperature).to_have_accessible_description(re.compile("greater than or equal to 0.01"))
+    expect(start(page)).to_be_disabled()
+    temperature.fill("")
+    expect(chooser(page, "Teacher")).to_have_accessible_description(re.compile("needs a teacher"))
+    page.get_by_role("region", name="Teachers").get_by_role("button", name="Use this").click()
+    expect(page.get_by_role("checkbox", name="supervised")).to_be_checked()
+    expect(start(page)).to_be_enabled()
+    assert sent(page)["method"] == "supervised"
+
+
+def test_a_copy_has_what_was_posted(
+    opened: Opened, api: httpx.Client, teacher: Json, dataset: str
+) -> None:
+    body = {
+        "name": 'it\'s "old"',
+        "teachers": [{"model": teacher["id"]}],
+        "student": {"derive": "teacher", "groups": 2},
+        "dataset": dataset,
+        "method": [{"type": "attention", "form": "paper", "weight": 1000}, {"type": "dkd"}],
+        "scheme": {"type": "born_again", "generations": 2},
+        "training": {"epochs": 1, "early_stopping": {}, "augmentation": [{"type": "none"}]},
+        "labels": {"team": "vision"},
+    }
+    job = api.post("/v1/jobs", json=body).raise_for_status().json()
+    api.post(f"/v1/jobs/{job['id']}/cancel")
+    page = opened(f"/#/new?from={job['id']}").page
+    expect(page.get_by_label("Name", exact=True)).to_have_value(body["name"])
+    expect(page.get_by_label("Groups")).to_have_value("2")
+    expect(start(page)).to_be_enabled()
+    assert sent(page) == body
+
+
+def test_a_combobox_by_keyboard(opened: Opened) -> None:
+    page = opened("/#/new").page
+    box = chooser(page, "Architecture")
+    box.focus()
+    page.keyboard.type("vgg8 cifar")
+    listed = page.get_by_role("listbox", name="Architecture").get_by_role("option")
+    expect(listed.first).to_contain_text("parameters")
+    expect(box).to_have_attribute("aria-expanded", "true")
+    page.keyboard.press("ArrowDown")
+    first = listed.first.get_attribute("data-name")
+    assert first
+    active = box.get_attribute("aria-activedescendant")
+    expect(page.locator(f"#{active}")).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("Enter")
+    expect(box).to_have_value(first)
+    expect(box).to_have_attribute("aria-expanded", "false")
+    # Names far behind the first page are found too, and a closed list leaves what was typed.
+    box.fill("timm xcit_tiny_12_p8_224")
+    expect(listed.first).to_contain_text("xcit_tiny_12_p8_224")
+    page.keyboard.press("Escape")
+    expect(listed).to_have_count(0)
+
+
+def test_files_are_brought_along(
+    opened: Opened, api: httpx.Client, finished: Json, dataset: str
+) -> None:
+    page = opened("/#/new").page
+    place = page.get_by_role("region", name="Data set")
+    place.get_by_text("Bring a data set").click()
+    bad = {"name": "bad.zip", "mimeType": "application/zip", "buffer": zipped(broken=2)}
+    place.get_by_label("Choose a file").set_input_files(bad)
+    place.get_by_role("button", name="Upload").click()
+    expect(place.get_by_role("alert")).to_contain_text("bad cannot be used", timeout=30_000)
+    expect(place.get_by_role("listitem")).to_have_count(2)
+    place.get_by_label("Choose a file").set_input_files(
+        {**bad, "name": "pets.zip", "buffer": zipped()}
+    )
+    place.get_by_label("Name").fill("pets")
+    place.get_by_role("button", name="Upload").click()
+    expect(chooser(page, "Data set").locator("option:checked")).to_contain_text(
+        "pets · 2 classes · 24 images", timeout=30_000
+    )
+
+    chooser(page, "Data set").select_option(dataset_value(dataset))
+    place = page.get_by_role("region", name="Teachers")
+    if place.locator("details").last.get_attribute("open") is None:
+        place.get_by_text("Bring a teacher").click()
+    weights = api.get(f"/v1/jobs/{finished['id']}/student").raise_for_status().content
+    place.locator(".drop").evaluate(DROP, ["big.safetensors", base64.b64encode(weights).decode()])
+    place.get_by_role("combobox", name="Architecture").fill("cifar/resnet8")
+    page.keyboard.press("Tab")
+    expect(place.get_by_label("Classes")).to_have_value("10")
+    place.get_by_role("button", name="Upload").click()
+    expect(chooser(page, "Teacher").locator("option:checked")).to_contain_text(
+        "big · resnet8", timeout=30_000
+    )
+    expect(page.get_by_role("region", name="The job by curl")).to_contain_text("mdl_")
+
+
+def test_a_draft_outlives_a_look_elsewhere(opened: Opened, dataset: str) -> None:
+    page = opened("/#/new").page
+    page.get_by_label("Name", exact=True).fill("half done")
+    page.get_by_role("link", name="Jobs", exact=True).click()
+    expect(page.locator("h1")).to_have_text("Jobs")
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name="New job").click()
+    expect(page.get_by_label("Name", exact=True)).to_have_value("half done")
+    page.get_by_role("button", name="Start over").click()
+    expect(page.get_by_label("Name", exact=True)).to_have_value("")
+    page.get_by_role("button", name="Take up the draft from before").click()
+    expect(page.get_by_label("Name", exact=True)).to_have_value("half done")
