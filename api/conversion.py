@@ -35,6 +35,11 @@ class Served(NamedTuple):
     class_names: list[str] | None
 
 
+async def require(model_id: str, caller: Principal) -> None:
+    """The problem of a model that is not there or cannot be asked, before anything is read."""
+    await anyio.to_thread.run_sync(_look, model_id, caller)
+
+
 async def served(model_id: str, caller: Principal) -> Served:
     """The model as it can be asked. The first time, a worker is waited for: a 503 if too long.
 

@@ -17,7 +17,7 @@ from stillhouse.client import Client
 SIZE = {"width": 1280, "height": 860}
 COLOURS = 128
 """A page has few: fewer bytes, and nobody sees it."""
-EPOCHS = 15
+EPOCHS = 12
 
 
 def jobs(client: Client) -> dict[str, str]:

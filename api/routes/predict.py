@@ -9,7 +9,7 @@ from api import forms
 from api.answers import reply
 from api.auth import Reader
 from api.bodies import V1Route
-from api.conversion import served
+from api.conversion import require, served
 from api.predicting import crowd
 from api.predicting import predict as answered
 from api.schemas.predict import BODY, PredictionOut
@@ -36,6 +36,7 @@ async def predict(model_id: str, request: Request, caller: Reader) -> Response:
     The first time, the model is converted to ONNX: that takes some seconds, and a 503 `preparing`
     asks to try again. An image that cannot be read has an `error` in its place.
     """
+    await require(model_id, caller)
     asked = await forms.asked(request)
     async with crowd().inside():
         model = await served(model_id, caller)

@@ -10,9 +10,11 @@ export class ApiError extends Error {
   }
 }
 
+/** Nobody waits for the answer any more, or the login comes: not worth a word. */
+export const moot = (error) => error.name === "AbortError" || error.status === 401;
+
 export const UNAUTHORIZED = "stillhouse:unauthorized";
 
-/** {data, etag}: the answer, and what names this state of it. */
 export async function call(method, path, { params, body, signal, headers } = {}) {
   const query = params ? `?${search(params)}` : "";
   const init = { method, signal, headers: { Accept: "application/json", ...headers } };
@@ -56,7 +58,6 @@ export async function all(path, signal, most = 200) {
   return (await get(path, { limit: most }, signal)).data;
 }
 
-/** Every entry of a list, page by page; `onPage` is told what is there so far. */
 export async function everything(path, params, signal, onPage = () => {}) {
   const found = [];
   let cursor = null;

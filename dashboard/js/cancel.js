@@ -20,7 +20,6 @@ export async function cancel(job) {
   return changed;
 }
 
-/** Ask once, cancel one by one: [{job, changed | error}]; null if the reader thought better of it. */
 export async function cancelMany(jobs, onEach) {
   const more = jobs.length - NAMED;
   const names = jobs.slice(0, NAMED).map((job) => `“${nameOf(job)}”`).join(", ") + (more > 0 ? ` and ${more} more` : "");

@@ -1,5 +1,4 @@
-// One chart as a figure: a summary in words, the lines, and the same as a table. Some have two plots, one above the
-// other. Lines are drawn only while they are in view.
+// One chart as a figure: words, lines, keyboard, table. Lines are drawn only while they are in view.
 
 import { AXES, near, position, say, summarise, twin } from "./curves.js";
 import { el, put, setText, svg } from "./dom.js";

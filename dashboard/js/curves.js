@@ -1,4 +1,4 @@
-// The curves of a job, from its metrics events, in bounded memory; and what a chart says of them, in words and as a table.
+// The curves of a job, in bounded memory; and what a chart says of them, in words and as a table.
 
 import { el } from "./dom.js";
 import { duration, fixed, whole } from "./format.js";
@@ -129,7 +129,6 @@ export function summarise(chart, { axis, series, data, marks = [] }) {
   return [...told, ...marks.map(({ x, label }) => `${label} begins at ${place(axis, x)}.`)].filter(Boolean).join(" ");
 }
 
-// It ends where it began: it stayed there, or went up and down.
 function level(label, column, text, last) {
   const [low, high] = column.reduce(([least, most], one) => (Number.isFinite(one) ? [Math.min(least, one), Math.max(most, one)] : [least, most]), [last, last]);
   return text(low) === text(high) ? `${label} stayed at ${text(last)}.` : `${label} lay between ${text(low)} and ${text(high)}, last ${text(last)}.`;

@@ -1,4 +1,4 @@
-// uPlot, dressed in the page's own colours: labels at the ends of lines, dashes, both themes.
+// uPlot in the page's own colours, with labels at the ends of lines.
 
 import { brief, duration } from "./format.js";
 
@@ -76,7 +76,6 @@ function bounds({ least, most, free }) {
 
 const xText = (axis, mark) => (axis === "wall_s" ? duration(mark) : brief(mark));
 
-// A dashed line over the whole height, with its name at the top: here a run took over.
 function upright(u, marks) {
   const ratio = u.ctx.canvas.width / u.width;
   const bottom = u.bbox.top + u.bbox.height;

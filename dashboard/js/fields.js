@@ -1,5 +1,4 @@
-// A form from a JSON Schema. What is typed goes into a draft at its JSON pointer; what is wrong is said there.
-// `ctx`: {draft, faults, root (where references lead), id (a prefix)}.
+// A form from a JSON Schema. `ctx`: {draft, faults, root (where references lead), id (a prefix)}.
 
 import { el, put } from "./dom.js";
 import { small } from "./parts.js";

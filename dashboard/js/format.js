@@ -24,7 +24,6 @@ export const count = (number, one, many = `${one}s`) => `${whole(number)} ${numb
 export const plain = (name) => name.replaceAll("_", " ");
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-/** About four characters: 0.00123, 12.3, 1,234. */
 export function brief(value) {
   if (!finite(value)) return NONE;
   const size = Math.abs(value);
@@ -34,7 +33,6 @@ export function brief(value) {
   return minus(String(Number(value.toPrecision(3))));
 }
 
-/** 272186 -> "272 k"; `unit` follows the prefix. */
 export function si(value, unit = "") {
   if (!finite(value)) return NONE;
   const at = Math.min(4, Math.max(0, Math.floor(Math.log10(Math.max(1, Math.abs(value))) / 3)));
@@ -49,7 +47,6 @@ export function times(ratio) {
   return finite(ratio) && ratio > 0 ? `${ratio >= 10 ? Math.round(ratio) : fixed(ratio)}×` : NONE;
 }
 
-/** Seconds as "42 s", "3 m 20 s", "2 h 5 m", "3 d 4 h". */
 export function duration(seconds) {
   if (!finite(seconds)) return NONE;
   const s = Math.max(0, Math.round(seconds));
@@ -70,7 +67,6 @@ export function left(seconds) {
   return `about ${fixed(seconds / 3600)} h left`;
 }
 
-/** How long ago: "just now", "3 min ago", "2 d ago". */
 export function ago(iso, now = Date.now()) {
   const s = (now - Date.parse(iso)) / 1000;
   if (!finite(s)) return NONE;

@@ -1,5 +1,4 @@
-// Start: which page the address asks for, and the login when the API wants one. A one-time address has already worked by
-// itself; here a key can be pasted.
+// Start, and the login when the API wants one.
 
 import { post, UNAUTHORIZED } from "./api.js";
 import { copyOf, el, put } from "./dom.js";
@@ -9,7 +8,7 @@ import { announce, bar } from "./shell.js";
 const main = document.getElementById("main");
 const router = new Router(main, (route) => {
   bar(route);
-  document.title = "Stillhouse";
+  document.title = `${route.nav ?? route.title} – Stillhouse`;
 }, (error) => {
   reportError(error);
   put(main, copyOf("broken"));

@@ -1,5 +1,6 @@
-// Small parts that pages share: tables, notices, questions, texts to copy, values with their looks.
+// Small parts that pages share.
 
+import { moot } from "./api.js";
 import { el, put } from "./dom.js";
 import { capital } from "./format.js";
 import { href } from "./router.js";
@@ -48,7 +49,7 @@ export async function attempt(step, fail) {
     await step();
     connection("idle");
   } catch (error) {
-    if (error.name === "AbortError" || error.status === 401) return;
+    if (moot(error)) return;
     connection(error.status === 0 ? "offline" : "idle");
     fail(error);
   }

@@ -1,13 +1,12 @@
-// The address says everything: `#/jobs?state=running`. One page is mounted at a time. A new page is a file in pages/ with
-// `mount`, and a line here; `nav` puts it into the bar at the top.
+// The address says everything. A page is a file in pages/ with `mount`, and a line here; `nav` puts it into the bar.
 
 export const routes = [
   { pattern: /^\/jobs$/, nav: "Jobs", path: "/jobs", load: () => import("./pages/jobs.js") },
   { pattern: /^\/new$/, nav: "New job", path: "/new", load: () => import("./pages/new.js") },
-  { pattern: /^\/jobs\/([^/]+)$/, under: "/jobs", load: () => import("./pages/job.js") },
-  { pattern: /^\/compare$/, under: "/jobs", load: () => import("./pages/compare.js") },
+  { pattern: /^\/jobs\/([^/]+)$/, title: "Job", under: "/jobs", load: () => import("./pages/job.js") },
+  { pattern: /^\/compare$/, title: "Compare", under: "/jobs", load: () => import("./pages/compare.js") },
   { pattern: /^\/frontier$/, nav: "Frontier", path: "/frontier", load: () => import("./pages/frontier.js") },
-  { pattern: /^\/students\/([^/]+)$/, under: "/jobs", load: () => import("./pages/student.js") },
+  { pattern: /^\/students\/([^/]+)$/, title: "Student", under: "/jobs", load: () => import("./pages/student.js") },
   { pattern: /^\/catalogue$/, nav: "Catalogue", path: "/catalogue", load: () => import("./pages/catalogue.js") },
   { pattern: /^\/system$/, nav: "System", path: "/system", load: () => import("./pages/system.js") },
 ];
@@ -50,6 +49,7 @@ export class Router {
     this.leave();
     this.path = path;
     this.main.replaceChildren();
+    this.main.dataset.page = path.split("/")[1]; // so that a page's style is of this page alone
     this.onPage(route);
     try {
       this.page = module.mount(this.main, { args: match.slice(1).map(decodeURIComponent), query });

@@ -1,5 +1,4 @@
-// What pydantic's JSON Schema says of a field, made plain; and a value under construction with what is wrong with it: both by
-// JSON pointers, as the API has them.
+// What a JSON Schema says of a field, made plain; a value under construction, and its faults. Places are JSON pointers.
 
 import { el, put } from "./dom.js";
 import { capital, plain } from "./format.js";
@@ -112,7 +111,6 @@ export function prose(text, empty = "empty") {
 
 const number = (value) => value.toLocaleString("en-GB", { maximumSignificantDigits: 6 });
 
-/** "1 to 10,000", "above 0, at most 100". */
 export function bounds({ minimum, exclusiveMinimum, maximum, exclusiveMaximum, maxLength }) {
   if (maxLength) return `up to ${maxLength} characters`;
   const high = maximum ?? exclusiveMaximum;
@@ -124,7 +122,6 @@ export function bounds({ minimum, exclusiveMinimum, maximum, exclusiveMaximum, m
 
 export const shown = (value) => (Array.isArray(value) ? value.join(", ") : value === undefined || value === null ? "" : String(value));
 
-/** The line below a field: what it is, what it may be, what it is if left alone. */
 export function help(schema, empty) {
   const { description, kind, item } = schema;
   const list = kind === "list" ? `${schema.maxItems < HUGE_LIST ? `up to ${schema.maxItems}, ` : ""}separated by commas` : "";
@@ -190,7 +187,6 @@ export class Faults {
     });
   }
 
-  /** Bring a field before the reader, out of whatever is folded. */
   reveal(pointer) {
     const control = this.find(pointer)?.control;
     for (let node = control; node; node = node.parentElement) if (node.matches("details")) node.open = true;
@@ -206,7 +202,7 @@ export function fixButton(patch, onFix) {
 
 const around = (pointer) => pointer.slice(0, pointer.lastIndexOf("/"));
 
-/** The problem's patches, each with the fault that it mends; `rest` has those that belong to none. */
+/** The patches with the faults that they mend; `rest` belong to none. */
 export function withFixes({ errors = [], fix = [] }) {
   const list = errors.map((error) => ({ ...error, fix: [] }));
   const rest = fix.filter((patch) => {

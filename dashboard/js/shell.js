@@ -1,4 +1,4 @@
-// The bar at the top, the words for screen readers, and the state of the connection.
+// The bar at the top, the words for screen readers, the state of the connection.
 
 import { del } from "./api.js";
 import { copyOf, el, put, setText } from "./dom.js";

@@ -1,4 +1,4 @@
-// Widgets by the book: tabs, whose arrows move, and a box to write in whose finds lie beneath it (ARIA's combobox).
+// Widgets by the book: tabs, pages of them, and ARIA's combobox.
 
 import { el, put, setText } from "./dom.js";
 import { here, replaceQuery } from "./router.js";
@@ -47,7 +47,6 @@ const BEFORE = { q: "", open: "", family: "", sort: "" }; // what the address sa
 
 /** A page of tabs. `kinds`: {id: [label, make(signal) -> {node, show(query), tick()}]}; `shown(query, label)` of each turn. */
 export function tabbed(main, title, kinds, query, beside = null, shown = () => {}) {
-  document.title = `${title} – Stillhouse`;
   const gone = new AbortController();
   const made = new Map();
   const tabOf = (asked) => (kinds[asked.get("tab")] ? asked.get("tab") : Object.keys(kinds)[0]);
@@ -83,8 +82,8 @@ export function tabbed(main, title, kinds, query, beside = null, shown = () => {
   };
 }
 
-/** `look(text)` is called when there is something to find; it answers by `show(items, words)`, as often as it likes.
- * `option(item)`: what is shown of one. `pick(item, text)`: chosen, or Enter without one; `left(text)`: the reader is gone. */
+/** `look(text)` answers by `show(items, words)`, as often as it likes. `pick(item, text, first)`: chosen, or Enter without
+ * an item; `left(text)`: the reader is gone. */
 export function combobox({ id, label, props, look, option, pick, left = () => {} }) {
   const list = el("ul", { id, role: "listbox", "aria-label": label });
   const said = el("p", { class: "muted small", role: "status" });

@@ -1,5 +1,5 @@
-// Nothing is asked for while nobody looks: looking again and again, and streams of events, each one EventSource. The logs
-// behind them are durable and numbered: whatever breaks, reading goes on after the last number.
+// Nothing is asked for while nobody looks: polling, and streams of events, one EventSource each. The logs behind them
+// are durable and numbered: whatever breaks, reading goes on after the last number.
 
 /** Call `tick` again and again, `wait()` ms after the last one ended; only while the tab is seen. */
 export function whileVisible(tick, wait) {

@@ -17,6 +17,7 @@ KINDS = {
     "upload_id": "upl",
     "artifact_id": "art",
     "project_id": "prj",
+    "key_id": "key",
 }
 
 
@@ -31,6 +32,7 @@ def theirs(
         "upload_id": upload(client, b"bytes"),
         "model_id": trained_model["id"],
         "artifact_id": trained.artifact["id"],
+        "key_id": client.get("/v1/api-keys").json()["data"][0]["id"],
     }
 
 

@@ -22,6 +22,7 @@ SAMPLES = {
     "upload_id": new_id("upl"),
     "artifact_id": new_id("art"),
     "project_id": new_id("prj"),
+    "key_id": new_id("key"),
     "number": "1",
     "name": "kd",
 }

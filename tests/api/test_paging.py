@@ -11,6 +11,7 @@ from tests.sending import faults, job, pages, posted
 
 Json = dict[str, Any]
 SINGLE = {"metrics", "logs", "report", "student", "content", "weights"}
+SINGLE |= {"compare", "frontier", "images", "usage"}  # whole in one answer
 
 
 def lists() -> list[str]:

@@ -247,14 +247,15 @@ def test_a_jobs_models_are_found_by_their_source(
         listed = own.get("/v1/models", params=query).raise_for_status().json()["data"]
         return {each["id"] for each in listed}
 
-    assert ids(source=trained_model["source"]) == {trained_model["id"], found_again["id"]}
+    # Others of this session's tests make models of the same job.
+    assert ids(source=trained_model["source"]) >= {trained_model["id"], found_again["id"]}
     assert ids(source=trained_model["source"], state="failed") == set()
     assert ids(source="job:job_none", state="ready") == set()
     assert faults(own.get("/v1/models", params={"state": "asleep"})) == {"?state": "literal_error"}
 
 
 def test_both_kinds_of_body_are_described(api_url: str) -> None:
-    paths = httpx.get(f"{api_url}/openapi.json").raise_for_status().json()["paths"]
+    paths = httpx.get(f"{api_url}/openapi.json", timeout=60).raise_for_status().json()["paths"]
     described = paths["/v1/models/{model_id}/predict"]["post"]
     kinds = described["requestBody"]["content"]
     assert set(kinds) == {"multipart/form-data", "application/json"}

@@ -1,7 +1,6 @@
-// What there is to work with: data sets and models, what they are, where from, and what can be done with them;
-// architectures, methods, schemes.
+// What there is to work with; here data sets and models.
 
-import { ago, blank as nothing, bytes, copyOf, el, facts, get, grid, here, href, meter, moment, notice, post, problem, put, replaceQuery, sentence, short, si, small, tabbed, thumbs, token, typing, whole } from "../kit.js";
+import { ago, blank as nothing, bytes, copyOf, el, facts, get, grid, here, href, meter, moment, moot, notice, post, problem, put, replaceQuery, sentence, short, si, small, tabbed, thumbs, token, typing, whole } from "../kit.js";
 import { architecturesTab, methodsTab, schemesTab } from "./catalogue/known.js";
 import { remover, renamer, stateOf, stock } from "./catalogue/stock.js";
 
@@ -108,7 +107,7 @@ async function pictures(id, split, places, said, signal) {
     const { data } = await get(`/v1/datasets/${id}/images`, { split }, signal);
     for (const [name, spot] of places) put(spot, thumbs(data.filter((item) => item.class === name), `Images of class ${name}`));
   } catch (error) {
-    if (error.name !== "AbortError") put(said, "The images cannot be shown: ", sentence(error.message));
+    if (!moot(error)) put(said, "The images cannot be shown: ", sentence(error.message));
   }
 }
 

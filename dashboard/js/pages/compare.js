@@ -1,6 +1,6 @@
-// Two to ten jobs beside each other: what was asked, what came out, how it went.
+// Two to ten jobs beside each other.
 
-import { announce, bones, connection, copyOf, el, get, isLive, jobPath, problem, put, replaceQuery, whileVisible } from "../kit.js";
+import { announce, bones, connection, copyOf, el, get, isLive, jobPath, moot, problem, put, replaceQuery, whileVisible } from "../kit.js";
 import { asked, compareHref, curves, jobSearch, keys, missing, MOST } from "./compare/jobs.js";
 import { results, settings } from "./compare/tables.js";
 
@@ -9,7 +9,6 @@ const MAX_POINTS = 500;
 const WORDS = "Add a job: its name or id";
 
 export function mount(main, { query }) {
-  document.title = "Compare – Stillhouse";
   let ids = [];
   let axis = "epoch";
   let answer = null;
@@ -65,7 +64,7 @@ export function mount(main, { query }) {
       draw(found);
       connection(found.jobs.some(isLive) ? "live" : "idle");
     } catch (error) {
-      if (error.name === "AbortError" || error.status === 401 || mine !== request) return undefined;
+      if (moot(error) || mine !== request) return undefined;
       failed = error.status === 0;
       connection(failed ? "offline" : "idle");
       if (!answer || !failed) { body.hidden = true; put(place); }

@@ -1,6 +1,6 @@
 // Which student to take: accuracy or agreement against latency, size or MACs.
 
-import { all, blank, bones, connection, copyOf, count, el, get, here, href, notice, problem, put, replaceQuery, setText, svg, whileVisible } from "../kit.js";
+import { all, blank, bones, connection, copyOf, count, el, get, here, href, moot, notice, problem, put, replaceQuery, setText, svg, whileVisible } from "../kit.js";
 import { asked, controls, devicesOf, isStudent, keyOf, limits, shownOf, verdict } from "./frontier/controls.js";
 import { card, list, tray } from "./frontier/list.js";
 import { marker, scatter } from "./frontier/scatter.js";
@@ -10,7 +10,6 @@ const MOST = 500;
 const WRITE_MS = 250; // a slider moves faster than an address may change
 
 export function mount(main, { query }) {
-  document.title = "Frontier – Stillhouse";
   let state = asked(query);
   let datasets = null;
   let answer = null;
@@ -71,7 +70,7 @@ export function mount(main, { query }) {
       connection("idle");
       draw();
     } catch (error) {
-      if (error.name === "AbortError" || error.status === 401 || mine !== request) return;
+      if (moot(error) || mine !== request) return;
       connection(error.status === 0 ? "offline" : "idle");
       if (error.status !== 0) { answer = null; inside.node.hidden = true; }
       put(said, error.status === 404 ? noDataset() : problem(error, load));

@@ -1,4 +1,4 @@
-// One job: how it goes, what came out, and everything it left behind.
+// One job: how it goes, what came out, what it left behind.
 
 import { announce, el, isLive, problem, put, replaceQuery, tabs, whileVisible, word } from "../kit.js";
 import { axisOf, charts, metricsTab } from "./job/curves.js";

@@ -1,6 +1,6 @@
 // The table of jobs: is it running, how long yet, is the student any good.
 
-import { button, clock, connection, el, get, href, problem, put, setText } from "../kit.js";
+import { button, clock, connection, el, get, href, moot, problem, put, setText } from "../kit.js";
 import { asked, countWords, filtered, filters } from "./jobs/filters.js";
 import { JobList, keepFresh } from "./jobs/list.js";
 import { help, picked, tableKeys } from "./jobs/picked.js";
@@ -10,7 +10,6 @@ const DRAW_MS = 500; // at most two updates a second
 const SETTLE_MS = 2000; // counts and places in the queue follow a change of state
 
 export function mount(main, { query }) {
-  document.title = "Jobs – Stillhouse";
   let list = null;
   let request = new AbortController();
   let drawing = 0;
@@ -58,7 +57,7 @@ export function mount(main, { query }) {
       if (!live.streaming) connection("idle");
       live.start();
     } catch (error) {
-      if (error.name === "AbortError" || mine !== list || error.status === 401) return;
+      if (moot(error) || mine !== list) return;
       connection(error.status === 0 ? "offline" : "idle");
       put(said, problem(error, live.now));
     }

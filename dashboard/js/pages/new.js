@@ -1,6 +1,6 @@
-// A new job: a form from the API's own schemas, checked while it is filled in, with what would come of it beside.
+// A new job: a form from the API's own schemas, checked while it is filled in.
 
-import { announce, connection, el, get, href, jobPath, notice, post, problem, put, seen, small } from "../kit.js";
+import { announce, connection, el, get, href, jobPath, moot, notice, post, problem, put, seen, small } from "../kit.js";
 import { Draft, Faults, fixButton, lean, same, withFixes } from "../schema.js";
 import { once } from "./new/drop.js";
 import { checker, rail } from "./new/rail.js";
@@ -16,7 +16,6 @@ const busy = () => Object.values(tab.drops ?? {}).some((each) => each.busy());
 const dirty = () => tab.draft && !same(body(), tab.clean);
 
 export function mount(main, { query }) {
-  document.title = "New job – Stillhouse";
   const gone = new AbortController();
   const heading = el("h1", { tabindex: "-1" }, "New job");
   const from = el("div", { class: "new-said" });
@@ -37,7 +36,7 @@ export function mount(main, { query }) {
       await load();
       await take(asked);
     } catch (error) {
-      if (error.name === "AbortError" || error.status === 401) return;
+      if (moot(error)) return;
       put(columns, problem(error, () => begin(asked)));
       if (error.status === 0) again = setTimeout(() => begin(asked), AGAIN_MS);
     }
@@ -120,7 +119,6 @@ export function mount(main, { query }) {
     say();
   }
 
-  /** Which methods fit, where the job as a whole has no answer yet. */
   async function fits({ student, teachers = [] }) {
     const teacher = teachers.map(({ model }) => ctx.assets.models.find(({ id }) => id === model)?.architecture).filter(Boolean);
     if (!student?.architecture && !teacher.length) return;

@@ -1,4 +1,4 @@
-// The machine room: workers with what they do, jobs in the order in which they will start; storage, readiness, keys.
+// The machine room; here workers, and jobs in the order in which they will start.
 
 import { ago, announce, badge, chip, el, everything, fixed, frame, get, href, jobPath, keyed, LIVE, moment, notice, patch, put, row, scroll, sentence, setText, small, tabbed, TERMINAL, whole } from "../kit.js";
 import { keysTab, pane, readyTab, useTab } from "./system/keys.js";

@@ -1,5 +1,4 @@
-// What comes with Stillhouse: architectures in a table; methods and schemes as cards, when to choose one, what it computes
-// and what may be set.
+// What comes with Stillhouse: architectures, methods, schemes.
 
 import { all, attempt, badge, bones, el, everything, facts, grid, here, href, problem, put, replaceQuery, setText, si, token, whole } from "../../kit.js";
 import { bounds, prose, shape } from "../../schema.js";
@@ -168,7 +167,6 @@ function fields({ name, params }) {
   return rows.length ? grid(`Fields of ${name}`, ["Field", "Values", "Default", "Meaning"], rows, "plain cards fields") : el("p", { class: "muted" }, "Nothing to set.");
 }
 
-/** "whole number, 1 to 7", "squared or paper". */
 function values(schema) {
   const kind = schema.enum?.join(" or ") ?? (schema.type === "array" ? `${schema.minItems} to ${schema.maxItems} names` : KINDS[schema.type]);
   return [kind, bounds(schema), schema.nullable && "or none"].filter(Boolean).join(", ");

@@ -1,14 +1,10 @@
-// What the project owns, data sets or models: a table whose rows can be opened, loaded whole and looked at again while one is
-// prepared; renaming and deleting, with the API's refusals in words.
+// What the project owns: a table whose rows open; renaming and deleting.
 
 import { announce, ask, attempt, badge, bones, call, del, el, everything, frame, here, keyed, notice, patch, problem, put, replaceQuery, scroll, sentence, setText, svg, whole } from "../../kit.js";
 
 const STEP = 50;
 
-/**
- * `columns`: names, the first is the entry's own. `key(item)`: what `open` is in the address. `cells(item)`: the
- * further cells. `body(item)`: what is shown when opened. `onOpen(key)`: the reader opened it ("" for closed).
- */
+/** `key(item)` is what `open` is in the address; `cells(item)` come after the name; `body(item)` is shown when opened. */
 export function shelf({ caption, columns, key, cells, body, onOpen }) {
   let items = [];
   let open = "";
@@ -153,7 +149,6 @@ export function renamer(item, onChange) {
   let etag = null;
   const fail = (error) => put(said, notice("This did not work", sentence(error.message)));
 
-  /** Begin with the name that it has now. */
   async function open() {
     try {
       const now = await call("GET", item.links.self);

@@ -1,9 +1,8 @@
-// The jobs that are compared: in the address, as the key to every line and column, the search for more; how each is drawn, and
-// the same curve of every job on one chart.
+// The jobs that are compared: in the address, as a key, to search for, as curves.
 
 import { figure } from "../../chart.js";
 import { AXES, Curves } from "../../curves.js";
-import { ago, brief, chip, combobox, el, fixed, get, href, notice, percent, plain, put, segments, setText, short, small, svg, whole, word } from "../../kit.js";
+import { ago, brief, chip, combobox, el, fixed, get, href, moot, notice, percent, plain, put, segments, setText, short, small, svg, whole, word } from "../../kit.js";
 
 export const MOST = 10;
 export const LINES = [
@@ -26,7 +25,6 @@ export function mark(at) {
   return el("span", { class: "line-mark" }, el("b", {}, letter), svg("svg", { class: "swatch", viewBox: "0 0 30 8", "aria-hidden": "true" }, line));
 }
 
-/** {ids, axis, more}: every job once, ten at most; `more` are those that were left out. */
 export function asked(query) {
   const ids = [...new Set((query.get("jobs") ?? "").split(",").map((id) => id.trim()).filter(Boolean))];
   const axis = query.get("x");
@@ -139,7 +137,6 @@ export function missing(ids, onDrop) {
 const PAUSE_MS = 250;
 const SHOWN = 8;
 
-/** A search for jobs other than those that are `taken`. */
 export function jobSearch({ id, label, words, taken, onAdd }) {
   let timer = 0;
   let request = new AbortController();
@@ -170,7 +167,7 @@ export function jobSearch({ id, label, words, taken, onAdd }) {
       const jobs = data.filter(({ id }) => !there.includes(id)).slice(0, SHOWN);
       show(jobs, jobs.length ? "" : "No further job fits");
     } catch (error) {
-      if (error.name !== "AbortError") show([], error.message);
+      if (!moot(error)) show([], error.message);
     }
   }
 

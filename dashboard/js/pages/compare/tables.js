@@ -1,4 +1,4 @@
-// The two tables of a comparison, settings that differ and what came out: a column is a job. And their words.
+// The two tables of a comparison, and their words.
 
 import { brief, bytes, capital, copyAs, csv, duration, el, fixed, icon, isLive, ms, named, percent, plain, put, scroll, setText, si, TICK } from "../../kit.js";
 import { LINES, mark } from "./jobs.js";
@@ -52,7 +52,6 @@ function measured(value, unit) {
   return unit ? `${number} ${unit}` : number;
 }
 
-/** The way from the first job's: "−1.20 pt", "+12 kB", "the same". */
 function deltaWords(value, unit) {
   if (!Number.isFinite(value)) return "";
   const size = unit === "%" ? `${fixed(Math.abs(value), 2)} pt` : measured(Math.abs(value), unit);
@@ -127,7 +126,6 @@ export function settings() {
   };
 }
 
-/** Every measurement, how far from the first job's, and whose is the best. */
 export function results() {
   let shown = { jobs: [], metrics: [] };
   const panel = section("results", "Results", (asMarkdown) => (asMarkdown ? asText(shown) : asNumbers(shown)));

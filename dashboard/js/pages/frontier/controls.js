@@ -1,4 +1,4 @@
-// What is asked for: the axes, the address, who qualifies; and its controls, with a number and a slider for each limit.
+// What is asked for: axes, limits, who qualifies.
 
 import { bytes, count, el, ms, percent, plain, put, segments, setText, si, small } from "../../kit.js";
 import { scale } from "./scatter.js";
@@ -21,7 +21,6 @@ export const tick = ({ by = 1 }, value) => String(Number((value / by).toPrecisio
 export const keyOf = (point) => (point.role === "teacher" ? (point.model ?? `teacher of ${point.job}`) : point.job);
 export const isStudent = (point) => point.role === "student";
 
-/** Devices by how many students were measured there, the most first. */
 export function devicesOf(data) {
   const counts = new Map();
   for (const point of data) counts.set(point.device, (counts.get(point.device) ?? 0) + (isStudent(point) ? 1 : 0));
@@ -56,7 +55,6 @@ export function pointWords(point, x, y) {
   return `${point.name}: ${X[x].label.replace(/^[LS]/, (first) => first.toLowerCase())} ${X[x].say(point.x)}, ${Y[y].label.toLowerCase()} ${Y[y].say(point.y)}, ${what}`;
 }
 
-/** Everything the address says; null where it says nothing. */
 export function asked(query) {
   const number = (name) => (query.get(name) && Number.isFinite(Number(query.get(name))) ? Number(query.get(name)) : null);
   return {

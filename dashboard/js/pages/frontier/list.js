@@ -1,4 +1,4 @@
-// The chart as a table, sorted as the reader likes; the point that was opened, and what is chosen to compare.
+// The chart as a table; the point that was opened; what is chosen to compare.
 
 import { bytes, copyAs, csv, el, href, ms, percent, put, scroll, setText, si, small } from "../../kit.js";
 import { compareHref, MOST } from "../compare/jobs.js";
@@ -6,7 +6,6 @@ import { isStudent, keyOf, methodWords, qualifies } from "./controls.js";
 
 const frontierWord = (point) => (isStudent(point) ? (point.on_frontier ? "yes" : "no") : "–");
 const qualifyWord = (point, limits) => (isStudent(point) ? (qualifies(point, limits) ? "yes" : "no") : "–");
-// id, name, what is sorted by, what is shown
 const COLUMNS = [
   ["name", "Name", (point) => point.name.toLowerCase(), null],
   ["on_frontier", "On frontier", frontierWord, frontierWord],

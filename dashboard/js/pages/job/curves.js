@@ -1,8 +1,8 @@
-// The curves of a job: six charts, with one x axis for all of them; and every one by its key.
+// The curves of a job: six charts, and every one by its key.
 
 import { figure } from "../../chart.js";
 import { AXES } from "../../curves.js";
-import { brief, bytes, el, fixed, here, plain, put, replaceQuery, segments, setText, whole } from "../../kit.js";
+import { brief, bytes, el, fixed, here, moot, plain, put, replaceQuery, segments, setText, whole } from "../../kit.js";
 
 const student = { label: "Student", colour: "--student", dash: [], width: 2.2 };
 const teacher = { label: "Teacher", colour: "--teacher", dash: [9, 5], width: 1.6, level: true };
@@ -84,7 +84,7 @@ export function charts(feed, onTurn) {
     try {
       if (!(await feed.turn(name)) || axis !== name) return;
     } catch (error) {
-      if (error.name !== "AbortError") setText(note, error.message);
+      if (!moot(error)) setText(note, error.message);
       return;
     }
     update();

@@ -1,7 +1,7 @@
-// Everything that the page knows of its job, and how it comes: what has happened is asked for, what lives is streamed.
+// All that the page knows of its job: what has happened is asked for, what lives is streamed.
 
 import { AXES, Curves } from "../../curves.js";
-import { connection, get, HAPPENINGS, isLive, jobPath, JobStream, seen, TERMINAL } from "../../kit.js";
+import { connection, get, HAPPENINGS, isLive, jobPath, JobStream, moot, seen, TERMINAL } from "../../kit.js";
 
 const LOOK_MS = 400;
 const AGAIN_MS = 5000;
@@ -53,7 +53,7 @@ export class Feed {
       if (this.over) connection("idle");
       else this.follow(known ? last : 0);
     } catch (error) {
-      if (error.name === "AbortError" || error.status === 401) return;
+      if (moot(error)) return;
       connection(error.status === 0 ? "offline" : "idle");
       this.again = setTimeout(() => this.begin(), AGAIN_MS);
     }
@@ -131,7 +131,7 @@ export class Feed {
       this.report = await this.ask("/report");
       this.on.report(this.report);
     } catch (error) {
-      if (error.name !== "AbortError" && error.status !== 401) setTimeout(() => this.signal.aborted || this.report || this.readReport(), AGAIN_MS);
+      if (!moot(error)) setTimeout(() => this.signal.aborted || this.report || this.readReport(), AGAIN_MS);
     }
   }
 
@@ -140,7 +140,7 @@ export class Feed {
       this.take(await this.ask());
       return true;
     } catch (error) {
-      if (error.name === "AbortError" || error.status === 401) return false;
+      if (moot(error)) return false;
       if (!this.job) this.on.failed(error);
       return error.status !== 404 && this.job !== null;
     }
@@ -151,7 +151,6 @@ export class Feed {
     this.looking = setTimeout(() => this.look(), LOOK_MS);
   }
 
-  /** Have the curves over another axis; false if they cannot be had. */
   async turn(axis) {
     this.axis = axis;
     return this.curves.has(axis) || this.recall([axis]); // a job that lives has them all

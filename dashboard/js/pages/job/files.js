@@ -1,4 +1,4 @@
-// What the job left: artifacts to download and checkpoints to go on from, each with its digest; its runs; its events.
+// What the job left: artifacts, checkpoints, runs, events.
 
 import { all, between, brief, bytes, clock, duration, el, jobPath, moment, percent, phaseWords, problem, put, setText, table, token, whole, word } from "../../kit.js";
 

@@ -1,6 +1,6 @@
-// What the job was made of: its settings, how they differ from another job's, and its kin as a tree of links.
+// What the job was made of: settings, and how they differ from another job's; its kin.
 
-import { bytes, chip, code, el, get, here, href, named, nameOf, problem, put, replaceQuery, scroll, table, titled } from "../../kit.js";
+import { bytes, chip, code, el, get, here, href, moot, named, nameOf, problem, put, replaceQuery, scroll, table, titled } from "../../kit.js";
 import { jobSearch } from "../compare/jobs.js";
 
 export function configTab(feed) {
@@ -44,7 +44,7 @@ function differences(feed) {
       const { jobs, differences: list } = await get("/v1/compare", { jobs: `${feed.id},${id}`, max_points: 2 }, feed.signal);
       if (against === id) put(place, shown(jobs[1], list));
     } catch (error) {
-      if (error.name !== "AbortError") put(place, problem(error, () => compare(id)));
+      if (!moot(error)) put(place, problem(error, () => compare(id)));
     }
   }
 
@@ -89,7 +89,7 @@ export function lineageTab(feed) {
         part("What has come of it", below, "Nothing yet: make a model of its student to teach with it, or go on from a checkpoint.")));
     } catch (error) {
       seen = "";
-      if (error.name !== "AbortError") put(node, problem(error, () => update(job)));
+      if (!moot(error)) put(node, problem(error, () => update(job)));
     }
   }
   return { node, update };

@@ -1,4 +1,4 @@
-// The top of the page: name, state, what can be done; the states so far, why it waits, how far it is, why it failed.
+// The top of the page: name, actions, states, progress, what went wrong.
 
 import { ago, between, button, canCancel, cancel, capital, chip, clock, copyButton, duration, el, href, isLive, jobPath, left, methodOf, moment, named, phaseWords, plain, progressBar, put, remove, sentence, setText, studentOf, teacherOf, TERMINAL, whole, word } from "../../kit.js";
 

@@ -23,7 +23,6 @@ export function asked(query) {
   };
 }
 
-/** "team:vision, site:north" -> its pairs. */
 const labels = (text) => (text ?? "").split(",").map((pair) => pair.trim()).filter(Boolean);
 
 export const filtered = (filter) => Object.values(filter).flat().some(Boolean);

@@ -1,5 +1,4 @@
-// The jobs that are shown, and how they are kept fresh: one stream of the project's jobs tells what has changed; where it cannot
-// be had, the first page and what lives are asked for again and again.
+// The jobs that are shown, and how they are kept fresh: by one stream of the project's jobs, or by asking again.
 
 import { connection, get, isLive, jobPath, JobsStream, whileVisible } from "../../kit.js";
 import { fits } from "./filters.js";

@@ -1,4 +1,4 @@
-// Jobs that were chosen, and what can be done with all of them; the keyboard on the table, and the dialog that tells of it.
+// Jobs that were chosen, and what can be done with them; the keyboard on the table.
 
 import { button, canCancel, cancelMany, copyOf, dialog, el, href, nameOf, put, setText, small, word } from "../../kit.js";
 
@@ -13,7 +13,7 @@ export function picked(on) {
   const why = el("span", { class: "muted small" });
   const node = el("section", { class: "panel picked", "aria-label": "Chosen jobs", hidden: true }, count, compare, cancelled, none, why);
   const told = el("div", { role: "status" });
-  const all = el("input", { type: "checkbox", "aria-label": "Choose all jobs that are shown", on: { change: () => choose(all.checked ? on.jobs().keys() : []) } });
+  const all = el("input", { type: "checkbox", disabled: true, "aria-label": "Choose all jobs that are shown", on: { change: () => choose(all.checked ? on.jobs().keys() : []) } });
 
   const jobs = () => [...ids].map((id) => on.jobs().get(id)).filter(Boolean);
 
@@ -37,6 +37,7 @@ export function picked(on) {
     cancelled.hidden = !ends;
     setText(cancelled, ends === chosen.length ? "Cancel" : `Cancel ${ends} of them`);
     const total = on.jobs().size;
+    all.disabled = !total;
     all.checked = total > 0 && chosen.length === total;
     all.indeterminate = chosen.length > 0 && chosen.length < total;
     on.shown(ids);

@@ -1,4 +1,4 @@
-// A place for a file: drop it, say what it is, see it sent in parts and read, and have it chosen when it is ready.
+// A place for a file: drop it, say what it is, see it sent and read.
 
 import { form } from "../../fields.js";
 import { announce, ApiError, button, bytes, capital, del, el, get, notice, post, progressBar, put, setText, whileVisible } from "../../kit.js";
@@ -10,8 +10,7 @@ const PAUSE_MS = 1500;
 const LOOK_MS = 1000;
 const SAY_MS = 500;
 
-/** `kind`: {path, schema, id, hint, reading, first(ctx) -> nodes, only, rare, sure(draft)}; `done(asset)` when it is ready.
- * It goes on while the reader is on another page: `busy()`. */
+/** It goes on while the reader is on another page: `busy()`. `done(asset)` when it is ready. */
 export function drop(kind, root, done) {
   const node = el("div", { class: "drop", on: { dragover: over, dragleave: away, drop: dropped } });
   const ctx = { draft: null, root, id: kind.id, faults: new Faults() };
@@ -115,7 +114,6 @@ function failed({ name, error }) {
 export const once = () => ({ "Idempotency-Key": [...crypto.getRandomValues(new Uint8Array(16))].map(hex).join("") });
 const hex = (byte) => byte.toString(16).padStart(2, "0");
 
-/** Why this file cannot be sent from here, or null. */
 function obstacle(file) {
   if (!crypto.subtle) return "The browser takes checksums only on https or on localhost. Open the dashboard there, or upload by Client.upload of stillhouse.client.";
   if (!file.size) return "This file is empty.";

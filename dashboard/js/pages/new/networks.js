@@ -1,4 +1,4 @@
-// Who teaches, who learns, and by which methods: those that fit first, and why the others do not.
+// Who teaches, who learns, and by which methods.
 
 import { field, form, frame, framed, select } from "../../fields.js";
 import { button, capital, el, get, plain, put } from "../../kit.js";

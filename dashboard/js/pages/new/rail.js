@@ -1,5 +1,4 @@
-// Beside the form: what the API says of the job as it stands, what would run, how long it takes, what is missing, the same
-// job as a command, and the start.
+// Beside the form: what the API says of the job, the same job as a command, and the start.
 
 import { button, bytes, capital, copyButton, duration, el, plain, post, problem, put, setText, short, si, tabs, times, whole } from "../../kit.js";
 import { fixButton, title } from "../../schema.js";

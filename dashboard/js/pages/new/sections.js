@@ -1,5 +1,4 @@
-// The form, section by section, with the data sets and models to choose from. What is rarely needed is folded, and says
-// whether something in it is set.
+// The form, section by section, and what there is to choose from.
 
 import { field, form, frame, select } from "../../fields.js";
 import { ago, all, button, combobox, el, get, post, setText, short, si, whole } from "../../kit.js";
@@ -38,7 +37,6 @@ export function drops(root, chosen, dataset) {
   };
 }
 
-/** A data set that needs no upload: built in, or a published one that a worker fetches. */
 function published(ctx) {
   const own = { ...ctx, draft: new Draft(), id: "pub" };
   const sources = shape(ctx.root.components.schemas.DatasetCreate.properties.source, ctx.root).enum;

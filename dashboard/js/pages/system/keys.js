@@ -1,9 +1,7 @@
-// Tabs of the system page: what is used, whether the service is ready, and API keys. For admins also projects: what belongs to
-// one cannot be seen from another.
+// Storage, readiness, and API keys; for admins also projects.
 
 import { ago, all, announce, ask as sure, attempt, badge, band, BARRED, bytes, clock, copyButton, del, duration, el, everything, facts, fixed, get, grid, meter, moment, notice, post, problem, put, sentence, setText, small, token, whole } from "../../kit.js";
 
-/** `ask(signal)` -> data; `draw(data)` fills the nodes that `parts` holds; `live`: look again by itself. */
 export function pane({ ask, draw, parts, live = false }, signal) {
   const said = el("div");
   const node = el("div", { class: "stack" }, el("p", { class: "muted" }, "Loading…"));
