@@ -20,7 +20,7 @@ export const whole = (value) => value.toLocaleString("en-GB");
 
 export const count = (number, one, many = `${one}s`) => `${whole(number)} ${number === 1 ? one : many}`;
 
-/** What the API calls it, in words: "born_again" -> "born again". */
+/** "born_again" -> "born again". */
 export const plain = (name) => name.replaceAll("_", " ");
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
@@ -58,7 +58,7 @@ export function duration(seconds) {
 
 const two = (a, unitA, b, unitB) => (b ? `${a} ${unitA} ${b} ${unitB}` : `${a} ${unitA}`);
 
-/** Time left, without false exactness: "about 3 min left". */
+/** Time left, without false exactness. */
 export function left(seconds) {
   if (!finite(seconds)) return "";
   if (seconds < 10) return "a few seconds left";

@@ -98,9 +98,10 @@ export class Feed {
 
   hear(event) {
     if (event.type === "metrics") {
-      const { progress, eta_s, values } = event.data;
+      const { progress, eta_s, step, values } = event.data;
+      // Told again is not one more.
+      this.all += Object.keys(values).filter((key) => !(this.curves.get(key)?.step.at(-1) >= step)).length;
       this.curves.add(event.data);
-      this.all += Object.keys(values).length;
       // A replay tells of earlier steps than the snapshot does.
       if (progress && !this.over && progress.step >= (this.job.progress?.step ?? 0)) this.job = { ...this.job, progress, eta_s: eta_s ?? this.job.eta_s };
     } else this.note(event);

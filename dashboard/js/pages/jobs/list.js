@@ -94,6 +94,7 @@ export function keepFresh(on) {
       reload: () => on.again(),
       status(name) {
         streaming = name === "live";
+        if (streaming && breaks) on.again(); // what was said of the break goes, too
         breaks = streaming ? 0 : breaks + 1;
         // Once may be an accident. From then on looking takes its place, and says itself how fresh the page is.
         if (breaks < 2) connection(name);
