@@ -21,7 +21,7 @@ from api.routes.jobs import jobs, posting
 from api.routes.keys import keys
 from api.routes.models import models
 from api.routes.models import posting as model_posting
-from api.routes.outcome import artifacts, outcome
+from api.routes.outcome import artifacts, checkpoints, outcome
 from api.routes.pictures import pictures
 from api.routes.projects import projects
 from api.routes.uploads import uploads
@@ -59,7 +59,7 @@ def create_app() -> FastAPI:
         app.include_router(each)
     for each in (model_posting, models, posting, jobs, events, outcome, artifacts, projects):
         app.include_router(each)
-    for each in (pictures, compare, frontier, keys, workers, usage):
+    for each in (checkpoints, pictures, compare, frontier, keys, workers, usage):
         app.include_router(each)
     dashboard.install(app)
     app.add_middleware(Frame)

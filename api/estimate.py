@@ -118,7 +118,11 @@ def _work(pair: _Pair) -> float | None:
 def _measured(session: Session, project_id: str) -> Iterable[_Measured]:
     """The newest finished trainings of the project that told their throughput."""
     query = (
-        select(Job, Dataset.info)
+        select(
+            *(Job.resolved, Job.summary, Job.device_s, Job.methods, Job.model_ids),
+            # Not the classes' names and counts: a thousand of each in every row.
+            *(Dataset.info[("splits", "train", "count")], Dataset.info["image_size"]),
+        )
         .join(Dataset, Dataset.id == Job.dataset_id)
         .where(Job.project_id == project_id, Job.lane == "train", Job.kind == "distill")
         .where(Job.state == "succeeded")
@@ -126,22 +130,22 @@ def _measured(session: Session, project_id: str) -> Iterable[_Measured]:
         .limit(_LOOKED_AT)
     )
     rows = session.execute(query).all()
-    wanted = {model for job, _ in rows for model in job.model_ids}
+    wanted = {model for row in rows for model in row.model_ids}
     found = select(Model.id, Model.architecture).where(Model.id.in_(wanted))
     names: dict[str, str] = {row[0]: row[1] for row in session.execute(found)}
-    for job, info in rows:
-        speed = job.summary.get("train/images_per_s")
-        if not speed or not info:
+    for resolved, summary, device_s, methods, _, num_train, image_size in rows:
+        speed = summary.get("train/images_per_s")
+        if not speed or not num_train:
             continue
-        own = ResolvedJob.model_validate({k: v for k, v in job.resolved.items() if k != "chosen"})
-        images = own.training.epochs * info["splits"]["train"]["count"] * num_trainings(own)
+        own = ResolvedJob.model_validate({k: v for k, v in resolved.items() if k != "chosen"})
+        images = own.training.epochs * num_train * num_trainings(own)
         pair = _Pair(
             own.student.network,
             tuple(sorted(names.get(teacher.model, "") for teacher in own.teachers)),
-            tuple(sorted(job.methods)),
-            info["image_size"],
+            tuple(sorted(methods)),
+            image_size,
         )
-        yield _Measured(pair, speed, max(0.0, job.device_s - images / speed))
+        yield _Measured(pair, speed, max(0.0, device_s - images / speed))
 
 
 def _macs(name: str) -> int | None:

@@ -97,7 +97,8 @@ def event(row: Event) -> dict[str, Any]:
 def checkpoint(row: Checkpoint) -> dict[str, Any]:
     """A place to go on from."""
     names = ("id", "name", "step", "epoch", "metrics", "size_bytes", "sha256", "created_at")
-    return {"object": "checkpoint", **{name: getattr(row, name) for name in names}}
+    links = {"content": f"/v1/checkpoints/{row.id}/content"}
+    return {"object": "checkpoint", **{name: getattr(row, name) for name in names}, "links": links}
 
 
 def artifact(row: Artifact) -> dict[str, Any]:

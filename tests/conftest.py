@@ -222,6 +222,12 @@ class Trained:
         return dict(student)
 
     @property
+    def checkpoints(self) -> list[Json]:
+        """The checkpoints that are kept, the newest first."""
+        path = f"/v1/jobs/{self.job['id']}/checkpoints"
+        return list(self.client.get(path).raise_for_status().json()["data"])
+
+    @property
     def student(self) -> bytes:
         """The student's weights."""
         return self.client.get(f"/v1/jobs/{self.job['id']}/student").raise_for_status().content

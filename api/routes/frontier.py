@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Query
 from pydantic import BaseModel, Field
-from sqlalchemy import select
+from sqlalchemy import Double, cast, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
@@ -104,50 +104,69 @@ def _mark(students: Sequence[dict[str, Any]]) -> None:
         best = max(best, point["y"])
 
 
+_NUMBERS = ("top1", "agreement", "size_bytes", "macs", "num_params")
+
+
+def _measured(role: str) -> list[Any]:
+    """A network's numbers by themselves: a whole report has matrices that nobody wants here."""
+    own = [cast(Job.result[(role, name)].astext, Double) for name in _NUMBERS]
+    return [*own, cast(Job.result[(role, "latency_ms", "p50")].astext, Double)]
+
+
 def _points(session: Session, dataset_id: str, x: X, y: Y) -> list[dict[str, Any]]:
+    told = (
+        *(Job.id, Job.name, Job.kind, Job.methods, Job.created_at),
+        *(Job.resolved["student"], Job.resolved["teachers"], Job.result["device"].astext),
+    )
     query = (
-        select(Job)
+        select(*told, *_measured("student"), *_measured("teacher"))
         .where(Job.dataset_id == dataset_id, Job.lane == owned.LANE, Job.state == "succeeded")
         .order_by(Job.created_at.desc(), Job.id.desc())
         .limit(_MOST)
     )
-    jobs = session.scalars(query).all()
-    points = [_point(job, "student", x, y) for job in jobs if job.kind == "distill"]
-    return [each for each in (*points, *_teachers(session, jobs, x, y)) if each is not None]
+    count = len(_NUMBERS) + 1
+    points: list[dict[str, Any]] = []
+    first: dict[str, dict[str, Any]] = {}
+    found: Iterable[Sequence[Any]] = session.execute(query)
+    for row in found:
+        facts, numbers = row[: len(told)], row[len(told) :]
+        if facts[2] == "distill":
+            points += _point(facts, "student", numbers[:count], x, y)
+        taught: list[Any] = facts[6] or []
+        if len(taught) == 1:
+            # The newest come first: what stays is the first job that it taught.
+            for point in _point(facts, "teacher", numbers[count:], x, y):
+                first[taught[0]["model"]] = point
+    return [*points, *_teachers(session, first)]
 
 
-def _teachers(session: Session, jobs: Sequence[Job], x: X, y: Y) -> Iterable[dict[str, Any] | None]:
+def _teachers(session: Session, first: dict[str, dict[str, Any]]) -> Iterable[dict[str, Any]]:
     """Each single teacher once, as the first job that it taught measured it."""
-    first: dict[str, Job] = {}
-    for job in jobs:
-        taught = job.resolved.get("teachers", ())
-        if len(taught) == 1 and (job.result or {}).get("teacher"):
-            first[taught[0]["model"]] = job
-    found = session.scalars(select(Model).where(Model.id.in_(first)))
-    for model in found:
-        point = _point(first[model.id], "teacher", x, y)
-        if point is not None:
-            named = {"name": model.name, "model": model.id, "architecture": model.architecture}
-            yield point | named | {"methods": []}
+    for model in session.scalars(select(Model).where(Model.id.in_(first))):
+        named = {"name": model.name, "model": model.id, "architecture": model.architecture}
+        yield first[model.id] | named | {"methods": []}
 
 
-def _point(job: Job, role: Literal["student", "teacher"], x: X, y: Y) -> dict[str, Any] | None:
-    measured = (job.result or {})[role]
-    numbers = {
-        name: measured[name] for name in ("top1", "agreement", "size_bytes", "macs", "num_params")
-    } | {"latency_ms": measured["latency_ms"]["p50"]}
-    if numbers[y] is None or numbers[x] is None:
-        return None
-    return numbers | {
-        "job": job.id,
-        "name": job.name,
+def _point(
+    facts: Sequence[Any], role: str, values: Sequence[float | None], x: X, y: Y
+) -> list[dict[str, Any]]:
+    """The network as a point; none where it lacks one of the two numbers."""
+    numbers = dict(zip((*_NUMBERS, "latency_ms"), values, strict=True))
+    if numbers[x] is None or numbers[y] is None:
+        return []
+    job, name, _, methods, created_at, student, _, device = facts
+    point = {
+        "job": job,
+        "name": name,
         "role": role,
         "model": None,
-        "architecture": ResolvedStudent.model_validate(job.resolved["student"]).network,
-        "methods": job.methods,
+        "architecture": ResolvedStudent.model_validate(student).network,
+        "methods": methods,
         "x": numbers[x],
         "y": numbers[y],
         "on_frontier": False,
-        "device": (job.result or {})["device"],
-        "created_at": job.created_at,
+        "device": device,
+        "created_at": created_at,
     }
+    whole = ("size_bytes", "macs", "num_params")
+    return [point | numbers | {name: int(numbers[name] or 0) for name in whole}]

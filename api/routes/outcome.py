@@ -28,6 +28,7 @@ from store.tables import Artifact, Checkpoint, Job, Run
 
 outcome = router("/jobs/{job_id}", "outcome")
 artifacts = router("/artifacts", "outcome")
+checkpoints = router("/checkpoints", "outcome")
 
 LOG_LINES = 10_000
 
@@ -132,6 +133,17 @@ def get_content(artifact_id: str, request: Request, caller: Reader) -> Response:
     with transaction() as session:
         row = owned.get(session, Artifact, artifact_id, caller)
     return _content(request, row)
+
+
+@checkpoints.get("/{checkpoint_id}/content", response_class=Response, responses=BYTES)
+def get_checkpoint(checkpoint_id: str, request: Request, caller: Reader) -> Response:
+    """A checkpoint's bytes as the engine wrote them, with optimizer and schedule.
+
+    Old ones go while a job trains: what was listed a moment ago may not be there any more.
+    """
+    with transaction() as session:
+        row = owned.get(session, Checkpoint, checkpoint_id, caller)
+    return content(request, row.object_key, row.size_bytes, row.sha256, row.name)
 
 
 def _content(request: Request, row: Artifact) -> Response:

@@ -182,6 +182,7 @@ class CheckpointOut(BaseModel):
     size_bytes: int
     sha256: str
     created_at: str
+    links: dict[str, str]
 
 
 class CheckpointPage(Page):

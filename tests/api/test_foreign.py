@@ -18,6 +18,7 @@ KINDS = {
     "artifact_id": "art",
     "project_id": "prj",
     "key_id": "key",
+    "checkpoint_id": "ckp",
 }
 
 
@@ -33,6 +34,7 @@ def theirs(
         "model_id": trained_model["id"],
         "artifact_id": trained.artifact["id"],
         "key_id": client.get("/v1/api-keys").json()["data"][0]["id"],
+        "checkpoint_id": trained.checkpoints[0]["id"],
     }
 
 

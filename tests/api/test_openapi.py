@@ -13,7 +13,7 @@ Json = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def described(api_url: str) -> Json:
-    document: Json = httpx.get(f"{api_url}/openapi.json").raise_for_status().json()
+    document: Json = httpx.get(f"{api_url}/openapi.json", timeout=60).raise_for_status().json()
     return document
 
 

@@ -194,6 +194,15 @@ def listed(trained: Any) -> list[Json]:
     return [event for page in pages(trained.client, address, limit=20) for event in page]
 
 
+def test_a_checkpoint_can_be_taken_home(trained: Any) -> None:
+    assert trained.checkpoints
+    for checkpoint in trained.checkpoints:
+        answer = trained.client.get(checkpoint["links"]["content"]).raise_for_status()
+        assert hashlib.sha256(answer.content).hexdigest() == checkpoint["sha256"]
+        assert len(answer.content) == checkpoint["size_bytes"]
+        assert checkpoint["name"] in answer.headers["content-disposition"]
+
+
 def test_events_are_listed_in_order_and_after_one(trained: Any, listed: list[Json]) -> None:
     assert [event["id"] for event in listed] == list(range(1, len(listed) + 1))
     kinds = {event["type"] for event in listed}

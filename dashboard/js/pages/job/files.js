@@ -34,13 +34,15 @@ const artifacts = () => listTab("/artifacts", (items) => ({
   caption: "Artifacts",
   columns: ["Artifact", "Format", "Size", "SHA-256"],
   rows: [...items].sort((a, b) => (order(a) < order(b) ? -1 : 1))
-    .map((item) => [el("a", { href: item.links.content, download: item.name }, item.name), item.format, bytes(item.size_bytes), digest(item)]),
+    .map((item) => [link(item), item.format, bytes(item.size_bytes), digest(item)]),
 }), "Artifacts come when the job has succeeded.");
+
+const link = (item) => el("a", { href: item.links.content, download: item.name }, item.name);
 
 const checkpoints = () => listTab("/checkpoints", (items) => ({
   caption: "Checkpoints",
   columns: ["Checkpoint", "Step", "Epoch", "Top-1 on validation", "Size", "Made", "SHA-256"],
-  rows: items.map((item) => [item.name, whole(item.step), brief(item.epoch), validation(item.metrics), bytes(item.size_bytes), moment(item.created_at), digest(item)]),
+  rows: items.map((item) => [link(item), whole(item.step), brief(item.epoch), validation(item.metrics), bytes(item.size_bytes), moment(item.created_at), digest(item)]),
 }), "No checkpoint is kept yet: one is made at each epoch's end.");
 
 // In the second phase of a job the undistilled student is the one that learns.
