@@ -120,10 +120,12 @@ def create_tenant() -> Tenant:
 
 @pytest.fixture
 def new_tenant(environment: dict[str, str]) -> Iterator[Callable[[], Tenant]]:
-    """Creates projects. What they leave queued is put away: the next test's worker would do it."""
+    """Creates projects. What they leave unfinished is put away: the next test's worker would do it,
+    and a lease that nobody holds would expire in another test."""
     from sqlalchemy import update
 
     from store.database import transaction
+    from store.jobs import TERMINAL
     from store.tables import Job
 
     created: list[Tenant] = []
@@ -134,8 +136,9 @@ def new_tenant(environment: dict[str, str]) -> Iterator[Callable[[], Tenant]]:
 
     yield create
     mine = Job.project_id.in_([tenant.id for tenant in created])
+    away = {"state": "cancelled", "lease_owner": None, "lease_expires_at": None}
     with transaction() as session:
-        session.execute(update(Job).where(mine, Job.state == "queued").values(state="cancelled"))
+        session.execute(update(Job).where(mine, Job.state.not_in(TERMINAL)).values(away))
 
 
 @pytest.fixture
