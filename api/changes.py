@@ -7,7 +7,7 @@ with what was read before, and a job is told again only if its own number has gr
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -41,11 +41,12 @@ class Look(NamedTuple):
     more: bool
 
 
-async def stream(hub: Hub, project_id: str, after: int) -> AsyncIterator[bytes]:
+async def stream(hub: Hub, project_id: str, after: int) -> AsyncGenerator[bytes]:
     """Frames: ``snapshot`` first, then ``job`` for each changed one, or ``reload`` for too many."""
     yield sse.RETRY
     look = await anyio.to_thread.run_sync(_look, project_id, after or None, {})
-    yield sse.frame("snapshot", {}, look.moment)
+    # Who goes on from a place has come no further before the frames of this look have arrived.
+    yield sse.frame("snapshot", {}, after or look.moment)
     quiet_s = 0.0
     with hub.waiter(ANY) as wake:
         while not hub.closing.is_set():
@@ -65,7 +66,11 @@ async def stream(hub: Hub, project_id: str, after: int) -> AsyncIterator[bytes]:
 def _frames(look: Look) -> list[bytes]:
     if look.more:
         return [sse.frame("reload", {}, look.moment)]
-    return [sse.frame("job", job, look.moment) for job in look.jobs]
+    last = len(look.jobs) - 1
+    return [
+        sse.frame("job", job, look.moment if at == last else None)
+        for at, job in enumerate(look.jobs)
+    ]
 
 
 def _look(project_id: str, after: int | None, told: dict[str, int]) -> Look:

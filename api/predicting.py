@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from asyncio.subprocess import Process
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,18 +48,26 @@ class Crowd:
 
     def __init__(self, most: int, working: int) -> None:
         self._room = most
+        self._fair = max(1, most // 2)
+        self._held: Counter[str] = Counter()
         self._slots = asyncio.Semaphore(working)
 
     @contextlib.asynccontextmanager
-    async def inside(self) -> AsyncIterator[None]:
-        """Hold a request and its images; a 429 at once where too many are held already."""
-        if self._room == 0:
+    async def inside(self, project_id: str) -> AsyncIterator[None]:
+        """Hold a request and its images; a 429 at once where too many are held already.
+
+        No project holds more than half of the places: the others go on.
+        """
+        if self._room == 0 or self._held[project_id] >= self._fair:
             raise _busy()
         self._room -= 1
+        self._held[project_id] += 1
         try:
             yield
         finally:
             self._room += 1
+            self._held[project_id] -= 1
+            self._held += Counter()  # drops those at 0
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:

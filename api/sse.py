@@ -3,12 +3,15 @@
 https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
-from collections.abc import AsyncIterator
+import contextlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 
+from api import auth
 from api.answers import dumps
 from api.problems import Problem
 
@@ -17,6 +20,8 @@ CONTENT: dict[str, Any] = {MEDIA_TYPE: {"schema": {"type": "string"}}}
 PING = b": still here\n\n"
 PING_S = 15.0
 RETRY = b"retry: 3000\n\n"
+RECHECK_S = 5.0
+"""A stream outlives its request: whether the key still holds is asked again this often."""
 _DIGITS = 19
 
 
@@ -41,7 +46,21 @@ def frame(name: str, data: dict[str, Any], event_id: int | None) -> bytes:
     return number + b"event: " + name.encode() + b"\ndata: " + dumps(data) + b"\n\n"
 
 
-def answer(frames: AsyncIterator[bytes]) -> Response:
-    """The stream, which no proxy may keep back."""
+def answer(request: Request, frames: AsyncGenerator[bytes]) -> Response:
+    """The stream, which no proxy may keep back; it ends when the caller's key or login does."""
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(frames, media_type=MEDIA_TYPE, headers=headers)
+    permitted = _while_permitted(request, frames)
+    return StreamingResponse(permitted, media_type=MEDIA_TYPE, headers=headers)
+
+
+async def _while_permitted(request: Request, frames: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    checked = time.monotonic()
+    async with contextlib.aclosing(frames):
+        async for each in frames:
+            if time.monotonic() - checked > RECHECK_S:
+                try:
+                    await auth.authenticate(request)
+                except Problem:
+                    return
+                checked = time.monotonic()
+            yield each

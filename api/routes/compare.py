@@ -83,10 +83,20 @@ class _Row(NamedTuple):
     unit: str
     better: Better | None
     read: Callable[[Job], Any]
+    within: Callable[[Job], Any] | None = None
+    """What must be the same for two numbers to be compared at all; None compares any."""
 
 
 def _of(who: str, name: str) -> Callable[[Job], Any]:
     return lambda job: ((job.result or {}).get(who) or {}).get(name)
+
+
+def _data(job: Job) -> Any:
+    return job.dataset_id
+
+
+def _device(job: Job) -> Any:
+    return (job.result or {}).get("device")
 
 
 def _latency(job: Job) -> Any:
@@ -94,18 +104,18 @@ def _latency(job: Job) -> Any:
 
 
 _ROWS = (
-    _Row("student.top1", "%", "high", _of("student", "top1")),
-    _Row("student.top5", "%", "high", _of("student", "top5")),
-    _Row("student.agreement", "%", "high", _of("student", "agreement")),
-    _Row("student.kl_to_teacher", "nats", "low", _of("student", "kl_to_teacher")),
-    _Row("student.ece", "%", "low", _of("student", "ece")),
+    _Row("student.top1", "%", "high", _of("student", "top1"), _data),
+    _Row("student.top5", "%", "high", _of("student", "top5"), _data),
+    _Row("student.agreement", "%", "high", _of("student", "agreement"), _data),
+    _Row("student.kl_to_teacher", "nats", "low", _of("student", "kl_to_teacher"), _data),
+    _Row("student.ece", "%", "low", _of("student", "ece"), _data),
     _Row("teacher.top1", "%", None, _of("teacher", "top1")),
     _Row("baseline.top1", "%", None, _of("baseline", "top1")),
     _Row("student.num_params", "", "low", _of("student", "num_params")),
     _Row("student.macs", "", "low", _of("student", "macs")),
     _Row("student.size_bytes", "bytes", "low", _of("student", "size_bytes")),
-    _Row("student.latency_ms", "ms", "low", _latency),
-    _Row("student.images_per_s", "images/s", "high", _of("student", "images_per_s")),
+    _Row("student.latency_ms", "ms", "low", _latency, _device),
+    _Row("student.images_per_s", "images/s", "high", _of("student", "images_per_s"), _device),
     # Of a job that lives the last runs alone would be told: nothing yet.
     _Row("device_s", "s", "low", lambda job: job.device_s if job.finished_at else None),
 )
@@ -169,8 +179,12 @@ def _metric(row: _Row, jobs: Sequence[Job]) -> dict[str, Any] | None:
     known = [value for value in values if value is not None]
     if not known:
         return None
-    first = values[0]
-    best = None if row.better is None else (max if row.better == "high" else min)(known)
+    measured = [job for job, value in zip(jobs, values, strict=True) if value is not None]
+    apart = row.within is not None and len({row.within(job) for job in measured}) > 1
+    # Of other images, or on another device, a number is no better and no worse.
+    first = None if apart else values[0]
+    rank = None if apart or row.better is None else max if row.better == "high" else min
+    best = rank(known) if rank else None
     return {
         "key": row.key,
         "unit": row.unit,

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
 import anyio.to_thread
@@ -55,7 +55,7 @@ async def get_events(  # noqa: PLR0913 - each is a part of the query
         return await anyio.to_thread.run_sync(_list, job_id, caller, after or 0, type_ or [], asked)
     job = await anyio.to_thread.run_sync(_snapshot, job_id, caller)
     hub: Hub = request.app.state.hub
-    return sse.answer(_stream(hub, job, sse.place(last_event_id, after)))
+    return sse.answer(request, _stream(hub, job, sse.place(last_event_id, after)))
 
 
 def _list(
@@ -84,7 +84,7 @@ def _read(job_id: str, after: int) -> tuple[list[dict[str, Any]], bool]:
         return [show.event(row) for row in rows], ended and len(rows) < BATCH
 
 
-async def _stream(hub: Hub, job: dict[str, Any], after: int) -> AsyncIterator[bytes]:
+async def _stream(hub: Hub, job: dict[str, Any], after: int) -> AsyncGenerator[bytes]:
     yield sse.RETRY
     yield sse.frame("snapshot", job, None)
     quiet_s = 0.0

@@ -116,7 +116,7 @@ async def list_jobs(  # noqa: PLR0913 - each is a part of the query
     if sse.wanted(request):
         hub: Hub = request.app.state.hub
         place = sse.place(last_event_id, after)
-        return sse.answer(changes.stream(hub, caller.project_id, place))
+        return sse.answer(request, changes.stream(hub, caller.project_id, place))
     return await anyio.to_thread.run_sync(_list, caller, asked, filters, sort.startswith("-"))
 
 

@@ -67,9 +67,10 @@ def list_images(
     if split not in dataset.info["splits"]:
         raise _fault("split", "not_found", "the data set has no such split")
     found = Pictures(dataset.object_key, split)
-    chosen = _some_of_each(found) if rows is None else _asked(rows, len(found))
-    if len(chosen) * found.image_bytes > _MOST_BYTES:
-        fitting = max(1, _MOST_BYTES // found.image_bytes)
+    fitting = max(1, _MOST_BYTES // found.image_bytes)
+    # Who names no rows gets as many as may be sent.
+    chosen = _some_of_each(found)[:fitting] if rows is None else _asked(rows, len(found))
+    if len(chosen) > fitting:
         raise _fault("rows", "too_many", f"ask for at most {fitting} of these images at once")
     names = dataset.info["classes"]
     shown = [_shown(each, split, names, size) for each in found.read(chosen)]

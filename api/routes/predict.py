@@ -37,8 +37,8 @@ async def predict(model_id: str, request: Request, caller: Reader) -> Response:
     asks to try again. An image that cannot be read has an `error` in its place.
     """
     await require(model_id, caller)
-    asked = await forms.asked(request)
-    async with crowd().inside():
+    async with crowd().inside(caller.project_id):
+        asked = await forms.asked(request)
         model = await served(model_id, caller)
         found = await answered(model, asked.images, asked.k)
     return reply({"object": "prediction", "model": model_id, "data": found.data, "ms": found.ms})

@@ -18,7 +18,8 @@ const router = new Router(main, (route) => {
 
 let asking = false;
 function logIn(used = false) {
-  if (asking) return;
+  // By the way back another page may have come over the form.
+  if (asking && main.querySelector("#key")) return;
   asking = true;
   router.leave();
   bar(null);

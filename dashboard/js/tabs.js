@@ -95,9 +95,11 @@ export function combobox({ id, label, props, look, option, pick, left = () => {}
   let items = [];
   let at = -1;
   let isOpen = false;
+  let fits = false; // whether what is listed belongs to what is written
 
   function open() {
     isOpen = true;
+    fits = false;
     look(input.value.trim());
   }
 
@@ -105,6 +107,7 @@ export function combobox({ id, label, props, look, option, pick, left = () => {}
     if (!isOpen) return;
     const held = items[at];
     items = next;
+    fits = true;
     put(list, items.map((item, index) => el("li", { role: "option", id: `${id}-${index}`, "data-name": item.name, on: { click: () => choose(item) } }, option(item))));
     setText(said, words);
     list.hidden = !items.length;
@@ -135,7 +138,7 @@ export function combobox({ id, label, props, look, option, pick, left = () => {}
 
   function choose(item) {
     const text = input.value.trim();
-    const first = isOpen ? items[0] : undefined;
+    const first = isOpen && fits ? items[0] : undefined;
     close();
     pick(item, text, first);
   }

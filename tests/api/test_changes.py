@@ -4,10 +4,12 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 
+from tests.conftest import speaking
 from tests.sending import posted, problem
 
 Json = dict[str, Any]
@@ -30,7 +32,7 @@ def _frames(lines: Iterator[str]) -> Iterator[Frame]:
             name, _, value = line.partition(": ")
             fields[name] = value
         elif "event" in fields:
-            yield fields["event"], json.loads(fields["data"]), int(fields["id"])
+            yield fields["event"], json.loads(fields["data"]), int(fields.get("id", 0))
             fields = {}
 
 
@@ -98,3 +100,27 @@ def test_a_place_that_is_none_is_refused(client: httpx.Client) -> None:
     answer = client.get("/v1/jobs", headers=STREAM | {"Last-Event-ID": "x"})
     problem(answer, 400, "bad_last_event_id")
     assert client.get("/v1/jobs", headers=STREAM, params={"after": -1}).status_code == 422
+
+
+def test_a_stream_ends_with_its_key(client: httpx.Client, api_url: str, digits: Json) -> None:
+    body = {"name": "short-lived", "scopes": ["jobs:read"]}
+    key = client.post("/v1/api-keys", json=body).raise_for_status().json()
+    stop = threading.Event()
+    with speaking(api_url, key["key"]) as reader, streamed(reader) as frames:
+        next(frames)
+        assert client.delete(f"/v1/api-keys/{key['id']}").status_code == 204
+        # A frame a second, until the stream looks at its key again and ends by itself.
+        with ThreadPoolExecutor(1) as pool:
+            address = posted(client, digits)["links"]["self"]
+            changing = pool.submit(rename, client, address, 20, stop)
+            told = sum(1 for _ in frames)
+            stop.set()
+            changing.result()
+    assert told < 20
+
+
+def rename(client: httpx.Client, address: str, times: int, stop: threading.Event) -> None:
+    for number in range(times):
+        client.patch(address, json={"name": f"name {number}"}).raise_for_status()
+        if stop.wait(1):
+            return

@@ -132,3 +132,28 @@ def test_an_estimate_rests_on_what_was_measured(
     assert again["student_size_bytes"] <= student["size_bytes"] <= again["student_size_bytes"] * 1.1
     nothing = client.post("/v1/jobs", params=asked, json=trained.body | {"dataset": digits["id"]})
     assert nothing.json()["estimate"]["seconds"] is None
+
+
+def test_what_was_measured_elsewhere_is_no_better_and_no_worse(
+    trained: Trained, pair: tuple[Json, Json]
+) -> None:
+    from sqlalchemy import update
+
+    from store.database import transaction
+    from store.tables import Job
+
+    def on(device: str) -> None:
+        result = {**whole, "device": device}
+        with transaction() as session:
+            session.execute(update(Job).where(Job.id == pair[1]["id"]).values(result=result))
+
+    whole = trained.client.get(f"/v1/jobs/{pair[1]['id']}/report").json()
+    on("another device")
+    try:
+        found = {each["key"]: each for each in compared(trained.client, *pair)["metrics"]}
+    finally:
+        on(whole["device"])
+    latency, top1 = found["student.latency_ms"], found["student.top1"]
+    assert (latency["best"], latency["deltas"]) == ([], [None, None])
+    assert None not in latency["values"]
+    assert top1["best"]

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def test_only_so_many_are_held_and_only_so_many_work(
 
     async def crowded() -> list[Problem]:
         crowd, refused = Crowd(most=1, working=1), []
-        for place in (crowd.inside, crowd.working):
+        for place in (partial(crowd.inside, "a project"), crowd.working):
             async with place():
                 try:
                     async with place():
@@ -36,6 +37,21 @@ def test_only_so_many_are_held_and_only_so_many_work(
     for busy in in_a_thread(crowded):
         assert (busy.status, busy.code) == (429, "busy")
         assert busy.headers["Retry-After"]
+
+
+def test_one_project_leaves_places_for_the_others(environment: Any) -> None:
+    async def shared() -> str:
+        crowd = Crowd(most=4, working=1)
+        async with crowd.inside("one"), crowd.inside("one"):
+            async with crowd.inside("another"):
+                pass
+            with pytest.raises(Problem) as busy:
+                async with crowd.inside("one"):
+                    pytest.fail("it has half of the places already")
+        async with crowd.inside("one"):
+            return str(busy.value.code)
+
+    assert in_a_thread(shared) == "busy"
 
 
 def test_a_process_that_takes_too_long_is_ended(

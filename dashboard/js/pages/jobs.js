@@ -59,7 +59,10 @@ export function mount(main, { query }) {
     } catch (error) {
       if (moot(error) || mine !== list) return;
       connection(error.status === 0 ? "offline" : "idle");
-      put(said, problem(error, live.now));
+      put(said, problem(error, () => load(() => list.refresh(request.signal))));
+      if (list.read) return;
+      grid.removeAttribute("aria-busy");
+      grid.hidden = true; // nothing is on its way any more
     }
   }
 
@@ -90,11 +93,12 @@ export function mount(main, { query }) {
     drawing = 0;
     if (!list.read) return;
     grid.removeAttribute("aria-busy");
+    grid.hidden = false;
     const sorted = list.sorted;
     if (!rows.size) put(body);
     for (const id of rows.keys()) if (!list.jobs.has(id)) drop(id);
     sorted.forEach((job, at) => {
-      if (!rows.has(job.id)) rows.set(job.id, row({ changed, pick: chosen.toggle }));
+      if (!rows.has(job.id)) rows.set(job.id, row({ changed, pick: chosen.toggle, failed: (text) => setText(chosen.told, text) }));
       const line = rows.get(job.id);
       line.update(job);
       if (body.children[at] !== line.node) body.insertBefore(line.node, body.children[at] ?? null);

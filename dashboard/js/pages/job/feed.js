@@ -116,6 +116,7 @@ export class Feed {
   }
 
   take(job) {
+    if (job.last_event < this.job?.last_event) return; // an answer that was overtaken
     this.job = job;
     this.on.job(job);
     if (job.state === "succeeded" && !this.report) this.readReport();

@@ -22,8 +22,10 @@ export function header(onChange) {
       const changed = await cancel(job);
       if (changed) onChange(changed);
       else event.target.disabled = false;
-    } catch {
-      onChange(null); // it has changed meanwhile: look again
+    } catch (error) {
+      event.target.disabled = false;
+      setText(said, `Not cancelled: ${error.message}`);
+      onChange(null); // it may have changed meanwhile: look again
     }
   }
 

@@ -65,6 +65,8 @@ export class JobList {
   take(jobs, paged = false) {
     const oldest = this.cursor && !paged ? this.sorted.at(-1)?.created_at : null;
     for (const job of jobs) {
+      // An answer may be older than what the stream has told since.
+      if (job.last_event < this.jobs.get(job.id)?.last_event) continue;
       if (!paged && !fits(job, this.filter)) this.jobs.delete(job.id);
       else if (!oldest || this.jobs.has(job.id) || job.created_at >= oldest) this.jobs.set(job.id, job);
     }

@@ -55,7 +55,7 @@ export function row(on) {
       const changed = await cancel(job);
       if (changed) on.changed(changed);
     } catch (error) {
-      event.target.title = error.message;
+      on.failed(`Not cancelled: ${error.message}`);
     }
     event.target.disabled = false;
   }

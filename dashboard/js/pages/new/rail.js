@@ -148,5 +148,5 @@ from stillhouse.client import Client
 with Client("${location.origin}", os.environ["KEY"]) as client:
     job = client.post("/v1/jobs", ${pythonic(json(body)).replaceAll("\n", "\n    ")})
     client.wait(job)`,
-  CLI: (body) => `cat > job.json <<'END'\n${json(body)}\nEND\nstillhouse submit job.json --wait`,
+  CLI: (body) => `cat > job.json <<'END'\n${json(body)}\nEND\nSTILLHOUSE_URL=${location.origin} STILLHOUSE_API_KEY=$KEY stillhouse submit job.json --wait`,
 };
