@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
-from sqlalchemy import Row, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
@@ -32,14 +32,14 @@ _STORED: dict[str, tuple[Any, Any]] = {
 
 
 class WorkerOut(BaseModel):
-    """A slot of a worker: it does one job at a time."""
+    """A worker of one lane: it does as many jobs at a time as it has slots."""
 
     name: str
     object: Literal["worker"]
     lane: Literal["train", "prepare"]
     alive: bool = Field(description="Whether it was heard of within a lease")
     busy: bool
-    job: str | None = Field(description="What it works on, where that is a job of this project")
+    jobs: list[str] = Field(description="What it works on, of this project's jobs")
     started_at: str
     seen_at: str
 
@@ -65,25 +65,27 @@ class UsageOut(BaseModel):
 def list_workers(caller: Reader, asked: PageAsked) -> Response:
     """The fleet as it was last heard of. Jobs of other projects are not named."""
     alive = Worker.seen_at > alive_since()
-    query = (
-        select(Worker, alive, Job)
-        .outerjoin(Job, Job.lease_owner == Worker.name)
-        .order_by(alive.desc(), Worker.lane, Worker.name)
-    )
+    query = select(Worker, alive).order_by(alive.desc(), Worker.lane, Worker.name)
+    own = (Job.project_id == caller.project_id) & (Job.lane == owned.LANE)
+    holding = select(Job.lease_owner, Job.id, own).where(Job.lease_owner.is_not(None))
     with reading() as session:
-        return page_of([_worker(row, caller.project_id) for row in session.execute(query)], asked)
+        held: dict[str, list[str | None]] = {}
+        for owner, job, visible in session.execute(holding.order_by(Job.started_at)):
+            # A lease names the worker and, behind a slash, the process of one of its slots.
+            held.setdefault(owner.rpartition("/")[0], []).append(job if visible else None)
+        rows = session.execute(query).all()
+    shown = [_worker(row[0], row[1], held.get(row[0].name, [])) for row in rows]
+    return page_of(shown, asked)
 
 
-def _worker(row: Row[Any, Any, Any], project_id: str) -> dict[str, Any]:
-    worker, alive, job = row
-    own = job is not None and job.project_id == project_id and job.lane == owned.LANE
+def _worker(worker: Worker, alive: bool, held: list[str | None]) -> dict[str, Any]:
     return {
         "name": worker.name,
         "object": "worker",
         "lane": worker.lane,
         "alive": alive,
-        "busy": alive and job is not None,
-        "job": job.id if alive and own else None,
+        "busy": alive and bool(held),
+        "jobs": [job for job in held if job] if alive else [],
         "started_at": worker.started_at,
         "seen_at": worker.seen_at,
     }

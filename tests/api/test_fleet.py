@@ -21,16 +21,16 @@ def test_a_worker_is_busy_with_a_job_that_only_its_project_sees(
     with transaction() as session:
         session.add(Worker(name="here", lane="train", seen_at=func.clock_timestamp()))
         session.add(Worker(name="gone", lane="train", seen_at=func.to_timestamp(0)))
-        held = {"state": "running", "lease_owner": "here"}
+        held = {"state": "running", "lease_owner": "here/4711"}
         session.execute(update(Job).where(Job.id == job["id"]).values(held))
     listed = {each["name"]: each for each in client.get("/v1/workers").json()["data"]}
     other = {each["name"]: each for each in stranger.get("/v1/workers").json()["data"]}
     with transaction() as session:
-        session.execute(update(Job).where(Job.id == job["id"]).values(state="cancelled"))
-    assert listed["here"] | {"job": job["id"], "alive": True, "busy": True} == listed["here"]
-    assert listed["gone"] | {"job": None, "alive": False, "busy": False} == listed["gone"]
-    assert other["here"]["busy"] is True
-    assert other["here"]["job"] is None
+        over = {"state": "cancelled", "lease_owner": None}
+        session.execute(update(Job).where(Job.id == job["id"]).values(over))
+    assert listed["here"] | {"jobs": [job["id"]], "alive": True, "busy": True} == listed["here"]
+    assert listed["gone"] | {"jobs": [], "alive": False, "busy": False} == listed["gone"]
+    assert (other["here"]["busy"], other["here"]["jobs"]) == (True, [])
 
 
 def test_usage_is_what_the_rows_say(trained: Trained, client: httpx.Client) -> None:

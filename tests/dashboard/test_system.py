@@ -1,5 +1,6 @@
 """The machine room: workers, the queue, keys."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,6 +42,12 @@ def waiting(api: httpx.Client, post_job: Callable[..., str]) -> Iterator[list[st
     yield jobs
     for job in [*jobs, *busy]:
         api.post(f"/v1/jobs/{job}/cancel").raise_for_status()
+
+
+def test_worker_is_busy_with_a_job(opened: Opened, waiting: list[str]) -> None:
+    rows = opened("/#/system").page.get_by_role("region", name="Workers").locator("tbody tr")
+    job = rows.filter(has_text="train").get_by_role("link", name="takes the worker")
+    expect(job.first).to_have_attribute("href", re.compile("^#/jobs/job_"), timeout=30_000)
 
 
 def test_waiting_job_is_put_first(opened: Opened, api: httpx.Client, waiting: list[str]) -> None:

@@ -37,13 +37,13 @@ function workerRow(worker) {
   const node = row(WORKER, [worker.name, state, worker.lane, doing, age, el("span", { class: "muted num", title: moment(worker.started_at) }, ago(worker.started_at))]);
   let seen = "";
   return {
-    update({ seen_at: at, alive, busy, job }) {
+    update({ seen_at: at, alive, busy, jobs }) {
       setText(age, ago(at));
       age.title = moment(at);
-      const now = JSON.stringify([alive, busy, job]);
+      const now = JSON.stringify([alive, busy, jobs]);
       if (now !== seen) {
         put(state, alive ? badge("Alive", "good") : badge("Gone", "bad"));
-        put(doing, job ? link(job) : busy ? "other work" : "–");
+        put(doing, jobs.length ? jobs.map((job, place) => [place ? ", " : "", link(job)]) : busy ? "other work" : "–");
       }
       seen = now;
       return node;
