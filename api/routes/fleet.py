@@ -72,7 +72,7 @@ def list_workers(caller: Reader, asked: PageAsked) -> Response:
         held: dict[str, list[str | None]] = {}
         for owner, job, visible in session.execute(holding.order_by(Job.started_at)):
             # A lease names the worker and, behind a slash, the process of one of its slots.
-            held.setdefault(owner.rpartition("/")[0], []).append(job if visible else None)
+            held.setdefault(str(owner).rpartition("/")[0], []).append(job if visible else None)
         rows = session.execute(query).all()
     shown = [_worker(row[0], row[1], held.get(row[0].name, [])) for row in rows]
     return page_of(shown, asked)

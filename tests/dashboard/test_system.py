@@ -33,7 +33,7 @@ def test_worker_is_alive_and_the_service_ready(
     expect(checks.get_by_role("row", name="Object store")).to_contain_text("Answers")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def waiting(api: httpx.Client, post_job: Callable[..., str]) -> Iterator[list[str]]:
     """Two jobs that wait, the second behind the first, because of others that take every slot."""
     slots = api.get("/readyz").json()["checks"]["train_workers"]
