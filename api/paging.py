@@ -73,19 +73,29 @@ def page(
     asked: Asked,
     *,
     descending: bool = True,
+    highest: str | None = None,
 ) -> Response:
-    """A page of rows that have ``created_at`` and ``id``, by default the newest first."""
+    """A page of rows that have ``created_at`` and ``id``, by default the newest first.
+
+    ``highest`` names a numeric column that goes before both: its highest value comes first.
+    """
     table = query.column_descriptions[0]["entity"]
-    keys = (table.created_at, table.id)
-    if (place := asked.place(2)) is not None:
-        edge = tuple_(datetime.fromisoformat(place[0]), place[1])
+    first = [-getattr(table, highest)] if highest else []
+    keys = (*first, table.created_at, table.id)
+    if (place := asked.place(len(keys))) is not None:
+        edge = tuple_(*place[:-2], datetime.fromisoformat(place[-2]), place[-1])
         query = query.where(tuple_(*keys) < edge if descending else tuple_(*keys) > edge)
     order = [key.desc() if descending else key.asc() for key in keys]
     rows: Sequence[Row] = session.scalars(query.order_by(*order).limit(asked.size + 1)).all()
     more = len(rows) > asked.size
     rows = rows[: asked.size]
-    next_cursor = asked.next([rows[-1].created_at.isoformat(), rows[-1].id]) if more else None
+    next_cursor = asked.next(_place(rows[-1], highest)) if more else None
     return reply({"data": [show(row) for row in rows], "next_cursor": next_cursor})
+
+
+def _place(row: Any, highest: str | None) -> list[Any]:
+    first = [-getattr(row, highest)] if highest else []
+    return [*first, row.created_at.isoformat(), row.id]
 
 
 def page_of(items: Sequence[dict[str, Any]], asked: Asked) -> Response:

@@ -102,7 +102,10 @@ async def list_jobs(  # noqa: PLR0913 - each is a part of the query
     caller: Reader,
     asked: PageAsked,
     filters: Filtered,
-    sort: Literal["-created_at", "created_at"] = "-created_at",
+    sort: Annotated[
+        Literal["-created_at", "created_at", "queue"],
+        Query(description="`queue`: the order in which jobs of one project start"),
+    ] = "-created_at",
     after: Annotated[
         int | None, Query(ge=0, le=2**62, description="Where a stream goes on")
     ] = None,
@@ -117,10 +120,10 @@ async def list_jobs(  # noqa: PLR0913 - each is a part of the query
         hub: Hub = request.app.state.hub
         place = sse.place(last_event_id, after)
         return sse.answer(request, changes.stream(hub, caller.project_id, place))
-    return await anyio.to_thread.run_sync(_list, caller, asked, filters, sort.startswith("-"))
+    return await anyio.to_thread.run_sync(_list, caller, asked, filters, sort)
 
 
-def _list(caller: Principal, asked: Asked, filters: Filters, descending: bool) -> Response:
+def _list(caller: Principal, asked: Asked, filters: Filters, sort: str) -> Response:
     own = (Job.project_id == caller.project_id, Job.lane == owned.LANE)
     with transaction() as session:
         waiting = queue.Waiting(session)
@@ -129,7 +132,8 @@ def _list(caller: Principal, asked: Asked, filters: Filters, descending: bool) -
             select(Job).where(*own, *filters.wanted),
             lambda row: show.job(session, row, waiting),
             asked,
-            descending=descending,
+            descending=sort.startswith("-"),
+            highest="priority" if sort == "queue" else None,
         )
 
 

@@ -1,4 +1,4 @@
-// Models and data sets by id: a job carries ids, people want names. Each is asked for once.
+// Models and data sets by id: a job carries ids, people want names. Each is asked for once; null is one that was deleted.
 
 import { get } from "./api.js";
 
@@ -8,17 +8,23 @@ export function named(kind, id) {
   const path = `/v1/${kind}/${encodeURIComponent(id)}`;
   if (!known.has(path)) {
     const asked = get(path).catch((error) => {
-      if (error.status !== 404) known.delete(path); // it may be there next time
-      return null;
+      if (error.status === 404) return null;
+      known.delete(path); // it may be there next time
+      throw error;
     });
     known.set(path, asked);
   }
   return known.get(path);
 }
 
+/** Where an id does as well. */
+export const ifKnown = (kind, id) => named(kind, id).catch(() => null);
+
+export const renamed = (kind, asset) => known.set(`/v1/${kind}/${asset.id}`, Promise.resolve(asset));
+
 export async function teacherOf(job) {
   if (!job.teachers?.length) return null;
-  const models = await Promise.all(job.teachers.map(({ model }) => named("models", model)));
+  const models = await Promise.all(job.teachers.map(({ model }) => ifKnown("models", model)));
   const names = models.map((model, at) => (model ? short(model.architecture) : job.teachers[at].model));
   return names.length > 2 ? `${names[0]} + ${names.length - 1} more` : names.join(" + ");
 }

@@ -1,5 +1,7 @@
 // The address says everything. A page is a file in pages/ with `mount`, and a line here; `nav` puts it into the bar.
 
+import { copyOf } from "./dom.js";
+
 export const routes = [
   { pattern: /^\/jobs$/, nav: "Jobs", path: "/jobs", load: () => import("./pages/jobs.js") },
   { pattern: /^\/new$/, nav: "New job", path: "/new", load: () => import("./pages/new.js") },
@@ -10,6 +12,8 @@ export const routes = [
   { pattern: /^\/catalogue$/, nav: "Catalogue", path: "/catalogue", load: () => import("./pages/catalogue.js") },
   { pattern: /^\/system$/, nav: "System", path: "/system", load: () => import("./pages/system.js") },
 ];
+
+const LOST = { title: "Not found", load: async () => ({ mount: (main) => main.append(copyOf("lost")) }) };
 
 export function here() {
   const [path, query = ""] = location.hash.replace(/^#/, "").split("?");
@@ -43,7 +47,7 @@ export class Router {
     const first = this.path === null;
     const turn = ++this.turn;
     const found = routes.map((route) => ({ route, match: route.pattern.exec(path) })).find(({ match }) => match);
-    const { route, match } = found ?? { route: routes[0], match: [] };
+    const { route, match } = found ?? { route: LOST, match: [] };
     const module = await route.load().catch((error) => ({ mount() { throw error; } })); // told when it is this page's turn
     if (turn !== this.turn) return undefined; // the reader has already gone elsewhere
     this.leave();

@@ -54,6 +54,16 @@ def test_pages_neither_miss_nor_repeat_while_jobs_come(client: httpx.Client, dig
         assert found == order
 
 
+def test_queue_is_listed_in_the_order_of_its_start(client: httpx.Client, digits: Json) -> None:
+    asked = {"low": -1, "first": 0, "second": 0, "high": 7}
+    for name, priority in asked.items():
+        posted(client, digits, name=name, priority=priority)
+    found: list[str] = []
+    for page in pages(client, "/v1/jobs", limit=1, sort="queue", state="queued"):
+        found += [each["name"] for each in page]
+    assert found == ["high", "first", "second", "low"]
+
+
 def test_new_rows_do_not_move_the_pages(client: httpx.Client, digits: Json) -> None:
     first = [posted(client, digits)["id"] for _ in range(5)]
     found: list[str] = []

@@ -70,8 +70,14 @@ def test_keys_choose_and_lead_to_compare(opened: Opened, queued: list[dict[str, 
     page.keyboard.press("?")
     help_ = page.get_by_role("dialog", name="Keys")
     expect(help_).to_contain_text("Choose the job")
+    help_.get_by_label("Turn these keys off").check()
     page.keyboard.press("Escape")
     expect(help_).to_have_count(0)
+    page.keyboard.press("?")
+    expect(help_).to_have_count(0)
+    page.get_by_role("button", name="Keys").click()
+    help_.get_by_label("Turn these keys off").uncheck()
+    page.keyboard.press("Escape")
     page.keyboard.press("j")
     page.keyboard.press("x")
     chosen = page.get_by_role("region", name="Chosen jobs")
@@ -112,14 +118,19 @@ def test_stream_brings_a_new_job(
 
 
 def test_without_a_stream_the_table_looks_again(
-    opened: Opened, api: httpx.Client, queued: list[dict[str, Any]]
+    opened: Opened, api: httpx.Client, queued: list[dict[str, Any]], post_job: Callable[..., str]
 ) -> None:
+    job = f"/v1/jobs/{post_job('will be deleted')}"
+    api.post(f"{job}/cancel").raise_for_status()
     watched = opened("/login")
     page = watched.page
     page.route("**/v1/jobs", lambda route: route.fulfill(status=404, json={}))
     page.goto("/")
     expect(page.locator("tbody .name").first).to_be_visible()
     expect(page.get_by_text("every few seconds")).to_be_visible()
+    expect(page.get_by_role("link", name="will be deleted")).to_be_visible()
+    api.delete(job).raise_for_status()
+    expect(page.get_by_role("link", name="will be deleted")).to_have_count(0, timeout=20_000)
     expect(page.locator(".link-state")).to_have_text("Up to date", timeout=20_000)
 
 

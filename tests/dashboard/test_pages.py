@@ -107,6 +107,13 @@ def test_names_are_shown_literally(opened: Opened, finished: dict[str, Any]) -> 
     expect(page.get_by_role("region", name="As resolved")).to_contain_text("onerror=__x=1")
 
 
+def test_an_unknown_address_says_so(opened: Opened) -> None:
+    page = opened("/#/nowhere").page
+    expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
+    page.get_by_role("link", name="Show the jobs").click()
+    expect(page.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
+
+
 def test_keyboard_alone(opened: Opened, finished: dict[str, Any]) -> None:
     page = opened("/").page
     expect(page.locator("tbody .name").first).to_be_visible()

@@ -1,6 +1,6 @@
 // Which student to take: accuracy or agreement against latency, size or MACs.
 
-import { all, blank, bones, connection, copyOf, count, el, get, here, href, moot, notice, problem, put, replaceQuery, setText, svg, whileVisible } from "../kit.js";
+import { blank, bones, connection, copyOf, count, el, everything, get, here, href, moot, notice, problem, put, replaceQuery, setText, svg, whileVisible } from "../kit.js";
 import { asked, controls, devicesOf, isStudent, keyOf, limits, shownOf, verdict } from "./frontier/controls.js";
 import { card, list, tray } from "./frontier/list.js";
 import { marker, scatter } from "./frontier/scatter.js";
@@ -60,7 +60,7 @@ export function mount(main, { query }) {
     request.abort();
     const mine = request = new AbortController();
     try {
-      datasets ??= (await all("/v1/datasets", mine.signal)).filter((each) => each.state === "ready");
+      datasets ??= (await everything("/v1/datasets", {}, mine.signal)).filter((each) => each.state === "ready");
       if (!state.dataset && !(await choose(mine.signal))) return;
       bar.datasets(datasets, state.dataset);
       const { dataset, x, y } = state;

@@ -18,6 +18,7 @@ export function mount(main, { args: [id], query }) {
   const gone = new AbortController();
   let waiting = null;
   let play = null;
+  let again = 0;
 
   async function begin() {
     put(main, el("h1", { tabindex: "-1", class: "hidden" }, "Student"), el("p", { class: "muted" }, "Loading the student…"));
@@ -67,6 +68,7 @@ export function mount(main, { args: [id], query }) {
     if (error.name === "AbortError" || error.status === 401) return;
     connection(error.status === 0 ? "offline" : "idle");
     put(main, el("h1", { class: "hidden", tabindex: "-1" }, "Student"), problem(error, error.status === 404 ? null : begin));
+    if (error.status === 0) again = setTimeout(begin, WAIT_MS);
   }
 
   begin();
@@ -74,6 +76,7 @@ export function mount(main, { args: [id], query }) {
     update() {}, // the query is of this page's own making
     leave() {
       gone.abort();
+      clearTimeout(again);
       waiting?.stop();
       play?.leave();
     },

@@ -63,20 +63,23 @@ const JOB = ["Job", "Place", "Priority", "Waits because", "Posted", "Change"];
 
 function queueTab(signal) {
   const [refused, lines, none] = [el("div", { role: "alert" }), el("tbody"), el("p", { class: "panel empty" }, "Nothing waits.")];
+  const rest = el("p", { class: "muted small" });
   const counts = el("ul", { class: "counts", "aria-label": "Jobs by state" });
   const table = tableOf("Jobs in the queue, the next one first", JOB, lines);
   const show = keyed(lines, ({ id }) => id, line);
-  const tab = pane({ live: true, ask, draw, parts: [counts, refused, table, none] }, signal);
+  const tab = pane({ live: true, ask, draw, parts: [counts, refused, table, rest, none] }, signal);
 
   async function ask(aborted) {
-    const [waiting, { jobs }] = await Promise.all([everything("/v1/jobs", { state: "queued" }, aborted), get("/v1/usage", {}, aborted)]);
-    return { waiting: waiting.sort((a, b) => a.queue_position - b.queue_position), jobs, minute: Math.floor(Date.now() / 60_000) };
+    const [{ data: waiting }, { jobs }] = await Promise.all([get("/v1/jobs", { state: "queued", sort: "queue", limit: 200 }, aborted), get("/v1/usage", {}, aborted)]);
+    return { waiting, jobs, minute: Math.floor(Date.now() / 60_000) };
   }
 
   function draw({ waiting, jobs }) {
     show(waiting);
     table.hidden = !waiting.length;
     none.hidden = waiting.length > 0;
+    const more = (jobs.queued ?? 0) - waiting.length;
+    setText(rest, more > 0 ? `and ${whole(more)} more behind these` : "");
     const tallies = STATES.map((state) => [state, jobs[state] ?? 0]).filter(([state, count]) => count || ["queued", "running"].includes(state));
     const text = JSON.stringify(tallies);
     if (counts.dataset.shown !== text) put(counts, tallies.map(([state, count]) => el("li", {}, el("a", { href: href("/jobs", { state }) }, chip(state), el("b", {}, whole(count))))));

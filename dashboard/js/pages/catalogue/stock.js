@@ -1,6 +1,6 @@
 // What the project owns: a table whose rows open; renaming and deleting.
 
-import { announce, ask, attempt, badge, bones, call, del, el, everything, frame, here, keyed, notice, patch, problem, put, replaceQuery, scroll, sentence, setText, svg, whole } from "../../kit.js";
+import { announce, ask, attempt, badge, bones, call, del, el, everything, frame, here, keyed, notice, patch, problem, put, renamed, replaceQuery, scroll, sentence, setText, svg, whole } from "../../kit.js";
 
 const STEP = 50;
 
@@ -171,6 +171,7 @@ export function renamer(item, onChange) {
     event.preventDefault();
     try {
       const changed = await patch(item.links.self, { name: box.value.trim() }, etag);
+      renamed("models", changed);
       announce(`Renamed to ${changed.name}`);
       onChange(changed);
     } catch (error) {

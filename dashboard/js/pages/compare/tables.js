@@ -1,6 +1,6 @@
 // The two tables of a comparison, and their words.
 
-import { brief, bytes, capital, copyAs, csv, duration, el, fixed, icon, isLive, ms, named, percent, plain, put, scroll, setText, si, TICK } from "../../kit.js";
+import { brief, bytes, capital, copyAs, csv, duration, el, fixed, icon, ifKnown, isLive, ms, percent, plain, put, scroll, setText, si, TICK } from "../../kit.js";
 import { LINES, mark } from "./jobs.js";
 
 const PARTS = { lr: "learning rate", accept: "acceptance" };
@@ -111,7 +111,7 @@ export function settings() {
     const ids = new Set(JSON.stringify(shown.differences).match(/\b(?:mdl|ds)_\w+/g) ?? []);
     const wanted = [...ids].filter((id) => !names.has(id));
     if (!wanted.length) return;
-    const found = await Promise.all(wanted.map((id) => named(id.startsWith("mdl_") ? "models" : "datasets", id)));
+    const found = await Promise.all(wanted.map((id) => ifKnown(id.startsWith("mdl_") ? "models" : "datasets", id)));
     found.forEach((one, at) => one && names.set(wanted[at], one.name ?? one.architecture));
     draw();
   }

@@ -14,6 +14,7 @@ const TERMS = [
   { colour: "--line-4", dash: [2, 2] },
 ];
 
+const BEFORE = "The curves begin with the first step.";
 const named = (key) => plain(key.replace("train/loss/", ""));
 // A figure of two small plots: the words tell which, the label at the line's end need not.
 const both = (key, pane, name, more) => [
@@ -71,7 +72,7 @@ export const axisOf = (chosen) => (chosen in AXES ? chosen : "epoch");
 export function charts(feed, onTurn) {
   let axis = feed.axis;
   const figures = CHARTS.map(figure);
-  const none = el("p", { class: "muted" }, "The curves begin with the first step.");
+  const none = el("p", { class: "muted", role: "status" }, BEFORE);
   const axes = segments("X axis", AXES, choose);
   const note = el("span", { class: "muted small num" });
   const node = el("section", { class: "band", "aria-labelledby": "curves" },
@@ -95,6 +96,7 @@ export function charts(feed, onTurn) {
     const { curves, all } = feed;
     const { points } = curves;
     none.hidden = points > 0;
+    setText(none, feed.trouble ? `The curves cannot be read just now, and are asked for again: ${feed.trouble.message}` : BEFORE);
     if (!points || !curves.has(axis)) return;
     const marks = feed.marks(axis);
     for (const each of figures) each.update(curves, axis, marks);

@@ -19,6 +19,7 @@ export class Feed {
     this.stream = null;
     this.curves = new Curves();
     this.runs = [];
+    this.trouble = null;
     this.heard = 0; // number of the last event
     this.all = 0; // points that there are, whether they are kept or not
     this.gone = new AbortController();
@@ -47,6 +48,7 @@ export class Feed {
       if (!(await this.look()) || this.signal.aborted) return;
       // The stream goes on after the last event of now: what comes while curves are read is told again, and none is lost.
       const last = this.over ? Infinity : (this.job.last_event ?? 0);
+      this.trouble = null;
       const known = last > 0 && (await this.recall(this.over && !(this.job.run > 1) ? [this.axis] : Object.keys(AXES)));
       this.on.news();
       await this.read(known ? last : 0);
@@ -55,6 +57,8 @@ export class Feed {
     } catch (error) {
       if (moot(error)) return;
       connection(error.status === 0 ? "offline" : "idle");
+      this.trouble = error;
+      this.on.news();
       this.again = setTimeout(() => this.begin(), AGAIN_MS);
     }
   }
@@ -143,7 +147,10 @@ export class Feed {
       return true;
     } catch (error) {
       if (moot(error)) return false;
-      if (!this.job) this.on.failed(error);
+      if (!this.job) {
+        this.on.failed(error);
+        if (error.status === 0) this.again = setTimeout(() => this.begin(), AGAIN_MS);
+      }
       return error.status !== 404 && this.job !== null;
     }
   }

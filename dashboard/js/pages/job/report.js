@@ -1,6 +1,6 @@
 // What came out: in short at the top of the page; whole in a tab, with where the student is wrong.
 
-import { brief, bytes, count, duration, el, fixed, frame, get, grid, moot, ms, named, notice, percent, plain, points, put, scroll, si, small, svg, table, thumbs, times, titled, whole } from "../../kit.js";
+import { brief, bytes, count, duration, el, fixed, frame, get, grid, ifKnown, moot, ms, notice, percent, plain, points, put, scroll, si, small, svg, table, thumbs, times, titled, whole } from "../../kit.js";
 
 const WHO = { teacher: ["Teacher", "9 5"], undistilled: ["Undistilled", "2 4"] };
 
@@ -95,7 +95,7 @@ export function reportTab(feed) {
       const confused = el("div", { class: "stack" });
       put(node, grid("Measurements", ["On the test split", ...who.map(([name]) => name)], ROWS.map(([name, show]) => [name, ...who.map(([, one]) => show(one))]), "plain"),
         seeds(report.seeds), criteria(report.verdict.checks), published(report), confused, gallery(report, job.dataset, feed.signal), classes(who), foot(report));
-      const names = (await named("datasets", job.dataset))?.classes ?? Object.keys(report.student.per_class_top1);
+      const names = (await ifKnown("datasets", job.dataset))?.classes ?? Object.keys(report.student.per_class_top1);
       if (report.confusion) put(confused, confusion(report.confusion, names));
       else confused.remove();
     },

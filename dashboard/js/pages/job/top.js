@@ -1,6 +1,6 @@
 // The top of the page: name, actions, states, progress, what went wrong.
 
-import { ago, between, button, canCancel, cancel, capital, chip, clock, copyButton, duration, el, href, isLive, jobPath, left, methodOf, moment, named, phaseWords, plain, progressBar, put, remove, sentence, setText, studentOf, teacherOf, TERMINAL, whole, word } from "../../kit.js";
+import { ago, between, button, canCancel, cancel, capital, chip, clock, copyButton, duration, el, href, ifKnown, isLive, jobPath, left, methodOf, moment, phaseWords, plain, progressBar, put, remove, sentence, setText, studentOf, teacherOf, TERMINAL, whole, word } from "../../kit.js";
 
 /** `onChange` takes the job as an action left it, or null to have it looked for. */
 export function header(onChange) {
@@ -64,7 +64,7 @@ export function header(onChange) {
       put(title, job.resolved.name);
       put(state, chip(job.state));
       put(actions, buttons());
-      const [teacher, dataset] = await Promise.all([teacherOf(job), named("datasets", job.dataset)]);
+      const [teacher, dataset] = await Promise.all([teacherOf(job), ifKnown("datasets", job.dataset)]);
       const student = studentOf(job);
       put(facts,
         fact(teacher ? "Teacher → student" : "Student", teacher ? `${teacher} → ${student}` : student),

@@ -1,6 +1,6 @@
 // The filters above the table. Their state is the address.
 
-import { all, button, el, here, href, plain, put, replaceQuery, setText, small, whole } from "../../kit.js";
+import { button, el, everything, here, href, plain, put, replaceQuery, setText, small, whole } from "../../kit.js";
 
 const GROUPS = {
   queued: ["Queued", ["queued", "paused"]],
@@ -70,7 +70,7 @@ function choices(onChange) {
   async function fill() {
     if (filled) return;
     filled = true;
-    const [methods, datasets, architectures] = await Promise.all(["/v1/methods", "/v1/datasets", "/v1/architectures"].map((path) => all(path).catch(() => [])));
+    const [methods, datasets, architectures] = await Promise.all(["/v1/methods", "/v1/datasets", "/v1/architectures"].map((path) => everything(path).catch(() => [])));
     offer(method, methods.map(({ name }) => [name, plain(name)]));
     offer(dataset, datasets.map(({ id, name }) => [id, name]));
     put(known, architectures.map(({ name }) => el("option", { value: name })));

@@ -1,11 +1,10 @@
 // The jobs that are shown, and how they are kept fresh: by one stream of the project's jobs, or by asking again.
 
-import { connection, get, isLive, jobPath, JobsStream, whileVisible } from "../../kit.js";
+import { connection, get, isLive, JobsStream, whileVisible } from "../../kit.js";
 import { fits } from "./filters.js";
 
 const PAGE = 50;
 const MOST = 200;
-const LOOKUPS = 20;
 
 export class JobList {
   constructor(filter) {
@@ -13,6 +12,7 @@ export class JobList {
     this.jobs = new Map();
     this.cursor = null;
     this.read = false;
+    this.told = new Set();
   }
 
   get sorted() {
@@ -30,14 +30,14 @@ export class JobList {
     this.take(page.data, true);
   }
 
-  /** The newest, and those that lived: they may be further below, or over by now. */
+  /** As many as are shown, anew: what is not among them is gone, unless the stream has told of it meanwhile. */
   async refresh(signal) {
     if (!this.read) return this.more(signal);
-    const first = (await this.ask({ limit: PAGE }, signal)).data;
-    const ids = new Set(first.map((job) => job.id));
-    const others = this.live.filter((job) => !ids.has(job.id)).slice(0, LOOKUPS);
-    const found = await Promise.all(others.map((job) => this.one(job.id, signal)));
-    this.take([...first, ...found.filter(Boolean)]);
+    this.told = new Set();
+    const page = await this.ask({ limit: Math.min(MOST, Math.max(PAGE, this.jobs.size)) }, signal);
+    this.cursor = page.next_cursor;
+    this.jobs = new Map([...this.jobs].filter(([id]) => this.told.has(id)));
+    this.take(page.data, true);
     return undefined;
   }
 
@@ -45,16 +45,6 @@ export class JobList {
   async waiting(signal) {
     if (![...this.jobs.values()].some((job) => job.state === "queued")) return;
     this.take((await this.ask({ state: ["queued"], limit: MOST }, signal)).data);
-  }
-
-  async one(id, signal) {
-    try {
-      return await get(jobPath(id), {}, signal);
-    } catch (error) {
-      if (error.status !== 404) throw error;
-      this.jobs.delete(id); // deleted by someone else
-      return null;
-    }
   }
 
   ask(params, signal) {
@@ -67,6 +57,7 @@ export class JobList {
     for (const job of jobs) {
       // An answer may be older than what the stream has told since.
       if (job.last_event < this.jobs.get(job.id)?.last_event) continue;
+      if (!paged) this.told.add(job.id);
       if (!paged && !fits(job, this.filter)) this.jobs.delete(job.id);
       else if (!oldest || this.jobs.has(job.id) || job.created_at >= oldest) this.jobs.set(job.id, job);
     }

@@ -1,13 +1,13 @@
 // The form, section by section, and what there is to choose from.
 
 import { field, form, frame, select } from "../../fields.js";
-import { ago, all, button, combobox, el, get, post, setText, short, si, whole } from "../../kit.js";
+import { ago, button, combobox, el, everything, get, post, setText, short, si, whole } from "../../kit.js";
 import { Draft, shape, title } from "../../schema.js";
 import { drop, once } from "./drop.js";
 import { methods, student, teachers } from "./networks.js";
 
 export async function ready(signal) {
-  const [datasets, models] = await Promise.all(["datasets", "models"].map((kind) => all(`/v1/${kind}`, signal)));
+  const [datasets, models] = await Promise.all(["datasets", "models"].map((kind) => everything(`/v1/${kind}`, {}, signal)));
   const usable = (list) => list.filter(({ state }) => state === "ready");
   return { datasets: usable(datasets), models: usable(models) };
 }

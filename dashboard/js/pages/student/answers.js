@@ -10,6 +10,7 @@ const AT_MOST = 16;
 const BATCH_BYTES = 11 * 2 ** 20; // 16 MiB of base64, and some room
 const WAIT_MS = 2000;
 const BUSY = 5;
+const PREPARING = 90; // three minutes
 
 /** Whether one image is small enough to be asked about at all. */
 export const fits = (image) => image.bytes.length <= (BATCH_BYTES * 4) / 3;
@@ -39,11 +40,11 @@ function batches(images) {
 }
 
 async function patiently(call, waits, signal) {
-  for (let busy = 0; ;) {
+  for (let [busy, preparing] = [0, 0]; ;) {
     try {
       return await call();
     } catch (error) {
-      if (error.code === "preparing") waits();
+      if (error.code === "preparing" && ++preparing <= PREPARING) waits();
       else if (error.code !== "busy" || ++busy > BUSY) throw error;
     }
     await pause(signal);

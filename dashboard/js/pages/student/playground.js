@@ -89,7 +89,8 @@ export function playground({ teachers, dataset, config }, keep, query, signal) {
 
   async function files(list) {
     try {
-      await about(await Promise.all(list.map(read)));
+      await about(await Promise.all(list.slice(0, KEPT).map(read)));
+      if (list.length > KEPT) setText(said, `The first ${KEPT} of ${list.length} images were asked about; drop the others later.`);
     } catch (error) {
       setText(said, `A file cannot be read: ${error.message}`);
     }
