@@ -25,6 +25,7 @@ from api.routes.outcome import artifacts, checkpoints, outcome
 from api.routes.pictures import pictures
 from api.routes.projects import projects
 from api.routes.uploads import uploads
+from api.routes.wishes import wishes
 
 DESCRIPTION = """Knowledge distillation as a service: post a teacher, a student and a method; get
 back a small network that is tested, explained and ready to deploy.
@@ -59,7 +60,7 @@ def create_app() -> FastAPI:
         app.include_router(each)
     for each in (model_posting, models, posting, jobs, events, outcome, artifacts, projects):
         app.include_router(each)
-    for each in (checkpoints, pictures, compare, frontier, keys, workers, usage):
+    for each in (checkpoints, pictures, compare, frontier, keys, workers, usage, wishes):
         app.include_router(each)
     dashboard.install(app)
     app.add_middleware(Frame)

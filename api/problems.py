@@ -24,6 +24,7 @@ from starlette.responses import Response
 
 from api.answers import dumps
 from kdcore.spec.faults import Fault, field_faults
+from store.jobs import IllegalTransition
 
 log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
@@ -118,6 +119,7 @@ def install(app: FastAPI) -> None:
     for away in (OperationalError, PoolTimeout, DBAPIError):
         app.add_exception_handler(away, _database_away)
     app.add_exception_handler(OSError, _store_away)
+    app.add_exception_handler(IllegalTransition, _illegal)
 
 
 async def _problem(request: Request, problem: Exception) -> Response:
@@ -158,6 +160,11 @@ def request_faults(error: RequestValidationError) -> list[Fault]:
     return [*field_faults(of_body, error.body), *elsewhere]
 
 
+async def _illegal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, IllegalTransition)  # noqa: S101
+    return answer(request, Conflict("illegal_transition", str(error), current_state=error.state))
+
+
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
@@ -180,7 +187,12 @@ async def _store_away(request: Request, error: Exception) -> Response:
 
 def _away(code: str, detail: str) -> Problem:
     retry = {"Retry-After": str(RETRY_AFTER_S)}
-    return Problem(503, code, f"{detail}; nothing was done, try again", headers=retry)
+    return Problem(
+        503,
+        code,
+        f"{detail}; try again: with the same Idempotency-Key nothing is done twice",
+        headers=retry,
+    )
 
 
 def unexpected(request: Request) -> Response:

@@ -18,7 +18,7 @@ _LINKS = ("runs", "events", "metrics", "logs", "report", "checkpoints", "artifac
 
 def job(session: Session, row: Job, waiting: queue.Waiting | None = None) -> dict[str, Any]:
     """The job as posted, with all that has become of it; ``waiting`` is shared by a list's jobs."""
-    waiting = waiting or queue.Waiting(session)
+    waiting = waiting or queue.Waiting(session, only=row.id)
     own = f"/v1/jobs/{row.id}"
     resolved = dict(row.resolved)
     chosen = resolved.pop("chosen", None)

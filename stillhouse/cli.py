@@ -92,5 +92,38 @@ def wait(
     sys.exit(remote.follow(job, output=output))
 
 
+JobId = Annotated[str, typer.Argument(help="The id of a job.")]
+
+
+@app.command()
+def cancel(job: JobId) -> None:
+    """End a job: at once where it waits, else at its next step."""
+    _wish(job, "cancel")
+
+
+@app.command()
+def pause(job: JobId) -> None:
+    """Let a job rest: it keeps a checkpoint, and its worker is free for others."""
+    _wish(job, "pause")
+
+
+@app.command()
+def resume(job: JobId) -> None:
+    """Let a paused job go on where it was."""
+    _wish(job, "resume")
+
+
+@app.command()
+def retry(job: JobId) -> None:
+    """Give a failed job another run, from its last checkpoint on."""
+    _wish(job, "retry")
+
+
+def _wish(job: str, action: str) -> None:
+    from stillhouse import remote
+
+    sys.exit(remote.wish(job, action))
+
+
 if __name__ == "__main__":
     app()

@@ -81,6 +81,26 @@ class Client:
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         return self._json(self._http.post(path, json=body, params=params, headers=headers))
 
+    def cancel(self, job: Json | str) -> Json:
+        """End a job; its worker may take some seconds to let go of it."""
+        return self._wish(job, "cancel")
+
+    def pause(self, job: Json | str) -> Json:
+        """Let a job rest: its worker writes a checkpoint and is free for others."""
+        return self._wish(job, "pause")
+
+    def resume(self, job: Json | str) -> Json:
+        """Let a paused job go on where it was."""
+        return self._wish(job, "resume")
+
+    def retry(self, job: Json | str) -> Json:
+        """Give a failed job another run, from its last checkpoint on."""
+        return self._wish(job, "retry")
+
+    def _wish(self, job: Json | str, action: str) -> Json:
+        job_id = job if isinstance(job, str) else job["id"]
+        return self.post(f"/v1/jobs/{job_id}/{action}")
+
     def upload(self, path: Path | str) -> str:
         """Send a file in parts and have it verified; the id of the complete upload."""
         path = Path(path)

@@ -1,4 +1,4 @@
-"""`stillhouse submit` and `stillhouse wait`: a job from the command line, to a script's liking.
+"""`stillhouse submit`, `wait`, `pause` and others: jobs from the command line, for scripts.
 
 Exit codes: 0 the job has succeeded (or was accepted, without waiting), 1 it has failed or was
 cancelled, 2 the service refused or could not be asked.
@@ -36,6 +36,17 @@ def submit(source: Path, *, wait: bool, output: Path | None) -> int:
 def follow(job_id: str, *, output: Path | None) -> int:
     """Wait for a job, and download what it has published if ``output`` is given."""
     return _speaking(lambda client: _follow(client, client.get(f"/v1/jobs/{job_id}"), output))
+
+
+def wish(job_id: str, action: str) -> int:
+    """Cancel, pause, resume or retry a job. Its state after that goes to standard output."""
+
+    def act(client: Client) -> int:
+        job = getattr(client, action)(job_id)
+        sys.stdout.write(f"{job['state']}\n")
+        return DONE
+
+    return _speaking(act)
 
 
 def _speaking(act: Any) -> int:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import AsyncIterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -21,7 +21,7 @@ from obstore.store import LocalStore, S3Store
 
 from store.settings import settings
 
-CHUNK = 4 * 2**20
+CHUNK = 16 * 2**20
 
 
 class CorruptBlobError(Exception):
@@ -42,12 +42,21 @@ class Stored(NamedTuple):
 @functools.cache
 def store() -> LocalStore | S3Store:
     """The object store of this process, as the settings name it."""
-    address = settings().object_store
+    chosen = settings()
+    address = chosen.object_store
     parts = urlsplit(address)
     if parts.scheme == "file":
         return LocalStore(unquote(parts.path), mkdir=True, automatic_cleanup=True)
     if parts.scheme == "s3":
-        return S3Store(parts.netloc, prefix=parts.path.strip("/") or None)
+        return S3Store(
+            parts.netloc,
+            prefix=parts.path.strip("/") or None,
+            client_options={"timeout": f"{chosen.object_answer_s:.0f}s", "connect_timeout": "3s"},
+            retry_config={
+                "max_retries": 5,
+                "retry_timeout": timedelta(seconds=chosen.object_retry_s),
+            },
+        )
     raise ValueError(f"object_store must be file:///folder or s3://bucket/prefix, not {address}")
 
 
@@ -75,10 +84,8 @@ async def put_stream(key: str, chunks: AsyncIterable[bytes]) -> None:
 def read(key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
     """The bytes from ``start`` to before ``end``, in chunks."""
     with _answering():
-        if end is None:
-            whole = obstore.get(store(), key).stream(min_chunk_size=CHUNK)
-            yield from (bytes(chunk) for chunk in whole)
-            return
+        # In ranges: each is a request of its own, with its own time and its own second try.
+        end = obstore.head(store(), key)["size"] if end is None else end
         for position in range(start, end, CHUNK):
             stop = min(end, position + CHUNK)
             yield bytes(obstore.get_range(store(), key, start=position, end=stop))

@@ -3,35 +3,56 @@
 import contextlib
 import functools
 from collections.abc import Iterator
+from typing import Any
 
+import psycopg
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
+from typing_extensions import override
 
 from store.settings import settings
+
+
+class Connection(psycopg.Connection[Any]):
+    """A connection whose every wait has an end, also when the server is frozen."""
+
+    @override
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        try:
+            return super().wait(gen, interval, settings().answer_s if timeout is None else timeout)
+        except psycopg.errors._WaitTimeout as late:
+            if timeout is None:
+                self.pgconn.finish()  # what it will answer belongs to nobody any more
+                raise psycopg.OperationalError("the database did not answer in time") from late
+            raise
+
+
+def _connect() -> Connection:
+    timeout_ms = int(settings().statement_timeout_s * 1000)
+    return Connection.connect(
+        conninfo(),
+        connect_timeout=3,
+        # A peer that has vanished is noticed by this, because the server cannot tell us.
+        keepalives_idle=5,
+        keepalives_interval=2,
+        keepalives_count=3,
+        tcp_user_timeout=10_000,
+        options=f"-c statement_timeout={timeout_ms} -c lock_timeout={timeout_ms // 2} "
+        f"-c idle_in_transaction_session_timeout={timeout_ms * 4} -c timezone=UTC",
+    )
 
 
 @functools.cache
 def engine() -> Engine:
     """The pool of this process. Every wait has an end: a stalled database is an honest 503."""
-    chosen = settings()
-    timeout_ms = int(chosen.statement_timeout_s * 1000)
     return create_engine(
-        chosen.database_url.get_secret_value(),
-        pool_size=chosen.database_pool,
+        settings().database_url.get_secret_value(),
+        creator=_connect,
+        pool_size=settings().database_pool,
         max_overflow=0,
         pool_timeout=3,
         pool_pre_ping=True,
-        connect_args={
-            "connect_timeout": 3,
-            # A peer that has vanished is noticed by this, because the server cannot tell us.
-            "keepalives_idle": 5,
-            "keepalives_interval": 2,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 10_000,
-            "options": f"-c statement_timeout={timeout_ms} -c lock_timeout={timeout_ms // 2} "
-            f"-c idle_in_transaction_session_timeout={timeout_ms * 4} -c timezone=UTC",
-        },
     )
 
 

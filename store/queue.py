@@ -8,11 +8,11 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Select, delete, func, select
 from sqlalchemy.orm import Session
 
 from store.settings import settings
-from store.tables import Job, Poke, Worker
+from store.tables import Job, Poke, Turn, Worker
 
 CHANNEL = "outbox"  # notified at each commit that wrote a message
 
@@ -43,28 +43,64 @@ def take(session: Session, limit: int = 500) -> Counter[str]:
 
 
 class Waiting:
-    """Why queued jobs wait: asked once of the database for all jobs of an answer."""
+    """Why queued jobs wait: asked once of the database for all jobs of an answer.
 
-    def __init__(self, session: Session) -> None:
+    ``only`` is the id of the one job that will be asked about.
+    """
+
+    def __init__(self, session: Session, only: str | None = None) -> None:
         self._session = session
-        self._places: dict[str, dict[str, int]] = {}
+        self._only = only
+        self._places: dict[tuple[str, str], dict[str, int]] = {}
         self._alive: dict[str, int] = {}
 
     def ahead(self, job: Job) -> int:
-        """How many queued jobs of the lane would be claimed before this one."""
-        if job.lane not in self._places:
-            order = (Job.priority.desc(), Job.created_at)
-            query = select(Job.id, func.row_number().over(order_by=order) - 1).where(
-                Job.state == "queued", Job.desired_state == "run", Job.lane == job.lane
-            )
-            self._places[job.lane] = {row[0]: row[1] for row in self._session.execute(query)}
-        return self._places[job.lane].get(job.id, 0)
+        """How many queued jobs of the lane would be claimed before this one, as things are."""
+        whose = (job.lane, job.project_id)
+        if whose not in self._places:
+            found = self._session.execute(_places(*whose, self._only))
+            self._places[whose] = {row[0]: row[1] for row in found}
+        return self._places[whose].get(job.id, 0)
 
     def workers(self, lane: str) -> int:
         """Workers of the lane that are alive."""
         if lane not in self._alive:
             self._alive[lane] = workers_alive(self._session, lane)
         return self._alive[lane]
+
+
+def depth(session: Session, project_id: str, lane: str) -> int:
+    """How many jobs of a project wait in a lane."""
+    waits = (Job.state == "queued", Job.lane == lane, Job.project_id == project_id)
+    return session.scalar(select(func.count()).where(*waits)) or 0
+
+
+def _places(lane: str, project_id: str, only: str | None) -> Select[str, int]:
+    """Places of a project's queued jobs: the n-th job of each project comes in the n-th round."""
+    held = (
+        select(Job.project_id, func.count().label("held"))
+        .where(Job.lane == lane, Job.state.in_(("starting", "running", "pausing", "cancelling")))
+        .group_by(Job.project_id)
+        .subquery()
+    )
+    own_turn = func.row_number().over(
+        partition_by=Job.project_id, order_by=(Job.priority.desc(), Job.created_at)
+    )
+    rounds = (
+        select(
+            *(Job.id, Job.project_id, Turn.taken_at),
+            (own_turn + func.coalesce(held.c.held, 0)).label("round"),
+        )
+        .outerjoin(held, held.c.project_id == Job.project_id)
+        .outerjoin(Turn, (Turn.project_id == Job.project_id) & (Turn.lane == lane))
+        .where(Job.state == "queued", Job.desired_state == "run", Job.lane == lane)
+        .subquery()
+    )
+    order = (rounds.c.round, rounds.c.taken_at.asc().nulls_first(), rounds.c.project_id)
+    place = (func.row_number().over(order_by=order) - 1).label("place")
+    placed = select(rounds.c.id, rounds.c.project_id, place).subquery()
+    query = select(placed.c.id, placed.c.place).where(placed.c.project_id == project_id)
+    return query if only is None else query.where(placed.c.id == only)
 
 
 def workers_alive(session: Session, lane: str) -> int:

@@ -27,6 +27,12 @@ class Settings(BaseSettings):
     """Connections a process keeps: the embedded Postgres has 100, and there are few processes."""
     statement_timeout_s: float = 5.0
     """No query of ours takes a second; one that does must not hold its connection for ever."""
+    answer_s: float = 7.0
+    """A database that is frozen cannot end a statement by itself: then the client does."""
+    object_answer_s: float = 30.0
+    """Of one request to the object store, of 16 MiB at most."""
+    object_retry_s: float = 20.0
+    """How long a request to the object store is tried again: less than a lease."""
 
     heartbeat_s: float = 5.0
     """A sixth of the lease: five beats may be lost before the job is."""
@@ -36,10 +42,14 @@ class Settings(BaseSettings):
     """Bounds how late a lost message or an expired lease is noticed."""
     repoke_s: float = 15.0
     """A job queued for longer gets another message: the first may be lost."""
+    stall_s: float = 600.0
+    """An engine without a sign of life for longer is ended, unless its own pauses were as long."""
     stop_grace_s: float = 15.0
     """From SIGTERM to SIGKILL of the engine: many times the longest batch plus a checkpoint."""
     max_losses: int = 5
     """Lost runs since the last new checkpoint: a job that kills its worker must end some day."""
+    max_queued: int = 20_000
+    """Waiting jobs of one project: a loop that posts for ever must end some day."""
     max_crashes: int = 1
     """An uncaught exception of the engine is retried once: it is rarely chance."""
     checkpoints_kept: int = 2

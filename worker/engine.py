@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from kdcore.spec import failpoints
 from kdcore.spec.events import AnyEvent
 from kdcore.spec.protocol import Request
 from store.settings import settings
@@ -20,9 +21,14 @@ from worker import published
 
 _EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
 # What a training needs of our environment. Database, broker and store addresses are not among it.
-_KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+_KEPT = (
+    *("PATH", "LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
+    failpoints.VARIABLE,
+)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 STDERR_TAIL = 4000
+STDERR_MOST = 16 * 2**20
+EVENTS_AT_ONCE = 500  # after an outage there are many: a transaction must stay a short one
 
 
 class Engine:
@@ -37,7 +43,8 @@ class Engine:
         self._offset = 0
         self._stop_asked_at: float | None = None
         self._killed = False
-        with self._stderr.open("wb") as stderr:
+        self._stderr.unlink(missing_ok=True)
+        with self._stderr.open("ab") as stderr:
             # Its standard input is a pipe that only we hold: when we die, it reads the end of it.
             self.process = subprocess.Popen(
                 [
@@ -66,7 +73,7 @@ class Engine:
         with self._events.open("rb") as file:
             file.seek(self._offset)
             text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]
+        whole = b"".join(text[: text.rfind(b"\n") + 1].splitlines(keepends=True)[:EVENTS_AT_ONCE])
         return list(_parsed(whole)), self._offset + len(whole)
 
     def accept(self, offset: int) -> None:
@@ -89,6 +96,11 @@ class Engine:
         self.process.wait()
         if self.process.stdin:
             self.process.stdin.close()
+
+    def trim(self) -> None:
+        """Forget what it wrote to its standard error when that grows without end."""
+        if self._stderr.stat().st_size > STDERR_MOST:
+            os.truncate(self._stderr, 0)  # it is written by appending
 
     def last_words(self) -> str:
         """The end of what it wrote to its standard error."""

@@ -17,6 +17,7 @@ from psycopg import Error as DatabaseError
 from sqlalchemy import delete, func, not_, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from kdcore.spec.failpoints import failpoint
 from store import blobs, jobs, logs, queue
 from store.database import conninfo, transaction
 from store.settings import settings
@@ -83,6 +84,7 @@ def reap() -> None:
     """Take back the jobs of workers that were not heard of."""
     with transaction() as session:
         lost = jobs.reap(session)
+        failpoint("keeper.reaped")
     if lost:
         log.warning("leases_expired", jobs=lost)
 
@@ -98,8 +100,10 @@ def relay() -> None:
     try:
         with transaction() as session:
             for lane, count in queue.take(session).items():
+                failpoint("keeper.taken")
                 for _ in range(min(count, MESSAGES_AT_MOST)):
                     send(lane)
+                failpoint("keeper.sent")
     except BrokerError as error:
         log.warning("broker_away", error=str(error))
 

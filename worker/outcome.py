@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from kdcore.spec.catalogue import architectures
+from kdcore.spec.failpoints import failpoint
 from kdcore.spec.protocol import Exit
 from store import blobs, events, jobs
 from store.database import transaction
@@ -22,6 +23,7 @@ from worker.ship import Outcome
 
 log = structlog.get_logger()
 TRIES = 5
+_FULL = "the disk of the worker is full; the checkpoints of this job are not touched by it"
 
 
 def settle(job: Job, engine: Engine, said: Outcome, workdir: Path) -> None:
@@ -35,6 +37,8 @@ def settle(job: Job, engine: Engine, said: Outcome, workdir: Path) -> None:
     elif code in (Exit.USER_FAULT, Exit.OUT_OF_MEMORY, Exit.NON_FINITE) and said.error:
         error = said.error.model_dump(include={"code", "message", "hint", "items"}, mode="json")
         _fail(job, error | {"retryable": code == Exit.OUT_OF_MEMORY}, Exit(code).name.lower())
+    elif code == Exit.NO_SPACE:
+        _fail(job, _error("storage_unavailable", _FULL, retryable=True), "no_space")
     elif code < 0:
         _write(job, lambda session, row: jobs.lose(session, row, _killed(-code)))
     else:
@@ -59,6 +63,18 @@ def storage_failed(job: Job, error: Exception) -> None:
     _write(job, lambda session, row: jobs.fail(session, row, failure, "storage_unavailable"))
 
 
+def disk_full(job: Job, error: Exception) -> None:
+    """There is no room for the run in the work folder."""
+    log.error("disk_full", job=job.id, error=str(error))
+    _fail(job, _error("storage_unavailable", _FULL, retryable=True), "no_space")
+
+
+def stalled(job: Job, seconds: float) -> None:
+    """The engine showed no sign of life for longer than its own pauses allow."""
+    message = f"the engine made no progress for {seconds:.0f} s and was ended"
+    _write(job, lambda session, row: jobs.lose(session, row, message, "stalled"))
+
+
 def storage_away(job: Job, error: Exception) -> None:
     """The object store, or this worker's disk, does not serve just now: a later run may do."""
     log.warning("storage_away", job=job.id, error=str(error))
@@ -71,6 +87,7 @@ def _succeed(job: Job, said: Outcome, workdir: Path) -> None:
     report = said.report or {}
     if job.kind in ("distill", "evaluate"):
         files = _patiently(lambda: publish.upload_artifacts(job, said.artifacts, workdir))
+        failpoint("worker.uploaded")
         _write(job, lambda session, row: jobs.succeed(session, row, report, files))
         return
     if job.kind == "ingest":

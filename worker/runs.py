@@ -1,5 +1,6 @@
 """One run: fetch, start the engine, ship what it says, end the job by how it ended."""
 
+import errno
 import math
 import shutil
 import time
@@ -9,6 +10,8 @@ import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from kdcore.spec.failpoints import failpoint
+from kdcore.spec.protocol import Request
 from store import events, jobs
 from store.blobs import CorruptBlobError
 from store.database import transaction
@@ -17,6 +20,7 @@ from store.tables import Job
 from worker import drain, outcome, published, requests, ship
 from worker.engine import Engine
 from worker.lease import Lease
+from worker.stall import Watch
 
 log = structlog.get_logger()
 LIMIT_GRACE_S = 120.0  # evaluation and export follow what the engine's own limit ends
@@ -24,17 +28,27 @@ LIMIT_GRACE_S = 120.0  # evaluation and export follow what the engine's own limi
 AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
 
 
+class Stalled(Exception):  # noqa: N818 - what the engine has
+    """The engine shows no sign of life any more."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no progress for {seconds:.0f} s")
+        self.seconds = seconds
+
+
 def run(job: Job) -> None:
     """Bring a claimed job as far as it goes. Never raises for what a run may meet."""
     workdir = settings().work_dir / "runs" / f"{job.id}-{job.fence}"
-    workdir.mkdir(parents=True)
     log.info("run_started", job=job.id, fence=job.fence, kind=job.kind)
     try:
+        workdir.mkdir(parents=True)
         with Lease(job.id, job.fence) as lease:
             _run(job, workdir, lease)
     except jobs.FencedOut:
         log.warning("run_fenced_out", job=job.id, fence=job.fence)
     except (SQLAlchemyError, OSError) as error:
+        if _disk_full(error) and _said(job, error):
+            return
         # Database, store or disk stayed away. The lease ends by itself, and the keeper queues the
         # job again.
         log.warning("run_abandoned", job=job.id, fence=job.fence, error=str(error))
@@ -42,25 +56,26 @@ def run(job: Job) -> None:
         shutil.rmtree(workdir, ignore_errors=True)
 
 
+def _disk_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _said(job: Job, error: Exception) -> bool:
+    """Fail the job of a worker whose disk is full: elsewhere, or later, it may be tried again."""
+    try:
+        outcome.disk_full(job, error)
+    except (jobs.FencedOut, SQLAlchemyError):
+        return False
+    return True
+
+
 def _run(job: Job, workdir: Path, lease: Lease) -> None:
     with transaction() as session:
         jobs.begin(session, jobs.held(session, job.id, job.fence), "fetching", None)
-    try:
-        request, damaged = requests.prepare(job, workdir)
-    except (CorruptBlobError, FileNotFoundError) as error:
-        outcome.storage_failed(job, error)
+    request = _fetched(job, workdir)
+    failpoint("worker.fetched")
+    if request is None:
         return
-    except OSError as error:
-        outcome.storage_away(job, error)
-        return
-    if published.needed(request) and not settings().downloads:
-        outcome.refuse(job, published.REFUSED)
-        return
-    if damaged:
-        with transaction() as session:
-            row = jobs.held(session, job.id, job.fence)
-            for sentence in damaged:
-                events.append(session, row, "log", {"level": "warning", "message": sentence})
     engine = Engine(requests.COMMANDS[job.kind], request, workdir)
     allowed_s = _allowed_s(job)
     try:
@@ -68,10 +83,36 @@ def _run(job: Job, workdir: Path, lease: Lease) -> None:
     except TimeoutError:
         engine.kill()
         outcome.overran(job, allowed_s)
-        return
+    except Stalled as pause:
+        engine.kill()
+        outcome.stalled(job, pause.seconds)
+    else:
+        outcome.settle(job, engine, said, workdir)
     finally:
         engine.kill()
-    outcome.settle(job, engine, said, workdir)
+
+
+def _fetched(job: Job, workdir: Path) -> Request | None:
+    """The engine's request, with every file it names in place; None if the job has ended here."""
+    try:
+        request, damaged = requests.prepare(job, workdir)
+    except (CorruptBlobError, FileNotFoundError) as error:
+        outcome.storage_failed(job, error)
+        return None
+    except OSError as error:
+        if _disk_full(error):
+            raise
+        outcome.storage_away(job, error)
+        return None
+    if published.needed(request) and not settings().downloads:
+        outcome.refuse(job, published.REFUSED)
+        return None
+    if damaged:
+        with transaction() as session:
+            row = jobs.held(session, job.id, job.fence)
+            for sentence in damaged:
+                events.append(session, row, "log", {"level": "warning", "message": sentence})
+    return request
 
 
 def _allowed_s(job: Job) -> float:
@@ -83,24 +124,32 @@ def _allowed_s(job: Job) -> float:
 
 
 def _follow(job: Job, engine: Engine, workdir: Path, lease: Lease, deadline: float) -> ship.Outcome:
-    """Ship the engine's events until it has ended and all are stored; TimeoutError if too late."""
+    """Ship the engine's events until it has ended and all are stored.
+
+    Raises TimeoutError when it takes longer than it may, Stalled when it does not get on.
+    """
     said = ship.Outcome()
+    watch = Watch(workdir)
     while True:
         ended = engine.process.poll() is not None
         if lease.lost:
             raise jobs.FencedOut(job.id)
         if time.monotonic() > deadline and not ended:
             raise TimeoutError
+        watch.look()
+        if watch.pause_s > watch.bound_s and not ended:
+            raise Stalled(watch.pause_s)
         if lease.wanted != "run" or drain.begun():
             engine.ask_to_stop()
         if _ship(job, engine, workdir, said) and ended:
             return said
         if not ended:
+            engine.trim()
             time.sleep(settings().poll_s)
 
 
 def _ship(job: Job, engine: Engine, workdir: Path, said: ship.Outcome) -> bool:
-    """Store what is new; False if the database was away, to be tried again."""
+    """Store what is new. True if there was nothing; False to look again."""
     batch, offset = engine.new_events()
     if not batch:
         return True
@@ -114,4 +163,4 @@ def _ship(job: Job, engine: Engine, workdir: Path, said: ship.Outcome) -> bool:
     engine.accept(offset)
     for event in batch:
         said.note(event)
-    return True
+    return False

@@ -17,6 +17,7 @@ from kdcore.spec.events import (
     PhaseEvent,
     ReportEvent,
 )
+from kdcore.spec.failpoints import failpoint
 from store import blobs, events, jobs, metrics
 from store.database import transaction
 from store.tables import Checkpoint, Job
@@ -46,6 +47,8 @@ def ship(job: Job, batch: list[AnyEvent], workdir: Path) -> None:
     # Only the newest checkpoint of a batch is worth its upload: it replaces the others.
     newest = next((e for e in reversed(batch) if isinstance(e, CheckpointEvent)), None)
     checkpoint = publish.upload_checkpoint(job, newest, workdir) if newest else None
+    if checkpoint:
+        failpoint("worker.checkpoint")
     dropped: list[str] = []
     with transaction() as session:
         row = jobs.held(session, job.id, job.fence)

@@ -6,6 +6,7 @@ import socket
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from kdcore.spec.failpoints import failpoint
 from store import jobs
 from store.database import transaction
 from store.tables import Job
@@ -27,7 +28,9 @@ def work(lane: str) -> None:
             return  # the keeper sends another message as long as the job waits
         if job is None:
             return
+        failpoint("worker.claimed")
         runs.run(job)
+        failpoint("worker.ended")
 
 
 def _claim(lane: str) -> Job | None:

@@ -21,12 +21,14 @@ from api.paging import Asked, PageAsked, page
 from api.problems import Conflict, Problem
 from api.routes.router import router
 from api.schemas.jobs import JobChange, JobOut, JobPage, Validated
+from kdcore.spec.failpoints import failpoint
 from kdcore.spec.job import JobSpec
 from store import events, queue
 from store import jobs as transitions
 from store.accounts import Principal
 from store.database import reading, transaction
 from store.ids import new_id
+from store.settings import settings
 from store.tables import Job
 
 jobs = router("/jobs", "jobs")
@@ -60,11 +62,15 @@ def create_job(
                     "methods": show.applicability(admitted.applicability),
                 }
             )
-        return once(session, request, caller.project_id, lambda: _create(session, body, caller))
+        answer = once(session, request, caller.project_id, lambda: _create(session, body, caller))
+        failpoint("api.stored")
+    failpoint("api.committed")
+    return answer
 
 
 def _create(session: Session, body: JobSpec, caller: Principal) -> Created:
     resolved = admit(session, body, caller).resolved
+    _bounded(session, caller)
     init = [] if resolved.student.init in ("random", "pretrained") else [resolved.student.init]
     row = transitions.create(
         session,
@@ -88,6 +94,14 @@ def _create(session: Session, body: JobSpec, caller: Principal) -> Created:
     session.flush()
     session.refresh(row)
     return Created(show.job(session, row), f"/v1/jobs/{row.id}")
+
+
+def _bounded(session: Session, caller: Principal) -> None:
+    """Refuse a job where too many wait already."""
+    most = settings().max_queued
+    if queue.depth(session, caller.project_id, owned.LANE) >= most:
+        detail = f"{most} jobs of this project wait already; post more when some have started"
+        raise Problem(429, "queue_full", detail, headers={"Retry-After": "30"})
 
 
 @jobs.get(
@@ -177,34 +191,5 @@ def delete_job(job_id: str, caller: JobWriter) -> Response:
         if user is not None:
             detail = f"{user} goes on from it: cancel that one, or wait until it has ended"
             raise Conflict("in_use", detail, current_state=row.state)
-        try:
-            transitions.delete(session, row)
-        except transitions.IllegalTransition as refused:
-            raise illegal(refused) from None
+        transitions.delete(session, row)
     return Response(status_code=204)
-
-
-@jobs.post(
-    "/{job_id}/cancel",
-    response_model=JobOut,
-    responses={202: {"model": JobOut, "description": "Its worker has been told to end it"}},
-)
-def cancel_job(job_id: str, caller: JobWriter) -> Response:
-    """Cancel: at once where no worker has the job, else as soon as its worker has let go of it.
-
-    A job whose engine has finished by then has succeeded: what is done is not thrown away.
-    """
-    with transaction() as session:
-        row = owned.get(session, Job, job_id, caller, lock=True)
-        try:
-            ended = transitions.cancel(session, row)
-        except transitions.IllegalTransition as refused:
-            raise illegal(refused) from None
-        session.flush()
-        session.refresh(row)
-        return reply(show.job(session, row), 200 if ended else 202)
-
-
-def illegal(refused: transitions.IllegalTransition) -> Conflict:
-    """The 409 of an action that the job's state does not allow."""
-    return Conflict("illegal_transition", str(refused), current_state=refused.state)

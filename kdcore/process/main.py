@@ -17,6 +17,7 @@ from kdcore.process.events import EventWriter
 from kdcore.process.stop import Stop
 from kdcore.spec.events import ErrorCode
 from kdcore.spec.protocol import (
+    PULSE,
     ConvertRequest,
     Exit,
     IngestRequest,
@@ -76,10 +77,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     if options.supervised:
         limits.die_with_supervisor()
-    stop = Stop()
-    stop.listen()
     workdir: Path = options.workdir
     workdir.mkdir(parents=True, exist_ok=True)
+    stop = Stop(workdir / PULSE)
+    stop.listen()
     path = options.events or workdir / "events.jsonl"
     with contextlib.closing(EventWriter(path, workdir)) as events:
         return _run(COMMANDS[options.command], options.request, workdir, events, stop)
@@ -139,8 +140,19 @@ def ending(error: BaseException, events: EventWriter, command: Command | None = 
     if isinstance(error, OutOfDeviceMemory | MemoryError) or _is_torch_oom(error):
         events.error("out_of_memory", str(error) or "the process has no memory left")
         return Exit.OUT_OF_MEMORY
+    if _disk_full(error):
+        with contextlib.suppress(OSError):  # the events lie on that disk, too
+            events.error("storage_unavailable", "the disk of the worker is full")
+        return Exit.NO_SPACE
     traceback.print_exception(error, file=sys.stderr)
     return _CRASH
+
+
+def _disk_full(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # torch says no number when its file cannot be written, and safetensors says it in words.
+    return "PytorchStreamWriter failed" in str(error) or "os error 28" in str(error)
 
 
 def _as_user_fault(error: BaseException, command: Command | None) -> UserFault | None:

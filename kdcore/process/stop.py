@@ -3,17 +3,24 @@
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 from kdcore.errors import Stopped
+from kdcore.spec.failpoints import failpoint
+
+_PULSE_S = 1.0
 
 
 class Stop:
     """Whether someone asked for a stop. Long work looks at it at every batch boundary."""
 
-    def __init__(self) -> None:
+    def __init__(self, pulse: Path | None = None) -> None:
         self._requested = False
+        self._pulse = pulse
+        self._beaten_at = 0.0
 
     @property
     def requested(self) -> bool:
@@ -25,9 +32,13 @@ class Stop:
         self._requested = True
 
     def check(self) -> None:
-        """Raise :class:`~kdcore.errors.Stopped` if a stop was asked for."""
+        """Raise :class:`~kdcore.errors.Stopped` if a stop was asked for; show a sign of life."""
+        failpoint("engine.boundary")
         if self._requested:
             raise Stopped("stopped on request")
+        if self._pulse is not None and time.monotonic() - self._beaten_at > _PULSE_S:
+            self._pulse.touch()
+            self._beaten_at = time.monotonic()
 
     def listen(self) -> None:
         """Let SIGTERM and SIGINT ask for a stop instead of ending the process at once."""

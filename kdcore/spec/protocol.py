@@ -28,6 +28,12 @@ class Exit(enum.IntEnum):
     USER_FAULT = 20
     OUT_OF_MEMORY = 21
     NON_FINITE = 22
+    NO_SPACE = 23
+    """The disk is full. There may be no event that says so: events are on that disk, too."""
+
+
+PULSE = "pulse"
+"""A file of the workdir that is touched while the engine gets on, about once a second."""
 
 
 class ResourceLimits(Spec):

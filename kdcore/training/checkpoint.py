@@ -16,6 +16,7 @@ import torch
 from kdcore.errors import UserFault
 from kdcore.files import replacing, sha256_of
 from kdcore.process.events import EventWriter
+from kdcore.spec.failpoints import failpoint
 
 KEPT = 2
 State = dict[str, Any]
@@ -33,6 +34,7 @@ class Checkpoints:
         path = self._folder / f"step-{step:08d}.pt"
         with replacing(path) as partial:
             torch.save(state, partial)
+            failpoint("engine.checkpoint")
         _sync(self._folder)
         sidecar = {
             "sha256": sha256_of(path),

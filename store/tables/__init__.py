@@ -3,7 +3,7 @@
 from store.tables.accounts import ApiKey, DashboardSession, LoginCode, Project
 from store.tables.assets import Dataset, Model, Upload, UploadPart
 from store.tables.base import Base
-from store.tables.fleet import IdempotencyKey, Poke, Worker
+from store.tables.fleet import IdempotencyKey, Poke, Turn, Worker
 from store.tables.jobs import Artifact, Checkpoint, Event, Job, Metric, Run
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Poke",
     "Project",
     "Run",
+    "Turn",
     "Upload",
     "UploadPart",
     "Worker",

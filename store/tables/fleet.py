@@ -17,6 +17,15 @@ class Poke(Base):
     created_at: Mapped[Created]
 
 
+class Turn(Base):
+    """When a project last had its turn in a lane: whose is longest ago has the next one."""
+
+    __tablename__ = "turns"
+    project_id: Mapped[ProjectId] = mapped_column(primary_key=True)
+    lane: Mapped[str] = mapped_column(primary_key=True)
+    taken_at: Mapped[datetime]
+
+
 class Worker(Base):
     """A slot of a worker and when it was last heard of."""
 

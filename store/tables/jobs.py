@@ -22,7 +22,7 @@ _STATES = (
 
 
 class Job(Base):
-    """What a user asked for, or what prepares it. Only store/jobs.py sets its state."""
+    """What a user asked for, or what prepares it. Only store/jobs/states.py sets its state."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -33,9 +33,16 @@ class Job(Base):
         Index(
             "ix_jobs_queue",
             "lane",
+            "project_id",
             text("priority DESC"),
             "created_at",
             postgresql_where=text("state = 'queued'"),
+        ),
+        Index(
+            "ix_jobs_live",
+            "lane",
+            "project_id",
+            postgresql_where=text("state IN ('starting', 'running', 'pausing', 'cancelling')"),
         ),
         Index(
             "ix_jobs_leases",

@@ -32,13 +32,19 @@ def test_hidden_tab_is_silent_and_comes_back(opened: Opened, post_job: Callable[
     resumed = [each for each in job.requests if "/events" in each and "limit" not in each]
     assert len(resumed) == 2
     assert not resumed[1].endswith("after=0")  # goes on where it was
-    cancel_asks_first(job.page)
+    pause_rests_and_cancel_asks_first(job.page)
 
 
-def cancel_asks_first(page: Page) -> None:
+def pause_rests_and_cancel_asks_first(page: Page) -> None:
     page.get_by_role("button", name="Cancel job").click()
     page.get_by_role("button", name="Keep it").click()
-    expect(page.locator(".job-head .chip")).to_have_text("Running")
+    chip = page.locator(".job-head .chip")
+    expect(chip).to_have_text("Running")
+    page.get_by_role("button", name="Pause").click()
+    expect(chip).to_have_text("Paused", timeout=60_000)
+    expect(page.get_by_text("Resume goes on from the last checkpoint")).to_be_visible()
+    page.get_by_role("button", name="Resume").click()
+    expect(chip).to_have_text("Running", timeout=60_000)
     page.get_by_role("button", name="Cancel job").click()
     page.get_by_role("button", name="Cancel the job").click()
     expect(page.locator(".job-head .chip")).to_have_text("Cancelled", timeout=60_000)

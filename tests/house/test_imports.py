@@ -44,7 +44,7 @@ def test_only_store_jobs_writes_a_jobs_state(root: Path) -> None:
                         and target.value.id in ("job", "row")
                     ):
                         found.append(path.relative_to(root).as_posix())
-    assert set(found) == {"store/jobs.py"}
+    assert set(found) == {"store/jobs/states.py"}
 
 
 def test_the_client_alone_needs_no_server(root: Path) -> None:

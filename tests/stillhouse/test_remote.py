@@ -54,7 +54,11 @@ def test_a_job_is_submitted_awaited_and_taken_home(
 
 def test_a_cancelled_job_is_not_done(stillhouse: Run, trained: Trained) -> None:
     job_id = stillhouse("submit", "-", stdin=json.dumps(trained.body)).stdout.strip()
-    trained.client.post(f"/v1/jobs/{job_id}/cancel").raise_for_status()
+    for action, state in (("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled")):
+        done = stillhouse(action, job_id)
+        assert (done.returncode, done.stdout) == (0, f"{state}\n"), done.stderr
+    refused = stillhouse("retry", job_id)
+    assert (refused.returncode, "is cancelled cannot be retried" in refused.stderr) == (2, True)
     ended = stillhouse("wait", job_id)
     assert (ended.returncode, "cancelled" in ended.stderr) == (1, True)
 

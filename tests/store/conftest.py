@@ -10,6 +10,7 @@ from store import jobs
 from store.database import transaction
 from store.ids import new_id
 from store.tables import Job
+from tests.conftest import Tenant
 
 LANE = "train"
 
@@ -25,11 +26,11 @@ def empty_queue(environment: dict[str, str]) -> None:
 
 @pytest.fixture
 def new_job(tenant: Any) -> Callable[..., str]:
-    def create(priority: int = 0) -> str:
+    def create(priority: int = 0, project: str | None = None) -> str:
         with transaction() as session:
             job = Job(
                 id=new_id("job"),
-                project_id=tenant.id,
+                project_id=project or tenant.id,
                 kind="distill",
                 lane=LANE,
                 name="a job",
@@ -44,6 +45,11 @@ def new_job(tenant: Any) -> Callable[..., str]:
             return jobs.create(session, job).id
 
     return create
+
+
+@pytest.fixture
+def other_project(new_tenant: Callable[[], Tenant]) -> str:
+    return new_tenant().id
 
 
 @pytest.fixture

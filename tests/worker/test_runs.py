@@ -73,7 +73,7 @@ def _events(client: httpx.Client, own: str) -> list[Json]:
     return found
 
 
-def test_a_killed_engine_is_a_loss_and_the_job_ends_with_the_same_bytes(
+def test_a_job_that_was_killed_and_paused_ends_with_the_same_bytes(
     client: httpx.Client, digits: Json, start: Any
 ) -> None:
     killed = posted(client, digits, training=RESUMED, name="the same")["id"]
@@ -82,10 +82,14 @@ def test_a_killed_engine_is_a_loss_and_the_job_ends_with_the_same_bytes(
     assert running.row.state == "running"
     for engine in running.engines:
         os.kill(engine, signal.SIGKILL)
+    running.wait_for(lambda: running.row.num_runs == 2, "it is taken again")
+    running.wait_for(lambda: running.row.phase == "training", "it trains again")
+    _is_paused_and_resumed(client, running)
+    running = start(killed)
     assert running.ends().state == "succeeded", running.row.error
-    first, *_, last = running.runs
+    first, second, last = running.runs
     assert (first.exit, first.resumed_from_step) == ("lost", None)
-    assert last.exit == "done"
+    assert (second.exit, last.exit) == ("stopped", "done")
     assert (last.resumed_from_step or 0) > 0
     whole = posted(client, digits, training=RESUMED, name="the same")["id"]
     uninterrupted = start(whole)
@@ -99,6 +103,18 @@ def test_a_killed_engine_is_a_loss_and_the_job_ends_with_the_same_bytes(
         for each in (killed, whole)
     ]
     assert steps[0] == steps[1]
+
+
+def _is_paused_and_resumed(client: httpx.Client, running: Any) -> None:
+    own = f"/v1/jobs/{running.id}"
+    paused = client.post(f"{own}/pause")
+    assert (paused.status_code, paused.json()["state"]) == (202, "pausing")
+    assert running.ends().state == "paused"
+    assert running.engines == []
+    assert client.post(f"{own}/pause").status_code == 200
+    assert problem(client.post(f"{own}/retry"), 409)["current_state"] == "paused"
+    resumed = client.post(f"{own}/resume")
+    assert (resumed.status_code, resumed.json()["state"]) == (200, "queued")
 
 
 def test_a_slot_that_shuts_down_gives_its_job_back(

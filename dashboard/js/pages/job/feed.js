@@ -109,7 +109,7 @@ export class Feed {
       // A replay tells of earlier steps than the snapshot does.
       if (progress && !this.over && progress.step >= (this.job.progress?.step ?? 0)) this.job = { ...this.job, progress, eta_s: eta_s ?? this.job.eta_s };
     } else this.note(event);
-    if (["state", "phase", "report", "error"].includes(event.type) && isLive(this.job)) this.lookSoon();
+    if (["state", "phase", "report", "error"].includes(event.type) && !this.over) this.lookSoon();
     this.on.news();
   }
 

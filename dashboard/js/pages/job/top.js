@@ -1,6 +1,12 @@
 // The top of the page: name, actions, states, progress, what went wrong.
 
-import { ago, between, button, canCancel, cancel, capital, chip, clock, copyButton, duration, el, href, ifKnown, isLive, jobPath, left, methodOf, moment, phaseWords, plain, progressBar, put, remove, sentence, setText, studentOf, teacherOf, TERMINAL, whole, word } from "../../kit.js";
+import { ago, announce, between, button, canCancel, cancel, capital, chip, clock, copyButton, duration, el, href, ifKnown, isLive, jobPath, left, methodOf, moment, phaseWords, plain, post, progressBar, put, remove, sentence, setText, studentOf, teacherOf, TERMINAL, whole, word } from "../../kit.js";
+
+const WISHES = {
+  pause: { label: "Pause", states: ["queued", "starting", "running"] },
+  resume: { label: "Resume", states: ["pausing", "paused"] },
+  retry: { label: "Retry", states: ["failed"] },
+};
 
 /** `onChange` takes the job as an action left it, or null to have it looked for. */
 export function header(onChange) {
@@ -29,6 +35,23 @@ export function header(onChange) {
     }
   }
 
+  async function wish(event, action) {
+    event.target.disabled = true;
+    try {
+      const changed = await post(jobPath(job.id, `/${action}`));
+      announce(`${changed.resolved.name}: ${word(changed.state)}`);
+      if (action === "retry") location.reload(); // its stream had ended
+      else onChange(changed);
+    } catch (error) {
+      event.target.disabled = false;
+      setText(said, `This was not done: ${error.message}.`);
+      onChange(null);
+    }
+  }
+
+  const wishes = () => Object.entries(WISHES).filter(([, { states }]) => states.includes(job.state))
+    .map(([action, { label }]) => button(label, (event) => wish(event, action)));
+
   async function throwAway(event) {
     event.target.disabled = true;
     try {
@@ -43,6 +66,7 @@ export function header(onChange) {
     const student = job.state === "succeeded" && job.kind === "distill"; // an evaluation makes none
     const page = (path, text, query) => el("a", { class: "button", href: href(path, query) }, text);
     return [
+      ...wishes(),
       canCancel(job) ? button("Cancel job", stop) : null,
       TERMINAL.includes(job.state) ? button("Delete", throwAway) : null,
       page("/new", "Duplicate", { from: job.id }),
@@ -99,13 +123,15 @@ export function timeline() {
     tick,
     add({ time, data }) {
       const spent = el("span", { class: "num" });
-      const why = data.reason ? el("span", {}, ` (${REASONS[data.reason] ?? data.reason})`) : null;
+      const why = data.reason && data.state === "queued" ? el("span", {}, ` (${REASONS[data.reason] ?? data.reason})`) : null;
       states.push({ state: data.state, time, spent });
       list.append(el("li", { title: clock(time) }, el("b", {}, word(data.state)), spent, why));
       tick();
     },
   };
 }
+
+const ENDING = { cancelling: "ending at the next step", pausing: "writing a checkpoint" };
 
 export function going() {
   const bar = progressBar("Progress of this job");
@@ -124,7 +150,7 @@ export function going() {
       setText(eta, left(job.eta_s));
       const steps = progress ? `epoch ${progress.epoch} of ${progress.epochs} · step ${whole(progress.step)} of ${whole(progress.steps)}` : "";
       const both = job.resolved.evaluation?.baseline ? "student and undistilled student counted together" : "";
-      const text = [job.state === "cancelling" ? "ending at the next step" : phaseWords(job.phase), steps, progress ? both : ""].filter(Boolean).join(" · ");
+      const text = [ENDING[job.state] ?? phaseWords(job.phase), steps, progress ? both : ""].filter(Boolean).join(" · ");
       setText(where, capital(text));
     },
   };
@@ -136,12 +162,12 @@ export function waiting() {
   return {
     node,
     update(job) {
-      node.hidden = job.state !== "queued";
-      const now = `${job.waiting_reason}`;
+      node.hidden = !["queued", "paused"].includes(job.state);
+      const now = `${job.waiting_reason ?? "its worker is free for others; Resume goes on from the last checkpoint"}`;
       if (node.hidden || now === seen) return;
       seen = now;
       const none = now === "no worker is running";
-      put(node, el("strong", {}, "Waiting in the queue"), sentence(now), none ? [" Workers come with ", el("code", {}, "stillhouse up"), "; the job starts as soon as one is there."] : null);
+      put(node, el("strong", {}, job.state === "paused" ? "Paused" : "Waiting in the queue"), sentence(now), none ? [" Workers come with ", el("code", {}, "stillhouse up"), "; the job starts as soon as one is there."] : null);
     },
   };
 }

@@ -1,0 +1,59 @@
+"""What can be wished of a job that is stored: cancel, pause, resume, retry."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from api import owned, show
+from api.answers import reply
+from api.auth import JobWriter
+from api.routes.router import router
+from api.schemas.jobs import JobOut
+from store import jobs
+from store.accounts import Principal
+from store.database import transaction
+from store.tables import Job
+
+wishes = router("/jobs/{job_id}", "jobs")
+
+
+def _told(what: str) -> dict[int | str, dict[str, Any]]:
+    return {202: {"model": JobOut, "description": f"Its worker has been told to {what}"}}
+
+
+@wishes.post("/cancel", response_model=JobOut, responses=_told("end it"))
+def cancel_job(job_id: str, caller: JobWriter) -> Response:
+    """Cancel: at once where no worker has the job, else as soon as its worker has let go of it.
+
+    A job whose engine has finished by then has succeeded: what is done is not thrown away.
+    """
+    return _wish(job_id, caller, jobs.cancel)
+
+
+@wishes.post("/pause", response_model=JobOut, responses=_told("write a checkpoint and let go"))
+def pause_job(job_id: str, caller: JobWriter) -> Response:
+    """Let a job rest: at once where it waits, else as soon as its worker has a checkpoint of it."""
+    return _wish(job_id, caller, jobs.pause)
+
+
+@wishes.post("/resume", response_model=JobOut)
+def resume_job(job_id: str, caller: JobWriter) -> Response:
+    """Let a paused job go on from its checkpoint. Under `strict` its student is the same."""
+    return _wish(job_id, caller, jobs.resume)
+
+
+@wishes.post("/retry", response_model=JobOut)
+def retry_job(job_id: str, caller: JobWriter) -> Response:
+    """Give a failed job another run, from its last checkpoint if there is one."""
+    return _wish(job_id, caller, jobs.retry)
+
+
+def _wish(job_id: str, caller: Principal, act: Callable[[Session, Job], bool | None]) -> Response:
+    with transaction() as session:
+        row = owned.get(session, Job, job_id, caller, lock=True)
+        done = act(session, row)
+        session.flush()
+        session.refresh(row)
+        return reply(show.job(session, row), 202 if done is False else 200)

@@ -1,0 +1,32 @@
+"""The life of a job. Nobody else writes a job's state.
+
+When a row has moved on, a write of an earlier run raises :class:`FencedOut` and nothing of its
+transaction remains. Leases are told by the database's clock alone.
+"""
+
+from store.jobs.claims import claim
+from store.jobs.runs import begin, fail, held, lose, reap, release, renew, succeed
+from store.jobs.states import LIVE, TERMINAL, FencedOut, IllegalTransition, create
+from store.jobs.wishes import cancel, delete, pause, resume, retry
+
+__all__ = [
+    "LIVE",
+    "TERMINAL",
+    "FencedOut",
+    "IllegalTransition",
+    "begin",
+    "cancel",
+    "claim",
+    "create",
+    "delete",
+    "fail",
+    "held",
+    "lose",
+    "pause",
+    "reap",
+    "release",
+    "renew",
+    "resume",
+    "retry",
+    "succeed",
+]

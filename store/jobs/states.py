@@ -1,0 +1,92 @@
+"""The states of a job, and the only three ways from one to the next.
+
+queued -> starting -> running -> succeeded | failed | cancelled
+   |          \\         |\\-> pausing -> paused -> queued
+   |           \\        \\-> cancelling -> cancelled
+   \\-> paused  \\-> queued again (drained, lost, crashed once);  failed -> queued by a retry
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from store import assets, events, queue
+from store.settings import settings
+from store.tables import Job, Run
+
+LIVE = ("starting", "running", "pausing", "cancelling")
+TERMINAL = ("succeeded", "failed", "cancelled")
+
+
+class FencedOut(Exception):  # noqa: N818 - it is an outcome, not a fault
+    """The job belongs to a later run, or to none: this one must stop and write nothing."""
+
+
+class IllegalTransition(Exception):  # noqa: N818 - the name that the API's problem uses
+    """The action is not possible in the job's present state."""
+
+    def __init__(self, action: str, state: str) -> None:
+        super().__init__(f"a job that is {state} cannot be {action}")
+        self.state = state
+
+
+def create(session: Session, job: Job) -> Job:
+    """Store a new job, queued, and ask a worker of its lane to look."""
+    job.state = "queued"
+    job.num_runs = job.event_seq = 0
+    session.add(job)
+    session.flush()
+    enter(session, job, "queued")
+    queue.poke(session, job.lane)
+    return job
+
+
+def enter(session: Session, job: Job, state: str, **data: Any) -> None:
+    """Bring a locked job to a state; the event says so, with ``data`` beside it."""
+    job.state = state
+    job.rev += 1
+    events.append(session, job, "state", {"state": state, **data})
+
+
+def end(session: Session, job: Job, state: str, run_exit: str) -> None:
+    """Bring a locked job to a state that it does not leave by itself."""
+    leave(session, job, run_exit)
+    job.finished_at = func.clock_timestamp()
+    job.eta_s = None
+    enter(session, job, state)
+    assets.settle(session, job)
+
+
+def leave(session: Session, job: Job, run_exit: str) -> None:
+    """End the present run, if there is one, and count its time."""
+    if job.lease_owner is not None:
+        run = run_of(session, job)
+        run.ended_at = func.clock_timestamp()
+        run.exit = run_exit
+        session.flush()
+        session.refresh(run)
+        if run.ended_at is not None:
+            job.device_s += (run.ended_at - run.started_at).total_seconds()
+    job.lease_owner = None
+    job.lease_expires_at = None
+    job.phase = None
+
+
+def run_of(session: Session, job: Job) -> Run:
+    """The present run of a job that has one."""
+    return session.scalars(
+        select(Run).where(Run.job_id == job.id, Run.number == job.num_runs)
+    ).one()
+
+
+def lease_end() -> Any:
+    """When a lease that is taken now will end, by the database's clock."""
+    return func.clock_timestamp() + timedelta(seconds=settings().lease_s)
+
+
+def lease_holds(session: Session, job: Job) -> bool:
+    """Whether some worker has the job, as far as anybody knows."""
+    query = select(Job.lease_expires_at > func.clock_timestamp()).where(Job.id == job.id)
+    return bool(session.scalar(query))

@@ -1,0 +1,185 @@
+"""What users want of a job, in every state; whose turn it is."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from store import jobs, queue
+from store.database import transaction
+from store.tables import Job
+
+Claim = Callable[[], Job | None]
+ACTS: dict[str, Callable[[Any, Job], bool | None]] = {
+    "cancel": jobs.cancel,
+    "pause": jobs.pause,
+    "resume": jobs.resume,
+    "retry": jobs.retry,
+}
+# State and action -> the state after it; what is not here is refused.
+LEGAL = {
+    ("queued", "cancel"): "cancelled",
+    ("queued", "pause"): "paused",
+    ("starting", "cancel"): "cancelling",
+    ("starting", "pause"): "pausing",
+    ("running", "cancel"): "cancelling",
+    ("running", "pause"): "pausing",
+    ("pausing", "cancel"): "cancelling",
+    ("pausing", "pause"): "pausing",
+    ("pausing", "resume"): "running",
+    ("paused", "cancel"): "cancelled",
+    ("paused", "pause"): "paused",
+    ("paused", "resume"): "queued",
+    ("cancelling", "cancel"): "cancelling",
+    ("cancelled", "cancel"): "cancelled",
+    ("failed", "retry"): "queued",
+}
+STATES = (
+    *("queued", "starting", "running", "pausing", "paused", "cancelling"),
+    *("succeeded", "failed", "cancelled"),
+)
+
+
+def act(name: str, job_id: str) -> bool | None:
+    with transaction() as session:
+        return ACTS[name](session, session.get_one(Job, job_id, with_for_update=True))
+
+
+def bring(job_id: str, claim: Claim, state: str) -> None:
+    """Lead a queued job to a state by the ways that there are."""
+    if state in ("paused", "cancelled"):
+        act({"paused": "pause", "cancelled": "cancel"}[state], job_id)
+    elif state != "queued":
+        job = claim()
+        assert job is not None
+        with transaction() as session:
+            row = jobs.held(session, job.id, job.fence)
+            if state != "starting":
+                jobs.begin(session, row, "training", None)
+            if state == "succeeded":
+                jobs.succeed(session, row, {}, [])
+            if state == "failed":
+                row.losses = 2
+                jobs.fail(session, row, {"code": "internal", "message": "x"}, "crashed")
+        if state in ("pausing", "cancelling"):
+            act({"pausing": "pause", "cancelling": "cancel"}[state], job_id)
+
+
+@pytest.mark.parametrize("action", ACTS)
+@pytest.mark.parametrize("state", STATES)
+def test_an_action_is_done_or_refused(
+    new_job: Any, claim: Claim, row: Any, state: str, action: str
+) -> None:
+    job_id = new_job()
+    bring(job_id, claim, state)
+    before = row(job_id)
+    assert before.state == state
+    expected = LEGAL.get((state, action))
+    if expected is None:
+        with pytest.raises(jobs.IllegalTransition) as refused:
+            act(action, job_id)
+        assert refused.value.state == state
+        assert row(job_id).rev == before.rev
+        return
+    done = act(action, job_id)
+    after = row(job_id)
+    assert after.state == expected
+    if action in ("cancel", "pause"):
+        assert done is (expected in ("cancelled", "paused"))
+
+
+def test_a_pause_ends_when_the_run_lets_go(new_job: Any, claim: Claim, row: Any) -> None:
+    job_id = new_job()
+    bring(job_id, claim, "pausing")
+    job = row(job_id)
+    with transaction() as session:
+        assert jobs.renew(session, job_id, job.fence) == "pause"
+        jobs.release(session, jobs.held(session, job_id, job.fence), "stopped")
+    assert row(job_id).state == "paused"
+    assert claim() is None
+    act("resume", job_id)
+    resumed = claim()
+    assert resumed is not None
+    assert (resumed.id, resumed.num_runs) == (job_id, 2)
+    assert resumed.fence > job.fence
+
+
+@pytest.mark.parametrize(("wish", "state"), [("pause", "paused"), ("cancel", "cancelled")])
+def test_nobody_has_the_job_any_more(
+    new_job: Any, claim: Claim, expire: Any, row: Any, wish: str, state: str
+) -> None:
+    """Neither a worker nor a keeper is needed to do what is wanted of a job that was lost."""
+    job_id = new_job()
+    bring(job_id, claim, "running")
+    expire(job_id)
+    assert act(wish, job_id) is True
+    assert row(job_id).state == state
+    assert row(job_id).lease_owner is None
+
+
+def test_a_lost_job_that_should_rest_rests(
+    new_job: Any, claim: Claim, expire: Any, row: Any
+) -> None:
+    job_id = new_job()
+    bring(job_id, claim, "pausing")
+    expire(job_id)
+    with transaction() as session:
+        assert jobs.reap(session) == 1
+    assert (row(job_id).state, row(job_id).losses) == ("paused", 1)
+
+
+def test_a_retry_counts_anew(new_job: Any, claim: Claim, row: Any) -> None:
+    job_id = new_job()
+    bring(job_id, claim, "failed")
+    act("retry", job_id)
+    job = row(job_id)
+    assert (job.state, job.error, job.finished_at, job.losses) == ("queued", None, None, 0)
+    again = claim()
+    assert again is not None
+    assert (again.id, again.num_runs) == (job_id, 2)
+
+
+def test_a_flood_delays_nobody_by_more_than_a_turn(
+    new_job: Any, claim: Claim, other_project: str, row: Any
+) -> None:
+    flood = [new_job(priority=9) for _ in range(6)]
+    late = new_job(project=other_project)
+    last = new_job(project=other_project)
+    with transaction() as session:
+        places = queue.Waiting(session)
+        told = {job_id: places.ahead(session.get_one(Job, job_id)) for job_id in [*flood, late]}
+        alone = queue.Waiting(session, only=late).ahead(session.get_one(Job, late))
+    order = []
+    for _ in range(3):  # two slots
+        taken = claim()
+        assert taken is not None
+        order.append(taken.id)
+    assert late in order[:2]
+    assert told[late] == alone == order.index(late)
+    assert told[flood[0]] == order.index(flood[0])
+    # Whoever holds fewer slots is next, however many wait.
+    with transaction() as session:
+        for job_id in order:
+            job = session.get_one(Job, job_id)
+            jobs.release(session, jobs.held(session, job_id, job.fence), "stopped")
+        for job_id in order:
+            jobs.cancel(session, session.get_one(Job, job_id, with_for_update=True))
+    turns = []
+    for _ in range(4):
+        taken = claim()
+        assert taken is not None
+        turns.append(taken.project_id == other_project)
+    assert sorted(turns[:2]) == [False, True] if last not in order else not any(turns)
+
+
+def test_a_fence_is_never_given_again(new_job: Any, claim: Claim) -> None:
+    """Also not by a database that was restored from a copy of before."""
+    job_id = new_job()
+    first = claim()
+    assert first is not None
+    with transaction() as session:
+        jobs.release(session, jobs.held(session, job_id, first.fence), "stopped")
+        session.get_one(Job, job_id).fence = 0
+    again = claim()
+    assert again is not None
+    assert again.fence > first.fence
