@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup lint format test demo up lock bench-quality bench-dashboard screenshots
+.PHONY: help setup lint format test demo up lock bench-quality bench-dashboard chaos screenshots
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/  /'
 
@@ -47,6 +47,10 @@ bench-quality: setup  ## every method and scheme against labels alone; DATA=fold
 
 bench-dashboard: setup  ## how light the dashboard is: paint with 10,000 jobs, scripts, updates, memory
 	$(BIN)/python -m bench.dashboard $(ARGS)
+
+MINUTES ?= 30
+chaos: setup     ## clients work while everything fails, by chance: MINUTES=30 SEED=7
+	$(BIN)/python -m tests.chaos.storm --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 screenshots: setup  ## pictures of every page in both themes, into docs/images
 	$(BIN)/python -m bench.screenshots $(ARGS)

@@ -51,7 +51,12 @@ def store() -> LocalStore | S3Store:
         return S3Store(
             parts.netloc,
             prefix=parts.path.strip("/") or None,
-            client_options={"timeout": f"{chosen.object_answer_s:.0f}s", "connect_timeout": "3s"},
+            client_options={
+                "timeout": timedelta(seconds=chosen.object_answer_s),
+                "connect_timeout": timedelta(seconds=3),
+                # Options given here hide the variable that else says so.
+                "allow_http": os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1"),
+            },
             retry_config={
                 "max_retries": 5,
                 "retry_timeout": timedelta(seconds=chosen.object_retry_s),

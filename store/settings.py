@@ -100,8 +100,9 @@ class Settings(BaseSettings):
     upload_part_bytes: int = 64 * 2**20
     """Small enough to send again after a broken connection, large enough to be few."""
     upload_expiry_s: float = 24 * 3600
-    orphan_grace_s: float = 3600
-    """An object without a row is deleted only after this: its row may be on its way."""
+    orphan_grace_s: float = 24 * 3600
+    """An object without a row is deleted only after this: its row may be on its way, or the
+    database may have been restored from a copy that is older than the object."""
     idempotency_s: float = 24 * 3600
     session_s: float = 7 * 24 * 3600
     """How long a dashboard login lasts."""

@@ -24,7 +24,9 @@ class Watch:
         signs = self._signs()
         now = time.monotonic()
         if signs != self._seen:
-            self._longest_s = max(self._longest_s, now - self._since)
+            # How long the libraries took to load says nothing of the work.
+            if self._seen[0]:
+                self._longest_s = max(self._longest_s, now - self._since)
             self._seen, self._since = signs, now
 
     @property

@@ -122,7 +122,8 @@ export function summarise(chart, { axis, series, data, marks = [] }) {
     const last = column[measured.at(-1)];
     if (each.level) return `${each.label} ${text(last)}.`;
     if (measured.length === 1) return `${each.label} ${text(last)} so far.`;
-    if (text(first) === text(last)) return level(each.label, column, text, last);
+    // What has no best goes up and down: its ends alone would say nothing.
+    if (text(first) === text(last) || !(each.best ?? chart.best)) return level(each.label, column, text, last);
     const most = best(chart, each, axis, data[0], column, measured);
     return `${each.label} ${last > first ? "rose" : "fell"} from ${text(first)} to ${text(last)}${most}.`;
   });

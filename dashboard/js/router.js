@@ -17,7 +17,7 @@ const LOST = { title: "Not found", load: async () => ({ mount: (main) => main.ap
 
 export function here() {
   const [path, query = ""] = location.hash.replace(/^#/, "").split("?");
-  return { path: path || "/jobs", query: new URLSearchParams(query) };
+  return { path: path.replace(/\/$/, "") || "/jobs", query: new URLSearchParams(query) };
 }
 
 export function href(path, query = {}) {

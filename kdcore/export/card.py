@@ -14,10 +14,13 @@ USE = (
 LIMITS = (
     "Measured on one test split, drawn like the training data: another source of images may give "
     "other numbers. Its probabilities are as calibrated as the calibration error says, no more.",
-    "A student takes over its teacher's mistakes and biases with its knowledge; agreement counts "
-    "both. The accuracy of each class is in `model_card.json`: look there before one class "
-    "matters more than another.",
+    "The accuracy of each class is in `model_card.json`: look there before one class matters more "
+    "than another.",
     "Latency is that of the machine named here.",
+)
+TAUGHT = (
+    "A student takes over its teacher's mistakes and biases with its knowledge; agreement counts "
+    "both."
 )
 _NOT_METRICS = {"versions", "details", "device", "exports", "refused_exports", "ensemble_exports"}
 _NOT_METRICS |= {"confusion", "disagreements"}
@@ -53,7 +56,7 @@ def card(
         "device": report.device,
         "versions": report.versions,
         "intended_use": USE,
-        "limits": list(LIMITS),
+        "limits": [*LIMITS, *([TAUGHT] if job.teachers else [])],
         "input": _input(fed),
         "exports": _exports(report),
         "statement": report.seeds.statement,

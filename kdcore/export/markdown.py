@@ -45,7 +45,7 @@ def _origin(card: dict[str, Any]) -> list[str]:
         f"- Data: digest `{card['data']['digest']}`, {', '.join(told)} images",
         f"- Seed: {card['seed']}",
         f"- Licence of the architecture: {card['licence'] or 'unknown'}; the weights also derive "
-        "from the data and the teacher, whose licences apply",
+        f"from the data{' and the teacher' if teachers else ''}, whose licences apply",
         f"- Made on {card['device']} with "
         + ", ".join(f"{name} {number}" for name, number in card["versions"].items()),
     ]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from kdcore.errors import Stopped, UserFault
+from kdcore.errors import UserFault
 from kdcore.process.events import EventWriter
 from kdcore.process.stop import Stop
 from kdcore.schemes.base import Result
@@ -80,8 +80,7 @@ class Session:
 
     def boundary(self) -> None:
         """Between two batches: stop if asked to, or if a limit of the job is passed."""
-        if self.stop.requested:
-            raise Stopped("stopped on request")
+        self.stop.check()
         self.clock.check()
 
     def begin(self) -> None:

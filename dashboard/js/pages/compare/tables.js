@@ -1,6 +1,6 @@
 // The two tables of a comparison, and their words.
 
-import { brief, bytes, capital, copyAs, csv, duration, el, fixed, icon, ifKnown, isLive, ms, percent, plain, put, scroll, setText, si, TICK } from "../../kit.js";
+import { brief, bytes, capital, copyAs, csv, duration, el, fixed, icon, ifKnown, ms, percent, plain, put, scroll, setText, si, TICK } from "../../kit.js";
 import { LINES, mark } from "./jobs.js";
 
 const PARTS = { lr: "learning rate", accept: "acceptance" };
@@ -142,7 +142,7 @@ export function results() {
     node: panel.node,
     update({ jobs, metrics }) {
       // Who still runs is not the quickest.
-      shown = { jobs, metrics: metrics.map((metric) => (metric.key === "device_s" && jobs.some(isLive) ? { ...metric, best: [] } : metric)) };
+      shown = { jobs, metrics: metrics.map((metric) => (metric.key === "device_s" && jobs.some(({ state }) => state !== "succeeded") ? { ...metric, best: [] } : metric)) };
       draw();
     },
   };

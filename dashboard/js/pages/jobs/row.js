@@ -126,6 +126,7 @@ function score(job) {
     "span", { title, class: job.result ? null : "muted" },
     el("b", {}, fixed(value)),
     Number.isFinite(teacher) ? el("span", { class: "delta" }, ` · ${points(value - teacher)}`) : null,
+    job.result ? null : el("span", { class: "small" }, " validation"),
   );
 }
 

@@ -142,11 +142,12 @@ const pythonic = (text) => text.replace(/"(?:[^"\\]|\\.)*"|\b(?:true|false|null)
 
 const SNIPPETS = {
   curl: (body) => `curl ${location.origin}/v1/jobs \\\n  -H "Authorization: Bearer $KEY" \\\n  --json '${json(body).replaceAll("'", "'\\''")}'`,
-  Python: (body) => `import os
+  Python: (body) => `import os  # and before: export KEY=…
 from stillhouse.client import Client
 
 with Client("${location.origin}", os.environ["KEY"]) as client:
     job = client.post("/v1/jobs", ${pythonic(json(body)).replaceAll("\n", "\n    ")})
+    print(job["id"])
     client.wait(job)`,
   CLI: (body) => `cat > job.json <<'END'\n${json(body)}\nEND\nSTILLHOUSE_URL=${location.origin} STILLHOUSE_API_KEY=$KEY stillhouse submit job.json --wait`,
 };

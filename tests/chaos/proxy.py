@@ -1,0 +1,145 @@
+"""A small proxy before the object store, which fails as networks and stores do.
+
+One request a connection: the head goes through as it is, so that its signature stays right, and the
+answer is passed on until the store closes.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+CHUNK = 65536
+
+
+@dataclass
+class Fault:
+    """What happens to the next ``times`` requests of a method (or of any)."""
+
+    kind: str
+    """``refuse`` (503), ``hang``, ``cut`` (half of the body arrives), ``deaf`` (done, but the reply
+    is lost), ``flip`` (one bit of the answer's body is wrong)."""
+    method: str | None = None
+    times: int = 1
+    seconds: float = 3.0
+    met: int = field(default=0, init=False)
+
+
+class Proxy:
+    """Runs in a thread of this process; ``faults`` may be added to at any time."""
+
+    def __init__(self, port: int, behind: int) -> None:
+        self.port = port
+        self.faults: list[Fault] = []
+        self._behind = behind
+        self._tasks: set[asyncio.Task[None] | None] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        server = asyncio.start_server(self._serve, "127.0.0.1", port)
+        self._server = self._wait(server)
+
+    def inject(self, fault: Fault) -> Fault:
+        """Let a fault happen from now on."""
+        self.faults.append(fault)
+        return fault
+
+    def heal(self) -> None:
+        """No more faults."""
+        self.faults.clear()
+
+    def close(self) -> None:
+        """End."""
+        self._wait(self._ended())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+        self._loop.close()
+
+    async def _ended(self) -> None:
+        self._server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    def _wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+
+    def _fault(self, method: str) -> Fault | None:
+        for fault in list(self.faults):
+            if fault.method in (None, method) and fault.met < fault.times:
+                fault.met += 1
+                return fault
+        return None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        self._tasks.add(task)  # the loop itself keeps weak references only
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await self._pass(reader, writer)
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        method = head.split(b" ", 1)[0].decode()
+        fault = self._fault(method)
+        kind = fault.kind if fault else ""
+        if fault and kind == "hang":
+            await asyncio.sleep(fault.seconds)
+            return
+        length = _length(head)
+        if kind == "refuse":
+            await reader.readexactly(length)
+            writer.write(
+                b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+            await writer.drain()
+            return
+        if kind == "cut":
+            await reader.readexactly(length // 2)
+            return
+        behind, out = await asyncio.open_connection("127.0.0.1", self._behind)
+        try:
+            out.write(head[:-2] + b"Connection: close\r\n\r\n")
+            await _copy(reader, out, length)
+            if kind == "deaf":
+                await behind.read()
+            else:
+                await _answer(behind, writer, flip=kind == "flip")
+        finally:
+            out.close()
+
+
+def _length(head: bytes) -> int:
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return int(value)
+    return 0
+
+
+async def _copy(reader: asyncio.StreamReader, out: asyncio.StreamWriter, length: int) -> None:
+    while length > 0:
+        chunk = await reader.read(min(CHUNK, length))
+        if not chunk:
+            raise OSError("the client went away")
+        length -= len(chunk)
+        out.write(chunk)
+        await out.drain()
+
+
+async def _answer(
+    behind: asyncio.StreamReader, writer: asyncio.StreamWriter, *, flip: bool
+) -> None:
+    writer.write(await behind.readuntil(b"\r\n\r\n"))
+    while chunk := await behind.read(CHUNK):
+        if flip:
+            chunk = bytes([chunk[0] ^ 1]) + chunk[1:]
+            flip = False
+        writer.write(chunk)
+        await writer.drain()

@@ -1,0 +1,106 @@
+"""``python -m tests.chaos.storm --minutes 30 --seed 1``: clients work while everything fails.
+
+Two projects of two clients each post, pause, resume and cancel; afterwards every invariant is
+checked, and what was done is told. The same seed does the same faults in the same order.
+"""
+
+import argparse
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.arena import Arena
+from tests.chaos.checker import Checker
+from tests.chaos.nemesis import Nemesis
+from tests.chaos.workload import Client, History, live
+
+TRAINING = {"epochs": 5, "batch_size": 64}
+SETTLE_S = 600.0
+
+
+def recipe(arena: Arena, http: Any) -> dict[str, Any]:
+    """The one job that all clients post: two seconds of training with five checkpoints."""
+    body = {"name": "digits", "source": "builtin:digits"}
+    dataset = http.post("/v1/datasets", json=body).raise_for_status().json()
+    own = f"/v1/datasets/{dataset['id']}"
+    arena.until(lambda: http.get(own).json()["state"] == "ready", 120, "the data set is ready")
+    student = {"architecture": "cifar/resnet8"}
+    return {"student": student, "dataset": dataset["id"], "training": TRAINING}
+
+
+def storm(
+    arena: Arena, history: History, seconds: float, seed: int
+) -> tuple[Nemesis, list[Client]]:
+    """Let it rage, then wait until all is quiet; the caller checks."""
+    chance = random.Random(seed)
+    stop = threading.Event()
+    clients, threads = [], []
+    for project in ("one", "other"):
+        http = arena.project(project)
+        body = recipe(arena, http)
+        for number in (1, 2):
+            client = Client(http, history, f"{project} {number}")
+            working = (client, body, random.Random(chance.random()), stop)
+            threads.append(threading.Thread(target=live, args=working))
+            clients.append(client)
+    for thread in threads:
+        thread.start()
+    nemesis = Nemesis(arena, seed)
+    try:
+        nemesis.rage(seconds)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    arena.proxy.heal()
+    arena.disarm()
+    left = [job for client in clients for job in client.settle(SETTLE_S)]
+    assert left == [], f"seed {seed}: not over in {SETTLE_S:.0f} s: {left}"
+    return nemesis, clients
+
+
+def told(nemesis: Nemesis, clients: list[Client], checker: Checker) -> str:
+    """What was done and what came of it, as a table."""
+    lines = ["| fault | times | recovery, median s | longest s |", "|---|---|---|---|"]
+    for kind, found in sorted(nemesis.recoveries.items()):
+        middle = statistics.median(found)
+        lines.append(f"| {kind} | {len(found)} | {middle:.1f} | {max(found):.1f} |")
+    states = checker.rows("SELECT state, count(*) AS n FROM jobs WHERE lane = 'train' GROUP BY 1")
+    runs = checker.rows('SELECT "exit", count(*) AS n FROM runs GROUP BY 1 ORDER BY 2 DESC')
+    lines += [
+        "",
+        f"acknowledged: {sum(len(client.acknowledged) for client in clients)}, lost: 0, ",
+        "jobs: " + ", ".join(f"{row['n']} {row['state']}" for row in states),
+        "runs: " + ", ".join(f"{row['n']} {row['exit']}" for row in runs),
+        f"different students: {len(checker.students())}",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run a storm and print what came of it."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.storm", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    asked = parser.parse_args()
+    sys.stdout.write(f"seed {asked.seed}\n")
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        history = History(Path(folder) / "history.jsonl")
+        with Arena(Path(folder) / "arena") as arena:
+            nemesis, clients = storm(arena, history, 60 * asked.minutes, asked.seed)
+            checker = Checker(arena)
+            checker.all(clients, history)
+            students = checker.students()
+            assert len(students) == 1, f"seed {asked.seed}: {students}"
+            sys.stdout.write(f"{told(nemesis, clients, checker)}\n")
+            longest = max(call["seconds"] for call in history.calls)
+            sys.stdout.write(f"calls: {len(history.calls)}, the longest {longest:.1f} s\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Broker, database and API die, freeze and forget while jobs run and are posted."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.chaos.arena import Arena
+from tests.chaos.workload import Client
+
+Holds = Callable[..., None]
+FROZEN_S = 5.0
+
+
+def ready(arena: Arena) -> int:
+    with arena.client() as http:
+        return http.get("/readyz").status_code
+
+
+def test_the_broker_forgets_freezes_and_dies(
+    arena: Arena, client: Client, recipe: Any, holds: Holds
+) -> None:
+    """A message is only a hint: without any, jobs are accepted at once and done in the end."""
+    client.submit(recipe)
+    arena.kill("valkey")
+    client.submit(recipe)
+    began = time.monotonic()
+    os.killpg(arena.pid("valkey"), signal.SIGSTOP)
+    try:
+        client.submit(recipe)
+        assert time.monotonic() - began < 5
+        assert ready(arena) == 200
+        time.sleep(FROZEN_S)
+    finally:
+        os.killpg(arena.pid("valkey"), signal.SIGCONT)
+    holds(client)
+
+
+def test_the_database_restarts_at_once(
+    arena: Arena, client: Client, recipe: Any, holds: Holds
+) -> None:
+    first = client.submit(recipe)
+    arena.until(lambda: client.state(first) == "running", 60, "a job runs")
+    arena.kill("postgres", signal.SIGQUIT)  # what `pg_ctl -m immediate` sends
+    client.submit(recipe)
+    assert client.insist("GET", f"/v1/jobs/{first}").status_code == 200
+    holds(client)
+
+
+def test_a_frozen_database_costs_a_request_seconds(
+    arena: Arena, client: Client, recipe: Any, holds: Holds
+) -> None:
+    first = client.submit(recipe)
+    arena.until(lambda: client.state(first) == "running", 60, "a job runs")
+    pids = _family(arena.pid("postgres"))
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            assert client.call("GET", f"/v1/jobs/{first}") is None
+        assert ready(arena) == 503
+        with arena.client() as http:
+            assert http.get("/healthz", timeout=1).status_code == 200
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    arena.until(lambda: ready(arena) == 200, 30, "it is ready again by itself")
+    holds(client)
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all below it: backends have sessions of their own."""
+    found = [pid]
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found += _family(int(child))
+    return found
+
+
+def test_the_api_drains(arena: Arena, client: Client, recipe: Any, holds: Holds) -> None:
+    """SIGTERM ends a stream in order and fails no request that it has begun to answer."""
+    job = client.submit(recipe)
+    headers = {"Accept": "text/event-stream"}
+    with client.http.stream("GET", f"/v1/jobs/{job}/events", headers=headers) as stream:
+        lines = stream.iter_lines()
+        assert next(lines).startswith("retry")
+        os.kill(arena.pid("api"), signal.SIGTERM)
+        began = time.monotonic()
+        for _ in lines:  # to its end: a connection that is cut raises
+            pass
+        assert time.monotonic() - began < 10
+    assert client.insist("GET", f"/v1/jobs/{job}").status_code == 200
+    holds(client)
+
+
+@pytest.mark.parametrize("part", ["keeper-1", "prepare"])
+def test_others_of_the_fleet_die(
+    arena: Arena, client: Client, recipe: Any, holds: Holds, part: str
+) -> None:
+    """A second keeper takes over; half an ingestion is begun anew."""
+    with arena.client() as http:
+        body = {"name": "again", "source": "builtin:digits", "split_seed": len(part)}
+        made = http.post("/v1/datasets", json=body).raise_for_status().json()
+        own = f"/v1/datasets/{made['id']}"
+        time.sleep(1)
+        arena.kill(part)
+        client.submit(recipe)
+        arena.until(lambda: _state(http, own) == "ready", 90, "the data set is ready")
+    holds(client)
+
+
+def _state(http: httpx.Client, own: str) -> str:
+    return str(http.get(own).json()["state"])

@@ -1,0 +1,25 @@
+"""Killed at each stage of a job's life: nothing is lost, the student is the same."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.chaos.arena import Arena
+from tests.chaos.workload import Client
+
+PLACES = (
+    *("api.stored", "api.committed"),
+    *("keeper.taken", "keeper.sent", "keeper.reaped"),
+    *("worker.claimed", "worker.fetched", "worker.checkpoint", "worker.uploaded", "worker.ended"),
+    *("engine.boundary", "engine.checkpoint"),
+)
+
+
+def test_killed_at_every_stage(
+    arena: Arena, client: Client, recipe: Any, holds: Callable[..., None]
+) -> None:
+    for place in PLACES:
+        arena.arm(place)
+    for _ in range(6):
+        client.submit(recipe)
+    arena.until(lambda: not arena.armed, 240, f"every place was met; left: {arena.armed}")
+    holds(client)

@@ -1,0 +1,45 @@
+"""An object store that refuses, hangs, cuts, loses replies and lies."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.chaos.arena import Arena
+from tests.chaos.proxy import Fault
+from tests.chaos.workload import Client
+
+FAULTS = [
+    Fault("refuse", times=4),
+    Fault("hang", "PUT", times=2, seconds=4),
+    Fault("hang", "GET", times=2, seconds=4),
+    Fault("cut", "PUT", times=3),
+    Fault("deaf", "PUT", times=3),
+    Fault("flip", "GET", times=2),
+]
+
+
+@pytest.mark.parametrize("together", [FAULTS[:3], FAULTS[3:]], ids=["silent", "lying"])
+def test_a_store_that_fails_costs_nothing(
+    arena: Arena, client: Client, recipe: Any, holds: Callable[..., None], together: list[Fault]
+) -> None:
+    job = client.submit(recipe)
+    arena.until(lambda: client.state(job) == "running", 60, "a job runs")
+    for fault in together:
+        arena.proxy.inject(fault)
+    for _ in range(2):
+        client.submit(recipe)
+    arena.until(lambda: sum(fault.met for fault in together) >= 4, 120, "the faults are met")
+    holds(client)
+
+
+def test_a_store_that_is_away_is_told(arena: Arena, client: Client) -> None:
+    arena.proxy.inject(Fault("refuse", times=10_000))
+    try:
+        with arena.client() as http:
+            answer = http.get("/readyz")
+        assert (answer.status_code, answer.json()["checks"]["object_store"]) == (503, "away")
+        assert client.call("GET", "/v1/jobs").status_code == 200
+    finally:
+        arena.proxy.heal()
+    arena.until(lambda: client.http.get("/readyz").status_code == 200, 30, "it is ready again")

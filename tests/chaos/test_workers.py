@@ -1,0 +1,95 @@
+"""Workers that are stopped, thawed too late, hung, told to drain, or have no room."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos.arena import LEASE_S, TRAINERS, Arena
+from tests.chaos.checker import Checker
+from tests.chaos.workload import Client
+
+Holds = Callable[..., None]
+
+
+def worker_of(arena: Arena, client: Client, job: str) -> str:
+    """The part that has a job in training."""
+    arena.until(lambda: _phase(client, job) == "training", 90, "the job trains")
+    row = Checker(arena).rows("SELECT lease_owner FROM jobs WHERE id = %s", job)[0]
+    pid = int(row["lease_owner"].rpartition("/")[2])
+    for part in TRAINERS:
+        if os.getpgid(pid) == arena.pid(part):
+            return part
+    raise AssertionError(row)
+
+
+def _phase(client: Client, job: str) -> str:
+    return str(client.insist("GET", f"/v1/jobs/{job}").json()["phase"])
+
+
+def test_a_zombie_publishes_nothing(
+    arena: Arena, client: Client, recipe: Any, holds: Holds
+) -> None:
+    """Stopped past its lease and continued: another has the job, and the student is the same."""
+    job = client.submit(recipe)
+    part = worker_of(arena, client, job)
+    arena.freeze(part, LEASE_S + 3)
+    holds(client)
+    exits = [run["exit"] for run in client.insist("GET", f"/v1/jobs/{job}/runs").json()["data"]]
+    assert sorted(exits) == ["done", "lost"]
+
+
+def test_a_drained_worker_hands_over(
+    arena: Arena, client: Client, recipe: Any, holds: Holds
+) -> None:
+    job = client.submit(recipe)
+    part = worker_of(arena, client, job)
+    pid = arena.pid(part)
+    os.kill(pid, signal.SIGTERM)
+    arena.until(lambda: not Path(f"/proc/{pid}").exists(), 30, "the worker has gone")
+    holds(client)
+    row = Checker(arena).rows("SELECT losses FROM jobs WHERE id = %s", job)[0]
+    assert row["losses"] == 0
+
+
+def test_an_engine_that_hangs_is_ended(
+    arena: Arena, client: Client, recipe: Any, holds: Holds
+) -> None:
+    arena.arm("engine.boundary", "sleep 3600")
+    job = client.submit(recipe)
+    arena.until(lambda: not arena.armed, 60, "an engine hangs")
+    holds(client)
+    exits = [run["exit"] for run in client.insist("GET", f"/v1/jobs/{job}/runs").json()["data"]]
+    assert exits == ["stalled", "done"]
+
+
+def test_a_full_disk_fails_the_job_and_harms_nothing(
+    arena: Arena, client: Client, recipe: Any, holds: Holds, tmp_path: Path
+) -> None:
+    """In a mount namespace of its own a worker has a work folder of half a megabyte."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("needs to be root to mount a small disk")
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = (
+        *("unshare", "--mount", "--propagation", "private", "/bin/sh", "-c"),
+        *(f'mount -t tmpfs -o size=600k none {small} && exec "$@"', "sh"),
+    )
+    for part in TRAINERS:  # so that the small one takes the job
+        os.killpg(arena.pid(part), signal.SIGSTOP)
+    cramped = arena.apart("cramped", *mounted, STILLHOUSE_WORK_DIR=str(small))
+    try:
+        job = client.submit(recipe)
+        arena.until(lambda: client.state(job) == "failed", 90, "the job has failed")
+        error = client.insist("GET", f"/v1/jobs/{job}").json()["error"]
+        assert (error["code"], error["retryable"]) == ("storage_unavailable", True)
+    finally:
+        os.killpg(cramped.pid, signal.SIGKILL)
+        cramped.wait()
+        for part in TRAINERS:
+            os.killpg(arena.pid(part), signal.SIGCONT)
+    holds(client)

@@ -1,0 +1,53 @@
+"""A real S3 server: SeaweedFS, with ports, credentials and a bucket of its own."""
+
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+
+from stillhouse.local.part import Part
+from stillhouse.local.ports import free_port
+
+BUCKET = "objects"
+PORTS = ("master", "volume", "filer", "s3", "admin")
+
+
+class Weed:
+    """Its part of a stack, and how to speak to it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self._folder = folder
+        self.key, self.secret = secrets.token_hex(10), secrets.token_hex(20)
+        self._ports = {name: free_port("127.0.0.1", 0) for name in PORTS}
+        self._grpc = {name: free_port("127.0.0.1", 0) for name in PORTS}
+        self.port = self._ports["s3"]
+
+    def part(self, base: Mapping[str, str]) -> Part:
+        """The server, started again when it dies."""
+        ports = [f"-{name}.port={port}" for name, port in self._ports.items()]
+        ports += [f"-{name}.port.grpc={port}" for name, port in self._grpc.items()]
+        return Part(
+            "weed",
+            (
+                *(str(Path(sys.executable).with_name("weed")), "-logtostderr=true", "mini"),
+                *(f"-dir={self._folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *ports),
+                *("-s3.port.iceberg=0", "-s3.port.lance=0", "-admin.ui=false", "-webdav=false"),
+                *("-master.telemetry=false", "-disableHttp", f"-bucket={BUCKET}"),
+            ),
+            {**base, **self.credentials, "GOMEMLIMIT": "256MiB", "TMPDIR": str(self._folder)},
+            self._folder,
+            ready=self._ready,
+        )
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        return {"AWS_ACCESS_KEY_ID": self.key, "AWS_SECRET_ACCESS_KEY": self.secret}
+
+    def _ready(self) -> bool:
+        try:  # without credentials it refuses: then it is there
+            return httpx.get(f"http://127.0.0.1:{self.port}/{BUCKET}").status_code == 403
+        except httpx.TransportError:
+            return False

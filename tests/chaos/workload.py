@@ -1,0 +1,122 @@
+"""Clients that post, pause, cancel and retry, and write down every call and its outcome."""
+
+import json
+import random
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+Json = dict[str, Any]
+OPEN = 3
+"""Jobs that a client has at once: the arena has two slots."""
+DEADLINE_S = 20.0
+"""No request may take longer, whatever is frozen."""
+
+
+class History:
+    """Every call: who, what, when, how long, with what outcome. One JSON object a line."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8")
+        self._lock = threading.Lock()
+        self.calls: list[Json] = []
+
+    def close(self) -> None:
+        self._file.close()
+
+    def add(self, **call: Any) -> None:
+        with self._lock:
+            self.calls.append(call)
+            self._file.write(json.dumps(call) + "\n")
+            self._file.flush()
+
+
+@dataclass
+class Client:
+    """One client of one project: retries what has no certain answer, with the same key."""
+
+    http: httpx.Client
+    history: History
+    name: str
+    acknowledged: dict[str, str] = field(default_factory=dict)
+    """Idempotency key -> job."""
+    wishes: dict[str, str] = field(default_factory=dict)
+    """Job -> the last wish that was acknowledged."""
+
+    def call(self, method: str, path: str, key: str | None = None, body: Any = None) -> Any:
+        """One try; None where the answer is unknown or says to come again."""
+        began = time.monotonic()
+        headers = {"Idempotency-Key": key} if key else {}
+        status: int | None = None
+        try:
+            answer = self.http.request(method, path, json=body, headers=headers)
+            status = answer.status_code
+        except httpx.TransportError as error:
+            answer, told = None, type(error).__name__
+        else:
+            told = answer.headers.get("content-type", "")
+        self.history.add(
+            client=self.name, method=method, path=path, key=key, status=status, told=told,
+            at=began, seconds=time.monotonic() - began,
+        )  # fmt: skip
+        return None if answer is None or status in (409, 429, 500, 502, 503) else answer
+
+    def insist(self, method: str, path: str, key: str | None = None, body: Any = None) -> Any:
+        """Until there is an answer: what a good client does."""
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            answer = self.call(method, path, key, body)
+            if answer is not None:
+                return answer
+            time.sleep(0.3)
+        raise AssertionError(f"{method} {path} had no answer in two minutes")
+
+    def submit(self, body: Json) -> str:
+        """Post a job; its id once it is acknowledged."""
+        key = uuid.uuid4().hex
+        posted = body | {"labels": {"key": key}}
+        answer = self.insist("POST", "/v1/jobs", key, posted)
+        assert answer.status_code == 201, answer.text
+        self.acknowledged[key] = answer.json()["id"]
+        return str(answer.json()["id"])
+
+    def wish(self, job: str, action: str) -> None:
+        """Ask for something once; a refusal or a lost answer is fine."""
+        answer = self.call("POST", f"/v1/jobs/{job}/{action}")
+        if answer is not None and answer.status_code < 300:
+            self.wishes[job] = action
+
+    def state(self, job: str) -> str:
+        answer = self.call("GET", f"/v1/jobs/{job}")
+        return str(answer.json()["state"]) if answer is not None else ""
+
+    def settle(self, seconds: float) -> list[str]:
+        """Wait until every job is over; resume what rests, retry what failed by a fault."""
+        left = set(self.acknowledged.values())
+        end = time.monotonic() + seconds
+        while left and time.monotonic() < end:
+            for job in list(left):
+                state = self.state(job)
+                if state in ("succeeded", "cancelled"):
+                    left.discard(job)
+                elif state in ("paused", "failed"):
+                    self.wish(job, {"paused": "resume", "failed": "retry"}[state])
+            time.sleep(0.5)
+        return sorted(left)
+
+
+def live(client: Client, body: Json, chance: random.Random, stop: threading.Event) -> None:
+    """Keep a few jobs going, and change one's mind about some."""
+    mine: set[str] = set()
+    while not stop.wait(chance.uniform(0.5, 4.0)):
+        mine -= {job for job in mine if client.state(job) in ("succeeded", "cancelled")}
+        if len(mine) < OPEN:
+            mine.add(client.submit(body))
+        if chance.random() < 0.4:
+            wish = chance.choice(("pause", "resume", "resume", "resume", "retry", "cancel"))
+            client.wish(chance.choice(sorted(mine)), wish)
