@@ -31,7 +31,7 @@ SHORT = {
     "POLL_S": "0.1",
     "STOP_GRACE_S": "6",
     "STORAGE_PAUSE_S": "0.5",
-    "STALL_S": "12",
+    "STALL_S": "20",
     "STATEMENT_TIMEOUT_S": "2",
     "ANSWER_S": "3",
     "OBJECT_ANSWER_S": "3",
