@@ -1,8 +1,11 @@
 """How the servers log: one JSON object a line on standard error, a stable event name, fields."""
 
+import os
 import sys
 
 import structlog
+
+from kdcore.spec import failpoints
 
 
 def configure() -> None:
@@ -18,3 +21,5 @@ def configure() -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    if os.environ.get(failpoints.VARIABLE):
+        structlog.get_logger().warning("failpoints_are_on", variable=failpoints.VARIABLE)

@@ -70,7 +70,7 @@ def create_job(
 
 def _create(session: Session, body: JobSpec, caller: Principal) -> Created:
     resolved = admit(session, body, caller).resolved
-    _bounded(session, caller)
+    bounded(session, caller)
     init = [] if resolved.student.init in ("random", "pretrained") else [resolved.student.init]
     row = transitions.create(
         session,
@@ -96,7 +96,7 @@ def _create(session: Session, body: JobSpec, caller: Principal) -> Created:
     return Created(show.job(session, row), f"/v1/jobs/{row.id}")
 
 
-def _bounded(session: Session, caller: Principal) -> None:
+def bounded(session: Session, caller: Principal) -> None:
     """Refuse a job where too many wait already."""
     most = settings().max_queued
     if queue.depth(session, caller.project_id, owned.LANE) >= most:

@@ -4,7 +4,7 @@ import { del } from "./api.js";
 import { copyOf, el, put, setText } from "./dom.js";
 import { href, routes } from "./router.js";
 
-const WORDS = { live: "Live", idle: "Up to date", reconnecting: "Reconnecting…", offline: "Offline" };
+const WORDS = { live: "Live", idle: "Up to date", reconnecting: "Reconnecting: this may be old", offline: "Offline: this may be old" };
 const state = el("span", { class: "link-state", "data-state": "idle" }, WORDS.idle);
 
 export function connection(name) {

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
+from api.problems import Problem
 from store import jobs as transitions
 from store.database import transaction
 from store.tables import Job, Poke
@@ -148,6 +149,25 @@ def test_validating_stores_nothing(client: httpx.Client, digits: Json, tenant: A
         assert session.scalar(select(func.count()).select_from(Poke)) == pokes
     answer = client.post("/v1/jobs?validate_only=true", json=job(digits, seed=-1))
     assert set(faults(answer)) == {"/seed"}
+
+
+def test_a_project_may_not_queue_for_ever(
+    client: httpx.Client, digits: Json, tenant: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from api.routes.jobs import bounded
+    from store.accounts import Principal
+    from store.settings import settings
+
+    caller = Principal(tenant.id, "", frozenset())
+    posted(client, digits)
+    with transaction() as session:
+        monkeypatch.setattr(settings(), "max_queued", 2)
+        bounded(session, caller)
+        monkeypatch.setattr(settings(), "max_queued", 1)
+        with pytest.raises(Problem) as refused:
+            bounded(session, caller)
+    assert (refused.value.status, refused.value.code) == (429, "queue_full")
+    assert refused.value.headers["Retry-After"] == "30"
 
 
 def test_a_list_is_filtered(client: httpx.Client, digits: Json) -> None:

@@ -38,7 +38,7 @@ class Checker:
         url = make_url(arena.environment["STILLHOUSE_DATABASE_URL"]).set(drivername="postgresql")
         self._address = url.render_as_string(hide_password=False)
         # Past the proxy: the bytes as they lie.
-        self._store = S3Store(
+        self.store = S3Store(
             BUCKET,
             prefix="chaos",
             endpoint=f"http://127.0.0.1:{arena.weed.port}",
@@ -130,7 +130,7 @@ class Checker:
         """I5: every named object is there with its size and digest."""
         for table in ("artifacts", "checkpoints", "datasets", "models"):
             for row in self.rows(f"SELECT * FROM {table} WHERE object_key IS NOT NULL"):  # noqa: S608
-                content = bytes(obstore.get(self._store, row["object_key"]).bytes())
+                content = bytes(obstore.get(self.store, row["object_key"]).bytes())
                 assert len(content) == row["size_bytes"], (table, row["id"])
                 assert hashlib.sha256(content).hexdigest() == row["sha256"], (table, row["id"])
         query = "SELECT id FROM jobs WHERE state = 'succeeded' AND lane = 'train'"

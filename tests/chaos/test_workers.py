@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import obstore
 import pytest
 
 from tests.chaos.arena import LEASE_S, TRAINERS, Arena
@@ -65,6 +66,26 @@ def test_an_engine_that_hangs_is_ended(
     holds(client)
     exits = [run["exit"] for run in client.insist("GET", f"/v1/jobs/{job}/runs").json()["data"]]
     assert exits == ["stalled", "done"]
+
+
+def test_a_damaged_checkpoint_is_passed_by(
+    arena: Arena, client: Client, recipe: Any, holds: Holds
+) -> None:
+    job = client.submit(recipe)
+    own = f"/v1/jobs/{job}"
+    part = worker_of(arena, client, job)
+    kept = f"{own}/checkpoints"
+    arena.until(lambda: len(client.insist("GET", kept).json()["data"]) == 2, 60, "two are kept")
+    arena.kill(part)
+    checker = Checker(arena)
+    newest = "SELECT * FROM checkpoints WHERE job_id = %s ORDER BY step DESC LIMIT 1"
+    row = checker.rows(newest, job)[0]
+    obstore.put(checker.store, row["object_key"], b"x" * row["size_bytes"])
+    holds(client)
+    told = client.insist("GET", f"{own}/logs").json()["data"]
+    assert [each for each in told if f"{row['name']} cannot be used" in each["data"]["message"]]
+    runs = client.insist("GET", f"{own}/runs").json()["data"]
+    assert 0 < runs[-1]["resumed_from_step"] < row["step"]
 
 
 def test_a_full_disk_fails_the_job_and_harms_nothing(

@@ -1,5 +1,7 @@
 """The process: exit codes, events, limits, signals, and no orphan."""
 
+import contextlib
+import errno
 import json
 import os
 import pickle
@@ -16,8 +18,9 @@ from kdcore.errors import NonFinite, OutOfDeviceMemory, Stopped, UserFault, item
 from kdcore.process import limits, main
 from kdcore.process.events import EventWriter
 from kdcore.process.main import Command
+from kdcore.process.stop import Stop
 from kdcore.spec.events import AnyEvent
-from kdcore.spec.protocol import Exit, IngestRequest
+from kdcore.spec.protocol import PULSE, Exit, IngestRequest
 from tests.kdcore.uploads import archive, encoded, png, tree
 
 EVENT = TypeAdapter(AnyEvent)
@@ -200,3 +203,36 @@ def test_a_hostile_checkpoint_ends_with_twenty_under_a_memory_limit(tmp_path):
     assert (error.type, error.code) == ("error", "checkpoint_invalid")
     assert "would run posix.mkdir" in error.message
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        RuntimeError("[enforce fail at inline_container.cc] PytorchStreamWriter failed writing"),
+    ],
+)
+def test_a_full_disk_has_an_exit_code_of_its_own(tmp_path, error):
+    with contextlib.closing(EventWriter(tmp_path / "events.jsonl", tmp_path)) as events:
+        assert main.ending(error, events) == Exit.NO_SPACE
+    assert [event.code for event in lines(tmp_path)] == ["storage_unavailable"]
+
+
+def test_a_full_disk_is_told_also_where_events_cannot_be(tmp_path):
+    class Full(EventWriter):
+        def _write(self, kind, **fields):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with contextlib.closing(Full(tmp_path / "events.jsonl", tmp_path)) as events:
+        assert main.ending(OSError(errno.ENOSPC, "full"), events) == Exit.NO_SPACE
+
+
+def test_work_shows_a_sign_of_life(tmp_path):
+    stop = Stop(tmp_path / PULSE)
+    assert not (tmp_path / PULSE).exists()
+    stop.check()
+    assert (tmp_path / PULSE).exists()
+    stop.request()
+    with pytest.raises(Stopped):
+        stop.check()

@@ -60,6 +60,7 @@ export function mount(main, { query }) {
       const [id, teacher, dataset, student] = wanted;
       const old = id ? await get(jobPath(id), {}, gone.signal) : null;
       const job = old && lean(JOB, old, tab.root, true);
+      if (job?.name) job.name = `${job.name.slice(0, 190)} (copy)`; // two of one name are hard to tell apart
       begun({ ...job, ...(teacher && { teachers: [{ model: teacher }] }), ...(dataset && { dataset }), ...(student && { student: { architecture: student } }) }, source);
       if (old) tab.title = `A copy of “${old.resolved.name}”.`;
     }
