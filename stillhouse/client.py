@@ -11,6 +11,8 @@ import httpx
 
 Json = dict[str, Any]
 POLL_S = 0.5
+AWAY = (502, 503, 504)
+AWAY_S = 300.0
 
 
 class ApiError(Exception):
@@ -117,9 +119,21 @@ class Client:
         return str(upload["id"])
 
     def wait(self, resource: Json, seen: Callable[[Json], None] | None = None) -> Json:
-        """Poll a data set, model or job until it has ended well; raises Failed if it has not."""
+        """Poll a data set, model or job until it has ended well; raises Failed if it has not.
+
+        A service that is away for less than five minutes is waited for.
+        """
+        answered_at = time.monotonic()
         while True:
-            resource = self.get(resource["links"]["self"])
+            try:
+                resource = self.get(resource["links"]["self"])
+            except (httpx.TransportError, ApiError) as error:
+                gone = isinstance(error, ApiError) and error.status not in AWAY
+                if gone or time.monotonic() - answered_at > AWAY_S:
+                    raise
+                time.sleep(POLL_S)
+                continue
+            answered_at = time.monotonic()
             if seen is not None:
                 seen(resource)
             if resource["state"] in ("ready", "succeeded"):

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, NoResultFound, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from kdcore.spec.failpoints import failpoint
@@ -96,7 +96,7 @@ def _fetched(job: Job, workdir: Path) -> Request | None:
     """The engine's request, with every file it names in place; None if the job has ended here."""
     try:
         request, damaged = requests.prepare(job, workdir)
-    except (CorruptBlobError, FileNotFoundError) as error:
+    except (CorruptBlobError, FileNotFoundError, NoResultFound) as error:
         outcome.storage_failed(job, error)
         return None
     except OSError as error:

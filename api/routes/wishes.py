@@ -9,12 +9,13 @@ from starlette.responses import Response
 from api import owned, show
 from api.answers import reply
 from api.auth import JobWriter
+from api.problems import Conflict
 from api.routes.router import router
 from api.schemas.jobs import JobOut
 from store import jobs
 from store.accounts import Principal
 from store.database import transaction
-from store.tables import Job
+from store.tables import Job, Model
 
 wishes = router("/jobs/{job_id}", "jobs")
 
@@ -47,7 +48,16 @@ def resume_job(job_id: str, caller: JobWriter) -> Response:
 @wishes.post("/retry", response_model=JobOut)
 def retry_job(job_id: str, caller: JobWriter) -> Response:
     """Give a failed job another run, from its last checkpoint if there is one."""
-    return _wish(job_id, caller, jobs.retry)
+
+    def act(session: Session, row: Job) -> None:
+        jobs.retry(session, row)
+        for model in row.model_ids:
+            # As long as a job is over, its models may be deleted.
+            if owned.find(session, Model, model, caller, hold="kept") is None:
+                detail = f"the model {model} that it needs was deleted; post the job anew"
+                raise Conflict("model_gone", detail, current_state="failed")
+
+    return _wish(job_id, caller, act)
 
 
 def _wish(job_id: str, caller: Principal, act: Callable[[Session, Job], bool | None]) -> Response:

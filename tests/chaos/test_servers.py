@@ -4,12 +4,14 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from stillhouse.client import Client as Follower
 from tests.chaos.arena import Arena
 from tests.chaos.workload import Client
 
@@ -85,7 +87,16 @@ def test_the_api_drains(arena: Arena, client: Client, recipe: Any, holds: Holds)
     """SIGTERM ends a stream in order and fails no request that it has begun to answer."""
     job = client.submit(recipe)
     headers = {"Accept": "text/event-stream"}
-    with client.http.stream("GET", f"/v1/jobs/{job}/events", headers=headers) as stream:
+    with Follower(arena.url, arena.api_key) as own, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(own.wait, own.get(f"/v1/jobs/{job}"))
+        _drained(arena, client, f"/v1/jobs/{job}/events", headers)
+        assert client.insist("GET", f"/v1/jobs/{job}").status_code == 200
+        assert waiting.result(120)["state"] == "succeeded"  # it never noticed
+    holds(client)
+
+
+def _drained(arena: Arena, client: Client, path: str, headers: dict[str, str]) -> None:
+    with client.http.stream("GET", path, headers=headers) as stream:
         lines = stream.iter_lines()
         assert next(lines).startswith("retry")
         os.kill(arena.pid("api"), signal.SIGTERM)
@@ -93,8 +104,6 @@ def test_the_api_drains(arena: Arena, client: Client, recipe: Any, holds: Holds)
         for _ in lines:  # to its end: a connection that is cut raises
             pass
         assert time.monotonic() - began < 10
-    assert client.insist("GET", f"/v1/jobs/{job}").status_code == 200
-    holds(client)
 
 
 @pytest.mark.parametrize("part", ["keeper-1", "prepare"])
