@@ -29,6 +29,7 @@ from store.jobs import IllegalTransition
 log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
+IDLE_TOO_LONG = "25P03"  # our transaction waited for something else, and the server ended it
 
 
 class ProblemDocument(BaseModel):
@@ -174,7 +175,8 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _database_away(request: Request, error: Exception) -> Response:
-    if isinstance(error, DBAPIError) and not isinstance(error, OperationalError):
+    ours = isinstance(error, DBAPIError) and not isinstance(error, OperationalError)
+    if ours and getattr(getattr(error, "orig", None), "sqlstate", None) != IDLE_TOO_LONG:
         raise error
     log.warning("database_away", error=str(error))
     return answer(request, _away("database_unavailable", "the database does not answer"))

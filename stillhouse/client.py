@@ -79,9 +79,17 @@ class Client:
         return self._json(self._http.get(path, params=params))
 
     def post(self, path: str, body: Json | None = None, **params: Any) -> Json:
-        """POST; a creating request is safe to repeat, because it carries an idempotency key."""
+        """POST. Repeated while no answer comes, with one idempotency key: it is done once."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
-        return self._json(self._http.post(path, json=body, params=params, headers=headers))
+        for pause_s in (0.5, 2.0, 8.0, None):
+            try:
+                return self._json(self._http.post(path, json=body, params=params, headers=headers))
+            except (httpx.TransportError, ApiError) as error:
+                gone = isinstance(error, ApiError) and error.status not in AWAY
+                if gone or pause_s is None:
+                    raise
+                time.sleep(pause_s)
+        raise AssertionError("the last try answers or raises")
 
     def cancel(self, job: Json | str) -> Json:
         """End a job; its worker may take some seconds to let go of it."""

@@ -45,7 +45,8 @@ def _settle(session: Session, asset: Dataset | Model, job: Job) -> None:
             "items": [],
         }
         asset.state = "failed"
-        if asset.upload_id and job.state == "failed":
+        # What may pass by itself says nothing of the bytes.
+        if asset.upload_id and job.error and not job.error["retryable"]:
             _discard(session, asset)
     asset.rev += 1
 

@@ -77,7 +77,7 @@ def _answering() -> Iterator[None]:
 def put_file(key: str, path: Path) -> None:
     """Store a file; it appears whole or not at all."""
     with path.open("rb") as file, _answering():
-        obstore.put(store(), key, file)
+        obstore.put(store(), key, file, chunk_size=CHUNK)
 
 
 async def put_stream(key: str, chunks: AsyncIterable[bytes]) -> None:

@@ -28,16 +28,21 @@ class Connection(psycopg.Connection[Any]):
             raise
 
 
-def _connect() -> Connection:
+# A peer that has vanished is noticed by these, because the server cannot tell us.
+KEEPALIVE = {
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+
+
+def connect() -> Connection:
+    """A connection of one's own, with every limit that those of the pool have."""
     timeout_ms = int(settings().statement_timeout_s * 1000)
     return Connection.connect(
         conninfo(),
         connect_timeout=3,
-        # A peer that has vanished is noticed by this, because the server cannot tell us.
-        keepalives_idle=5,
-        keepalives_interval=2,
-        keepalives_count=3,
-        tcp_user_timeout=10_000,
         options=f"-c statement_timeout={timeout_ms} -c lock_timeout={timeout_ms // 2} "
         f"-c idle_in_transaction_session_timeout={timeout_ms * 4} -c timezone=UTC",
     )
@@ -48,7 +53,7 @@ def engine() -> Engine:
     """The pool of this process. Every wait has an end: a stalled database is an honest 503."""
     return create_engine(
         settings().database_url.get_secret_value(),
-        creator=_connect,
+        creator=connect,
         pool_size=settings().database_pool,
         max_overflow=0,
         pool_timeout=3,
@@ -59,7 +64,7 @@ def engine() -> Engine:
 def conninfo() -> str:
     """The address for a connection of one's own, as psycopg takes it: to LISTEN, to hold a lock."""
     url = make_url(settings().database_url.get_secret_value()).set(drivername="postgresql")
-    return url.render_as_string(hide_password=False)
+    return url.update_query_dict(KEEPALIVE).render_as_string(hide_password=False)
 
 
 @contextlib.contextmanager

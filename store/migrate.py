@@ -8,9 +8,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, NullPool, create_engine, text
 
-from store.database import engine
+from store.settings import settings
 from store.tables import Base
 
 NEWER = 3
@@ -23,8 +23,9 @@ class DatabaseNewerError(Exception):
 
 def migrate() -> None:
     """Apply what is missing, one process at a time; refuse a database that is newer."""
-    with engine().begin() as connection:
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
+    # A connection of its own: an index over a large table takes longer than any request may.
+    patient = create_engine(settings().database_url.get_secret_value(), poolclass=NullPool)
+    with patient.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         config = configuration(connection)
         known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}

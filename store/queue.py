@@ -88,7 +88,7 @@ def _places(lane: str, project_id: str, only: str | None) -> Select[str, int]:
     )
     rounds = (
         select(
-            *(Job.id, Job.project_id, Turn.taken_at),
+            *(Job.id, Job.project_id, Turn.taken_at, own_turn.label("own_turn")),
             (own_turn + func.coalesce(held.c.held, 0)).label("round"),
         )
         .outerjoin(held, held.c.project_id == Job.project_id)
@@ -96,7 +96,9 @@ def _places(lane: str, project_id: str, only: str | None) -> Select[str, int]:
         .where(Job.state == "queued", Job.desired_state == "run", Job.lane == lane)
         .subquery()
     )
-    order = (rounds.c.round, rounds.c.taken_at.asc().nulls_first(), rounds.c.project_id)
+    # In one round, who has taken fewer turns until then has waited longer.
+    turn = (rounds.c.own_turn, rounds.c.taken_at.asc().nulls_first(), rounds.c.project_id)
+    order = (rounds.c.round, *turn)
     place = (func.row_number().over(order_by=order) - 1).label("place")
     placed = select(rounds.c.id, rounds.c.project_id, place).subquery()
     query = select(placed.c.id, placed.c.place).where(placed.c.project_id == project_id)

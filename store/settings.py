@@ -2,8 +2,9 @@
 
 import functools
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -29,10 +30,14 @@ class Settings(BaseSettings):
     """No query of ours takes a second; one that does must not hold its connection for ever."""
     answer_s: float = 7.0
     """A database that is frozen cannot end a statement by itself: then the client does."""
-    object_answer_s: float = 30.0
-    """Of one request to the object store, of 16 MiB at most."""
+    object_answer_s: float = 8.0
+    """Of one request to the object store, of 16 MiB at most: two megabytes a second."""
     object_retry_s: float = 20.0
-    """How long a request to the object store is tried again: less than a lease."""
+    """Until when a request to the object store is begun again: in all less than a lease."""
+    object_waits: int = 30
+    """Runs in a row that could not fetch what they need; then the job fails and may be retried."""
+    min_free_bytes: int = 256 * 2**20
+    """A worker with less room in its work folder takes no job."""
 
     heartbeat_s: float = 5.0
     """A sixth of the lease: five beats may be lost before the job is."""
@@ -108,6 +113,12 @@ class Settings(BaseSettings):
     """How long a dashboard login lasts."""
     login_code_s: float = 3600
     """How long the printed dashboard address may wait for its one use."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.answer_s <= self.statement_timeout_s:
+            raise ValueError("answer_s must be longer than statement_timeout_s: it is the client's")
+        return self
 
 
 @functools.cache

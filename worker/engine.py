@@ -1,5 +1,6 @@
 """The engine's process: started in a session of its own, with no secrets, and ended as a group."""
 
+import itertools
 import json
 import os
 import re
@@ -28,7 +29,7 @@ _KEPT = (
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 STDERR_TAIL = 4000
 STDERR_MOST = 16 * 2**20
-EVENTS_AT_ONCE = 500  # after an outage there are many: a transaction must stay a short one
+EVENTS_AT_ONCE = 200  # after an outage there are many: a transaction must stay a short one
 
 
 class Engine:
@@ -72,13 +73,18 @@ class Engine:
             return [], self._offset
         with self._events.open("rb") as file:
             file.seek(self._offset)
-            text = file.read()
-        whole = b"".join(text[: text.rfind(b"\n") + 1].splitlines(keepends=True)[:EVENTS_AT_ONCE])
+            lines = list(itertools.islice(file, EVENTS_AT_ONCE))
+        whole = b"".join(line for line in lines if line.endswith(b"\n"))
         return list(_parsed(whole)), self._offset + len(whole)
 
     def accept(self, offset: int) -> None:
         """Events up to this offset are stored: do not return them again."""
         self._offset = offset
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop: what is wanted since does not take that back."""
+        return self._stop_asked_at is not None
 
     def ask_to_stop(self) -> None:
         """SIGTERM once, so that it writes a checkpoint; SIGKILL when it takes too long."""

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -35,6 +36,21 @@ def _whole(path: Path, sha256: str) -> bool:
         return False
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+
+
+def has_room() -> bool:
+    """Whether the work folder has room for a run; what is cached goes, the oldest first."""
+    settings().work_dir.mkdir(parents=True, exist_ok=True)
+    cached_ = [path for path in (settings().work_dir / "cache").glob("*") if path.is_file()]
+    for path in sorted(cached_, key=lambda path: path.stat().st_mtime):
+        if _free() >= settings().min_free_bytes:
+            break
+        path.unlink(missing_ok=True)  # an engine that reads it has it open
+    return _free() >= settings().min_free_bytes
+
+
+def _free() -> int:
+    return shutil.disk_usage(settings().work_dir).free
 
 
 def _forget_old(folder: Path) -> None:

@@ -1,25 +1,25 @@
 """``python -m worker.keeper``: sends what the outbox holds and repairs what was left behind.
 
-Any number may run; an advisory lock lets one work. Everything it does may be done twice.
+Any number may run, all at work: rows are taken with SKIP LOCKED, and everything may be done twice.
+A lock that lets one work would be held by the one that is frozen.
 """
 
+import itertools
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import structlog
 from kombu.exceptions import OperationalError as BrokerError
-from psycopg import Connection
 from psycopg import Error as DatabaseError
 from sqlalchemy import delete, func, not_, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from kdcore.spec.failpoints import failpoint
 from store import blobs, jobs, logs, queue
-from store.database import conninfo, transaction
+from store.database import Connection, connect, transaction
 from store.settings import settings
 from store.tables import (
     Artifact,
@@ -36,7 +36,7 @@ from store.tables import (
 from worker.app import send
 
 log = structlog.get_logger()
-LOCK = 0x5711_0002
+KEYS_AT_ONCE = 1000
 SWEEP_S = 600.0
 MESSAGES_AT_MOST = 32  # per lane and round: one message wakes a worker until its lane is empty
 
@@ -45,17 +45,16 @@ def keep(stop: threading.Event) -> None:
     """Work until asked to stop; a database or broker that is away is waited for."""
     while not stop.is_set():
         try:
-            # Not one of the pool: lock and LISTEN must end with this very connection.
-            with Connection.connect(conninfo(), autocommit=True) as connection:
-                locked = connection.execute("SELECT pg_try_advisory_lock(%s)", [LOCK]).fetchone()
-                if locked == (True,):
-                    _rounds(connection, stop)
+            # Not one of the pool: LISTEN must end with this very connection.
+            with connect() as connection:
+                connection.autocommit = True
+                _rounds(connection, stop)
         except (SQLAlchemyError, DatabaseError) as error:
             log.warning("database_away", error=str(error))
         stop.wait(settings().keeper_s)
 
 
-def _rounds(connection: "Connection[Any]", stop: threading.Event) -> None:
+def _rounds(connection: Connection, stop: threading.Event) -> None:
     connection.execute(f"LISTEN {queue.CHANNEL}")
     next_sweep = next_reminder = time.monotonic()
     orphans = Orphans()
@@ -72,7 +71,7 @@ def _rounds(connection: "Connection[Any]", stop: threading.Event) -> None:
         _wait(connection, stop)
 
 
-def _wait(connection: "Connection[Any]", stop: threading.Event) -> None:
+def _wait(connection: Connection, stop: threading.Event) -> None:
     """Until a message is written, at most the keeper's interval; a stop is seen within a second."""
     end = time.monotonic() + settings().keeper_s
     while not stop.is_set() and (left := end - time.monotonic()) > 0:
@@ -147,15 +146,23 @@ class Orphans:
         self._seen = orphans
 
 
+def _some(keys: Iterable[str]) -> Iterator[list[str]]:
+    """A few at a time: a query takes no more than 65,535 values."""
+    left = iter(keys)
+    while some := list(itertools.islice(left, KEYS_AT_ONCE)):
+        yield some
+
+
 def _named(keys: set[str]) -> set[str]:
     """Those of the keys that a row names."""
     columns = [table.object_key for table in (Artifact, Checkpoint, Dataset, Model, UploadPart)]
-    with transaction() as session:
-        named = [
-            session.scalars(select(column).where(column.in_(keys)))
-            for column in (*columns, Model.onnx_object_key)
-        ]
-        return {key for found in named for key in found if key is not None}
+    named: set[str] = set()
+    for some in _some(keys):
+        with transaction() as session:
+            for column in (*columns, Model.onnx_object_key):
+                found = session.scalars(select(column).where(column.in_(some)))
+                named.update(key for key in found if key is not None)
+    return named
 
 
 def _guarded(task: Callable[[], None]) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import select
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from kdcore.spec.catalogue import architectures
@@ -16,13 +18,16 @@ from kdcore.spec.protocol import Exit
 from store import blobs, events, jobs
 from store.database import transaction
 from store.settings import settings
-from store.tables import Dataset, Job, Model, Upload
+from store.tables import Dataset, Job, Model, Run, Upload
 from worker import publish
 from worker.engine import Engine
 from worker.ship import Outcome
 
 log = structlog.get_logger()
-TRIES = 5
+AWAY_S = 20.0
+"""How long a database or store that is away is waited for at a run's end: less than a drain may."""
+# What passes by itself. Anything else that the database says of a batch it would say for ever.
+AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
 _FULL = "the disk of the worker is full; the checkpoints of this job are not touched by it"
 
 
@@ -76,14 +81,26 @@ def stalled(job: Job, seconds: float) -> None:
 
 
 def storage_away(job: Job, error: Exception) -> None:
-    """The object store, or this worker's disk, does not serve just now: a later run may do."""
+    """The object store does not serve just now: a later run may do, but not for ever."""
     log.warning("storage_away", job=job.id, error=str(error))
     time.sleep(settings().storage_pause_s)
-    _write(job, lambda session, row: jobs.release(session, row, "storage_away"))
+    message = f"the object store was away for {settings().object_waits} runs: {error}"
+    failure = _error("storage_unavailable", message, retryable=True)
+
+    def write(session: Session, row: Job) -> None:
+        last = select(Run.exit).where(Run.job_id == row.id, Run.exit.is_not(None))
+        exits = session.scalars(last.order_by(Run.number.desc()).limit(settings().object_waits))
+        found = exits.all()
+        if len(found) == settings().object_waits and set(found) == {"storage_away"}:
+            jobs.fail(session, row, failure, "storage_away")
+        else:
+            jobs.release(session, row, "storage_away")
+
+    _write(job, write)
 
 
 def _succeed(job: Job, said: Outcome, workdir: Path) -> None:
-    _phase(job, "uploading")
+    enter(job, "uploading")
     report = said.report or {}
     if job.kind in ("distill", "evaluate"):
         files = _patiently(lambda: publish.upload_artifacts(job, said.artifacts, workdir))
@@ -190,7 +207,8 @@ def _error(code: str, message: str, *, retryable: bool) -> dict[str, Any]:
     return {"code": code, "message": message, "hint": None, "retryable": retryable, "items": []}
 
 
-def _phase(job: Job, phase: str) -> None:
+def enter(job: Job, phase: str) -> None:
+    """The run has entered a phase that is its worker's, not the engine's."""
     _write(job, lambda session, row: jobs.begin(session, row, phase, None))
 
 
@@ -205,12 +223,13 @@ def _write(job: Job, change: Any) -> None:
 
 
 def _patiently(action: Any) -> Any:
-    for attempt in range(TRIES):
+    end, pause_s = time.monotonic() + AWAY_S, 0.25
+    while True:
         try:
             return action()
-        except (OperationalError, OSError) as error:
-            if attempt == TRIES - 1:
+        except AWAY as error:
+            if time.monotonic() > end:
                 raise
             log.warning("tried_again", error=str(error))
-            time.sleep(2**attempt * 0.25)
-    return None
+            time.sleep(pause_s)
+            pause_s = min(4.0, 2 * pause_s)

@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 import structlog
-from sqlalchemy.exc import InterfaceError, NoResultFound, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import NoResultFound, SQLAlchemyError
 
 from kdcore.spec.failpoints import failpoint
 from kdcore.spec.protocol import Request
@@ -24,8 +23,6 @@ from worker.stall import Watch
 
 log = structlog.get_logger()
 LIMIT_GRACE_S = 120.0  # evaluation and export follow what the engine's own limit ends
-# What passes by itself. Anything else that the database says of a batch it would say for ever.
-AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
 
 
 class Stalled(Exception):  # noqa: N818 - what the engine has
@@ -70,8 +67,7 @@ def _said(job: Job, error: Exception) -> bool:
 
 
 def _run(job: Job, workdir: Path, lease: Lease) -> None:
-    with transaction() as session:
-        jobs.begin(session, jobs.held(session, job.id, job.fence), "fetching", None)
+    outcome.enter(job, "fetching")
     request = _fetched(job, workdir)
     failpoint("worker.fetched")
     if request is None:
@@ -95,7 +91,7 @@ def _run(job: Job, workdir: Path, lease: Lease) -> None:
 def _fetched(job: Job, workdir: Path) -> Request | None:
     """The engine's request, with every file it names in place; None if the job has ended here."""
     try:
-        request, damaged = requests.prepare(job, workdir)
+        request, damaged = _prepared(job, workdir)
     except (CorruptBlobError, FileNotFoundError, NoResultFound) as error:
         outcome.storage_failed(job, error)
         return None
@@ -115,6 +111,15 @@ def _fetched(job: Job, workdir: Path) -> Request | None:
     return request
 
 
+def _prepared(job: Job, workdir: Path) -> tuple[Request, list[str]]:
+    try:
+        return requests.prepare(job, workdir)
+    except CorruptBlobError as error:
+        # It may have been damaged on its way. Is it damaged where it lies, it will be so again.
+        log.warning("fetched_again", job=job.id, error=str(error))
+        return requests.prepare(job, workdir)
+
+
 def _allowed_s(job: Job) -> float:
     """When a run that is still there must be hung; the engine keeps a job's limits by itself."""
     if job.lane == "prepare":
@@ -130,32 +135,42 @@ def _follow(job: Job, engine: Engine, workdir: Path, lease: Lease, deadline: flo
     """
     said = ship.Outcome()
     watch = Watch(workdir)
+    patience = math.inf
     while True:
         ended = engine.process.poll() is not None
         if lease.lost:
             raise jobs.FencedOut(job.id)
-        if time.monotonic() > deadline and not ended:
-            raise TimeoutError
-        watch.look()
-        if watch.pause_s > watch.bound_s and not ended:
-            raise Stalled(watch.pause_s)
-        if lease.wanted != "run" or drain.begun():
+        if not ended:
+            _in_time(job, watch, deadline)
+        if lease.wanted != "run" or drain.begun() or engine.stopping:
             engine.ask_to_stop()
-        if _ship(job, engine, workdir, said) and ended:
+        if ended:
+            patience = min(patience, time.monotonic() + outcome.AWAY_S)
+        # An engine that has ended is not kept waiting for a store that does not come back.
+        if _ship(job, engine, workdir, said, time.monotonic() < patience) and ended:
             return said
         if not ended:
             engine.trim()
             time.sleep(settings().poll_s)
 
 
-def _ship(job: Job, engine: Engine, workdir: Path, said: ship.Outcome) -> bool:
+def _in_time(job: Job, watch: Watch, deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise TimeoutError
+    watch.look()
+    # What prepares has a wall of its own: a download of gigabytes has no batches.
+    if job.lane == "train" and watch.pause_s > watch.bound_s:
+        raise Stalled(watch.pause_s)
+
+
+def _ship(job: Job, engine: Engine, workdir: Path, said: ship.Outcome, checkpoints: bool) -> bool:
     """Store what is new. True if there was nothing; False to look again."""
     batch, offset = engine.new_events()
     if not batch:
         return True
     try:
-        ship.ship(job, batch, workdir)
-    except AWAY as error:
+        ship.ship(job, batch, workdir, checkpoints=checkpoints)
+    except outcome.AWAY as error:
         # Database or object store away: the engine goes on, and what it says is kept in its file.
         log.warning("events_not_stored", job=job.id, error=str(error))
         time.sleep(settings().poll_s)

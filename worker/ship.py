@@ -42,19 +42,28 @@ class Outcome:
             self.error = event
 
 
-def ship(job: Job, batch: list[AnyEvent], workdir: Path) -> None:
-    """Store a batch of events; raises FencedOut, and stores nothing, if the job has moved on."""
+def ship(job: Job, batch: list[AnyEvent], workdir: Path, *, checkpoints: bool = True) -> None:
+    """Store a batch of events; raises FencedOut, and stores nothing, if the job has moved on.
+
+    Without ``checkpoints`` their files are left behind: the object store has been away for long.
+    """
     # Only the newest checkpoint of a batch is worth its upload: it replaces the others.
     newest = next((e for e in reversed(batch) if isinstance(e, CheckpointEvent)), None)
-    checkpoint = publish.upload_checkpoint(job, newest, workdir) if newest else None
+    wanted = newest if checkpoints else None
+    checkpoint = publish.upload_checkpoint(job, wanted, workdir) if wanted else None
     if checkpoint:
         failpoint("worker.checkpoint")
     dropped: list[str] = []
     with transaction() as session:
         row = jobs.held(session, job.id, job.fence)
+        before = jobs.accept(session, row, batch[-1].seq)
         for event in batch:
-            _store(session, row, event)
-        if checkpoint:
+            if event.seq > before:
+                _store(session, row, event)
+        if newest and not checkpoints:
+            message = "a checkpoint could not be stored: the object store is away"
+            events.append(session, row, "log", {"level": "warning", "message": message})
+        if checkpoint and newest and newest.seq > before:
             dropped = _checkpoint(session, row, checkpoint)
     for key in dropped:
         with contextlib.suppress(OSError):  # the keeper deletes what stays

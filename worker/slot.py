@@ -9,8 +9,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from kdcore.spec.failpoints import failpoint
 from store import jobs
 from store.database import transaction
+from store.settings import settings
 from store.tables import Job
-from worker import drain, runs
+from worker import drain, fetch, runs
 
 log = structlog.get_logger()
 
@@ -21,6 +22,9 @@ def work(lane: str) -> None:
     A message may have been sent for a job that another slot has taken, so finding nothing is usual.
     """
     while not drain.begun():
+        if not fetch.has_room():
+            log.error("no_room", folder=str(settings().work_dir))
+            return  # others have some, or somebody makes some
         try:
             job = _claim(lane)
         except SQLAlchemyError as error:

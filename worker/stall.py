@@ -22,12 +22,13 @@ class Watch:
     def look(self) -> None:
         """Take note of what the engine has shown since the last look."""
         signs = self._signs()
-        now = time.monotonic()
-        if signs != self._seen:
-            # How long the libraries took to load says nothing of the work.
-            if self._seen[0]:
-                self._longest_s = max(self._longest_s, now - self._since)
-            self._seen, self._since = signs, now
+        if signs == self._seen:
+            return
+        # By the times of the signs: this process may have been busy with an upload meanwhile. How
+        # long the libraries took to load says nothing of the work.
+        if self._seen[0]:
+            self._longest_s = max(self._longest_s, (max(signs) - max(self._seen)) / 1e9)
+        self._seen, self._since = signs, time.monotonic()
 
     @property
     def pause_s(self) -> float:

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api import owned, show
 from api.answers import reply
 from api.auth import JobWriter
+from api.earlier import continued_by
 from api.problems import Conflict
 from api.routes.router import router
 from api.schemas.jobs import JobOut
@@ -51,13 +53,25 @@ def retry_job(job_id: str, caller: JobWriter) -> Response:
 
     def act(session: Session, row: Job) -> None:
         jobs.retry(session, row)
-        for model in row.model_ids:
-            # As long as a job is over, its models may be deleted.
-            if owned.find(session, Model, model, caller, hold="kept") is None:
-                detail = f"the model {model} that it needs was deleted; post the job anew"
-                raise Conflict("model_gone", detail, current_state="failed")
+        _possible(session, row, caller)
 
     return _wish(job_id, caller, act)
+
+
+def _possible(session: Session, row: Job, caller: Principal) -> None:
+    """As long as a job is over, others may go on from it, and what it needs may be deleted."""
+    user = session.scalar(select(Job.id).where(continued_by(row.id)).limit(1))
+    if user is not None:
+        detail = f"{user} goes on from its checkpoints: cancel that one, or wait until it has ended"
+        raise Conflict("in_use", detail, current_state="failed")
+    earlier = (row.spec.get("from") or {}).get("job")
+    kept = {each: owned.find(session, Model, each, caller, hold="kept") for each in row.model_ids}
+    gone = [model for model, found in kept.items() if found is None]
+    if earlier is not None and owned.find(session, Job, earlier, caller, hold="kept") is None:
+        gone.append(earlier)
+    if gone:
+        detail = f"{', '.join(gone)}, which it needs, was deleted; post the job anew"
+        raise Conflict("source_gone", detail, current_state="failed")
 
 
 def _wish(job_id: str, caller: Principal, act: Callable[[Session, Job], bool | None]) -> Response:

@@ -1,5 +1,6 @@
 """What the engine says while it works: one JSON object a line, each flushed when it is written."""
 
+import contextlib
 import datetime
 import json
 import math
@@ -48,7 +49,9 @@ class EventWriter:
 
     def close(self) -> None:
         """Close the file. Nothing may be written after that."""
-        self._file.close()
+        # Every line was flushed when it was written; one that the disk had no room for is told.
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def phase(self, name: str, chosen: dict[str, Any] | None = None) -> None:
         """Enter a phase. The first one of a run says in ``chosen`` what the engine chose."""

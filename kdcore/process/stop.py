@@ -34,7 +34,7 @@ class Stop:
     def check(self) -> None:
         """Raise :class:`~kdcore.errors.Stopped` if a stop was asked for; show a sign of life."""
         failpoint("engine.boundary")
-        if self._requested:
+        if self.requested:
             raise Stopped("stopped on request")
         if self._pulse is not None and time.monotonic() - self._beaten_at > _PULSE_S:
             self._pulse.touch()

@@ -1,4 +1,4 @@
-"""Projects take turns: when each last had one, and indexes to find whose is next."""
+"""Projects take turns, with indexes to find whose is next; which events of a run are stored."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -21,6 +21,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_turns_project_id")),
         sa.PrimaryKeyConstraint("project_id", "lane", name=op.f("pk_turns")),
     )
+    seq = sa.Column("engine_seq", sa.BigInteger(), server_default="0", nullable=False)
+    op.add_column("runs", seq)
     op.drop_index("ix_jobs_queue", table_name="jobs")
     columns = ["lane", "project_id", sa.literal_column("priority DESC"), "created_at"]
     op.create_index("ix_jobs_queue", "jobs", columns, postgresql_where=QUEUED)
@@ -32,4 +34,5 @@ def downgrade() -> None:
     op.drop_index("ix_jobs_queue", table_name="jobs")
     columns = ["lane", sa.literal_column("priority DESC"), "created_at"]
     op.create_index("ix_jobs_queue", "jobs", columns, postgresql_where=QUEUED)
+    op.drop_column("runs", "engine_seq")
     op.drop_table("turns")

@@ -5,7 +5,7 @@ transaction remains. Leases are told by the database's clock alone.
 """
 
 from store.jobs.claims import claim
-from store.jobs.runs import begin, fail, held, lose, reap, release, renew, succeed
+from store.jobs.runs import accept, begin, fail, held, lose, reap, release, renew, succeed
 from store.jobs.states import LIVE, TERMINAL, FencedOut, IllegalTransition, create
 from store.jobs.wishes import cancel, delete, pause, resume, retry
 
@@ -14,6 +14,7 @@ __all__ = [
     "TERMINAL",
     "FencedOut",
     "IllegalTransition",
+    "accept",
     "begin",
     "cancel",
     "claim",

@@ -45,6 +45,16 @@ def begin(session: Session, job: Job, phase: str, chosen: dict[str, Any] | None)
     events.append(session, job, "phase", {"phase": phase} | ({"chosen": chosen} if chosen else {}))
 
 
+def accept(session: Session, job: Job, last: int) -> int:
+    """Note the number of the last engine event that is stored now; returns the one before.
+
+    The reply to a commit may be lost: what comes again must not be stored again.
+    """
+    run = run_of(session, job)
+    before, run.engine_seq = run.engine_seq, max(run.engine_seq, last)
+    return before
+
+
 def succeed(
     session: Session, job: Job, result: dict[str, Any], artifacts: Iterable[Artifact]
 ) -> None:

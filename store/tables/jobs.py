@@ -111,6 +111,8 @@ class Run(Base):
     ended_at: Mapped[datetime | None]
     exit: Mapped[str | None]
     resumed_from_step: Mapped[Big | None]
+    engine_seq: Mapped[Big] = mapped_column(default=0, server_default="0")
+    """Number of the last event of its engine that is stored."""
 
 
 class Event(Base):

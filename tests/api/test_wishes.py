@@ -65,5 +65,5 @@ def test_a_retry_needs_the_models_of_the_job(trained: Trained) -> None:
     fail(job.json()["id"])
     client.delete(f"/v1/models/{model['id']}").raise_for_status()
     refused = client.post(f"{own}/retry")
-    assert problem(refused, 409, "model_gone")["current_state"] == "failed"
+    assert problem(refused, 409, "source_gone")["current_state"] == "failed"
     assert client.get(own).json()["state"] == "failed"

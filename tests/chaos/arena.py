@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 import httpx
+import redis
 
 from kdcore.spec import failpoints
 from stillhouse.local import Services
@@ -156,6 +158,17 @@ class Arena:
             time.sleep(seconds)
         finally:
             os.killpg(pid, signal.SIGCONT)
+
+    def forget_files(self) -> None:
+        """Empty the workers' cache: what they need comes from the object store again."""
+        for path in (self.services.folder.work / "cache").glob("*"):
+            path.unlink(missing_ok=True)
+
+    def forget_messages(self) -> None:
+        """Empty the broker."""
+        address = urlsplit(self.environment["STILLHOUSE_BROKER_URL"])
+        with contextlib.closing(redis.Redis(unix_socket_path=address.path)) as broker:
+            broker.flushall()
 
     def arm(self, place: str, act: str = "kill") -> None:
         """Let the next process that comes to a place die, hang or fail."""

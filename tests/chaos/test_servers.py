@@ -15,6 +15,8 @@ from stillhouse.client import Client as Follower
 from tests.chaos.arena import Arena
 from tests.chaos.workload import Client
 
+pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(600)]
+
 Holds = Callable[..., None]
 FROZEN_S = 5.0
 
@@ -29,6 +31,7 @@ def test_the_broker_forgets_freezes_and_dies(
 ) -> None:
     """A message is only a hint: without any, jobs are accepted at once and done in the end."""
     client.submit(recipe)
+    arena.forget_messages()
     arena.kill("valkey")
     client.submit(recipe)
     began = time.monotonic()
@@ -65,6 +68,7 @@ def test_a_frozen_database_costs_a_request_seconds(
     try:
         for _ in range(3):
             assert client.call("GET", f"/v1/jobs/{first}") is None
+            assert client.history.calls[-1]["status"] == 503
         assert ready(arena) == 503
         with arena.client() as http:
             assert http.get("/healthz", timeout=1).status_code == 200
@@ -104,6 +108,17 @@ def _drained(arena: Arena, client: Client, path: str, headers: dict[str, str]) -
         for _ in lines:  # to its end: a connection that is cut raises
             pass
         assert time.monotonic() - began < 10
+
+
+def test_a_frozen_keeper_is_not_missed(
+    arena: Arena, client: Client, recipe: Any, holds: Holds
+) -> None:
+    os.killpg(arena.pid("keeper-1"), signal.SIGSTOP)
+    try:
+        client.submit(recipe)
+        holds(client)
+    finally:
+        os.killpg(arena.pid("keeper-1"), signal.SIGCONT)
 
 
 @pytest.mark.parametrize("part", ["keeper-1", "prepare"])

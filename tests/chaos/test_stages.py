@@ -3,8 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.chaos.arena import Arena
 from tests.chaos.workload import Client
+
+pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(600)]
 
 PLACES = (
     *("api.stored", "api.committed"),

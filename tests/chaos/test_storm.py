@@ -4,10 +4,15 @@ import os
 import sys
 import time
 
+import pytest
+
 from tests.chaos.arena import Arena
 from tests.chaos.checker import Checker
+from tests.chaos.nemesis import RECOVERY_S
 from tests.chaos.storm import storm
 from tests.chaos.workload import History
+
+pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(600)]
 
 SECONDS = 60.0
 
@@ -15,7 +20,8 @@ SECONDS = 60.0
 def test_a_minute_of_faults(arena: Arena, history: History, student: str) -> None:
     seed = int(os.environ.get("CHAOS_SEED", time.time_ns() % 10_000))
     sys.stdout.write(f"CHAOS_SEED={seed}\n")
-    _, clients = storm(arena, history, SECONDS, seed)
+    nemesis, clients = storm(arena, history, SECONDS, seed)
+    assert max(max(found) for found in nemesis.recoveries.values()) < RECOVERY_S
     checker = Checker(arena)
     checker.all(clients, history)
     assert set(checker.students()) == {student}

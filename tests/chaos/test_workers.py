@@ -14,28 +14,31 @@ from tests.chaos.arena import LEASE_S, TRAINERS, Arena
 from tests.chaos.checker import Checker
 from tests.chaos.workload import Client
 
+pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(600)]
+
 Holds = Callable[..., None]
 
 
 def worker_of(arena: Arena, client: Client, job: str) -> str:
     """The part that has a job in training."""
-    arena.until(lambda: _phase(client, job) == "training", 90, "the job trains")
-    row = Checker(arena).rows("SELECT lease_owner FROM jobs WHERE id = %s", job)[0]
-    pid = int(row["lease_owner"].rpartition("/")[2])
+    checker = Checker(arena)
+    query = (
+        "SELECT lease_owner FROM jobs WHERE id = %s AND phase = 'training' AND lease_owner <> ''"
+    )
+    arena.until(lambda: bool(checker.rows(query, job)), 90, "the job trains")
+    row = checker.rows("SELECT worker FROM runs WHERE job_id = %s ORDER BY number DESC", job)[0]
+    pid = int(row["worker"].rpartition("/")[2])
     for part in TRAINERS:
         if os.getpgid(pid) == arena.pid(part):
             return part
     raise AssertionError(row)
 
 
-def _phase(client: Client, job: str) -> str:
-    return str(client.insist("GET", f"/v1/jobs/{job}").json()["phase"])
-
-
 def test_a_zombie_publishes_nothing(
     arena: Arena, client: Client, recipe: Any, holds: Holds
 ) -> None:
     """Stopped past its lease and continued: another has the job, and the student is the same."""
+    arena.arm("engine.boundary", "sleep 10")  # it trains until the worker is thawed
     job = client.submit(recipe)
     part = worker_of(arena, client, job)
     arena.freeze(part, LEASE_S + 3)
@@ -47,6 +50,7 @@ def test_a_zombie_publishes_nothing(
 def test_a_drained_worker_hands_over(
     arena: Arena, client: Client, recipe: Any, holds: Holds
 ) -> None:
+    arena.arm("engine.boundary", "sleep 3")
     job = client.submit(recipe)
     part = worker_of(arena, client, job)
     pid = arena.pid(part)
@@ -73,16 +77,16 @@ def test_a_damaged_checkpoint_is_passed_by(
 ) -> None:
     job = client.submit(recipe)
     own = f"/v1/jobs/{job}"
+    arena.arm("worker.uploaded", "sleep 60")  # all is done, but for the row that says so
     part = worker_of(arena, client, job)
-    kept = f"{own}/checkpoints"
-    arena.until(lambda: len(client.insist("GET", kept).json()["data"]) == 2, 60, "two are kept")
+    arena.until(lambda: not arena.armed, 60, "it is about to publish")
     arena.kill(part)
     checker = Checker(arena)
     newest = "SELECT * FROM checkpoints WHERE job_id = %s ORDER BY step DESC LIMIT 1"
     row = checker.rows(newest, job)[0]
     obstore.put(checker.store, row["object_key"], b"x" * row["size_bytes"])
     holds(client)
-    told = client.insist("GET", f"{own}/logs").json()["data"]
+    told = client.insist("GET", f"{own}/events?type=log").json()["data"]
     assert [each for each in told if f"{row['name']} cannot be used" in each["data"]["message"]]
     runs = client.insist("GET", f"{own}/runs").json()["data"]
     assert 0 < runs[-1]["resumed_from_step"] < row["step"]
@@ -102,7 +106,9 @@ def test_a_full_disk_fails_the_job_and_harms_nothing(
     )
     for part in TRAINERS:  # so that the small one takes the job
         os.killpg(arena.pid(part), signal.SIGSTOP)
-    cramped = arena.apart("cramped", *mounted, STILLHOUSE_WORK_DIR=str(small))
+    cramped = arena.apart(
+        "cramped", *mounted, STILLHOUSE_WORK_DIR=str(small), STILLHOUSE_MIN_FREE_BYTES="0"
+    )
     try:
         job = client.submit(recipe)
         arena.until(lambda: client.state(job) == "failed", 90, "the job has failed")

@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 
 Json = dict[str, Any]
+PASSING = ("storage_unavailable", "worker_lost")
+"""What a fault may end a job with; anything else would be a fault of ours."""
 OPEN = 3
 """Jobs that a client has at once: the arena has two slots."""
 DEADLINE_S = 20.0
@@ -104,8 +106,12 @@ class Client:
                 state = self.state(job)
                 if state in ("succeeded", "cancelled"):
                     left.discard(job)
-                elif state in ("paused", "failed"):
-                    self.wish(job, {"paused": "resume", "failed": "retry"}[state])
+                elif state == "paused":
+                    self.wish(job, "resume")
+                elif state == "failed":
+                    code = self.insist("GET", f"/v1/jobs/{job}").json()["error"]
+                    assert code is None or code["code"] in PASSING, code
+                    self.wish(job, "retry")
             time.sleep(0.5)
         return sorted(left)
 

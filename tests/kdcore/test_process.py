@@ -220,12 +220,13 @@ def test_a_full_disk_has_an_exit_code_of_its_own(tmp_path, error):
 
 
 def test_a_full_disk_is_told_also_where_events_cannot_be(tmp_path):
-    class Full(EventWriter):
-        def _write(self, kind, **fields):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    with contextlib.closing(Full(tmp_path / "events.jsonl", tmp_path)) as events:
-        assert main.ending(OSError(errno.ENOSPC, "full"), events) == Exit.NO_SPACE
+    with contextlib.closing(EventWriter(tmp_path / "events.jsonl", tmp_path)) as events:
+        events._file.close()
+        events._file = open("/dev/full", "a", encoding="utf-8")  # noqa: SIM115
+        with pytest.raises(OSError, match="No space left"):
+            events.log("info", "x")
+        code = main.ending(OSError(errno.ENOSPC, "full"), events)
+    assert code == Exit.NO_SPACE
 
 
 def test_work_shows_a_sign_of_life(tmp_path):

@@ -104,7 +104,7 @@ export function tableKeys(body, on) {
   };
 
   function pressed(event) {
-    if (localStorage.getItem(KEYS) || !(event.key in does) || writes(event)) return;
+    if (off || !(event.key in does) || writes(event)) return;
     if (does[event.key](event) !== false) event.preventDefault();
   }
 
@@ -119,9 +119,9 @@ function writes(event) {
   return at.matches("textarea, select, input:not([type=checkbox])");
 }
 
-const KEYS = "stillhouse.keys"; // "off" where somebody speaks to the page, or hits keys by chance
+let off = false; // for those who speak to the page, or hit keys by chance
 
 export function help() {
-  const off = el("input", { type: "checkbox", checked: Boolean(localStorage.getItem(KEYS)), on: { change: () => (off.checked ? localStorage.setItem(KEYS, "off") : localStorage.removeItem(KEYS)) } });
-  dialog("keys-title", "Keys", [copyOf("jobs-keys"), el("label", { class: "tick" }, off, "Turn these keys off in this browser")], el("button", { class: "button", autofocus: true }, "Close"), "keys-help");
+  const box = el("input", { type: "checkbox", checked: off, on: { change: () => { off = box.checked; } } });
+  dialog("keys-title", "Keys", [copyOf("jobs-keys"), el("label", { class: "tick" }, box, "Turn these keys off, until the page is loaded again")], el("button", { class: "button", autofocus: true }, "Close"), "keys-help");
 }
