@@ -23,7 +23,10 @@ def queued(
     body = {"student": {"architecture": "cifar/resnet14"}, "dataset": dataset}
     body |= {"labels": {"shelf": "upper"}, "priority": -10}
     made = [api.post("/v1/jobs", json=body | {"name": name}) for name in ("waits, 1", "waits, 2")]
-    yield [answer.raise_for_status().json() for answer in made]
+    jobs = [answer.raise_for_status().json() for answer in made]
+    yield jobs
+    for job in jobs:
+        api.post(f"/v1/jobs/{job['id']}/cancel")  # it may be over
     api.post(f"/v1/jobs/{holds}/cancel").raise_for_status()
     wait(api, f"/v1/jobs/{holds}", "cancelled")
 

@@ -47,7 +47,7 @@ def waiting(api: httpx.Client, post_job: Callable[..., str]) -> Iterator[list[st
 def test_worker_is_busy_with_a_job(opened: Opened, waiting: list[str]) -> None:
     rows = opened("/#/system").page.get_by_role("region", name="Workers").locator("tbody tr")
     job = rows.filter(has_text="train").get_by_role("link", name="takes the worker")
-    expect(job.first).to_have_attribute("href", re.compile("^#/jobs/job_"), timeout=30_000)
+    expect(job.first).to_have_attribute("href", re.compile("^#/jobs/job_"), timeout=60_000)
 
 
 def test_waiting_job_is_put_first(opened: Opened, api: httpx.Client, waiting: list[str]) -> None:
