@@ -1,6 +1,8 @@
 """A real S3 server: SeaweedFS, with ports, credentials and a bucket of its own."""
 
+import contextlib
 import secrets
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,10 +10,21 @@ from pathlib import Path
 import httpx
 
 from stillhouse.local.part import Part
-from stillhouse.local.ports import free_port
 
 BUCKET = "objects"
 PORTS = ("master", "volume", "filer", "s3", "admin")
+
+
+def _ports(count: int) -> list[int]:
+    """Free ports below those that the system gives to outgoing connections: none may be taken
+    between now and the moment when the server, which opens one after the other, comes to it."""
+    found: list[int] = []
+    while len(found) < count:
+        port = 15_000 + secrets.randbelow(15_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found += [] if port in found else [port]
+    return found
 
 
 class Weed:
@@ -21,8 +34,9 @@ class Weed:
         folder.mkdir(parents=True)
         self._folder = folder
         self.key, self.secret = secrets.token_hex(10), secrets.token_hex(20)
-        self._ports = {name: free_port("127.0.0.1", 0) for name in PORTS}
-        self._grpc = {name: free_port("127.0.0.1", 0) for name in PORTS}
+        ports = _ports(2 * len(PORTS))
+        self._ports = dict(zip(PORTS, ports, strict=False))
+        self._grpc = dict(zip(PORTS, ports[len(PORTS) :], strict=True))
         self.port = self._ports["s3"]
 
     def part(self, base: Mapping[str, str]) -> Part:
