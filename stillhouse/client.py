@@ -55,6 +55,11 @@ class Missing(Exception):  # noqa: N818 - what the file is
     """A job has no file of that name."""
 
 
+def _passes(error: Exception) -> bool:
+    """Whether the service, or the way to it, is away: later it may answer."""
+    return not isinstance(error, ApiError) or error.status in AWAY
+
+
 class Client:
     """Speaks to one Stillhouse with one API key.
 
@@ -85,8 +90,7 @@ class Client:
             try:
                 return self._json(self._http.post(path, json=body, params=params, headers=headers))
             except (httpx.TransportError, ApiError) as error:
-                gone = isinstance(error, ApiError) and error.status not in AWAY
-                if gone or pause_s is None:
+                if not _passes(error) or pause_s is None:
                     raise
                 time.sleep(pause_s)
         raise AssertionError("the last try answers or raises")
@@ -136,8 +140,7 @@ class Client:
             try:
                 resource = self.get(resource["links"]["self"])
             except (httpx.TransportError, ApiError) as error:
-                gone = isinstance(error, ApiError) and error.status not in AWAY
-                if gone or time.monotonic() - answered_at > AWAY_S:
+                if not _passes(error) or time.monotonic() - answered_at > AWAY_S:
                     raise
                 time.sleep(POLL_S)
                 continue

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from store.settings import settings
 from store.tables import Job, Poke, Turn, Worker
+from store.tables.jobs import LIVE
 
 CHANNEL = "outbox"  # notified at each commit that wrote a message
 
@@ -79,7 +80,7 @@ def _places(lane: str, project_id: str, only: str | None) -> Select[str, int]:
     """Places of a project's queued jobs: the n-th job of each project comes in the n-th round."""
     held = (
         select(Job.project_id, func.count().label("held"))
-        .where(Job.lane == lane, Job.state.in_(("starting", "running", "pausing", "cancelling")))
+        .where(Job.lane == lane, Job.state.in_(LIVE))
         .group_by(Job.project_id)
         .subquery()
     )

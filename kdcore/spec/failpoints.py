@@ -38,6 +38,6 @@ def _meet(folder: Path, name: str) -> None:
     if act == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif act == "sleep":
-        time.sleep(float(rest))
+        time.sleep(float(rest))  # to hang is what was asked for
     else:
         raise OSError(rest)

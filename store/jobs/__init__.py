@@ -6,8 +6,9 @@ transaction remains. Leases are told by the database's clock alone.
 
 from store.jobs.claims import claim
 from store.jobs.runs import accept, begin, fail, held, lose, reap, release, renew, succeed
-from store.jobs.states import LIVE, TERMINAL, FencedOut, IllegalTransition, create
+from store.jobs.states import TERMINAL, FencedOut, IllegalTransition, create
 from store.jobs.wishes import cancel, delete, pause, resume, retry
+from store.tables.jobs import LIVE
 
 __all__ = [
     "LIVE",

@@ -9,8 +9,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from store.ids import new_id
-from store.jobs.states import LIVE, enter, lease_end
+from store.jobs.states import enter, lease_end
 from store.tables import Job, Project, Run, Turn
+from store.tables.jobs import LIVE
 
 _LOCK = 0x5711_0003  # claims of a lane one after the other: two at once would take one turn twice
 

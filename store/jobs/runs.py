@@ -7,9 +7,10 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from store import events, queue
-from store.jobs.states import LIVE, FencedOut, end, enter, lease_end, leave, run_of
+from store.jobs.states import FencedOut, end, enter, lease_end, leave, run_of
 from store.settings import settings
 from store.tables import Artifact, Job
+from store.tables.jobs import LIVE
 
 
 def held(session: Session, job_id: str, fence: int) -> Job:

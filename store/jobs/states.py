@@ -16,7 +16,6 @@ from store import assets, events, queue
 from store.settings import settings
 from store.tables import Job, Run
 
-LIVE = ("starting", "running", "pausing", "cancelling")
 TERMINAL = ("succeeded", "failed", "cancelled")
 
 

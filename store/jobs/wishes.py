@@ -7,8 +7,9 @@ from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from store import queue
-from store.jobs.states import LIVE, TERMINAL, IllegalTransition, end, enter, lease_holds, leave
+from store.jobs.states import TERMINAL, IllegalTransition, end, enter, lease_holds, leave
 from store.tables import Job
+from store.tables.jobs import LIVE
 
 
 def cancel(session: Session, job: Job) -> bool:
@@ -18,9 +19,7 @@ def cancel(session: Session, job: Job) -> bool:
     if job.state in TERMINAL:
         raise IllegalTransition("cancelled", job.state)
     job.desired_state = "cancel"
-    if job.state in LIVE and lease_holds(session, job):
-        if job.state != "cancelling":
-            enter(session, job, "cancelling")
+    if _told(session, job, "cancelling"):
         return False
     end(session, job, "cancelled", "cancelled")
     return True
@@ -33,9 +32,7 @@ def pause(session: Session, job: Job) -> bool:
     if job.state in TERMINAL or job.state == "cancelling":
         raise IllegalTransition("paused", job.state)
     job.desired_state = "pause"
-    if job.state in LIVE and lease_holds(session, job):
-        if job.state != "pausing":
-            enter(session, job, "pausing")
+    if _told(session, job, "pausing"):
         return False
     leave(session, job, "lost")
     enter(session, job, "paused")
@@ -70,6 +67,15 @@ def delete(session: Session, job: Job) -> None:
     if job.state not in TERMINAL:
         raise IllegalTransition("deleted", job.state)
     session.delete(job)
+
+
+def _told(session: Session, job: Job, state: str) -> bool:
+    """Whether a worker has the job, and will learn of the wish; the job waits for it in a state."""
+    if job.state not in LIVE or not lease_holds(session, job):
+        return False
+    if job.state != state:
+        enter(session, job, state)
+    return True
 
 
 def _queue(session: Session, job: Job) -> None:

@@ -21,6 +21,10 @@ _STATES = (
 )
 
 
+LIVE = ("starting", "running", "pausing", "cancelling")
+"""States in which a run may hold the job."""
+
+
 class Job(Base):
     """What a user asked for, or what prepares it. Only store/jobs/states.py sets its state."""
 

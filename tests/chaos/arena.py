@@ -155,7 +155,7 @@ class Arena:
         pid = self.pid(part)
         os.killpg(pid, signal.SIGSTOP)
         try:
-            time.sleep(seconds)
+            time.sleep(seconds)  # how long it is frozen is the fault itself
         finally:
             os.killpg(pid, signal.SIGCONT)
 

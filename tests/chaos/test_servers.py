@@ -40,7 +40,7 @@ def test_the_broker_forgets_freezes_and_dies(
         client.submit(recipe)
         assert time.monotonic() - began < 5
         assert ready(arena) == 200
-        time.sleep(FROZEN_S)
+        time.sleep(FROZEN_S)  # longer than any client of the broker waits
     finally:
         os.killpg(arena.pid("valkey"), signal.SIGCONT)
     holds(client)
@@ -130,7 +130,7 @@ def test_others_of_the_fleet_die(
         body = {"name": "again", "source": "builtin:digits", "split_seed": len(part)}
         made = http.post("/v1/datasets", json=body).raise_for_status().json()
         own = f"/v1/datasets/{made['id']}"
-        time.sleep(1)
+        time.sleep(1)  # so that the ingestion has begun
         arena.kill(part)
         client.submit(recipe)
         arena.until(lambda: _state(http, own) == "ready", 90, "the data set is ready")
