@@ -149,10 +149,16 @@ def ending(error: BaseException, events: EventWriter, command: Command | None = 
 
 
 def _disk_full(error: BaseException) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    # torch says no number when its file cannot be written, and safetensors says it in words.
-    return "PytorchStreamWriter failed" in str(error) or "os error 28" in str(error)
+    """Whether it is, or came of, a write that had no room."""
+    each: BaseException | None = error
+    while each is not None:
+        if isinstance(each, OSError) and each.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if f"os error {errno.ENOSPC}" in str(each):  # safetensors says the number in words
+            return True
+        # What torch raises when it closes a file that had no room hides what the write raised.
+        each = each.__cause__ or each.__context__
+    return False
 
 
 def _as_user_fault(error: BaseException, command: Command | None) -> UserFault | None:

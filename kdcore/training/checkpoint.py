@@ -33,7 +33,9 @@ class Checkpoints:
         """Write ``state`` as the newest checkpoint, tell of it, and drop all but two."""
         path = self._folder / f"step-{step:08d}.pt"
         with replacing(path) as partial:
-            torch.save(state, partial)
+            # A file of ours, not a path: of a full disk torch itself would say no number.
+            with partial.open("wb") as file:
+                torch.save(state, file)
             failpoint("engine.checkpoint")
         _sync(self._folder)
         sidecar = {

@@ -114,7 +114,7 @@ def test_a_full_disk_fails_the_job_and_harms_nothing(
         job = client.submit(recipe)
         arena.until(lambda: client.state(job) == "failed", 90, "the job has failed")
         error = client.insist("GET", f"/v1/jobs/{job}").json()["error"]
-        assert (error["code"], error["retryable"]) == ("storage_unavailable", True)
+        assert (error["code"], error["retryable"]) == ("storage_unavailable", True), error
     finally:
         os.killpg(cramped.pid, signal.SIGKILL)
         cramped.wait()

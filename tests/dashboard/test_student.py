@@ -112,7 +112,9 @@ def test_files_and_test_images_are_asked_by_keyboard(student: Watched, images: l
     answered(page.get_by_role("article", name="one.png"), "Student")
     torn = page.get_by_role("article", name="torn.png")
     for who in ("Student", "Teacher"):
-        expect(torn.get_by_role("region", name=who)).to_contain_text("No answer: cannot be decoded")
+        expect(torn.get_by_role("region", name=who)).to_contain_text(
+            "No answer: cannot be decoded", timeout=READY_MS
+        )
     page.get_by_role("button", name="class 3").focus()
     page.keyboard.press("Enter")
     card = page.get_by_role("article", name="test image")

@@ -11,8 +11,10 @@ import sys
 import time
 
 import pytest
+import torch
 from PIL import Image
 from pydantic import TypeAdapter
+from safetensors import SafetensorError
 
 from kdcore.errors import NonFinite, OutOfDeviceMemory, Stopped, UserFault, item
 from kdcore.process import limits, main
@@ -205,15 +207,30 @@ def test_a_hostile_checkpoint_ends_with_twenty_under_a_memory_limit(tmp_path):
     assert not (tmp_path / "canary").exists()
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(errno.ENOSPC, "No space left on device"),
-        OSError(errno.EDQUOT, "Disk quota exceeded"),
-        RuntimeError("[enforce fail at inline_container.cc] PytorchStreamWriter failed writing"),
-    ],
-)
-def test_a_full_disk_has_an_exit_code_of_its_own(tmp_path, error):
+def plain(room):
+    room.write(bytes(100_000))
+
+
+def checkpoint(room):
+    torch.save({"weight": torch.ones(100_000)}, room)
+
+
+def quota(room):
+    raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+
+def safetensors(room):  # which replaces the file it is given, so that a device must not be it
+    raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize("write", [plain, checkpoint, quota, safetensors])
+def test_a_full_disk_has_an_exit_code_of_its_own(tmp_path, write):
+    with (
+        pytest.raises((OSError, RuntimeError, SafetensorError)) as raised,
+        open("/dev/full", "wb") as room,
+    ):
+        write(room)
+    error = raised.value
     with contextlib.closing(EventWriter(tmp_path / "events.jsonl", tmp_path)) as events:
         assert main.ending(error, events) == Exit.NO_SPACE
     assert [event.code for event in lines(tmp_path)] == ["storage_unavailable"]
