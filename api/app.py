@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from api import problems
+from api.deadline import Deadline
 from api.hub import Hub
 from api.middleware import Frame
 from api.routes import dashboard
@@ -63,5 +64,6 @@ def create_app() -> FastAPI:
     for each in (checkpoints, pictures, compare, frontier, keys, workers, usage, wishes):
         app.include_router(each)
     dashboard.install(app)
-    app.add_middleware(Frame)
+    app.add_middleware(Deadline)
+    app.add_middleware(Frame)  # outermost: also what was cut short has an id and is counted
     return app

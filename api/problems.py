@@ -197,6 +197,11 @@ def _away(code: str, detail: str) -> Problem:
     )
 
 
+def too_late(request: Request) -> Response:
+    """The 503 of a request that came to no answer in its time."""
+    return answer(request, _away("overloaded", "there was no answer in time"))
+
+
 def unexpected(request: Request) -> Response:
     """The 500 of what nobody has thought of; the middleware logs what it was."""
     return answer(request, Problem(500, "internal", "something went wrong that is our fault"))

@@ -5,11 +5,12 @@ Content type, name and digest are columns in Postgres: a local folder cannot kee
 """
 
 import contextlib
+import contextvars
 import functools
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -22,6 +23,7 @@ from obstore.store import LocalStore, S3Store
 from store.settings import settings
 
 CHUNK = 16 * 2**20
+_between: contextvars.ContextVar[Callable[[], None]] = contextvars.ContextVar("between")
 
 
 class CorruptBlobError(Exception):
@@ -86,14 +88,32 @@ async def put_stream(key: str, chunks: AsyncIterable[bytes]) -> None:
         await obstore.put_async(store(), key, chunks)
 
 
+@contextlib.contextmanager
+def interruptible(check: Callable[[], None]) -> Iterator[None]:
+    """Call ``check`` before every chunk that is read in this block: what it raises ends the read.
+
+    A data set of gigabytes takes minutes, and nobody who wants its run to end waits for them.
+    """
+    token = _between.set(check)
+    try:
+        yield
+    finally:
+        _between.reset(token)
+
+
 def read(key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
     """The bytes from ``start`` to before ``end``, in chunks."""
     with _answering():
         # In ranges: each is a request of its own, with its own time and its own second try.
         end = obstore.head(store(), key)["size"] if end is None else end
         for position in range(start, end, CHUNK):
+            _between.get(_nothing)()
             stop = min(end, position + CHUNK)
             yield bytes(obstore.get_range(store(), key, start=position, end=stop))
+
+
+def _nothing() -> None:
+    pass
 
 
 def fetch(keys: list[str], target: Path, sha256: str) -> None:

@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     checkpoints_kept: int = 2
     """The newest may be damaged; the one before is then still there."""
     storage_pause_s: float = 10.0
-    """Before a job goes back to the queue because its data cannot be fetched just now."""
+    """Until a job whose data could not be fetched is taken again: others come first meanwhile."""
     prepare_wall_s: float = 3600.0
     """An ingestion or verification that takes longer is ended: others wait behind it."""
     poll_s: float = 0.5
@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     training_slots: int = 1
     """Training slots on this machine: how many trainings share its cores."""
 
+    request_s: float = 45.0
+    """From the last byte of a request to its answer, whatever it waits for: longer than each wait
+    by itself, for where many requests wait for one thread after the other."""
     max_body_bytes: int = 1024 * 1024
     """Of a JSON body. Uploads are streamed and have their own limit."""
     max_predict_bytes: int = 16 * 2**20

@@ -38,7 +38,7 @@ def settle(job: Job, engine: Engine, said: Outcome, workdir: Path) -> None:
     if code == Exit.DONE and said.report is not None:
         _succeed(job, said, workdir)
     elif code == Exit.STOPPED or engine.ended_by_us:
-        _write(job, lambda session, row: jobs.release(session, row, "stopped"))
+        let_go(job)
     elif code in (Exit.USER_FAULT, Exit.OUT_OF_MEMORY, Exit.NON_FINITE) and said.error:
         error = said.error.model_dump(include={"code", "message", "hint", "items"}, mode="json")
         _fail(job, error | {"retryable": code == Exit.OUT_OF_MEMORY}, Exit(code).name.lower())
@@ -48,6 +48,11 @@ def settle(job: Job, engine: Engine, said: Outcome, workdir: Path) -> None:
         _write(job, lambda session, row: jobs.lose(session, row, _killed(-code)))
     else:
         _crashed(job, code, engine.last_words())
+
+
+def let_go(job: Job) -> None:
+    """The run shall not go on, and there is no engine yet that would have to stop."""
+    _write(job, lambda session, row: jobs.release(session, row, "stopped"))
 
 
 def refuse(job: Job, error: dict[str, Any]) -> None:
@@ -83,7 +88,6 @@ def stalled(job: Job, seconds: float) -> None:
 def storage_away(job: Job, error: Exception) -> None:
     """The object store does not serve just now: a later run may do, but not for ever."""
     log.warning("storage_away", job=job.id, error=str(error))
-    time.sleep(settings().storage_pause_s)
     message = f"the object store was away for {settings().object_waits} runs: {error}"
     failure = _error("storage_unavailable", message, retryable=True)
 
@@ -94,7 +98,7 @@ def storage_away(job: Job, error: Exception) -> None:
         if len(found) == settings().object_waits and set(found) == {"storage_away"}:
             jobs.fail(session, row, failure, "storage_away")
         else:
-            jobs.release(session, row, "storage_away")
+            jobs.release(session, row, "storage_away", settings().storage_pause_s)
 
     _write(job, write)
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import NoResultFound, SQLAlchemyError
 
 from kdcore.spec.failpoints import failpoint
 from kdcore.spec.protocol import Request
-from store import events, jobs
+from store import blobs, events, jobs
 from store.blobs import CorruptBlobError
 from store.database import transaction
 from store.settings import settings
@@ -23,6 +23,10 @@ from worker.stall import Watch
 
 log = structlog.get_logger()
 LIMIT_GRACE_S = 120.0  # evaluation and export follow what the engine's own limit ends
+
+
+class LetGo(Exception):  # noqa: N818 - what is wanted of the run
+    """The run shall end although its engine has not begun."""
 
 
 class Stalled(Exception):  # noqa: N818 - what the engine has
@@ -68,7 +72,12 @@ def _said(job: Job, error: Exception) -> bool:
 
 def _run(job: Job, workdir: Path, lease: Lease) -> None:
     outcome.enter(job, "fetching")
-    request = _fetched(job, workdir)
+    try:
+        with blobs.interruptible(lambda: _unless_let_go(job, lease)):
+            request = _fetched(job, workdir)
+    except LetGo:
+        outcome.let_go(job)
+        return
     failpoint("worker.fetched")
     if request is None:
         return
@@ -86,6 +95,13 @@ def _run(job: Job, workdir: Path, lease: Lease) -> None:
         outcome.settle(job, engine, said, workdir)
     finally:
         engine.kill()
+
+
+def _unless_let_go(job: Job, lease: Lease) -> None:
+    if lease.lost:
+        raise jobs.FencedOut(job.id)
+    if lease.wanted != "run" or drain.begun():
+        raise LetGo
 
 
 def _fetched(job: Job, workdir: Path) -> Request | None:

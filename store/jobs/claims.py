@@ -4,7 +4,7 @@ A project with ten thousand jobs therefore delays the first job of another by on
 gains by a higher priority what belongs to others.
 """
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -34,7 +34,8 @@ def claim(session: Session, lane: str, worker: str) -> Job | None:
 
 
 def _waits(lane: str) -> tuple[ColumnElement[bool], ...]:
-    return (Job.state == "queued", Job.desired_state == "run", Job.lane == lane)
+    due = or_(Job.not_before.is_(None), Job.not_before < func.clock_timestamp())
+    return (Job.state == "queued", Job.desired_state == "run", Job.lane == lane, due)
 
 
 def _turns(lane: str) -> Select[str]:
@@ -60,6 +61,7 @@ def _start(session: Session, job: Job, worker: str) -> Job:
     # give a fence again that a run of before may still carry.
     job.fence = func.greatest(Job.fence + 1, func.floor(func.extract("epoch", now) * 1000))
     job.num_runs += 1
+    job.not_before = None
     job.lease_owner = worker
     job.lease_expires_at = lease_end()
     job.started_at = job.started_at or now

@@ -1,6 +1,7 @@
 """What a run writes of its job: every write carries the fence that its claim was given."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -80,8 +81,11 @@ def fail(session: Session, job: Job, error: dict[str, Any], run_exit: str) -> No
     end(session, job, "failed", run_exit)
 
 
-def release(session: Session, job: Job, run_exit: str) -> None:
-    """Give the held job back: to the queue, or to rest where the user wants that."""
+def release(session: Session, job: Job, run_exit: str, pause_s: float = 0.0) -> None:
+    """Give the held job back: to the queue, or to rest where the user wants that.
+
+    Nobody takes it from the queue before ``pause_s`` seconds are over.
+    """
     if job.desired_state == "cancel":
         end(session, job, "cancelled", run_exit)
         return
@@ -90,6 +94,8 @@ def release(session: Session, job: Job, run_exit: str) -> None:
         enter(session, job, "paused", reason=run_exit)
         return
     job.queued_at = func.clock_timestamp()
+    if pause_s:
+        job.not_before = func.clock_timestamp() + timedelta(seconds=pause_s)
     enter(session, job, "queued", reason=run_exit)
     queue.poke(session, job.lane)
 
@@ -101,13 +107,19 @@ def lose(session: Session, job: Job, message: str, run_exit: str = "lost") -> No
         error = {
             "code": "worker_lost",
             "message": f"{message}; {job.losses} runs were lost since the last new checkpoint",
-            "hint": "the job may need more memory than the worker has: try a smaller batch_size",
+            "hint": _HINTS.get(run_exit, _HINTS["lost"]),
             "retryable": True,
             "items": [],
         }
         fail(session, job, error, run_exit)
     else:
         release(session, job, run_exit)
+
+
+_HINTS = {
+    "lost": "the job may need more memory than the worker has: try a smaller batch_size",
+    "stalled": "its device or disk may hang: see the worker's log, then retry on another worker",
+}
 
 
 def reap(session: Session) -> int:

@@ -96,6 +96,8 @@ class Job(Base):
     rev: Mapped[Big] = mapped_column(default=1)
     created_at: Mapped[Created]
     queued_at: Mapped[Created]
+    not_before: Mapped[datetime | None]
+    """What it waits for is away: it is not taken again earlier than this."""
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 

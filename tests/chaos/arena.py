@@ -36,6 +36,7 @@ SHORT = {
     "STALL_S": "20",
     "STATEMENT_TIMEOUT_S": "2",
     "ANSWER_S": "3",
+    "REQUEST_S": "8",
     "OBJECT_ANSWER_S": "3",
     "OBJECT_RETRY_S": "6",
     "ENGINE_THREADS": "1",

@@ -43,6 +43,25 @@ def test_what_was_put_comes_back(key: str, tmp_path: Path) -> None:
     assert b"".join(blobs.read(f"{key}-copy")) == data
 
 
+def test_a_read_can_be_ended_between_two_chunks(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blobs, "CHUNK", 10)
+    put(key, bytes(45), tmp_path)
+    wanted = iter([True, True, False])
+
+    def check() -> None:
+        if not next(wanted):
+            raise InterruptedError("enough")
+
+    target = tmp_path / "fetched"
+    with pytest.raises(InterruptedError), blobs.interruptible(check):
+        blobs.fetch([key], target, hashlib.sha256(bytes(45)).hexdigest())
+    assert list(tmp_path.glob("fetched*")) == []
+    blobs.fetch([key], target, hashlib.sha256(bytes(45)).hexdigest())
+    assert target.read_bytes() == bytes(45)
+
+
 def test_what_is_not_there_is_an_oserror(key: str) -> None:
     with pytest.raises(FileNotFoundError):
         b"".join(blobs.read(key))

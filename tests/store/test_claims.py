@@ -26,6 +26,27 @@ def test_the_highest_priority_goes_first_then_the_oldest(new_job: Any, claim: Cl
     assert [job and job.id for job in claimed] == [high, first, second, low, None]
 
 
+def test_what_waits_for_a_store_lets_others_pass(new_job: Any, claim: Claim) -> None:
+    first, second = new_job(5), new_job()
+    for pause_s, expected in ((60.0, second), (0.0, first)):
+        job = claim()
+        assert job is not None
+        assert job.id == first
+        with transaction() as session:
+            jobs.release(session, _held(session, job), "storage_away", pause_s)
+        job = claim()
+        assert job is not None
+        assert job.id == expected
+        with transaction() as session:
+            jobs.release(session, _held(session, job), "stopped")
+            session.get_one(Job, first).not_before = None
+    with transaction() as session:
+        session.get_one(Job, first).not_before = func.now()
+    job = claim()
+    assert job is not None
+    assert (job.id, job.not_before) == (first, None)
+
+
 def test_a_claim_has_a_lease_a_fence_and_a_run(new_job: Any, claim: Claim) -> None:
     new_job()
     job = claim()

@@ -1,6 +1,7 @@
 """A run that is stopped, killed or robbed of its lease leaves the job as it should be."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -14,9 +15,11 @@ from sqlalchemy import func, select, update
 from store import blobs, jobs
 from store.database import transaction
 from store.ids import new_id
-from store.tables import Event, Job, Model, Worker
+from store.settings import settings
+from store.tables import Event, Job, Model, Run, Worker
 from tests.sending import posted, problem
-from worker import drain
+from worker import drain, runs
+from worker.lease import Lease
 
 Json = dict[str, Any]
 LONG = {"epochs": 2000, "batch_size": 256}
@@ -127,6 +130,33 @@ def test_a_slot_that_shuts_down_gives_its_job_back(
     assert (given_back.state, given_back.losses, given_back.lease_owner) == ("queued", 0, None)
     assert [run.exit for run in running.runs] == ["stopped"]
     assert running.checkpoints
+
+
+@pytest.mark.usefixtures("empty_queue")
+@pytest.mark.parametrize("wish", ["drain", "pause", "cancel"])
+def test_a_run_is_let_go_while_it_fetches(
+    client: httpx.Client, digits: Json, draining: Any, wish: str
+) -> None:
+    job_id = posted(client, digits)["id"]
+    shutil.rmtree(settings().work_dir / "cache", ignore_errors=True)
+    with transaction() as session:
+        job = jobs.claim(session, "train", "a worker")
+    assert job is not None
+    lease = Lease(job.id, job.fence)
+    if wish == "drain":
+        draining()
+    else:
+        assert client.post(f"/v1/jobs/{job_id}/{wish}").status_code == 202
+        lease.wanted = wish
+    workdir = settings().work_dir / "runs" / job.id
+    workdir.mkdir(parents=True)
+    runs._run(job, workdir, lease)
+    assert list((settings().work_dir / "cache").glob("*")) == []
+    with transaction() as session:
+        row = session.get_one(Job, job_id)
+        assert [run.exit for run in session.query(Run).where(Run.job_id == job_id)] == ["stopped"]
+    assert row.state == {"drain": "queued", "pause": "paused", "cancel": "cancelled"}[wish]
+    assert not (workdir / "events.jsonl").exists()
 
 
 def test_a_stop_before_the_engine_listens_is_no_loss(
