@@ -44,6 +44,8 @@ def _reason(row: Job, ahead: int | None, waiting: queue.Waiting) -> str | None:
         return None
     if waiting.workers(row.lane) == 0:
         return "no worker is running"
+    if row.not_before is not None:
+        return "the object store was away: its data is asked for again soon"
     if ahead:
         return f"{ahead} jobs are ahead" if ahead > 1 else "1 job is ahead"
     return "waiting for a worker to be free"
