@@ -5,15 +5,17 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
 import redis
+from sqlalchemy.engine import make_url
 
 from kdcore.spec import failpoints
 from stillhouse.local import Services
@@ -21,6 +23,7 @@ from stillhouse.local.applications import CELERY, QUIET, api_ready, one_shot
 from stillhouse.local.part import Part
 from stillhouse.local.ports import free_port
 from stillhouse.local.supervisor import Running
+from tests.chaos.commits import Commits
 from tests.chaos.proxy import Proxy
 from tests.chaos.weed import BUCKET, Weed
 
@@ -42,12 +45,27 @@ SHORT = {
     "ENGINE_THREADS": "1",
     "TRAINING_SLOTS": "2",
 }
+MANY = httpx.Limits(max_connections=None)
 TRAINERS = ("train-1", "train-2")
 KEEPERS = ("keeper-1", "keeper-2")
 
 
 def _worker(name: str, lane: str) -> tuple[str, ...]:
     return (*CELERY, "-c", "1", "-Q", lane, "-n", f"{name}@%h", *QUIET)
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all below it: Postgres' backends have sessions of their own."""
+    found = [pid]
+    with contextlib.suppress(FileNotFoundError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            found += _family(int(child))
+    return found
+
+
+def _send(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 class Arena:
@@ -75,16 +93,26 @@ class Arena:
     def __exit__(self, *_: object) -> None:
         self._open.close()
         self.services.__exit__(None, None, None)
-        if hasattr(self, "proxy"):
-            self.proxy.close()
+
+    def _before_postgres(self) -> str:
+        """The address of the database with a proxy on the way."""
+        url = make_url(self.services.environment["STILLHOUSE_DATABASE_URL"])
+        # A short one: the path of a socket has at most 107 bytes.
+        folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="commits-"))
+        behind = Path(str(url.query["host"])) / f".s.PGSQL.{url.query['port']}"
+        self.commits = Commits(Path(folder), behind)
+        self._open.callback(self.commits.close)
+        return url.update_query_dict({"host": folder}).render_as_string(hide_password=False)
 
     def _start(self) -> None:
         supervisor = self.services.supervisor
         store = supervisor.start(self.weed.part(self.services.environment))
         supervisor.await_ready(store)
         self.proxy = Proxy(free_port("127.0.0.1", 0), self.weed.port)
+        self._open.callback(self.proxy.close)
         self.environment = {
             **self.services.environment,
+            "STILLHOUSE_DATABASE_URL": self._before_postgres(),
             **{f"STILLHOUSE_{name}": value for name, value in SHORT.items()},
             **self.weed.credentials,
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.proxy.port}",
@@ -130,7 +158,7 @@ class Arena:
 
     def client(self, key: str = "") -> httpx.Client:
         headers = {"Authorization": f"Bearer {key or self.api_key}"}
-        client = httpx.Client(base_url=self.url, headers=headers, timeout=20)
+        client = httpx.Client(base_url=self.url, headers=headers, timeout=20, limits=MANY)
         self._open.callback(client.close)
         return client
 
@@ -153,12 +181,20 @@ class Arena:
 
     def freeze(self, part: str, seconds: float) -> None:
         """Stop a part's processes for a while."""
-        pid = self.pid(part)
-        os.killpg(pid, signal.SIGSTOP)
-        try:
+        with self.frozen(part):
             time.sleep(seconds)  # how long it is frozen is the fault itself
+
+    @contextlib.contextmanager
+    def frozen(self, part: str) -> Iterator[None]:
+        """A part whose processes stand still, those in sessions of their own among them."""
+        pids = _family(self.pid(part))
+        for pid in pids:
+            _send(pid, signal.SIGSTOP)
+        try:
+            yield
         finally:
-            os.killpg(pid, signal.SIGCONT)
+            for pid in pids:
+                _send(pid, signal.SIGCONT)
 
     def forget_files(self) -> None:
         """Empty the workers' cache: what they need comes from the object store again."""

@@ -35,9 +35,10 @@ class Checker:
     """The state of a quiet arena."""
 
     def __init__(self, arena: Arena) -> None:
-        url = make_url(arena.environment["STILLHOUSE_DATABASE_URL"]).set(drivername="postgresql")
+        # Past the proxies: rows and bytes as they lie.
+        url = make_url(arena.services.environment["STILLHOUSE_DATABASE_URL"])
+        url = url.set(drivername="postgresql")
         self._address = url.render_as_string(hide_password=False)
-        # Past the proxy: the bytes as they lie.
         self.store = S3Store(
             BUCKET,
             prefix="chaos",
@@ -137,6 +138,13 @@ class Checker:
         for row in self.rows(query):
             query = "SELECT 1 FROM artifacts WHERE job_id = %s AND name = 'student.safetensors'"
             assert len(self.rows(query, row["id"])) == 1, row
+
+    def is_stored(self, key: str) -> bool:
+        try:
+            obstore.head(self.store, key)
+        except FileNotFoundError:
+            return False
+        return True
 
     def students(self) -> Counter[str]:
         """I7: digests of all students of the one recipe."""

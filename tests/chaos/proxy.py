@@ -5,11 +5,11 @@ answer is passed on until the store closes.
 """
 
 import asyncio
-import contextlib
-import threading
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+
+from typing_extensions import override
+
+from tests.chaos.served import Serve, Served
 
 CHUNK = 65536
 
@@ -27,19 +27,18 @@ class Fault:
     met: int = field(default=0, init=False)
 
 
-class Proxy:
-    """Runs in a thread of this process; ``faults`` may be added to at any time."""
+class Proxy(Served):
+    """``faults`` may be added to at any time."""
 
     def __init__(self, port: int, behind: int) -> None:
         self.port = port
         self.faults: list[Fault] = []
         self._behind = behind
-        self._tasks: set[asyncio.Task[None] | None] = set()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        server = asyncio.start_server(self._serve, "127.0.0.1", port)
-        self._server = self._wait(server)
+        super().__init__()
+
+    @override
+    async def _listen(self, serve: Serve) -> asyncio.Server:
+        return await asyncio.start_server(serve, "127.0.0.1", self.port)
 
     def inject(self, fault: Fault) -> Fault:
         """Let a fault happen from now on."""
@@ -50,23 +49,6 @@ class Proxy:
         """No more faults."""
         self.faults.clear()
 
-    def close(self) -> None:
-        """End."""
-        self._wait(self._ended())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
-        self._loop.close()
-
-    async def _ended(self) -> None:
-        self._server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-
-    def _wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
-
     def _fault(self, method: str) -> Fault | None:
         for fault in list(self.faults):
             if fault.method in (None, method) and fault.met < fault.times:
@@ -74,16 +56,7 @@ class Proxy:
                 return fault
         return None
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        self._tasks.add(task)  # the loop itself keeps weak references only
-        try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                await self._pass(reader, writer)
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-
+    @override
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         method = head.split(b" ", 1)[0].decode()

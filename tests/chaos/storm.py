@@ -33,6 +33,17 @@ def recipe(arena: Arena, http: Any) -> dict[str, Any]:
     return {"student": student, "dataset": dataset["id"], "training": TRAINING}
 
 
+def undisturbed(arena: Arena) -> str:
+    """The SHA-256 of the student of a job that nothing happens to."""
+    with arena.client() as http:
+        job = http.post("/v1/jobs", json=recipe(arena, http)).raise_for_status().json()
+        own = f"/v1/jobs/{job['id']}"
+        arena.until(lambda: http.get(own).json()["state"] == "succeeded", 120, "it has succeeded")
+        files = http.get(f"{own}/artifacts").raise_for_status().json()["data"]
+    (found,) = [each["sha256"] for each in files if each["name"] == "student.safetensors"]
+    return str(found)
+
+
 def storm(
     arena: Arena, history: History, seconds: float, seed: int
 ) -> tuple[Nemesis, list[Client]]:
@@ -72,12 +83,17 @@ def told(nemesis: Nemesis, clients: list[Client], checker: Checker) -> str:
         lines.append(f"| {kind} | {len(found)} | {middle:.1f} | {max(found):.1f} |")
     states = checker.rows("SELECT state, count(*) AS n FROM jobs WHERE lane = 'train' GROUP BY 1")
     runs = checker.rows('SELECT "exit", count(*) AS n FROM runs GROUP BY 1 ORDER BY 2 DESC')
+    accepted = {job for client in clients for job in client.acknowledged.values()}
+    known = {row["id"] for row in checker.rows("SELECT id FROM jobs")}
+    students = "SELECT job_id FROM artifacts WHERE name = 'student.safetensors'"
+    published = [row["job_id"] for row in checker.rows(students)]
     lines += [
         "",
-        f"acknowledged: {sum(len(client.acknowledged) for client in clients)}, lost: 0, ",
+        f"acknowledged: {len(accepted)}, lost: {len(accepted - known)}, "
+        f"published twice: {len(published) - len(set(published))}",
         "jobs: " + ", ".join(f"{row['n']} {row['state']}" for row in states),
         "runs: " + ", ".join(f"{row['n']} {row['exit']}" for row in runs),
-        f"different students: {len(checker.students())}",
+        f"students: {len(published)}, different: {len(checker.students())}",
     ]
     return "\n".join(lines)
 
@@ -92,11 +108,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         history = History(Path(folder) / "history.jsonl")
         with Arena(Path(folder) / "arena") as arena:
-            nemesis, clients = storm(arena, history, 60 * asked.minutes, asked.seed)
             checker = Checker(arena)
+            quiet = undisturbed(arena)
+            nemesis, clients = storm(arena, history, 60 * asked.minutes, asked.seed)
             checker.all(clients, history)
-            students = checker.students()
-            assert len(students) == 1, f"seed {asked.seed}: {students}"
+            students = set(checker.students())
+            assert students == {quiet}, f"seed {asked.seed}: {students}, undisturbed {quiet}"
             sys.stdout.write(f"{told(nemesis, clients, checker)}\n")
             longest = max(call["seconds"] for call in history.calls)
             sys.stdout.write(f"calls: {len(history.calls)}, the longest {longest:.1f} s\n")

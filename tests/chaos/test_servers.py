@@ -5,7 +5,6 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +18,7 @@ pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(600)]
 
 Holds = Callable[..., None]
 FROZEN_S = 5.0
+MANY = 120
 
 
 def ready(arena: Arena) -> int:
@@ -35,14 +35,11 @@ def test_the_broker_forgets_freezes_and_dies(
     arena.kill("valkey")
     client.submit(recipe)
     began = time.monotonic()
-    os.killpg(arena.pid("valkey"), signal.SIGSTOP)
-    try:
+    with arena.frozen("valkey"):
         client.submit(recipe)
         assert time.monotonic() - began < 5
         assert ready(arena) == 200
         time.sleep(FROZEN_S)  # longer than any client of the broker waits
-    finally:
-        os.killpg(arena.pid("valkey"), signal.SIGCONT)
     holds(client)
 
 
@@ -62,29 +59,16 @@ def test_a_frozen_database_costs_a_request_seconds(
 ) -> None:
     first = client.submit(recipe)
     arena.until(lambda: client.state(first) == "running", 60, "a job runs")
-    pids = _family(arena.pid("postgres"))
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        for _ in range(3):
-            assert client.call("GET", f"/v1/jobs/{first}") is None
-            assert client.history.calls[-1]["status"] == 503
+    with arena.frozen("postgres"), ThreadPoolExecutor(MANY) as pool:
+        # More at once than the API has threads and the pool connections.
+        asked = [pool.submit(client.call, "GET", f"/v1/jobs/{first}") for _ in range(MANY)]
+        assert [each.result() for each in asked] == [None] * MANY
+        assert {call["status"] for call in client.history.calls[-MANY:]} == {503}
         assert ready(arena) == 503
         with arena.client() as http:
             assert http.get("/healthz", timeout=1).status_code == 200
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
     arena.until(lambda: ready(arena) == 200, 30, "it is ready again by itself")
     holds(client)
-
-
-def _family(pid: int) -> list[int]:
-    """A process and all below it: backends have sessions of their own."""
-    found = [pid]
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        found += _family(int(child))
-    return found
 
 
 def test_the_api_drains(arena: Arena, client: Client, recipe: Any, holds: Holds) -> None:
@@ -113,12 +97,9 @@ def _drained(arena: Arena, client: Client, path: str, headers: dict[str, str]) -
 def test_a_frozen_keeper_is_not_missed(
     arena: Arena, client: Client, recipe: Any, holds: Holds
 ) -> None:
-    os.killpg(arena.pid("keeper-1"), signal.SIGSTOP)
-    try:
+    with arena.frozen("keeper-1"):
         client.submit(recipe)
         holds(client)
-    finally:
-        os.killpg(arena.pid("keeper-1"), signal.SIGCONT)
 
 
 @pytest.mark.parametrize("part", ["keeper-1", "prepare"])

@@ -1,0 +1,56 @@
+"""A server of the tests' own in a thread of this process: what a proxy needs."""
+
+import asyncio
+import contextlib
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Served(ABC):
+    """Serves until it is closed; a connection that breaks is nobody's fault."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None] | None] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._server = self._wait(self._listen(self._serve))
+
+    @abstractmethod
+    async def _listen(self, serve: Serve) -> asyncio.Server:
+        """Begin to listen."""
+
+    @abstractmethod
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+
+    def close(self) -> None:
+        """End."""
+        self._wait(self._ended())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+        self._loop.close()
+
+    async def _ended(self) -> None:
+        self._server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    def _wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        self._tasks.add(task)  # the loop itself keeps weak references only
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await self._pass(reader, writer)
+        finally:
+            self._tasks.discard(task)
+            writer.close()
