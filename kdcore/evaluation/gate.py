@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from scipy.stats import binom
 from torch import Tensor
 
 from kdcore.errors import UserFault, item
@@ -35,7 +34,9 @@ class Hits(NamedTuple):
     @property
     def p(self) -> float:
         """Chance of so many hits for one whose every guess hits like the most frequent class."""
-        return float(binom.sf(self.right - 1, self.total, self.majority / self.total))
+        from scipy.special import bdtrc  # it takes a while to load, and not every run has a teacher
+
+        return float(bdtrc(self.right - 1, self.total, self.majority / self.total))
 
     @property
     def decidable(self) -> bool:
