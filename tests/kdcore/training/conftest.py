@@ -5,7 +5,16 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from kdcore.evaluation import latency
 from tests.kdcore.training.kit import World, make_world
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _hasty() -> Iterator[None]:
+    """How fast a network is takes seconds to measure well, and no test here asks how fast."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency, "_ROUNDS", 1)
+        yield
 
 
 @pytest.fixture(autouse=True)

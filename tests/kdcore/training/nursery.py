@@ -17,12 +17,14 @@ _CONTEXT.set_forkserver_preload(["kdcore.training.run", "kdcore.process.main"])
 
 
 def _engine(path: str, workdir: str) -> None:
+    from kdcore.evaluation import latency
     from kdcore.process.main import main
     from kdcore.training.checkpoint import Cadence
 
     # A checkpoint at every batch boundary, so that a kill meets every place where a run can go on.
     Cadence.shortest_s = Cadence.longest_s = 0.0
     Cadence.share = 1e9
+    latency._ROUNDS = 1  # nobody asks how fast its networks are
     sys.exit(main(["run", path, "--workdir", workdir]))
 
 
@@ -42,8 +44,10 @@ def finish(process: BaseProcess) -> int | None:
     return process.exitcode
 
 
-def kill_after(request: RunRequest, workdir: Path, text: str, count: int) -> bool:
-    """Start an engine and SIGKILL it once it has told ``count`` lines with ``text``.
+def kill_after(
+    request: RunRequest, workdir: Path, text: str, count: int, later_s: float = 0.0
+) -> bool:
+    """Start an engine and SIGKILL it ``later_s`` after it has told ``count`` lines with ``text``.
 
     Whether it was still alive to be killed.
     """
@@ -53,6 +57,7 @@ def kill_after(request: RunRequest, workdir: Path, text: str, count: int) -> boo
     while lines(workdir, text) < goal and process.is_alive():
         assert time.monotonic() < end
         time.sleep(0.001)
+    time.sleep(later_s)
     alive = process.is_alive()
     process.kill()
     process.join()

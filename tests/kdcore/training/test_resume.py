@@ -15,6 +15,7 @@ import torch
 from kdcore.errors import Stopped, UserFault
 from kdcore.spec.protocol import RunRequest
 from kdcore.training.checkpoint import Cadence
+from tests.kdcore.training import nursery
 from tests.kdcore.training.kit import (
     StopAfter,
     World,
@@ -47,16 +48,11 @@ def start(request: RunRequest, workdir: Path) -> "subprocess.Popen[bytes]":
     )
 
 
-def lines(workdir: Path, text: str) -> int:
-    path = workdir / "events.jsonl"
-    return path.read_text().count(text) if path.exists() else 0
-
-
 def wait_for(process: "subprocess.Popen[bytes]", workdir: Path, text: str, count: int) -> None:
     """Until ``count`` lines more than now hold ``text``, or the process is done."""
-    goal = lines(workdir, text) + count
+    goal = nursery.lines(workdir, text) + count
     end = time.monotonic() + 60
-    while lines(workdir, text) < goal and process.poll() is None:
+    while nursery.lines(workdir, text) < goal and process.poll() is None:
         assert time.monotonic() < end
         time.sleep(0.002)
 
@@ -112,12 +108,8 @@ def test_killed_at_random_it_ends_in_the_same_bytes(
         ('"evaluating"', 1),
     ]
     for text, count in kills:
-        process = start(request, tmp_path)
-        wait_for(process, tmp_path, text, count)
-        time.sleep(generator.random() * 0.03)
-        process.kill()
-        process.communicate()
-    assert finish(start(request, tmp_path)) == 0, f"seed {seed}"
+        nursery.kill_after(request, tmp_path, text, count, generator.random() * 0.03)
+    assert nursery.finish(nursery.start(request, tmp_path)) == 0, f"seed {seed}"
     assert sha256(tmp_path / STUDENT) == sha256(undisturbed / STUDENT), f"seed {seed}"
     assert final_numbers(tmp_path) == final_numbers(undisturbed), f"seed {seed}"
     assert same_networks(tmp_path, undisturbed), f"seed {seed}"

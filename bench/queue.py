@@ -1,0 +1,108 @@
+"""What a claim costs, and a look at one's place, however many jobs of another project wait."""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stillhouse.local import Services
+
+WAITING = (0, 100, 1_000, 10_000)
+REPEATS = 30
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.queue", description=__doc__)
+    parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, Services(Path(folder) / "data") as services:
+        os.environ.update(services.environment)
+        measure()
+
+
+def measure() -> None:
+    """One more flood at a time, and each time the same questions."""
+    from store import accounts, jobs, queue
+    from store.database import engine, transaction
+    from store.migrate import migrate
+    from store.tables import Job
+
+    migrate()
+    with transaction() as session:
+        flood, other = (accounts.create_project(session, name).id for name in ("flood", "other"))
+    with transaction() as session:
+        late = jobs.create(session, _job(other)).id
+    print("| jobs of another project that wait | claim, ms | place of one job, ms |")
+    print("|---|---|---|")
+    there = 0
+    for count in WAITING:
+        _wait(flood, there, count, late)
+        there = count
+
+        def claim() -> None:
+            with transaction() as session:
+                job = jobs.claim(session, "train", "bench")
+                assert job is not None
+                session.rollback()
+
+        def place() -> None:
+            with transaction() as session:
+                queue.Waiting(session, only=late).ahead(session.get_one(Job, late))
+
+        print(f"| {count:,} | {_ms(claim):.1f} | {_ms(place):.1f} |")
+    engine().dispose()
+
+
+def _job(project: str) -> Any:
+    from store.ids import new_id
+    from store.tables import Job
+
+    return Job(
+        id=new_id("job"),
+        project_id=project,
+        kind="distill",
+        lane="train",
+        name="a job",
+        labels={},
+        priority=0,
+        spec={},
+        resolved={},
+        model_ids=[],
+        methods=[],
+        summary={},
+    )
+
+
+def _wait(project: str, there: int, count: int, late: str) -> None:
+    """So many jobs wait, as copies of the one of the other project."""
+    from store.database import connect
+    from store.tables import Job
+
+    own = {"id", "project_id", "queued_at", "created_at"}
+    names = ", ".join(column.key for column in Job.__table__.columns if column.key not in own)
+    with connect() as connection:
+        connection.autocommit = True
+        connection.execute(
+            f"INSERT INTO jobs (id, project_id, {names}) "  # noqa: S608 - our own columns
+            f"SELECT 'job_flood' || n, %s, {names} "
+            "FROM jobs, generate_series(%s::int, %s::int) n WHERE id = %s",
+            [project, there + 1, count, late],
+        )
+        connection.execute("ANALYZE jobs")
+
+
+def _ms(act: Callable[[], None]) -> float:
+    times = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        act()
+        times.append(1000 * (time.perf_counter() - began))
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    main()
