@@ -41,12 +41,6 @@ def get(client: httpx.Client, job: Json) -> Json:
     return now
 
 
-def student_of(client: httpx.Client, job: Json) -> str:
-    page = client.get(job["links"]["artifacts"]).raise_for_status().json()
-    (student,) = [entry for entry in page["data"] if entry["format"] == "safetensors"]
-    return str(student["sha256"])
-
-
 def engine_of(job: Json) -> int | None:
     """The engine's process of a running job, by its command line."""
     for entry in Path("/proc").iterdir():
@@ -58,36 +52,6 @@ def engine_of(job: Json) -> int | None:
             if words[1:4] == ["-m", "kdcore", "run"] and any(job["id"] in word for word in words):
                 return int(entry.name)
     return None
-
-
-def test_a_killed_engine_goes_on_and_gives_the_same_student(
-    stack_client: httpx.Client, dataset: str, eventually: Eventually
-) -> None:
-    whole = post(stack_client, dataset, 6, name="left alone")
-    killed = post(stack_client, dataset, 6, name="killed")
-    eventually(lambda: get(stack_client, whole)["state"] == "succeeded", 120, "one is done")
-    checkpoints = f"{killed['links']['self']}/checkpoints"
-    eventually(
-        lambda: bool(stack_client.get(checkpoints).json()["data"]), 120, "it has a checkpoint"
-    )
-    process = engine_of(killed)
-    if process is not None:  # else it was faster than we: its bytes are compared all the same
-        os.kill(process, signal.SIGKILL)
-    eventually(lambda: get(stack_client, killed)["state"] == "succeeded", 180, "the other is done")
-    assert student_of(stack_client, killed) == student_of(stack_client, whole)
-    if process is not None:
-        first, second = stack_client.get(killed["links"]["runs"]).json()["data"]
-        assert first["exit"] == "lost"
-        assert second["resumed_from_step"] > 0
-
-
-def test_a_dead_broker_delays_a_job_and_loses_nothing(
-    stack: Stack, stack_client: httpx.Client, dataset: str, eventually: Eventually
-) -> None:
-    os.kill(stack.part("valkey").pid, signal.SIGKILL)
-    job = post(stack_client, dataset, 1)
-    assert stack_client.get("/readyz").status_code == 200
-    eventually(lambda: get(stack_client, job)["state"] == "succeeded", 180, "the job is done")
 
 
 def test_a_running_job_is_cancelled(

@@ -23,7 +23,7 @@ from worker.lease import Lease
 
 Json = dict[str, Any]
 LONG = {"epochs": 2000, "batch_size": 256}
-RESUMED = {"epochs": 6, "batch_size": 32}
+RESUMED = {"epochs": 15, "batch_size": 64}
 
 
 @pytest.fixture
