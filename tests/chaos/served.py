@@ -49,7 +49,7 @@ class Served(ABC):
         task = asyncio.current_task()
         self._tasks.add(task)  # the loop itself keeps weak references only
         try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 await self._pass(reader, writer)
         finally:
             self._tasks.discard(task)
