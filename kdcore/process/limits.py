@@ -32,10 +32,14 @@ def apply(request: "Request") -> None:
     # When memory runs out, this process is to go, not the database beside it (Linux alone).
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    if request.threads is not None:
-        # Read by the libraries when they are loaded, so this must come before their import.
+    share(request.threads)
+
+
+def share(threads: int | None) -> None:
+    """Set how many threads the libraries start; they read it when they are loaded."""
+    if threads is not None:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-            os.environ[name] = str(request.threads)
+            os.environ[name] = str(threads)
     # Threads that wait for each other spin for some microseconds, then sleep. A long spin holds up
     # the very thread it waits for when anybody else wants the core: steps of resnet8x4 were seen to
     # take ten times as long. No spin at all makes resnet8 on an idle machine three times slower.
