@@ -130,8 +130,11 @@ def test_ctrl_c_while_starting_leaves_nobody(tmp_path: Path, ups: list[Up], mome
     up.line(moment)
     members = up.members()
     os.killpg(up.process.pid, signal.SIGINT)
-    assert "stillhouse:" not in up.end()
-    assert up.process.returncode == 128 + signal.SIGINT
+    said = up.end()
+    assert "stillhouse:" not in said
+    # On a busy machine it may be up by now, and then Ctrl-C is how it is meant to end.
+    ready = any(line.strip().startswith("ready") for line in said.splitlines())
+    assert up.process.returncode == (0 if ready else 128 + signal.SIGINT)
     assert living(members) == []
     assert (tmp_path / "data" / "running").read_text() == ""
 
