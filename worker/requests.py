@@ -71,6 +71,8 @@ def _run(job: Job, workdir: Path) -> RunRequest:
         continued=start.continued,
         elapsed_s=job.device_s,
         threads=engine.threads(),
+        # Beside the other files that runs share: what was not used for longest goes first.
+        answers=str(settings().work_dir / "cache"),
         limits=ResourceLimits(file_bytes=settings().max_file_bytes),
     )
 

@@ -105,6 +105,9 @@ class DatasetFile(Spec):
 class RunRequest(Request):
     """Train, evaluate, export."""
 
+    answers: str | None = None
+    """Folder in which teachers' answers are kept for other runs; null keeps them for this one."""
+
     job: ResolvedJob
     dataset: DatasetFile
     teachers: tuple[TeacherFile, ...] = ()

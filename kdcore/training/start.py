@@ -19,6 +19,7 @@ from kdcore.schemes.base import Phase, Pupil
 from kdcore.spec.methods import AnyMethod
 from kdcore.spec.training import Training
 from kdcore.training import precision
+from kdcore.training.answers import Live
 from kdcore.training.cohort import Cohort
 from kdcore.training.device import Machine
 from kdcore.training.learner import Learner
@@ -59,7 +60,7 @@ def begin(
         _learner(observed, pair, pupil, task.job.training, machine)
         for observed, pair, pupil in zip(pupils, objectives, phase.pupils, strict=True)
     ]
-    return Cohort(learners, frozen, machine)
+    return Cohort(learners, Live(frozen, machine.autocast()), machine)
 
 
 def _answering(teachers: Teachers, probe: Tensor, recipe: Training) -> Teachers:
