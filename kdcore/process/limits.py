@@ -70,10 +70,11 @@ def _on_cpu_limit(_number: int, _frame: FrameType | None) -> None:
 
 def die_with_supervisor() -> None:
     """Watch stdin: when its other end closes, the supervisor is gone and so is this process."""
-    threading.Thread(target=_await_eof, name="supervisor-watch", daemon=True).start()
+    threading.Thread(target=await_supervisor, name="supervisor-watch", daemon=True).start()
 
 
-def _await_eof() -> None:
+def await_supervisor() -> None:
+    """Wait until the other end of stdin closes, then end this process and its children."""
     # os.read and not sys.stdin: a daemon thread inside a buffered reader aborts a normal exit.
     try:
         while os.read(0, 4096):

@@ -8,7 +8,9 @@ a process of its own.
 
 import importlib
 import os
+import queue
 import tempfile
+import threading
 from pathlib import Path
 
 from kdcore.process import limits
@@ -19,30 +21,30 @@ _LOADED = ("kdcore.training.run", "kdcore.export.forms")
 
 
 def main(arguments: list[str]) -> int:
-    """Load, wait, run; 0 where nobody has any use for it any more."""
+    """Load, wait, run. Ends at once when the other end of its standard input closes."""
     limits.share(int(arguments[0]) if arguments else None)
+    sent: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    # From the beginning: who is not wanted any more does not load torch to the end.
+    threading.Thread(target=_listen, args=(sent,), name="supervisor-watch", daemon=True).start()
     for name in _LOADED:
         importlib.import_module(name)
-    line = _line()
-    if not line:
-        return 0
-    limits.die_with_supervisor()
-    errand = Errand.model_validate_json(line)
+    errand = Errand.model_validate_json(sent.get())
     workdir = Path(errand.workdir)
     _become(errand, workdir)
     return serve("run", Path(errand.request), workdir, workdir / "events.jsonl")
 
 
-def _line() -> bytes:
-    """The line that is sent, or nothing where the other end closes first."""
-    # Not sys.stdin: what its buffer holds back, the watch for the end would never see.
+def _listen(sent: "queue.SimpleQueue[bytes]") -> None:
+    """Hand on the one line that comes; end the process when nothing can come any more."""
     line = b""
     while not line.endswith(b"\n"):
+        # Not sys.stdin: a daemon thread inside a buffered reader aborts a normal exit.
         byte = os.read(0, 1)
         if not byte:
-            return b""
+            os._exit(0)
         line += byte
-    return line
+    sent.put(line)
+    limits.await_supervisor()
 
 
 def _become(errand: Errand, workdir: Path) -> None:

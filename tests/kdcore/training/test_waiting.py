@@ -86,6 +86,7 @@ def test_whoever_sent_nothing_whole_is_gone(
     waiting.stdin.write(sent)
     waiting.stdin.close()
     assert waiting.wait(timeout=60) == 0
+    assert not Path(f"/proc/{waiting.pid}").exists()
 
 
 def test_it_ends_with_its_supervisor_and_by_its_signal(
