@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup lint format test demo up lock bench-quality bench-dashboard chaos screenshots
+.PHONY: help setup lint format test demo up lock bench-quality bench-engine bench-dashboard chaos screenshots
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/  /'
 
@@ -44,6 +44,9 @@ up: setup        ## the local stack in the foreground
 
 bench-quality: setup  ## every method and scheme against labels alone; DATA=folder with Fashion-MNIST
 	$(BIN)/python -m bench.quality --data $(DATA) $(ARGS)
+
+bench-engine: setup  ## images per second of the engine's loop beside a plain one
+	$(BIN)/python -m bench.engine $(ARGS)
 
 bench-dashboard: setup  ## how light the dashboard is: paint with 10,000 jobs, scripts, updates, memory
 	$(BIN)/python -m bench.dashboard $(ARGS)

@@ -2,7 +2,7 @@
 
 For people: ``run RECIPE.json``, ``compare``, ``methods``, ``schemes``, ``networks``, as in
 kdcore.recipes.cli. For programs: ``run|ingest|verify|convert REQUEST.json --workdir DIR`` and
-``predict REQUEST.json``, as in kdcore.spec.protocol.
+``predict REQUEST.json``, as in kdcore.spec.protocol; ``run --wait`` to have one loaded in reserve.
 """
 
 import sys
@@ -14,6 +14,10 @@ def main(arguments: list[str]) -> int:
         from kdcore.serving.main import main as answering
 
         return answering(arguments[1:])
+    if arguments[:2] == ["run", "--wait"]:
+        from kdcore.process.waiting import main as waiting
+
+        return waiting(arguments[2:])
     programs = arguments[:1] in (["ingest"], ["verify"], ["convert"])
     if programs or any(each.split("=")[0] == "--workdir" for each in arguments):
         from kdcore.process.main import main as for_programs

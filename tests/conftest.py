@@ -166,11 +166,12 @@ def stranger(api_url: str, new_tenant: Callable[[], Tenant]) -> Iterator[httpx.C
 
 
 @pytest.fixture(scope="session")
-def work(environment: dict[str, str]) -> Callable[[str], None]:
+def work(environment: dict[str, str]) -> Iterator[Callable[[str], None]]:
     """Do a lane's jobs in this process, as a worker's slot does, engine child and all."""
-    from worker import slot
+    from worker import slot, spare
 
-    return slot.work
+    yield slot.work
+    spare.close()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from kombu.entity import Queue
 
 from store import database, logs
 from store.settings import settings
-from worker import drain, presence, scratch, slot
+from worker import drain, engine, presence, scratch, slot
 
 LANES = ("train", "prepare")
 MESSAGE_S = 600  # while all workers are busy, reminders must not pile up for days
@@ -69,6 +69,8 @@ def _started(**_: Any) -> None:
 def _forked(**_: Any) -> None:
     # A forked process must not use the connections of its parent.
     database.engine.cache_clear()
+    if app.amqp.queues.consume_from.keys() == {"train"}:
+        engine.reserve()
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]

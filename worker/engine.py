@@ -16,9 +16,9 @@ from pydantic import TypeAdapter
 
 from kdcore.spec import failpoints
 from kdcore.spec.events import AnyEvent
-from kdcore.spec.protocol import Request
+from kdcore.spec.protocol import Errand, Request
 from store.settings import settings
-from worker import published
+from worker import published, spare
 
 _EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
 # What a training needs of our environment. Database, broker and store addresses are not among it.
@@ -27,6 +27,7 @@ _KEPT = (
     failpoints.VARIABLE,
 )
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+RESERVE_AFTER_S = 10.0  # loading torch takes a core for seconds: the run that has begun comes first
 STDERR_TAIL = 4000
 STDERR_MOST = 16 * 2**20
 EVENTS_AT_ONCE = 200  # after an outage there are many: a transaction must stay a short one
@@ -44,10 +45,28 @@ class Engine:
         self._offset = 0
         self._stop_asked_at: float | None = None
         self._killed = False
+        self._trains = command == "run"
+        self._began = time.monotonic()
         self._stderr.unlink(missing_ok=True)
+        self._stderr.touch()
+        own = _own_environment(workdir, request)
+        waiting = None
+        if self._trains:
+            errand = Errand(
+                request=str(request_file),
+                workdir=str(workdir),
+                stderr=str(self._stderr),
+                environment=own,
+            )
+            waiting = spare.take(errand)
+        self.process = waiting or self._started(command, request_file, workdir, own)
+
+    def _started(
+        self, command: str, request_file: Path, workdir: Path, own: dict[str, str]
+    ) -> "subprocess.Popen[bytes]":
         with self._stderr.open("ab") as stderr:
             # Its standard input is a pipe that only we hold: when we die, it reads the end of it.
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 [
                     *(sys.executable, "-m", "kdcore", command, str(request_file)),
                     *("--workdir", str(workdir), "--supervised"),
@@ -56,7 +75,7 @@ class Engine:
                 stdout=stderr,
                 stderr=stderr,
                 cwd=workdir,
-                env=_environment(workdir, request),
+                env=environment() | own,
                 start_new_session=True,
             )
 
@@ -103,8 +122,11 @@ class Engine:
         if self.process.stdin:
             self.process.stdin.close()
 
-    def trim(self) -> None:
-        """Forget what it wrote to its standard error when that grows without end."""
+    def tend(self) -> None:
+        """What is due from time to time: its standard error must not grow without end, and after a
+        while the next one is put in reserve."""
+        if self._trains and time.monotonic() - self._began > RESERVE_AFTER_S:
+            reserve()
         if self._stderr.stat().st_size > STDERR_MOST:
             os.truncate(self._stderr, 0)  # it is written by appending
 
@@ -130,17 +152,28 @@ def _storable(value: Any) -> Any:
     return value
 
 
-def _environment(workdir: Path, request: Request) -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """What every engine is started with."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    return (
-        published.environment(request)
-        | kept
-        | {
-            "HOME": str(workdir),
-            "TMPDIR": str(workdir),
-            # The engine of this very checkout; and nothing that lies in the working folder.
-            "PYTHONPATH": str(Path(__file__).parents[1]),
-            "PYTHONSAFEPATH": "1",
-            "PYTHONUNBUFFERED": "1",
-        }
-    )
+    return kept | {
+        "HOME": str(settings().work_dir),
+        # The engine of this very checkout; and nothing that lies in the working folder.
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def reserve() -> None:
+    """Have an engine in reserve for the next training of this process."""
+    spare.prepare(environment(), threads())
+
+
+def threads() -> int:
+    """Threads of one training: its share of the machine's cores."""
+    cores = os.cpu_count() or 1
+    return settings().engine_threads or max(1, cores // settings().training_slots)
+
+
+def _own_environment(workdir: Path, request: Request) -> dict[str, str]:
+    return published.environment(request) | {"HOME": str(workdir), "TMPDIR": str(workdir)}

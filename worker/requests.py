@@ -1,7 +1,6 @@
 """From a claimed job's rows to the request that its engine gets, with every file it needs local."""
 
 import json
-import os
 from pathlib import Path
 
 from sqlalchemy import select
@@ -23,7 +22,7 @@ from store.blobs import CorruptBlobError
 from store.database import transaction
 from store.settings import settings
 from store.tables import Checkpoint, Dataset, Job, Model, Upload
-from worker import beginning, local
+from worker import beginning, engine, local
 
 COMMANDS = {"distill": "run", "evaluate": "run"}
 COMMANDS |= {kind: kind for kind in ("ingest", "verify", "convert")}
@@ -71,8 +70,9 @@ def _run(job: Job, workdir: Path) -> RunRequest:
         init=start.init,
         continued=start.continued,
         elapsed_s=job.device_s,
-        threads=settings().engine_threads
-        or max(1, (os.cpu_count() or 1) // settings().training_slots),
+        threads=engine.threads(),
+        # Beside the other files that runs share: what was not used for longest goes first.
+        answers=str(settings().work_dir / "cache"),
         limits=ResourceLimits(file_bytes=settings().max_file_bytes),
     )
 

@@ -166,7 +166,7 @@ def _follow(job: Job, engine: Engine, workdir: Path, lease: Lease, deadline: flo
         if _ship(job, engine, workdir, said, time.monotonic() < patience) and ended:
             return said
         if not ended:
-            engine.trim()
+            engine.tend()
             time.sleep(settings().poll_s)
 
 

@@ -11,7 +11,7 @@ from store import jobs
 from store.database import transaction
 from store.settings import settings
 from store.tables import Job
-from worker import drain, fetch, runs
+from worker import drain, engine, fetch, runs
 
 log = structlog.get_logger()
 
@@ -31,6 +31,8 @@ def work(lane: str) -> None:
             log.warning("claim_failed", lane=lane, error=str(error))
             return  # the keeper sends another message as long as the job waits
         if job is None:
+            if lane == "train":
+                engine.reserve()
             return
         failpoint("worker.claimed")
         runs.run(job)

@@ -23,6 +23,8 @@ class Views:
     images: Tensor  # (B, C, H, W) uint8, augmented
     target: Tensor  # (B,) int64, UNLABELLED for some
     index: Tensor  # (B,) int64 sample ids
+    view: int
+    """Which view of its images this is, from 1."""
     mix: Mix | None = None
     """The partners' labels, where mixup or cutmix made each view of two."""
 
@@ -41,8 +43,9 @@ class Loader:
     """The training split in shuffled, augmented batches on a device.
 
     ``images`` (N, C, H, W) uint8 and ``targets`` (N,) int64; ``unlabelled`` (U, C, H, W) uint8
-    joins them with the sample ids N..N+U-1. Every batch can be asked for at any time and in any
-    order, so that a resumed training needs no memory of the ones before.
+    joins them with the sample ids N..N+U-1. Of each image there are ``views`` views that come again
+    in turn, or a fresh one in every epoch where it is None. Every batch can be asked for at any
+    time and in any order, so that a resumed training needs no memory of the ones before.
     """
 
     def __init__(  # noqa: PLR0913 - three are the data and three the recipe
@@ -55,6 +58,7 @@ class Loader:
         seed: int,
         device: torch.device,
         unlabelled: Tensor | None = None,
+        views: int | None = None,
     ) -> None:
         parts = [images] if unlabelled is None else [images, unlabelled]
         self._parts = [resident(part, device) for part in parts]
@@ -66,6 +70,7 @@ class Loader:
         self._batch_size = batch_size
         self._augmentation = as_augmentations(augmentation)
         self._seed = seed
+        self._views = views
         self._device = device
         self._order: tuple[int, NDArray[np.int64]] = (0, np.empty(0, np.int64))
         self.steps_per_epoch = steps_per_epoch(self.num_samples, batch_size)
@@ -76,14 +81,23 @@ class Loader:
             self._order = (epoch, order(self._seed, epoch, self.num_samples))
         start = number * self._batch_size
         ids = self._order[1][start : start + self._batch_size]
-        images = view(self._take(ids), ids, self._augmentation, seed=self._seed, epoch=epoch)
+        turn = self.turn(epoch)
+        images = self.pictures(ids, turn)
         index = torch.from_numpy(ids).to(self._device)
         target = self._targets[index]
         mixing = mixing_of(self._augmentation)
         if mixing is None:
-            return Views(images, target, index)
+            return Views(images, target, index, turn)
         images, share = mixed(images, ids, mixing, seed=self._seed, epoch=epoch)
-        return Views(images, target, index, Mix(partners(target), share))
+        return Views(images, target, index, turn, Mix(partners(target), share))
+
+    def turn(self, epoch: int) -> int:
+        """Which view (from 1) of its images an epoch (from 1) shows."""
+        return epoch if self._views is None else (epoch - 1) % self._views + 1
+
+    def pictures(self, ids: NDArray[np.int64], turn: int) -> Tensor:
+        """The ``turn``-th view of the samples ``ids`` (B,), (B, C, H, W) uint8, not mixed."""
+        return view(self._take(ids), ids, self._augmentation, seed=self._seed, epoch=turn)
 
     def _take(self, ids: NDArray[np.int64]) -> Tensor:
         if len(self._parts) == 1:

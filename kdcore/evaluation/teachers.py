@@ -28,6 +28,8 @@ class Frozen:
     weight: float = 1.0
     taps: tuple[str, ...] | None = None
     """Module paths that the job names; None finds them."""
+    identity: str | None = None
+    """Of a network from a file: a digest of all that decides its answers."""
 
 
 class Teachers:
@@ -110,4 +112,6 @@ def _opened(file: TeacherFile, device: torch.device) -> Frozen:
         file.channels,
         file.class_map,
     )
-    return Frozen(frozen(network, device), file.weight, file.taps)
+    decides = file.model_dump_json(exclude={"path", "weight", "taps"})
+    identity = hashlib.sha256(decides.encode()).hexdigest()
+    return Frozen(frozen(network, device), file.weight, file.taps, identity)

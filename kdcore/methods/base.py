@@ -41,6 +41,7 @@ class Batch:
     epoch: int  # from 1
     step: int  # from 1, within this training
     mix: Mix | None = None
+    view: int = 0  # which view of its images this is, from 1; 0 where nobody counts them
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from kdcore.errors import capped
 from kdcore.files import sha256_of
@@ -21,6 +21,7 @@ from kdcore.spec.events import (
     ErrorEvent,
     Event,
     Item,
+    Level,
     LogEvent,
     MetricsEvent,
     PhaseEvent,
@@ -78,7 +79,7 @@ class EventWriter:
             eta_s=eta_s,
         )
 
-    def log(self, level: Literal["debug", "info", "warning", "error"], message: str) -> None:
+    def log(self, level: Level, message: str) -> None:
         """Say a sentence to people."""
         self._write(LogEvent, level=level, message=message)
 

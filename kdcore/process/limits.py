@@ -32,10 +32,14 @@ def apply(request: "Request") -> None:
     # When memory runs out, this process is to go, not the database beside it (Linux alone).
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    if request.threads is not None:
-        # Read by the libraries when they are loaded, so this must come before their import.
+    share(request.threads)
+
+
+def share(threads: int | None) -> None:
+    """Set how many threads the libraries start; they read it when they are loaded."""
+    if threads is not None:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-            os.environ[name] = str(request.threads)
+            os.environ[name] = str(threads)
     # Threads that wait for each other spin for some microseconds, then sleep. A long spin holds up
     # the very thread it waits for when anybody else wants the core: steps of resnet8x4 were seen to
     # take ten times as long. No spin at all makes resnet8 on an idle machine three times slower.
@@ -66,10 +70,11 @@ def _on_cpu_limit(_number: int, _frame: FrameType | None) -> None:
 
 def die_with_supervisor() -> None:
     """Watch stdin: when its other end closes, the supervisor is gone and so is this process."""
-    threading.Thread(target=_await_eof, name="supervisor-watch", daemon=True).start()
+    threading.Thread(target=await_supervisor, name="supervisor-watch", daemon=True).start()
 
 
-def _await_eof() -> None:
+def await_supervisor() -> None:
+    """Wait until the other end of stdin closes, then end this process and its children."""
     # os.read and not sys.stdin: a daemon thread inside a buffered reader aborts a normal exit.
     try:
         while os.read(0, 4096):

@@ -78,12 +78,17 @@ def main(arguments: list[str] | None = None) -> int:
     if options.supervised:
         limits.die_with_supervisor()
     workdir: Path = options.workdir
+    path = options.events or workdir / "events.jsonl"
+    return serve(options.command, options.request, workdir, path)
+
+
+def serve(command: str, request: Path, workdir: Path, told: Path) -> int:
+    """Run what the file ``request`` asks; the events go to the file ``told``."""
     workdir.mkdir(parents=True, exist_ok=True)
     stop = Stop(workdir / PULSE)
     stop.listen()
-    path = options.events or workdir / "events.jsonl"
-    with contextlib.closing(EventWriter(path, workdir)) as events:
-        return _run(COMMANDS[options.command], options.request, workdir, events, stop)
+    with contextlib.closing(EventWriter(told, workdir)) as events:
+        return _run(COMMANDS[command], request, workdir, events, stop)
 
 
 def _run(command: Command, path: Path, workdir: Path, events: EventWriter, stop: Stop) -> int:

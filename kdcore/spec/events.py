@@ -26,6 +26,9 @@ ErrorCode = Literal[
 ]
 
 
+Level = Literal["debug", "info", "warning", "error"]
+
+
 class Item(Spec):
     """One bad thing among those that an error names."""
 
@@ -76,7 +79,7 @@ class LogEvent(Event):
     """A sentence for people."""
 
     type: Literal["log"] = "log"
-    level: Literal["debug", "info", "warning", "error"]
+    level: Level
     message: str
 
 

@@ -2,6 +2,8 @@
 
 ``python -m kdcore run|ingest|verify|convert REQUEST.json --workdir DIR [--events FILE]
 [--supervised]``. What it says is in kdcore.spec.events.
+``python -m kdcore run --wait [THREADS]`` loads everything, then takes an :class:`Errand` from its
+standard input.
 ``python -m kdcore predict REQUEST.json`` answers on its standard output: see kdcore.serving.main.
 """
 
@@ -34,6 +36,17 @@ class Exit(enum.IntEnum):
 
 PULSE = "pulse"
 """A file of the workdir that is touched while the engine gets on, about once a second."""
+
+
+class Errand(Spec):
+    """What a process that waits is sent on: what others are told when they are started."""
+
+    request: str
+    workdir: str
+    stderr: str
+    """The file that its standard output and error go to from now on."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """Variables beside those that it was started with."""
 
 
 class ResourceLimits(Spec):
@@ -91,6 +104,9 @@ class DatasetFile(Spec):
 
 class RunRequest(Request):
     """Train, evaluate, export."""
+
+    answers: str | None = None
+    """Folder in which teachers' answers are kept for other runs; null keeps them for this one."""
 
     job: ResolvedJob
     dataset: DatasetFile

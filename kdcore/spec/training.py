@@ -1,11 +1,11 @@
 """How a student is trained: optimizer, schedule, augmentation, precision."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from kdcore.spec.augmentation import AugmentationField, CropFlip
+from kdcore.spec.augmentation import MIXING, AugmentationField, CropFlip, as_augmentations
 from kdcore.spec.base import Spec
 
 LearningRate = Annotated[float, Field(gt=0, le=100)]
@@ -97,6 +97,9 @@ class Training(Spec):
     optimizer: Optimizer = SGD(type="sgd")
     schedule: Schedule = Cosine(type="cosine")
     augmentation: AugmentationField = CropFlip(type="crop_flip")
+    views: Literal["fresh"] | Annotated[int, Field(ge=1, le=10_000)] = "fresh"
+    """How many augmented versions of each image there are: `fresh` draws a new one in every epoch,
+    a number lets so many come again in turn, and the teacher is asked about each of them once."""
     clip_grad_norm: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Scale the gradient down to this L2 norm; null leaves it as it is."""
     early_stopping: EarlyStopping | None = None
@@ -114,3 +117,16 @@ class Training(Spec):
     """Auto takes bfloat16 autocast where a table says that the device gains from it."""
     determinism: Literal["strict", "fast"] = "strict"
     """Strict: a resumed job gives the same bytes as an uninterrupted one, on one device."""
+
+    @field_validator("views")
+    @classmethod
+    def _unmixed(cls, views: Literal["fresh"] | int, told: ValidationInfo) -> Any:
+        several = as_augmentations(told.data.get("augmentation", ()))
+        mixing = [each.type for each in several if each.type in MIXING]
+        if views != "fresh" and mixing:
+            raise PydanticCustomError(
+                "mixed_views",
+                "{mixing} mixes each image with another one in every epoch: views must be fresh",
+                {"mixing": mixing[0]},
+            )
+        return views

@@ -9,10 +9,11 @@ from torch import Tensor
 from kdcore.errors import OutOfDeviceMemory
 from kdcore.methods.base import Batch, Mix
 from kdcore.methods.objective import Loss
+from kdcore.training.answers import Answers
 from kdcore.training.checkpoint import State
 from kdcore.training.device import Machine
 from kdcore.training.learner import Learner
-from kdcore.training.observed import Observed, asked, detached
+from kdcore.training.observed import detached
 
 
 class Row(NamedTuple):
@@ -26,11 +27,9 @@ class Row(NamedTuple):
 class Cohort:
     """Learners on one device; one of them, except where a scheme lets several teach each other."""
 
-    def __init__(
-        self, learners: Sequence[Learner], teachers: Sequence[Observed], machine: Machine
-    ) -> None:
+    def __init__(self, learners: Sequence[Learner], teachers: Answers, machine: Machine) -> None:
         self.learners = tuple(learners)
-        self._teachers = tuple(teachers)
+        self.teachers = teachers
         self._machine = machine
         self.micro_batches = 1
 
@@ -38,7 +37,7 @@ class Cohort:
         """Each learner's, of ``views`` (B, C, H, W) that everyone sees, from one pass of each."""
         views = views.contiguous(memory_format=torch.channels_last)
         autocast = self._machine.autocast()
-        taught = asked(self._teachers, views, autocast)
+        taught = self.teachers.of(views, batch)
         with autocast:
             outputs = [learner.observed(views) for learner in self.learners]
         constant = [detached(each) for each in outputs] if len(outputs) > 1 else []
@@ -110,8 +109,9 @@ class Cohort:
 
     def close(self) -> None:
         """Take the hooks off all networks."""
-        for observed in (*self._teachers, *(learner.observed for learner in self.learners)):
-            observed.close()
+        self.teachers.close()
+        for learner in self.learners:
+            learner.observed.close()
 
     def state(self) -> State:
         """For the checkpoint."""
@@ -134,4 +134,4 @@ class Cohort:
 def _part(batch: Batch, here: slice) -> Batch:
     target = None if batch.target is None else batch.target[here]
     mix = batch.mix and Mix(batch.mix.target[here], batch.mix.share[here])
-    return Batch(target, batch.index[here], batch.epoch, batch.step, mix)
+    return Batch(target, batch.index[here], batch.epoch, batch.step, mix, batch.view)

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from kdcore.errors import UserFault
 from kdcore.spec.training import Training
+from kdcore.training import precision
+from kdcore.training.precision import Precision, Sketch
 
-Precision = Literal["float32", "bfloat16"]
 _PACKAGES = ("torch", "numpy", "safetensors")
 _deterministic: Any = torch.utils.deterministic
 
@@ -75,8 +76,13 @@ def as_before() -> Iterator[None]:
         _deterministic.fill_uninitialized_memory = filled
 
 
-def prepare(device: str, threads: int | None, training: Training) -> Machine:
-    """Choose, and set the process up accordingly. Raises ``UserFault`` for a device not there."""
+def prepare(
+    device: str, threads: int | None, training: Training, student: Sketch | None = None
+) -> Machine:
+    """Choose, and set the process up accordingly. Raises ``UserFault`` for a device not there.
+
+    The precision ``auto`` goes by the ``student``; without one it is float32 on a processor.
+    """
     chosen = _device(device)
     strict = training.determinism == "strict"
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
@@ -90,7 +96,7 @@ def prepare(device: str, threads: int | None, training: Training) -> Machine:
     return Machine(
         device=chosen,
         name=_name(chosen),
-        precision=_auto(chosen) if training.precision == "auto" else training.precision,
+        precision=_precision(chosen, training, student),
         threads=torch.get_num_threads(),
         versions={
             "python": platform.python_version(),
@@ -112,11 +118,10 @@ def _device(asked: str) -> torch.device:
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
-def _auto(device: torch.device) -> Precision:
-    """A table, no measurement: a run must not be decided by timing."""
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
-        return "bfloat16"
-    return "float32"
+def _precision(device: torch.device, training: Training, student: Sketch | None) -> Precision:
+    if training.precision != "auto":
+        return training.precision
+    return "float32" if student is None else precision.of_student(device, student)
 
 
 def _name(device: torch.device) -> str:

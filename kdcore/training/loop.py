@@ -12,10 +12,11 @@ from kdcore.errors import NonFinite, Stopped
 from kdcore.evaluation import metrics
 from kdcore.evaluation.predict import predict
 from kdcore.methods.base import Batch
-from kdcore.schemes.base import Phase, Pupil, Result
+from kdcore.schemes.base import Phase, Result
 from kdcore.training import optim
 from kdcore.training.checkpoint import State
 from kdcore.training.diagnosis import explain
+from kdcore.training.keeping import keeping
 from kdcore.training.lesson import Lesson
 from kdcore.training.meter import Meter
 from kdcore.training.progress import Best, Pace, Patience
@@ -42,6 +43,9 @@ class Loop:
         self._every = -(-self._per_epoch // _POINTS_PER_EPOCH)
         samples = (self._loader.targets, self.steps)
         self.cohort = begin(task, phase, lesson.teachers, session.machine, samples)
+        live, loader = self.cohort.teachers, self._loader
+        self._kept = keeping(session, task, phase, lesson.teachers, live, loader)
+        self.cohort.teachers = self._kept or live
         self._meters = [Meter(device) for _ in phase.pupils]
         self._pace = Pace()
         self._patience = Patience(recipe.early_stopping)
@@ -79,6 +83,9 @@ class Loop:
     def _boundary(self) -> None:
         try:
             self._session.boundary()
+            if self._kept is not None:
+                turn = self._loader.turn(self._step // self._loader.steps_per_epoch + 1)
+                self._kept.ready(turn, self._session.boundary, self._session.events.log)
         except Stopped:
             self._save()
             raise
@@ -118,7 +125,8 @@ class Loop:
         times, number = divmod(step, self._loader.steps_per_epoch)
         views = self._loader.batch(times + 1, number)
         epoch = step // self._per_epoch + 1
-        return views.images, Batch(views.target, views.index, epoch, step + 1, views.mix)
+        batch = Batch(views.target, views.index, epoch, step + 1, views.mix, views.view)
+        return views.images, batch
 
     def _lr(self) -> float:
         recipe = self._recipe
@@ -228,13 +236,10 @@ class Loop:
 
     def _merged(self, values: Sequence[dict[str, float]]) -> dict[str, float]:
         return {
-            self._prefix(pupil) + name: value
+            self._phase.prefix(pupil) + name: value
             for pupil, told in zip(self._phase.pupils, values, strict=True)
             for name, value in told.items()
         }
-
-    def _prefix(self, pupil: Pupil) -> str:
-        return self._phase.prefix(pupil)
 
     def _warn(self, message: str) -> None:
         self._session.events.log("warning", message)

@@ -16,6 +16,7 @@ from kdcore.models.preprocess import by_rule
 from kdcore.spec.catalogue import Normalisation
 from kdcore.spec.job import channels_of
 from kdcore.spec.protocol import CheckpointFile, RunRequest
+from kdcore.training.answers import Place
 from kdcore.training.session import Session
 from kdcore.training.task import Task
 
@@ -48,6 +49,10 @@ def gathered(request: RunRequest, session: Session, workdir: Path, *, told: bool
         normalisation=begun.normalisation,
         init=begun.weights,
         input_size=begun.input_size,
+        keep=Place(
+            Path(request.answers) if request.answers else workdir / "answers",
+            {"dataset": request.dataset.sha256},
+        ),
         teacher_val=_gated(request, session, data, teachers, told=told),
     )
 

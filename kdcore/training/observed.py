@@ -43,6 +43,11 @@ class Observed:
             # For as long as the training lasts; the network is thrown away with it.
             self._tapped.__enter__()
 
+    @property
+    def tapped(self) -> bool:
+        """Whether more is taken of the network than its logits."""
+        return self._tapped is not None
+
     def __call__(self, views: Tensor) -> Outputs:
         """Of views (B, C, H, W)."""
         if self._tapped is None:

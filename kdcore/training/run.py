@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from kdcore.data import store
 from kdcore.process.events import EventWriter
 from kdcore.process.stop import Stop
 from kdcore.schemes import plan
 from kdcore.schemes.base import Result
+from kdcore.spec.job import channels_of
 from kdcore.spec.protocol import RunRequest
 from kdcore.training import device
 from kdcore.training.checkpoint import Checkpoints, State
@@ -15,6 +17,7 @@ from kdcore.training.lesson import lesson
 from kdcore.training.loop import Loop
 from kdcore.training.material import gathered
 from kdcore.training.outcome import conclude
+from kdcore.training.precision import Sketch
 from kdcore.training.rehearsal import rehearse
 from kdcore.training.session import Clock, Position, Session
 from kdcore.training.task import Task
@@ -27,7 +30,7 @@ def run(request: RunRequest, workdir: Path, events: EventWriter, stop: Stop) -> 
     and ``UserFault`` as their docstrings say; a later call with the same workdir goes on.
     """
     job = request.job
-    machine = device.prepare(request.device, request.threads, job.training)
+    machine = device.prepare(request.device, request.threads, job.training, _sketch(request))
     checkpoints = Checkpoints(workdir / "checkpoints", events)
     session = Session(
         machine=machine,
@@ -55,6 +58,13 @@ def run(request: RunRequest, workdir: Path, events: EventWriter, stop: Stop) -> 
     if task.teachers.digest() != before:
         raise RuntimeError("training changed the teacher: its parameters or buffers differ")
     conclude(request, session, task, workdir / "artifacts")
+
+
+def _sketch(request: RunRequest) -> Sketch:
+    student = request.job.student
+    info = store.load(Path(request.dataset.path)).info
+    channels = channels_of(student.channels, info.in_channels)
+    return Sketch(student.network, len(info.classes), channels, info.image_size)
 
 
 def _chosen(session: Session, resumed: State | None) -> dict[str, Any]:

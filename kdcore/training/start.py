@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,10 +13,13 @@ from kdcore.methods.base import DataFacts, Outputs
 from kdcore.methods.labels import Labels
 from kdcore.methods.objective import Objective
 from kdcore.methods.registry import create
+from kdcore.models.folding import answering
 from kdcore.models.preprocess import Normalised
 from kdcore.schemes.base import Phase, Pupil
 from kdcore.spec.methods import AnyMethod
 from kdcore.spec.training import Training
+from kdcore.training import precision
+from kdcore.training.answers import Live
 from kdcore.training.cohort import Cohort
 from kdcore.training.device import Machine
 from kdcore.training.learner import Learner
@@ -44,6 +48,9 @@ def begin(
     wanted = Wanted.of(frozenset(itertools.chain.from_iterable(needs)))
     networks = [maker.network(machine) for maker in makers]
     probe = task.store.images("train")[:_PROBE].to(machine.device)
+    if not (wanted.maps or wanted.pooled):
+        # Where only answers are wanted, nobody looks inside.
+        taught = _answering(taught, probe, task.job.training)
     watched = _watch(networks, [maker.taps for maker in makers], taught, probe, wanted)
     pupils, frozen = watched[: len(networks)], watched[len(networks) :]
     # Adapters start alike however many numbers the networks drew.
@@ -53,7 +60,27 @@ def begin(
         _learner(observed, pair, pupil, task.job.training, machine)
         for observed, pair, pupil in zip(pupils, objectives, phase.pupils, strict=True)
     ]
-    return Cohort(learners, frozen, machine)
+    return Cohort(learners, Live(frozen, machine.autocast()), machine)
+
+
+def _answering(teachers: Teachers, probe: Tensor, recipe: Training) -> Teachers:
+    """The same teachers, in bfloat16 where that pays and may be."""
+    if recipe.precision == "float32":
+        return teachers
+    return Teachers(
+        [
+            replace(member, network=answering(member.network, probe))
+            if recipe.precision == "bfloat16" or _pays(member.network, probe)
+            else member
+            for member in teachers.members
+        ]
+    )
+
+
+def _pays(teacher: Normalised, probe: Tensor) -> bool:
+    image = teacher.prepare(probe[:1])
+    found = precision.of_teacher(image.device, teacher.network, image.shape[1], image.shape[2])
+    return found == "bfloat16"
 
 
 class _Maker:

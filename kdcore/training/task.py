@@ -16,6 +16,7 @@ from kdcore.schemes.base import Pupil, Result, Role
 from kdcore.spec.catalogue import Normalisation
 from kdcore.spec.job import ResolvedJob, ResolvedStudent, channels_of
 from kdcore.spec.methods import METHODS
+from kdcore.training.answers import Place
 
 _FRESH: tuple[Role, ...] = ("peer", "assistant")
 """Who starts from fresh weights, whatever the student starts from: two pupils of one cohort that
@@ -37,6 +38,8 @@ class Task:
     """Weights that the job's student starts from; None means fresh ones."""
     input_size: int | None = None
     """Side that the student's network wants, where it is not the data set's."""
+    keep: Place | None = None
+    """Where the teachers' answers may be kept; None keeps none."""
     teacher_val: Tensor | None = None
     """The teachers' logits (N, C) on the validation split."""
 
@@ -93,6 +96,7 @@ class Task:
             augmentation=recipe.augmentation,
             seed=seed,
             device=device,
+            views=None if recipe.views == "fresh" else recipe.views,
         )
 
     def steps_per_epoch(self, pupil: Pupil) -> int:

@@ -86,6 +86,11 @@ def test_a_list_of_methods_takes_names_too(trained: Any, trained_model: Json) ->
             {"/training/optimizer": "nesterov_without_momentum"},
         ),
         (
+            {"training": {"augmentation": {"type": "mixup"}, "views": 4}},
+            {"/training/views": "mixed_views"},
+        ),
+        ({"training": {"views": 0}}, {"/training/views": "greater_than_equal"}),
+        (
             {"scheme": {"type": "mutual", "peers": ["torchvision/inception_v3"]}},
             {"/scheme/peers/0": "input_too_small"},
         ),

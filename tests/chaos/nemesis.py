@@ -104,7 +104,8 @@ class Nemesis:
             if process.name.isdigit():
                 with contextlib.suppress(OSError):
                     command = (process / "cmdline").read_bytes()
-                    if b"kdcore" in command and str(self._arena.root).encode() in command:
+                    folder = str((process / "cwd").readlink())
+                    if b"kdcore" in command and folder.startswith(str(self._arena.root)):
                         os.kill(int(process.name), signal.SIGKILL)
                         return
 

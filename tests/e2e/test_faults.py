@@ -42,14 +42,15 @@ def get(client: httpx.Client, job: Json) -> Json:
 
 
 def engine_of(job: Json) -> int | None:
-    """The engine's process of a running job, by its command line."""
+    """The engine's process of a running job, by its folder."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 words = (entry / "cmdline").read_bytes().decode().split("\0")
+                folder = (entry / "cwd").readlink()
             except OSError:
                 continue
-            if words[1:4] == ["-m", "kdcore", "run"] and any(job["id"] in word for word in words):
+            if words[1:4] == ["-m", "kdcore", "run"] and job["id"] in str(folder):
                 return int(entry.name)
     return None
 

@@ -69,8 +69,7 @@ def test_an_image_holds_all_that_its_programs_import(
 
 STARTS = {
     "api": "from api import predicting; given = predicting.environment(Path('/nowhere'))",
-    "worker": "from kdcore.spec.protocol import Request; from worker import engine; "
-    "given = engine._environment(Path('/nowhere'), Request())",
+    "worker": "from worker import engine; given = engine.environment()",
 }
 
 

@@ -55,9 +55,10 @@ class Running:
             if process.name.isdigit():
                 try:
                     command = (process / "cmdline").read_bytes()
+                    folder = (process / "cwd").readlink()
                 except OSError:
                     continue
-                if b"kdcore" in command and self.id.encode() in command:
+                if b"kdcore" in command and self.id in str(folder):
                     found.append(int(process.name))
         return found
 

@@ -73,6 +73,10 @@ def test_every_scheme_goes_on_exactly_across_its_phases(
     )
 
 
+def test_in_bfloat16_it_goes_on_exactly(world: World, tmp_path: Path) -> None:
+    killed_and_resumed(world, tmp_path, 1, training={"epochs": 2, "precision": "bfloat16"})
+
+
 def test_mixed_and_smoothed_labels_go_on_exactly(world: World, tmp_path: Path) -> None:
     killed_and_resumed(world, tmp_path, 1, training=MIXED)
 

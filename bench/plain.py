@@ -1,0 +1,98 @@
+"""Distillation as the research libraries write it: what the engine is compared with.
+
+float32, one image at a time through PIL and torchvision's transforms, teacher and student run at
+every step, every loss brought to the host at once. Written here, from how the three libraries of
+the field do it; the networks are the engine's own, so that nothing but the loop differs.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms  # type: ignore[import-untyped]
+
+from kdcore.models import build
+
+CLASSES, SIDE, BATCH = 100, 32, 64
+TEMPERATURE, LABELS, ANSWERS = 4.0, 0.1, 0.9
+MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+
+
+class Pictures(Dataset[tuple[Tensor, int]]):
+    """Arrays behind per-image transforms."""
+
+    def __init__(self, images: Tensor, targets: Tensor) -> None:
+        self._images = images.permute(0, 2, 3, 1).numpy()
+        self._targets = targets.tolist()
+        self._transform: Any = transforms.Compose(
+            [
+                transforms.RandomCrop(SIDE, padding=4),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(MEAN, STD),
+            ]
+        )
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return len(self._targets)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """One view of an image (C, H, W), and its target."""
+        return self._transform(Image.fromarray(self._images[index])), self._targets[index]
+
+
+class Plain:
+    """The loop, a few steps at a time."""
+
+    def __init__(
+        self, teacher: str, student: str, images: Tensor, targets: Tensor, device: torch.device
+    ) -> None:
+        torch.manual_seed(0)
+        self._device = device
+        self._teacher, self._student = (_network(name).to(device) for name in (teacher, student))
+        self._teacher.eval()
+        self._student.train()
+        self._optimizer = torch.optim.SGD(
+            self._student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4
+        )
+        loader = DataLoader(Pictures(images, targets), BATCH, shuffle=True, drop_last=True)
+        self._batches = _forever(loader)
+        self._seen, self._loss, self._right = 0, 0.0, 0
+
+    def steps(self, count: int) -> int:
+        """Train so many steps; how many images that were."""
+        before = self._seen
+        for _ in range(count):
+            images, target = (each.to(self._device) for each in next(self._batches))
+            with torch.no_grad():
+                taught = self._teacher(images)
+            logits = self._student(images)
+            loss = LABELS * functional.cross_entropy(logits, target)
+            loss = loss + ANSWERS * _kd(logits, taught)
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+            self._loss += loss.item() * len(images)
+            self._right += int((logits.argmax(dim=1) == target).sum().item())
+            self._seen += len(images)
+        return self._seen - before
+
+
+def _network(name: str) -> nn.Module:
+    return build(name, num_classes=CLASSES, in_channels=3, input_size=SIDE)
+
+
+def _kd(logits: Tensor, taught: Tensor) -> Tensor:
+    soft = functional.log_softmax(logits / TEMPERATURE, dim=1)
+    target = functional.softmax(taught / TEMPERATURE, dim=1)
+    return functional.kl_div(soft, target, reduction="batchmean") * TEMPERATURE**2
+
+
+def _forever(loader: "DataLoader[tuple[Tensor, int]]") -> Iterator[tuple[Tensor, Tensor]]:
+    while True:
+        yield from loader

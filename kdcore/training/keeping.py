@@ -1,0 +1,36 @@
+"""Whether a phase's teachers are asked once for each view, and before which batch."""
+
+from kdcore.data.loader import Loader
+from kdcore.evaluation.teachers import Teachers
+from kdcore.schemes.base import Phase
+from kdcore.training.answers import Answers, Kept, Live, Place
+from kdcore.training.session import Session
+from kdcore.training.task import Task
+
+MOST_CLASSES = 1000
+"""Of more, a whole row of logits for each image and view would be too much to keep."""
+
+
+def keeping(
+    session: Session, task: Task, phase: Phase, teachers: Teachers, live: Answers, loader: Loader
+) -> Kept | None:
+    """What keeps the answers of ``live``; None where they are asked at every step.
+
+    They are kept where views come again, only logits are wanted, and every teacher is known by the
+    digest of its file.
+    """
+    recipe = task.job.training
+    if task.keep is None or recipe.views == "fresh" or not isinstance(live, Live):
+        return None
+    if not live.teachers or len(task.store.info.classes) > MOST_CLASSES:
+        return None
+    known = [member.identity for member in teachers.members if member.identity is not None]
+    if len(known) < len(live.teachers) or any(teacher.tapped for teacher in live.teachers):
+        return None
+    decides = {
+        "seed": phase.seed,
+        "augmentation": recipe.model_dump(mode="json")["augmentation"],
+        "samples": loader.num_samples,
+        "machine": session.machine.chosen(),
+    }
+    return Kept(live, known, loader, Place(task.keep.folder, task.keep.decides | decides))

@@ -1,0 +1,81 @@
+"""Which networks gain from bfloat16, and where: a table, so that equal jobs compute alike.
+
+Measured on two cores with AVX-512 BF16 (docs/reference/speed.md): dense convolutions of some size
+take half the time or less, grouped ones up to twice as long, and what is small spends its time on
+other things than products.
+"""
+
+import functools
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import nn
+
+from kdcore.models import build
+from kdcore.models.cost import macs
+
+Precision = Literal["float32", "bfloat16"]
+_LEAST_MACS = 20_000_000
+"""Of one image."""
+_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}
+"""Flags of processors that multiply bfloat16 (the last one is Arm's)."""
+
+
+class Sketch(NamedTuple):
+    """A network that is not built yet, at the images that it will see."""
+
+    name: str
+    num_classes: int
+    in_channels: int
+    side: int
+
+
+def of_student(device: torch.device, sketch: Sketch) -> Precision:
+    """What a training of this network takes when it may choose."""
+    if device.type != "cpu":
+        return _accelerator(device)
+    if not _multiplies_bfloat16():
+        return "float32"
+    try:
+        with torch.device("meta"):
+            network = build(
+                sketch.name,
+                num_classes=sketch.num_classes,
+                in_channels=sketch.in_channels,
+                input_size=sketch.side,
+            )
+        return _table(network, sketch.in_channels, sketch.side)
+    except (RuntimeError, NotImplementedError, TypeError):
+        return "float32"  # it cannot be counted without being built
+
+
+def of_teacher(device: torch.device, network: nn.Module, in_channels: int, side: int) -> Precision:
+    """The same of a network that is there and only asked."""
+    if device.type != "cpu":
+        return _accelerator(device)
+    return _table(network, in_channels, side) if _multiplies_bfloat16() else "float32"
+
+
+def _accelerator(device: torch.device) -> Precision:
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
+        return "bfloat16"
+    return "float32"
+
+
+def _table(network: nn.Module, in_channels: int, side: int) -> Precision:
+    convolutions = [each for each in network.modules() if isinstance(each, nn.Conv2d)]
+    if not convolutions or any(each.groups > 1 for each in convolutions):
+        return "float32"
+    return "bfloat16" if macs(network, in_channels, side) >= _LEAST_MACS else "float32"
+
+
+@functools.cache
+def _multiplies_bfloat16() -> bool:
+    try:
+        told = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    lines = (line.partition(":") for line in told.splitlines())
+    flags = next((rest for name, _, rest in lines if name.strip() in ("flags", "Features")), "")
+    return bool(_INSTRUCTIONS & set(flags.split()))

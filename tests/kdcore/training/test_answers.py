@@ -1,0 +1,170 @@
+"""Views that come again, and teachers that are asked about each of them once."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kdcore.data.loader import Loader
+from kdcore.data.store import load
+from kdcore.errors import Stopped
+from kdcore.evaluation.teachers import Teachers
+from kdcore.spec.protocol import RunRequest
+from kdcore.training import observed
+from tests.kdcore.training import nursery
+from tests.kdcore.training.kit import StopAfter, World, events_of, sha256, train
+
+STUDENT = Path("artifacts/student.safetensors")
+VIEWS = 2
+EPOCHS = 4
+
+
+@pytest.fixture
+def request_(world: World, tmp_path: Path) -> RunRequest:
+    made = world.request(training={"epochs": EPOCHS, "views": VIEWS})
+    return made.model_copy(update={"answers": str(tmp_path / "kept")})
+
+
+def files(tmp_path: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (tmp_path / "kept").glob("answers-*")}
+
+
+def asked(workdir: Path) -> list[str]:
+    told = [event["message"] for event in events_of(workdir, "log")]
+    return [message for message in told if "answers for view" in message]
+
+
+@pytest.fixture
+def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each question to a teacher was about."""
+    counted: list[int] = []
+    own = observed.asked
+
+    def counting(teachers: Any, views: Any, autocast: Any) -> Any:
+        counted.extend(len(views) for _ in teachers)
+        return own(teachers, views, autocast)
+
+    for place in ("kdcore.training.answers", "kdcore.training.start"):
+        monkeypatch.setattr(f"{place}.asked", counting)
+    return counted
+
+
+def test_a_teacher_is_asked_once_for_each_view_and_never_again(
+    request_: RunRequest, tmp_path: Path, forwards: list[int]
+) -> None:
+    first = train(request_, tmp_path / "first")
+    probes = 2  # by which the methods see the shapes
+    assert sum(forwards) == VIEWS * 225 + probes
+    assert len(asked(first)) == VIEWS
+    kept = files(tmp_path)
+    assert len(kept) == 2 * VIEWS
+    forwards.clear()
+    second = train(request_, tmp_path / "second")
+    assert sum(forwards) == probes
+    assert asked(second) == []
+    assert sha256(first / STUDENT) == sha256(second / STUDENT)
+    assert files(tmp_path) == kept
+
+
+def test_what_is_kept_is_what_the_teacher_says_of_that_view(
+    world: World, request_: RunRequest, tmp_path: Path
+) -> None:
+    train(request_, tmp_path / "run")
+    data = load(world.dataset)
+    recipe = request_.job.training
+    loader = Loader(
+        data.images("train"),
+        data.targets("train"),
+        batch_size=32,
+        augmentation=recipe.augmentation,
+        seed=request_.job.seed,
+        device=torch.device("cpu"),
+        views=VIEWS,
+    )
+    teachers = Teachers.of(request_.teachers, torch.device("cpu"))
+    expected = [
+        teachers.networks[0](loader.pictures(np.arange(225), view)) for view in range(1, VIEWS + 1)
+    ]
+    found = [load_file(path)["logits"] for path in (tmp_path / "kept").glob("*.safetensors")]
+    assert {each.dtype for each in found} == {torch.float16}
+    for logits in expected:
+        assert min((logits - each.float()).abs().max().item() for each in found) < 0.02
+    # The third epoch shows the views of the first, in another order.
+    again, once = loader.batch(3, 0), loader.batch(1, 0)
+    assert (again.view, once.view) == (1, 1)
+    assert not torch.equal(again.index, once.index)
+    place = once.index.tolist().index(again.index[0]) if again.index[0] in once.index else None
+    assert place is None or torch.equal(again.images[0], once.images[place])
+
+
+def test_with_fresh_views_nothing_is_kept(world: World, tmp_path: Path) -> None:
+    made = world.request(training={"epochs": 1})
+    train(made.model_copy(update={"answers": str(tmp_path / "kept")}), tmp_path / "run")
+    assert files(tmp_path) == {}
+
+
+@pytest.mark.parametrize("method", ["attention", "rkd"])
+def test_methods_that_look_inside_ask_each_time(world: World, tmp_path: Path, method: str) -> None:
+    made = world.request(method, training={"epochs": 1, "views": 1})
+    train(made.model_copy(update={"answers": str(tmp_path / "kept")}), tmp_path / "run")
+    assert files(tmp_path) == {}
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "no digest"])
+def test_damaged_answers_are_asked_for_again(
+    request_: RunRequest, tmp_path: Path, damage: str
+) -> None:
+    first = train(request_, tmp_path / "first")
+    kept = files(tmp_path)
+    path = next((tmp_path / "kept").glob("*.safetensors"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    if damage == "no digest":
+        path.with_suffix(".sha256").unlink()
+    else:
+        path.write_bytes(data if damage == "flip" else data[:-9])
+    second = train(request_, tmp_path / "second")
+    assert len(asked(second)) == 1
+    assert files(tmp_path) == kept
+    assert sha256(first / STUDENT) == sha256(second / STUDENT)
+
+
+def test_other_views_are_other_files(world: World, request_: RunRequest, tmp_path: Path) -> None:
+    train(request_, tmp_path / "one")
+    before = set(files(tmp_path))
+    job = request_.job.model_copy(update={"seed": 8})
+    train(request_.model_copy(update={"job": job}), tmp_path / "other")
+    assert len(set(files(tmp_path)) - before) == 2 * VIEWS
+
+
+def test_stopped_while_it_asks_it_goes_on(request_: RunRequest, tmp_path: Path) -> None:
+    whole = train(request_, tmp_path / "whole")
+    for path in (tmp_path / "kept").glob("*"):
+        path.unlink()
+    for looks in range(2, 40):
+        try:
+            train(request_, tmp_path / "stopped", StopAfter(looks))
+            break
+        except Stopped:
+            continue
+    assert sha256(tmp_path / "stopped" / STUDENT) == sha256(whole / STUDENT)
+
+
+def test_killed_it_goes_on_exactly(request_: RunRequest, tmp_path: Path) -> None:
+    whole = train(request_, tmp_path / "whole")
+    for path in (tmp_path / "kept").glob("*"):
+        path.unlink()
+    assert nursery.kill_after(request_, tmp_path / "killed", '"train/loss"', 9)
+    assert nursery.finish(nursery.start(request_, tmp_path / "killed")) == 0
+    assert sha256(tmp_path / "killed" / STUDENT) == sha256(whole / STUDENT)
+
+
+def test_mixed_views_are_refused(world: World) -> None:
+    recipe = {"views": 4, "augmentation": {"type": "mixup"}}
+    with pytest.raises(ValueError, match=re.escape("views must be fresh")) as raised:
+        world.request(training=recipe)
+    assert "views" in str(raised.value)
