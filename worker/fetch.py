@@ -41,7 +41,9 @@ def _whole(path: Path, sha256: str) -> bool:
 def has_room() -> bool:
     """Whether the work folder has room for a run; what is cached goes, the oldest first."""
     settings().work_dir.mkdir(parents=True, exist_ok=True)
-    cached_ = [path for path in (settings().work_dir / "cache").glob("*") if path.is_file()]
+    # What somebody is about to write there has a hidden name.
+    found = (settings().work_dir / "cache").glob("[!.]*")
+    cached_ = [path for path in found if path.is_file()]
     for path in sorted(cached_, key=lambda path: path.stat().st_mtime):
         if _free() >= settings().min_free_bytes:
             break
