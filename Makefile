@@ -34,7 +34,7 @@ format: setup    ## let ruff fix what it can
 	$(BIN)/ruff format .
 
 test: setup      ## every test, on the embedded stack that the tests start themselves
-	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 demo: setup      ## the whole product in one run: teacher, student, download, check
 	$(BIN)/stillhouse demo $(ARGS)

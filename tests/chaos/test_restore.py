@@ -13,7 +13,7 @@ from tests.chaos.arena import Arena
 from tests.chaos.checker import Checker
 from tests.chaos.workload import Client, History
 
-pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 LIVE, COPY, AFTER = "stillhouse", "copy", "taken_back"
 

@@ -14,7 +14,7 @@ from stillhouse.client import Client as Follower
 from tests.chaos.arena import Arena
 from tests.chaos.workload import Client
 
-pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 Holds = Callable[..., None]
 FROZEN_S = 5.0

@@ -8,7 +8,7 @@ import pytest
 from tests.chaos.arena import Arena
 from tests.chaos.workload import Client
 
-pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 PLACES = (
     *("api.stored", "api.committed"),

@@ -9,7 +9,7 @@ from tests.chaos.arena import Arena
 from tests.chaos.proxy import Fault
 from tests.chaos.workload import Client
 
-pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 FAULTS = [
     Fault("refuse", times=4),

@@ -12,7 +12,7 @@ from tests.chaos.nemesis import RECOVERY_S
 from tests.chaos.storm import storm
 from tests.chaos.workload import History
 
-pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 SECONDS = 40.0
 

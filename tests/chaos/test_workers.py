@@ -14,7 +14,7 @@ from tests.chaos.arena import LEASE_S, TRAINERS, Arena
 from tests.chaos.checker import Checker
 from tests.chaos.workload import Client
 
-pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 Holds = Callable[..., None]
 

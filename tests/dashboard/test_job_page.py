@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.dashboard.conftest import Opened, wait
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.browser
 Json = dict[str, Any]
 CHARTS = [
     "Loss and its terms",

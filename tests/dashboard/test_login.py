@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 from stillhouse.local import Stack
 from tests.dashboard.conftest import Opened
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.browser
 
 
 def test_one_time_address_works_once(opened: Opened, stack: Stack) -> None:

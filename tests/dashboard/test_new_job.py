@@ -15,7 +15,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.dashboard.conftest import Opened
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.browser
 Json = dict[str, Any]
 # A drop as the browser makes it: only scripts can build the file that a hand would carry.
 DROP = """(zone, [name, content]) => {

@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.dashboard.conftest import Opened, Watched, wait
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.browser
 Json = dict[str, Any]
 READY_MS = 90_000  # the teacher is converted for its first question
 

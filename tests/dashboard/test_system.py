@@ -12,7 +12,7 @@ from stillhouse.local import Stack
 from tests.conftest import wait_until
 from tests.dashboard.conftest import Opened
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.browser
 
 
 def test_worker_is_alive_and_the_service_ready(

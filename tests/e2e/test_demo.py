@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("stack")
 STILLHOUSE = Path(sys.executable).with_name("stillhouse")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from stillhouse.local import Stack
 
-pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 Json = dict[str, Any]
 Eventually = Callable[[Callable[[], bool], float, str], None]
 

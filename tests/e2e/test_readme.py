@@ -10,8 +10,6 @@ import pytest
 
 from stillhouse.local import Stack
 
-pytestmark = pytest.mark.xdist_group("stack")
-
 
 @pytest.mark.timeout(400)
 def test_the_first_session_works_as_it_is_written(stack: Stack, root: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from stillhouse.client import Client
 from stillhouse.local import Stack
 
-pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 
 def test_a_job_is_checkpointed_at_the_stop_and_goes_on_after_the_start(
