@@ -11,11 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from stillhouse.local import Stack
 
 Json = dict[str, Any]
+expect.set_options(timeout=20_000)  # where trainings run beside it, a page waits for its turn
 # What the page could not tell otherwise, and a switch that makes the tab a hidden one.
 WATCH = """
 window.__breaches = [];
