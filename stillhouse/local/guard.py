@@ -65,7 +65,9 @@ class Guard:
                 os.close(self._pipe)
                 self._pipe = -1
         if self._thread:
-            self._thread.join()
+            # A Ctrl-C while it is being started leaves one that cannot be waited for.
+            with suppress(RuntimeError):
+                self._thread.join()
 
     def _start(self) -> None:
         reading, self._pipe = os.pipe()

@@ -70,7 +70,7 @@ def want(client: httpx.Client, made: Json, eventually: Any) -> None:
 def conversions(made: Json) -> list[Job]:
     with transaction() as session:
         query = select(Job).where(Job.model_id == made["id"], Job.kind == "convert")
-        return list(session.scalars(query))
+        return list(session.scalars(query.order_by(Job.created_at)))
 
 
 def row(made: Json) -> Model:

@@ -80,8 +80,8 @@ def test_endless_chatter_is_cut(ended: Any, tmp_path: Path, monkeypatch: Any) ->
     monkeypatch.setattr(engine, "STDERR_MOST", 100)
     log = tmp_path / "stderr.log"
     log.write_bytes(b"x" * 101)
-    ended.trim()
+    ended.tend()
     assert log.stat().st_size == 0
     log.write_bytes(b"the end")
-    ended.trim()
+    ended.tend()
     assert ended.last_words() == "the end"
