@@ -1,8 +1,8 @@
 """Which networks gain from bfloat16, and where: a table, so that equal jobs compute alike.
 
-Measured on two cores with AVX-512 BF16 (docs/reference/speed.md, `python -m bench.precision`): dense
-convolutions of some size take a good half of the time, grouped ones up to twice as long, and what
-is small gains less than its digits are worth.
+Measured on two cores with AVX-512 BF16 (docs/reference/speed.md): dense convolutions of some size
+take a good half of the time, grouped ones up to twice as long, and what is small gains less than
+its digits are worth.
 """
 
 import functools
