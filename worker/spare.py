@@ -26,16 +26,24 @@ def prepare(environment: dict[str, str], threads: int) -> None:
         if not settings().spare_engine or (_waiting is not None and _waiting.poll() is None):
             return
         _discard()
-        _waiting = subprocess.Popen(
-            [sys.executable, "-m", "kdcore", "run", "--wait", str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=settings().work_dir,
-            env=environment,
-            bufsize=0,  # a line that could not be sent must not be sent again by closing
-            start_new_session=True,
-        )
+        try:
+            _waiting = _started(environment, threads)
+        except OSError as error:  # no room, no memory: the next engine is started when it is wanted
+            log.warning("no_spare_engine", error=str(error))
+
+
+def _started(environment: dict[str, str], threads: int) -> "subprocess.Popen[bytes]":
+    settings().work_dir.mkdir(parents=True, exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "kdcore", "run", "--wait", str(threads)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=settings().work_dir,
+        env=environment,
+        bufsize=0,  # a line that could not be sent must not be sent again by closing
+        start_new_session=True,
+    )
 
 
 def take(errand: Errand) -> "subprocess.Popen[bytes] | None":

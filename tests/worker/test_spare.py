@@ -81,6 +81,18 @@ def test_it_ends_with_whoever_holds_it(
     eventually(lambda: not Path(f"/proc/{pid}").exists(), 30, "it has ended")
 
 
+def test_a_folder_that_cannot_be_made_costs_the_spare_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(settings(), "work_dir", tmp_path / "file" / "work")
+    engine.reserve()
+    assert waiting() is None
+    monkeypatch.setattr(settings(), "work_dir", tmp_path / "not yet" / "there")
+    engine.reserve()
+    assert waiting() is not None
+
+
 def test_it_can_be_gone_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings(), "spare_engine", False)
     engine.reserve()
