@@ -75,9 +75,16 @@ def succeed(
 
 
 def fail(session: Session, job: Job, error: dict[str, Any], run_exit: str) -> None:
-    """End the held job with an error ``{code, message, hint, retryable, items}``."""
-    job.error = error | {"run": job.num_runs, "phase": job.phase}
-    events.append(session, job, "error", job.error)
+    """End the held job with an error ``{code, message, hint, retryable, items}``.
+
+    A job that shall be cancelled is: its error is told of, and nobody has to deal with it.
+    """
+    found = error | {"run": job.num_runs, "phase": job.phase}
+    events.append(session, job, "error", found)
+    if job.desired_state == "cancel":
+        end(session, job, "cancelled", run_exit)
+        return
+    job.error = found
     end(session, job, "failed", run_exit)
 
 

@@ -117,6 +117,20 @@ def test_nobody_has_the_job_any_more(
     assert row(job_id).lease_owner is None
 
 
+def test_a_job_that_fails_while_it_is_cancelled_is_cancelled(
+    new_job: Any, claim: Claim, row: Any
+) -> None:
+    job_id = new_job()
+    job = claim()
+    assert job is not None
+    act("cancel", job_id)
+    with transaction() as session:
+        held = jobs.held(session, job_id, job.fence)
+        jobs.fail(session, held, {"code": "deadline_exceeded"}, "user_fault")
+    ended = row(job_id)
+    assert (ended.state, ended.error) == ("cancelled", None)
+
+
 def test_a_lost_job_that_should_rest_rests(
     new_job: Any, claim: Claim, expire: Any, row: Any
 ) -> None:
