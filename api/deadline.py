@@ -1,7 +1,8 @@
 """Every request has an answer in its time, also where many wait for the same thing in a row."""
 
-import asyncio
+import math
 
+import anyio
 import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,7 +16,9 @@ log = structlog.get_logger()
 class Deadline:
     """ASGI middleware that ends a request which has no answer; a stream that has begun may go on.
 
-    The time counts from the last byte that came: an upload may take as long as its sender takes.
+    The time counts from the last byte that came. What a thread has begun it ends: the answer is
+    then as late as its own limits let it be. Uploads, whose bytes are looked at as a whole, and
+    predictions, which wait for turns of their own, have limits of their own.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -23,7 +26,7 @@ class Deadline:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, for so long."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or _has_its_own(scope["path"]):
             await self._app(scope, receive, send)
             return
         begun = False
@@ -31,30 +34,28 @@ class Deadline:
         async def received() -> Message:
             message = await receive()
             if message.get("body") and not begun:
-                _extend(limit, _limit())
+                limit.deadline = _end()
             return message
 
         async def sent(message: Message) -> None:
             nonlocal begun
             begun = True
-            _extend(limit, None)
-            await send(message)
+            limit.deadline = math.inf
+            # What a thread has done by now is told, however late.
+            with anyio.CancelScope(shield=True):
+                await send(message)
 
-        limit = asyncio.timeout_at(_limit())
-        try:
-            async with limit:
-                await self._app(scope, received, sent)
-        except TimeoutError:
-            if begun or not limit.expired():
-                raise
+        # Not asyncio's own: that one would give a thread's place away while the thread still works.
+        with anyio.CancelScope(deadline=_end()) as limit:
+            await self._app(scope, received, sent)
+        if limit.cancelled_caught and not begun:
             log.warning("no_answer_in_time")
             await problems.too_late(Request(scope))(scope, receive, send)
 
 
-def _limit() -> float:
-    return asyncio.get_running_loop().time() + settings().request_s
+def _end() -> float:
+    return anyio.current_time() + settings().request_s
 
 
-def _extend(limit: asyncio.Timeout, until: float | None) -> None:
-    if not limit.expired():
-        limit.reschedule(until)
+def _has_its_own(path: str) -> bool:
+    return path.startswith("/v1/uploads") or path.endswith("/predict")

@@ -119,7 +119,8 @@ def _nothing() -> None:
 def fetch(keys: list[str], target: Path, sha256: str) -> None:
     """Bring an object, or the parts of one, to a file; it appears only if its digest is right."""
     # A name of its own: two slots may want the same object at the same time.
-    temporary = target.with_name(f"{target.name}.{secrets.token_hex(8)}.part")
+    # A hidden one: who clears a folder of what is not used leaves it alone.
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     digest = hashlib.sha256()
     try:
         with temporary.open("xb") as file:

@@ -94,7 +94,10 @@ def _places(lane: str, project_id: str, only: str | None) -> Select[str, int]:
         )
         .outerjoin(held, held.c.project_id == Job.project_id)
         .outerjoin(Turn, (Turn.project_id == Job.project_id) & (Turn.lane == lane))
-        .where(Job.state == "queued", Job.desired_state == "run", Job.lane == lane)
+        .where(
+            *(Job.state == "queued", Job.desired_state == "run", Job.lane == lane),
+            Job.not_before.is_(None),  # else it is not its turn, whoever is behind it
+        )
         .subquery()
     )
     # In one round, who has taken fewer turns until then has waited longer.

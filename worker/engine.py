@@ -126,6 +126,7 @@ class Engine:
         """What is due from time to time: its standard error must not grow without end, and after a
         while the next one is put in reserve."""
         if self._trains and time.monotonic() - self._began > RESERVE_AFTER_S:
+            self._trains = False  # once: one that cannot even load would take its core for ever
             reserve()
         if self._stderr.stat().st_size > STDERR_MOST:
             os.truncate(self._stderr, 0)  # it is written by appending

@@ -80,9 +80,10 @@ def _wait(connection: Connection, stop: threading.Event) -> None:
 
 
 def reap() -> None:
-    """Take back the jobs of workers that were not heard of."""
+    """Take back the jobs of workers that were not heard of; wake those that have waited enough."""
     with transaction() as session:
         lost = jobs.reap(session)
+        jobs.wake(session)
         failpoint("keeper.reaped")
     if lost:
         log.warning("leases_expired", jobs=lost)

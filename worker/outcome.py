@@ -51,7 +51,7 @@ def settle(job: Job, engine: Engine, said: Outcome, workdir: Path) -> None:
 
 
 def let_go(job: Job) -> None:
-    """The run shall not go on, and there is no engine yet that would have to stop."""
+    """The run shall not go on, and no engine of it runs."""
     _write(job, lambda session, row: jobs.release(session, row, "stopped"))
 
 

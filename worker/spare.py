@@ -25,6 +25,8 @@ def prepare(environment: dict[str, str], threads: int) -> None:
     with _lock:
         if not settings().spare_engine or (_waiting is not None and _waiting.poll() is None):
             return
+        if _waiting is not None:
+            log.warning("spare_engine_ended", exit=_waiting.returncode)
         _discard()
         try:
             _waiting = _started(environment, threads)

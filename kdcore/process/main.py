@@ -159,10 +159,11 @@ def _disk_full(error: BaseException) -> bool:
     while each is not None:
         if isinstance(each, OSError) and each.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        if f"os error {errno.ENOSPC}" in str(each):  # safetensors says the number in words
+        # safetensors says the number in words
+        if any(f"os error {number})" in str(each) for number in (errno.ENOSPC, errno.EDQUOT)):
             return True
         # What torch raises when it closes a file that had no room hides what the write raised.
-        each = each.__cause__ or each.__context__
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
     return False
 
 

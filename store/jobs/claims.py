@@ -34,7 +34,7 @@ def claim(session: Session, lane: str, worker: str) -> Job | None:
 
 
 def _waits(lane: str) -> tuple[ColumnElement[bool], ...]:
-    due = or_(Job.not_before.is_(None), Job.not_before < func.clock_timestamp())
+    due = or_(Job.not_before.is_(None), Job.not_before <= func.clock_timestamp())
     return (Job.state == "queued", Job.desired_state == "run", Job.lane == lane, due)
 
 

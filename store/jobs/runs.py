@@ -101,10 +101,11 @@ def release(session: Session, job: Job, run_exit: str, pause_s: float = 0.0) -> 
         enter(session, job, "paused", reason=run_exit)
         return
     job.queued_at = func.clock_timestamp()
+    enter(session, job, "queued", reason=run_exit)
     if pause_s:
         job.not_before = func.clock_timestamp() + timedelta(seconds=pause_s)
-    enter(session, job, "queued", reason=run_exit)
-    queue.poke(session, job.lane)
+    else:
+        queue.poke(session, job.lane)
 
 
 def lose(session: Session, job: Job, message: str, run_exit: str = "lost") -> None:
@@ -125,8 +126,18 @@ def lose(session: Session, job: Job, message: str, run_exit: str = "lost") -> No
 
 _HINTS = {
     "lost": "the job may need more memory than the worker has: try a smaller batch_size",
-    "stalled": "its device or disk may hang: see the worker's log, then retry on another worker",
+    "stalled": "retry; if it comes again, tell whoever runs the workers: a device or disk may hang",
 }
+
+
+def wake(session: Session) -> None:
+    """Let the jobs be taken again whose pause is over, and ask workers to look."""
+    over = Job.not_before <= func.clock_timestamp()
+    woken = session.scalars(
+        update(Job).where(Job.state == "queued", over).values(not_before=None).returning(Job.lane)
+    )
+    for lane in set(woken):
+        queue.poke(session, lane)
 
 
 def reap(session: Session) -> int:

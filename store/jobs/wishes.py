@@ -80,5 +80,6 @@ def _told(session: Session, job: Job, state: str) -> bool:
 
 def _queue(session: Session, job: Job) -> None:
     job.queued_at = func.clock_timestamp()
+    job.not_before = None
     enter(session, job, "queued")
     queue.poke(session, job.lane)

@@ -54,18 +54,15 @@ def _worker(name: str, lane: str) -> tuple[str, ...]:
     return (*CELERY, "-c", "1", "-Q", lane, "-n", f"{name}@%h", *QUIET)
 
 
-def _family(pid: int) -> list[int]:
-    """A process and all below it: Postgres' backends have sessions of their own."""
+def _stopped(pid: int) -> list[int]:
+    """Stop a process and all below it, which have sessions of their own; before its children are
+    looked for it stands still, so that it has no more."""
     found = [pid]
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        os.kill(pid, signal.SIGSTOP)
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            found += _family(int(child))
+            found += _stopped(int(child))
     return found
-
-
-def _send(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
 
 
 class Arena:
@@ -186,15 +183,20 @@ class Arena:
 
     @contextlib.contextmanager
     def frozen(self, part: str) -> Iterator[None]:
-        """A part whose processes stand still, those in sessions of their own among them."""
-        pids = _family(self.pid(part))
-        for pid in pids:
-            _send(pid, signal.SIGSTOP)
+        """A part whose processes stand still, of Postgres also those in sessions of their own.
+
+        A worker's engine goes on: that is what makes a zombie dangerous.
+        """
+        pid = self.pid(part)
+        stopped = _stopped(pid) if part == "postgres" else [-pid]
+        if part != "postgres":
+            os.killpg(pid, signal.SIGSTOP)
         try:
             yield
         finally:
-            for pid in pids:
-                _send(pid, signal.SIGCONT)
+            for each in stopped:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGCONT)
 
     def forget_files(self) -> None:
         """Empty the workers' cache: what they need comes from the object store again."""

@@ -225,9 +225,10 @@ def safetensors(room):  # which replaces the file it is given, so that a device 
 
 @pytest.mark.parametrize("write", [plain, checkpoint, quota, safetensors])
 def test_a_full_disk_has_an_exit_code_of_its_own(tmp_path, write):
+    # Unbuffered: else closing the file would raise over what the write has raised.
     with (
+        open("/dev/full", "wb", buffering=0) as room,
         pytest.raises((OSError, RuntimeError, SafetensorError)) as raised,
-        open("/dev/full", "wb") as room,
     ):
         write(room)
     error = raised.value
