@@ -10,9 +10,6 @@ the method or the scheme changes. A finished run is not run again: the table can
 """
 
 import argparse
-import gzip
-import json
-import statistics
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -20,20 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bench.fashion import CLASSES, Taught, halved, images_of, labels_of, request_of, row_of, top1
 from kdcore.data import facts, store
 from kdcore.data.parts import Arrays
-from kdcore.files import sha256_of
-from kdcore.spec.job import JobSpec
 from kdcore.spec.methods import METHODS
-from kdcore.spec.protocol import DatasetFile, RunRequest, TeacherFile
-from kdcore.spec.references import DatasetFacts, ModelFacts
-from kdcore.spec.resolve import resolve
+from kdcore.spec.protocol import RunRequest
 
 TEACHER, STUDENT, ASSISTANT = "cifar/resnet20", "cifar/resnet8", "cifar/resnet14"
-CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker")
-CLASSES = (*CLASSES, "bag", "boot")
 SIDE, TEACHER_IMAGES, STUDENT_IMAGES, VAL, TEST = 16, 20_000, 2_500, 1_000, 5_000
 NOISE = 0.4
 EPOCHS, TEACHER_EPOCHS = 12, 6
@@ -78,33 +69,14 @@ class World:
         return self.folder / "teacher" / "artifacts" / "student.safetensors"
 
 
-def images_of(folder: Path, name: str) -> npt.NDArray[np.uint8]:
-    """(N, 1, 16, 16) from an idx file: each pixel the mean of four of the 32 x 32 padded image."""
-    raw = np.frombuffer(_bytes(folder, f"{name}-images-idx3-ubyte")[16:], np.uint8)
-    padded = np.pad(raw.reshape(-1, 28, 28), ((0, 0), (2, 2), (2, 2)))
-    cells = padded.reshape(-1, SIDE, 2, SIDE, 2).astype(np.uint16)
-    return (cells.sum(axis=(2, 4)) // 4).astype(np.uint8)[:, None]
-
-
-def labels_of(folder: Path, name: str) -> npt.NDArray[np.int64]:
-    """(N,) from an idx file."""
-    raw = _bytes(folder, f"{name}-labels-idx1-ubyte")[8:]
-    return np.frombuffer(raw, np.uint8).astype(np.int64)
-
-
-def _bytes(folder: Path, name: str) -> bytes:
-    plain, packed = folder / name, folder / f"{name}.gz"
-    return plain.read_bytes() if plain.exists() else gzip.decompress(packed.read_bytes())
-
-
 def prepare(data: Path, world: World) -> None:
     """Write the three data sets; the same images and the same noise every time."""
-    images, labels = images_of(data, "train"), labels_of(data, "train")
+    images, labels = halved(images_of(data, "train")), labels_of(data, "train")
     order = np.random.default_rng(0).permutation(len(images))
     images, labels = images[order], labels[order]
     first, second = TEACHER_IMAGES, TEACHER_IMAGES + STUDENT_IMAGES
     val = Arrays(images[second : second + VAL], labels[second : second + VAL])
-    test = Arrays(images_of(data, "t10k")[:TEST], labels_of(data, "t10k")[:TEST])
+    test = Arrays(halved(images_of(data, "t10k"))[:TEST], labels_of(data, "t10k")[:TEST])
     own, true = images[first:second], labels[first:second]
     generator = np.random.default_rng(1)
     wrong = generator.random(STUDENT_IMAGES) < NOISE
@@ -125,67 +97,12 @@ def request(world: World, name: str, job: dict[str, Any], seed: int) -> RunReque
 
 
 def _request(world: World, dataset: Path, job: dict[str, Any], *, taught: bool) -> RunRequest:
-    info = store.load(dataset).info
-    known = DatasetFacts(
-        source="fashion-mnist",
-        num_classes=len(CLASSES),
-        in_channels=1,
-        image_size=SIDE,
-        num_train=info.splits["train"].count,
-    )
-    teacher = ModelFacts(architecture=TEACHER, num_classes=len(CLASSES), in_channels=1)
-    spec = JobSpec.model_validate(
-        {
-            "student": {"architecture": STUDENT},
-            "dataset": "ds",
-            "teachers": [{"model": "teacher"}] if taught else [],
-            "training": {"epochs": EPOCHS, "batch_size": 64, "optimizer": {"type": "sgd"}},
-            "evaluation": {"baseline": False},
-            **job,
-        }
-    )
-    files = []
-    if taught:
-        normalisation = store.load(world.clean).info.normalisation
-        files = [
-            TeacherFile(
-                path=str(world.teacher),
-                sha256=sha256_of(world.teacher),
-                architecture=TEACHER,
-                num_classes=len(CLASSES),
-                in_channels=1,
-                input_size=SIDE,
-                normalisation=normalisation,
-                weight=1.0,
-            )
-        ]
-    return RunRequest(
-        job=resolve(spec, known, (teacher,) if taught else ()),
-        dataset=DatasetFile(path=str(dataset), sha256=sha256_of(dataset)),
-        teachers=tuple(files),
-        device="auto",
-        threads=1,
-    )
-
-
-def top1(wanted: RunRequest, workdir: Path) -> float:
-    """Test top-1 of a run, from its earlier end or by running it now."""
-    from kdcore.process.events import EventWriter
-    from kdcore.process.stop import Stop
-    from kdcore.training.run import run
-
-    done = workdir / "report.json"
-    if not done.exists():
-        workdir.mkdir(parents=True, exist_ok=True)
-        events = EventWriter(workdir / "events.jsonl", workdir)
-        try:
-            run(wanted, workdir, events, Stop())
-        finally:
-            events.close()
-        lines = (workdir / "events.jsonl").read_text().splitlines()
-        reports = [event for event in map(json.loads, lines) if event["type"] == "report"]
-        done.write_text(json.dumps(reports[-1]["report"]))
-    return float(json.loads(done.read_text())["student"]["top1"])
+    defaults = {
+        "student": {"architecture": STUDENT},
+        "training": {"epochs": EPOCHS, "batch_size": 64, "optimizer": {"type": "sgd"}},
+    }
+    teacher = Taught(TEACHER, world.teacher, world.clean) if taught else None
+    return request_of(defaults | job, dataset, teacher)
 
 
 def jobs(only: list[str]) -> dict[str, dict[str, Any]]:
@@ -207,18 +124,6 @@ def jobs(only: list[str]) -> dict[str, dict[str, Any]]:
         **SCHEMES,
     }
     return {name: row for name, row in rows.items() if not only or name in only}
-
-
-def row_of(name: str, found: list[float], base: list[float]) -> str:
-    """One line of the table, in Markdown."""
-    mean, deviation = statistics.fmean(found), _deviation(found)
-    gains = [own - other for own, other in zip(found, base, strict=False)]
-    gain = f"{statistics.fmean(gains):+.2f} ± {_deviation(gains):.2f}" if gains else ""
-    return f"| {name} | {mean:.2f} ± {deviation:.2f} | {gain} |"
-
-
-def _deviation(values: list[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def main() -> None:
