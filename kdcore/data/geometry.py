@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdcore.data.counter import below, fold, stream, unit
+from kdcore.data.placing import placed
 from kdcore.spec.augmentation import CropFlip, Cutout, RandomResizedCrop
 
 _VIEW, _RESIZED, _CUTOUT = 1, 4, 5
@@ -106,8 +107,8 @@ def crop(images: Tensor, drawn: CropFlips, padding: int) -> Tensor:
     padded = functional.pad(images, (padding, padding, padding, padding))
     stride = width + 2 * padding
     # One flat gather per image, the same for all of its channels.
-    places = torch.from_numpy(rows[:, :, None] * stride + columns[:, None, :])
-    places = places.view(batch, 1, -1).to(images.device, non_blocking=True)
+    across = placed(columns, images.device)[:, None, :]
+    places = (placed(rows * stride, images.device)[:, :, None] + across).view(batch, 1, -1)
     flat = padded.flatten(2).gather(2, places.expand(-1, channels, -1))
     return flat.view(batch, channels, height, width)
 
@@ -145,7 +146,7 @@ def _between(
     low = found >> 8
     high = np.minimum(low + 1, longest)
     lines = (low + start[:, None], high + start[:, None], (found & 255).astype(np.int32))
-    return _Between(*(torch.from_numpy(line).to(device, non_blocking=True) for line in lines))
+    return _Between(*(placed(line, device) for line in lines))
 
 
 def _blend(values: Tensor, places: _Between) -> Tensor:
@@ -171,7 +172,7 @@ def affine(images: Tensor, maps: Floats) -> Tensor:
     x = (2 * torch.arange(width, dtype=torch.int32, device=device) + 1 - width)[None, None, :]
     y = (2 * torch.arange(height, dtype=torch.int32, device=device) + 1 - height)[None, :, None]
     scaled = np.rint(maps * (1 << _FRACTION) * np.array([1, 1, 2])).astype(np.int32)
-    a, b, c, d, e, f = torch.from_numpy(scaled).to(device).view(batch, 6, 1, 1).unbind(1)
+    a, b, c, d, e, f = placed(scaled, device).view(batch, 6, 1, 1).unbind(1)
     column = (a * x + b * y + c + (width << _FRACTION)) >> (_FRACTION + 1)
     row = (d * x + e * y + f + (height << _FRACTION)) >> (_FRACTION + 1)
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
@@ -200,6 +201,6 @@ def inside(images: Tensor, boxes: tuple[Ints, Ints, Ints, Ints]) -> Tensor:
     _, _, height, width = images.shape
     top, left, tall, wide = (box[:, None] for box in boxes)
     y, x = np.arange(height), np.arange(width)
-    rows = torch.from_numpy((y >= top) & (y < top + tall)).to(images.device, non_blocking=True)
-    columns = torch.from_numpy((x >= left) & (x < left + wide)).to(images.device, non_blocking=True)
+    rows = placed((y >= top) & (y < top + tall), images.device)
+    columns = placed((x >= left) & (x < left + wide), images.device)
     return rows[:, None, :, None] & columns[:, None, None, :]

@@ -8,12 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdcore.data.mixing import mixed, mixing_of, partners
+from kdcore.data.placing import moved, placed, resident
 from kdcore.data.views import order, view
 from kdcore.methods.base import UNLABELLED, Mix
 from kdcore.spec.augmentation import AnyAugmentation, as_augmentations
-
-_RESIDENT_SHARE = 0.25
-"""A split that takes at most this share of the accelerator's free memory is kept there whole."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class Loader:
         self._augmentation = as_augmentations(augmentation)
         self._seed = seed
         self._views = views
-        self._device = device
+        self.device = device
         self._order: tuple[int, NDArray[np.int64]] = (0, np.empty(0, np.int64))
         self.steps_per_epoch = steps_per_epoch(self.num_samples, batch_size)
 
@@ -83,7 +81,7 @@ class Loader:
         ids = self._order[1][start : start + self._batch_size]
         turn = self.turn(epoch)
         images = self.pictures(ids, turn)
-        index = torch.from_numpy(ids).to(self._device)
+        index = placed(ids, self.device)
         target = self._targets[index]
         mixing = mixing_of(self._augmentation)
         if mixing is None:
@@ -107,17 +105,8 @@ class Loader:
         rows = torch.cat([self._rows(0, ids[own]), self._rows(1, ids[others] - num_labelled)])
         # They stand apart now: put each back into its place of the batch.
         places = np.argsort(np.concatenate([own, others]))
-        return rows[torch.from_numpy(places).to(self._device)]
+        return rows[placed(places, self.device)]
 
     def _rows(self, part: int, ids: NDArray[np.int64]) -> Tensor:
         images = self._parts[part]
-        rows = images[torch.from_numpy(ids).to(images.device)]
-        return rows.to(self._device, non_blocking=True)
-
-
-def resident(images: Tensor, device: torch.device) -> Tensor:
-    """``images`` moved to an accelerator that has room for them, else where they are."""
-    if device.type != "cuda":
-        return images
-    free, _ = torch.cuda.mem_get_info(device)
-    return images.to(device) if images.nbytes <= _RESIDENT_SHARE * free else images
+        return moved(images[placed(ids, images.device)], self.device)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kdcore.data.counter import below, fold, stream, unit
 from kdcore.data.geometry import inside
+from kdcore.data.placing import placed
 from kdcore.spec.augmentation import AnyAugmentation, Cutmix, Mixup
 
 _STREAM = 7
@@ -70,7 +71,7 @@ def _cumulative(alpha: float) -> NDArray[np.float64]:
 
 
 def _blended(images: Tensor, levels: Ints) -> Mixed:
-    own = torch.from_numpy(levels).to(images.device, torch.int32)
+    own = placed(levels.astype(np.int32), images.device)
     weights = own[:, None, None, None]
     both = images * weights + partners(images) * (_LEVELS - weights)
     return Mixed(((both + _LEVELS // 2) >> 8).to(torch.uint8), own.float() / _LEVELS)
@@ -84,10 +85,10 @@ def _pasted(images: Tensor, levels: Ints, rows: Ints, columns: Ints) -> Mixed:
     top, bottom = _clipped(rows, tall, height)
     left, right = _clipped(columns, wide, width)
     area = (bottom - top) * (right - left)
-    share = torch.from_numpy((1 - area / (height * width)).astype(np.float32))
+    share = (1 - area / (height * width)).astype(np.float32)
     mask = inside(images, (top, left, bottom - top, right - left))
     pasted = torch.where(mask, partners(images), images)
-    return Mixed(pasted, share.to(images.device))
+    return Mixed(pasted, placed(share, images.device))
 
 
 def _clipped(centre: Ints, length: Ints, size: int) -> tuple[Ints, Ints]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from kdcore.data import tone
 from kdcore.data.counter import below, fold, stream
 from kdcore.data.geometry import affine
+from kdcore.data.placing import placed
 from kdcore.spec.augmentation import RandAugment
 
 _STREAM = 6
@@ -109,7 +110,7 @@ def randaugment(
         changed = images.clone()
         for kind in np.unique(kinds):
             chosen = np.flatnonzero(kinds == kind)
-            rows = torch.from_numpy(chosen).to(images.device)
+            rows = placed(chosen, images.device)
             changed.index_copy_(0, rows, changes[kind](images[rows], signs[chosen], strength))
         images = changed
     return images

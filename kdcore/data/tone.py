@@ -6,6 +6,8 @@ Grey images have no colour: for them the grey version of an image is the image i
 import torch
 from torch import Tensor
 
+from kdcore.data.placing import moved
+
 _ONE = 1024
 """Factors are multiples of 1 / 1024."""
 
@@ -88,6 +90,6 @@ def grey(images: Tensor) -> Tensor:
 
 
 def _blend(base: Tensor, values: Tensor, factor: Tensor) -> Tensor:
-    share = (factor * _ONE).round().to(torch.int32).to(values.device)[:, None, None, None]
+    share = moved((factor * _ONE).round().to(torch.int32), values.device)[:, None, None, None]
     mixed = (base * (_ONE - share) + values * share + _ONE // 2) >> 10
     return mixed.clamp(0, 255).to(torch.uint8)

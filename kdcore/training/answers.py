@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kdcore.data.loader import Loader
+from kdcore.data.placing import moved, resident
 from kdcore.files import replacing, sha256_of
 from kdcore.methods.base import Batch, Outputs
 from kdcore.models.folding import InBfloat16
@@ -79,9 +80,9 @@ class Kept:
 
     def of(self, views: Tensor, batch: Batch) -> list[Outputs]:
         """Each teacher's outputs of the samples of ``batch``, as it gave them once."""
-        rows = batch.index.cpu()
         kept = self._views[batch.view]
-        return [Outputs(logits[rows].to(views.device).float()) for logits in kept]
+        rows = [logits[batch.index.to(logits.device)] for logits in kept]
+        return [Outputs(moved(each, views.device).float()) for each in rows]
 
     def close(self) -> None:
         """Forget what was read, and take the hooks off the teachers."""
@@ -102,7 +103,8 @@ class Kept:
             if logits is None:
                 logits = self._ask(place, view, path, boundary, say)
             found.append(logits)
-        self._views = {view: found}  # a batch needs one: the others are files
+        # A batch needs one view: the others are files.
+        self._views = {view: [resident(logits, self._loader.device) for logits in found]}
 
     def _path(self, place: int, view: int) -> Path:
         network = self._live.teachers[place].network.network
