@@ -4,7 +4,7 @@
 
 One teacher (resnet20, 272,000 weights, taught by 50,000 images), one student (the same at 0.3 of
 its width: 24,000) that sees 20,000 of them, 32 pixels wide. ``plain`` is the recipe of the research
-libraries, 40 epochs of it, in float32 with fresh views; the others see a fifth of its images or
+libraries, 40 epochs of it with fresh views; the others see a fifth of its images or
 fewer. A finished run is not run again: the table can be completed later.
 """
 
@@ -27,8 +27,11 @@ TEACHER_IMAGES, IMAGES, VAL, TEACHER_EPOCHS = 50_000, 20_000, 5_000, 12
 EPOCHS = 8
 """A fifth of the plain loop's."""
 LR: dict[str, Any] = {"type": "sgd", "lr": 0.1, "nesterov": True}
-PLAIN: dict[str, Any] = {"epochs": 40, "schedule": {"type": "step"}, "precision": "float32"}
+PLAIN: dict[str, Any] = {"epochs": 40, "schedule": {"type": "step"}}
 FEW: dict[str, Any] = {"epochs": EPOCHS}
+FLIPS: dict[str, Any] = {"augmentation": {"type": "crop_flip", "padding": 0}}
+CROPS: dict[str, Any] = {"type": "crop_flip", "padding": 2}
+SHARP: dict[str, Any] = {"method": {"type": "kd", "temperature": 2.0}}
 ROWS: dict[str, dict[str, Any]] = {
     "plain": {"training": PLAIN},
     "plain, an epoch for five": {"training": PLAIN | FEW},
@@ -40,13 +43,29 @@ ROWS: dict[str, dict[str, Any]] = {
     "cosine, lr 0.1, decay 1e-4": {"training": FEW | {"optimizer": LR | {"weight_decay": 1e-4}}},
     "cosine, adamw": {"training": FEW | {"optimizer": {"type": "adamw", "lr": 4e-3}}},
     "cosine, lr 0.1, 4 views": {"training": FEW | {"optimizer": LR, "views": 4}},
-    "cosine, lr 0.1, flips only": {
-        "training": FEW | {"optimizer": LR, "augmentation": {"type": "crop_flip", "padding": 0}}
-    },
+    "cosine, lr 0.1, flips only": {"training": FEW | {"optimizer": LR} | FLIPS},
     "cosine, lr 0.1, teacher only": {"training": FEW | {"optimizer": LR}, "label_weight": 0.0},
     "cosine, lr 0.1, T 2": {
         "training": FEW | {"optimizer": LR},
-        "method": {"type": "kd", "temperature": 2.0},
+        **SHARP,
+    },
+    "cosine, lr 0.1, T 2, flips only": {"training": FEW | {"optimizer": LR} | FLIPS, **SHARP},
+    "cosine, lr 0.1, T 2, flips only, batch 32": {
+        "training": FEW | {"optimizer": LR, "batch_size": 32} | FLIPS,
+        **SHARP,
+    },
+    "cosine, lr 0.1, T 2, crops of 2": {
+        "training": FEW | {"optimizer": LR} | {"augmentation": CROPS},
+        **SHARP,
+    },
+    "cosine, lr 0.1, T 2, flips only, teacher only": {
+        "training": FEW | {"optimizer": LR} | FLIPS,
+        **SHARP,
+        "label_weight": 0.0,
+    },
+    "cosine, lr 0.1, T 2, flips only, decay 1e-4": {
+        "training": FEW | {"optimizer": LR | {"weight_decay": 1e-4}} | FLIPS,
+        **SHARP,
     },
     "cosine, lr 0.1, smoothed": {"training": FEW | {"optimizer": LR, "label_smoothing": 0.1}},
 }
