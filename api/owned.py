@@ -8,15 +8,16 @@ from sqlalchemy.orm import Session
 from api.problems import NotFound
 from store.accounts import Principal
 from store.ids import Prefix, is_id
-from store.tables import Artifact, Checkpoint, Dataset, Job, Model, Upload
+from store.tables import Artifact, Checkpoint, Dataset, Job, Model, TeacherCache, Upload
 
-Row = TypeVar("Row", Artifact, Checkpoint, Dataset, Job, Model, Upload)
+Row = TypeVar("Row", Artifact, Checkpoint, Dataset, Job, Model, TeacherCache, Upload)
 _KINDS: dict[type, tuple[Prefix, str]] = {
     Artifact: ("art", "artifact"),
     Checkpoint: ("ckp", "checkpoint"),
     Dataset: ("ds", "data set"),
     Job: ("job", "job"),
     Model: ("mdl", "model"),
+    TeacherCache: ("tch", "teacher cache"),
     Upload: ("upl", "upload"),
 }
 Hold = Literal["kept", "changed"]

@@ -162,8 +162,8 @@ class Ours:
         self.asked_s = 0.0
         kept = self._loop.cohort.teachers
         if isinstance(kept, Kept):
-            kept.ready(1, lambda: None, lambda *_: None)
-            self.asked_s = kept.asked_s
+            kept.ready(1, lambda: None, events)
+            self.asked_s = session.tally.asked_s
 
     def steps(self, count: int) -> int:
         """Train so many steps; how many images that were."""

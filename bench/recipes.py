@@ -29,6 +29,7 @@ EPOCHS = 8
 LR: dict[str, Any] = {"type": "sgd", "lr": 0.1, "nesterov": True}
 PLAIN: dict[str, Any] = {"epochs": 40, "schedule": {"type": "step"}}
 FEW: dict[str, Any] = {"epochs": EPOCHS}
+VIEWS = (1, 4, 16, "fresh")
 FLIPS: dict[str, Any] = {"augmentation": {"type": "crop_flip", "padding": 0}}
 CROPS: dict[str, Any] = {"type": "crop_flip", "padding": 2}
 SHARP: dict[str, Any] = {"method": {"type": "kd", "temperature": 2.0}}
@@ -71,6 +72,11 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 
 
+ROWS |= {
+    f"40 epochs, views {count}": {"training": {"epochs": 40, "views": count}} for count in VIEWS
+}
+
+
 def prepare(data: Path, path: Path, count: int) -> None:
     """Write a data set of ``count`` images; the same ones in the same order every time."""
     images, labels = images_of(data, "train"), labels_of(data, "train")
@@ -89,14 +95,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.recipes", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="with the four idx files")
     parser.add_argument("--out", type=Path, default=Path("bench-recipes"))
+    parser.add_argument("--images", type=int, default=IMAGES, help="that the students see")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--only", nargs="*", default=list(ROWS))
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    whole, data = asked.out / "teacher.safetensors", asked.out / "student.safetensors"
-    for path, count in ((whole, TEACHER_IMAGES), (data, IMAGES)):
+    whole, data = (
+        asked.out / "teacher.safetensors",
+        asked.out / f"student-{asked.images}.safetensors",
+    )
+    for path, count in ((whole, TEACHER_IMAGES), (data, asked.images)):
         if not path.exists():
             prepare(asked.data, path, count)
     lesson = {
@@ -120,7 +130,7 @@ def main() -> None:
                     teacher,
                     asked.device,
                 ),
-                asked.out / f"{name.replace(', ', '-').replace(' ', '_')}-{seed}",
+                asked.out / f"{asked.images}-{name.replace(', ', '-').replace(' ', '_')}-{seed}",
             )
             for name in asked.only
             for seed in range(asked.seeds)

@@ -5,7 +5,7 @@ import secrets
 import time
 from typing import Literal
 
-Prefix = Literal["job", "run", "mdl", "ds", "upl", "art", "key", "prj", "ckp", "ses"]
+Prefix = Literal["job", "run", "mdl", "ds", "upl", "art", "key", "prj", "ckp", "ses", "tch"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, as a ULID uses it
 _FORM = re.compile(rf"([a-z]+)_[{_ALPHABET}]{{26}}")

@@ -107,6 +107,8 @@ class Settings(BaseSettings):
     """Address space of that process: a network of a gigabyte is in memory twice."""
     onnx_cache_bytes: int = 2 * 2**30
     """ONNX files that an API keeps in ``work_dir/onnx``; the least recently used go."""
+    teacher_cache_bytes: int = 50 * 2**30
+    """Teachers' kept answers of one project in the object store; the least recently used go."""
     max_upload_bytes: int = 64 * 2**30
     upload_part_bytes: int = 64 * 2**20
     """Small enough to send again after a broken connection, large enough to be few."""

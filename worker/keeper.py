@@ -18,7 +18,7 @@ from sqlalchemy import delete, func, not_, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from kdcore.spec.failpoints import failpoint
-from store import blobs, jobs, logs, queue
+from store import blobs, jobs, logs, queue, teacher_caches
 from store.database import Connection, connect, transaction
 from store.settings import settings
 from store.tables import (
@@ -29,6 +29,7 @@ from store.tables import (
     IdempotencyKey,
     LoginCode,
     Model,
+    TeacherCache,
     Upload,
     UploadPart,
     Worker,
@@ -117,6 +118,7 @@ def expire() -> None:
         session.execute(delete(LoginCode).where(LoginCode.expires_at < now))
         session.execute(delete(DashboardSession).where(DashboardSession.expires_at < now))
         session.execute(delete(Worker).where(Worker.seen_at < old))
+        teacher_caches.forget(session)
         used = [
             Upload.id.in_(select(table.upload_id).where(table.upload_id.is_not(None)))
             for table in (Dataset, Model)
@@ -156,7 +158,8 @@ def _some(keys: Iterable[str]) -> Iterator[list[str]]:
 
 def _named(keys: set[str]) -> set[str]:
     """Those of the keys that a row names."""
-    columns = [table.object_key for table in (Artifact, Checkpoint, Dataset, Model, UploadPart)]
+    tables = (Artifact, Checkpoint, Dataset, Model, TeacherCache, UploadPart)
+    columns = [table.object_key for table in tables]
     named: set[str] = set()
     for some in _some(keys):
         with transaction() as session:

@@ -22,7 +22,7 @@ from store.blobs import CorruptBlobError
 from store.database import transaction
 from store.settings import settings
 from store.tables import Checkpoint, Dataset, Job, Model, Upload
-from worker import beginning, engine, local
+from worker import answers, beginning, engine, local
 
 COMMANDS = {"distill": "run", "evaluate": "run"}
 COMMANDS |= {kind: kind for kind in ("ingest", "verify", "convert")}
@@ -54,6 +54,7 @@ def _run(job: Job, workdir: Path) -> RunRequest:
             (session.get_one(Model, teacher.model), teacher) for teacher in resolved.teachers
         ]
     start = beginning.of(resolved, workdir)
+    answers.bring(job, resolved)
     return RunRequest(
         job=resolved,
         dataset=DatasetFile(path=local.copy_of(dataset), sha256=dataset.sha256 or ""),
@@ -71,8 +72,7 @@ def _run(job: Job, workdir: Path) -> RunRequest:
         continued=start.continued,
         elapsed_s=job.device_s,
         threads=engine.threads(),
-        # Beside the other files that runs share: what was not used for longest goes first.
-        answers=str(settings().work_dir / "cache"),
+        answers=str(answers.folder()),
         limits=ResourceLimits(file_bytes=settings().max_file_bytes),
     )
 

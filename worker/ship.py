@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from kdcore.spec.events import (
+    AnswersEvent,
     AnyEvent,
     ArtifactEvent,
     CheckpointEvent,
@@ -21,7 +22,7 @@ from kdcore.spec.failpoints import failpoint
 from store import blobs, events, jobs, metrics
 from store.database import transaction
 from store.tables import Checkpoint, Job
-from worker import publish
+from worker import answers, publish
 
 
 @dataclass
@@ -53,13 +54,14 @@ def ship(job: Job, batch: list[AnyEvent], workdir: Path, *, checkpoints: bool = 
     checkpoint = publish.upload_checkpoint(job, wanted, workdir) if wanted else None
     if checkpoint:
         failpoint("worker.checkpoint")
+    stored = answers.upload(job, batch)
     dropped: list[str] = []
     with transaction() as session:
         row = jobs.held(session, job.id, job.fence)
         before = jobs.accept(session, row, batch[-1].seq)
         for event in batch:
             if event.seq > before:
-                _store(session, row, event)
+                _store(session, row, event, stored)
         if newest and not checkpoints:
             message = "a checkpoint could not be stored: the object store is away"
             events.append(session, row, "log", {"level": "warning", "message": message})
@@ -70,7 +72,7 @@ def ship(job: Job, batch: list[AnyEvent], workdir: Path, *, checkpoints: bool = 
             blobs.delete(key)
 
 
-def _store(session: Session, job: Job, event: AnyEvent) -> None:
+def _store(session: Session, job: Job, event: AnyEvent, stored: dict[str, str]) -> None:
     match event:
         case PhaseEvent():
             jobs.begin(session, job, event.phase, event.chosen)
@@ -82,6 +84,8 @@ def _store(session: Session, job: Job, event: AnyEvent) -> None:
             events.append(session, job, "metrics", data)
         case LogEvent():
             events.append(session, job, "log", {"level": event.level, "message": event.message})
+        case AnswersEvent():
+            answers.note(session, job, event, stored)
         case _:
             pass  # artifacts, report and error are published when the run is over
 

@@ -14,6 +14,7 @@ from typing import Any
 from kdcore.errors import capped
 from kdcore.files import sha256_of
 from kdcore.spec.events import (
+    AnswersEvent,
     ArtifactEvent,
     CheckpointEvent,
     DoneEvent,
@@ -78,6 +79,10 @@ class EventWriter:
             progress=progress,
             eta_s=eta_s,
         )
+
+    def answers(self, **told: Any) -> None:
+        """Tell of a teacher's answers that are at hand; the fields of :class:`AnswersEvent`."""
+        self._write(AnswersEvent, **told)
 
     def log(self, level: Level, message: str) -> None:
         """Say a sentence to people."""

@@ -107,6 +107,26 @@ class ArtifactEvent(Event):
     size_bytes: int
 
 
+class AnswersEvent(Event):
+    """A teacher's answers about one view of the training images are at hand, in a file."""
+
+    type: Literal["answers"] = "answers"
+    key: Sha256
+    """Of all that decides them."""
+    name: str
+    """Of the file in the folder of the request."""
+    teacher: int
+    """Its place among the job's teachers."""
+    view: int
+    num_samples: int
+    sha256: Sha256
+    size_bytes: int
+    seconds: float
+    """That asking took, whoever asked."""
+    found: bool
+    """They were there already: nobody was asked now."""
+
+
 class ReportEvent(Event):
     """The outcome: a Report, a DatasetInfo or a ModelInfo, by command."""
 
@@ -136,6 +156,7 @@ AnyEvent = Annotated[
     | LogEvent
     | CheckpointEvent
     | ArtifactEvent
+    | AnswersEvent
     | ReportEvent
     | ErrorEvent
     | DoneEvent,

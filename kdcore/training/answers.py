@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -26,11 +27,10 @@ from kdcore.data.placing import moved, resident
 from kdcore.files import replacing, sha256_of
 from kdcore.methods.base import Batch, Outputs
 from kdcore.models.folding import InBfloat16
-from kdcore.spec.events import Level
+from kdcore.process.events import EventWriter
 from kdcore.training.observed import Observed, asked
 
-Say = Callable[[Level, str], None]
-_FORMAT = 1
+_FORMAT = 2
 _BATCH = 256
 
 
@@ -68,15 +68,58 @@ class Place(NamedTuple):
     decides: dict[str, Any]
 
 
+class Found(NamedTuple):
+    """Answers on the disk, and what is told of them."""
+
+    logits: Tensor  # (N, C) float16
+    sha256: str
+    seconds: float
+    """That asking took."""
+
+
+@dataclass
+class Tally:
+    """What keeping answers was good for: each file counts once in a run."""
+
+    asked: int = 0
+    found: int = 0
+    asked_s: float = 0.0
+    saved_s: float = 0.0
+    size_bytes: int = 0
+    _keys: set[str] = field(default_factory=set)
+
+    def note(self, key: str, size_bytes: int, seconds: float, *, found: bool) -> bool:
+        """Count answers that are at hand; False where they were counted before."""
+        if key in self._keys:
+            return False
+        self._keys.add(key)
+        self.size_bytes += size_bytes
+        if found:
+            self.found += 1
+            self.saved_s += seconds
+        else:
+            self.asked += 1
+            self.asked_s += seconds
+        return True
+
+    def told(self) -> dict[str, Any]:
+        """For the report; nothing where nothing was kept."""
+        if not self._keys:
+            return {}
+        seconds = {"asked_s": round(self.asked_s, 3), "saved_s": round(self.saved_s, 3)}
+        counted = {"asked": self.asked, "found": self.found, "size_bytes": self.size_bytes}
+        return {"kept_answers": counted | seconds}
+
+
 class Kept:
     """Takes what was answered before; :meth:`ready` must have been called for the batch's view."""
 
-    def __init__(self, live: Live, identities: Sequence[str], loader: Loader, place: Place) -> None:
+    def __init__(
+        self, live: Live, identities: Sequence[str], loader: Loader, place: Place, tally: Tally
+    ) -> None:
         self._live, self._identities, self._loader = live, tuple(identities), loader
-        self._place = place
+        self._place, self._tally = place, tally
         self._views: dict[int, list[Tensor]] = {}
-        self.asked_s = 0.0
-        """Seconds that the teachers were asked for."""
 
     def of(self, views: Tensor, batch: Batch) -> list[Outputs]:
         """Each teacher's outputs of the samples of ``batch``, as it gave them once."""
@@ -89,24 +132,44 @@ class Kept:
         self._views.clear()
         self._live.close()
 
-    def ready(self, view: int, boundary: Callable[[], None], say: Say) -> None:
+    def ready(self, view: int, boundary: Callable[[], None], events: EventWriter) -> None:
         """Have the answers for a view at hand, asking the teachers where nobody has yet.
 
-        ``boundary`` is called between two batches, and may raise; ``say`` tells people of it.
+        ``boundary`` is called between two batches, and may raise; ``events`` tells of it.
         """
         if view in self._views:
             return
-        found = []
-        for place in range(len(self._identities)):
-            path = self._path(place, view)
-            logits = _read(path, say)
-            if logits is None:
-                logits = self._ask(place, view, path, boundary, say)
-            found.append(logits)
+        found = [
+            self._at_hand(place, view, boundary, events) for place in range(len(self._identities))
+        ]
         # A batch needs one view: the others are files.
         self._views = {view: [resident(logits, self._loader.device) for logits in found]}
 
-    def _path(self, place: int, view: int) -> Path:
+    def _at_hand(
+        self, place: int, view: int, boundary: Callable[[], None], events: EventWriter
+    ) -> Tensor:
+        key = self._key(place, view)
+        path = self._place.folder / f"answers-{key}.safetensors"
+        before = _read(path, events)
+        answers = before or self._ask(place, view, path, boundary)
+        size, known = answers.logits.nbytes, before is not None
+        if self._tally.note(key, size, answers.seconds, found=known):
+            done = "are there" if known else f"are kept: {answers.seconds:.1f} s"
+            events.log("info", f"the teacher's answers for view {view} {done}")
+            events.answers(
+                key=key,
+                name=path.name,
+                teacher=place,
+                view=view,
+                num_samples=len(answers.logits),
+                sha256=answers.sha256,
+                size_bytes=path.stat().st_size if path.exists() else size,
+                seconds=answers.seconds,
+                found=known,
+            )
+        return answers.logits
+
+    def _key(self, place: int, view: int) -> str:
         network = self._live.teachers[place].network.network
         decides = self._place.decides | {
             "format": _FORMAT,
@@ -115,58 +178,53 @@ class Kept:
             "view": view,
             "folded": isinstance(network, InBfloat16),
         }
-        key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-        return self._place.folder / f"answers-{key}.safetensors"
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
-    def _ask(
-        self,
-        place: int,
-        view: int,
-        path: Path,
-        boundary: Callable[[], None],
-        say: Say,
-    ) -> Tensor:
+    def _ask(self, place: int, view: int, path: Path, boundary: Callable[[], None]) -> Found:
         began = time.monotonic()
         teacher = self._live.teachers[place]
+        # As the teacher is by itself: students of every precision learn from the same answers.
+        exact = torch.autocast(self._loader.device.type, dtype=torch.bfloat16, enabled=False)
         rows = []
         for start in range(0, self._loader.num_samples, _BATCH):
             boundary()
             ids = np.arange(start, min(start + _BATCH, self._loader.num_samples))
             views = self._loader.pictures(ids, view)
             views = views.contiguous(memory_format=torch.channels_last)
-            (outputs,) = asked((teacher,), views, self._live.autocast)
+            (outputs,) = asked((teacher,), views, exact)
             rows.append(outputs.logits.to("cpu", torch.float16))
         asked_now = torch.cat(rows)
-        _write(path, asked_now)
-        seconds = time.monotonic() - began
-        self.asked_s += seconds
-        say("info", f"the teacher's answers for view {view} are kept: {seconds:.1f} s")
-        # From the file, so that memory holds what is looked at; it may have been cleared away.
-        kept = _read(path, say)
-        return asked_now if kept is None else kept
+        return _write(path, asked_now, round(time.monotonic() - began, 3))
 
 
-def _write(path: Path, logits: Tensor) -> None:
+def _write(path: Path, logits: Tensor, seconds: float) -> Found:
     with replacing(path) as partial:
         save_file({"logits": logits.contiguous()}, partial)
         digest = sha256_of(partial)
-    with replacing(path.with_suffix(".sha256")) as partial:
-        partial.write_text(digest)
+    with replacing(path.with_suffix(".json")) as partial:
+        partial.write_text(json.dumps({"sha256": digest, "seconds": seconds}))
+    # From the file, so that memory holds what is looked at; it may have been cleared away.
+    with contextlib.suppress(FileNotFoundError, SafetensorError):
+        logits = load_file(path)["logits"]
+    return Found(logits, digest, seconds)
 
 
-def _read(path: Path, say: Say) -> Tensor | None:
-    """The logits (N, C) of a whole file; None where there is none, and a damaged one goes."""
-    told = path.with_suffix(".sha256")
+def _read(path: Path, events: EventWriter) -> Found | None:
+    """What a whole file holds; None where there is none, and a damaged one goes."""
+    beside = path.with_suffix(".json")
+    found = None
     try:
-        whole = sha256_of(path) == told.read_text()
-        logits = load_file(path)["logits"] if whole else None
-    except (FileNotFoundError, SafetensorError, KeyError):
-        logits = None
-    if logits is None:
-        if path.exists() and told.exists():
-            say("warning", f"a teacher's kept answers are damaged: it is asked again ({path.name})")
+        told = json.loads(beside.read_text())
+        if sha256_of(path) == told["sha256"]:
+            found = Found(load_file(path)["logits"], told["sha256"], float(told["seconds"]))
+    except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError):
+        pass
+    if found is None:
+        if path.exists() and beside.exists():
+            message = f"a teacher's kept answers are damaged: it is asked again ({path.name})"
+            events.log("warning", message)
         return None
     with contextlib.suppress(OSError):  # whoever needs room takes what was not used for longest
         os.utime(path)
-        os.utime(told)
-    return logits
+        os.utime(beside)
+    return found

@@ -31,6 +31,10 @@ def keeping(
         "seed": phase.seed,
         "augmentation": recipe.model_dump(mode="json")["augmentation"],
         "samples": loader.num_samples,
-        "machine": session.machine.chosen(),
+        # Without the precision: that is the student's.
+        "machine": {
+            name: value for name, value in session.machine.chosen().items() if name != "precision"
+        },
     }
-    return Kept(live, known, loader, Place(task.keep.folder, task.keep.decides | decides))
+    place = Place(task.keep.folder, task.keep.decides | decides)
+    return Kept(live, known, loader, place, session.tally)

@@ -85,7 +85,7 @@ class Loop:
             self._session.boundary()
             if self._kept is not None:
                 turn = self._loader.turn(self._step // self._loader.steps_per_epoch + 1)
-                self._kept.ready(turn, self._session.boundary, self._session.events.log)
+                self._kept.ready(turn, self._session.boundary, self._session.events)
         except Stopped:
             self._save()
             raise

@@ -91,6 +91,7 @@ def evaluate(session: Session, task: Task, bench: TestBench) -> Outcome:
         details={
             "test_top1_by_seed": top1,
             "training_s": round(session.wall_s, 3),
+            **session.tally.told(),
             **company.told(session, task, bench, students[0]),
         },
     )

@@ -12,6 +12,7 @@ from kdcore.schemes.base import Result
 from kdcore.spec.catalogue import Normalisation
 from kdcore.spec.events import Progress
 from kdcore.spec.job import Limits, ResolvedStudent
+from kdcore.training.answers import Tally
 from kdcore.training.checkpoint import Cadence, Checkpoints, State
 from kdcore.training.device import Machine
 
@@ -75,6 +76,8 @@ class Session:
     earlier_s: float = 0.0
     """Seconds of training that are in the checkpoint which this run went on from."""
     cadence: Cadence = field(default_factory=Cadence)
+    tally: Tally = field(default_factory=Tally)
+    """What keeping the teachers' answers was good for in this run."""
     _started: float = field(default_factory=time.monotonic)
     _steps_here: int = 0
 

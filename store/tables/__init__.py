@@ -1,7 +1,7 @@
 """The rows. Every one belongs to a project."""
 
 from store.tables.accounts import ApiKey, DashboardSession, LoginCode, Project
-from store.tables.assets import Dataset, Model, Upload, UploadPart
+from store.tables.assets import Dataset, Model, TeacherCache, Upload, UploadPart
 from store.tables.base import Base
 from store.tables.fleet import IdempotencyKey, Poke, Turn, Worker
 from store.tables.jobs import Artifact, Checkpoint, Event, Job, Metric, Run
@@ -22,6 +22,7 @@ __all__ = [
     "Poke",
     "Project",
     "Run",
+    "TeacherCache",
     "Turn",
     "Upload",
     "UploadPart",

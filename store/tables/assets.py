@@ -3,7 +3,8 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from store.tables.base import Base, Big, Created, Id, Json, Moment, ProjectId
@@ -63,6 +64,41 @@ class Dataset(Base):
     rev: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[Created]
     ready_at: Mapped[datetime | None]
+
+
+class TeacherCache(Base):
+    """A teacher's answers about one view of a data set's training images."""
+
+    __tablename__ = "teacher_caches"
+    __table_args__ = (
+        UniqueConstraint("project_id", "key"),
+        Index(None, "project_id", "created_at", "id"),
+        Index(None, "project_id", "dataset_sha256", "teacher_sha256"),
+    )
+    id: Mapped[Id]
+    project_id: Mapped[ProjectId]
+    key: Mapped[str]
+    """Of all that decides the answers: the engine makes it."""
+    model_id: Mapped[str]
+    """The teacher and the data set as the job named them; both may be deleted since."""
+    dataset_id: Mapped[str]
+    teacher_sha256: Mapped[str]
+    dataset_sha256: Mapped[str]
+    seed: Mapped[Big]
+    augmentation: Mapped[Any] = mapped_column(JSONB)
+    view: Mapped[int]
+    num_samples: Mapped[Big]
+    object_key: Mapped[str] = mapped_column(index=True)
+    sha256: Mapped[str]
+    size_bytes: Mapped[Big]
+    seconds: Mapped[float]
+    """That asking took."""
+    job_id: Mapped[str]
+    """Whose run asked."""
+    hits: Mapped[int] = mapped_column(default=0)
+    """Runs of other jobs that asked nothing because of it."""
+    created_at: Mapped[Created]
+    used_at: Mapped[Created]
 
 
 class Model(Base):

@@ -6,7 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
+from store.database import transaction
 from store.ids import new_id
+from store.tables import Job, TeacherCache
 from tests.api.test_keys import operations
 from tests.sending import faults, job, posted, problem, upload
 
@@ -19,6 +21,7 @@ KINDS = {
     "project_id": "prj",
     "key_id": "key",
     "checkpoint_id": "ckp",
+    "cache_id": "tch",
 }
 
 
@@ -35,7 +38,27 @@ def theirs(
         "artifact_id": trained.artifact["id"],
         "key_id": client.get("/v1/api-keys").json()["data"][0]["id"],
         "checkpoint_id": trained.checkpoints[0]["id"],
+        "cache_id": _kept_answers(trained.job["id"]),
     }
+
+
+def _kept_answers(job_id: str) -> str:
+    """Of a job's project, without the run that would make them."""
+    with transaction() as session:
+        job = session.get_one(Job, job_id)
+        row = TeacherCache(
+            id=new_id("tch"),
+            project_id=job.project_id,
+            **dict.fromkeys(("key", "teacher_sha256", "dataset_sha256", "sha256"), new_id("tch")),
+            **dict.fromkeys(("view", "seed", "num_samples", "size_bytes", "seconds"), 1),
+            model_id=new_id("mdl"),
+            dataset_id=new_id("ds"),
+            augmentation=[],
+            object_key=new_id("tch"),
+            job_id=job_id,
+        )
+        session.add(row)
+        return row.id
 
 
 def _id_routes() -> list[tuple[str, str]]:

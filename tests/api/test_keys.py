@@ -24,6 +24,7 @@ SAMPLES = {
     "project_id": new_id("prj"),
     "key_id": new_id("key"),
     "checkpoint_id": new_id("ckp"),
+    "cache_id": new_id("tch"),
     "number": "1",
     "name": "kd",
 }

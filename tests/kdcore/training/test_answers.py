@@ -30,12 +30,11 @@ def request_(world: World, tmp_path: Path) -> RunRequest:
 
 
 def files(tmp_path: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (tmp_path / "kept").glob("answers-*")}
+    return {path.name: path.read_bytes() for path in (tmp_path / "kept").glob("*.safetensors")}
 
 
 def asked(workdir: Path) -> list[str]:
-    told = [event["message"] for event in events_of(workdir, "log")]
-    return [message for message in told if "answers for view" in message]
+    return [event["name"] for event in events_of(workdir, "answers") if not event["found"]]
 
 
 @pytest.fixture
@@ -61,7 +60,7 @@ def test_a_teacher_is_asked_once_for_each_view_and_never_again(
     assert sum(forwards) == VIEWS * 225 + probes
     assert len(asked(first)) == VIEWS
     kept = files(tmp_path)
-    assert len(kept) == 2 * VIEWS
+    assert len(kept) == VIEWS
     forwards.clear()
     second = train(request_, tmp_path / "second")
     assert sum(forwards) == probes
@@ -124,7 +123,7 @@ def test_damaged_answers_are_asked_for_again(
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     if damage == "no digest":
-        path.with_suffix(".sha256").unlink()
+        path.with_suffix(".json").unlink()
     else:
         path.write_bytes(data if damage == "flip" else data[:-9])
     second = train(request_, tmp_path / "second")
@@ -138,7 +137,7 @@ def test_other_views_are_other_files(world: World, request_: RunRequest, tmp_pat
     before = set(files(tmp_path))
     job = request_.job.model_copy(update={"seed": 8})
     train(request_.model_copy(update={"job": job}), tmp_path / "other")
-    assert len(set(files(tmp_path)) - before) == 2 * VIEWS
+    assert len(set(files(tmp_path)) - before) == VIEWS
 
 
 def test_stopped_while_it_asks_it_goes_on(request_: RunRequest, tmp_path: Path) -> None:

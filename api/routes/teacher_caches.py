@@ -1,0 +1,71 @@
+"""Teachers' kept answers: what a project keeps, what it was good for, and how to drop it."""
+
+from typing import Annotated, Any
+
+from fastapi import Query
+from sqlalchemy import select
+from starlette.responses import Response
+
+from api import owned
+from api.answers import reply
+from api.auth import DataWriter, Reader
+from api.paging import PageAsked, page
+from api.routes.router import router
+from api.schemas.teacher_caches import TeacherCacheOut, TeacherCachePage
+from store.database import transaction
+from store.tables import TeacherCache
+
+teacher_caches = router("/teacher-caches", "teacher caches")
+
+_SHOWN = (
+    *("id", "key", "dataset_id", "seed", "augmentation", "view", "num_samples", "size_bytes"),
+    *("sha256", "job_id", "hits", "created_at", "used_at"),
+)
+
+
+def show(row: TeacherCache) -> dict[str, Any]:
+    """Kept answers as answers carry them."""
+    return {
+        "object": "teacher_cache",
+        **{name: getattr(row, name) for name in _SHOWN},
+        "teacher": row.model_id,
+        "asked_s": row.seconds,
+        "saved_s": row.seconds * row.hits,
+        "links": {"self": f"/v1/teacher-caches/{row.id}"},
+    }
+
+
+@teacher_caches.get("", response_model=TeacherCachePage)
+def list_teacher_caches(
+    caller: Reader,
+    asked: PageAsked,
+    teacher: Annotated[str | None, Query(description="Id of a model")] = None,
+    dataset: Annotated[str | None, Query(description="Id of a data set")] = None,
+) -> Response:
+    """Kept answers, the newest first: one for each view of a teacher and a data set."""
+    with transaction() as session:
+        query = select(TeacherCache).where(TeacherCache.project_id == caller.project_id)
+        if teacher is not None:
+            query = query.where(TeacherCache.model_id == teacher)
+        if dataset is not None:
+            query = query.where(TeacherCache.dataset_id == dataset)
+        return page(session, query, show, asked)
+
+
+@teacher_caches.get("/{cache_id}", response_model=TeacherCacheOut)
+def get_teacher_cache(cache_id: str, caller: Reader) -> Response:
+    """The answers about one view."""
+    with transaction() as session:
+        return reply(show(owned.get(session, TeacherCache, cache_id, caller)))
+
+
+@teacher_caches.delete("/{cache_id}", status_code=204, response_class=Response)
+def delete_teacher_cache(cache_id: str, caller: DataWriter) -> Response:
+    """Forget kept answers; a job that needs them asks its teacher again.
+
+    The bytes go with the keeper's next rounds. A worker that has them in its work folder may store
+    them again when its next job uses them.
+    """
+    with transaction() as session:
+        session.delete(owned.get(session, TeacherCache, cache_id, caller, lock=True))
+    return Response(status_code=204)

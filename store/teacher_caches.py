@@ -1,0 +1,95 @@
+"""Teachers' kept answers: which ones a job may find, and which ones go when there are too many."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Integer, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from kdcore.spec.events import AnswersEvent
+from store.ids import new_id
+from store.settings import settings
+from store.tables import Dataset, Job, Model, TeacherCache
+
+
+class Asked(NamedTuple):
+    """Whose answers about what: what a row says beside the engine's own words."""
+
+    model: Model
+    dataset: Dataset
+    seed: int
+    augmentation: Any
+
+
+def matching(session: Session, project_id: str, asked: Sequence[Asked]) -> list[TeacherCache]:
+    """What may serve; the engine takes what its own keys name, and leaves the rest."""
+    found: list[TeacherCache] = []
+    for one in asked:
+        query = select(TeacherCache).where(
+            TeacherCache.project_id == project_id,
+            TeacherCache.dataset_sha256 == one.dataset.sha256,
+            TeacherCache.teacher_sha256 == one.model.sha256,
+            TeacherCache.seed == one.seed,
+            TeacherCache.augmentation == one.augmentation,
+        )
+        found += session.scalars(query.order_by(TeacherCache.view)).all()
+    return found
+
+
+def known(session: Session, project_id: str, keys: Sequence[str]) -> set[str]:
+    """Those of the ``keys`` that have a row."""
+    query = select(TeacherCache.key).where(
+        TeacherCache.project_id == project_id, TeacherCache.key.in_(keys)
+    )
+    return set(session.scalars(query))
+
+
+def used(session: Session, job: Job, key: str) -> None:
+    """A run of ``job`` found the answers there: a hit, unless the same job has asked for them."""
+    session.execute(
+        update(TeacherCache)
+        .where(TeacherCache.project_id == job.project_id, TeacherCache.key == key)
+        .values(
+            used_at=func.now(),
+            hits=TeacherCache.hits + (TeacherCache.job_id != job.id).cast(Integer),
+        )
+    )
+
+
+def add(session: Session, job: Job, event: AnswersEvent, asked: Asked, object_key: str) -> None:
+    """Keep a row of answers that are stored; another run may have been first with the same."""
+    row = {
+        "id": new_id("tch"),
+        "project_id": job.project_id,
+        "key": event.key,
+        "model_id": asked.model.id,
+        "dataset_id": asked.dataset.id,
+        "teacher_sha256": asked.model.sha256,
+        "dataset_sha256": asked.dataset.sha256,
+        "seed": asked.seed,
+        "augmentation": asked.augmentation,
+        "view": event.view,
+        "num_samples": event.num_samples,
+        "object_key": object_key,
+        "sha256": event.sha256,
+        "size_bytes": event.size_bytes,
+        "seconds": event.seconds,
+        "job_id": job.id,
+        "hits": 0,
+    }
+    session.execute(insert(TeacherCache).values(row).on_conflict_do_nothing())
+
+
+def forget(session: Session) -> None:
+    """Drop the least recently used rows of projects that keep more than they may.
+
+    Their objects are then nobody's, and go as such.
+    """
+    before = func.sum(TeacherCache.size_bytes).over(
+        partition_by=TeacherCache.project_id,
+        order_by=(TeacherCache.used_at.desc(), TeacherCache.id.desc()),
+    )
+    sums = select(TeacherCache.id, before.label("total")).subquery()
+    over = select(sums.c.id).where(sums.c.total > settings().teacher_cache_bytes)
+    session.execute(delete(TeacherCache).where(TeacherCache.id.in_(over)))

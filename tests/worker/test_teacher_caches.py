@@ -1,0 +1,135 @@
+"""A teacher's answers are asked for once and serve every job of the project, on every worker."""
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import select
+
+from store import blobs, teacher_caches
+from store.database import transaction
+from store.settings import settings
+from store.tables import TeacherCache
+from tests.conftest import Trained
+from tests.sending import problem
+
+Json = dict[str, Any]
+VIEWS = 2
+LIST = "/v1/teacher-caches"
+
+
+@pytest.fixture
+def taught(
+    empty_queue: None, trained: Trained, trained_model: Json, work: Callable[[str], None]
+) -> Callable[..., Json]:
+    """Teach a student with kept answers, on a worker that has nothing of earlier jobs."""
+
+    def teach(seed: int, student: str = "cifar/resnet8") -> Json:
+        shutil.rmtree(settings().work_dir / "cache", ignore_errors=True)
+        body = {
+            "student": {"architecture": student},
+            "teachers": [{"model": trained_model["id"]}],
+            "dataset": trained.dataset["id"],
+            "method": "kd",
+            "training": {"epochs": VIEWS + 1, "batch_size": 256, "views": VIEWS},
+            "evaluation": {"baseline": False},
+            "seed": seed,
+        }
+        own = trained.client.post("/v1/jobs", json=body).raise_for_status().json()["links"]["self"]
+        work("train")
+        job: Json = trained.client.get(own).raise_for_status().json()
+        assert job["state"] == "succeeded", job["error"]
+        report = trained.client.get(f"{own}/report").raise_for_status().json()
+        kept: Json = report["details"]["kept_answers"]
+        student_sha256 = trained.client.get(f"{own}/artifacts").json()["data"]
+        return kept | {"id": job["id"], "artifacts": student_sha256}
+
+    return teach
+
+
+def rows(client: httpx.Client, seed: int) -> list[Json]:
+    data = client.get(LIST, params={"limit": 100}).raise_for_status().json()["data"]
+    found = [row for row in data if row["seed"] == seed]
+    return sorted(found, key=lambda row: int(row["view"]))
+
+
+def weights(job: Json) -> str:
+    (found,) = (a["sha256"] for a in job["artifacts"] if a["name"] == "student.safetensors")
+    return str(found)
+
+
+def test_a_second_job_asks_nothing_on_any_worker(
+    trained: Trained, taught: Callable[..., Json]
+) -> None:
+    first = taught(31)
+    assert (first["asked"], first["found"]) == (VIEWS, 0)
+    made = rows(trained.client, 31)
+    assert [(row["view"], row["hits"], row["job_id"]) for row in made] == [
+        (1, 0, first["id"]),
+        (2, 0, first["id"]),
+    ]
+    assert all(row["asked_s"] > 0 and row["size_bytes"] > 0 for row in made)
+    second = taught(31)
+    assert (second["asked"], second["found"]) == (0, VIEWS)
+    assert second["saved_s"] == pytest.approx(sum(row["asked_s"] for row in made), abs=0.01)
+    assert weights(second) == weights(first)
+    another = taught(31, "cifar/resnet14")
+    assert (another["asked"], another["found"]) == (0, VIEWS)
+    after = rows(trained.client, 31)
+    assert [row["hits"] for row in after] == [2, 2]
+    assert [row["sha256"] for row in after] == [row["sha256"] for row in made]
+
+
+def test_damaged_and_lost_answers_are_asked_for_again(
+    trained: Trained, taught: Callable[..., Json]
+) -> None:
+    taught(32)
+    with transaction() as session:
+        query = select(TeacherCache).where(TeacherCache.seed == 32).order_by(TeacherCache.view)
+        damaged, lost = session.scalars(query).all()
+    before = [row["sha256"] for row in rows(trained.client, 32)]
+    (settings().work_dir / "bad").write_bytes(b"something else")
+    blobs.put_file(damaged.object_key, settings().work_dir / "bad")
+    blobs.delete(lost.object_key)
+    again = taught(32)
+    assert (again["asked"], again["found"]) == (VIEWS, 0)
+    assert [row["sha256"] for row in rows(trained.client, 32)] == before
+    assert taught(32)["found"] == VIEWS
+
+
+def test_who_deletes_them_has_the_teacher_asked_again(
+    trained: Trained, taught: Callable[..., Json]
+) -> None:
+    taught(33)
+    gone, kept = rows(trained.client, 33)
+    assert trained.client.get(f"{LIST}/{gone['id']}").json() == gone
+    assert trained.client.delete(f"{LIST}/{gone['id']}").status_code == 204
+    problem(trained.client.get(f"{LIST}/{gone['id']}"), 404, "not_found")
+    assert [row["id"] for row in rows(trained.client, 33)] == [kept["id"]]
+    again = taught(33)
+    assert (again["asked"], again["found"]) == (1, 1)
+
+
+def test_the_least_recently_used_go(
+    trained: Trained, taught: Callable[..., Json], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught(34)
+    taught(35)
+    taught(34)
+    size = rows(trained.client, 34)[0]["size_bytes"]
+    monkeypatch.setattr(settings(), "teacher_cache_bytes", 2 * size)
+    with transaction() as session:
+        keys = session.scalars(select(TeacherCache.object_key).where(TeacherCache.seed == 35)).all()
+        teacher_caches.forget(session)
+    assert len(rows(trained.client, 34)) == VIEWS
+    assert rows(trained.client, 35) == []
+    from worker.keeper import Orphans  # which wants the settings when it is imported
+
+    monkeypatch.setattr(settings(), "orphan_grace_s", -60.0)
+    orphans = Orphans()
+    orphans.delete()
+    orphans.delete()
+    assert not any(blobs.exists(key) for key in keys)
+    assert taught(34)["found"] == VIEWS

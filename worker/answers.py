@@ -1,0 +1,115 @@
+"""Teachers' answers between the object store and the folder that this machine's engines share.
+
+They save time and nothing else: whatever goes wrong with them, the run asks its teacher itself.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from kdcore.spec.events import AnswersEvent, AnyEvent
+from kdcore.spec.job import ResolvedJob
+from store import blobs, teacher_caches
+from store.blobs import CorruptBlobError
+from store.database import transaction
+from store.settings import settings
+from store.tables import Dataset, Job, Model, TeacherCache
+from store.teacher_caches import Asked
+from worker import fetch
+
+log = structlog.get_logger()
+
+
+def folder() -> Path:
+    """Beside the other files that runs share: what was not used for longest goes first."""
+    return settings().work_dir / "cache"
+
+
+def bring(job: Job, resolved: ResolvedJob) -> None:
+    """Have what the project keeps of the job's teachers and views in the folder."""
+    views = resolved.training.views
+    if views == "fresh" or not resolved.teachers:
+        return
+    with transaction() as session:
+        asked = [one for one in _asked(session, job, resolved) if one is not None]
+        found = teacher_caches.matching(session, job.project_id, asked)
+    folder().mkdir(parents=True, exist_ok=True)
+    for row in found:
+        if row.view <= views and fetch.has_room():
+            _bring(row)
+
+
+def _bring(row: TeacherCache) -> None:
+    path = folder() / f"answers-{row.key}.safetensors"
+    beside = path.with_suffix(".json")
+    if path.exists() and beside.exists():
+        os.utime(path)
+        os.utime(beside)
+        return
+    try:
+        blobs.fetch([row.object_key], path, row.sha256)
+    except (FileNotFoundError, CorruptBlobError) as error:
+        log.warning("answers_gone", key=row.object_key, error=str(error))
+        with transaction() as session:
+            lost = session.get(TeacherCache, row.id)
+            if lost is not None:
+                session.delete(lost)
+    except OSError as error:
+        log.warning("answers_not_fetched", key=row.object_key, error=str(error))
+    else:
+        partial = beside.with_name(f".{beside.name}.{os.getpid()}")
+        partial.write_text(json.dumps({"sha256": row.sha256, "seconds": row.seconds}))
+        partial.replace(beside)
+
+
+def upload(job: Job, batch: Sequence[AnyEvent]) -> dict[str, str]:
+    """Store what the batch tells of and no row knows; the object's key by the answers' key."""
+    told = {event.key: event for event in batch if isinstance(event, AnswersEvent)}
+    if not told:
+        return {}
+    try:
+        with transaction() as session:
+            known = teacher_caches.known(session, job.project_id, list(told))
+        return {key: _upload(job, told[key]) for key in told.keys() - known}
+    except (OSError, SQLAlchemyError) as error:
+        log.warning("answers_not_stored", job=job.id, error=str(error))
+        return {}
+
+
+def _upload(job: Job, event: AnswersEvent) -> str:
+    # By the key, as equal answers have equal keys: whoever comes second writes the same bytes.
+    object_key = f"{job.project_id}/teacher-caches/{event.key}"
+    blobs.put_file(object_key, folder() / Path(event.name).name)
+    return object_key
+
+
+def note(session: Session, job: Job, event: AnswersEvent, stored: dict[str, str]) -> None:
+    """The row of what was stored, or the use of what was found."""
+    if event.found:
+        teacher_caches.used(session, job, event.key)
+    if event.key not in stored:
+        return
+    resolved = ResolvedJob.model_validate(
+        {name: value for name, value in job.resolved.items() if name != "chosen"}
+    )
+    asked = _asked(session, job, resolved)
+    whose = asked[event.teacher] if event.teacher < len(asked) else None
+    if whose is not None:
+        teacher_caches.add(session, job, event, whose, stored[event.key])
+
+
+def _asked(session: Session, job: Job, resolved: ResolvedJob) -> list[Asked | None]:
+    dataset = session.get(Dataset, job.dataset_id)
+    models = [session.get(Model, teacher.model) for teacher in resolved.teachers]
+    if dataset is None:
+        return []
+    augmentation = resolved.training.model_dump(mode="json")["augmentation"]
+    return [
+        None if model is None else Asked(model, dataset, resolved.seed, augmentation)
+        for model in models
+    ]
