@@ -25,7 +25,7 @@ from api.routes.models import posting as model_posting
 from api.routes.outcome import artifacts, checkpoints, outcome
 from api.routes.pictures import pictures
 from api.routes.projects import projects
-from api.routes.teacher_caches import teacher_caches
+from api.routes.teacher_caches import teacher_caches, warming
 from api.routes.uploads import uploads
 from api.routes.wishes import wishes
 
@@ -64,7 +64,8 @@ def create_app() -> FastAPI:
         app.include_router(each)
     for each in (checkpoints, pictures, compare, frontier, keys, workers, usage, wishes):
         app.include_router(each)
-    app.include_router(teacher_caches)
+    for each in (warming, teacher_caches):
+        app.include_router(each)
     dashboard.install(app)
     app.add_middleware(Deadline)
     app.add_middleware(Frame)  # outermost: also what was cut short has an id and is counted

@@ -37,7 +37,7 @@ class Filters:
     def __init__(  # noqa: PLR0913 - each is a filter of the contract
         self,
         state: States = None,
-        kind: Literal["distill", "evaluate"] | None = None,
+        kind: Literal["distill", "evaluate", "warm"] | None = None,
         method: Methods = None,
         architecture: Text = None,
         dataset: Id = None,

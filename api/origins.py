@@ -34,8 +34,8 @@ def _student(session: Session, job_id: str, caller: Principal) -> tuple[Job, Art
     job = owned.find(session, Job, job_id, caller, hold="kept")
     if job is None:
         raise _bad_source("not_found", "there is no such job")
-    if job.kind == "evaluate":
-        raise _bad_source("no_student", "an evaluation trains no student: it has a model already")
+    if job.kind != "distill":
+        raise _bad_source("no_student", "this job trains no student: it measures, or only asks")
     artifact = session.scalars(
         select(Artifact).where(Artifact.job_id == job.id, Artifact.format == "safetensors")
     ).one_or_none()

@@ -26,6 +26,7 @@ def job(session: Session, row: Job, waiting: queue.Waiting | None = None) -> dic
     return {
         **row.spec,
         "object": "job",
+        "kind": row.kind,
         **{name: getattr(row, name) for name in _JOB},
         "queue_position": ahead,
         "waiting_reason": _reason(row, ahead, waiting),
@@ -53,7 +54,7 @@ def _reason(row: Job, ahead: int | None, waiting: queue.Waiting) -> str | None:
 
 def _result(row: Job) -> dict[str, Any] | None:
     """The outcome in a few numbers; the whole is the report."""
-    if row.state != "succeeded" or not row.result:
+    if row.state != "succeeded" or not row.result or row.kind == "warm":
         return None
     report = row.result
     return {

@@ -111,6 +111,9 @@ def _succeed(job: Job, said: Outcome, workdir: Path) -> None:
         failpoint("worker.uploaded")
         _write(job, lambda session, row: jobs.succeed(session, row, report, files))
         return
+    if job.kind == "warm":
+        _write(job, lambda session, row: jobs.succeed(session, row, report, []))
+        return
     if job.kind == "ingest":
         found: dict[str, Any] = {"info": report}
     elif job.kind == "convert":

@@ -24,7 +24,7 @@ from store.settings import settings
 from store.tables import Checkpoint, Dataset, Job, Model, Upload
 from worker import answers, beginning, engine, local
 
-COMMANDS = {"distill": "run", "evaluate": "run"}
+COMMANDS = {"distill": "run", "evaluate": "run", "warm": "run"}
 COMMANDS |= {kind: kind for kind in ("ingest", "verify", "convert")}
 
 
@@ -73,6 +73,7 @@ def _run(job: Job, workdir: Path) -> RunRequest:
         elapsed_s=job.device_s,
         threads=engine.threads(),
         answers=str(answers.folder()),
+        only_answers=job.kind == "warm",
         limits=ResourceLimits(file_bytes=settings().max_file_bytes),
     )
 

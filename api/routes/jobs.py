@@ -1,5 +1,6 @@
 """Jobs: posted, listed, changed, cancelled, deleted."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import anyio.to_thread
@@ -18,11 +19,12 @@ from api.filters import Filtered, Filters
 from api.hub import Hub
 from api.idempotency import Created, once
 from api.paging import Asked, PageAsked, page
-from api.problems import Conflict, Problem
+from api.problems import Conflict, Invalid, Problem
 from api.routes.router import router
 from api.schemas.jobs import JobChange, JobOut, JobPage, Validated
 from kdcore.spec.failpoints import failpoint
-from kdcore.spec.job import JobSpec
+from kdcore.spec.faults import Fault
+from kdcore.spec.job import JobSpec, ResolvedJob
 from store import events, queue
 from store import jobs as transitions
 from store.accounts import Principal
@@ -62,14 +64,19 @@ def create_job(
                     "methods": show.applicability(admitted.applicability),
                 }
             )
-        answer = once(session, request, caller.project_id, lambda: _create(session, body, caller))
+        answer = once(session, request, caller.project_id, lambda: create(session, body, caller))
         failpoint("api.stored")
     failpoint("api.committed")
     return answer
 
 
-def _create(session: Session, body: JobSpec, caller: Principal) -> Created:
+def create(
+    session: Session, body: JobSpec, caller: Principal, kind: Literal["warm"] | None = None
+) -> Created:
+    """A job's row; one of the kind `warm` only asks what the same job would ask its teachers."""
     resolved = admit(session, body, caller).resolved
+    if kind == "warm" and (faults := list(_nothing_to_ask(resolved))):
+        raise Invalid(faults)
     bounded(session, caller)
     init = [] if resolved.student.init in ("random", "pretrained") else [resolved.student.init]
     row = transitions.create(
@@ -77,7 +84,7 @@ def _create(session: Session, body: JobSpec, caller: Principal) -> Created:
         Job(
             id=new_id("job"),
             project_id=caller.project_id,
-            kind=body.kind,
+            kind=kind or body.kind,
             lane="train",
             name=resolved.name,
             labels=dict(body.labels),
@@ -94,6 +101,16 @@ def _create(session: Session, body: JobSpec, caller: Principal) -> Created:
     session.flush()
     session.refresh(row)
     return Created(show.job(session, row), f"/v1/jobs/{row.id}")
+
+
+def _nothing_to_ask(job: ResolvedJob) -> Iterator[Fault]:
+    """Why a job keeps none of its teachers' answers."""
+    if job.training.views == "fresh":
+        detail = "fresh views never come again: say how many there shall be"
+        yield Fault(pointer="/training/views", code="fresh_views", detail=detail)
+    if not job.teachers:
+        detail = "there is nobody to be asked: name a teacher"
+        yield Fault(pointer="/teachers", code="teacher_required", detail=detail)
 
 
 def bounded(session: Session, caller: Principal) -> None:

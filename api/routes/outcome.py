@@ -85,6 +85,9 @@ def get_report(job_id: str, request: Request, caller: Reader) -> Response:
     if job.state != "succeeded":
         detail = f"a job that is {job.state} has no report"
         raise Conflict("no_report", detail, current_state=job.state)
+    if job.kind == "warm":
+        detail = "a job that only asks its teachers has no report: see /v1/teacher-caches"
+        raise Conflict("no_report", detail, current_state=job.state)
     return tagged(request, job.result, str(job.rev))
 
 

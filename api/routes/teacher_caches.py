@@ -2,20 +2,27 @@
 
 from typing import Annotated, Any
 
-from fastapi import Query
+from fastapi import Query, Request
 from sqlalchemy import select
 from starlette.responses import Response
 
 from api import owned
+from api.admission import AdmittingRoute
 from api.answers import reply
-from api.auth import DataWriter, Reader
+from api.auth import DataWriter, JobWriter, Reader
+from api.idempotency import once
 from api.paging import PageAsked, page
+from api.routes.jobs import create
 from api.routes.router import router
+from api.schemas.jobs import JobOut
 from api.schemas.teacher_caches import TeacherCacheOut, TeacherCachePage
+from kdcore.spec.job import JobSpec
 from store.database import transaction
 from store.tables import TeacherCache
 
 teacher_caches = router("/teacher-caches", "teacher caches")
+warming = router("/teacher-caches", "teacher caches")
+warming.route_class = AdmittingRoute
 
 _SHOWN = (
     *("id", "key", "dataset_id", "seed", "augmentation", "view", "num_samples", "size_bytes"),
@@ -33,6 +40,19 @@ def show(row: TeacherCache) -> dict[str, Any]:
         "saved_s": row.seconds * row.hits,
         "links": {"self": f"/v1/teacher-caches/{row.id}"},
     }
+
+
+@warming.post("/warm", status_code=201, response_model=JobOut)
+def warm_teacher_cache(body: JobSpec, request: Request, caller: JobWriter) -> Response:
+    """Ask now what a job would ask: the body is that job, with its number of views.
+
+    What comes back is a job of the kind `warm`, which can be watched, paused and cancelled as any
+    other. When it has succeeded, the job itself asks its teachers nothing.
+    """
+    with transaction() as session:
+        return once(
+            session, request, caller.project_id, lambda: create(session, body, caller, "warm")
+        )
 
 
 @teacher_caches.get("", response_model=TeacherCachePage)

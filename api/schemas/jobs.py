@@ -54,6 +54,7 @@ class JobOut(JobSpec):
 
     id: str
     object: Literal["job"]
+    kind: Literal["distill", "evaluate", "warm"]  # type: ignore[assignment]
     state: State
     phase: str | None = Field(description="Detail inside running; new ones may come")
     desired_state: Literal["run", "pause", "cancel"]

@@ -40,6 +40,7 @@ export function studentOf(job) {
 
 export function methodOf(job) {
   if (job.kind === "evaluate") return "evaluation";
+  if (job.kind === "warm") return "asking the teacher";
   const list = [job.resolved?.method ?? job.method ?? []].flat();
   return list.map((each) => (each.type ?? each).replaceAll("_", " ")).join(" + ") || "–";
 }

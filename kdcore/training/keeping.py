@@ -1,6 +1,9 @@
 """Whether a phase's teachers are asked once for each view, and before which batch."""
 
+from collections.abc import Iterable
+
 from kdcore.data.loader import Loader
+from kdcore.errors import UserFault
 from kdcore.evaluation.teachers import Teachers
 from kdcore.schemes.base import Phase
 from kdcore.training.answers import Answers, Kept, Live, Place
@@ -38,3 +41,21 @@ def keeping(
     }
     place = Place(task.keep.folder, task.keep.decides | decides)
     return Kept(live, known, loader, place, session.tally)
+
+
+def ask_all(kept: Kept | None, views: Iterable[int], session: Session) -> None:
+    """Have the teachers' answers about all ``views`` kept; nothing learns.
+
+    Raises ``Stopped``, and ``UserFault`` where the job's answers are not of the kind that is kept.
+    """
+    if kept is None:
+        raise UserFault(
+            "recipe_invalid",
+            "no answers of this job can be kept: that takes a number of views, methods that look "
+            f"at logits alone, teachers with files, and at most {MOST_CLASSES} classes",
+            hint="Set training.views, and choose a method like kd.",
+        )
+    for view in sorted(set(views)):
+        session.boundary()
+        kept.ready(view, session.boundary, session.events)
+    kept.close()

@@ -37,15 +37,15 @@ class Loop:
         recipe = task.job.training
         device = session.machine.device
         self._recipe = recipe
-        self._loader = task.loader(phase.seed, phase.pupils[0], device)
+        self.loader = task.loader(phase.seed, phase.pupils[0], device)
         self._per_epoch = task.steps_per_epoch(phase.budget or phase.pupils[0])
         self.steps = recipe.epochs * self._per_epoch
         self._every = -(-self._per_epoch // _POINTS_PER_EPOCH)
-        samples = (self._loader.targets, self.steps)
+        samples = (self.loader.targets, self.steps)
         self.cohort = begin(task, phase, lesson.teachers, session.machine, samples)
-        live, loader = self.cohort.teachers, self._loader
-        self._kept = keeping(session, task, phase, lesson.teachers, live, loader)
-        self.cohort.teachers = self._kept or live
+        live, loader = self.cohort.teachers, self.loader
+        self.kept = keeping(session, task, phase, lesson.teachers, live, loader)
+        self.cohort.teachers = self.kept or live
         self._meters = [Meter(device) for _ in phase.pupils]
         self._pace = Pace()
         self._patience = Patience(recipe.early_stopping)
@@ -83,9 +83,9 @@ class Loop:
     def _boundary(self) -> None:
         try:
             self._session.boundary()
-            if self._kept is not None:
-                turn = self._loader.turn(self._step // self._loader.steps_per_epoch + 1)
-                self._kept.ready(turn, self._session.boundary, self._session.events)
+            if self.kept is not None:
+                turn = self.loader.turn(self._step // self.loader.steps_per_epoch + 1)
+                self.kept.ready(turn, self._session.boundary, self._session.events)
         except Stopped:
             self._save()
             raise
@@ -122,8 +122,8 @@ class Loop:
 
     def _batch(self, step: int) -> tuple[Tensor, Batch]:
         # On another's budget it may have begun with its images anew before the epoch ends.
-        times, number = divmod(step, self._loader.steps_per_epoch)
-        views = self._loader.batch(times + 1, number)
+        times, number = divmod(step, self.loader.steps_per_epoch)
+        views = self.loader.batch(times + 1, number)
         epoch = step // self._per_epoch + 1
         batch = Batch(views.target, views.index, epoch, step + 1, views.mix, views.view)
         return views.images, batch

@@ -13,6 +13,7 @@ from kdcore.spec.protocol import RunRequest
 from kdcore.training import device
 from kdcore.training.checkpoint import Checkpoints, State
 from kdcore.training.identity import digest
+from kdcore.training.keeping import ask_all
 from kdcore.training.lesson import lesson
 from kdcore.training.loop import Loop
 from kdcore.training.material import gathered
@@ -48,6 +49,9 @@ def run(request: RunRequest, workdir: Path, events: EventWriter, stop: Stop) -> 
         events.log("warning", _difference(session, resumed or {}))
     task = gathered(request, session, workdir, told=resumed is None)
     session.normalisation = task.normalisation
+    if request.only_answers:
+        _ask(session, task)
+        return
     before = task.teachers.digest()
     if request.teachers:
         events.phase("training")
@@ -106,6 +110,18 @@ def _train(session: Session, task: Task, resumed: State | None) -> None:
         here = loop.position
         session.finish(results, here.step, here.epoch)
         session.save(None, Position(0, here.steps, here.epochs), metrics)
+
+
+def _ask(session: Session, task: Task) -> None:
+    """Have what the job's first phase asks its teachers kept: later runs find it."""
+    phase = plan.next_phase(task.job, [])
+    if phase is None:
+        raise ValueError("a job without a phase asks nothing")
+    session.events.phase("asking_teacher")
+    loop = Loop(session, task, phase, lesson(session, task, phase))
+    epochs = range(1, task.job.training.epochs + 1)
+    ask_all(loop.kept, map(loop.loader.turn, epochs), session)
+    session.events.report(session.tally.told())
 
 
 def _as_it_is(task: Task) -> Result:

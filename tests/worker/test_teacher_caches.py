@@ -13,7 +13,7 @@ from store.database import transaction
 from store.settings import settings
 from store.tables import TeacherCache
 from tests.conftest import Trained
-from tests.sending import problem
+from tests.sending import faults, problem
 
 Json = dict[str, Any]
 VIEWS = 2
@@ -133,3 +133,48 @@ def test_the_least_recently_used_go(
     orphans.delete()
     assert not any(blobs.exists(key) for key in keys)
     assert taught(34)["found"] == VIEWS
+
+
+def test_a_teacher_can_be_asked_ahead(
+    trained: Trained, taught: Callable[..., Json], trained_model: Json, work: Callable[[str], None]
+) -> None:
+    client = trained.client
+    body = {
+        "student": {"architecture": "cifar/resnet8"},
+        "teachers": [{"model": trained_model["id"]}],
+        "dataset": trained.dataset["id"],
+        "training": {"epochs": VIEWS + 1, "views": VIEWS},
+        "seed": 36,
+    }
+    warming = client.post(f"{LIST}/warm", json=body).raise_for_status().json()
+    assert (warming["kind"], warming["state"]) == ("warm", "queued")
+    own = warming["links"]["self"]
+    work("train")
+    job = client.get(own).raise_for_status().json()
+    assert (job["state"], job["error"]) == ("succeeded", None)
+    assert problem(client.get(f"{own}/report"), 409)["code"] == "no_report"
+    assert client.get(f"{own}/artifacts").json()["data"] == []
+    assert [row["job_id"] for row in rows(client, 36)] == [job["id"]] * VIEWS
+    assert taught(36)["found"] == VIEWS
+    dataset = trained.dataset["id"]
+    assert client.get("/v1/frontier", params={"dataset": dataset}).status_code == 200
+    bad = body | {"training": {"views": "fresh"}, "teachers": []}
+    told = {"/training/views": "fresh_views", "/teachers": "teacher_required"}
+    assert faults(client.post(f"{LIST}/warm", json=bad)) == told
+
+
+def test_what_is_never_kept_is_not_asked_ahead(
+    trained: Trained, empty_queue: None, trained_model: Json, work: Callable[[str], None]
+) -> None:
+    body = {
+        "student": {"architecture": "cifar/resnet8"},
+        "teachers": [{"model": trained_model["id"]}],
+        "dataset": trained.dataset["id"],
+        "method": "attention",
+        "training": {"epochs": 1, "views": 1},
+    }
+    own = trained.client.post(f"{LIST}/warm", json=body).raise_for_status().json()["links"]["self"]
+    work("train")
+    job = trained.client.get(own).raise_for_status().json()
+    assert (job["state"], job["error"]["code"]) == ("failed", "recipe_invalid")
+    assert "logits" in job["error"]["message"]

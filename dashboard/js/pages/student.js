@@ -25,7 +25,7 @@ export function mount(main, { args: [id], query }) {
     try {
       const job = await get(jobPath(id), {}, gone.signal);
       connection("idle");
-      if (job.state === "succeeded" && job.kind !== "evaluate") await show(job);
+      if (job.state === "succeeded" && job.kind === "distill") await show(job);
       else none(job);
     } catch (error) {
       failed(error);
@@ -48,7 +48,7 @@ export function mount(main, { args: [id], query }) {
   function none(job) {
     const over = TERMINAL.includes(job.state);
     const own = href(`/jobs/${job.id}`);
-    const why = job.kind === "evaluate" ? "This job measures a model and trains no student."
+    const why = job.kind !== "distill" ? "This job trains no student."
       : over ? "This job has ended without a student." : "The student comes when the job has succeeded.";
     put(main, el("div", { class: "stack" },
       el("div", {}, el("a", { class: "crumb", href: own }, "← Job"), el("h1", { tabindex: "-1" }, `Student of ${nameOf(job)}`)),

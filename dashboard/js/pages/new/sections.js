@@ -60,6 +60,7 @@ const RECIPE = ["epochs", "batch_size", "optimizer", "schedule"];
 /** What of a draft is a job of its kind: a change of mind about the kind loses nothing. */
 export function ofKind(value) {
   const { model, ...distilled } = value;
+  if (distilled.kind === "warm") delete distilled.kind; // the job that it asked for
   return value.kind === "evaluate" ? Object.fromEntries(EVALUATED.filter((key) => key in value).map((key) => [key, value[key]])) : distilled;
 }
 
