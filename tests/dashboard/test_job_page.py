@@ -159,3 +159,27 @@ def test_actions_lead_on(
     page.get_by_role("button", name="Delete the job").click()
     expect(page.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
     assert api.get(f"/v1/jobs/{gone}").status_code == httpx.codes.NOT_FOUND
+
+
+def test_a_job_that_only_asks_its_teacher_says_so(
+    opened: Opened, api: httpx.Client, dataset: str, teacher: Json
+) -> None:
+    body = {
+        "name": "asks ahead",
+        "student": {"architecture": "cifar/resnet8"},
+        "dataset": dataset,
+        "teachers": [{"model": teacher["id"]}],
+        "training": {"epochs": 1, "views": 1},
+    }
+    made = api.post("/v1/teacher-caches/warm", json=body).raise_for_status().json()
+    wait(api, made["links"]["self"], "succeeded")
+    watched = opened(f"/#/jobs/{made['id']}")
+    page = watched.page
+    expect(page.locator(".job-head .chip")).to_have_text("Succeeded")
+    expect(page.locator(".log")).to_contain_text("answers for view 1")
+    assert not [url for url in watched.requests if url.endswith("/report")]
+    page.goto(f"/#/students/{made['id']}")
+    expect(page.locator("main")).to_contain_text("trains no student")
+    page.goto("/#/")
+    row = page.get_by_role("row").filter(has_text="asks ahead")
+    expect(row).to_contain_text("asking the teacher")

@@ -39,7 +39,7 @@ export function mount(main, { args: [id], query }) {
   }
 
   function build() {
-    const first = query.get("tab") ?? (job.state === "succeeded" ? "report" : "log");
+    const first = query.get("tab") ?? (job.state === "succeeded" && job.kind !== "warm" ? "report" : "log");
     const below = tabs("Details", list, first, (tab) => {
       replaceQuery({ tab });
       if (tab === "log") log.draw();

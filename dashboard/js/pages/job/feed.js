@@ -123,7 +123,7 @@ export class Feed {
     if (job.last_event < this.job?.last_event) return; // an answer that was overtaken
     this.job = job;
     this.on.job(job);
-    if (job.state === "succeeded" && !this.report) this.readReport();
+    if (job.state === "succeeded" && job.kind !== "warm" && !this.report) this.readReport();
     if (job.run > 1 && job.run !== this.runs.at(-1)?.number) this.readRuns().catch(() => {}); // the curves do without
   }
 
