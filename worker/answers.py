@@ -3,8 +3,10 @@
 They save time and nothing else: whatever goes wrong with them, the run asks its teacher itself.
 """
 
+import contextlib
 import json
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,12 +49,13 @@ def bring(job: Job, resolved: ResolvedJob) -> None:
 def _bring(row: TeacherCache) -> None:
     path = folder() / f"answers-{row.key}.safetensors"
     beside = path.with_suffix(".json")
-    if path.exists() and beside.exists():
+    with contextlib.suppress(FileNotFoundError):  # whoever needs room may clear away either
         os.utime(path)
         os.utime(beside)
         return
     try:
         blobs.fetch([row.object_key], path, row.sha256)
+        _tell(row, beside)
     except (FileNotFoundError, CorruptBlobError) as error:
         log.warning("answers_gone", key=row.object_key, error=str(error))
         with transaction() as session:
@@ -61,10 +64,12 @@ def _bring(row: TeacherCache) -> None:
                 session.delete(lost)
     except OSError as error:
         log.warning("answers_not_fetched", key=row.object_key, error=str(error))
-    else:
-        partial = beside.with_name(f".{beside.name}.{os.getpid()}")
-        partial.write_text(json.dumps({"sha256": row.sha256, "seconds": row.seconds}))
-        partial.replace(beside)
+
+
+def _tell(row: TeacherCache, beside: Path) -> None:
+    partial = beside.with_name(f".{beside.name}.{secrets.token_hex(8)}.part")
+    partial.write_text(json.dumps({"sha256": row.sha256, "seconds": row.seconds}))
+    partial.replace(beside)
 
 
 def upload(job: Job, batch: Sequence[AnyEvent]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from api.paging import Page, PageAsked, page_of
 from api.routes.router import router
 from store.database import reading
 from store.queue import alive_since
-from store.tables import Artifact, Checkpoint, Dataset, Job, Model, Worker
+from store.tables import Artifact, Checkpoint, Dataset, Job, Model, TeacherCache, Worker
 
 workers = router("/workers", "fleet")
 usage = router("/usage", "fleet")
@@ -28,6 +28,7 @@ _STORED: dict[str, tuple[Any, Any]] = {
     ),
     "artifacts": (Artifact.project_id, Artifact.size_bytes),
     "checkpoints": (Checkpoint.project_id, Checkpoint.size_bytes),
+    "teacher_caches": (TeacherCache.project_id, TeacherCache.size_bytes),
 }
 
 

@@ -71,6 +71,8 @@ def test_a_second_job_asks_nothing_on_any_worker(
         (2, 0, first["id"]),
     ]
     assert all(row["asked_s"] > 0 and row["size_bytes"] > 0 for row in made)
+    used = trained.client.get("/v1/usage").json()["storage_bytes"]
+    assert used["teacher_caches"] >= sum(row["size_bytes"] for row in made)
     second = taught(31)
     assert (second["asked"], second["found"]) == (0, VIEWS)
     assert second["saved_s"] == pytest.approx(sum(row["asked_s"] for row in made), abs=0.01)
