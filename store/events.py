@@ -28,7 +28,11 @@ def append(session: Session, job: Job, kind: str, data: dict[str, Any]) -> None:
             data=data,
         )
     )
-    session.execute(select(func.pg_notify(CHANNEL, job.id)))
+    # Once in a transaction is enough, and a statement of its own for each event is not free.
+    told: set[str] = session.info.setdefault(CHANNEL, set())
+    if job.id not in told:
+        told.add(job.id)
+        session.execute(select(func.pg_notify(CHANNEL, job.id)))
 
 
 def after(

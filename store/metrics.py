@@ -40,9 +40,13 @@ def write(session: Session, job: Job, event: MetricsEvent) -> None:
         changed = {
             name: statement.excluded[name] for name in ("epoch", "wall_s", "value", "project_id")
         }
-        session.execute(
-            statement.on_conflict_do_update(index_elements=["job_id", "key", "step"], set_=changed)
-        )
+        # Nothing that waits to be written concerns these rows: a batch writes it once, at its end.
+        with session.no_autoflush:
+            session.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["job_id", "key", "step"], set_=changed
+                )
+            )
     summary = dict(job.summary)
     summary |= {key: event.values[key] for key in _SHOWN if key in event.values}
     if "val/top1" in event.values:

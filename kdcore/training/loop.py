@@ -1,5 +1,6 @@
 """The one training loop: every scheme's every phase goes through it."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +27,8 @@ from kdcore.training.task import Task
 
 _STEP = 4
 """Stream of a seed for the global generators: dropout and the like."""
-_POINTS_PER_EPOCH = 20
+_POINTS_PER_EPOCH, _POINTS = 20, 1000
+"""Of a curve, at most: more than that nobody sees, and each is rows in a database."""
 
 
 class Loop:
@@ -40,7 +42,8 @@ class Loop:
         self.loader = task.loader(phase.seed, phase.pupils[0], device)
         self._per_epoch = task.steps_per_epoch(phase.budget or phase.pupils[0])
         self.steps = recipe.epochs * self._per_epoch
-        self._every = -(-self._per_epoch // _POINTS_PER_EPOCH)
+        fewest = self._per_epoch / _POINTS_PER_EPOCH, self.steps / _POINTS
+        self._every = math.ceil(max(fewest))
         samples = (self.loader.targets, self.steps)
         self.cohort = begin(task, phase, lesson.teachers, session.machine, samples)
         live, loader = self.cohort.teachers, self.loader
