@@ -6,7 +6,7 @@ queued -> starting -> running -> succeeded | failed | cancelled
    \\-> paused  \\-> queued again (drained, lost, crashed once);  failed -> queued by a retry
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, select
@@ -67,10 +67,19 @@ def leave(session: Session, job: Job, run_exit: str) -> None:
         session.flush()
         session.refresh(run)
         if run.ended_at is not None:
-            job.device_s += (run.ended_at - run.started_at).total_seconds()
+            until = min(run.ended_at, _in_use(job, run.ended_at))
+            job.device_s += max(0.0, (until - run.started_at).total_seconds())
     job.lease_owner = None
     job.lease_expires_at = None
     job.phase = None
+
+
+def _in_use(job: Job, now: datetime) -> datetime:
+    """Until when the worker may have been at work: a dead one's lease is no device in use."""
+    if job.lease_expires_at is None:
+        return now
+    after_heartbeat = settings().lease_s - settings().heartbeat_s
+    return job.lease_expires_at - timedelta(seconds=after_heartbeat)
 
 
 def run_of(session: Session, job: Job) -> Run:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy import func, select
 from kdcore.spec.events import MetricsEvent
 from store import events, jobs, metrics, queue
 from store.database import transaction
+from store.settings import settings
 from store.tables import Event, Job, Metric, Run
 
 Claim = Callable[[], Job | None]
@@ -136,3 +138,28 @@ def test_two_who_reap_at_once_lose_a_job_once(
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(reap, range(4))) == 6
     assert {row(job_id).losses for job_id in made} == {1}
+
+
+def test_the_lease_of_a_dead_worker_is_no_device_in_use(
+    new_job: Any, claim: Claim, row: Any
+) -> None:
+    chosen = settings()
+    for heard_s, worked_s in ((chosen.lease_s + 1, 100.0), (0.0, 0.0)):
+        job_id = new_job()
+        job = claim()
+        assert job is not None
+        with transaction() as session:
+            run = session.scalars(select(Run).where(Run.job_id == job_id)).one()
+            run.started_at -= timedelta(seconds=heard_s + worked_s)
+            held = _held(session, job)
+            assert held.lease_expires_at is not None
+            held.lease_expires_at -= timedelta(seconds=heard_s)
+        with transaction() as session:
+            if heard_s:
+                assert jobs.reap(session) == 1
+            else:
+                jobs.release(session, _held(session, job), "stopped")
+        spent = row(job_id).device_s
+        assert worked_s <= spent <= worked_s + chosen.heartbeat_s + 1
+        with transaction() as session:
+            session.get_one(Job, job_id).state = "cancelled"
