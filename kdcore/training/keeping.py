@@ -34,6 +34,8 @@ def keeping(
         "seed": phase.seed,
         "augmentation": recipe.model_dump(mode="json")["augmentation"],
         "samples": loader.num_samples,
+        # On an accelerator other kernels, and so other last digits.
+        "determinism": recipe.determinism,
         # Without the precision: that is the student's.
         "machine": {
             name: value for name, value in session.machine.chosen().items() if name != "precision"

@@ -140,6 +140,15 @@ def test_other_views_are_other_files(world: World, request_: RunRequest, tmp_pat
     assert len(set(files(tmp_path)) - before) == VIEWS
 
 
+def test_fast_answers_do_not_serve_a_strict_job(
+    world: World, request_: RunRequest, tmp_path: Path
+) -> None:
+    recipe = {"epochs": EPOCHS, "views": VIEWS, "determinism": "fast"}
+    fast = world.request(training=recipe)
+    train(fast.model_copy(update={"answers": request_.answers}), tmp_path / "fast")
+    assert len(asked(train(request_, tmp_path / "strict"))) == VIEWS
+
+
 def test_stopped_while_it_asks_it_goes_on(request_: RunRequest, tmp_path: Path) -> None:
     whole = train(request_, tmp_path / "whole")
     for path in (tmp_path / "kept").glob("*"):
