@@ -9,11 +9,11 @@ import base64
 import functools
 import hashlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import orjson
 from cryptography.fernet import Fernet
-from fastapi import Request
+from fastapi import Depends, Header, Request
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
@@ -25,6 +25,23 @@ from store.tables import IdempotencyKey
 
 HEADER = "idempotency-key"
 MAX_LENGTH = 255
+
+
+def keyed(
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description=f"1 to {MAX_LENGTH} printable characters: the same request with the same "
+            "key gets the same answer for 24 hours, with `Idempotent-Replayed: true`, and is done "
+            "once",
+        ),
+    ] = None,
+) -> None:
+    """Describe the header of a creating route; :func:`once` reads it."""
+
+
+KEYED = [Depends(keyed)]
 
 
 class Created(NamedTuple):

@@ -54,7 +54,7 @@ def _reason(row: Job, ahead: int | None, waiting: queue.Waiting) -> str | None:
 
 def _result(row: Job) -> dict[str, Any] | None:
     """The outcome in a few numbers; the whole is the report."""
-    if row.state != "succeeded" or not row.result or row.kind == "warm":
+    if row.state != "succeeded" or not row.result:
         return None
     report = row.result
     return {

@@ -2,7 +2,10 @@
 
 import gzip
 import json
+import multiprocessing
 import statistics
+import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +21,8 @@ from kdcore.spec.resolve import resolve
 
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker")
 CLASSES = (*CLASSES, "bag", "boot")
+Found = dict[str, list[float]]
+"""Test top-1 of each seed, by row."""
 
 
 def images_of(folder: Path, name: str) -> npt.NDArray[np.uint8]:
@@ -120,6 +125,24 @@ def top1(wanted: RunRequest, workdir: Path) -> float:
         reports = [event for event in map(json.loads, lines) if event["type"] == "report"]
         done.write_text(json.dumps(reports[-1]["report"]))
     return float(json.loads(done.read_text())["student"]["top1"])
+
+
+def all_of(runs: dict[tuple[str, int], tuple[RunRequest, Path]], processes: int) -> Found:
+    """Test top-1 of runs by name and seed, some at a time; tells of each that has ended."""
+    found: Found = {}
+    # A process that has used an accelerator cannot be forked.
+    start = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=start, max_tasks_per_child=1) as pool:
+        running = {place: pool.submit(top1, *run) for place, run in runs.items()}
+        for (name, seed), future in running.items():
+            found.setdefault(name, []).append(future.result())
+            sys.stderr.write(f"{name}, seed {seed}: {found[name][-1]:.2f}\n")
+    return found
+
+
+def folder_of(name: str, seed: int) -> str:
+    """Where a row's run of a seed is kept."""
+    return f"{name.replace(', ', '-').replace(' ', '_')}-{seed}"
 
 
 def row_of(name: str, found: list[float], base: list[float]) -> str:

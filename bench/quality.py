@@ -10,15 +10,24 @@ the method or the scheme changes. A finished run is not run again: the table can
 """
 
 import argparse
-import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.fashion import CLASSES, Taught, halved, images_of, labels_of, request_of, row_of, top1
+from bench.fashion import (
+    CLASSES,
+    Taught,
+    all_of,
+    folder_of,
+    halved,
+    images_of,
+    labels_of,
+    request_of,
+    row_of,
+    top1,
+)
 from kdcore.data import facts, store
 from kdcore.data.parts import Arrays
 from kdcore.spec.methods import METHODS
@@ -146,20 +155,12 @@ def main() -> None:
     }
     taught = top1(_request(world, world.clean, teacher, taught=False), asked.out / "teacher")
     rows = jobs(asked.only)
-    with ProcessPoolExecutor(asked.processes, max_tasks_per_child=1) as pool:
-        running = {
-            (name, seed): pool.submit(
-                top1,
-                request(world, name, row, seed),
-                asked.out / f"{name.replace(', ', '-').replace(' ', '_')}-{seed}",
-            )
-            for seed in range(asked.seeds)
-            for name, row in rows.items()
-        }
-        found: dict[str, list[float]] = {}
-        for (name, seed), future in running.items():
-            found.setdefault(name, []).append(future.result())
-            sys.stderr.write(f"{name}, seed {seed}: {found[name][-1]:.2f}\n")
+    runs = {
+        (name, seed): (request(world, name, row, seed), asked.out / folder_of(name, seed))
+        for seed in range(asked.seeds)
+        for name, row in rows.items()
+    }
+    found = all_of(runs, asked.processes)
     print(f"Teacher {taught:.2f} %. Test top-1 in percent, {asked.seeds} seeds.\n")
     print("| method or scheme | top-1 | over supervised |\n|---|---|---|")
     for name, values in found.items():

@@ -9,15 +9,22 @@ fewer. A finished run is not run again: the table can be completed later.
 """
 
 import argparse
-import multiprocessing
-import sys
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.fashion import CLASSES, Taught, images_of, labels_of, request_of, row_of, top1
+from bench.fashion import (
+    CLASSES,
+    Taught,
+    all_of,
+    folder_of,
+    images_of,
+    labels_of,
+    request_of,
+    row_of,
+    top1,
+)
 from kdcore.data import facts, store
 from kdcore.data.parts import Arrays, PartName
 
@@ -117,27 +124,20 @@ def main() -> None:
     best = top1(request_of(lesson, whole, None, asked.device), asked.out / "teacher")
     weights = asked.out / "teacher" / "artifacts" / "student.safetensors"
     teacher = Taught(TEACHER, weights, whole)
-    found: dict[str, list[float]] = {}
-    # A process that has used an accelerator cannot be forked.
-    start = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(asked.processes, mp_context=start, max_tasks_per_child=1) as pool:
-        running = {
-            (name, seed): pool.submit(
-                top1,
-                request_of(
-                    {"student": STUDENT, "method": "kd", **ROWS[name], "seed": seed},
-                    data,
-                    teacher,
-                    asked.device,
-                ),
-                asked.out / f"{asked.images}-{name.replace(', ', '-').replace(' ', '_')}-{seed}",
-            )
-            for name in asked.only
-            for seed in range(asked.seeds)
-        }
-        for (name, seed), future in running.items():
-            found.setdefault(name, []).append(future.result())
-            sys.stderr.write(f"{name}, seed {seed}: {found[name][-1]:.2f}\n")
+    runs = {
+        (name, seed): (
+            request_of(
+                {"student": STUDENT, "method": "kd", **ROWS[name], "seed": seed},
+                data,
+                teacher,
+                asked.device,
+            ),
+            asked.out / f"{asked.images}-{folder_of(name, seed)}",
+        )
+        for name in asked.only
+        for seed in range(asked.seeds)
+    }
+    found = all_of(runs, asked.processes)
     print(f"Teacher {best:.2f} %. Test top-1 in percent, {asked.seeds} seeds.\n")
     print("| recipe | top-1 | over the plain one |\n|---|---|---|")
     for name, values in found.items():

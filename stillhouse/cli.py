@@ -97,7 +97,7 @@ JobId = Annotated[str, typer.Argument(help="The id of a job.")]
 
 @app.command()
 def cancel(job: JobId) -> None:
-    """End a job: at once where it waits, else at its next step."""
+    """End a job: at once where it waits, else as soon as its worker hears of it."""
     _wish(job, "cancel")
 
 

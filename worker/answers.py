@@ -87,8 +87,7 @@ def upload(job: Job, batch: Sequence[AnyEvent]) -> dict[str, str]:
 
 
 def _upload(job: Job, event: AnswersEvent) -> str:
-    # By the key, as equal answers have equal keys: whoever comes second writes the same bytes.
-    object_key = f"{job.project_id}/teacher-caches/{event.key}"
+    object_key = f"{job.project_id}/teacher-caches/{event.sha256}"
     blobs.put_file(object_key, folder() / Path(event.name).name)
     return object_key
 

@@ -111,8 +111,8 @@ def _succeed(job: Job, said: Outcome, workdir: Path) -> None:
         failpoint("worker.uploaded")
         _write(job, lambda session, row: jobs.succeed(session, row, report, files))
         return
-    if job.kind == "warm":
-        _write(job, lambda session, row: jobs.succeed(session, row, report, []))
+    if job.kind == "warm":  # what it has made are the rows of its answers
+        _write(job, lambda session, row: jobs.succeed(session, row, {}, []))
         return
     if job.kind == "ingest":
         found: dict[str, Any] = {"info": report}

@@ -46,7 +46,7 @@ class Outcome:
 def ship(job: Job, batch: list[AnyEvent], workdir: Path, *, checkpoints: bool = True) -> None:
     """Store a batch of events; raises FencedOut, and stores nothing, if the job has moved on.
 
-    Without ``checkpoints`` their files are left behind: the object store has been away for long.
+    Without ``checkpoints`` all files are left behind: the object store has been away for long.
     """
     # Only the newest checkpoint of a batch is worth its upload: it replaces the others.
     newest = next((e for e in reversed(batch) if isinstance(e, CheckpointEvent)), None)
@@ -54,7 +54,7 @@ def ship(job: Job, batch: list[AnyEvent], workdir: Path, *, checkpoints: bool = 
     checkpoint = publish.upload_checkpoint(job, wanted, workdir) if wanted else None
     if checkpoint:
         failpoint("worker.checkpoint")
-    stored = answers.upload(job, batch)
+    stored = answers.upload(job, batch) if checkpoints else {}
     dropped: list[str] = []
     with transaction() as session:
         row = jobs.held(session, job.id, job.fence)

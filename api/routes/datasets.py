@@ -12,7 +12,7 @@ from api import owned
 from api.answers import tagged
 from api.auth import DataWriter, Reader
 from api.bodies import V1Route
-from api.idempotency import Created, once
+from api.idempotency import KEYED, Created, once
 from api.paging import PageAsked, page
 from api.problems import Conflict, Invalid
 from api.routes.router import router
@@ -87,7 +87,7 @@ def require_complete_upload(session: Session, upload_id: str | None, caller: Pri
     raise Invalid([Fault(pointer="/upload_id", code=code, detail=detail)])
 
 
-@posting.post("", status_code=201, response_model=DatasetOut)
+@posting.post("", status_code=201, dependencies=KEYED, response_model=DatasetOut)
 def create_dataset(body: DatasetCreate, request: Request, caller: DataWriter) -> Response:
     """Store a data set and have its bytes opened, checked and decoded once."""
     with transaction() as session:

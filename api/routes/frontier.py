@@ -121,7 +121,6 @@ def _points(session: Session, dataset_id: str, x: X, y: Y) -> list[dict[str, Any
     query = (
         select(*told, *_measured("student"), *_measured("teacher"))
         .where(Job.dataset_id == dataset_id, Job.lane == owned.LANE, Job.state == "succeeded")
-        .where(Job.kind != "warm")
         .order_by(Job.created_at.desc(), Job.id.desc())
         .limit(_MOST)
     )

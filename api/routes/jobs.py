@@ -17,7 +17,7 @@ from api.earlier import continued_by
 from api.estimate import estimate_of
 from api.filters import Filtered, Filters
 from api.hub import Hub
-from api.idempotency import Created, once
+from api.idempotency import KEYED, Created, once
 from api.paging import Asked, PageAsked, page
 from api.problems import Conflict, Invalid, Problem
 from api.routes.router import router
@@ -41,6 +41,7 @@ posting.route_class = AdmittingRoute
 @posting.post(
     "",
     status_code=201,
+    dependencies=KEYED,
     response_model=JobOut,
     responses={200: {"model": Validated, "description": "validate_only: nothing is stored"}},
 )
@@ -179,14 +180,20 @@ def get_job(job_id: str, request: Request, caller: Reader) -> Response:
 
 @jobs.patch("/{job_id}", response_model=JobOut)
 def change_job(job_id: str, body: JobChange, request: Request, caller: JobWriter) -> Response:
-    """Change name, labels or priority; with ``If-Match``, only the version that you have seen."""
+    """Change name, labels, priority, limits; with ``If-Match``, only the version that you saw.
+
+    Limits hold from the next run on: a job that reached one may be given more, and then retried.
+    """
     with transaction() as session:
         row = owned.get(session, Job, job_id, caller, lock=True)
         if not matches(request, row.rev):
             raise Problem(412, "precondition_failed", "the job has changed; get it again")
-        changed = body.model_dump(mode="json", exclude_none=True)
+        changed = body.model_dump(mode="json", exclude_none=True, exclude={"limits"})
         for name, value in changed.items():
             setattr(row, name, value)
+        if body.limits is not None:
+            given = body.limits.model_dump(mode="json", exclude_unset=True)
+            changed["limits"] = (row.resolved.get("limits") or {}) | given
         row.spec = {**row.spec, **changed}
         row.resolved = {**row.resolved, **changed}
         row.rev += 1

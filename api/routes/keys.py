@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from api import auth
 from api.auth import JobWriter, Reader
-from api.idempotency import Created, once
+from api.idempotency import KEYED, Created, once
 from api.paging import Page, PageAsked, page
 from api.problems import Invalid, NotFound, Problem
 from api.routes.router import router
@@ -59,7 +59,7 @@ def show(row: ApiKey, caller: Principal) -> dict[str, Any]:
     return {"object": "api_key", "current": current} | {n: getattr(row, n) for n in names}
 
 
-@keys.post("", status_code=201, response_model=KeyOut)
+@keys.post("", status_code=201, dependencies=KEYED, response_model=KeyOut)
 def create_key(body: KeyCreate, request: Request, caller: JobWriter) -> Response:
     """Create a key of this project; its secret is in this answer and never again."""
     beyond = [scope for scope in body.scopes if scope not in caller.scopes]

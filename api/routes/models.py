@@ -10,7 +10,7 @@ from starlette.responses import Response
 from api import owned
 from api.answers import matches, tagged
 from api.auth import DataWriter, Reader
-from api.idempotency import Created, once
+from api.idempotency import KEYED, Created, once
 from api.origins import origin
 from api.paging import PageAsked, page
 from api.problems import Conflict, Problem
@@ -45,7 +45,7 @@ def show(model: Model) -> dict[str, Any]:
     }
 
 
-@posting.post("", status_code=201, response_model=ModelOut)
+@posting.post("", status_code=201, dependencies=KEYED, response_model=ModelOut)
 def create_model(body: ModelCreate, request: Request, caller: DataWriter) -> Response:
     """Store a model. An earlier job's student is ready at once.
 

@@ -85,7 +85,7 @@ def get_report(job_id: str, request: Request, caller: Reader) -> Response:
     if job.state != "succeeded":
         detail = f"a job that is {job.state} has no report"
         raise Conflict("no_report", detail, current_state=job.state)
-    if job.kind == "warm":
+    if not job.result:
         detail = "a job that only asks its teachers has no report: see /v1/teacher-caches"
         raise Conflict("no_report", detail, current_state=job.state)
     return tagged(request, job.result, str(job.rev))

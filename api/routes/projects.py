@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from api.answers import tagged
 from api.auth import Admin
-from api.idempotency import Created, once
+from api.idempotency import KEYED, Created, once
 from api.paging import Page, PageAsked, page
 from api.problems import NotFound
 from api.routes.router import router
@@ -54,7 +54,7 @@ def show(project: Project) -> dict[str, Any]:
     }
 
 
-@projects.post("", status_code=201, response_model=ProjectOut)
+@projects.post("", status_code=201, dependencies=KEYED, response_model=ProjectOut)
 def create_project(body: ProjectCreate, request: Request, caller: Admin) -> Response:
     """Create a project with a key of its own, which is shown this once."""
     with transaction() as session:

@@ -16,6 +16,7 @@ COMMON: dict[int | str, dict[str, Any]] = {
     401: {"description": "No valid key", **PROBLEM},
     403: {"description": "The key lacks the scope", **PROBLEM},
     404: {"description": "There is no such thing in this project", **PROBLEM},
+    409: {"description": "The state of things forbids it: `current_state` tells", **PROBLEM},
     422: {"description": "The request has faults; all are listed", **PROBLEM},
     503: {"description": "Database or object store away, or too busy; try again", **PROBLEM},
     "default": {"description": "Any other problem", "model": ProblemDocument},

@@ -10,7 +10,7 @@ from api import owned
 from api.admission import AdmittingRoute
 from api.answers import reply
 from api.auth import DataWriter, JobWriter, Reader
-from api.idempotency import once
+from api.idempotency import KEYED, once
 from api.paging import PageAsked, page
 from api.routes.jobs import create
 from api.routes.router import router
@@ -42,7 +42,7 @@ def show(row: TeacherCache) -> dict[str, Any]:
     }
 
 
-@warming.post("/warm", status_code=201, response_model=JobOut)
+@warming.post("/warm", status_code=201, dependencies=KEYED, response_model=JobOut)
 def warm_teacher_cache(body: JobSpec, request: Request, caller: JobWriter) -> Response:
     """Ask now what a job would ask: the body is that job, with its number of views.
 

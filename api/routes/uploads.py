@@ -15,7 +15,7 @@ from starlette.responses import Response
 from api import owned
 from api.answers import reply, tagged
 from api.auth import DataWriter
-from api.idempotency import Created, once
+from api.idempotency import KEYED, Created, once
 from api.problems import Conflict, Invalid, NotFound, Problem
 from api.routes.router import router
 from kdcore.spec.base import Name, Sha256, Spec
@@ -95,7 +95,7 @@ def _part_size(upload: Upload, number: int) -> int:
     return min(upload.part_bytes, upload.size_bytes - (number - 1) * upload.part_bytes)
 
 
-@uploads.post("", status_code=201, response_model=UploadOut)
+@uploads.post("", status_code=201, dependencies=KEYED, response_model=UploadOut)
 def create_upload(body: UploadCreate, request: Request, caller: DataWriter) -> Response:
     """Begin an upload. Then PUT each part to its address, and complete it."""
     limit = settings().max_upload_bytes

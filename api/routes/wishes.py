@@ -49,7 +49,10 @@ def resume_job(job_id: str, caller: JobWriter) -> Response:
 
 @wishes.post("/retry", response_model=JobOut)
 def retry_job(job_id: str, caller: JobWriter) -> Response:
-    """Give a failed job another run, from its last checkpoint if there is one."""
+    """Give a failed job another run, from its last checkpoint if there is one.
+
+    A job that has used up what its limits allow is given more first: ``PATCH`` its ``limits``.
+    """
 
     def act(session: Session, row: Job) -> None:
         jobs.retry(session, row)
@@ -59,7 +62,14 @@ def retry_job(job_id: str, caller: JobWriter) -> Response:
 
 
 def _possible(session: Session, row: Job, caller: Principal) -> None:
-    """As long as a job is over, others may go on from it, and what it needs may be deleted."""
+    """As long as a job is over, others may go on from it, and what it needs may be deleted.
+
+    Nor does a run help that ends at its first step.
+    """
+    for name, most in (row.resolved.get("limits") or {}).items():
+        if most is not None and row.device_s >= most:
+            detail = f"limits.{name} is {most:g}, and {row.device_s:.1f} s are used: raise it first"
+            raise Conflict("limit_reached", detail, current_state="failed")
     user = session.scalar(select(Job.id).where(continued_by(row.id)).limit(1))
     if user is not None:
         detail = f"{user} goes on from its checkpoints: cancel that one, or wait until it has ended"

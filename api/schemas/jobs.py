@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from api.paging import Page
 from kdcore.spec.base import Label, Name, Spec, Text
 from kdcore.spec.events import Progress
-from kdcore.spec.job import JobSpec, ResolvedJob
+from kdcore.spec.job import JobSpec, Limits, ResolvedJob
 from kdcore.spec.report import Report
 
 State = Literal[
@@ -24,11 +24,13 @@ State = Literal[
 
 
 class JobChange(Spec):
-    """What may be changed of a job at any time."""
+    """What may be changed of a job at any time; limits hold from its next run on."""
 
     name: Name | None = None
     labels: Annotated[dict[Label, Text], Field(max_length=64)] | None = None
     priority: Annotated[int, Field(ge=-100, le=100)] | None = None
+    limits: Limits | None = None
+    """Those that are given; the others stay. `null` takes one away."""
 
 
 class JobError(BaseModel):
@@ -54,6 +56,7 @@ class JobOut(JobSpec):
 
     id: str
     object: Literal["job"]
+    # Wider than what may be posted: a job of the kind `warm` is made by another route.
     kind: Literal["distill", "evaluate", "warm"]  # type: ignore[assignment]
     state: State
     phase: str | None = Field(description="Detail inside running; new ones may come")
@@ -136,8 +139,13 @@ class RunOut(BaseModel):
     device: str | None
     started_at: str
     ended_at: str | None
-    exit: str | None
-    resumed_from_step: int | None
+    exit: str | None = Field(
+        description="`done`, `stopped` (paused, cancelled, drained), `lost`, `stalled`, `crashed`, "
+        "`storage_away`, or why the job failed; null while it runs; new ones may come"
+    )
+    resumed_from_step: int | None = Field(
+        description="Of the checkpoint that it went on from; null where it began anew"
+    )
 
 
 class RunPage(Page):

@@ -107,7 +107,6 @@ class RunRequest(Request):
 
     answers: str | None = None
     """Folder in which teachers' answers are kept for other runs; null keeps them for this one."""
-
     only_answers: bool = False
     """Ask the teachers about every view of the job, keep what they say, and train nothing."""
     job: ResolvedJob

@@ -44,13 +44,13 @@ class Clock:
             raise UserFault(
                 "deadline_exceeded",
                 f"the job's limit of {self._limits.wall_s:g} s has passed, training is not done",
-                hint="Raise limits.wall_s, or train fewer epochs or a smaller student.",
+                hint="Raise limits.wall_s and go on, or train fewer epochs or a smaller student.",
             )
         if self._limits.device_s is not None and spent > self._limits.device_s:
             raise UserFault(
                 "budget_exhausted",
                 f"the job's {self._limits.device_s:g} s of a device are used up",
-                hint="Raise limits.device_s, or train fewer epochs or a smaller student.",
+                hint="Raise limits.device_s and go on, or train fewer epochs or a smaller student.",
             )
 
 

@@ -111,6 +111,8 @@ def release(session: Session, job: Job, run_exit: str, pause_s: float = 0.0) -> 
 def lose(session: Session, job: Job, message: str, run_exit: str = "lost") -> None:
     """A run of the held job is lost: queue it again, unless too many were lost in a row."""
     job.losses += 1
+    told = {"level": "warning", "message": f"run {job.num_runs} is lost: {message}"}
+    events.append(session, job, "log", told)
     if job.losses >= settings().max_losses and job.desired_state != "cancel":
         error = {
             "code": "worker_lost",

@@ -140,3 +140,14 @@ def test_answers_match_their_description(described: Json, trained: Any) -> None:
     ):
         answer = trained.client.get(path).raise_for_status().json()
         assert set(answer) == set(schemas[name]["properties"]), path
+
+
+def test_what_creates_takes_a_key_and_what_may_be_forbidden_says_so(described: Json) -> None:
+    creating = [each for name, each in _operations(described) if "201" in each["responses"]]
+    assert len(creating) == 7
+    for operation in creating:
+        names = [each["name"] for each in operation.get("parameters", [])]
+        assert "Idempotency-Key" in names, operation["operationId"]
+    for wish in ("cancel", "pause", "resume", "retry"):
+        responses = described["paths"][f"/v1/jobs/{{job_id}}/{wish}"]["post"]["responses"]
+        assert "409" in responses, wish

@@ -159,6 +159,10 @@ def test_the_lease_of_a_dead_worker_is_no_device_in_use(
                 assert jobs.reap(session) == 1
             else:
                 jobs.release(session, _held(session, job), "stopped")
+        if heard_s:
+            with transaction() as session:
+                (line,) = events.logs(session, job_id, 9)
+            assert "is lost: the worker a worker was not heard of" in line.data["message"]
         spent = row(job_id).device_s
         assert worked_s <= spent <= worked_s + chosen.heartbeat_s + 1
         with transaction() as session:

@@ -17,7 +17,7 @@ from store.database import transaction
 from store.ids import new_id
 from store.settings import settings
 from store.tables import Event, Job, Model, Run, Worker
-from tests.sending import posted, problem
+from tests.sending import faults, posted, problem
 from worker import drain, runs
 from worker.lease import Lease
 
@@ -260,3 +260,22 @@ def test_a_workers_sign_of_life_is_seen(client: httpx.Client, digits: Json) -> N
         with transaction() as session:
             session.delete(session.get_one(Worker, "w"))
     assert time.monotonic() > 0
+
+
+def test_a_job_at_its_limit_is_given_more_and_goes_on(
+    client: httpx.Client, digits: Json, start: Any
+) -> None:
+    own = posted(client, digits, training=RESUMED, limits={"device_s": 0.9})["links"]["self"]
+    job_id = own.rpartition("/")[2]
+    ended = start(job_id).ends()
+    assert ended.error is not None
+    assert (ended.state, ended.error["code"]) == ("failed", "budget_exhausted")
+    assert problem(client.post(f"{own}/retry"), 409)["code"] == "limit_reached"
+    more = client.patch(own, json={"limits": {"device_s": 600}}).raise_for_status().json()
+    assert more["resolved"]["limits"] == {"wall_s": None, "device_s": 600.0}
+    assert more["limits"] == more["resolved"]["limits"]
+    assert set(faults(client.patch(own, json={"limits": {"device_s": 0}}))) == {"/limits/device_s"}
+    assert client.post(f"{own}/retry").json()["state"] == "queued"
+    running = start(job_id)
+    assert running.ends().state == "succeeded"
+    assert [run.exit for run in running.runs] == ["user_fault", "done"]

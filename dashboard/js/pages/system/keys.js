@@ -23,7 +23,7 @@ export function pane({ ask, draw, parts, live = false }, signal) {
   return { node: el("div", {}, said, node), show: load, tick: () => (live || said.firstChild ? load() : undefined) };
 }
 
-const KINDS = { datasets: "Data sets", models: "Models", artifacts: "Artifacts", checkpoints: "Checkpoints" };
+const KINDS = { datasets: "Data sets", models: "Models", artifacts: "Artifacts", checkpoints: "Checkpoints", teacher_caches: "Teachers' answers" };
 const PARTS = {
   database: ["Database", "Holds every job; without it nothing is answered."],
   object_store: ["Object store", "Holds data sets, weights and artifacts."],
