@@ -86,8 +86,12 @@ class Foreground:
 
     def _answer(self, happening: _Asked | _Failed | _Ready) -> None:
         match happening:
-            case _Ready():
+            case _Ready() if self._stopper is None:
+                # Said in order with the signals: who has read it may count on an orderly end.
                 self._ready = True
+                self._welcome()
+            case _Ready():
+                return
             case _Asked() if time.monotonic() - self._asked_at < SAME_REQUEST_S:
                 return
             case _Asked() if self._stopper:
@@ -114,17 +118,19 @@ class Foreground:
     def _start(self) -> None:
         try:
             self._stack.start(login=True)
-            say(f"ready {self._stack.url}")
             self._happenings.put(_Ready())
-            if self._stack.dashboard:
-                say(f"dashboard {self._stack.dashboard}")
-            say(f"  the admin's API key is in {self._stack.services.folder.api_key}")
         except CancelledError:
             return
         except LocalError as error:
             self._happenings.put(_Failed(str(error)))
         except Exception as error:  # noqa: BLE001 - the main thread must hear of it, or it waits for ever
             self._happenings.put(_Failed(f"an unexpected fault: {error!r}"))
+
+    def _welcome(self) -> None:
+        say(f"ready {self._stack.url}")
+        if self._stack.dashboard:
+            say(f"dashboard {self._stack.dashboard}")
+        say(f"  the admin's API key is in {self._stack.services.folder.api_key}")
 
     def _stop(self) -> None:
         if self._stopper is None:

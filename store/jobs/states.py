@@ -62,24 +62,21 @@ def leave(session: Session, job: Job, run_exit: str) -> None:
     """End the present run, if there is one, and count its time."""
     if job.lease_owner is not None:
         run = run_of(session, job)
-        run.ended_at = func.clock_timestamp()
+        run.ended_at = max(run.started_at, _in_use_until(session, job))
         run.exit = run_exit
-        session.flush()
-        session.refresh(run)
-        if run.ended_at is not None:
-            until = min(run.ended_at, _in_use(job, run.ended_at))
-            job.device_s += max(0.0, (until - run.started_at).total_seconds())
+        job.device_s += (run.ended_at - run.started_at).total_seconds()
     job.lease_owner = None
     job.lease_expires_at = None
     job.phase = None
 
 
-def _in_use(job: Job, now: datetime) -> datetime:
-    """Until when the worker may have been at work: a dead one's lease is no device in use."""
+def _in_use_until(session: Session, job: Job) -> datetime:
+    """Now, or when the worker's silence began: the lease of a dead one is no device in use."""
+    now = session.scalars(select(func.clock_timestamp())).one()
     if job.lease_expires_at is None:
         return now
     after_heartbeat = settings().lease_s - settings().heartbeat_s
-    return job.lease_expires_at - timedelta(seconds=after_heartbeat)
+    return min(now, job.lease_expires_at - timedelta(seconds=after_heartbeat))
 
 
 def run_of(session: Session, job: Job) -> Run:

@@ -25,7 +25,8 @@ def test_worker_is_alive_and_the_service_ready(
         expect(row).to_contain_text("Alive" if worker["alive"] else "Gone")
     page.get_by_role("tab", name="Storage and use").click()
     rows = page.get_by_role("region", name="Stored by kind").locator("tbody tr")
-    expect(rows).to_have_count(4)
+    expect(rows).to_have_count(5)
+    expect(rows.last).to_contain_text("Teachers' answers")
     used = api.get("/v1/usage").json()["storage_bytes"]
     expect(rows.first).to_contain_text(f"{used['datasets'] / 1000:.0f} kB")
     page.get_by_role("tab", name="Readiness").click()

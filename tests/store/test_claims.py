@@ -166,4 +166,7 @@ def test_the_lease_of_a_dead_worker_is_no_device_in_use(
         spent = row(job_id).device_s
         assert worked_s <= spent <= worked_s + chosen.heartbeat_s + 1
         with transaction() as session:
+            run = session.scalars(select(Run).where(Run.job_id == job_id)).one()
+        assert run.ended_at == run.started_at + timedelta(seconds=spent)
+        with transaction() as session:
             session.get_one(Job, job_id).state = "cancelled"
