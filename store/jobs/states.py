@@ -72,7 +72,7 @@ def leave(session: Session, job: Job, run_exit: str) -> None:
 
 def _in_use_until(session: Session, job: Job) -> datetime:
     """Now, or when the worker's silence began: the lease of a dead one is no device in use."""
-    now = session.scalars(select(func.clock_timestamp())).one()
+    now: datetime = session.scalars(select(func.clock_timestamp())).one()
     if job.lease_expires_at is None:
         return now
     after_heartbeat = settings().lease_s - settings().heartbeat_s
