@@ -52,13 +52,14 @@ WARM_UP = 3
 EPOCHS = 10_000
 LONG, VIEWS = 240, 16
 PLAIN, CACHED = "plain", "cached, auto"
-LOOPS: dict[str, tuple[str, str, int | str]] = {
-    "online, float32": ("kd", "float32", "fresh"),
-    "online, auto": ("kd", "auto", "fresh"),
-    CACHED: ("kd", "auto", 1),
-    "student alone, auto": ("supervised", "auto", "fresh"),
+LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
+    "online, float32": ("kd", {"precision": "float32"}),
+    "online, auto": ("kd", {}),
+    "online, int8 teacher": ("kd", {"teacher_precision": "int8"}),
+    CACHED: ("kd", {"views": 1}),
+    "student alone, auto": ("supervised", {}),
 }
-"""Of ours: method, precision and views."""
+"""Of ours: method, and what is not by default."""
 
 
 class Block(NamedTuple):
@@ -98,27 +99,29 @@ def measured(
 ) -> tuple[list[dict[str, Block]], float]:
     """Blocks of each loop, round by round; and the seconds that asking about one image takes."""
     path = folder / "store"
-    _store(path, asked.images)
+    made_store(path, asked.images)
     data = store.load(path)
-    device = devices.prepare(asked.device, asked.threads, _job(pair, "kd", "float32").training)
+    device = devices.prepare(
+        asked.device, asked.threads, recipe_of(pair, "kd", precision="float32").training
+    )
     loops: dict[str, Callable[[int], int]] = {}
     if PLAIN in asked.loops:
         splits = data.images("train"), data.targets("train")
         loops[PLAIN] = Plain(*pair, *splits, device.device).steps
     asking = 0.0
-    for name, (method, precision, views) in LOOPS.items():
+    for name, (method, own) in LOOPS.items():
         if name not in asked.loops:
             continue
         events = EventWriter(folder / f"{name}.jsonl", folder)
         open_.callback(events.close)
-        own = Ours(_job(pair, method, precision, views), data, events, asked)
-        loops[name] = own.steps
-        asking += own.asked_s / asked.images
+        ours = Ours(recipe_of(pair, method, **own), data, events, asked)
+        loops[name] = ours.steps
+        asking += ours.asked_s / asked.images
     steps = -(-asked.images // BATCH)
     for loop in loops.values():
         loop(WARM_UP)
     rounds = [
-        {name: _block(loop, steps, device.device) for name, loop in loops.items()}
+        {name: block(loop, steps, device.device) for name, loop in loops.items()}
         for _ in range(asked.rounds)
     ]
     return rounds, asking
@@ -130,13 +133,14 @@ class Ours:
     def __init__(
         self, job: ResolvedJob, data: store.DatasetStore, events: EventWriter, asked: Any
     ) -> None:
-        sketch = Sketch(job.student.network, CLASSES, 3, SIDE)
+        classes = len(data.info.classes)
+        sketch = Sketch(job.student.network, classes, 3, SIDE)
         machine = devices.prepare(asked.device, asked.threads, job.training, sketch)
         normalisation = Normalisation(mean=MEAN, std=STD)
         teachers = Teachers(())
         if job.teachers:
             torch.manual_seed(0)
-            network = build(_TEACHER[job.name], num_classes=CLASSES, in_channels=3, input_size=SIDE)
+            network = build(_TEACHER[job.name], num_classes=classes, in_channels=3, input_size=SIDE)
             behind = Normalised(network, normalisation, SIDE)
             teachers = Teachers([Frozen(frozen(behind, machine.device), identity="random")])
         task = Task(
@@ -160,6 +164,7 @@ class Ours:
         self._loop = Loop(session, task, phase, lesson(session, task, phase))
         self._loop.cohort.train()
         self.asked_s = 0.0
+        """Seconds that asking about one view of all images took, where it was kept."""
         kept = self._loop.cohort.teachers
         if isinstance(kept, Kept):
             kept.ready(1, lambda: None, events)
@@ -175,9 +180,8 @@ class Ours:
 _TEACHER: dict[str, str] = {}
 
 
-def _job(
-    pair: tuple[str, str], method: str, precision: str, views: int | str = "fresh"
-) -> ResolvedJob:
+def recipe_of(pair: tuple[str, str], method: str, **training: Any) -> ResolvedJob:
+    """A job of teacher and student that does not end."""
     name = " -> ".join(pair)
     _TEACHER[name] = pair[0]
     taught = method != "supervised"
@@ -193,8 +197,7 @@ def _job(
                 "epochs": EPOCHS,
                 "batch_size": BATCH,
                 "augmentation": {"type": "crop_flip", "padding": 4, "flip": True},
-                "precision": precision,
-                "views": views,
+                **training,
             },
             "evaluation": {"baseline": False},
             "seed": 7,
@@ -202,21 +205,24 @@ def _job(
     )
 
 
-def _store(path: Path, count: int) -> None:
+def made_store(path: Path, count: int, num_classes: int = CLASSES) -> None:
+    """Write noise in whole batches."""
     count = -(-count // BATCH) * BATCH
     generator = np.random.default_rng(0)
 
     def split(size: int) -> Arrays:
         images = generator.integers(0, 256, (size, 3, SIDE, SIDE), dtype=np.uint8)
-        return Arrays(images, np.arange(size) % CLASSES)
+        return Arrays(images, np.arange(size) % num_classes)
 
-    sizes: dict[PartName, int] = {"train": count, "val": CLASSES, "test": CLASSES}
+    sizes: dict[PartName, int] = {"train": count, "val": num_classes, "test": num_classes}
     splits = {name: split(size) for name, size in sizes.items()}
-    classes = tuple(f"class {number}" for number in range(CLASSES))
+    classes = tuple(f"class {number}" for number in range(num_classes))
     store.write(path, splits, facts.describe(classes, splits, 0))
 
 
-def _block(loop: Callable[[int], int], steps: int, device: torch.device) -> Block:
+def block(loop: Callable[[int], int], steps: int, device: torch.device) -> Block:
+    """How fast so many steps of ``loop`` are."""
+
     def now() -> tuple[float, float]:
         if device.type == "cuda":
             torch.cuda.synchronize(device)

@@ -7,7 +7,8 @@ import contextlib
 import json
 import os
 import secrets
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import structlog
@@ -25,6 +26,8 @@ from store.teacher_caches import Asked
 from worker import fetch
 
 log = structlog.get_logger()
+AT_ONCE_BYTES = 64 * 2**20
+"""That are there before a run begins; its first epochs are longer than what follows takes."""
 
 
 def folder() -> Path:
@@ -33,7 +36,54 @@ def folder() -> Path:
 
 
 def bring(job: Job, resolved: ResolvedJob) -> None:
-    """Have what the project keeps of the job's teachers and views in the folder."""
+    """Have what the first epochs ask of the job's teachers in the folder, as far as it is kept."""
+    size_bytes = 0
+    for row in _kept(job, resolved):
+        if size_bytes > AT_ONCE_BYTES:
+            return
+        _bring(row)
+        size_bytes += row.size_bytes
+
+
+@contextlib.contextmanager
+def coming(job: Job) -> Iterator[None]:
+    """Bring the rest while the block runs: a large data set's answers take minutes to fetch."""
+    if job.lane != "train":
+        yield
+        return
+    over = threading.Event()
+    thread = threading.Thread(target=_bring_all, args=(job, over), name="answers", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        # A store that hangs keeps nobody: what comes late is in the folder for the next run.
+        thread.join(timeout=1.0)
+
+
+class _Over(Exception):  # noqa: N818 - no fault
+    """The run has ended."""
+
+
+def _bring_all(job: Job, over: threading.Event) -> None:
+    def check() -> None:
+        if over.is_set():
+            raise _Over
+
+    try:
+        with blobs.interruptible(check):
+            for row in _kept(job, _resolved(job)):
+                check()
+                _bring(row)
+    except _Over:
+        return
+    except (OSError, SQLAlchemyError) as error:
+        log.warning("answers_not_fetched", job=job.id, error=str(error))
+
+
+def _kept(job: Job, resolved: ResolvedJob) -> Iterator[TeacherCache]:
+    """The project's rows that may serve the job, first views first, while there is room."""
     views = resolved.training.views
     if views == "fresh" or not resolved.teachers:
         return
@@ -41,9 +91,9 @@ def bring(job: Job, resolved: ResolvedJob) -> None:
         asked = [one for one in _asked(session, job, resolved) if one is not None]
         found = teacher_caches.matching(session, job.project_id, asked)
     folder().mkdir(parents=True, exist_ok=True)
-    for row in found:
+    for row in sorted(found, key=lambda row: row.view):
         if row.view <= views and fetch.has_room():
-            _bring(row)
+            yield row
 
 
 def _bring(row: TeacherCache) -> None:
@@ -98,13 +148,16 @@ def note(session: Session, job: Job, event: AnswersEvent, stored: dict[str, str]
         teacher_caches.used(session, job, event.key)
     if event.key not in stored:
         return
-    resolved = ResolvedJob.model_validate(
-        {name: value for name, value in job.resolved.items() if name != "chosen"}
-    )
-    asked = _asked(session, job, resolved)
+    asked = _asked(session, job, _resolved(job))
     whose = asked[event.teacher] if event.teacher < len(asked) else None
     if whose is not None:
         teacher_caches.add(session, job, event, whose, stored[event.key])
+
+
+def _resolved(job: Job) -> ResolvedJob:
+    return ResolvedJob.model_validate(
+        {name: value for name, value in job.resolved.items() if name != "chosen"}
+    )
 
 
 def _asked(session: Session, job: Job, resolved: ResolvedJob) -> list[Asked | None]:

@@ -16,7 +16,7 @@ from store.blobs import CorruptBlobError
 from store.database import transaction
 from store.settings import settings
 from store.tables import Job
-from worker import drain, outcome, published, requests, ship
+from worker import answers, drain, outcome, published, requests, ship
 from worker.engine import Engine
 from worker.lease import Lease
 from worker.stall import Watch
@@ -84,7 +84,8 @@ def _run(job: Job, workdir: Path, lease: Lease) -> None:
     engine = Engine(requests.COMMANDS[job.kind], request, workdir)
     allowed_s = _allowed_s(job)
     try:
-        said = _follow(job, engine, workdir, lease, time.monotonic() + allowed_s)
+        with answers.coming(job):
+            said = _follow(job, engine, workdir, lease, time.monotonic() + allowed_s)
     except TimeoutError:
         engine.kill()
         outcome.overran(job, allowed_s)

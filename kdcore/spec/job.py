@@ -1,14 +1,16 @@
 """A job as a client posts it."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kdcore.spec.base import Label, Name, Spec, Text
 from kdcore.spec.catalogue import ArchitectureName
 from kdcore.spec.derived import Derived
 from kdcore.spec.exports import ExportFormat
 from kdcore.spec.methods import AnyMethod, MethodField
+from kdcore.spec.presets import Preset, filled
 from kdcore.spec.schemes import Offline, SchemeField
 from kdcore.spec.training import Training
 
@@ -138,6 +140,10 @@ class JobSpec(Spec):
     label_weight: Annotated[float, Field(ge=0, le=1e6)] | None = None
     """Weight of cross-entropy with the true labels; null means the method's default."""
     scheme: SchemeField = Offline()
+    preset: Preset | None = None
+    """A measured recipe for what the job does not say: `fast` needs the fewest images, `paper` is
+    what the research libraries train, `balanced` lies between. It fills `training`, and for kd
+    `method` and `label_weight`."""
     training: Training = Training()
     evaluation: EvaluationPlan = EvaluationPlan()
     exports: Annotated[tuple[ExportFormat, ...], Field(min_length=1, max_length=8)] = (
@@ -149,6 +155,11 @@ class JobSpec(Spec):
     seed: Seed = 0
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     labels: Annotated[dict[Label, Text], Field(max_length=64, default_factory=dict)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_preset(cls, body: Any) -> Any:
+        return filled(body) if isinstance(body, Mapping) else body
 
 
 class ResolvedStudent(Student):

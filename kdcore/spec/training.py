@@ -100,6 +100,9 @@ class Training(Spec):
     views: Literal["fresh"] | Annotated[int, Field(ge=1, le=10_000)] = "fresh"
     """How many augmented versions of each image there are: `fresh` draws a new one in every epoch,
     a number lets so many come again in turn, and the teacher is asked about each of them once."""
+    kept_logits: Literal["all"] | Annotated[int, Field(ge=2, le=1000)] = "all"
+    """Of a teacher that is asked once for each view: `all` of its logits, or the largest so many
+    and what the others sum up to, which is needed above 1,000 classes and saves room below."""
     clip_grad_norm: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Scale the gradient down to this L2 norm; null leaves it as it is."""
     early_stopping: EarlyStopping | None = None
@@ -114,7 +117,12 @@ class Training(Spec):
     """Weights of the classes in cross-entropy, in the data set's order; `balanced` gives each
     class the same say however many images it has."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Auto takes bfloat16 autocast where a table says that the device gains from it."""
+    """Auto takes bfloat16 autocast where the device gains from it: as a table says under strict
+    determinism, else as a few steps tell."""
+    teacher_precision: Literal["same", "auto", "int8"] = "same"
+    """How teachers answer whose logits alone are looked at: the `same` way as `precision` says, or
+    in `int8` on a processor. Auto takes int8 for views that are asked about at every step, where
+    it names the same class as the exact teacher for 99 % of the validation images."""
     determinism: Literal["strict", "fast"] = "strict"
     """Strict: a resumed job gives the same bytes as an uninterrupted one, on one device."""
 

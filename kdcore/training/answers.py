@@ -1,15 +1,13 @@
 """What the teachers answer: asked at every step, or asked once for each view and kept.
 
 Where every image has a number of views that come again (``training.views``), a teacher is asked
-about each view once, in the order of the samples and in batches of one size, and its logits are
-kept as float16 in a file. The name of the file is a digest of everything that decides its bytes, so
+about each view once, in the order of the samples and in batches of one size, and what it says is
+kept in a file. The name of the file is a digest of everything that decides its bytes, so
 jobs share it; the first job trains from the same rounded values as the later ones.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,19 +16,19 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kdcore.data.loader import Loader
 from kdcore.data.placing import moved, resident
-from kdcore.files import replacing, sha256_of
 from kdcore.methods.base import Batch, Outputs
 from kdcore.models.folding import InBfloat16
 from kdcore.process.events import EventWriter
+from kdcore.training import answer_files
+from kdcore.training.answer_files import Found
 from kdcore.training.observed import Observed, asked
+from kdcore.training.rows import Form
 
-_FORMAT = 2
+_FORMAT = 3
 _BATCH = 256
 
 
@@ -62,30 +60,24 @@ class Live:
 
 
 class Place(NamedTuple):
-    """Where answers are kept, and all that decides them beside teacher and view."""
+    """Where answers are kept, in which form, and all that decides them beside teacher and view."""
 
     folder: Path
     decides: dict[str, Any]
-
-
-class Found(NamedTuple):
-    """Answers on the disk, and what is told of them."""
-
-    logits: Tensor  # (N, C) float16
-    sha256: str
-    seconds: float
-    """That asking took."""
+    form: Form = Form()
 
 
 @dataclass
 class Tally:
-    """What keeping answers was good for: each file counts once in a run."""
+    """What asking the teachers cost and saved: each file of answers counts once in a run."""
 
     asked: int = 0
     found: int = 0
     asked_s: float = 0.0
     saved_s: float = 0.0
     size_bytes: int = 0
+    eight_bits: list[dict[str, Any]] = field(default_factory=list)
+    """Of each teacher that was tried in eight bits: its agreement, and whether it teaches so."""
     _keys: set[str] = field(default_factory=set)
 
     def note(self, key: str, size_bytes: int, seconds: float, *, found: bool) -> bool:
@@ -103,12 +95,13 @@ class Tally:
         return True
 
     def told(self) -> dict[str, Any]:
-        """For the report; nothing where nothing was kept."""
+        """For the report; nothing where nothing was kept or tried."""
+        tried = {"eight_bit_teachers": self.eight_bits} if self.eight_bits else {}
         if not self._keys:
-            return {}
+            return tried
         seconds = {"asked_s": round(self.asked_s, 3), "saved_s": round(self.saved_s, 3)}
         counted = {"asked": self.asked, "found": self.found, "size_bytes": self.size_bytes}
-        return {"kept_answers": counted | seconds}
+        return tried | {"kept_answers": counted | seconds}
 
 
 class Kept:
@@ -119,13 +112,14 @@ class Kept:
     ) -> None:
         self._live, self._identities, self._loader = live, tuple(identities), loader
         self._place, self._tally = place, tally
-        self._views: dict[int, list[Tensor]] = {}
+        self._views: dict[int, list[dict[str, Tensor]]] = {}
 
     def of(self, views: Tensor, batch: Batch) -> list[Outputs]:
         """Each teacher's outputs of the samples of ``batch``, as it gave them once."""
-        kept = self._views[batch.view]
-        rows = [logits[batch.index.to(logits.device)] for logits in kept]
-        return [Outputs(moved(each, views.device).float()) for each in rows]
+        return [
+            self._place.form.outputs({name: _of(rows, batch.index) for name, rows in kept.items()})
+            for kept in self._views[batch.view]
+        ]
 
     def close(self) -> None:
         """Forget what was read, and take the hooks off the teachers."""
@@ -143,16 +137,19 @@ class Kept:
             self._at_hand(place, view, boundary, events) for place in range(len(self._identities))
         ]
         # A batch needs one view: the others are files.
-        self._views = {view: [resident(logits, self._loader.device) for logits in found]}
+        device = self._loader.device
+        self._views = {
+            view: [{name: resident(rows[name], device) for name in rows} for rows in found]
+        }
 
     def _at_hand(
         self, place: int, view: int, boundary: Callable[[], None], events: EventWriter
-    ) -> Tensor:
+    ) -> dict[str, Tensor]:
         key = self._key(place, view)
         path = self._place.folder / f"answers-{key}.safetensors"
-        before = _read(path, events)
+        before = answer_files.read(path, events)
         answers = before or self._ask(place, view, path, boundary)
-        size, known = answers.logits.nbytes, before is not None
+        size, known = answers.size_bytes, before is not None
         if self._tally.note(key, size, answers.seconds, found=known):
             done = "are there" if known else f"are kept: {answers.seconds:.1f} s"
             events.log("info", f"the teacher's answers for view {view} {done}")
@@ -161,13 +158,13 @@ class Kept:
                 name=path.name,
                 teacher=place,
                 view=view,
-                num_samples=len(answers.logits),
+                num_samples=self._loader.num_samples,
                 sha256=answers.sha256,
                 size_bytes=path.stat().st_size if path.exists() else size,
                 seconds=answers.seconds,
                 found=known,
             )
-        return answers.logits
+        return answers.rows
 
     def _key(self, place: int, view: int) -> str:
         network = self._live.teachers[place].network.network
@@ -177,6 +174,7 @@ class Kept:
             "teacher": self._identities[place],
             "view": view,
             "folded": isinstance(network, InBfloat16),
+            "form": self._place.form._asdict(),
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
@@ -192,39 +190,11 @@ class Kept:
             views = self._loader.pictures(ids, view)
             views = views.contiguous(memory_format=torch.channels_last)
             (outputs,) = asked((teacher,), views, exact)
-            rows.append(outputs.logits.to("cpu", torch.float16))
-        asked_now = torch.cat(rows)
-        return _write(path, asked_now, round(time.monotonic() - began, 3))
+            rows.append(self._place.form.rows(outputs))
+        whole = {name: torch.cat([each[name] for each in rows]) for name in rows[0]}
+        return answer_files.write(path, whole, round(time.monotonic() - began, 3))
 
 
-def _write(path: Path, logits: Tensor, seconds: float) -> Found:
-    with replacing(path) as partial:
-        save_file({"logits": logits.contiguous()}, partial)
-        digest = sha256_of(partial)
-    with replacing(path.with_suffix(".json")) as partial:
-        partial.write_text(json.dumps({"sha256": digest, "seconds": seconds}))
-    # From the file, so that memory holds what is looked at; it may have been cleared away.
-    with contextlib.suppress(FileNotFoundError, SafetensorError):
-        logits = load_file(path)["logits"]
-    return Found(logits, digest, seconds)
-
-
-def _read(path: Path, events: EventWriter) -> Found | None:
-    """What a whole file holds; None where there is none, and a damaged one goes."""
-    beside = path.with_suffix(".json")
-    found = None
-    try:
-        told = json.loads(beside.read_text())
-        if sha256_of(path) == told["sha256"]:
-            found = Found(load_file(path)["logits"], told["sha256"], float(told["seconds"]))
-    except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError):
-        pass
-    if found is None:
-        if path.exists() and beside.exists():
-            message = f"a teacher's kept answers are damaged: it is asked again ({path.name})"
-            events.log("warning", message)
-        return None
-    with contextlib.suppress(OSError):  # whoever needs room takes what was not used for longest
-        os.utime(path)
-        os.utime(beside)
-    return found
+def _of(rows: Tensor, index: Tensor) -> Tensor:
+    """Those of the samples ``index`` (B,), on its device."""
+    return moved(rows[index.to(rows.device)], index.device)

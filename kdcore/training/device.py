@@ -81,7 +81,8 @@ def prepare(
 ) -> Machine:
     """Choose, and set the process up accordingly. Raises ``UserFault`` for a device not there.
 
-    The precision ``auto`` goes by the ``student``; without one it is float32 on a processor.
+    The precision ``auto`` goes by the ``student``; without one it is float32 on a processor. Under
+    strict determinism a table decides, else a few steps of it are timed.
     """
     chosen = _device(device)
     strict = training.determinism == "strict"
@@ -121,7 +122,11 @@ def _device(asked: str) -> torch.device:
 def _precision(device: torch.device, training: Training, student: Sketch | None) -> Precision:
     if training.precision != "auto":
         return training.precision
-    return "float32" if student is None else precision.of_student(device, student)
+    if student is None:
+        return "float32"
+    if training.determinism == "fast":
+        return precision.measured(device, student, training.batch_size)
+    return precision.of_student(device, student)
 
 
 def _name(device: torch.device) -> str:

@@ -7,14 +7,15 @@ from kdcore.spec.protocol import RunRequest
 
 _NOT_THE_NUMBERS = {
     *("name", "labels", "priority", "limits", "accept", "dataset", "teachers", "exports"),
-    *("model", "from_"),
+    *("model", "from_", "preset"),
 }
 """Parts of a job that do not change its numbers, and ids of files whose bytes are counted."""
 
 
 def digest(request: RunRequest) -> str:
     """Of all that decides the numbers of a job: a checkpoint serves the job of its digest."""
-    job = request.job.model_dump(mode="json", exclude=_NOT_THE_NUMBERS)
+    # Without defaults, so that a field which a later version adds leaves the digest as it was.
+    job = request.job.model_dump(mode="json", exclude=_NOT_THE_NUMBERS, exclude_defaults=True)
     parts = {
         "job": job,
         "dataset": request.dataset.sha256,

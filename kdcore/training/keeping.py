@@ -7,6 +7,7 @@ from kdcore.errors import UserFault
 from kdcore.evaluation.teachers import Teachers
 from kdcore.schemes.base import Phase
 from kdcore.training.answers import Answers, Kept, Live, Place
+from kdcore.training.rows import Form
 from kdcore.training.session import Session
 from kdcore.training.task import Task
 
@@ -19,16 +20,19 @@ def keeping(
 ) -> Kept | None:
     """What keeps the answers of ``live``; None where they are asked at every step.
 
-    They are kept where views come again, only logits are wanted, and every teacher is known by the
-    digest of its file.
+    They are kept where views come again, no feature maps are wanted, and every teacher is known by
+    the digest of its file.
     """
     recipe = task.job.training
     if task.keep is None or recipe.views == "fresh" or not isinstance(live, Live):
         return None
-    if not live.teachers or len(task.store.info.classes) > MOST_CLASSES:
+    num_classes = len(task.store.info.classes)
+    asked = recipe.kept_logits
+    top_k = asked if asked != "all" and asked < num_classes else None
+    if not live.teachers or (num_classes > MOST_CLASSES and top_k is None):
         return None
     known = [member.identity for member in teachers.members if member.identity is not None]
-    if len(known) < len(live.teachers) or any(teacher.tapped for teacher in live.teachers):
+    if len(known) < len(live.teachers) or any(each.wanted.maps for each in live.teachers):
         return None
     decides = {
         "seed": phase.seed,
@@ -41,7 +45,8 @@ def keeping(
             name: value for name, value in session.machine.chosen().items() if name != "precision"
         },
     }
-    place = Place(task.keep.folder, task.keep.decides | decides)
+    form = Form(num_classes, top_k, pooled=any(each.wanted.pooled for each in live.teachers))
+    place = Place(task.keep.folder, task.keep.decides | decides, form)
     return Kept(live, known, loader, place, session.tally)
 
 
@@ -54,7 +59,8 @@ def ask_all(kept: Kept | None, views: Iterable[int], session: Session) -> None:
         raise UserFault(
             "recipe_invalid",
             "no answers of this job can be kept: that takes a number of views, methods that look "
-            f"at logits alone, teachers with files, and at most {MOST_CLASSES} classes",
+            "at no feature maps, teachers with files, and at most "
+            f"{MOST_CLASSES} classes, unless training.kept_logits is a number",
             hint="Set training.views, and choose a method like kd.",
         )
     for view in sorted(set(views)):

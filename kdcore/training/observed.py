@@ -33,7 +33,7 @@ class Observed:
     """Runs a network on views and returns :class:`Outputs`; hooks nothing if nothing is wanted."""
 
     def __init__(self, network: Normalised, points: taps.Points | None, wanted: Wanted) -> None:
-        self.network = network
+        self.network, self.wanted = network, wanted
         self._tapped = (
             None
             if points is None
@@ -42,11 +42,6 @@ class Observed:
         if self._tapped is not None:
             # For as long as the training lasts; the network is thrown away with it.
             self._tapped.__enter__()
-
-    @property
-    def tapped(self) -> bool:
-        """Whether more is taken of the network than its logits."""
-        return self._tapped is not None
 
     def __call__(self, views: Tensor) -> Outputs:
         """Of views (B, C, H, W)."""

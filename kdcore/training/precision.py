@@ -1,11 +1,13 @@
-"""Which networks gain from bfloat16, and where: a table, so that equal jobs compute alike.
+"""Which networks gain from bfloat16, and where: by a table, so that equal jobs compute alike.
 
-Measured on two cores with AVX-512 BF16 (docs/reference/speed.md): dense convolutions of some size
-take a good half of the time, grouped ones up to twice as long, and what is small gains less than
-its digits are worth.
+Only a job that does without strict determinism may measure instead. The table was measured on two
+cores with AVX-512 BF16 (docs/reference/speed.md): dense convolutions of some size take a good half
+of the time, grouped ones up to twice as long, and what is small gains less than its digits are
+worth.
 """
 
 import functools
+import time
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,6 +20,8 @@ from kdcore.models.cost import macs
 Precision = Literal["float32", "bfloat16"]
 _LEAST_MACS = 20_000_000
 """Of one image."""
+_MEASURED, _WORTH = 3, 0.9
+"""Steps that are timed, and the share of float32's time below which digits are given up."""
 _INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}
 """Flags of processors that multiply bfloat16 (the last one is Arm's)."""
 
@@ -48,6 +52,44 @@ def of_student(device: torch.device, sketch: Sketch) -> Precision:
         return _table(network, sketch.in_channels, sketch.side)
     except (RuntimeError, NotImplementedError, TypeError):
         return "float32"  # it cannot be counted without being built
+
+
+def measured(device: torch.device, sketch: Sketch, batch_size: int) -> Precision:
+    """What a few steps of this network say, where both can be had."""
+    possible = _multiplies_bfloat16() if device.type == "cpu" else _accelerator(device) != "float32"
+    if not possible:
+        return "float32"
+    network = build(
+        sketch.name,
+        num_classes=sketch.num_classes,
+        in_channels=sketch.in_channels,
+        input_size=sketch.side,
+    )
+    network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    images = torch.rand(batch_size, sketch.in_channels, sketch.side, sketch.side, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    spent: dict[Precision, list[float]] = {"float32": [], "bfloat16": []}
+    for _ in range(1 + _MEASURED):
+        for precision, seconds in spent.items():
+            seconds.append(_step_s(network, images, precision))
+    # The first step of each chooses kernels and fills caches.
+    plain, short = (min(spent[precision][1:]) for precision in ("float32", "bfloat16"))
+    return "bfloat16" if short < _WORTH * plain else "float32"
+
+
+def _step_s(network: nn.Module, images: torch.Tensor, precision: Precision) -> float:
+    began = _now(images.device)
+    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+        loss = network(images).float().logsumexp(dim=1).mean()
+    loss.backward()
+    network.zero_grad(set_to_none=True)
+    return _now(images.device) - began
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def of_teacher(device: torch.device, network: nn.Module, in_channels: int, side: int) -> Precision:

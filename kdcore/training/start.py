@@ -22,6 +22,7 @@ from kdcore.training import precision
 from kdcore.training.answers import Live
 from kdcore.training.cohort import Cohort
 from kdcore.training.device import Machine
+from kdcore.training.eight_bits import InEightBits
 from kdcore.training.learner import Learner
 from kdcore.training.observed import Observed, Wanted, asked, paired, points_of
 from kdcore.training.task import Task
@@ -64,13 +65,14 @@ def begin(
 
 
 def _answering(teachers: Teachers, probe: Tensor, recipe: Training) -> Teachers:
-    """The same teachers, in bfloat16 where that pays and may be."""
+    """The same teachers, in bfloat16 where that pays and may be; eight bits stay what they are."""
     if recipe.precision == "float32":
         return teachers
     return Teachers(
         [
             replace(member, network=answering(member.network, probe))
-            if recipe.precision == "bfloat16" or _pays(member.network, probe)
+            if not isinstance(member.network.network, InEightBits)
+            and (recipe.precision == "bfloat16" or _pays(member.network, probe))
             else member
             for member in teachers.members
         ]

@@ -1,6 +1,7 @@
 """A teacher's answers are asked for once and serve every job of the project, on every worker."""
 
 import shutil
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from store.settings import settings
 from store.tables import TeacherCache
 from tests.conftest import Trained
 from tests.sending import faults, problem
+from worker import answers
 
 Json = dict[str, Any]
 VIEWS = 2
@@ -82,6 +84,27 @@ def test_a_second_job_asks_nothing_on_any_worker(
     after = rows(trained.client, 31)
     assert [row["hits"] for row in after] == [2, 2]
     assert [row["sha256"] for row in after] == [row["sha256"] for row in made]
+
+
+def test_what_is_not_there_at_once_comes_while_it_trains(
+    trained: Trained, taught: Callable[..., Json], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "AT_ONCE_BYTES", 0)
+    fetched: list[str] = []
+    own = answers._bring
+
+    def bring(row: TeacherCache) -> None:
+        fetched.append(threading.current_thread().name)
+        own(row)
+
+    monkeypatch.setattr(answers, "_bring", bring)
+    first = taught(37)
+    fetched.clear()
+    second = taught(37)
+    assert (second["asked"], second["found"]) == (0, VIEWS)
+    assert weights(second) == weights(first)
+    # One before it began; the other, and a look at the first, beside it.
+    assert [name == "answers" for name in fetched] == [False, True, True]
 
 
 def test_damaged_and_lost_answers_are_asked_for_again(

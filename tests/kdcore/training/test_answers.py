@@ -106,11 +106,54 @@ def test_with_fresh_views_nothing_is_kept(world: World, tmp_path: Path) -> None:
     assert files(tmp_path) == {}
 
 
-@pytest.mark.parametrize("method", ["attention", "rkd"])
-def test_methods_that_look_inside_ask_each_time(world: World, tmp_path: Path, method: str) -> None:
-    made = world.request(method, training={"epochs": 1, "views": 1})
+def test_methods_that_look_at_maps_ask_each_time(world: World, tmp_path: Path) -> None:
+    made = world.request("attention", training={"epochs": 1, "views": 1})
     train(made.model_copy(update={"answers": str(tmp_path / "kept")}), tmp_path / "run")
     assert files(tmp_path) == {}
+
+
+@pytest.mark.parametrize("method", ["rkd", "crd"])
+def test_pooled_features_are_kept_beside_the_logits(
+    world: World, tmp_path: Path, forwards: list[int], method: str
+) -> None:
+    made = world.request(method, training={"epochs": EPOCHS, "views": VIEWS})
+    made = made.model_copy(update={"answers": str(tmp_path / "kept")})
+    first = train(made, tmp_path / "first")
+    probes = 2
+    assert sum(forwards) == VIEWS * 225 + probes
+    kept = [load_file(path) for path in (tmp_path / "kept").glob("*.safetensors")]
+    assert [{name: rows.shape[0] for name, rows in each.items()} for each in kept] == [
+        {"logits": 225, "pooled": 225}
+    ] * VIEWS
+    second = train(made, tmp_path / "second")
+    assert asked(second) == []
+    assert sha256(first / STUDENT) == sha256(second / STUDENT)
+    # Rounded features teach nearly what exact ones do.
+    online = train(world.request(method, training={"epochs": 1}), tmp_path / "online")
+    once = train(world.request(method, training={"epochs": 1, "views": 1}), tmp_path / "once")
+    ours, theirs = (
+        next(
+            e["values"]["train/loss"]
+            for e in events_of(each, "metrics")
+            if "train/loss" in e["values"]
+        )
+        for each in (once, online)
+    )
+    assert ours == pytest.approx(theirs, rel=2e-3)
+
+
+def test_the_largest_logits_alone(world: World, request_: RunRequest, tmp_path: Path) -> None:
+    train(request_, tmp_path / "all")
+    whole = set(files(tmp_path))
+    few = world.request(training={"epochs": EPOCHS, "views": VIEWS, "kept_logits": 3})
+    train(few.model_copy(update={"answers": request_.answers}), tmp_path / "few")
+    fresh = set(files(tmp_path)) - whole
+    assert len(fresh) == VIEWS
+    assert {load_file(tmp_path / "kept" / name)["logits"].shape for name in fresh} == {(225, 3)}
+    # As many as there are classes is all of them: the same files.
+    every = world.request(training={"epochs": EPOCHS, "views": VIEWS, "kept_logits": 7})
+    ran = train(every.model_copy(update={"answers": request_.answers}), tmp_path / "every")
+    assert asked(ran) == []
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "no digest"])

@@ -104,7 +104,7 @@ export function sections(ctx) {
     part("Student", student(ctx)),
     part("Method", method.nodes),
     fold("Scheme", ["scheme"], alone(one("scheme"))),
-    part("Training", grid(form(ctx, Training, "/training", { only: RECIPE })),
+    part("Training", grid(one("preset")), grid(form(ctx, Training, "/training", { only: RECIPE })),
       el("details", { open: ctx.open.has("recipe"), on: { toggle: (event) => ctx.open[event.target.open ? "add" : "delete"]("recipe") } }, el("summary", {}, "Augmentation, precision, early stopping and more"),
         grid(form(ctx, Training, "/training", { except: RECIPE })))),
     fold("Evaluation", ["evaluation"], grid(form(ctx, EvaluationPlan, "/evaluation"))),

@@ -1,0 +1,149 @@
+"""Images per second of processor time: reading photographs as others do, and as we do.
+
+    python -m bench.data [--images 1000] [--rounds 5]
+
+The others: torchvision's ImageFolder, PIL, one image at a time, at every epoch. We: each file is
+decoded once, into a store of uint8 pixels, and every batch is made of the store. Both end as
+normalised float32 batches of 64 random resized crops, mirrored at random, 224 pixels wide. The
+photographs are parts of 500 by 375 pixels of the two that scikit-learn ships, as JPEG of quality
+90; one thread, blocks of both alternating, ratios of the same round.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images  # type: ignore[import-untyped]
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms  # type: ignore[import-untyped]
+
+from kdcore.data import store
+from kdcore.data.ingest import ingest
+from kdcore.data.loader import Loader
+from kdcore.models.preprocess import Normalised
+from kdcore.process.events import EventWriter
+from kdcore.process.stop import Stop
+from kdcore.spec.augmentation import RandomResizedCrop
+from kdcore.spec.catalogue import Normalisation
+from kdcore.spec.protocol import IngestRequest
+
+WIDTH, HEIGHT, QUALITY = 500, 375, 90
+SIDE, BATCH, CLASSES = 224, 64, 10
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def photographs(folder: Path, count: int) -> None:
+    """Write ``count`` files in class folders."""
+    sources = load_sample_images().images
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        whole = sources[number % len(sources)]
+        top = generator.integers(0, whole.shape[0] - HEIGHT + 1)
+        left = generator.integers(0, whole.shape[1] - WIDTH + 1)
+        part = whole[top : top + HEIGHT, left : left + WIDTH]
+        place = folder / "train" / f"class {number % CLASSES}" / f"{number:06}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(part).save(place, quality=QUALITY)
+
+
+def theirs(folder: Path) -> Callable[[], int]:
+    """One epoch, as the libraries read it."""
+    transform = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(SIDE),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+    loader = DataLoader(datasets.ImageFolder(folder / "train", transform), BATCH, shuffle=True)
+    return lambda: sum(len(images) for images, _ in loader)
+
+
+def decoded(folder: Path, out: Path) -> Callable[[], int]:
+    """Ingestion of the whole folder: everything that is done once."""
+    packed = out / "photographs.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in sorted(folder.rglob("*.jpg")):
+            archive.write(path, path.relative_to(folder))
+    count = sum(1 for _ in folder.rglob("*.jpg"))
+
+    def once() -> int:
+        request = IngestRequest(source="archive", path=str(packed), image_size=SIDE)
+        events = EventWriter(out / "events.jsonl", out)
+        ingest(request, out, events, Stop())
+        events.close()
+        return count
+
+    return once
+
+
+def ours(path: Path) -> Callable[[], int]:
+    """One epoch from the store."""
+    data = store.load(path)
+    loader = Loader(
+        data.images("train"),
+        data.targets("train"),
+        batch_size=BATCH,
+        augmentation=RandomResizedCrop(type="random_resized_crop", flip=True),
+        seed=0,
+        device=torch.device("cpu"),
+    )
+    prepare = Normalised(nn.Identity(), Normalisation(mean=MEAN, std=STD)).prepare
+    epoch = iter(range(1, 1 << 30))
+
+    def once() -> int:
+        turn = next(epoch)
+        return sum(
+            len(prepare(loader.batch(turn, number).images))
+            for number in range(loader.steps_per_epoch)
+        )
+
+    return once
+
+
+def pace(work: Callable[[], int]) -> float:
+    """Images per second of processor time."""
+    began = time.process_time()
+    return work() / (time.process_time() - began)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.data", description=__doc__)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder, out = Path(name, "photographs"), Path(name, "out")
+        photographs(folder, asked.images)
+        out.mkdir()
+        once = decoded(folder, out)
+        once()
+        works: dict[str, Callable[[], int]] = {
+            "ImageFolder, every epoch": theirs(folder),
+            "decoding into the store, once": once,
+            "from the store, every epoch": ours(out / "artifacts" / "dataset.safetensors"),
+        }
+        rounds: list[dict[str, Any]] = [
+            {name: pace(work) for name, work in works.items()} for _ in range(asked.rounds)
+        ]
+    print("| | images per processor second | against ImageFolder |\n|---|---|---|")
+    for name in works:
+        ratios = [each[name] / next(iter(each.values())) for each in rounds]
+        spread = f"{statistics.median(ratios):.2f} [{min(ratios):.2f}-{max(ratios):.2f}]"
+        print(f"| {name} | {statistics.median(each[name] for each in rounds):.0f} | {spread} |")
+
+
+if __name__ == "__main__":
+    main()
