@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 _REDUCING_GAP = 2
@@ -29,10 +29,14 @@ class Shape(NamedTuple):
 def peek(data: bytes, max_pixels: int) -> Shape:
     """Read the header alone. Raises BadImage, also for more than ``max_pixels``."""
     with _guarded(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        width, height = image.size
-        if width * height > max_pixels:
-            raise BadImage(f"is {width} x {height} pixels; at most {max_pixels} are read")
-        return Shape(width, height, image.mode in _GREY)
+        return _shape(image, max_pixels)
+
+
+def _shape(image: Image.Image, max_pixels: int) -> Shape:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise BadImage(f"is {width} x {height} pixels; at most {max_pixels} are read")
+    return Shape(width, height, image.mode in _GREY)
 
 
 def decode(data: bytes, *, grey: bool, size: int, max_pixels: int) -> npt.NDArray[np.uint8]:
@@ -42,17 +46,21 @@ def decode(data: bytes, *, grey: bool, size: int, max_pixels: int) -> npt.NDArra
     white. An image of another shape is cropped to its central square and resized with
     antialiasing, which keeps its shorter side. Raises BadImage.
     """
-    peek(data, max_pixels)
     with _guarded(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        _shape(image, max_pixels)
         # A JPEG can be decoded at an eighth of its size; what is left is enough to resize well.
         image.draft(None, (_REDUCING_GAP * size, _REDUCING_GAP * size))
         image.load()
-        return fitted(ImageOps.exif_transpose(image), grey=grey, size=size)
+        upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        turned = image if upright else ImageOps.exif_transpose(image)
+        return fitted(turned, grey=grey, size=size)
 
 
 def fitted(image: Image.Image, *, grey: bool, size: int) -> npt.NDArray[np.uint8]:
     """Pixels (C, size, size) of an image of any mode, by the rules of :func:`decode`."""
-    plain = _flatten(image).convert("L" if grey else "RGB")
+    plain, mode = _flatten(image), "L" if grey else "RGB"
+    if plain.mode != mode:
+        plain = plain.convert(mode)
     if plain.size != (size, size):
         plain = ImageOps.fit(plain, (size, size), Image.Resampling.BILINEAR)
     pixels = np.asarray(plain, dtype=np.uint8)

@@ -123,8 +123,8 @@ def resized(images: Tensor, boxes: Boxes) -> Tensor:
     columns = _between(boxes.left, boxes.width, width, boxes.mirrored, images.device)
     # Whole lines are copied many times faster than single pixels: turned, columns are lines too.
     tall = _blend(images, rows).transpose(2, 3)  # values times 256
-    whole = _blend(tall.contiguous(), columns).transpose(2, 3)
-    return ((whole + (1 << 15)) >> 16).to(torch.uint8).contiguous()
+    whole = _blend(tall.contiguous(), columns).add_(1 << 15).bitwise_right_shift_(16)
+    return whole.to(torch.uint8).transpose(2, 3).contiguous()
 
 
 class _Between(NamedTuple):
@@ -156,8 +156,10 @@ def _blend(values: Tensor, places: _Between) -> Tensor:
     first = torch.arange(batch * channels, device=values.device).view(batch, channels, 1) * height
     low = lines.index_select(0, (first + places.low[:, None]).flatten()).to(torch.int32)
     high = lines.index_select(0, (first + places.high[:, None]).flatten()).to(torch.int32)
-    low, high = (part.view(batch, channels, -1, width) for part in (low, high))
-    return torch.addcmul(low * 256, high - low, places.share[:, None, :, None])
+    share = places.share[:, None].expand(-1, channels, -1).reshape(-1, 1)
+    # In place: fresh memory would cost more than the arithmetic.
+    high.sub_(low).mul_(share)
+    return low.mul_(256).add_(high).view(batch, channels, -1, width)
 
 
 def affine(images: Tensor, maps: Floats) -> Tensor:

@@ -27,7 +27,7 @@ from kdcore.spec.augmentation import (
 __all__ = ["CropFlips", "crop_flips", "order", "resized_crops", "view"]
 
 _ELSEWHERE = ("none", *MIXING)
-_BLOCK = 1 << 20
+_BLOCK = 1 << 19
 """Values that a processor works on at once: what lies between two steps then stays in its cache."""
 _ORDER = 2
 """Streams of one seed: its views and its orders never share a random number."""

@@ -60,11 +60,17 @@ class Normalised(nn.Module):
             raise ValueError(
                 f"views of {views.shape[1]} channels meet a normalisation of {self.mean.shape[1]}"
             )
-        x = views.float() / 255 if views.dtype == torch.uint8 else views.float()
+        # In place where it is our own: fresh memory would cost more than the arithmetic.
+        fresh = views.dtype == torch.uint8
+        x = views.float().div_(255) if fresh else views.float()
         size = self.input_size
         if size is not None and x.shape[-2:] != (size, size):
-            x = functional.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
-        return (x - self.mean) / self.std
+            x, fresh = _resized(x, size), True
+        return x.sub_(self.mean).div_(self.std) if fresh else (x - self.mean) / self.std
+
+
+def _resized(x: Tensor, size: int) -> Tensor:
+    return functional.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
 
 
 def _by_rule(views: Tensor, channels: Channels) -> Tensor:
