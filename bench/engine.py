@@ -161,11 +161,11 @@ class Ours:
         )
         phase = plan.next_phase(job, [])
         assert phase is not None
-        self._loop = Loop(session, task, phase, lesson(session, task, phase))
-        self._loop.cohort.train()
+        self.loop = Loop(session, task, phase, lesson(session, task, phase))
+        self.loop.cohort.train()
         self.asked_s = 0.0
         """Seconds that asking about one view of all images took, where it was kept."""
-        kept = self._loop.cohort.teachers
+        kept = self.loop.cohort.teachers
         if isinstance(kept, Kept):
             kept.ready(1, lambda: None, events)
             self.asked_s = session.tally.asked_s
@@ -173,7 +173,7 @@ class Ours:
     def steps(self, count: int) -> int:
         """Train so many steps; how many images that were."""
         for _ in range(count):
-            self._loop._train()
+            self.loop._train()
         return count * BATCH
 
 

@@ -39,10 +39,10 @@ def bring(job: Job, resolved: ResolvedJob) -> None:
     """Have what the first epochs ask of the job's teachers in the folder, as far as it is kept."""
     size_bytes = 0
     for row in _kept(job, resolved):
+        size_bytes += row.size_bytes
         if size_bytes > AT_ONCE_BYTES:
             return
         _bring(row)
-        size_bytes += row.size_bytes
 
 
 @contextlib.contextmanager
@@ -92,7 +92,8 @@ def _kept(job: Job, resolved: ResolvedJob) -> Iterator[TeacherCache]:
         found = teacher_caches.matching(session, job.project_id, asked)
     folder().mkdir(parents=True, exist_ok=True)
     for row in sorted(found, key=lambda row: row.view):
-        if row.view <= views and fetch.has_room():
+        # Nothing is cleared away for them: it may be what this very run has just brought.
+        if row.view <= views and fetch.fits(row.size_bytes):
             yield row
 
 

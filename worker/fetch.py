@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from store import blobs
@@ -41,14 +42,23 @@ def _whole(path: Path, sha256: str) -> bool:
 def has_room() -> bool:
     """Whether the work folder has room for a run; what is cached goes, the oldest first."""
     settings().work_dir.mkdir(parents=True, exist_ok=True)
-    # What somebody is about to write there has a hidden name.
-    found = (settings().work_dir / "cache").glob("[!.]*")
-    cached_ = [path for path in found if path.is_file()]
-    for path in sorted(cached_, key=lambda path: path.stat().st_mtime):
-        if _free() >= settings().min_free_bytes:
+    for _, path in sorted(_cached_by_age()):
+        if fits(0):
             break
         path.unlink(missing_ok=True)  # an engine that reads it has it open
-    return _free() >= settings().min_free_bytes
+    return fits(0)
+
+
+def fits(size_bytes: int) -> bool:
+    """Whether so much more leaves the room that a run needs; nothing is cleared away for it."""
+    return _free() >= settings().min_free_bytes + size_bytes
+
+
+def _cached_by_age() -> Iterator[tuple[float, Path]]:
+    # What somebody is about to write there has a hidden name.
+    for path in (settings().work_dir / "cache").glob("[!.]*"):
+        with contextlib.suppress(FileNotFoundError):  # another slot clears away, too
+            yield path.stat().st_mtime, path
 
 
 def _free() -> int:

@@ -7,6 +7,7 @@ from kdcore.spec.methods import METHODS
 from kdcore.spec.references import References
 from kdcore.spec.schemes import SCHEMES
 
+_EVERY_LOGIT = ("logit_matching", "dist", "batch_logits")
 _COMPARES_WITH_TEACHER = ("max_top1_drop", "min_agreement")
 
 
@@ -115,6 +116,8 @@ def _of_methods(asked: References, names: list[str]) -> Iterator[Fault]:
             code="duplicate_method",
             detail="each method may stand in the list once; change its weight instead",
         )
+    if asked.kept_logits is not None:
+        yield from _of_kept_logits(asked, names)
     if asked.label_weight == 0 and len(needing) == len(taught) and not _soft(asked, needing):
         yield Fault(
             pointer="/label_weight",
@@ -122,6 +125,19 @@ def _of_methods(asked: References, names: list[str]) -> Iterator[Fault]:
             detail="labels do not count and nobody's answers are learned, so the classifier would "
             "stay as it began: raise the weight, or add kd with a teacher",
             fix=[{"op": "replace", "path": "/label_weight", "value": 1.0}],
+        )
+
+
+def _of_kept_logits(asked: References, names: list[str]) -> Iterator[Fault]:
+    whole = [name for name in names if name in _EVERY_LOGIT]
+    reader = whole[0] if whole else "logit_standardization" if asked.standardized else None
+    if reader is not None:
+        yield Fault(
+            pointer="/training/kept_logits",
+            code="contradiction",
+            detail=f"{reader} compares every logit, and those that are not kept would be made up: "
+            "keep all",
+            fix=[{"op": "replace", "path": "/training/kept_logits", "value": "all"}],
         )
 
 

@@ -141,9 +141,9 @@ class JobSpec(Spec):
     """Weight of cross-entropy with the true labels; null means the method's default."""
     scheme: SchemeField = Offline()
     preset: Preset | None = None
-    """A measured recipe for what the job does not say: `fast` needs the fewest images, `paper` is
-    what the research libraries train, `balanced` lies between. It fills `training`, and for kd
-    `method` and `label_weight`."""
+    """A recipe for what the job does not say: `fast` sees the fewest images, `paper` is what the
+    research libraries train, `balanced` lies between. It fills `training`, and where a teacher
+    teaches and the job says neither of them, `method` and `label_weight`."""
     training: Training = Training()
     evaluation: EvaluationPlan = EvaluationPlan()
     exports: Annotated[tuple[ExportFormat, ...], Field(min_length=1, max_length=8)] = (

@@ -1,6 +1,6 @@
-"""Recipes that have been measured: what a job takes where it says nothing itself.
+"""Whole recipes by a name: what a job takes where it says nothing itself.
 
-Their cost and accuracy: docs/reference/speed.md.
+What is measured of them is told in docs/reference/speed.md.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _SWIFT: dict[str, Any] = {
 }
 _TRAINING: dict[str, dict[str, Any]] = {
     "fast": _SWIFT | {"epochs": 8},
-    "balanced": _SWIFT | {"epochs": 30, "views": 4},
+    "balanced": _SWIFT | {"epochs": 30, "augmentation": {"type": "crop_flip"}},
     "paper": {
         "epochs": 240,
         "batch_size": 64,
@@ -26,8 +26,8 @@ _TRAINING: dict[str, dict[str, Any]] = {
     },
 }
 _TEACHING: dict[str, dict[str, Any]] = {
-    "fast": {"method": {"type": "kd", "temperature": 2.0}, "label_weight": 0.0},
-    "balanced": {"method": {"type": "kd", "temperature": 2.0}, "label_weight": 0.0},
+    "fast": {"method": {"type": "logit_matching"}, "label_weight": 0.0},
+    "balanced": {"method": {"type": "logit_matching"}, "label_weight": 0.0},
     "paper": {"method": {"type": "kd", "temperature": 4.0}, "label_weight": 0.1},
 }
 

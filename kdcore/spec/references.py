@@ -76,6 +76,9 @@ class References:
     label_weight: float | None = None
     class_weights: int | None = None
     """How many are given."""
+    kept_logits: int | None = None
+    standardized: bool = False
+    """Whether some method brings all logits to one scale."""
     augmentations: tuple[str, ...] = ()
     batch_size: int | None = None
     accept: tuple[str, ...] = ()
@@ -111,11 +114,13 @@ class References:
             continued=_text(start.get("job")),
             checkpoint=_text(start.get("checkpoint")) or "best",
             methods=_methods(whole.get("method"), bool(teachers), scheme),
-            hint_alone=any(_hint_alone(_object(each)) for each in _several(whole.get("method"))),
+            hint_alone=any(map(_hint_alone, map(_object, _several(whole.get("method"))))),
             scheme=scheme,
             companions=_companions(_object(whole.get("scheme"))),
             label_weight=weight if isinstance(weight, int | float) else None,
             class_weights=len(_list(class_weights)) or None,
+            kept_logits=_int(training.get("kept_logits")),
+            standardized=_any(whole.get("method"), "logit_standardization"),
             augmentations=_types(training.get("augmentation")),
             batch_size=_int(training.get("batch_size")),
             accept=tuple(k for k, v in _object(whole.get("accept")).items() if v is not None),
@@ -147,6 +152,10 @@ def _methods(value: object, taught: bool, scheme: str | None) -> list[str] | Non
 
 def _hint_alone(method: dict[str, Any]) -> bool:
     return method.get("two_stage") is False or method.get("kd_weight") == 0
+
+
+def _any(value: object, flag: str) -> bool:
+    return any(_object(each).get(flag) for each in _several(value))
 
 
 def _types(value: object) -> tuple[str, ...]:

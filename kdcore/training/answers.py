@@ -160,7 +160,7 @@ class Kept:
                 view=view,
                 num_samples=self._loader.num_samples,
                 sha256=answers.sha256,
-                size_bytes=path.stat().st_size if path.exists() else size,
+                size_bytes=_size(path, size),
                 seconds=answers.seconds,
                 found=known,
             )
@@ -193,6 +193,13 @@ class Kept:
             rows.append(self._place.form.rows(outputs))
         whole = {name: torch.cat([each[name] for each in rows]) for name in rows[0]}
         return answer_files.write(path, whole, round(time.monotonic() - began, 3))
+
+
+def _size(path: Path, otherwise: int) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # cleared away by who needs room
+        return otherwise
 
 
 def _of(rows: Tensor, index: Tensor) -> Tensor:

@@ -77,12 +77,17 @@ def as_before() -> Iterator[None]:
 
 
 def prepare(
-    device: str, threads: int | None, training: Training, student: Sketch | None = None
+    device: str,
+    threads: int | None,
+    training: Training,
+    student: Sketch | None = None,
+    before: Precision | None = None,
 ) -> Machine:
     """Choose, and set the process up accordingly. Raises ``UserFault`` for a device not there.
 
     The precision ``auto`` goes by the ``student``; without one it is float32 on a processor. Under
-    strict determinism a table decides, else a few steps of it are timed.
+    strict determinism a table decides, else a few steps of it are timed, or the run goes on as it
+    did ``before``.
     """
     chosen = _device(device)
     strict = training.determinism == "strict"
@@ -97,7 +102,7 @@ def prepare(
     return Machine(
         device=chosen,
         name=_name(chosen),
-        precision=_precision(chosen, training, student),
+        precision=_precision(chosen, training, student, before),
         threads=torch.get_num_threads(),
         versions={
             "python": platform.python_version(),
@@ -119,13 +124,15 @@ def _device(asked: str) -> torch.device:
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
-def _precision(device: torch.device, training: Training, student: Sketch | None) -> Precision:
+def _precision(
+    device: torch.device, training: Training, student: Sketch | None, before: Precision | None
+) -> Precision:
     if training.precision != "auto":
         return training.precision
     if student is None:
         return "float32"
     if training.determinism == "fast":
-        return precision.measured(device, student, training.batch_size)
+        return before or precision.measured(device, student, training.batch_size)
     return precision.of_student(device, student)
 
 

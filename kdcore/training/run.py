@@ -18,7 +18,7 @@ from kdcore.training.lesson import lesson
 from kdcore.training.loop import Loop
 from kdcore.training.material import gathered
 from kdcore.training.outcome import conclude
-from kdcore.training.precision import Sketch
+from kdcore.training.precision import Precision, Sketch
 from kdcore.training.rehearsal import rehearse
 from kdcore.training.session import Clock, Position, Session
 from kdcore.training.task import Task
@@ -31,18 +31,19 @@ def run(request: RunRequest, workdir: Path, events: EventWriter, stop: Stop) -> 
     and ``UserFault`` as their docstrings say; a later call with the same workdir goes on.
     """
     job = request.job
-    machine = device.prepare(request.device, request.threads, job.training, _sketch(request))
     checkpoints = Checkpoints(workdir / "checkpoints", events)
+    job_digest = digest(request)
+    resumed = checkpoints.newest(job_digest)
+    machine = _machine(request, resumed)
     session = Session(
         machine=machine,
         events=events,
         stop=stop,
         clock=Clock(job.limits, request.elapsed_s),
         checkpoints=checkpoints,
-        job_digest=digest(request),
+        job_digest=job_digest,
         phases=plan.most_phases(job),
     )
-    resumed = checkpoints.newest(session.job_digest)
     chosen = _chosen(session, resumed)
     events.phase("verifying_teacher" if request.teachers else "training", chosen)
     if chosen.get("non_exact"):
@@ -62,6 +63,17 @@ def run(request: RunRequest, workdir: Path, events: EventWriter, stop: Stop) -> 
     if task.teachers.digest() != before:
         raise RuntimeError("training changed the teacher: its parameters or buffers differ")
     conclude(request, session, task, workdir / "artifacts")
+
+
+def _machine(request: RunRequest, resumed: State | None) -> device.Machine:
+    job = request.job
+    # What trains nothing computes as ever, and is not timed.
+    learns = job.kind == "distill" and not request.only_answers
+    before: Precision | None = None if learns else "float32"
+    if resumed is not None:
+        before = resumed["machine"]["precision"]
+    threads, sketch = request.threads, _sketch(request)
+    return device.prepare(request.device, threads, job.training, sketch, before)
 
 
 def _sketch(request: RunRequest) -> Sketch:

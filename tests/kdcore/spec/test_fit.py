@@ -185,3 +185,16 @@ def test_everything_fits_a_plain_pair() -> None:
         assert told(asked(method=method)) == {}
         assert as_methods(method)[0].type == method  # type: ignore[arg-type]
     assert pair_of(References.of(asked()), [TEACHER], DATA).batch == 200
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["logit_matching", ["kd", "dist"], {"type": "kd", "logit_standardization": True}],
+)
+def test_what_compares_every_logit_wants_all_of_them(method: Any) -> None:
+    body = asked(method=method, training={"views": 2, "kept_logits": 3})
+    (fault,) = contradictions(References.of(body))
+    assert (fault.pointer, fault.code) == ("/training/kept_logits", "contradiction")
+    assert not list(contradictions(References.of(body | {"method": "kd"})))
+    body["training"]["kept_logits"] = "all"
+    assert not list(contradictions(References.of(body)))

@@ -10,7 +10,7 @@ from kdcore.data.store import load
 from kdcore.errors import Stopped, UserFault
 from kdcore.evaluation.teachers import Teachers
 from kdcore.training import eight_bits
-from kdcore.training.eight_bits import InEightBits, agreement, quantised
+from kdcore.training.eight_bits import InEightBits, agreement, quantised, spread
 from tests.kdcore.training.kit import StopAfter, World, events_of, sha256, train
 
 STUDENT = Path("artifacts/student.safetensors")
@@ -49,7 +49,7 @@ def test_a_student_learns_from_it_and_resumes_exactly(world: World, tmp_path: Pa
     request = world.request(training=recipe("int8"))
     whole = train(request, tmp_path / "whole")
     (found,) = told(whole)
-    assert set(found) == {"agreement", "used"}
+    assert set(found) == {"teacher", "agreement", "used"}
     assert found["used"]
     assert 90 < found["agreement"] <= 100
     assert "in eight bits the teacher names the same class" in logs(whole)
@@ -60,6 +60,20 @@ def test_a_student_learns_from_it_and_resumes_exactly(world: World, tmp_path: Pa
     exact = train(world.request(training=recipe("same")), tmp_path / "exact")
     assert told(exact) is None
     assert sha256(exact / STUDENT) != sha256(whole / STUDENT)
+
+
+def test_who_is_compared_on_a_part_is_compared_on_all_classes() -> None:
+    by_class = torch.arange(7).repeat_interleave(100).view(-1, 1, 1, 1)
+    for count in (14, 50, 699):
+        chosen = spread(by_class, count)
+        assert len(chosen) == count
+        assert set(chosen.flatten().tolist()) == set(range(7))
+    assert torch.equal(spread(by_class, 700), by_class)
+
+
+def test_nobody_is_quantised_who_is_not_asked(world: World, tmp_path: Path) -> None:
+    ran = train(world.request("supervised", training=recipe("int8")), tmp_path / "ran")
+    assert told(ran) is None
 
 
 @pytest.mark.parametrize("least", [0.0, 100.1])
