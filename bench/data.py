@@ -6,7 +6,8 @@ The others: torchvision's ImageFolder, PIL, one image at a time, at every epoch.
 decoded once, into a store of uint8 pixels, and every batch is made of the store. Both end as
 normalised float32 batches of 64 random resized crops, mirrored at random, 224 pixels wide. The
 photographs are parts of 500 by 375 pixels of the two that scikit-learn ships, as JPEG of quality
-90; one thread, blocks of both alternating, ratios of the same round.
+90; theirs are cropped from the whole of it, ours from the central square that the store has. One
+thread, blocks of both alternating, ratios of the same round.
 """
 
 import argparse
@@ -21,10 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.datasets import load_sample_images  # type: ignore[import-untyped]
+from sklearn.datasets import load_sample_images
 from torch import nn
 from torch.utils.data import DataLoader
-from torchvision import datasets, transforms  # type: ignore[import-untyped]
+from torchvision import datasets, transforms
 
 from kdcore.data import store
 from kdcore.data.ingest import ingest

@@ -29,10 +29,10 @@ class Shape(NamedTuple):
 def peek(data: bytes, max_pixels: int) -> Shape:
     """Read the header alone. Raises BadImage, also for more than ``max_pixels``."""
     with _guarded(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        return _shape(image, max_pixels)
+        return _checked_shape(image, max_pixels)
 
 
-def _shape(image: Image.Image, max_pixels: int) -> Shape:
+def _checked_shape(image: Image.Image, max_pixels: int) -> Shape:
     width, height = image.size
     if width * height > max_pixels:
         raise BadImage(f"is {width} x {height} pixels; at most {max_pixels} are read")
@@ -47,7 +47,7 @@ def decode(data: bytes, *, grey: bool, size: int, max_pixels: int) -> npt.NDArra
     antialiasing, which keeps its shorter side. Raises BadImage.
     """
     with _guarded(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        _shape(image, max_pixels)
+        _checked_shape(image, max_pixels)
         # A JPEG can be decoded at an eighth of its size; what is left is enough to resize well.
         image.draft(None, (_REDUCING_GAP * size, _REDUCING_GAP * size))
         image.load()

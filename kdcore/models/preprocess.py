@@ -65,12 +65,9 @@ class Normalised(nn.Module):
         x = views.float().div_(255) if fresh else views.float()
         size = self.input_size
         if size is not None and x.shape[-2:] != (size, size):
-            x, fresh = _resized(x, size), True
+            x = functional.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
+            fresh = True
         return x.sub_(self.mean).div_(self.std) if fresh else (x - self.mean) / self.std
-
-
-def _resized(x: Tensor, size: int) -> Tensor:
-    return functional.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
 
 
 def _by_rule(views: Tensor, channels: Channels) -> Tensor:

@@ -25,9 +25,10 @@ _TRAINING: dict[str, dict[str, Any]] = {
         "augmentation": {"type": "crop_flip"},
     },
 }
+_MATCHING: dict[str, Any] = {"method": {"type": "logit_matching"}, "label_weight": 0.0}
 _TEACHING: dict[str, dict[str, Any]] = {
-    "fast": {"method": {"type": "logit_matching"}, "label_weight": 0.0},
-    "balanced": {"method": {"type": "logit_matching"}, "label_weight": 0.0},
+    "fast": _MATCHING,
+    "balanced": _MATCHING,
     "paper": {"method": {"type": "kd", "temperature": 4.0}, "label_weight": 0.1},
 }
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from kdcore.spec.base import Spec
+from kdcore.spec.presets import filled
 
 
 class DatasetFacts(Spec):
@@ -87,7 +88,7 @@ class References:
     @classmethod
     def of(cls, body: object) -> Self:
         """Find them in a body that may be wrong in any other way."""
-        whole = _object(body)
+        whole = dict(filled(_object(body)))
         student, training = _object(whole.get("student")), _object(whole.get("training"))
         teachers = [_teacher(_object(teacher)) for teacher in _list(whole.get("teachers"))]
         scheme = _text(_object(whole.get("scheme")).get("type")) if "scheme" in whole else "offline"

@@ -58,7 +58,7 @@ class InEightBits(nn.Module):
         return torch.from_numpy(logits)
 
 
-def swift(session: Session, task: Task, phase: Phase, teachers: Teachers) -> Teachers:
+def as_asked(session: Session, task: Task, phase: Phase, teachers: Teachers) -> Teachers:
     """The ``teachers`` of a phase as the recipe's ``teacher_precision`` wants them.
 
     Raises ``UserFault`` where eight bits are asked for and a teacher cannot have them.
@@ -108,8 +108,7 @@ def _chosen(
     place, member = which
     try:
         network = quantised(member.network, _views(loader))
-    except Exception as error:
-        # Exporters raise whatever a network provokes.
+    except Exception as error:  # exporters raise whatever a network provokes
         reason = f"the teacher cannot be made to answer in eight bits: {brief(error)}"
         if always:
             hint = "Set training.teacher_precision to same or auto."
@@ -144,9 +143,9 @@ def quantised(teacher: Normalised, views: Tensor) -> Normalised:
     channels, height, width = images.shape[1:]
     traced = program.trace(teacher.network, (channels, height, width))
     encoded = int8.encoded(onnx.encoded(traced, {}), images.contiguous())
-    swift = copy.deepcopy(teacher)
-    swift.network = InEightBits(encoded)
-    return swift.eval()
+    copied = copy.deepcopy(teacher)
+    copied.network = InEightBits(encoded)
+    return copied.eval()
 
 
 def agreement(

@@ -9,7 +9,7 @@ from torch import Tensor
 from kdcore.evaluation.teachers import Frozen, Teachers, frozen
 from kdcore.schemes import plan
 from kdcore.schemes.base import Phase, Result
-from kdcore.training.eight_bits import swift
+from kdcore.training.eight_bits import as_asked
 from kdcore.training.session import Session
 from kdcore.training.task import Task
 
@@ -30,14 +30,14 @@ def lesson(session: Session, task: Task, phase: Phase) -> Lesson:
     machine = session.machine
     teachers = teachers_of(task, phase, session.results, machine.device)
     if phase.teacher != "last":
-        return Lesson(swift(session, task, phase, teachers), task.teacher_val)
+        return Lesson(as_asked(session, task, phase, teachers), task.teacher_val)
     logits = teachers.logits(
         task.store.images("val"),
         device=machine.device,
         boundary=session.boundary,
         autocast=machine.autocast(),
     )
-    return Lesson(swift(session, task, phase, teachers), teachers.mean(logits))
+    return Lesson(as_asked(session, task, phase, teachers), teachers.mean(logits))
 
 
 def teachers_of(

@@ -34,6 +34,15 @@ class Sketch(NamedTuple):
     in_channels: int
     side: int
 
+    def network(self) -> nn.Module:
+        """It, with fresh weights."""
+        return build(
+            self.name,
+            num_classes=self.num_classes,
+            in_channels=self.in_channels,
+            input_size=self.side,
+        )
+
 
 def of_student(device: torch.device, sketch: Sketch) -> Precision:
     """What a training of this network takes when it may choose."""
@@ -43,12 +52,7 @@ def of_student(device: torch.device, sketch: Sketch) -> Precision:
         return "float32"
     try:
         with torch.device("meta"):
-            network = build(
-                sketch.name,
-                num_classes=sketch.num_classes,
-                in_channels=sketch.in_channels,
-                input_size=sketch.side,
-            )
+            network = sketch.network()
         return _table(network, sketch.in_channels, sketch.side)
     except (RuntimeError, NotImplementedError, TypeError):
         return "float32"  # it cannot be counted without being built
@@ -63,12 +67,7 @@ def measured(device: torch.device, sketch: Sketch, batch_size: int) -> Precision
         return _accelerator(device)
     if not _multiplies_bfloat16():
         return "float32"
-    network = build(
-        sketch.name,
-        num_classes=sketch.num_classes,
-        in_channels=sketch.in_channels,
-        input_size=sketch.side,
-    )
+    network = sketch.network()
     network.to(memory_format=torch.channels_last).train()
     images = torch.rand(batch_size, sketch.in_channels, sketch.side, sketch.side)
     images = images.contiguous(memory_format=torch.channels_last)

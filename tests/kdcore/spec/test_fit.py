@@ -198,3 +198,10 @@ def test_what_compares_every_logit_wants_all_of_them(method: Any) -> None:
     assert not list(contradictions(References.of(body | {"method": "kd"})))
     body["training"]["kept_logits"] = "all"
     assert not list(contradictions(References.of(body)))
+
+
+def test_what_a_preset_says_is_judged_as_if_the_job_said_it() -> None:
+    body = asked(preset="fast", training={"views": 2, "kept_logits": 3})
+    (fault,) = contradictions(References.of(body))
+    assert (fault.pointer, fault.code) == ("/training/kept_logits", "contradiction")
+    assert not list(contradictions(References.of(body | {"preset": "paper"})))
