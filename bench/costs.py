@@ -33,9 +33,7 @@ class Work(NamedTuple):
 QUESTIONS: dict[str, list[Work]] = {
     "classes": [Work(num_classes=count) for count in (10, 100, 1_000)],
     "images": [Work(images=count) for count in (2_000, 8_000, 32_000)],
-    "teacher": [
-        Work(f"cifar/{name}") for name in ("resnet20", "resnet56", "resnet110", "resnet32x4")
-    ],
+    "teacher": [Work(f"cifar/{name}") for name in ("resnet20", "resnet56", "resnet32x4")],
 }
 
 
