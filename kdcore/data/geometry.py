@@ -3,7 +3,7 @@
 Whole numbers only: places are exact, and blends are rounded once, the same everywhere.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -42,6 +42,15 @@ class Boxes(NamedTuple):
     height: Ints  # (B,)
     width: Ints  # (B,)
     mirrored: NDArray[np.bool_]  # (B,)
+
+
+_Drawn = TypeVar("_Drawn", CropFlips, Boxes)
+
+
+def of_part(drawn: _Drawn, part: slice) -> _Drawn:
+    """The parameters of a part of the images."""
+    fields = drawn._asdict().items()
+    return drawn._replace(**{name: values[part] for name, values in fields})
 
 
 def crop_flips(seed: int, epoch: int, ids: Ints, augmentation: CropFlip) -> CropFlips:
@@ -122,9 +131,10 @@ def resized(images: Tensor, boxes: Boxes) -> Tensor:
     rows = _between(boxes.top, boxes.height, height, np.zeros_like(boxes.mirrored), images.device)
     columns = _between(boxes.left, boxes.width, width, boxes.mirrored, images.device)
     # Whole lines are copied many times faster than single pixels: turned, columns are lines too.
-    tall = _blend(images, rows).transpose(2, 3)  # values times 256
-    whole = _blend(tall.contiguous(), columns).add_(1 << 15).bitwise_right_shift_(16)
-    return whole.to(torch.uint8).transpose(2, 3).contiguous()
+    tall = _blend(images, rows, torch.int16).transpose(2, 3)  # values times 128
+    whole = _blend(tall.contiguous(), columns, torch.int32)  # and times 128 again
+    whole = whole.add_(1 << 13).bitwise_right_shift_(14).to(torch.uint8)
+    return whole.transpose(2, 3).contiguous()
 
 
 class _Between(NamedTuple):
@@ -132,7 +142,7 @@ class _Between(NamedTuple):
 
     low: Tensor  # (B, S)
     high: Tensor  # (B, S)
-    share: Tensor  # (B, S) int32 in 0..255, of the second, in 256ths
+    share: Tensor  # (B, S) int16 in 0..127, of the second, in 128ths
 
 
 def _between(
@@ -141,25 +151,26 @@ def _between(
     places = np.arange(size)
     places = np.where(mirrored[:, None], size - 1 - places, places)
     longest = (length - 1)[:, None]
-    found = (2 * places + 1) * length[:, None] * 256 // (2 * size) - 128
-    found = np.clip(found, 0, longest * 256)
-    low = found >> 8
+    # Of 128ths the nearest; with 256ths a blended byte would not fit into sixteen bits.
+    found = ((2 * places + 1) * length[:, None] * 128 // size - 127) >> 1
+    found = np.clip(found, 0, longest * 128)
+    low = found >> 7
     high = np.minimum(low + 1, longest)
-    lines = (low + start[:, None], high + start[:, None], (found & 255).astype(np.int32))
+    lines = (low + start[:, None], high + start[:, None], (found & 127).astype(np.int16))
     return _Between(*(placed(line, device) for line in lines))
 
 
-def _blend(values: Tensor, places: _Between) -> Tensor:
-    """Lines (B, C, S, L) int32 between those of ``values`` (B, C, R, L), times 256."""
+def _blend(values: Tensor, places: _Between, kind: torch.dtype) -> Tensor:
+    """Lines (B, C, S, L) between those of ``values`` (B, C, R, L), times 128, as ``kind``."""
     batch, channels, height, width = values.shape
     lines = values.reshape(-1, width)
     first = torch.arange(batch * channels, device=values.device).view(batch, channels, 1) * height
-    low = lines.index_select(0, (first + places.low[:, None]).flatten()).to(torch.int32)
-    high = lines.index_select(0, (first + places.high[:, None]).flatten()).to(torch.int32)
+    low = lines.index_select(0, (first + places.low[:, None]).flatten()).to(kind)
+    high = lines.index_select(0, (first + places.high[:, None]).flatten()).to(kind)
     share = places.share[:, None].expand(-1, channels, -1).reshape(-1, 1)
     # In place: fresh memory would cost more than the arithmetic.
     high.sub_(low).mul_(share)
-    return low.mul_(256).add_(high).view(batch, channels, -1, width)
+    return low.mul_(128).add_(high).view(batch, channels, -1, width)
 
 
 def affine(images: Tensor, maps: Floats) -> Tensor:

@@ -5,6 +5,8 @@ the batch that the image stands in nor on how many views were drawn before. All 
 pixels is in whole numbers, so a view is the same on every device and with any number of threads.
 """
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from kdcore.data import geometry
 from kdcore.data.counter import fold, stream
-from kdcore.data.geometry import CropFlips, crop_flips, resized_crops
+from kdcore.data.geometry import CropFlips, crop_flips, of_part, resized_crops
 from kdcore.data.randaugment import randaugment
 from kdcore.spec.augmentation import (
     MIXING,
@@ -31,6 +33,9 @@ _BLOCK = 1 << 19
 """Values that a processor works on at once: what lies between two steps then stays in its cache."""
 _ORDER = 2
 """Streams of one seed: its views and its orders never share a random number."""
+
+_Change = Callable[[Tensor, slice], Tensor]
+"""From the images of a part of the batch to what they become."""
 
 
 def order(seed: int, epoch: int, num_samples: int) -> NDArray[np.int64]:
@@ -55,30 +60,33 @@ def view(
     several = tuple(one for one in as_augmentations(augmentation) if one.type not in _ELSEWHERE)
     if not several:
         return images
+    # Drawn for the whole batch at once: small arrays cost more than one that holds them all.
+    changes = [_change(images, ids, one, seed, epoch) for one in several]
     block = max(1, _BLOCK // images[0].numel()) if images.device.type == "cpu" else len(images)
     if len(images) <= block:
-        return _views(images, ids, several, seed, epoch)
-    starts = range(0, len(images), block)
-    pieces = ((images[at : at + block], ids[at : at + block]) for at in starts)
-    return torch.cat([_views(*piece, several, seed, epoch) for piece in pieces])
+        return _changed(images, changes, slice(None))
+    parts = [slice(start, start + block) for start in range(0, len(images), block)]
+    return torch.cat([_changed(images[part], changes, part) for part in parts])
 
 
-def _views(
-    images: Tensor,
-    ids: NDArray[np.int64],
-    augmentations: tuple[AnyAugmentation, ...],
-    seed: int,
-    epoch: int,
-) -> Tensor:
-    for one in augmentations:
-        if isinstance(one, CropFlip):
-            padding = one.padding or 0
-            images = geometry.crop(images, crop_flips(seed, epoch, ids, one), padding)
-        elif isinstance(one, RandomResizedCrop):
-            boxes = resized_crops(seed, epoch, ids, one, size=(images.shape[2], images.shape[3]))
-            images = geometry.resized(images, boxes)
-        elif isinstance(one, Cutout):
-            images = geometry.cutout(images, ids, one, seed=seed, epoch=epoch)
-        elif isinstance(one, RandAugment):
-            images = randaugment(images, ids, one, seed=seed, epoch=epoch)
+def _changed(images: Tensor, changes: Sequence[_Change], part: slice) -> Tensor:
+    for change in changes:
+        images = change(images, part)
     return images
+
+
+def _change(
+    images: Tensor, ids: NDArray[np.int64], one: AnyAugmentation, seed: int, epoch: int
+) -> _Change:
+    """What ``one`` does to a part of the batch ``images`` whose samples are ``ids``."""
+    if isinstance(one, CropFlip):
+        drawn, padding = crop_flips(seed, epoch, ids, one), one.padding or 0
+        return lambda some, part: geometry.crop(some, of_part(drawn, part), padding)
+    if isinstance(one, RandomResizedCrop):
+        boxes = resized_crops(seed, epoch, ids, one, size=(images.shape[2], images.shape[3]))
+        return lambda some, part: geometry.resized(some, of_part(boxes, part))
+    if isinstance(one, Cutout):
+        return lambda some, part: geometry.cutout(some, ids[part], one, seed=seed, epoch=epoch)
+    if isinstance(one, RandAugment):
+        return lambda some, part: randaugment(some, ids[part], one, seed=seed, epoch=epoch)
+    raise ValueError(f"{one.type} is no change of single images")
