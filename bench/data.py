@@ -31,6 +31,7 @@ from kdcore.data import store
 from kdcore.data.ingest import ingest
 from kdcore.data.loader import Loader
 from kdcore.models.preprocess import Normalised
+from kdcore.process import limits
 from kdcore.process.events import EventWriter
 from kdcore.process.stop import Stop
 from kdcore.spec.augmentation import RandomResizedCrop
@@ -125,6 +126,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    limits.hold_memory()
     with tempfile.TemporaryDirectory() as name:
         folder, out = Path(name, "photographs"), Path(name, "out")
         photographs(folder, asked.images)

@@ -1,6 +1,7 @@
 """Limits that the process puts on itself before it loads a library or opens a stranger's file."""
 
 import contextlib
+import ctypes
 import os
 import resource
 import signal
@@ -14,6 +15,9 @@ if TYPE_CHECKING:  # a prediction does not wait for what is only looked at by my
 
 
 _GRACE_S = 5
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Of ``malloc.h``: the free bytes at the end of the heap, and the bytes of one block, from which on
+memory is given back."""
 
 
 class CpuTimeExceeded(BaseException):
@@ -33,6 +37,19 @@ def apply(request: "Request") -> None:
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     share(request.threads)
+    hold_memory()
+
+
+def hold_memory() -> None:
+    """Let the allocator keep what is freed, for the next batch (glibc alone).
+
+    It gives blocks of more than 32 MiB back to the system at once, such as 64 normalised images of
+    224 pixels: each time they are asked for again, every page of them is cleared anew, which takes
+    longer than the arithmetic on them.
+    """
+    if adjust := getattr(ctypes.CDLL(None), "mallopt", None):
+        adjust(_M_MMAP_THRESHOLD, 1 << 30)
+        adjust(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def share(threads: int | None) -> None:

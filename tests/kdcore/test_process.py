@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pickle
+import platform
 import signal
 import subprocess
 import sys
@@ -255,3 +256,29 @@ def test_work_shows_a_sign_of_life(tmp_path):
     stop.request()
     with pytest.raises(Stopped):
         stop.check()
+
+
+HOLDING = """
+import resource, sys
+import numpy as np
+from kdcore.process import limits
+if sys.argv[1] == "held":
+    limits.hold_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+np.ones(64 << 20, np.uint8)
+before = faults()
+for _ in range(10):
+    np.ones(64 << 20, np.uint8)
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_freed_memory_is_held_for_the_next_batch():
+    held, given_back = (
+        int(subprocess.check_output([sys.executable, "-c", HOLDING, word])) for word in ("held", "")
+    )
+    # Huge pages or not: what is asked for again has its pages still.
+    assert given_back > 10
+    assert held < given_back / 5
