@@ -78,7 +78,9 @@ ROWS: dict[str, dict[str, Any]] = {
     "cosine, lr 0.1, smoothed": {"training": FEW | {"optimizer": LR, "label_smoothing": 0.1}},
 }
 
-
+ROWS |= {
+    f"preset {name}": {"preset": name, "method": None} for name in ("fast", "balanced", "paper")
+}
 ROWS |= {
     f"40 epochs, views {count}": {"training": {"epochs": 40, "views": count}} for count in VIEWS
 }

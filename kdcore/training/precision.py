@@ -1,9 +1,10 @@
 """Which networks gain from bfloat16, and where: by a table, so that equal jobs compute alike.
 
-Only a job that does without strict determinism may measure instead. The table was measured on two
-cores with AVX-512 BF16 (docs/reference/speed.md): dense convolutions of some size take a good half
-of the time, grouped ones up to twice as long, and what is small gains less than its digits are
-worth.
+Only a job that does without strict determinism may measure instead. The table was measured
+(docs/reference/speed.md): on two cores of AMD's with AVX-512 BF16, dense convolutions of some size
+take a good half of the time, grouped ones up to twice as long, and what is small gains less than
+its digits are worth; on Intel's with the same instructions and no matrix unit everything takes
+longer.
 """
 
 import functools
@@ -22,8 +23,11 @@ _LEAST_MACS = 20_000_000
 """Of one image."""
 _MEASURED, _WORTH = 3, 0.9
 """Steps that are timed, and the share of float32's time below which digits are given up."""
-_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}
-"""Flags of processors that multiply bfloat16 (the last one is Arm's)."""
+_UNITS = {"amx_bf16", "bf16"}
+"""Flags of processors that multiply bfloat16 several times as fast (the last one is Arm's)."""
+_VECTORS = "avx512_bf16"
+"""Flag of processors whose vector units multiply it: AMD's twice as fast as float32, Intel's no
+faster, and what lies between the products takes longer."""
 
 
 class Sketch(NamedTuple):
@@ -48,7 +52,7 @@ def of_student(device: torch.device, sketch: Sketch) -> Precision:
     """What a training of this network takes when it may choose."""
     if device.type != "cpu":
         return _accelerator(device)
-    if not _multiplies_bfloat16():
+    if not _gains(_processor()):
         return "float32"
     try:
         with torch.device("meta"):
@@ -65,7 +69,7 @@ def measured(device: torch.device, sketch: Sketch, batch_size: int) -> Precision
     """
     if device.type != "cpu":
         return _accelerator(device)
-    if not _multiplies_bfloat16():
+    if not _processor().flags & {*_UNITS, _VECTORS}:
         return "float32"
     network = sketch.network()
     network.to(memory_format=torch.channels_last).train()
@@ -93,7 +97,7 @@ def of_teacher(device: torch.device, network: nn.Module, in_channels: int, side:
     """The same of a network that is there and only asked."""
     if device.type != "cpu":
         return _accelerator(device)
-    return _table(network, in_channels, side) if _multiplies_bfloat16() else "float32"
+    return _table(network, in_channels, side) if _gains(_processor()) else "float32"
 
 
 def _accelerator(device: torch.device) -> Precision:
@@ -109,12 +113,26 @@ def _table(network: nn.Module, in_channels: int, side: int) -> Precision:
     return "bfloat16" if macs(network, in_channels, side) >= _LEAST_MACS else "float32"
 
 
+class Processor(NamedTuple):
+    """What the system tells of the processor."""
+
+    vendor: str
+    flags: frozenset[str]
+
+
+def _gains(processor: Processor) -> bool:
+    amd = processor.vendor == "AuthenticAMD" and _VECTORS in processor.flags
+    return amd or bool(_UNITS & processor.flags)
+
+
 @functools.cache
-def _multiplies_bfloat16() -> bool:
+def _processor() -> Processor:
     try:
         told = Path("/proc/cpuinfo").read_text()
     except OSError:
-        return False
+        return Processor("", frozenset())
     lines = (line.partition(":") for line in told.splitlines())
-    flags = next((rest for name, _, rest in lines if name.strip() in ("flags", "Features")), "")
-    return bool(_INSTRUCTIONS & set(flags.split()))
+    # Of the last core; they are alike.
+    facts = {name.strip(): rest.strip() for name, _, rest in lines}
+    flags = facts.get("flags") or facts.get("Features", "")
+    return Processor(facts.get("vendor_id", ""), frozenset(flags.split()))

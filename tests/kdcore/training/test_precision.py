@@ -1,5 +1,7 @@
 """Which networks take bfloat16 is told by a table."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,14 +9,15 @@ from kdcore.models import build
 from kdcore.spec.training import Training
 from kdcore.training import precision
 from kdcore.training.device import as_before, prepare
-from kdcore.training.precision import Sketch
+from kdcore.training.precision import Processor, Sketch
 
 PROCESSOR = torch.device("cpu")
+AMD = Processor("AuthenticAMD", frozenset({"avx512_bf16"}))
 
 
 @pytest.fixture
 def able(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "_multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "_processor", lambda: AMD)
 
 
 @pytest.mark.usefixtures("able")
@@ -38,10 +41,41 @@ def test_the_table(name: str, side: int, expected: str) -> None:
     assert precision.of_teacher(PROCESSOR, network, 3, side) == expected
 
 
-def test_a_processor_that_cannot_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "_multiplies_bfloat16", lambda: False)
+@pytest.mark.parametrize(
+    ("processor", "expected"),
+    [
+        (AMD, "bfloat16"),
+        (Processor("AuthenticAMD", frozenset({"avx2"})), "float32"),
+        # Its vector units multiply bfloat16 no faster than float32; its matrix unit does.
+        (Processor("GenuineIntel", frozenset({"avx512_bf16"})), "float32"),
+        (Processor("GenuineIntel", frozenset({"avx512_bf16", "amx_bf16"})), "bfloat16"),
+        (Processor("", frozenset({"asimd", "bf16"})), "bfloat16"),
+        (Processor("", frozenset()), "float32"),
+    ],
+)
+def test_which_processors_gain(
+    monkeypatch: pytest.MonkeyPatch, processor: Processor, expected: str
+) -> None:
+    monkeypatch.setattr(precision, "_processor", lambda: processor)
     sketch = Sketch("cifar/resnet8x4", num_classes=100, in_channels=3, side=32)
-    assert precision.of_student(PROCESSOR, sketch) == "float32"
+    assert precision.of_student(PROCESSOR, sketch) == expected
+    network = build(sketch.name, num_classes=100, in_channels=3, input_size=32)
+    assert precision.of_teacher(PROCESSOR, network, 3, 32) == expected
+
+
+def test_the_system_is_read() -> None:
+    processor = precision._processor()
+    told = Path("/proc/cpuinfo").read_text()
+    assert processor.vendor in told
+    assert len(processor.flags) > 5
+    assert all(flag in told for flag in processor.flags)
+
+
+def test_what_cannot_multiply_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "_processor", lambda: Processor("", frozenset()))
+    monkeypatch.setattr(precision, "_step_s", None)
+    sketch = Sketch("cifar/resnet8", num_classes=10, in_channels=3, side=16)
+    assert precision.measured(PROCESSOR, sketch, 4) == "float32"
 
 
 @pytest.mark.usefixtures("able")
