@@ -18,6 +18,7 @@ import torch
 
 from bench.engine import Ours, block, made_store, recipe_of
 from kdcore.data import store
+from kdcore.process import limits
 from kdcore.process.events import EventWriter
 
 
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
     asked = parser.parse_args()
+    limits.hold_memory()
     for question, works in QUESTIONS.items():
         print(f"\n| {question} | online, ms | kept, ms | asking once, ms |\n|---|---|---|---|")
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as open_:

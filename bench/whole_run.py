@@ -17,17 +17,14 @@ import torch
 from bench.engine import BATCH, LONG, PAIRS, VIEWS, Ours, block, made_store, recipe_of
 from bench.plain import Plain
 from kdcore.data import store
+from kdcore.process import limits
 from kdcore.process.events import EventWriter
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m bench.whole_run", description=__doc__)
-    parser.add_argument("--pair", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=LONG)
-    parser.add_argument("--views", type=int, default=VIEWS)
-    parser.add_argument("--images", type=int, default=2000)
-    asked = parser.parse_args()
+    asked = _asked()
+    limits.hold_memory()
     device = torch.device("cpu")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -51,6 +48,15 @@ def main() -> None:
     print(f"{asked.epochs} epochs of {len(images)} images, {asked.views} views: {seconds:.0f} s")
     print(f"plain: {before.wall:.1f} and {after.wall:.1f} images/s, so {seen / pace:.0f} s")
     print(f"ratio {seen / pace / seconds:.2f}")
+
+
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.whole_run", description=__doc__)
+    parser.add_argument("--pair", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=LONG)
+    parser.add_argument("--views", type=int, default=VIEWS)
+    parser.add_argument("--images", type=int, default=2000)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Where the pixels of a view come from: crops, stretched crops, affine maps, covered squares.
 
-Whole numbers only: places are exact, and blends are rounded once, the same everywhere.
+Whole numbers only: places are rounded to 128ths of a pixel and blends once, the same everywhere.
 """
 
 from typing import NamedTuple, TypeVar
@@ -161,7 +161,10 @@ def _between(
 
 
 def _blend(values: Tensor, places: _Between, kind: torch.dtype) -> Tensor:
-    """Lines (B, C, S, L) between those of ``values`` (B, C, R, L), times 128, as ``kind``."""
+    """Lines (B, C, S, L) between those of ``values`` (B, C, R, L), times 128, as ``kind``.
+
+    Bytes fit into int16, times 128 and their differences too; what has been blended once does not.
+    """
     batch, channels, height, width = values.shape
     lines = values.reshape(-1, width)
     first = torch.arange(batch * channels, device=values.device).view(batch, channels, 1) * height

@@ -26,8 +26,11 @@ from kdcore.spec.augmentation import (
     as_augmentations,
 )
 
-__all__ = ["CropFlips", "crop_flips", "order", "resized_crops", "view"]
+__all__ = ["FORMAT", "CropFlips", "crop_flips", "order", "resized_crops", "view"]
 
+FORMAT = 2
+"""Another number whenever the bytes of some view become others: kept answers belong to views of one
+format, and a training that goes on with views of another one is not exact."""
 _ELSEWHERE = ("none", *MIXING)
 _BLOCK = 1 << 19
 """Values that a processor works on at once: what lies between two steps then stays in its cache."""
@@ -60,7 +63,7 @@ def view(
     several = tuple(one for one in as_augmentations(augmentation) if one.type not in _ELSEWHERE)
     if not several:
         return images
-    # Drawn for the whole batch at once: small arrays cost more than one that holds them all.
+    # Crops are drawn for the whole batch at once: small arrays cost more than one of them all.
     changes = [_change(images, ids, one, seed, epoch) for one in several]
     block = max(1, _BLOCK // images[0].numel()) if images.device.type == "cpu" else len(images)
     if len(images) <= block:

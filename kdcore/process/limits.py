@@ -47,8 +47,9 @@ def hold_memory() -> None:
     224 pixels: each time they are asked for again, every page of them is cleared anew, which takes
     longer than the arithmetic on them.
     """
-    if adjust := getattr(ctypes.CDLL(None), "mallopt", None):
-        adjust(_M_MMAP_THRESHOLD, 1 << 30)
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None)
+    # Before 2.35 the first is refused, and the second alone would make everything worse.
+    if adjust and adjust(_M_MMAP_THRESHOLD, 1 << 30):
         adjust(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 

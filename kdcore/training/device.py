@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from kdcore.data.views import FORMAT
 from kdcore.errors import UserFault
 from kdcore.spec.training import Training
 from kdcore.training import precision
@@ -107,6 +108,7 @@ def prepare(
         versions={
             "python": platform.python_version(),
             **{package: version(package) for package in _PACKAGES},
+            "views": str(FORMAT),
         },
     )
 

@@ -126,5 +126,7 @@ def detached(outputs: Outputs) -> Outputs:
 
 def asked(teachers: Sequence[Observed], views: Tensor, autocast: torch.autocast) -> list[Outputs]:
     """What each teacher gives for ``views`` (B, C, H, W), without gradients."""
+    # Not in inference mode: autograd keeps what a teacher says for the student's backward pass, and
+    # refuses to keep tensors of that mode.
     with torch.no_grad(), autocast:
         return [teacher(views) for teacher in teachers]

@@ -23,11 +23,17 @@ _LEAST_MACS = 20_000_000
 """Of one image."""
 _MEASURED, _WORTH = 3, 0.9
 """Steps that are timed, and the share of float32's time below which digits are given up."""
-_UNITS = {"amx_bf16", "bf16"}
-"""Flags of processors that multiply bfloat16 several times as fast (the last one is Arm's)."""
-_VECTORS = "avx512_bf16"
-"""Flag of processors whose vector units multiply it: AMD's twice as fast as float32, Intel's no
-faster, and what lies between the products takes longer."""
+_MATRIX_UNITS = {"amx_bf16", "bf16"}
+"""Flags of Intel's and Arm's processors that are made for bfloat16; not measured."""
+_VECTOR_UNITS = "avx512_bf16"
+"""Flag of processors whose vector units multiply it: AMD's gain, Intel's take longer."""
+
+
+class Processor(NamedTuple):
+    """What the system tells of the processor."""
+
+    vendor: str
+    flags: frozenset[str]
 
 
 class Sketch(NamedTuple):
@@ -69,7 +75,7 @@ def measured(device: torch.device, sketch: Sketch, batch_size: int) -> Precision
     """
     if device.type != "cpu":
         return _accelerator(device)
-    if not _processor().flags & {*_UNITS, _VECTORS}:
+    if not _processor().flags & {*_MATRIX_UNITS, _VECTOR_UNITS}:
         return "float32"
     network = sketch.network()
     network.to(memory_format=torch.channels_last).train()
@@ -113,25 +119,21 @@ def _table(network: nn.Module, in_channels: int, side: int) -> Precision:
     return "bfloat16" if macs(network, in_channels, side) >= _LEAST_MACS else "float32"
 
 
-class Processor(NamedTuple):
-    """What the system tells of the processor."""
-
-    vendor: str
-    flags: frozenset[str]
-
-
 def _gains(processor: Processor) -> bool:
-    amd = processor.vendor == "AuthenticAMD" and _VECTORS in processor.flags
-    return amd or bool(_UNITS & processor.flags)
+    amd = processor.vendor == "AuthenticAMD" and _VECTOR_UNITS in processor.flags
+    return amd or bool(_MATRIX_UNITS & processor.flags)
 
 
 @functools.cache
 def _processor() -> Processor:
     try:
-        told = Path("/proc/cpuinfo").read_text()
+        return _told(Path("/proc/cpuinfo").read_text())
     except OSError:
         return Processor("", frozenset())
-    lines = (line.partition(":") for line in told.splitlines())
+
+
+def _told(cpuinfo: str) -> Processor:
+    lines = (line.partition(":") for line in cpuinfo.splitlines())
     # Of the last core; they are alike.
     facts = {name.strip(): rest.strip() for name, _, rest in lines}
     flags = facts.get("flags") or facts.get("Features", "")

@@ -262,8 +262,9 @@ HOLDING = """
 import resource, sys
 import numpy as np
 from kdcore.process import limits
+from kdcore.spec.protocol import IngestRequest
 if sys.argv[1] == "held":
-    limits.hold_memory()
+    limits.apply(IngestRequest(source="archive", path="none"))
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 np.ones(64 << 20, np.uint8)

@@ -1,5 +1,6 @@
 """Every augmentation against a slow version of one image, written from its definition."""
 
+import hashlib
 import itertools
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from kdcore.data.geometry import affine, resized_crops
 from kdcore.data.loader import Loader
 from kdcore.data.mixing import mixed, own_levels
 from kdcore.data.randaugment import CHANGES, drawn, randaugment
-from kdcore.data.views import view
+from kdcore.data.views import FORMAT, view
 from kdcore.methods.base import UNLABELLED
 from kdcore.spec.augmentation import (
     CropFlip,
@@ -52,6 +53,26 @@ def test_a_view_is_a_function_of_seed_epoch_and_id(augmentation, channels):
     assert torch.equal(alone, together[torch.from_numpy(ids)])
     for seed, epoch in ((1, 3), (2, 2)):
         assert not torch.equal(together, view(images, IDS, augmentation, seed=seed, epoch=epoch))
+
+
+def test_the_bytes_of_views_belong_to_their_format():
+    """Other bytes are another format: raise it, or kept answers would meet images of their own."""
+    found = {
+        name: hashlib.sha256(view(NOISE, IDS, one, seed=1, epoch=2).numpy()).hexdigest()[:16]
+        for name, one in {
+            "crop_flip": CROP,
+            "random_resized_crop": RESIZED,
+            "randaugment": RANDOM,
+            "cutout": CUTOUT,
+        }.items()
+    }
+    assert FORMAT == 2
+    assert found == {
+        "crop_flip": "8b157946ce06a42e",
+        "random_resized_crop": "f861feaa7aceb0fc",
+        "randaugment": "59febfdffcba15a0",
+        "cutout": "08688ebe59278e25",
+    }
 
 
 def test_views_are_the_same_in_another_process_with_other_threads():

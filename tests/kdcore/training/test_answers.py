@@ -142,6 +142,28 @@ def test_pooled_features_are_kept_beside_the_logits(
     assert ours == pytest.approx(theirs, rel=2e-3)
 
 
+def test_kept_answers_teach_what_live_ones_teach(world: World, tmp_path: Path) -> None:
+    recipes = {
+        "live": {},
+        "kept": {"views": 1},
+        "slower": {"optimizer": {"type": "sgd", "lr": 0.045}},
+    }
+    live, kept, other = (
+        weights(train(world.request(training={"epochs": 1} | own), tmp_path / name))
+        for name, own in recipes.items()
+    )
+    # Of eleven binary digits that float16 has, some steps of learning lose a few.
+    apart = float((kept - live).norm() / live.norm())
+    assert 0 < apart < 2**-9
+    assert float((other - live).norm() / live.norm()) > 4 * apart
+
+
+def weights(workdir: Path) -> torch.Tensor:
+    """All of the student's parameters in one vector."""
+    found = load_file(workdir / STUDENT)
+    return torch.cat([found[name].flatten() for name in sorted(found) if "running" not in name])
+
+
 def test_the_largest_logits_alone(world: World, request_: RunRequest, tmp_path: Path) -> None:
     train(request_, tmp_path / "all")
     whole = set(files(tmp_path))

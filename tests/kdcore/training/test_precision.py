@@ -1,7 +1,5 @@
 """Which networks take bfloat16 is told by a table."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -63,12 +61,12 @@ def test_which_processors_gain(
     assert precision.of_teacher(PROCESSOR, network, 3, 32) == expected
 
 
-def test_the_system_is_read() -> None:
-    processor = precision._processor()
-    told = Path("/proc/cpuinfo").read_text()
-    assert processor.vendor in told
-    assert len(processor.flags) > 5
-    assert all(flag in told for flag in processor.flags)
+def test_what_the_system_tells() -> None:
+    x86 = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx512_bf16 sse\n\n"
+    assert precision._told(2 * x86) == ("AuthenticAMD", {"fpu", "avx512_bf16", "sse"})
+    arm = "processor\t: 0\nFeatures\t: fp asimd bf16\nCPU implementer\t: 0x41\n"
+    assert precision._told(arm) == ("", {"fp", "asimd", "bf16"})
+    assert precision._told("") == ("", frozenset())
 
 
 def test_what_cannot_multiply_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
