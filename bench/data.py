@@ -4,11 +4,11 @@
 
 The others: torchvision's ImageFolder, PIL, one image at a time, at every epoch. We: each file is
 decoded once, into a store of uint8 pixels, and every batch is made of the store. Freed memory is
-held for both, as our processes do. Both end as
-normalised float32 batches of 64 random resized crops, mirrored at random, 224 pixels wide. The
-photographs are parts of 500 by 375 pixels of the two that scikit-learn ships, as JPEG of quality
-90; theirs are cropped from the whole of it, ours from the central square that the store has. One
-thread, blocks of both alternating, ratios of the same round.
+held for both, as our processes do. Both end as normalised float32 batches of 64 random resized
+crops, mirrored at random, 224 pixels wide. The photographs are parts of 500 by 375 pixels of the
+two that scikit-learn ships, as JPEG of quality 90; theirs are cropped from the whole of it, ours
+from the central square that the store has. One thread, blocks of both alternating, ratios of the
+same round.
 """
 
 import argparse

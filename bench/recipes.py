@@ -83,6 +83,19 @@ ROWS |= {
     f"preset {name}": {"preset": name, "method": None} for name in ("fast", "balanced", "paper")
 }
 ROWS |= {
+    "fast, 16 epochs": {"preset": "fast", "method": None, "training": {"epochs": 2 * EPOCHS}},
+    "fast, eight-bit teacher": {
+        "preset": "fast",
+        "method": None,
+        "training": {"teacher_precision": "int8"},
+    },
+    "fast, with vid": {
+        "preset": "fast",
+        "method": [{"type": "logit_matching"}, {"type": "vid"}],
+        "label_weight": 0.0,
+    },
+}
+ROWS |= {
     f"40 epochs, views {count}": {"training": {"epochs": 40, "views": count}} for count in VIEWS
 }
 

@@ -26,9 +26,9 @@ from kdcore.spec.augmentation import (
     as_augmentations,
 )
 
-__all__ = ["FORMAT", "CropFlips", "crop_flips", "order", "resized_crops", "view"]
+__all__ = ["VIEW_FORMAT", "CropFlips", "crop_flips", "order", "resized_crops", "view"]
 
-FORMAT = 2
+VIEW_FORMAT = 2
 """Another number whenever the bytes of some view become others: kept answers belong to views of one
 format, and a training that goes on with views of another one is not exact."""
 _ELSEWHERE = ("none", *MIXING)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kdcore.data.loader import Loader
 from kdcore.data.placing import moved, resident
-from kdcore.data.views import FORMAT
+from kdcore.data.views import VIEW_FORMAT
 from kdcore.methods.base import Batch, Outputs
 from kdcore.models.folding import InBfloat16
 from kdcore.process.events import EventWriter
@@ -171,7 +171,7 @@ class Kept:
         network = self._live.teachers[place].network.network
         decides = self._place.decides | {
             "format": _FORMAT,
-            "views": FORMAT,
+            "view_format": VIEW_FORMAT,
             "batch": _BATCH,
             "teacher": self._identities[place],
             "view": view,

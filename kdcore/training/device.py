@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from kdcore.data.views import FORMAT
+from kdcore.data.views import VIEW_FORMAT
 from kdcore.errors import UserFault
 from kdcore.spec.training import Training
 from kdcore.training import precision
@@ -50,7 +50,10 @@ class Machine:
 
 
 def memory_bytes(device: torch.device) -> int:
-    """What the training occupies: on an accelerator the most since the last call, else now."""
+    """What the training occupies: on an accelerator the most since the last call, else now.
+
+    On a processor that is with what has been freed and is held for the next batch.
+    """
     if device.type == "cuda":
         most = torch.cuda.max_memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -108,7 +111,7 @@ def prepare(
         versions={
             "python": platform.python_version(),
             **{package: version(package) for package in _PACKAGES},
-            "views": str(FORMAT),
+            "view format": str(VIEW_FORMAT),
         },
     )
 
