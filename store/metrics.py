@@ -1,6 +1,7 @@
 """Curves: written in batches, read thinned."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Integer, func, or_, select
@@ -18,10 +19,15 @@ _SHOWN = (
     *("train/loss", "train/images_per_s", "train/memory_bytes", "val/top1", "val/agreement"),
     *("teacher/top1", "baseline/val/top1"),
 )
+_INSERT = insert(Metric)
+_WRITTEN = _INSERT.on_conflict_do_update(
+    index_elements=["job_id", "key", "step"],
+    set_={name: _INSERT.excluded[name] for name in ("epoch", "wall_s", "value", "project_id")},
+)
 
 
-def write(session: Session, job: Job, event: MetricsEvent) -> None:
-    """Store one event's values; a step that a resumed run repeats is written over."""
+def write(session: Session, job: Job, events: Sequence[MetricsEvent]) -> None:
+    """Store the values of some events; a step that a resumed run repeats is written over."""
     rows = [
         {
             "job_id": job.id,
@@ -33,20 +39,19 @@ def write(session: Session, job: Job, event: MetricsEvent) -> None:
             # JSON and most charts know no NaN; a missing value is a gap in the curve.
             "value": value if value is not None and math.isfinite(value) else None,
         }
+        for event in events
         for key, value in event.values.items()
     ]
     if rows:
-        statement = insert(Metric).values(rows)
-        changed = {
-            name: statement.excluded[name] for name in ("epoch", "wall_s", "value", "project_id")
-        }
         # Nothing that waits to be written concerns these rows: a batch writes it once, at its end.
         with session.no_autoflush:
-            session.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["job_id", "key", "step"], set_=changed
-                )
-            )
+            # One row's statement, sent for all of them: its text is the same whatever their number.
+            session.connection().execute(_WRITTEN, rows)
+    for event in events:
+        _summarise(job, event)
+
+
+def _summarise(job: Job, event: MetricsEvent) -> None:
     summary = dict(job.summary)
     summary |= {key: event.values[key] for key in _SHOWN if key in event.values}
     if "val/top1" in event.values:

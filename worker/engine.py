@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from kdcore.spec import failpoints
-from kdcore.spec.events import AnyEvent
+from kdcore.spec.events import AnyEvent, PhaseEvent
 from kdcore.spec.protocol import Errand, Request
 from store.settings import settings
 from worker import published, spare
@@ -27,7 +27,6 @@ _KEPT = (
     failpoints.VARIABLE,
 )
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-RESERVE_AFTER_S = 10.0  # loading torch takes a core for seconds: the run that has begun comes first
 STDERR_TAIL = 4000
 STDERR_MOST = 16 * 2**20
 EVENTS_AT_ONCE = 200  # after an outage there are many: a transaction must stay a short one
@@ -45,13 +44,11 @@ class Engine:
         self._offset = 0
         self._stop_asked_at: float | None = None
         self._killed = False
-        self._trains = command == "run"
-        self._began = time.monotonic()
         self._stderr.unlink(missing_ok=True)
         self._stderr.touch()
         own = _own_environment(workdir, request)
         waiting = None
-        if self._trains:
+        if command == "run":
             errand = Errand(
                 request=str(request_file),
                 workdir=str(workdir),
@@ -122,12 +119,14 @@ class Engine:
         if self.process.stdin:
             self.process.stdin.close()
 
-    def tend(self) -> None:
-        """What is due from time to time: its standard error must not grow without end, and after a
-        while the next one is put in reserve."""
-        if self._trains and time.monotonic() - self._began > RESERVE_AFTER_S:
-            self._trains = False  # once: one that cannot even load would take its core for ever
+    def heed(self, event: AnyEvent) -> None:
+        """Put the next one in reserve while this one exports, which leaves a core free: loading
+        torch takes one for seconds, and a training wants them all."""
+        if isinstance(event, PhaseEvent) and event.phase == "exporting":
             reserve()
+
+    def tend(self) -> None:
+        """Keep its standard error from growing without end."""
         if self._stderr.stat().st_size > STDERR_MOST:
             os.truncate(self._stderr, 0)  # it is written by appending
 

@@ -195,4 +195,5 @@ def _ship(job: Job, engine: Engine, workdir: Path, said: ship.Outcome, checkpoin
     engine.accept(offset)
     for event in batch:
         said.note(event)
+        engine.heed(event)
     return False

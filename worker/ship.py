@@ -59,9 +59,10 @@ def ship(job: Job, batch: list[AnyEvent], workdir: Path, *, checkpoints: bool = 
     with transaction() as session:
         row = jobs.held(session, job.id, job.fence)
         before = jobs.accept(session, row, batch[-1].seq)
-        for event in batch:
-            if event.seq > before:
-                _store(session, row, event, stored)
+        fresh = [event for event in batch if event.seq > before]
+        metrics.write(session, row, [e for e in fresh if isinstance(e, MetricsEvent)])
+        for event in fresh:
+            _store(session, row, event, stored)
         if newest and not checkpoints:
             message = "a checkpoint could not be stored: the object store is away"
             events.append(session, row, "log", {"level": "warning", "message": message})
@@ -77,7 +78,6 @@ def _store(session: Session, job: Job, event: AnyEvent, stored: dict[str, str]) 
         case PhaseEvent():
             jobs.begin(session, job, event.phase, event.chosen)
         case MetricsEvent():
-            metrics.write(session, job, event)
             _progress(job, event)
             data = event.model_dump(mode="json", exclude={"seq", "time", "type"})
             data["values"] = {key: value for key, value in event.values.items() if value == value}

@@ -63,7 +63,7 @@ def test_a_claim_has_a_lease_a_fence_and_a_run(new_job: Any, claim: Claim) -> No
 WRITES: dict[str, Callable[[Any, Job], object]] = {
     "renew": lambda session, job: jobs.renew(session, job.id, job.fence),
     "begin": lambda session, job: jobs.begin(session, _held(session, job), "training", None),
-    "metrics": lambda session, job: metrics.write(session, _held(session, job), METRICS),
+    "metrics": lambda session, job: metrics.write(session, _held(session, job), [METRICS]),
     "event": lambda session, job: events.append(session, _held(session, job), "log", {}),
     "succeed": lambda session, job: jobs.succeed(session, _held(session, job), {}, []),
     "fail": lambda session, job: jobs.fail(session, _held(session, job), {}, "x"),

@@ -20,7 +20,7 @@ def curve(new_job: Any) -> Any:
             job = session.get_one(Job, job_id)
             for step, value in enumerate(values, 1):
                 point = {"train/loss": value}
-                metrics.write(session, job, _event(step, point))
+                metrics.write(session, job, [_event(step, point)])
         with transaction() as session:
             column = metrics.read(session, job_id, None, "step", max_points).columns["train/loss"]
         return column["step"], column["value"]
@@ -30,6 +30,23 @@ def curve(new_job: Any) -> Any:
 
 def _event(step: int, values: dict[str, float | None]) -> MetricsEvent:
     return MetricsEvent(seq=1, time="", step=step, epoch=step, wall_s=step, values=values)
+
+
+def test_of_a_step_that_is_told_twice_the_later_value_stays(new_job: Any) -> None:
+    told = [_event(1, {"train/loss": 3.0}), _event(2, {"train/loss": 2.0, "train/lr": 0.1})]
+    again = [_event(2, {"train/loss": 1.0}), _event(2, {"train/loss": 1.5})]
+    job_id = new_job()
+    for batch in (told, again):
+        with transaction() as session:
+            metrics.write(session, session.get_one(Job, job_id), batch)
+    with transaction() as session:
+        found = metrics.read(session, job_id, None, "step", 10).columns
+        summary = session.get_one(Job, job_id).summary
+    assert found == {
+        "train/loss": {"step": [1, 2], "value": [3.0, 1.5]},
+        "train/lr": {"step": [2], "value": [0.1]},
+    }
+    assert summary["train/loss"] == 1.5
 
 
 def test_a_short_curve_is_whole(curve: Any) -> None:

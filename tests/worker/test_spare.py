@@ -11,7 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
+from store.database import transaction
 from store.settings import settings
+from store.tables import Job
 from tests.sending import posted
 from worker import engine, spare
 
@@ -43,6 +45,22 @@ def test_a_job_takes_it_and_the_slot_has_another(
     assert running.engines == [first]
     assert running.ends().state == "succeeded", running.row.error
     assert waiting() not in (None, first)
+
+
+def test_a_training_keeps_every_core_until_it_exports(
+    client: httpx.Client, digits: Json, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = posted(client, digits, training=SHORT)["id"]
+    phases: list[str | None] = []
+
+    def noted() -> None:
+        with transaction() as session:
+            phases.append(session.get_one(Job, job_id).phase)
+
+    monkeypatch.setattr(engine, "reserve", noted)
+    running = start(job_id)
+    assert running.ends().state == "succeeded", running.row.error
+    assert phases[0] == "exporting"
 
 
 def test_one_that_has_died_costs_nothing(client: httpx.Client, digits: Json, start: Any) -> None:
