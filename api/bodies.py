@@ -8,6 +8,7 @@ import orjson
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 from starlette.types import Receive, Scope
@@ -87,6 +88,12 @@ class V1Route(APIRoute):
         """Bytes of a body that is read as a whole."""
         return settings().max_body_bytes
 
+    @property
+    def _model(self) -> type[BaseModel] | None:
+        """What the body should be."""
+        wanted = self.body_field.field_info.annotation if self.body_field else None
+        return wanted if isinstance(wanted, type) and issubclass(wanted, BaseModel) else None
+
     def get_route_handler(self) -> Handler:
         """The route's handler behind authentication and a strict reader of its body."""
         original = super().get_route_handler()
@@ -100,7 +107,7 @@ class V1Route(APIRoute):
             try:
                 return await original(strict)
             except RequestValidationError as error:
-                problem = of_validation(error)
+                problem = of_validation(error, self._model)
                 if isinstance(problem, Invalid):
                     caller = request.state.caller
                     problem = await anyio.to_thread.run_sync(self._completed, error, caller)
@@ -111,4 +118,4 @@ class V1Route(APIRoute):
     def _completed(self, error: RequestValidationError, caller: Principal) -> Problem:
         with transaction() as session:
             more = self.more_faults(session, error.body, caller)
-        return Invalid([*request_faults(error), *more])
+        return Invalid([*request_faults(error, self._model), *more])

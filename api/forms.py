@@ -32,7 +32,7 @@ async def asked(request: Request) -> PredictAsked:
         return PredictAsked.model_validate(body)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-        raise Invalid(field_faults(found, body)) from None
+        raise Invalid(field_faults(found, body, PredictAsked)) from None
 
 
 async def _json(request: Request) -> Any:

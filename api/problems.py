@@ -130,11 +130,12 @@ async def _problem(request: Request, problem: Exception) -> Response:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    return answer(request, of_validation(error))
+    return answer(request, of_validation(error, None))
 
 
-def of_validation(error: RequestValidationError) -> Problem:
-    """What FastAPI found wrong: unreadable JSON is a 400, everything else a 422."""
+def of_validation(error: RequestValidationError, model: type[BaseModel] | None) -> Problem:
+    """What FastAPI found wrong in what should be a ``model``: unreadable JSON is a 400, everything
+    else a 422."""
     details = error.errors()
     if any(entry["type"] == "json_invalid" for entry in details):
         return Problem(400, "malformed_json", "the body is not valid JSON")
@@ -144,10 +145,10 @@ def of_validation(error: RequestValidationError) -> Problem:
         return Problem(
             415, "unsupported_media_type", "the body must be sent as Content-Type: application/json"
         )
-    return Invalid(request_faults(error))
+    return Invalid(request_faults(error, model))
 
 
-def request_faults(error: RequestValidationError) -> list[Fault]:
+def request_faults(error: RequestValidationError, model: type[BaseModel] | None) -> list[Fault]:
     """Faults of the body by JSON pointer; faults of a query parameter or header by its name."""
     of_body: list[Any] = []
     elsewhere: list[Fault] = []
@@ -158,7 +159,7 @@ def request_faults(error: RequestValidationError) -> list[Fault]:
         else:
             found = field_faults([cast("ErrorDetails", {**entry, "loc": ()})], None)
             elsewhere += [fault.model_copy(update={"pointer": f"?{loc[0]}"}) for fault in found]
-    return [*field_faults(of_body, error.body), *elsewhere]
+    return [*field_faults(of_body, error.body, model), *elsewhere]
 
 
 async def _illegal(request: Request, error: Exception) -> Response:

@@ -18,7 +18,7 @@ def parsed(body: object) -> tuple[Recipe | None, list[Fault]]:
     try:
         return Recipe.model_validate(body), list(contradictions(asked(body)))
     except ValidationError as error:
-        faults = field_faults(error.errors(include_url=False), body)
+        faults = field_faults(error.errors(include_url=False), body, Recipe)
     told = {fault.pointer for fault in faults}
     return None, faults + [each for each in contradictions(asked(body)) if each.pointer not in told]
 

@@ -5,6 +5,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 from pydantic_core import ErrorDetails
 
+from kdcore.spec.nearest import meant
+
 
 class Fault(BaseModel):
     """One fault of a request, as a problem document lists it."""
@@ -17,12 +19,17 @@ class Fault(BaseModel):
     )
 
 
-def field_faults(errors: list[ErrorDetails], body: object) -> list[Fault]:
-    """Pydantic's errors as faults whose pointers exist in ``body``, never a union's branch."""
+def field_faults(
+    errors: list[ErrorDetails], body: object, model: type[BaseModel] | None = None
+) -> list[Fault]:
+    """Pydantic's errors as faults whose pointers exist in ``body``, never a union's branch.
+
+    With the ``model`` that the body should be, an unknown field is told what it may have meant.
+    """
     faults: dict[tuple[str, str, str], Fault] = {}
     for error in errors:
         pointer = pointer_into(body, error["loc"], error["type"])
-        fault = Fault(pointer=pointer, code=error["type"], detail=_sentence(error))
+        fault = Fault(pointer=pointer, code=error["type"], detail=_sentence(error, model))
         faults.setdefault((fault.pointer, fault.code, fault.detail), fault)
     return [fault for fault in faults.values() if not _echo(fault, list(faults.values()))]
 
@@ -83,7 +90,10 @@ _SENTENCES = {
 }
 
 
-def _sentence(error: ErrorDetails) -> str:
+def _sentence(error: ErrorDetails, model: type[BaseModel] | None) -> str:
+    if error["type"] == "extra_forbidden" and model is not None:
+        near = meant(model, error["loc"])
+        return _SENTENCES["extra_forbidden"] + (f"; did you mean {near}?" if near else "")
     context = error.get("ctx", {})
     if error["type"] == "value_error" and "error" in context:
         return str(context["error"])

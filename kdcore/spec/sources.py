@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from kdcore.spec.base import Spec
+from kdcore.spec.base import Spec, either
 
 DIGITS = "builtin:digits"
 PREFIX = "torchvision:"
@@ -60,12 +60,8 @@ def _known(source: str) -> str:
     near = difflib.get_close_matches(source[:100].casefold(), by_folded, n=5, cutoff=0.5)
     names = list(dict.fromkeys(by_folded[match] for match in near))[:3] or list(SOURCES)
     raise PydanticCustomError(
-        "unknown_source", "there is no such source; did you mean {near}?", {"near": _or(names)}
+        "unknown_source", "there is no such source; did you mean {near}?", {"near": either(names)}
     )
-
-
-def _or(names: list[str]) -> str:
-    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 KnownSource = Annotated[

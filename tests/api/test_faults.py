@@ -69,6 +69,22 @@ def test_a_fault_points_to_where_it_was_written(
         assert code in (None, found[pointer])
 
 
+def test_an_unknown_field_is_told_which_one_was_meant(client: httpx.Client, digits: Json) -> None:
+    for path, body, meant in (
+        ("jobs", job(digits, epochs=3), "`training.epochs`"),
+        (
+            "datasets",
+            {"name": "digits", "source": "builtin:digits", "image_sizes": 8},
+            "`image_size`",
+        ),
+        ("teacher-caches/warm", job(digits, teacher="x"), "`teachers`"),
+    ):
+        document = problem(client.post(f"/v1/{path}", json=body), 422)
+        assert f"there is no such field here; did you mean {meant}?" in [
+            fault["detail"] for fault in document["errors"]
+        ]
+
+
 @pytest.mark.parametrize("body", [[], "text", 1, True])
 def test_a_body_that_is_no_object_is_one_fault_of_the_whole(
     client: httpx.Client, body: object
