@@ -167,7 +167,8 @@ def _asked(session: Session, job: Job, resolved: ResolvedJob) -> list[Asked | No
     if dataset is None:
         return []
     augmentation = resolved.training.model_dump(mode="json")["augmentation"]
+    shared = resolved.training.view_seed
+    seed = resolved.seed if shared is None else shared
     return [
-        None if model is None else Asked(model, dataset, resolved.seed, augmentation)
-        for model in models
+        None if model is None else Asked(model, dataset, seed, augmentation) for model in models
     ]

@@ -42,7 +42,8 @@ class Loader:
 
     ``images`` (N, C, H, W) uint8 and ``targets`` (N,) int64; ``unlabelled`` (U, C, H, W) uint8
     joins them with the sample ids N..N+U-1. Of each image there are ``views`` views that come again
-    in turn, or a fresh one in every epoch where it is None. Every batch can be asked for at any
+    in turn, or a fresh one in every epoch where it is None; ``view_seed`` draws them, ``seed`` all
+    else, and them too where it is None. Every batch can be asked for at any
     time and in any order, so that a resumed training needs no memory of the ones before.
     """
 
@@ -57,6 +58,7 @@ class Loader:
         device: torch.device,
         unlabelled: Tensor | None = None,
         views: int | None = None,
+        view_seed: int | None = None,
     ) -> None:
         parts = [images] if unlabelled is None else [images, unlabelled]
         self._parts = [resident(part, device) for part in parts]
@@ -68,6 +70,7 @@ class Loader:
         self._batch_size = batch_size
         self._augmentation = as_augmentations(augmentation)
         self._seed = seed
+        self.view_seed = seed if view_seed is None else view_seed
         self._views = views
         self.device = device
         self._order: tuple[int, NDArray[np.int64]] = (0, np.empty(0, np.int64))
@@ -95,7 +98,7 @@ class Loader:
 
     def pictures(self, ids: NDArray[np.int64], turn: int) -> Tensor:
         """The ``turn``-th view of the samples ``ids`` (B,), (B, C, H, W) uint8, not mixed."""
-        return view(self._take(ids), ids, self._augmentation, seed=self._seed, epoch=turn)
+        return view(self._take(ids), ids, self._augmentation, seed=self.view_seed, epoch=turn)
 
     def _take(self, ids: NDArray[np.int64]) -> Tensor:
         if len(self._parts) == 1:

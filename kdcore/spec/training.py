@@ -100,6 +100,9 @@ class Training(Spec):
     views: Literal["fresh"] | Annotated[int, Field(ge=1, le=10_000)] = "fresh"
     """How many augmented versions of each image there are: `fresh` draws a new one in every epoch,
     a number lets so many come again in turn, and the teacher is asked about each of them once."""
+    view_seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    """Seed of the views; null takes each student's own. Students of other seeds that have this one
+    in common see the same views, so that a teacher is asked once for all of them."""
     kept_logits: Literal["all"] | Annotated[int, Field(ge=2, le=1000)] = "all"
     """Of a teacher that is asked once for each view: `all` of its logits, or the largest so many
     and what the others sum up to, which is needed above 1,000 classes and saves room below."""

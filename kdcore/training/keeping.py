@@ -1,11 +1,10 @@
-"""Whether a phase's teachers are asked once for each view, and before which batch."""
+"""Whether teachers are asked once for each view, and before which batch."""
 
 from collections.abc import Iterable
 
 from kdcore.data.loader import Loader
 from kdcore.errors import UserFault
 from kdcore.evaluation.teachers import Teachers
-from kdcore.schemes.base import Phase
 from kdcore.training.answers import Answers, Kept, Live, Place
 from kdcore.training.rows import Form
 from kdcore.training.session import Session
@@ -16,7 +15,7 @@ MOST_CLASSES = 1000
 
 
 def keeping(
-    session: Session, task: Task, phase: Phase, teachers: Teachers, live: Answers, loader: Loader
+    session: Session, task: Task, teachers: Teachers, live: Answers, loader: Loader
 ) -> Kept | None:
     """What keeps the answers of ``live``; None where they are asked at every step.
 
@@ -35,7 +34,7 @@ def keeping(
     if len(known) < len(live.teachers) or any(each.wanted.maps for each in live.teachers):
         return None
     decides = {
-        "seed": phase.seed,
+        "seed": loader.view_seed,
         "augmentation": recipe.model_dump(mode="json")["augmentation"],
         "samples": loader.num_samples,
         # On an accelerator other kernels, and so other last digits.

@@ -47,7 +47,7 @@ class Loop:
         samples = (self.loader.targets, self.steps)
         self.cohort = begin(task, phase, lesson.teachers, session.machine, samples)
         live, loader = self.cohort.teachers, self.loader
-        self.kept = keeping(session, task, phase, lesson.teachers, live, loader)
+        self.kept = keeping(session, task, lesson.teachers, live, loader)
         self.cohort.teachers = self.kept or live
         self._meters = [Meter(device) for _ in phase.pupils]
         self._pace = Pace()

@@ -97,6 +97,7 @@ class Task:
             seed=seed,
             device=device,
             views=None if recipe.views == "fresh" else recipe.views,
+            view_seed=recipe.view_seed,
         )
 
     def steps_per_epoch(self, pupil: Pupil) -> int:

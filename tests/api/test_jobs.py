@@ -59,6 +59,7 @@ def test_a_minimal_job_has_every_default_of_the_contract(
             "schedule": {"type": "cosine", "warmup_epochs": 1.0},
             "augmentation": {"type": "crop_flip", "padding": 1, "flip": False},
             "views": "fresh",
+            "view_seed": None,
             "kept_logits": "all",
             "clip_grad_norm": None,
             "early_stopping": None,

@@ -28,14 +28,14 @@ def taught(
 ) -> Callable[..., Json]:
     """Teach a student with kept answers, on a worker that has nothing of earlier jobs."""
 
-    def teach(seed: int, student: str = "cifar/resnet8") -> Json:
+    def teach(seed: int, student: str = "cifar/resnet8", **recipe: int) -> Json:
         shutil.rmtree(settings().work_dir / "cache", ignore_errors=True)
         body = {
             "student": {"architecture": student},
             "teachers": [{"model": trained_model["id"]}],
             "dataset": trained.dataset["id"],
             "method": "kd",
-            "training": {"epochs": VIEWS + 1, "batch_size": 256, "views": VIEWS},
+            "training": {"epochs": VIEWS + 1, "batch_size": 256, "views": VIEWS} | recipe,
             "evaluation": {"baseline": False},
             "seed": seed,
         }
@@ -84,6 +84,13 @@ def test_a_second_job_asks_nothing_on_any_worker(
     after = rows(trained.client, 31)
     assert [row["hits"] for row in after] == [2, 2]
     assert [row["sha256"] for row in after] == [row["sha256"] for row in made]
+
+
+def test_jobs_of_other_seeds_may_share_their_views(taught: Callable[..., Json]) -> None:
+    assert taught(41, view_seed=40)["asked"] == VIEWS
+    second = taught(42, view_seed=40)
+    assert (second["asked"], second["found"]) == (0, VIEWS)
+    assert taught(40)["asked"] == 0
 
 
 def test_what_is_not_there_at_once_comes_while_it_trains(

@@ -13,6 +13,7 @@ from kdcore.data.loader import Loader
 from kdcore.data.store import load
 from kdcore.errors import Stopped
 from kdcore.evaluation.teachers import Teachers
+from kdcore.spec.augmentation import RandomResizedCrop
 from kdcore.spec.protocol import RunRequest
 from kdcore.training import observed
 from tests.kdcore.training import nursery
@@ -203,6 +204,42 @@ def test_other_views_are_other_files(world: World, request_: RunRequest, tmp_pat
     job = request_.job.model_copy(update={"seed": 8})
     train(request_.model_copy(update={"job": job}), tmp_path / "other")
     assert len(set(files(tmp_path)) - before) == VIEWS
+
+
+def test_students_of_other_seeds_share_views_that_have_a_seed_of_their_own(
+    world: World, tmp_path: Path
+) -> None:
+    recipe = {"epochs": EPOCHS, "views": VIEWS, "view_seed": 5}
+    made = world.request(training=recipe, evaluation={"baseline": False, "seeds": 2})
+    request = made.model_copy(update={"answers": str(tmp_path / "kept")})
+    first = train(request, tmp_path / "first")
+    assert len(asked(first)) == VIEWS
+    other = request.model_copy(update={"job": request.job.model_copy(update={"seed": 99})})
+    second = train(other, tmp_path / "second")
+    assert asked(second) == []
+    assert sha256(first / STUDENT) != sha256(second / STUDENT)
+
+
+def test_views_of_one_seed_come_in_orders_of_another(world: World) -> None:
+    data = load(world.dataset)
+
+    def batches(seed: int, view_seed: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+        loader = Loader(
+            data.images("train"),
+            data.targets("train"),
+            batch_size=225,
+            augmentation=RandomResizedCrop(type="random_resized_crop"),
+            seed=seed,
+            view_seed=view_seed,
+            device=torch.device("cpu"),
+        )
+        batch = loader.batch(1, 0)
+        return batch.index, batch.images[batch.index.argsort()]
+
+    order, views = batches(1, 5)
+    assert torch.equal(views, batches(5, None)[1])
+    assert torch.equal(order, batches(1, None)[0])
+    assert not torch.equal(order, batches(5, None)[0])
 
 
 def test_fast_answers_do_not_serve_a_strict_job(
