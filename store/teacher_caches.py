@@ -18,19 +18,23 @@ class Asked(NamedTuple):
 
     model: Model
     dataset: Dataset
-    seed: int
     augmentation: Any
 
 
-def matching(session: Session, project_id: str, asked: Sequence[Asked]) -> list[TeacherCache]:
-    """What may serve; the engine takes what its own keys name, and leaves the rest."""
+def matching(
+    session: Session, project_id: str, asked: Sequence[Asked], seeds: Sequence[int]
+) -> list[TeacherCache]:
+    """What may serve, of views that one of the ``seeds`` drew.
+
+    The engine takes what its own keys name, and leaves the rest.
+    """
     found: list[TeacherCache] = []
     for one in asked:
         query = select(TeacherCache).where(
             TeacherCache.project_id == project_id,
             TeacherCache.dataset_sha256 == one.dataset.sha256,
             TeacherCache.teacher_sha256 == one.model.sha256,
-            TeacherCache.seed == one.seed,
+            TeacherCache.seed.in_(seeds),
             TeacherCache.augmentation == one.augmentation,
         )
         found += session.scalars(query.order_by(TeacherCache.view)).all()
@@ -67,7 +71,7 @@ def add(session: Session, job: Job, event: AnswersEvent, asked: Asked, object_ke
         "dataset_id": asked.dataset.id,
         "teacher_sha256": asked.model.sha256,
         "dataset_sha256": asked.dataset.sha256,
-        "seed": asked.seed,
+        "seed": event.seed,
         "augmentation": asked.augmentation,
         "view": event.view,
         "num_samples": event.num_samples,

@@ -83,15 +83,16 @@ def _bring_all(job: Job, over: threading.Event) -> None:
 
 
 def _kept(job: Job, resolved: ResolvedJob) -> Iterator[TeacherCache]:
-    """The project's rows that may serve the job, first views first, while there is room."""
+    """The project's rows that may serve the job, the soonest first, while there is room."""
     views = resolved.training.views
     if views == "fresh" or not resolved.teachers:
         return
     with transaction() as session:
         asked = [one for one in _asked(session, job, resolved) if one is not None]
-        found = teacher_caches.matching(session, job.project_id, asked)
+        seeds = resolved.view_seeds
+        found = teacher_caches.matching(session, job.project_id, asked, seeds)
     folder().mkdir(parents=True, exist_ok=True)
-    for row in sorted(found, key=lambda row: row.view):
+    for row in sorted(found, key=lambda row: (seeds.index(row.seed), row.view)):
         # Nothing is cleared away for them: it may be what this very run has just brought.
         if row.view <= views and fetch.fits(row.size_bytes):
             yield row
@@ -167,8 +168,4 @@ def _asked(session: Session, job: Job, resolved: ResolvedJob) -> list[Asked | No
     if dataset is None:
         return []
     augmentation = resolved.training.model_dump(mode="json")["augmentation"]
-    shared = resolved.training.view_seed
-    seed = resolved.seed if shared is None else shared
-    return [
-        None if model is None else Asked(model, dataset, seed, augmentation) for model in models
-    ]
+    return [None if model is None else Asked(model, dataset, augmentation) for model in models]

@@ -12,7 +12,6 @@ from kdcore.spec import schemes as spec
 from kdcore.spec.job import ResolvedJob
 from kdcore.spec.methods import Supervised
 
-_NUM_SEEDS = 2**63
 SCHEMES: dict[str, Scheme] = {
     "offline": offline.SCHEME,
     "mutual": mutual.SCHEME,
@@ -25,15 +24,14 @@ SCHEMES: dict[str, Scheme] = {
 def next_phase(job: ResolvedJob, results: Sequence[Result]) -> Phase | None:
     """What to train next; None when everything is done.
 
-    The k-th seed is ``job.seed + k``. The student that is delivered and the undistilled one start
+    The student that is delivered and the undistilled one start
     from the same weights, make the same number of steps and, where no unlabelled images join the
     student's, see the same views in the same order: what differs is the teaching alone.
     """
     if job.kind == "evaluate":
         return None
     scheme = SCHEMES[job.scheme.type]
-    for number in range(job.evaluation.seeds):
-        seed = (job.seed + number) % _NUM_SEEDS
+    for number, seed in enumerate(job.seeds):
         phase = scheme.next_phase(job, number, seed, _taught(results, number))
         if phase is not None:
             return phase
@@ -41,6 +39,13 @@ def next_phase(job: ResolvedJob, results: Sequence[Result]) -> Phase | None:
             own = _delivering(job, number, seed, _taught(results, number))
             return Phase(number, own.seed, (_undistilled(job),), None, own.pupils[0])
     return None
+
+
+def first_phases(job: ResolvedJob) -> list[Phase]:
+    """What each seed begins with: planned before anything has been trained."""
+    scheme = SCHEMES[job.scheme.type]
+    planned = [scheme.next_phase(job, number, seed, []) for number, seed in enumerate(job.seeds)]
+    return [phase for phase in planned if phase is not None]
 
 
 def _delivering(job: ResolvedJob, number: int, seed: int, done: Sequence[Result]) -> Phase:

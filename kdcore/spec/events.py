@@ -117,6 +117,8 @@ class AnswersEvent(Event):
     """Of the file in the folder of the request."""
     teacher: int
     """Its place among the job's teachers."""
+    seed: int
+    """That drew the view."""
     view: int
     num_samples: int
     sha256: Sha256

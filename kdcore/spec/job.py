@@ -16,7 +16,8 @@ from kdcore.spec.training import Training
 
 ModelId = Annotated[str, Field(max_length=64, description="Id of a model, `mdl_…`")]
 DatasetId = Annotated[str, Field(max_length=64, description="Id of a data set, `ds_…`")]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
+_NUM_SEEDS = 2**63
+Seed = Annotated[int, Field(ge=0, lt=_NUM_SEEDS)]
 
 
 Channels = Literal["repeat", "luminance"]
@@ -183,3 +184,14 @@ class ResolvedJob(JobSpec):
     student: ResolvedStudent
     method: tuple[AnyMethod, ...]
     label_weight: float
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of its students: the k-th has ``seed + k``."""
+        return [(self.seed + number) % _NUM_SEEDS for number in range(self.evaluation.seeds)]
+
+    @property
+    def view_seeds(self) -> list[int]:
+        """Those that draw its students' views, each once."""
+        shared = self.training.view_seed
+        return self.seeds if shared is None else [shared]

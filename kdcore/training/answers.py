@@ -158,6 +158,7 @@ class Kept:
                 key=key,
                 name=path.name,
                 teacher=place,
+                seed=self._loader.view_seed,
                 view=view,
                 num_samples=self._loader.num_samples,
                 sha256=answers.sha256,

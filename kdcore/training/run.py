@@ -125,14 +125,12 @@ def _train(session: Session, task: Task, resumed: State | None) -> None:
 
 
 def _ask(session: Session, task: Task) -> None:
-    """Have what the job's first phase asks its teachers kept: later runs find it."""
-    phase = plan.next_phase(task.job, [])
-    if phase is None:
-        raise ValueError("a job without a phase asks nothing")
+    """Have what each seed of the job first asks its teachers kept: later runs find it."""
     session.events.phase("asking_teacher")
-    loop = Loop(session, task, phase, lesson(session, task, phase))
-    epochs = range(1, task.job.training.epochs + 1)
-    ask_all(loop.kept, map(loop.loader.turn, epochs), session)
+    for phase in plan.first_phases(task.job):
+        loop = Loop(session, task, phase, lesson(session, task, phase))
+        epochs = range(1, task.job.training.epochs + 1)
+        ask_all(loop.kept, map(loop.loader.turn, epochs), session)
     session.events.report(session.tally.told())
 
 

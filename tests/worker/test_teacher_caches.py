@@ -175,6 +175,7 @@ def test_a_teacher_can_be_asked_ahead(
         "teachers": [{"model": trained_model["id"]}],
         "dataset": trained.dataset["id"],
         "training": {"epochs": VIEWS + 1, "views": VIEWS},
+        "evaluation": {"seeds": 2},
         "seed": 36,
     }
     warming = client.post(f"{LIST}/warm", json=body).raise_for_status().json()
@@ -185,8 +186,9 @@ def test_a_teacher_can_be_asked_ahead(
     assert (job["state"], job["error"]) == ("succeeded", None)
     assert problem(client.get(f"{own}/report"), 409)["code"] == "no_report"
     assert client.get(f"{own}/artifacts").json()["data"] == []
-    assert [row["job_id"] for row in rows(client, 36)] == [job["id"]] * VIEWS
-    assert taught(36)["found"] == VIEWS
+    for seed in (36, 37):
+        assert [row["job_id"] for row in rows(client, seed)] == [job["id"]] * VIEWS
+        assert taught(seed)["found"] == VIEWS
     dataset = trained.dataset["id"]
     assert client.get("/v1/frontier", params={"dataset": dataset}).status_code == 200
     bad = body | {"training": {"views": "fresh"}, "teachers": []}
