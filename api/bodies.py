@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from api import auth
-from api.problems import Invalid, Problem, of_validation, request_faults
+from api.problems import Invalid, Problem, of_validation
 from kdcore.spec.faults import Fault
 from store.accounts import Principal
 from store.database import transaction
@@ -107,15 +107,16 @@ class V1Route(APIRoute):
             try:
                 return await original(strict)
             except RequestValidationError as error:
-                problem = of_validation(error, self._model)
-                if isinstance(problem, Invalid):
-                    caller = request.state.caller
-                    problem = await anyio.to_thread.run_sync(self._completed, error, caller)
-                raise problem from None
+                caller = request.state.caller
+                # In a thread: a body may have thousands of faults, and the database is asked.
+                raise await anyio.to_thread.run_sync(self._refusal, error, caller) from None
 
         return handle
 
-    def _completed(self, error: RequestValidationError, caller: Principal) -> Problem:
+    def _refusal(self, error: RequestValidationError, caller: Principal) -> Problem:
+        problem = of_validation(error, self._model)
+        if not isinstance(problem, Invalid):
+            return problem
         with transaction() as session:
             more = self.more_faults(session, error.body, caller)
-        return Invalid([*request_faults(error, self._model), *more])
+        return Invalid([*problem.faults, *more])

@@ -43,10 +43,9 @@ def write(session: Session, job: Job, events: Sequence[MetricsEvent]) -> None:
         for key, value in event.values.items()
     ]
     if rows:
-        # Nothing that waits to be written concerns these rows: a batch writes it once, at its end.
-        with session.no_autoflush:
-            # One row's statement, sent for all of them: its text is the same whatever their number.
-            session.connection().execute(_WRITTEN, rows)
+        # One row's statement for each of them, sent together: its text, which is the same whatever
+        # their number, is made and prepared once.
+        session.connection().execute(_WRITTEN, rows)
     for event in events:
         _summarise(job, event)
 

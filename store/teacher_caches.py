@@ -49,15 +49,18 @@ def known(session: Session, project_id: str, keys: Sequence[str]) -> set[str]:
     return set(session.scalars(query))
 
 
-def used(session: Session, job: Job, key: str) -> None:
-    """A run of ``job`` found the answers there: a hit, unless the same job has asked for them."""
+def used(session: Session, job: Job, event: AnswersEvent) -> None:
+    """A run of ``job`` has the answers: a hit, unless the same job, or this run, asked for them."""
+    changed: dict[str, Any] = {
+        "used_at": func.now(),
+        "seed": event.seed,  # rows of older versions say a job's first seed
+    }
+    if event.found:
+        changed["hits"] = TeacherCache.hits + (TeacherCache.job_id != job.id).cast(Integer)
     session.execute(
         update(TeacherCache)
-        .where(TeacherCache.project_id == job.project_id, TeacherCache.key == key)
-        .values(
-            used_at=func.now(),
-            hits=TeacherCache.hits + (TeacherCache.job_id != job.id).cast(Integer),
-        )
+        .where(TeacherCache.project_id == job.project_id, TeacherCache.key == event.key)
+        .values(changed)
     )
 
 

@@ -83,7 +83,7 @@ def _bring_all(job: Job, over: threading.Event) -> None:
 
 
 def _kept(job: Job, resolved: ResolvedJob) -> Iterator[TeacherCache]:
-    """The project's rows that may serve the job, the soonest first, while there is room."""
+    """The project's rows that may serve the job, student by student, while there is room."""
     views = resolved.training.views
     if views == "fresh" or not resolved.teachers:
         return
@@ -145,9 +145,8 @@ def _upload(job: Job, event: AnswersEvent) -> str:
 
 
 def note(session: Session, job: Job, event: AnswersEvent, stored: dict[str, str]) -> None:
-    """The row of what was stored, or the use of what was found."""
-    if event.found:
-        teacher_caches.used(session, job, event.key)
+    """The row of what was stored, or the use of one that is there."""
+    teacher_caches.used(session, job, event)
     if event.key not in stored:
         return
     asked = _asked(session, job, _resolved(job))

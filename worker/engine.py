@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from kdcore.spec import failpoints
-from kdcore.spec.events import AnyEvent, PhaseEvent
+from kdcore.spec.events import AnyEvent, ArtifactEvent, PhaseEvent
 from kdcore.spec.protocol import Errand, Request
 from store.settings import settings
 from worker import published, spare
@@ -29,6 +30,7 @@ _KEPT = (
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 STDERR_TAIL = 4000
 STDERR_MOST = 16 * 2**20
+RESERVE_AFTER_S = 10.0  # the run that has begun comes first
 EVENTS_AT_ONCE = 200  # after an outage there are many: a transaction must stay a short one
 
 
@@ -44,11 +46,13 @@ class Engine:
         self._offset = 0
         self._stop_asked_at: float | None = None
         self._killed = False
+        self._trains = command == "run"
+        self._reserve_at = math.inf
         self._stderr.unlink(missing_ok=True)
         self._stderr.touch()
         own = _own_environment(workdir, request)
         waiting = None
-        if command == "run":
+        if self._trains:
             errand = Errand(
                 request=str(request_file),
                 workdir=str(workdir),
@@ -120,13 +124,25 @@ class Engine:
             self.process.stdin.close()
 
     def heed(self, event: AnyEvent) -> None:
-        """Put the next one in reserve while this one exports, which leaves a core free: loading
-        torch takes one for seconds, and a training wants them all."""
-        if isinstance(event, PhaseEvent) and event.phase == "exporting":
+        """Know when the next one is to be put in reserve: loading torch takes a core for seconds.
+
+        A training on the processor wants every core, and so does whoever measures speed for the
+        report: only what is published has all of that behind it. With an accelerator there is room.
+        """
+        if isinstance(event, ArtifactEvent):
+            self._reserve()
+        elif isinstance(event, PhaseEvent) and (event.chosen or {}).get("device", "cpu") != "cpu":
+            self._reserve_at = time.monotonic() + RESERVE_AFTER_S
+
+    def _reserve(self) -> None:
+        if self._trains:
+            self._trains = False  # once: one that cannot even load would take its core for ever
             reserve()
 
     def tend(self) -> None:
-        """Keep its standard error from growing without end."""
+        """What is due from time to time: its standard error must not grow without end."""
+        if time.monotonic() > self._reserve_at:
+            self._reserve()
         if self._stderr.stat().st_size > STDERR_MOST:
             os.truncate(self._stderr, 0)  # it is written by appending
 

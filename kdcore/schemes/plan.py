@@ -24,9 +24,9 @@ SCHEMES: dict[str, Scheme] = {
 def next_phase(job: ResolvedJob, results: Sequence[Result]) -> Phase | None:
     """What to train next; None when everything is done.
 
-    The student that is delivered and the undistilled one start
-    from the same weights, make the same number of steps and, where no unlabelled images join the
-    student's, see the same views in the same order: what differs is the teaching alone.
+    The student that is delivered and the undistilled one start from the same weights, make the
+    same number of steps and, where no unlabelled images join the student's, see the same views in
+    the same order: what differs is the teaching alone.
     """
     if job.kind == "evaluate":
         return None
@@ -42,9 +42,11 @@ def next_phase(job: ResolvedJob, results: Sequence[Result]) -> Phase | None:
 
 
 def first_phases(job: ResolvedJob) -> list[Phase]:
-    """What each seed begins with: planned before anything has been trained."""
+    """What each seed begins with, planned before anything has been trained; of seeds that share
+    their views the first one alone."""
     scheme = SCHEMES[job.scheme.type]
-    planned = [scheme.next_phase(job, number, seed, []) for number, seed in enumerate(job.seeds)]
+    own = enumerate(job.seeds[: len(job.view_seeds)])
+    planned = [scheme.next_phase(job, number, seed, []) for number, seed in own]
     return [phase for phase in planned if phase is not None]
 
 

@@ -7,6 +7,9 @@ from pydantic_core import ErrorDetails
 
 from kdcore.spec.nearest import meant
 
+_MOST_HINTS = 20
+"""Faults that are looked at for what was meant: a body may have tens of thousands."""
+
 
 class Fault(BaseModel):
     """One fault of a request, as a problem document lists it."""
@@ -27,11 +30,13 @@ def field_faults(
     With the ``model`` that the body should be, an unknown field is told what it may have meant.
     """
     faults: dict[tuple[str, str, str], Fault] = {}
-    for error in errors:
+    for number, error in enumerate(errors):
         pointer = pointer_into(body, error["loc"], error["type"])
-        fault = Fault(pointer=pointer, code=error["type"], detail=_sentence(error, model))
+        sentence = _sentence(error, model if number < _MOST_HINTS else None)
+        fault = Fault(pointer=pointer, code=error["type"], detail=sentence)
         faults.setdefault((fault.pointer, fault.code, fault.detail), fault)
-    return [fault for fault in faults.values() if not _echo(fault, list(faults.values()))]
+    told = list(faults.values())
+    return [fault for fault in told if not _echo(fault, told)]
 
 
 def _echo(fault: Fault, faults: list[Fault]) -> bool:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from kdcore.spec.base import Label, Name, Spec, Text
+from kdcore.spec.base import NUM_SEEDS, Label, Name, Seed, Spec, Text
 from kdcore.spec.catalogue import ArchitectureName
 from kdcore.spec.derived import Derived
 from kdcore.spec.exports import ExportFormat
@@ -16,8 +16,6 @@ from kdcore.spec.training import Training
 
 ModelId = Annotated[str, Field(max_length=64, description="Id of a model, `mdl_…`")]
 DatasetId = Annotated[str, Field(max_length=64, description="Id of a data set, `ds_…`")]
-_NUM_SEEDS = 2**63
-Seed = Annotated[int, Field(ge=0, lt=_NUM_SEEDS)]
 
 
 Channels = Literal["repeat", "luminance"]
@@ -187,8 +185,8 @@ class ResolvedJob(JobSpec):
 
     @property
     def seeds(self) -> list[int]:
-        """Of its students: the k-th has ``seed + k``."""
-        return [(self.seed + number) % _NUM_SEEDS for number in range(self.evaluation.seeds)]
+        """Of its students: the k-th has ``seed + k``, and 0 follows the greatest one."""
+        return [(self.seed + number) % NUM_SEEDS for number in range(self.evaluation.seeds)]
 
     @property
     def view_seeds(self) -> list[int]:

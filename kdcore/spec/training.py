@@ -6,7 +6,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from kdcore.spec.augmentation import MIXING, AugmentationField, CropFlip, as_augmentations
-from kdcore.spec.base import Spec
+from kdcore.spec.base import Seed, Spec
 
 LearningRate = Annotated[float, Field(gt=0, le=100)]
 WeightDecay = Annotated[float, Field(ge=0, le=1)]
@@ -100,7 +100,7 @@ class Training(Spec):
     views: Literal["fresh"] | Annotated[int, Field(ge=1, le=10_000)] = "fresh"
     """How many augmented versions of each image there are: `fresh` draws a new one in every epoch,
     a number lets so many come again in turn, and the teacher is asked about each of them once."""
-    view_seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    view_seed: Seed | None = None
     """Seed of the views; null takes each student's own. Students of other seeds that have this one
     in common see the same views, so that a teacher is asked once for all of them."""
     kept_logits: Literal["all"] | Annotated[int, Field(ge=2, le=1000)] = "all"

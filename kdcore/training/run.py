@@ -127,7 +127,10 @@ def _train(session: Session, task: Task, resumed: State | None) -> None:
 def _ask(session: Session, task: Task) -> None:
     """Have what each seed of the job first asks its teachers kept: later runs find it."""
     session.events.phase("asking_teacher")
-    for phase in plan.first_phases(task.job):
+    phases = plan.first_phases(task.job)
+    if not phases:
+        raise ValueError("a job without a phase asks nothing")
+    for phase in phases:
         loop = Loop(session, task, phase, lesson(session, task, phase))
         epochs = range(1, task.job.training.epochs + 1)
         ask_all(loop.kept, map(loop.loader.turn, epochs), session)

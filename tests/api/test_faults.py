@@ -71,7 +71,7 @@ def test_a_fault_points_to_where_it_was_written(
 
 def test_an_unknown_field_is_told_which_one_was_meant(client: httpx.Client, digits: Json) -> None:
     for path, body, meant in (
-        ("jobs", job(digits, epochs=3), "`training.epochs`"),
+        ("jobs", job(digits, epochs=3), "`/training/epochs`"),
         (
             "datasets",
             {"name": "digits", "source": "builtin:digits", "image_sizes": 8},

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from store.database import transaction
+from kdcore.spec.events import PhaseEvent
+from kdcore.spec.protocol import IngestRequest
 from store.settings import settings
-from store.tables import Job
 from tests.sending import posted
 from worker import engine, spare
 
@@ -47,20 +47,39 @@ def test_a_job_takes_it_and_the_slot_has_another(
     assert waiting() not in (None, first)
 
 
-def test_a_training_keeps_every_core_until_it_exports(
+def test_nothing_is_loaded_while_a_processor_trains_or_is_timed(
     client: httpx.Client, digits: Json, start: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job_id = posted(client, digits, training=SHORT)["id"]
-    phases: list[str | None] = []
+    """Speed is measured while it exports, and stands in the report."""
+    job_id = posted(client, digits, training=SHORT, exports=["safetensors", "onnx"])["id"]
+    told: list[list[str]] = []
 
     def noted() -> None:
-        with transaction() as session:
-            phases.append(session.get_one(Job, job_id).phase)
+        found = settings().work_dir.glob(f"runs/{job_id}-*/events.jsonl")
+        told.append([line for file in found for line in file.read_text().splitlines()])
 
     monkeypatch.setattr(engine, "reserve", noted)
     running = start(job_id)
     assert running.ends().state == "succeeded", running.row.error
-    assert phases[0] == "exporting"
+    assert len(told) == 2  # and once when the slot finds no more work
+    assert any('"type":"artifact"' in line for line in told[0])
+
+
+@pytest.mark.parametrize(("device", "times"), [("cpu", 0), ("cuda:0", 1)])
+def test_with_an_accelerator_there_is_room_while_it_trains(
+    device: str, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(engine, "reserve", lambda: asked.append(device))
+    monkeypatch.setattr(engine, "RESERVE_AFTER_S", -1.0)
+    own = engine.Engine("run", IngestRequest(source="builtin:digits"), tmp_path)
+    try:
+        own.heed(PhaseEvent(seq=1, time="", phase="training", chosen={"device": device}))
+        own.tend()
+        own.tend()
+    finally:
+        own.kill()
+    assert len(asked) == times
 
 
 def test_one_that_has_died_costs_nothing(client: httpx.Client, digits: Json, start: Any) -> None:

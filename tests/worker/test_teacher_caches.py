@@ -93,6 +93,19 @@ def test_jobs_of_other_seeds_may_share_their_views(taught: Callable[..., Json]) 
     assert taught(40)["asked"] == 0
 
 
+def test_a_row_that_names_a_wrong_seed_is_corrected(
+    trained: Trained, taught: Callable[..., Json]
+) -> None:
+    """Older versions wrote a job's first seed for all of its seeds."""
+    taught(44)
+    with transaction() as session:
+        for row in session.scalars(select(TeacherCache).where(TeacherCache.seed == 44)):
+            row.seed = 43
+    assert taught(44)["asked"] == VIEWS
+    assert len(rows(trained.client, 44)) == VIEWS
+    assert taught(44)["found"] == VIEWS
+
+
 def test_what_is_not_there_at_once_comes_while_it_trains(
     trained: Trained, taught: Callable[..., Json], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,19 @@ def results_of(phase: Phase, top1: float = 50.0, place: int = 0) -> list[Result]
     ]
 
 
+def test_seeds_begin_each_for_itself_unless_they_share_their_views() -> None:
+    several = {"baseline": True, "seeds": 3}
+    asked = job({"type": "offline"}, evaluation=several, seed=2**63 - 2)
+    begun = plan.first_phases(asked)
+    assert [(phase.number, phase.seed) for phase in begun] == [
+        (0, 2**63 - 2),
+        (1, 2**63 - 1),
+        (2, 0),
+    ]
+    shared = job({"type": "offline"}, evaluation=several, training={"view_seed": 9})
+    assert [(phase.number, phase.seed) for phase in plan.first_phases(shared)] == [(0, 5)]
+
+
 def phases(asked: ResolvedJob, tops: tuple[float, ...] = ()) -> list[Phase]:
     """All phases of a job whose networks reach ``tops`` in turn."""
     done: list[Result] = []

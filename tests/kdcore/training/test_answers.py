@@ -13,7 +13,7 @@ from kdcore.data.loader import Loader
 from kdcore.data.store import load
 from kdcore.errors import Stopped
 from kdcore.evaluation.teachers import Teachers
-from kdcore.spec.augmentation import RandomResizedCrop
+from kdcore.spec.augmentation import Mixup, RandomResizedCrop
 from kdcore.spec.protocol import RunRequest
 from kdcore.training import observed
 from tests.kdcore.training import nursery
@@ -220,26 +220,30 @@ def test_students_of_other_seeds_share_views_that_have_a_seed_of_their_own(
     assert sha256(first / STUDENT) != sha256(second / STUDENT)
 
 
-def test_views_of_one_seed_come_in_orders_of_another(world: World) -> None:
+def test_views_of_one_seed_come_in_orders_and_mixtures_of_another(world: World) -> None:
     data = load(world.dataset)
+    crop, mixup = RandomResizedCrop(type="random_resized_crop"), Mixup(type="mixup")
 
-    def batches(seed: int, view_seed: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def batches(seed: int, view_seed: int | None, *mixing: Mixup) -> Any:
         loader = Loader(
             data.images("train"),
             data.targets("train"),
             batch_size=225,
-            augmentation=RandomResizedCrop(type="random_resized_crop"),
+            augmentation=(crop, *mixing),
             seed=seed,
             view_seed=view_seed,
             device=torch.device("cpu"),
         )
         batch = loader.batch(1, 0)
-        return batch.index, batch.images[batch.index.argsort()]
+        return batch.index, batch.images[batch.index.argsort()], batch.mix
 
-    order, views = batches(1, 5)
+    order, views, _ = batches(1, 5)
     assert torch.equal(views, batches(5, None)[1])
     assert torch.equal(order, batches(1, None)[0])
     assert not torch.equal(order, batches(5, None)[0])
+    shares = [batches(seed, view_seed, mixup)[2].share for seed, view_seed in ((1, 5), (1, None))]
+    assert torch.equal(*shares)
+    assert not torch.equal(shares[0], batches(5, None, mixup)[2].share)
 
 
 def test_fast_answers_do_not_serve_a_strict_job(
