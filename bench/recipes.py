@@ -84,6 +84,8 @@ ROWS |= {
 }
 ROWS |= {
     "fast, 16 epochs": {"preset": "fast", "method": None, "training": {"epochs": 2 * EPOCHS}},
+    "fast, 4 views": {"preset": "fast", "method": None, "training": {"views": 4}},
+    "balanced, 16 views": {"preset": "balanced", "method": None, "training": {"views": 16}},
     "fast, eight-bit teacher": {
         "preset": "fast",
         "method": None,
