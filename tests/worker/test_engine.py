@@ -1,6 +1,7 @@
 """What the engine says is read as it is written, and can be stored whatever it holds."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,13 +45,17 @@ def test_text_that_postgres_refuses_is_replaced(engine: Engine, tmp_path: Path) 
 
 
 def test_the_process_knows_no_address_and_no_secret(
-    environment: dict[str, str], tmp_path: Path
+    environment: dict[str, str],
+    tmp_path: Path,
+    eventually: Callable[[Callable[[], bool], float, str], None],
 ) -> None:
     from kdcore.spec.protocol import IngestRequest
 
     own = Engine("ingest", IngestRequest(source="builtin:digits"), tmp_path)
     try:
         entry = Path(f"/proc/{own.process.pid}")
+        # Popen returns while the kernel still lays the new program out.
+        eventually(lambda: (entry / "environ").read_bytes() != b"", 10, "it has an environment")
         told = (entry / "environ").read_bytes().decode()
         words = (entry / "cmdline").read_bytes().decode().split("\0")
     finally:

@@ -92,9 +92,12 @@ def test_one_that_has_died_costs_nothing(client: httpx.Client, digits: Json, sta
     assert [run.exit for run in running.runs] == ["done"]
 
 
-def test_it_knows_no_secret() -> None:
+def test_it_knows_no_secret(eventually: Callable[[Callable[[], bool], float, str], None]) -> None:
     engine.reserve()
-    told = Path(f"/proc/{waiting()}/environ").read_bytes().decode()
+    environ = Path(f"/proc/{waiting()}/environ")
+    # Popen returns while the kernel still lays the new program out.
+    eventually(lambda: environ.read_bytes() != b"", 10, "it has an environment")
+    told = environ.read_bytes().decode()
     assert "PYTHONSAFEPATH=1" in told
     assert "STILLHOUSE" not in told
 
