@@ -54,21 +54,28 @@ def create_job(
     """Store a job and have a worker take it. All faults of the request come in one answer."""
     with transaction() as session:
         if validate_only:
-            admitted = admit(session, body, caller)
-            resolved = admitted.resolved.model_dump(mode="json")
-            estimate = estimate_of(session, caller.project_id, admitted)
-            return reply(
-                {
-                    "resolved": resolved,
-                    "estimate": estimate,
-                    "warnings": admitted.warnings,
-                    "methods": show.applicability(admitted.applicability),
-                }
-            )
+            return validated(session, body, caller)
         answer = once(session, request, caller.project_id, lambda: create(session, body, caller))
         failpoint("api.stored")
     failpoint("api.committed")
     return answer
+
+
+def validated(
+    session: Session, body: JobSpec, caller: Principal, kind: Literal["warm"] | None = None
+) -> Response:
+    """What :func:`create` would store, and what is known of it; it raises the same, and stores
+    nothing."""
+    admitted = admit(session, body, caller)
+    _check(admitted.resolved, kind)
+    return reply(
+        {
+            "resolved": admitted.resolved.model_dump(mode="json"),
+            "estimate": estimate_of(session, caller.project_id, admitted),
+            "warnings": admitted.warnings,
+            "methods": show.applicability(admitted.applicability),
+        }
+    )
 
 
 def create(
@@ -76,8 +83,7 @@ def create(
 ) -> Created:
     """A job's row; one of the kind `warm` only asks what the same job would ask its teachers."""
     resolved = admit(session, body, caller).resolved
-    if kind == "warm" and (faults := list(_nothing_to_ask(resolved))):
-        raise Invalid(faults)
+    _check(resolved, kind)
     bounded(session, caller)
     init = [] if resolved.student.init in ("random", "pretrained") else [resolved.student.init]
     row = transitions.create(
@@ -102,6 +108,11 @@ def create(
     session.flush()
     session.refresh(row)
     return Created(show.job(session, row), f"/v1/jobs/{row.id}")
+
+
+def _check(resolved: ResolvedJob, kind: Literal["warm"] | None) -> None:
+    if kind == "warm" and (faults := list(_nothing_to_ask(resolved))):
+        raise Invalid(faults)
 
 
 def _nothing_to_ask(job: ResolvedJob) -> Iterator[Fault]:

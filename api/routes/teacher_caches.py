@@ -12,9 +12,9 @@ from api.answers import reply
 from api.auth import DataWriter, JobWriter, Reader
 from api.idempotency import KEYED, once
 from api.paging import PageAsked, page
-from api.routes.jobs import create
+from api.routes.jobs import create, validated
 from api.routes.router import router
-from api.schemas.jobs import JobOut
+from api.schemas.jobs import JobOut, Validated
 from api.schemas.teacher_caches import TeacherCacheOut, TeacherCachePage
 from kdcore.spec.job import JobSpec
 from store.database import transaction
@@ -42,14 +42,27 @@ def show(row: TeacherCache) -> dict[str, Any]:
     }
 
 
-@warming.post("/warm", status_code=201, dependencies=KEYED, response_model=JobOut)
-def warm_teacher_cache(body: JobSpec, request: Request, caller: JobWriter) -> Response:
+@warming.post(
+    "/warm",
+    status_code=201,
+    dependencies=KEYED,
+    response_model=JobOut,
+    responses={200: {"model": Validated, "description": "validate_only: nothing is stored"}},
+)
+def warm_teacher_cache(
+    body: JobSpec,
+    request: Request,
+    caller: JobWriter,
+    validate_only: Annotated[bool, Query(description="Check and resolve only")] = False,
+) -> Response:
     """Ask now what a job would ask: the body is that job, with its number of views.
 
     What comes back is a job of the kind `warm`, which can be watched, paused and cancelled as any
     other. When it has succeeded, the job itself asks its teachers nothing.
     """
     with transaction() as session:
+        if validate_only:
+            return validated(session, body, caller, "warm")
         return once(
             session, request, caller.project_id, lambda: create(session, body, caller, "warm")
         )

@@ -191,6 +191,10 @@ def test_a_teacher_can_be_asked_ahead(
         "evaluation": {"seeds": 2},
         "seed": 36,
     }
+    before = client.get("/v1/jobs").json()["data"]
+    checked = client.post(f"{LIST}/warm", params={"validate_only": True}, json=body)
+    assert (checked.status_code, checked.json()["resolved"]["seed"]) == (200, 36)
+    assert client.get("/v1/jobs").json()["data"] == before
     warming = client.post(f"{LIST}/warm", json=body).raise_for_status().json()
     assert (warming["kind"], warming["state"]) == ("warm", "queued")
     own = warming["links"]["self"]
@@ -206,7 +210,9 @@ def test_a_teacher_can_be_asked_ahead(
     assert client.get("/v1/frontier", params={"dataset": dataset}).status_code == 200
     bad = body | {"training": {"views": "fresh"}, "teachers": []}
     told = {"/training/views": "fresh_views", "/teachers": "teacher_required"}
-    assert faults(client.post(f"{LIST}/warm", json=bad)) == told
+    for only in (False, True):
+        answer = client.post(f"{LIST}/warm", params={"validate_only": only}, json=bad)
+        assert faults(answer) == told
 
 
 def test_what_is_never_kept_is_not_asked_ahead(
