@@ -5,29 +5,29 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
-from api import problems
-from api.deadline import Deadline
-from api.hub import Hub
-from api.middleware import Frame
-from api.routes import dashboard
-from api.routes.catalogue import methods, networks, schemes
-from api.routes.compare import compare
-from api.routes.datasets import datasets
-from api.routes.datasets import posting as dataset_posting
-from api.routes.events import events
-from api.routes.fleet import usage, workers
-from api.routes.frontier import frontier
-from api.routes.health import health
-from api.routes.jobs import jobs, posting
-from api.routes.keys import keys
-from api.routes.models import models
-from api.routes.models import posting as model_posting
-from api.routes.outcome import artifacts, checkpoints, outcome
-from api.routes.pictures import pictures
-from api.routes.projects import projects
-from api.routes.teacher_caches import teacher_caches, warming
-from api.routes.uploads import uploads
-from api.routes.wishes import wishes
+from api.admin import dashboard
+from api.admin.api_keys import keys
+from api.admin.health import health
+from api.admin.projects import projects
+from api.admin.workers import usage, workers
+from api.analysis.compare import compare
+from api.analysis.frontier import frontier
+from api.catalog.routes import methods, networks, schemes
+from api.datasets.images import pictures
+from api.datasets.routes import datasets
+from api.datasets.routes import posting as dataset_posting
+from api.http import problems
+from api.http.middleware import Frame
+from api.http.notifications import Hub
+from api.http.timeout import Deadline
+from api.jobs.actions import wishes
+from api.jobs.events import events
+from api.jobs.results import artifacts, checkpoints, outcome
+from api.jobs.routes import jobs, posting
+from api.models.routes import models
+from api.models.routes import posting as model_posting
+from api.teacher_caches.routes import teacher_caches, warming
+from api.uploads.routes import uploads
 
 DESCRIPTION = """Knowledge distillation as a service: post a teacher, a student and a method; get
 back a small network that is tested, explained and ready to deploy.

@@ -37,8 +37,8 @@ def short(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def asked(app: ASGIApp, content: object = None, path: str = "/v1/jobs") -> httpx.Response:
-    from api.deadline import Deadline
-    from api.middleware import Frame
+    from api.http.middleware import Frame
+    from api.http.timeout import Deadline
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(Frame(Deadline(app)), raise_app_exceptions=False)
@@ -97,7 +97,7 @@ def test_a_threads_place_is_not_given_away_while_it_works() -> None:
         at_work -= 1
 
     async def ask() -> list[int]:
-        from api.deadline import Deadline
+        from api.http.timeout import Deadline
 
         places = anyio.CapacityLimiter(1)
 

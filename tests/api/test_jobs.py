@@ -8,7 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
-from api.problems import Problem
+from api.http.problems import Problem
 from store import jobs as transitions
 from store.database import transaction
 from store.tables import Job, Poke
@@ -159,7 +159,7 @@ def test_validating_stores_nothing(client: httpx.Client, digits: Json, tenant: A
 def test_a_project_may_not_queue_for_ever(
     client: httpx.Client, digits: Json, tenant: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from api.routes.jobs import bounded
+    from api.jobs.routes import bounded
     from store.accounts import Principal
     from store.settings import settings
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from api import onnx_files, predicting
-from api.predicting import Crowd
-from api.problems import Problem
+from api.http.problems import Problem
+from api.predictions import onnx_cache, runner
+from api.predictions.runner import Crowd
 from store import blobs
 from store.settings import settings
 from tests.sending import in_a_thread
@@ -61,7 +61,7 @@ def test_a_process_that_takes_too_long_is_ended(
     os.mkfifo(tmp_path / "request.json")  # nobody ever writes into it
 
     with pytest.raises(Problem) as late:
-        in_a_thread(predicting._run, tmp_path)
+        in_a_thread(runner._run, tmp_path)
     assert (late.value.status, late.value.code) == (503, "timed_out")
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -71,7 +71,7 @@ def test_a_process_that_takes_too_long_is_ended(
 
 
 def test_the_process_gets_no_secret(environment: Any, tmp_path: Path) -> None:
-    given = predicting.environment(tmp_path)
+    given = runner.environment(tmp_path)
     assert not any(name.startswith(("STILLHOUSE", "AWS")) for name in given)
 
 
@@ -88,7 +88,7 @@ def test_the_least_used_files_make_room(
         (tmp_path / "file").write_bytes(data)
         blobs.put_file(key, tmp_path / "file")
         target = tmp_path / f"{number}-{len(list(tmp_path.iterdir()))}"
-        onnx_files.link(key, digest, 100, target)
+        onnx_cache.link(key, digest, 100, target)
         assert target.read_bytes() == data
         os.utime(tmp_path / "work" / "onnx" / digest, (clock(), clock()))
 
@@ -106,4 +106,4 @@ def test_the_least_used_files_make_room(
     (tmp_path / "file").write_bytes(b"other bytes")
     blobs.put_file(f"{tmp_path.name}/damaged", tmp_path / "file")
     with pytest.raises(OSError, match="SHA-256"):
-        onnx_files.link(f"{tmp_path.name}/damaged", "0" * 64, 100, tmp_path / "target")
+        onnx_cache.link(f"{tmp_path.name}/damaged", "0" * 64, 100, tmp_path / "target")

@@ -13,7 +13,7 @@ async def raising(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.mark.usefixtures("environment")
 def test_a_500_is_a_problem_document_with_a_request_id_and_nothing_of_the_fault() -> None:
-    from api.middleware import REQUESTS, Frame
+    from api.http.middleware import REQUESTS, Frame
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(Frame(raising), raise_app_exceptions=False)

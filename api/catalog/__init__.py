@@ -1,0 +1,1 @@
+"""Methods, schemes and architectures."""

@@ -1,0 +1,1 @@
+"""HTTP itself: authentication, bodies, answers, problems, pages, streams. It knows no resource."""

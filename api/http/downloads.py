@@ -1,0 +1,81 @@
+"""Bytes from the object store: whole or a range, with an entity tag that is their SHA-256."""
+
+import re
+from typing import Any
+
+from fastapi import Request
+from starlette.responses import Response, StreamingResponse
+
+from api.http.problems import Problem
+from store import blobs
+
+_RANGE = re.compile(r"^bytes=(\d{0,19})-(\d{0,19})$")
+BINARY = "application/octet-stream"
+BYTES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {BINARY: {"schema": {"type": "string"}}}},
+    206: {"description": "The range that was asked for"},
+    304: {"description": "The client has these bytes"},
+    416: {"description": "The range lies beyond the end"},
+}
+
+
+def content(
+    request: Request, key: str, size: int, sha256: str, filename: str, media_type: str = BINARY
+) -> Response:
+    """Answer 200, 206, 304 or 416 as the request's conditions want it."""
+    etag = f'"{sha256}"'
+    headers = {
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": f'attachment; filename="{filename}"',
+        # The bytes of an id never change; the caller's right to them may.
+        "Cache-Control": "private, no-cache",
+    }
+    if _named(request.headers.get("if-none-match"), etag):
+        return Response(status_code=304, headers=headers)
+    if not blobs.exists(key):
+        raise FileNotFoundError(key)
+    span = _span(request, etag, size)
+    if span is None:
+        headers["Content-Length"] = str(size)
+        return StreamingResponse(blobs.read(key), 200, headers, media_type=media_type)
+    start, end = span
+    headers |= {
+        "Content-Range": f"bytes {start}-{end - 1}/{size}",
+        "Content-Length": str(end - start),
+    }
+    return StreamingResponse(blobs.read(key, start, end), 206, headers, media_type=media_type)
+
+
+def _named(header: str | None, etag: str) -> bool:
+    if header is None:
+        return False
+    tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
+    return etag in tags or tags == ["*"]
+
+
+def _span(request: Request, etag: str, size: int) -> tuple[int, int] | None:
+    """Start and end of the one range asked for; None for the whole.
+
+    Several ranges, or a unit that is not bytes, may be answered with the whole (RFC 9110, 14.2).
+    """
+    match = _RANGE.match(request.headers.get("range", "").strip())
+    if match is None or request.headers.get("if-range", etag) != etag:
+        return None
+    first, last = match.groups()
+    if not first and not last:
+        return None
+    if first:
+        start, end = int(first), min(int(last) + 1 if last else size, size)
+        if last and int(last) < int(first):
+            return None
+    else:
+        start, end = max(0, size - int(last)), size
+    if start >= end:
+        raise Problem(
+            416,
+            "range_not_satisfiable",
+            f"there are {size} bytes",
+            headers={"Content-Range": f"bytes */{size}"},
+        )
+    return start, end

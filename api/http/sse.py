@@ -1,0 +1,66 @@
+"""Server-sent events: how a stream is asked for, framed and sent.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+import contextlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+from fastapi import Request
+from starlette.responses import Response, StreamingResponse
+
+from api.http import auth
+from api.http.problems import Problem
+from api.http.responses import dumps
+
+MEDIA_TYPE = "text/event-stream"
+CONTENT: dict[str, Any] = {MEDIA_TYPE: {"schema": {"type": "string"}}}
+PING = b": still here\n\n"
+PING_S = 15.0
+RETRY = b"retry: 3000\n\n"
+RECHECK_S = 5.0
+"""A stream outlives its request: whether the key still holds is asked again this often."""
+_DIGITS = 19
+
+
+def wanted(request: Request) -> bool:
+    """Whether the client asks for the stream and not for a page of the list."""
+    return MEDIA_TYPE in request.headers.get("accept", "")
+
+
+def place(last_event_id: str | None, after: int | None) -> int:
+    """Where a stream goes on: after the last event that the client has, by header or by query."""
+    if not last_event_id:
+        return after or 0
+    digits = last_event_id.isascii() and last_event_id.isdigit()
+    if not (digits and len(last_event_id) < _DIGITS):
+        raise Problem(400, "bad_last_event_id", "Last-Event-ID must be the id of an event")
+    return int(last_event_id)
+
+
+def frame(name: str, data: dict[str, Any], event_id: int | None) -> bytes:
+    """One event on the wire. JSON holds no line feed, so that data is one line."""
+    number = b"" if event_id is None else b"id: %d\n" % event_id
+    return number + b"event: " + name.encode() + b"\ndata: " + dumps(data) + b"\n\n"
+
+
+def answer(request: Request, frames: AsyncGenerator[bytes]) -> Response:
+    """The stream, which no proxy may keep back; it ends when the caller's key or login does."""
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    permitted = _while_permitted(request, frames)
+    return StreamingResponse(permitted, media_type=MEDIA_TYPE, headers=headers)
+
+
+async def _while_permitted(request: Request, frames: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    checked = time.monotonic()
+    async with contextlib.aclosing(frames):
+        async for each in frames:
+            if time.monotonic() - checked > RECHECK_S:
+                try:
+                    await auth.authenticate(request)
+                except Problem:
+                    return
+                checked = time.monotonic()
+            yield each

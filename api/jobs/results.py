@@ -1,0 +1,154 @@
+"""What a job leaves behind: runs, metrics, logs, report, checkpoints, artifacts."""
+
+from typing import Annotated, Any
+
+from fastapi import Query, Request
+from sqlalchemy import select
+from starlette.responses import PlainTextResponse, Response
+
+from api.http import scoping
+from api.http.auth import Reader
+from api.http.downloads import BYTES, content
+from api.http.pagination import PageAsked, page, page_of
+from api.http.problems import Conflict
+from api.http.responses import reply, tagged
+from api.http.router import router
+from api.jobs import serializers
+from api.jobs.schemas import (
+    ArtifactOut,
+    ArtifactPage,
+    CheckpointPage,
+    MetricsOut,
+    ReportOut,
+    RunPage,
+)
+from store import events
+from store import metrics as curves
+from store.database import transaction
+from store.tables import Artifact, Checkpoint, Job, Run
+
+outcome = router("/jobs/{job_id}", "outcome")
+artifacts = router("/artifacts", "outcome")
+checkpoints = router("/checkpoints", "outcome")
+
+LOG_LINES = 10_000
+
+
+@outcome.get("/runs", response_model=RunPage)
+def list_runs(job_id: str, caller: Reader, asked: PageAsked) -> Response:
+    """One entry for each attempt, the first one first."""
+    with transaction() as session:
+        job = scoping.get(session, Job, job_id, caller)
+        rows = session.scalars(select(Run).where(Run.job_id == job.id).order_by(Run.number)).all()
+        return page_of([serializers.run(row) for row in rows], asked)
+
+
+@outcome.get("/metrics", response_model=MetricsOut)
+def get_metrics(
+    job_id: str,
+    caller: Reader,
+    keys: Annotated[str | None, Query(max_length=4000, description="Comma-separated")] = None,
+    x: Annotated[curves.Axis, Query(description="What the values are given over")] = "step",
+    max_points: Annotated[int, Query(ge=2, le=100_000)] = 1000,
+) -> Response:
+    """Curves in columns. A longer one is thinned to the lowest and highest of each stretch."""
+    with transaction() as session:
+        job = scoping.get(session, Job, job_id, caller)
+        wanted = None if keys is None else keys.split(",")
+        found = curves.read(session, job.id, wanted, x, max_points)
+        return reply({"data": found.columns, "totals": found.totals})
+
+
+@outcome.get(
+    "/logs",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def get_logs(job_id: str, caller: Reader) -> Response:
+    """The lines that runs wrote for people, as text."""
+    with transaction() as session:
+        job = scoping.get(session, Job, job_id, caller)
+        lines = [_line(row) for row in events.logs(session, job.id, LOG_LINES)]
+    return PlainTextResponse("".join(lines))
+
+
+def _line(row: Any) -> str:
+    level = row.data.get("level", "error")
+    time = row.time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{time} run={row.run or '-'} {level} {row.data.get('message', '')}\n"
+
+
+@outcome.get("/report", response_model=ReportOut)
+def get_report(job_id: str, request: Request, caller: Reader) -> Response:
+    """Student, teacher and undistilled student side by side, and the verdict."""
+    with transaction() as session:
+        job = scoping.get(session, Job, job_id, caller)
+    if job.state != "succeeded":
+        detail = f"a job that is {job.state} has no report"
+        raise Conflict("no_report", detail, current_state=job.state)
+    if not job.result:
+        detail = "a job that only asks its teachers has no report: see /v1/teacher-caches"
+        raise Conflict("no_report", detail, current_state=job.state)
+    return tagged(request, job.result, str(job.rev))
+
+
+@outcome.get("/checkpoints", response_model=CheckpointPage)
+def list_checkpoints(job_id: str, caller: Reader, asked: PageAsked) -> Response:
+    """Checkpoints that are kept, the newest first."""
+    with transaction() as session:
+        job = scoping.get(session, Job, job_id, caller)
+        query = select(Checkpoint).where(Checkpoint.job_id == job.id)
+        return page(session, query, serializers.checkpoint, asked)
+
+
+@outcome.get("/artifacts", response_model=ArtifactPage)
+def list_artifacts(job_id: str, caller: Reader, asked: PageAsked) -> Response:
+    """Finished files; there are none before the job has succeeded."""
+    with transaction() as session:
+        job = scoping.get(session, Job, job_id, caller)
+        query = select(Artifact).where(Artifact.job_id == job.id)
+        return page(session, query, serializers.artifact, asked)
+
+
+@outcome.get("/student", response_class=Response, responses=BYTES)
+def get_student(job_id: str, request: Request, caller: Reader) -> Response:
+    """The distilled student's weights: the content of ``student.safetensors``."""
+    with transaction() as session:
+        job = scoping.get(session, Job, job_id, caller)
+        query = select(Artifact).where(Artifact.job_id == job.id, Artifact.format == "safetensors")
+        student = session.scalars(query).one_or_none()
+    if student is None:
+        detail = f"a job that is {job.state} has no student to download"
+        raise Conflict("no_student", detail, current_state=job.state)
+    return _content(request, student)
+
+
+@artifacts.get("/{artifact_id}", response_model=ArtifactOut)
+def get_artifact(artifact_id: str, request: Request, caller: Reader) -> Response:
+    """One file: format, size, SHA-256."""
+    with transaction() as session:
+        row = scoping.get(session, Artifact, artifact_id, caller)
+    return tagged(request, serializers.artifact(row), row.sha256)
+
+
+@artifacts.get("/{artifact_id}/content", response_class=Response, responses=BYTES)
+def get_content(artifact_id: str, request: Request, caller: Reader) -> Response:
+    """The file's bytes: whole, or a range of them."""
+    with transaction() as session:
+        row = scoping.get(session, Artifact, artifact_id, caller)
+    return _content(request, row)
+
+
+@checkpoints.get("/{checkpoint_id}/content", response_class=Response, responses=BYTES)
+def get_checkpoint(checkpoint_id: str, request: Request, caller: Reader) -> Response:
+    """A checkpoint's bytes as the engine wrote them, with optimizer and schedule.
+
+    Old ones go while a job trains: what was listed a moment ago may not be there any more.
+    """
+    with transaction() as session:
+        row = scoping.get(session, Checkpoint, checkpoint_id, caller)
+    return content(request, row.object_key, row.size_bytes, row.sha256, row.name)
+
+
+def _content(request: Request, row: Artifact) -> Response:
+    return content(request, row.object_key, row.size_bytes, row.sha256, row.name, row.media_type)

@@ -1,0 +1,99 @@
+"""Models as requests and answers carry them."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from api.datasets.schemas import AssetError
+from api.http.pagination import Page
+from api.models.pretrained_names import Source
+from kdcore.spec.base import Label, Name, Spec, Text
+from kdcore.spec.catalogue import ArchitectureName, Normalisation
+
+State = Literal["verifying", "ready", "failed"]
+FROM_UPLOAD = ("architecture", "num_classes", "upload_id")
+
+
+class ModelCreate(Spec):
+    """Either an upload, with what it is, or ``source``, from which all else is taken."""
+
+    name: Name
+    architecture: ArchitectureName | None = None
+    num_classes: Annotated[int, Field(ge=2, le=100_000)] | None = None
+    upload_id: Annotated[str, Field(max_length=64)] | None = None
+    """A complete upload: safetensors, or a PyTorch state dict."""
+    source: Source | None = None
+    """`job:<id>`: the student of a job that has succeeded. `torchvision:<weights>` and
+    `timm:<name>`: published weights, which a worker downloads; an architecture's name means its
+    default ones."""
+    normalisation: Normalisation | None = None
+    """Of pixels scaled to 0..1; null takes the architecture's own, with a warning."""
+    input_size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    """Side of the images it was trained on; null takes the architecture's, with a warning."""
+    class_names: Annotated[tuple[Name, ...], Field(min_length=2, max_length=100_000)] | None = None
+    licence: Name | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.source is not None:
+            given = self.model_fields_set - {"name", "source", "licence"}
+            if given:
+                raise PydanticCustomError(
+                    "one_origin",
+                    "with source, all else is taken from it: leave out {fields}",
+                    {"fields": ", ".join(sorted(given))},
+                )
+            return self
+        missing = [name for name in FROM_UPLOAD if getattr(self, name) is None]
+        if missing:
+            raise PydanticCustomError(
+                "origin_missing",
+                "give source, or architecture, num_classes and upload_id; missing: {fields}",
+                {"fields": ", ".join(missing)},
+            )
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise PydanticCustomError(
+                "classes_mismatch", "class_names must have num_classes entries"
+            )
+        return self
+
+
+class ModelChange(Spec):
+    """What may be changed of a model."""
+
+    name: Name | None = None
+    licence: Name | None = None
+    labels: Annotated[dict[Label, Text], Field(max_length=64)] | None = None
+
+
+class ModelOut(BaseModel):
+    """A network's weights and what is known of them."""
+
+    id: str
+    object: Literal["model"]
+    name: str
+    state: State
+    source: str
+    architecture: str
+    num_classes: int
+    in_channels: int | None
+    input_size: int
+    normalisation: Normalisation | None
+    class_names: list[str] | None
+    licence: str | None
+    labels: dict[str, str]
+    num_params: int | None
+    size_bytes: int | None
+    sha256: str | None
+    error: AssetError | None
+    warnings: list[str]
+    created_at: str
+    ready_at: str | None
+    links: dict[str, str]
+
+
+class ModelPage(Page):
+    """Models, the newest first."""
+
+    data: list[ModelOut]

@@ -1,0 +1,1 @@
+"""The resource `prediction`: ask a model about images."""

@@ -1,0 +1,195 @@
+"""One prediction: a process of its own with limits, few at a time, ended as a group.
+
+It opens a stranger's images, so it gets no secret of ours, and what it may take is bounded.
+"""
+
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from asyncio.subprocess import Process
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from api.http.problems import Problem
+from api.models.onnx_export import Served
+from api.predictions import onnx_cache
+from kdcore.spec.protocol import Exit, PredictRequest, ResourceLimits
+from store.settings import settings
+
+log = structlog.get_logger()
+_KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+_ANSWER_BYTES = 4 * 2**20
+"""Many times what sixteen images and twenty classes can give."""
+_CHECKOUT = Path(__file__).parents[1]
+
+
+class Prediction(NamedTuple):
+    """One entry for each image, and how long it took."""
+
+    data: list[dict[str, Any]]
+    ms: float
+
+
+class Crowd:
+    """Predictions of this process: all in flight, and the few that are at work."""
+
+    def __init__(self, most: int, working: int) -> None:
+        self._room = most
+        self._fair = max(1, most // 2)
+        self._held: Counter[str] = Counter()
+        self._slots = asyncio.Semaphore(working)
+
+    @contextlib.asynccontextmanager
+    async def inside(self, project_id: str) -> AsyncIterator[None]:
+        """Hold a request and its images; a 429 at once where too many are held already.
+
+        No project holds more than half of the places: the others go on.
+        """
+        if self._room == 0 or self._held[project_id] >= self._fair:
+            raise _busy()
+        self._room -= 1
+        self._held[project_id] += 1
+        try:
+            yield
+        finally:
+            self._room += 1
+            self._held[project_id] -= 1
+            self._held += Counter()  # drops those at 0
+
+    @contextlib.asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Wait for a turn; a 429 if it does not come."""
+        try:
+            async with asyncio.timeout(settings().predict_queue_s):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise _busy() from None
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+
+@functools.cache
+def crowd() -> Crowd:
+    """The one of this process."""
+    return Crowd(settings().predict_held, settings().predict_slots)
+
+
+def _busy() -> Problem:
+    detail = "too many predictions are made just now; try again in a moment"
+    return Problem(429, "busy", detail, headers={"Retry-After": "1"})
+
+
+async def predict(model: Served, images: Sequence[bytes], k: int) -> Prediction:
+    """Ask the model's ONNX file. Raises OSError where that cannot be had, and problems."""
+    async with crowd().working():
+        folder = Path(tempfile.mkdtemp(dir=onnx_cache.scratch()))
+        try:
+            await anyio.to_thread.run_sync(_lay_out, folder, model, images, k)
+            started = time.perf_counter()
+            code = await _run(folder)
+            ms = (time.perf_counter() - started) * 1000
+            return Prediction(_answers(folder, code), round(ms, 1))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lay_out(folder: Path, model: Served, images: Sequence[bytes], k: int) -> None:
+    """Put everything into the folder that the process reads."""
+    onnx_cache.link(model.object_key, model.sha256, model.size_bytes, folder / "model.onnx")
+    for number, image in enumerate(images):
+        (folder / f"{number}.image").write_bytes(image)
+    request = PredictRequest(
+        path=str(folder / "model.onnx"),
+        images=tuple(str(folder / f"{number}.image") for number in range(len(images))),
+        input_size=model.input_size,
+        normalisation=model.normalisation,
+        classes=tuple(model.class_names) if model.class_names else None,
+        k=k,
+        threads=1,
+        limits=ResourceLimits(
+            memory_bytes=settings().predict_memory_bytes,
+            cpu_s=settings().predict_cpu_s,
+            file_bytes=_ANSWER_BYTES,
+        ),
+    )
+    (folder / "request.json").write_text(request.model_dump_json())
+
+
+async def _run(folder: Path) -> int:
+    """The process's exit code; it is ended with all that it started when it takes too long."""
+    with (folder / "answers.json").open("wb") as out, (folder / "stderr.log").open("wb") as err:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "kdcore", "predict", "request.json", "--supervised"),
+            # Only we hold the other end of its standard input: when we die, it reads the end.
+            stdin=asyncio.subprocess.PIPE,
+            stdout=out,
+            stderr=err,
+            cwd=folder,
+            env=environment(folder),
+            start_new_session=True,
+        )
+    try:
+        async with asyncio.timeout(settings().predict_wall_s):
+            return await process.wait()
+    except TimeoutError:
+        seconds = settings().predict_wall_s
+        detail = f"there was no answer in {seconds:g} s: send fewer images, or try again"
+        raise Problem(503, "timed_out", detail, headers={"Retry-After": "1"}) from None
+    finally:
+        await _end(process)
+
+
+async def _end(process: Process) -> None:
+    with anyio.CancelScope(shield=True):
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What the process gets of ours: no address and no password."""
+    return {name: os.environ[name] for name in _KEPT if name in os.environ} | {
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+        "PYTHONPATH": str(_CHECKOUT),
+        "PYTHONSAFEPATH": "1",
+    }
+
+
+def _answers(folder: Path, code: int) -> list[dict[str, Any]]:
+    if code == Exit.DONE:
+        answers: list[dict[str, Any]] = json.loads((folder / "answers.json").read_bytes())[
+            "answers"
+        ]
+        return answers
+    if code == Exit.USER_FAULT:
+        detail = json.loads((folder / "answers.json").read_bytes())["error"]
+        raise _too_much(f"{detail}: send fewer or smaller ones")
+    words = (folder / "stderr.log").read_bytes()[-4000:].decode("utf-8", "replace")
+    log.error("prediction_crashed", exit=code, stderr=words)
+    if code < 0:
+        # A library that ran out of memory, or that a hostile file made stumble.
+        raise _too_much("the process that looked at the images did not survive them")
+    raise RuntimeError(f"the prediction ended with exit code {code}")
+
+
+def _too_much(detail: str) -> Problem:
+    return Problem(422, "too_much_work", detail)

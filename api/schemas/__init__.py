@@ -1,1 +1,0 @@
-"""What answers look like, for OpenAPI and for generated clients."""
