@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 
 from bench.engine import Ours, block, made_store, recipe_of
-from kdcore.data import store
-from kdcore.process import limits
-from kdcore.process.events import EventWriter
+from kdcore.data import dataset
+from kdcore.runtime import limits
+from kdcore.runtime.event_writer import EventWriter
 
 
 class Work(NamedTuple):
@@ -73,7 +73,7 @@ def _table(
 def _loops(work: Work, folder: Path, open_: contextlib.ExitStack) -> list[Ours]:
     folder.mkdir()
     made_store(folder / "store", work.images, work.num_classes)
-    data = store.load(folder / "store")
+    data = dataset.load(folder / "store")
     loops = []
     for views in ("fresh", 1):
         events = EventWriter(folder / f"{views}.jsonl", folder)

@@ -28,16 +28,16 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from kdcore.data import store
-from kdcore.data.ingest import ingest
+from kdcore.data import dataset
+from kdcore.data.ingest.pipeline import ingest
 from kdcore.data.loader import Loader
-from kdcore.models.preprocess import Normalised
-from kdcore.process import limits
-from kdcore.process.events import EventWriter
-from kdcore.process.stop import Stop
-from kdcore.spec.augmentation import RandomResizedCrop
-from kdcore.spec.catalogue import Normalisation
-from kdcore.spec.protocol import IngestRequest
+from kdcore.models.normalized_model import Normalised
+from kdcore.protocol.requests import IngestRequest
+from kdcore.runtime import limits
+from kdcore.runtime.cancellation import Stop
+from kdcore.runtime.event_writer import EventWriter
+from kdcore.schema.augmentation import RandomResizedCrop
+from kdcore.schema.catalog import Normalisation
 
 WIDTH, HEIGHT, QUALITY = 500, 375, 90
 SIDE, BATCH, CLASSES = 224, 64, 10
@@ -92,7 +92,7 @@ def decoded(folder: Path, out: Path) -> Callable[[], int]:
 
 def ours(path: Path) -> Callable[[], int]:
     """One epoch from the store."""
-    data = store.load(path)
+    data = dataset.load(path)
     loader = Loader(
         data.images("train"),
         data.targets("train"),

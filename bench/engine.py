@@ -23,26 +23,27 @@ import numpy as np
 import torch
 
 from bench.plain import BATCH, CLASSES, MEAN, SIDE, STD, Plain
-from kdcore.data import facts, store
-from kdcore.data.parts import Arrays, PartName
-from kdcore.evaluation.teachers import Frozen, Teachers, frozen
+from kdcore.data import dataset
+from kdcore.data import statistics as facts
+from kdcore.data.types import Arrays, PartName
 from kdcore.models import build
-from kdcore.models.preprocess import Normalised
-from kdcore.process import limits
-from kdcore.process.events import EventWriter
-from kdcore.process.stop import Stop
-from kdcore.schemes import plan
-from kdcore.spec.catalogue import Normalisation
-from kdcore.spec.job import Limits, ResolvedJob
-from kdcore.spec.methods import as_methods
-from kdcore.training import device as devices
-from kdcore.training.answers import Kept, Place
+from kdcore.models.normalized_model import Normalised
+from kdcore.models.teachers import Frozen, Teachers, frozen
+from kdcore.runtime import limits
+from kdcore.runtime.cancellation import Stop
+from kdcore.runtime.event_writer import EventWriter
+from kdcore.schema.catalog import Normalisation
+from kdcore.schema.job import Limits, ResolvedJob
+from kdcore.schema.methods import as_methods
+from kdcore.schemes import planner
 from kdcore.training.checkpoint import Checkpoints
-from kdcore.training.lesson import lesson
-from kdcore.training.loop import Loop
-from kdcore.training.precision import Sketch
-from kdcore.training.session import Clock, Session
-from kdcore.training.task import Task
+from kdcore.training.compute import device as devices
+from kdcore.training.compute.autocast_policy import Sketch
+from kdcore.training.context import Task
+from kdcore.training.loop.trainer import Loop
+from kdcore.training.phase_teachers import lesson
+from kdcore.training.run_state import Clock, Session
+from kdcore.training.teacher_cache.provider import Kept, Place
 
 PAIRS = (
     ("cifar/resnet32x4", "cifar/resnet8x4"),
@@ -105,7 +106,7 @@ def measured(
     """Blocks of each loop, round by round; and the seconds that asking about one image takes."""
     path = folder / "store"
     made_store(path, asked.images)
-    data = store.load(path)
+    data = dataset.load(path)
     device = devices.prepare(
         asked.device, asked.threads, recipe_of(pair, "kd", precision="float32").training
     )
@@ -136,7 +137,7 @@ class Ours:
     """The engine's own loop, a few steps at a time."""
 
     def __init__(
-        self, job: ResolvedJob, data: store.DatasetStore, events: EventWriter, asked: Any
+        self, job: ResolvedJob, data: dataset.DatasetStore, events: EventWriter, asked: Any
     ) -> None:
         classes = len(data.info.classes)
         sketch = Sketch(job.student.network, classes, 3, SIDE)
@@ -164,7 +165,7 @@ class Ours:
             job_digest="",
             phases=1,
         )
-        phase = plan.next_phase(job, [])
+        phase = planner.next_phase(job, [])
         assert phase is not None
         self.loop = Loop(session, task, phase, lesson(session, task, phase))
         self.loop.cohort.train()
@@ -222,7 +223,7 @@ def made_store(path: Path, count: int, num_classes: int = CLASSES) -> None:
     sizes: dict[PartName, int] = {"train": count, "val": num_classes, "test": num_classes}
     splits = {name: split(size) for name, size in sizes.items()}
     classes = tuple(f"class {number}" for number in range(num_classes))
-    store.write(path, splits, facts.describe(classes, splits, 0))
+    dataset.write(path, splits, facts.describe(classes, splits, 0))
 
 
 def block(loop: Callable[[int], int], steps: int, device: torch.device) -> Block:

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kdcore.data import store
-from kdcore.files import sha256_of
-from kdcore.spec.job import JobSpec
-from kdcore.spec.protocol import DatasetFile, RunRequest, TeacherFile
-from kdcore.spec.references import DatasetFacts, ModelFacts
-from kdcore.spec.resolve import resolve
+from kdcore.data import dataset as store
+from kdcore.protocol.requests import DatasetFile, RunRequest, TeacherFile
+from kdcore.runtime.files import sha256_of
+from kdcore.schema.defaults import resolve
+from kdcore.schema.job import JobSpec
+from kdcore.schema.validation.partial_job import DatasetFacts, ModelFacts
 
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker")
 CLASSES = (*CLASSES, "bag", "boot")
@@ -109,8 +109,8 @@ def request_of(
 
 def top1(wanted: RunRequest, workdir: Path) -> float:
     """Test top-1 of a run, from its earlier end or by running it now."""
-    from kdcore.process.events import EventWriter
-    from kdcore.process.stop import Stop
+    from kdcore.runtime.cancellation import Stop
+    from kdcore.runtime.event_writer import EventWriter
     from kdcore.training.run import run
 
     done = workdir / "report.json"

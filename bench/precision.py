@@ -1,6 +1,6 @@
 """Whether a training step gains from bfloat16: time in float32 over time in bfloat16, by network.
 
-The table of kdcore.training.precision goes by what this prints. One thread; steps of both
+The table of kdcore.training.compute.autocast_policy goes by what this prints. One thread; steps of both
 precisions alternate.
 """
 
@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from kdcore.models import build
-from kdcore.models.cost import macs
+from kdcore.models.flops import macs
 
 NETWORKS = (
     *(("cifar/resnet8", 16), ("cifar/resnet20", 16), ("cifar/resnet8", 32)),

@@ -28,10 +28,11 @@ from bench.fashion import (
     row_of,
     top1,
 )
-from kdcore.data import facts, store
-from kdcore.data.parts import Arrays
-from kdcore.spec.methods import METHODS
-from kdcore.spec.protocol import RunRequest
+from kdcore.data import dataset as store
+from kdcore.data import statistics
+from kdcore.data.types import Arrays
+from kdcore.protocol.requests import RunRequest
+from kdcore.schema.methods import METHODS
 
 TEACHER, STUDENT, ASSISTANT = "cifar/resnet20", "cifar/resnet8", "cifar/resnet14"
 SIDE, TEACHER_IMAGES, STUDENT_IMAGES, VAL, TEST = 16, 20_000, 2_500, 1_000, 5_000
@@ -96,7 +97,7 @@ def prepare(data: Path, world: World) -> None:
         (world.control, Arrays(own, true)),
     ):
         splits = {"train": train, "val": val, "test": test}
-        store.write(path, splits, facts.describe(CLASSES, splits, 0))
+        store.write(path, splits, statistics.describe(CLASSES, splits, 0))
 
 
 def request(world: World, name: str, job: dict[str, Any], seed: int) -> RunRequest:

@@ -26,14 +26,15 @@ def main() -> None:
 
 def measure() -> None:
     """One more flood at a time, and each time the same questions."""
-    from store import accounts, jobs, queue
+    from store import jobs, outbox
+    from store.access import credentials
     from store.database import engine, transaction
     from store.migrate import migrate
     from store.tables import Job
 
     migrate()
     with transaction() as session:
-        flood, other = (accounts.create_project(session, name).id for name in ("flood", "other"))
+        flood, other = (credentials.create_project(session, name).id for name in ("flood", "other"))
     with transaction() as session:
         late = jobs.create(session, _job(other)).id
     print("| jobs of another project that wait | claim, ms | place of one job, ms |")
@@ -51,7 +52,7 @@ def measure() -> None:
 
         def place() -> None:
             with transaction() as session:
-                queue.Waiting(session, only=late).ahead(session.get_one(Job, late))
+                outbox.Waiting(session, only=late).ahead(session.get_one(Job, late))
 
         print(f"| {count:,} | {_ms(claim):.1f} | {_ms(place):.1f} |")
     engine().dispose()

@@ -26,8 +26,8 @@ from bench.fashion import (
     row_of,
     top1,
 )
-from kdcore.data import facts, store
-from kdcore.data.parts import Arrays, PartName
+from kdcore.data import dataset, statistics
+from kdcore.data.types import Arrays, PartName
 
 TEACHER = "cifar/resnet20"
 STUDENT = {"derive": "teacher", "convolution": "grouped", "groups": 1, "width": 0.3}
@@ -112,7 +112,7 @@ def prepare(data: Path, path: Path, count: int) -> None:
         "val": Arrays(images[TEACHER_IMAGES:], labels[TEACHER_IMAGES:]),
         "test": Arrays(images_of(data, "t10k"), labels_of(data, "t10k")),
     }
-    store.write(path, splits, facts.describe(CLASSES, splits, 0))
+    dataset.write(path, splits, statistics.describe(CLASSES, splits, 0))
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from kdcore.spec.methods import METHODS
-from kdcore.spec.protocol import RunRequest
+from kdcore.protocol.requests import RunRequest
+from kdcore.schema.methods import METHODS
 from tests.kdcore.training.kit import make_world, sha256
 from tests.kdcore.training.nursery import finish, kill_after, start
 

@@ -16,9 +16,9 @@ import torch
 
 from bench.engine import BATCH, LONG, PAIRS, VIEWS, Ours, block, made_store, recipe_of
 from bench.plain import Plain
-from kdcore.data import store
-from kdcore.process import limits
-from kdcore.process.events import EventWriter
+from kdcore.data import dataset
+from kdcore.runtime import limits
+from kdcore.runtime.event_writer import EventWriter
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         made_store(folder / "store", asked.images)
-        data = store.load(folder / "store")
+        data = dataset.load(folder / "store")
         images = data.images("train")
         plain = Plain(*PAIRS[asked.pair - 1], images, data.targets("train"), device)
         plain.steps(3)

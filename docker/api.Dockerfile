@@ -23,7 +23,7 @@ COPY kdcore/__main__.py kdcore/__main__.py
 COPY kdcore/data/__init__.py kdcore/data/__init__.py
 COPY kdcore/data/decode.py kdcore/data/decode.py
 COPY kdcore/process/__init__.py kdcore/process/__init__.py
-COPY kdcore/process/limits.py kdcore/process/limits.py
+COPY kdcore/runtime/limits.py kdcore/runtime/limits.py
 COPY kdcore/serving kdcore/serving
 COPY kdcore/spec kdcore/spec
 COPY migrations migrations

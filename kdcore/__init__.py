@@ -5,23 +5,23 @@
     result = distill("cifar/resnet8", "builtin:digits", training={"epochs": 5})
     result.report.student.top1, result.load()
 
-Each name is loaded when it is asked for, so that ``kdcore.spec`` stays free of torch.
+Each name is loaded when it is asked for, so that ``kdcore.schema`` stays free of torch.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kdcore.api import Distilled, distill, evaluate
     from kdcore.models import build
-    from kdcore.recipes.notebook import Distilled, distill, evaluate
 
 __all__ = ["Distilled", "build", "distill", "evaluate"]
 
 _HOMES = {
-    "Distilled": "kdcore.recipes.notebook",
+    "Distilled": "kdcore.api",
     "build": "kdcore.models",
-    "distill": "kdcore.recipes.notebook",
-    "evaluate": "kdcore.recipes.notebook",
+    "distill": "kdcore.api",
+    "evaluate": "kdcore.api",
 }
 
 

@@ -1,8 +1,8 @@
 """``python -m kdcore COMMAND``.
 
 For people: ``run RECIPE.json``, ``compare``, ``methods``, ``schemes``, ``networks``, as in
-kdcore.recipes.cli. For programs: ``run|ingest|verify|convert REQUEST.json --workdir DIR`` and
-``predict REQUEST.json``, as in kdcore.spec.protocol; ``run --wait`` to have one loaded in reserve.
+kdcore.cli.commands. For programs: ``run|ingest|verify|convert REQUEST.json --workdir DIR`` and
+``predict REQUEST.json``, as in kdcore.protocol.requests; ``run --wait`` to have one loaded in reserve.
 """
 
 import sys
@@ -11,11 +11,11 @@ import sys
 def main(arguments: list[str]) -> int:
     """Run one command and return its exit code. A request is told by its ``--workdir``."""
     if arguments[:1] == ["predict"]:
-        from kdcore.serving.main import main as answering
+        from kdcore.serving.predict_command import main as answering
 
         return answering(arguments[1:])
     if arguments[:2] == ["run", "--wait"]:
-        from kdcore.process.waiting import main as waiting
+        from kdcore.process.prewarm import main as waiting
 
         return waiting(arguments[2:])
     programs = arguments[:1] in (["ingest"], ["verify"], ["convert"])
@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
         from kdcore.process.main import main as for_programs
 
         return for_programs(arguments)
-    from kdcore.recipes.cli import main as for_people
+    from kdcore.cli.commands import main as for_people
 
     return for_people(arguments)
 

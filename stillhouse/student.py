@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from kdcore.models import build
-from kdcore.models.preprocess import Normalised
-from kdcore.spec.catalogue import Normalisation
-from kdcore.spec.exports import STUDENT
+from kdcore.models.normalized_model import Normalised
+from kdcore.schema.catalog import Normalisation
+from kdcore.schema.exports import STUDENT
 
 
 def load(folder: Path | str) -> tuple[torch.nn.Module, dict[str, Any]]:

@@ -5,7 +5,7 @@ import sys
 
 import structlog
 
-from kdcore.spec import failpoints
+from kdcore.runtime import failpoints
 
 
 def configure() -> None:

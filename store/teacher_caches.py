@@ -7,7 +7,7 @@ from sqlalchemy import Integer, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from kdcore.spec.events import AnswersEvent
+from kdcore.protocol.events import AnswersEvent
 from store.ids import new_id
 from store.settings import settings
 from store.tables import Dataset, Job, Model, TeacherCache

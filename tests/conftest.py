@@ -123,12 +123,12 @@ class Tenant:
 
 
 def create_tenant() -> Tenant:
-    from store import accounts
+    from store.access import credentials
     from store.database import transaction
 
     with transaction() as session:
-        project = accounts.create_project(session, "a test's own")
-        key = accounts.create_key(session, project.id, "test", accounts.SCOPES)
+        project = credentials.create_project(session, "a test's own")
+        key = credentials.create_key(session, project.id, "test", credentials.SCOPES)
         return Tenant(project.id, key)
 
 
@@ -182,10 +182,11 @@ def stranger(api_url: str, new_tenant: Callable[[], Tenant]) -> Iterator[httpx.C
 @pytest.fixture(scope="session")
 def work(environment: dict[str, str]) -> Iterator[Callable[[str], None]]:
     """Do a lane's jobs in this process, as a worker's slot does, engine child and all."""
-    from worker import slot, spare
+    from worker import loop
+    from worker.engine import prewarm
 
-    yield slot.work
-    spare.close()
+    yield loop.work
+    prewarm.close()
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,10 @@ from api.http.idempotency import KEYED, Created, once
 from api.http.pagination import Page, PageAsked, page
 from api.http.problems import Invalid, NotFound, Problem
 from api.http.router import router
-from kdcore.spec.base import Name, Spec
-from kdcore.spec.faults import Fault
-from store import accounts
-from store.accounts import Principal
+from kdcore.schema.base import Name, Spec
+from kdcore.schema.validation.errors import Fault
+from store.access import credentials
+from store.access.credentials import Principal
 from store.database import transaction
 from store.ids import is_id
 from store.tables import ApiKey
@@ -70,9 +70,9 @@ def create_key(body: KeyCreate, request: Request, caller: JobWriter) -> Response
 
         def create() -> Created:
             scopes = tuple(dict.fromkeys(body.scopes))
-            secret = accounts.create_key(session, caller.project_id, body.name, scopes)
+            secret = credentials.create_key(session, caller.project_id, body.name, scopes)
             row = session.scalars(
-                select(ApiKey).where(ApiKey.digest == accounts.digest(secret))
+                select(ApiKey).where(ApiKey.digest == credentials.digest(secret))
             ).one()
             return Created(show(row, caller) | {"key": secret}, f"/v1/api-keys/{row.id}")
 

@@ -12,7 +12,7 @@ from api.http.problems import Problem
 from api.http.responses import reply
 from api.http.routing import StrictRequest
 from api.http.static import CompressedFiles
-from store import accounts
+from store.access import credentials
 from store.database import transaction
 from store.settings import settings
 
@@ -34,8 +34,8 @@ def dashboard(request: Request, code: str | None = None) -> Response:
 
 def _by_code(code: str) -> str | None:
     with transaction() as session:
-        key_id = accounts.use_login_code(session, code)
-        return accounts.open_session(session, key_id) if key_id else None
+        key_id = credentials.use_login_code(session, code)
+        return credentials.open_session(session, key_id) if key_id else None
 
 
 @pages.post("/session")
@@ -55,8 +55,8 @@ async def log_in(request: Request) -> Response:
 
 def _by_key(key: str) -> str | None:
     with transaction() as session:
-        principal = accounts.by_key(session, key)
-        return accounts.open_session(session, principal.key_id) if principal else None
+        principal = credentials.by_key(session, key)
+        return credentials.open_session(session, principal.key_id) if principal else None
 
 
 @pages.delete("/session")
@@ -67,7 +67,7 @@ def log_out(
     auth.require_same_origin(request)
     if session_cookie:
         with transaction() as session:
-            accounts.close_session(session, session_cookie)
+            credentials.close_session(session, session_cookie)
         auth.forget("session", session_cookie)
     response = Response(status_code=204)
     response.delete_cookie(auth.COOKIE, path="/")

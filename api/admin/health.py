@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 from api.http.responses import reply
-from store import blobs, queue
+from store import object_store, outbox
 from store.database import transaction
 
 log = structlog.get_logger()
@@ -44,13 +44,13 @@ def readyz() -> Response:
     try:
         with transaction() as session:
             session.execute(text("SELECT 1 FROM projects LIMIT 1"))
-            checks["train_workers"] = queue.workers_alive(session, "train")
-            checks["prepare_workers"] = queue.workers_alive(session, "prepare")
+            checks["train_workers"] = outbox.workers_alive(session, "train")
+            checks["prepare_workers"] = outbox.workers_alive(session, "prepare")
     except SQLAlchemyError as error:
         log.warning("not_ready", part="database", error=str(error))
         checks["database"] = "away"
     try:
-        blobs.check()
+        object_store.check()
     except Exception as error:  # noqa: BLE001 - each store has its own errors; all mean "away"
         log.warning("not_ready", part="object_store", error=str(error))
         checks["object_store"] = "away"

@@ -13,8 +13,8 @@ from api.http.pagination import Page, PageAsked, page
 from api.http.problems import NotFound
 from api.http.responses import tagged
 from api.http.router import router
-from kdcore.spec.base import Name, Spec
-from store import accounts
+from kdcore.schema.base import Name, Spec
+from store.access import credentials
 from store.database import transaction
 from store.ids import is_id
 from store.tables import Project
@@ -60,9 +60,9 @@ def create_project(body: ProjectCreate, request: Request, caller: Admin) -> Resp
     with transaction() as session:
 
         def create() -> Created:
-            project = accounts.create_project(session, body.name)
-            scopes = tuple(scope for scope in accounts.SCOPES if scope != "admin")
-            key = accounts.create_key(session, project.id, "first key", scopes)
+            project = credentials.create_project(session, body.name)
+            scopes = tuple(scope for scope in credentials.SCOPES if scope != "admin")
+            key = credentials.create_key(session, project.id, "first key", scopes)
             session.refresh(project)
             return Created(show(project) | {"api_key": key}, f"/v1/projects/{project.id}")
 

@@ -13,7 +13,7 @@ from api.http.pagination import Page, PageAsked, page_of
 from api.http.responses import reply
 from api.http.router import router
 from store.database import reading
-from store.queue import alive_since
+from store.outbox import alive_since
 from store.tables import Artifact, Checkpoint, Dataset, Job, Model, TeacherCache, Worker
 
 workers = router("/workers", "fleet")

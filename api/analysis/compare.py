@@ -14,10 +14,10 @@ from api.http.auth import Reader
 from api.http.problems import Invalid, NotFound
 from api.http.responses import reply
 from api.http.router import router
-from kdcore.spec.differences import differing
-from kdcore.spec.faults import Fault
-from kdcore.spec.job import ResolvedStudent
-from store import metrics
+from kdcore.schema.diff import differing
+from kdcore.schema.job import ResolvedStudent
+from kdcore.schema.validation.errors import Fault
+from store import metric_series as metrics
 from store.database import transaction
 from store.tables import Job, Model
 

@@ -14,7 +14,7 @@ from api.http.auth import Reader
 from api.http.pagination import Page
 from api.http.responses import reply
 from api.http.router import router
-from kdcore.spec.job import ResolvedStudent
+from kdcore.schema.job import ResolvedStudent
 from store.database import reading
 from store.tables import Dataset, Job, Model
 

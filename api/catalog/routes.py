@@ -14,10 +14,10 @@ from api.http.pagination import Page, PageAsked, page_of
 from api.http.problems import NotFound
 from api.http.responses import dumps, tagged
 from api.http.router import router
-from kdcore.spec.applicability import Misfit, Pair, misfit
-from kdcore.spec.catalogue import Architecture, ArchitectureName, architectures
-from kdcore.spec.methods import METHODS
-from kdcore.spec.schemes import SCHEMES
+from kdcore.schema.catalog import Architecture, ArchitectureName, architectures
+from kdcore.schema.methods import METHODS
+from kdcore.schema.schemes import SCHEMES
+from kdcore.schema.validation.method_compatibility import Misfit, Pair, misfit
 
 methods = router("/methods", "catalogue")
 schemes = router("/schemes", "catalogue")

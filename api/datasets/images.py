@@ -16,9 +16,9 @@ from api.http.pagination import Page
 from api.http.problems import Conflict, Invalid
 from api.http.responses import reply
 from api.http.router import router
-from kdcore.spec.faults import Fault
+from kdcore.schema.validation.errors import Fault
 from store.database import reading
-from store.pixels import Picture, Pictures
+from store.dataset_images import Picture, Pictures
 from store.tables import Dataset
 
 pictures = router("/datasets/{dataset_id}", "data sets")

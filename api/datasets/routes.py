@@ -17,9 +17,9 @@ from api.http.problems import Conflict, Invalid
 from api.http.responses import tagged
 from api.http.router import router
 from api.http.routing import V1Route
-from kdcore.spec.faults import Fault
+from kdcore.schema.validation.errors import Fault
 from store import jobs
-from store.accounts import Principal
+from store.access.credentials import Principal
 from store.database import transaction
 from store.ids import new_id
 from store.tables import Dataset, Job, Upload

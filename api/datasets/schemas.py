@@ -6,10 +6,10 @@ from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from api.http.pagination import Page
-from kdcore.spec.assets import ImageSize, Split
-from kdcore.spec.base import Name, Spec
-from kdcore.spec.catalogue import Normalisation
-from kdcore.spec.sources import KnownSource
+from kdcore.schema.asset_info import ImageSize, Split
+from kdcore.schema.base import Name, Spec
+from kdcore.schema.catalog import Normalisation
+from kdcore.schema.dataset_sources import KnownSource
 
 
 class DatasetCreate(Spec):

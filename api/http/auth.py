@@ -9,8 +9,8 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from api.http.problems import Problem
-from store import accounts
-from store.accounts import Principal
+from store.access import credentials
+from store.access.credentials import Principal
 from store.database import reading
 
 COOKIE = "stillhouse_session"
@@ -47,7 +47,7 @@ def require_same_origin(request: Request) -> None:
 
 
 async def _lookup(kind: str, secret: str) -> Principal:
-    place = (kind, accounts.digest(secret))
+    place = (kind, credentials.digest(secret))
     found = _known.get(place)
     if found is not None and time.monotonic() - found[0] < CACHE_S:
         return found[1]
@@ -63,13 +63,13 @@ async def _lookup(kind: str, secret: str) -> Principal:
 
 def _read(kind: str, secret: str) -> Principal | None:
     with reading() as session:
-        by = accounts.by_key if kind == "key" else accounts.by_session
+        by = credentials.by_key if kind == "key" else credentials.by_session
         return by(session, secret)
 
 
 def forget(kind: str, secret: str) -> None:
     """Do not remember this key or login any longer."""
-    _known.pop((kind, accounts.digest(secret)), None)
+    _known.pop((kind, credentials.digest(secret)), None)
 
 
 def forget_key(key_id: str) -> None:

@@ -7,7 +7,7 @@ from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 
 from api.http.problems import Problem
-from store import blobs
+from store import object_store
 
 _RANGE = re.compile(r"^bytes=(\d{0,19})-(\d{0,19})$")
 BINARY = "application/octet-stream"
@@ -33,18 +33,20 @@ def content(
     }
     if _named(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    if not blobs.exists(key):
+    if not object_store.exists(key):
         raise FileNotFoundError(key)
     span = _span(request, etag, size)
     if span is None:
         headers["Content-Length"] = str(size)
-        return StreamingResponse(blobs.read(key), 200, headers, media_type=media_type)
+        return StreamingResponse(object_store.read(key), 200, headers, media_type=media_type)
     start, end = span
     headers |= {
         "Content-Range": f"bytes {start}-{end - 1}/{size}",
         "Content-Length": str(end - start),
     }
-    return StreamingResponse(blobs.read(key, start, end), 206, headers, media_type=media_type)
+    return StreamingResponse(
+        object_store.read(key, start, end), 206, headers, media_type=media_type
+    )
 
 
 def _named(header: str | None, etag: str) -> bool:

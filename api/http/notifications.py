@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 import psycopg
 import structlog
 
-from store import events
+from store import event_log
 from store.database import conninfo
 
 log = structlog.get_logger()
@@ -65,7 +65,7 @@ class Hub:
             try:
                 connection = await psycopg.AsyncConnection.connect(conninfo(), autocommit=True)
                 async with connection:
-                    await connection.execute(f"LISTEN {events.CHANNEL}")
+                    await connection.execute(f"LISTEN {event_log.CHANNEL}")
                     async for notice in connection.notifies():
                         for place in (notice.payload, ANY):
                             for wake in self._waiting.get(place, ()):

@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from api.http.problems import Invalid
 from api.http.responses import reply
-from kdcore.spec.faults import Fault
+from kdcore.schema.validation.errors import Fault
 from store.settings import settings
 
 DEFAULT, MOST = 50, 200

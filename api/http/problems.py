@@ -23,7 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.http.responses import dumps
-from kdcore.spec.faults import Fault, field_faults
+from kdcore.schema.validation.errors import Fault, field_faults
 from store.jobs import IllegalTransition
 
 log = structlog.get_logger()

@@ -15,8 +15,8 @@ from starlette.types import Receive, Scope
 
 from api.http import auth
 from api.http.problems import Invalid, Problem, of_validation
-from kdcore.spec.faults import Fault
-from store.accounts import Principal
+from kdcore.schema.validation.errors import Fault
+from store.access.credentials import Principal
 from store.database import transaction
 from store.settings import settings
 

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.http.problems import NotFound
-from store.accounts import Principal
+from store.access.credentials import Principal
 from store.ids import Prefix, is_id
 from store.tables import Artifact, Checkpoint, Dataset, Job, Model, TeacherCache, Upload
 

@@ -16,7 +16,7 @@ from api.jobs import serializers
 from api.jobs.continuation import continued_by
 from api.jobs.schemas import JobOut
 from store import jobs
-from store.accounts import Principal
+from store.access.credentials import Principal
 from store.database import transaction
 from store.tables import Job, Model
 

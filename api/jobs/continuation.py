@@ -4,12 +4,12 @@ from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
 from api.http import scoping
-from kdcore.spec.exports import STUDENT
-from kdcore.spec.faults import Fault
-from kdcore.spec.job import ResolvedJob, ResolvedStudent, channels_of
-from kdcore.spec.references import DatasetFacts, ModelFacts, References
+from kdcore.schema.exports import STUDENT
+from kdcore.schema.job import ResolvedJob, ResolvedStudent, channels_of
+from kdcore.schema.validation.errors import Fault
+from kdcore.schema.validation.partial_job import DatasetFacts, ModelFacts, References
 from store import jobs
-from store.accounts import Principal
+from store.access.credentials import Principal
 from store.tables import Artifact, Checkpoint, Dataset, Job
 
 _JOB, _CHECKPOINT = "/from/job", "/from/checkpoint"

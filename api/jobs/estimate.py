@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 
 from api.jobs.schemas import Estimate, Seconds
 from api.jobs.validation import Admitted
-from kdcore.spec.catalogue import architectures
-from kdcore.spec.job import ResolvedJob, ResolvedStudent
-from kdcore.spec.schemes import most_phases
+from kdcore.schema.catalog import architectures
+from kdcore.schema.job import ResolvedJob, ResolvedStudent
+from kdcore.schema.schemes import most_phases
 from store.tables import Dataset, Job, Model
 
 _LOOKED_AT = 50

@@ -17,8 +17,8 @@ from api.http.responses import reply
 from api.http.router import router
 from api.jobs import serializers
 from api.jobs.schemas import EventPage
-from store import events as log
-from store.accounts import Principal
+from store import event_log as log
+from store.access.credentials import Principal
 from store.database import transaction
 from store.tables import Job
 

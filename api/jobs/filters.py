@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, or_
 
 from api.http.problems import Invalid
 from api.jobs.schemas import State
-from kdcore.spec.faults import Fault
+from kdcore.schema.validation.errors import Fault
 from store.tables import Job
 
 Text = Annotated[str | None, Query(max_length=200)]

@@ -22,8 +22,8 @@ from api.jobs.schemas import (
     ReportOut,
     RunPage,
 )
-from store import events
-from store import metrics as curves
+from store import event_log
+from store import metric_series as curves
 from store.database import transaction
 from store.tables import Artifact, Checkpoint, Job, Run
 
@@ -68,7 +68,7 @@ def get_logs(job_id: str, caller: Reader) -> Response:
     """The lines that runs wrote for people, as text."""
     with transaction() as session:
         job = scoping.get(session, Job, job_id, caller)
-        lines = [_line(row) for row in events.logs(session, job.id, LOG_LINES)]
+        lines = [_line(row) for row in event_log.logs(session, job.id, LOG_LINES)]
     return PlainTextResponse("".join(lines))
 
 

@@ -23,12 +23,12 @@ from api.jobs.estimate import estimate_of
 from api.jobs.filters import Filtered, Filters
 from api.jobs.schemas import JobChange, JobOut, JobPage, Validated
 from api.jobs.validation import AdmittingRoute, admit
-from kdcore.spec.failpoints import failpoint
-from kdcore.spec.faults import Fault
-from kdcore.spec.job import JobSpec, ResolvedJob
-from store import events, queue
+from kdcore.runtime.failpoints import failpoint
+from kdcore.schema.job import JobSpec, ResolvedJob
+from kdcore.schema.validation.errors import Fault
+from store import event_log, outbox
 from store import jobs as transitions
-from store.accounts import Principal
+from store.access.credentials import Principal
 from store.database import reading, transaction
 from store.ids import new_id
 from store.settings import settings
@@ -129,7 +129,7 @@ def _nothing_to_ask(job: ResolvedJob) -> Iterator[Fault]:
 def bounded(session: Session, caller: Principal) -> None:
     """Refuse a job where too many wait already."""
     most = settings().max_queued
-    if queue.depth(session, caller.project_id, scoping.LANE) >= most:
+    if outbox.depth(session, caller.project_id, scoping.LANE) >= most:
         detail = f"{most} jobs of this project wait already; post more when some have started"
         raise Problem(429, "queue_full", detail, headers={"Retry-After": "30"})
 
@@ -170,7 +170,7 @@ async def list_jobs(  # noqa: PLR0913 - each is a part of the query
 def _list(caller: Principal, asked: Asked, filters: Filters, sort: str) -> Response:
     own = (Job.project_id == caller.project_id, Job.lane == scoping.LANE)
     with transaction() as session:
-        waiting = queue.Waiting(session)
+        waiting = outbox.Waiting(session)
         return page(
             session,
             select(Job).where(*own, *filters.wanted),
@@ -209,7 +209,7 @@ def change_job(job_id: str, body: JobChange, request: Request, caller: JobWriter
         row.spec = {**row.spec, **changed}
         row.resolved = {**row.resolved, **changed}
         row.rev += 1
-        events.append(session, row, "changed", changed)
+        event_log.append(session, row, "changed", changed)
         session.flush()
         shown = serializers.job(session, row)
         return tagged(request, shown, serializers.tag(row, shown))

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from api.http.pagination import Page
-from kdcore.spec.base import Label, Name, Spec, Text
-from kdcore.spec.events import Progress
-from kdcore.spec.job import JobSpec, Limits, ResolvedJob
-from kdcore.spec.report import Report
+from kdcore.protocol.events import Progress
+from kdcore.schema.base import Label, Name, Spec, Text
+from kdcore.schema.job import JobSpec, Limits, ResolvedJob
+from kdcore.schema.report import Report
 
 State = Literal[
     "queued",

@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from kdcore.spec.applicability import Misfit
-from store import jobs, queue
+from kdcore.schema.validation.method_compatibility import Misfit
+from store import jobs, outbox
 from store.tables import Artifact, Checkpoint, Event, Job, Run
 
 _JOB = (
@@ -16,9 +16,9 @@ _JOB = (
 _LINKS = ("runs", "events", "metrics", "logs", "report", "checkpoints", "artifacts", "student")
 
 
-def job(session: Session, row: Job, waiting: queue.Waiting | None = None) -> dict[str, Any]:
+def job(session: Session, row: Job, waiting: outbox.Waiting | None = None) -> dict[str, Any]:
     """The job as posted, with all that has become of it; ``waiting`` is shared by a list's jobs."""
-    waiting = waiting or queue.Waiting(session, only=row.id)
+    waiting = waiting or outbox.Waiting(session, only=row.id)
     own = f"/v1/jobs/{row.id}"
     resolved = dict(row.resolved)
     chosen = resolved.pop("chosen", None)
@@ -40,7 +40,7 @@ def job(session: Session, row: Job, waiting: queue.Waiting | None = None) -> dic
     }
 
 
-def _reason(row: Job, ahead: int | None, waiting: queue.Waiting) -> str | None:
+def _reason(row: Job, ahead: int | None, waiting: outbox.Waiting) -> str | None:
     if row.state != "queued":
         return None
     if waiting.workers(row.lane) == 0:

@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 from api.http import scoping, sse
 from api.http.notifications import ANY, FLOOR_S, Hub
 from api.jobs import serializers
-from store import queue
+from store import outbox
 from store.database import transaction
 from store.tables import Event, Job
 
@@ -97,7 +97,7 @@ def _look(project_id: str, after: int | None, told: dict[str, int]) -> Look:
             rows = session.scalars(
                 select(Job).where(Job.id.in_(changed), Job.lane == scoping.LANE).order_by(Job.id)
             )
-            waiting = queue.Waiting(session)
+            waiting = outbox.Waiting(session)
             shown = [serializers.job(session, row, waiting) for row in rows]
     micros = int(now.timestamp() * 1_000_000)
     return Look(micros, seen, shown, away or len(changed) > AT_MOST)

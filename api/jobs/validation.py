@@ -13,13 +13,19 @@ from api.http import scoping
 from api.http.problems import Invalid
 from api.http.routing import V1Route
 from api.jobs.continuation import derivation_faults, earlier_faults
-from kdcore.spec.applicability import Misfit, applicability
-from kdcore.spec.contradictions import contradictions
-from kdcore.spec.faults import Fault
-from kdcore.spec.fit import DatasetFacts, ModelFacts, References, misfits, pair_of
-from kdcore.spec.job import JobSpec, ResolvedJob
-from kdcore.spec.resolve import resolve, warnings
-from store.accounts import Principal
+from kdcore.schema.defaults import resolve, warnings
+from kdcore.schema.job import JobSpec, ResolvedJob
+from kdcore.schema.validation.compatibility import (
+    DatasetFacts,
+    ModelFacts,
+    References,
+    misfits,
+    pair_of,
+)
+from kdcore.schema.validation.cross_field import contradictions
+from kdcore.schema.validation.errors import Fault
+from kdcore.schema.validation.method_compatibility import Misfit, applicability
+from store.access.credentials import Principal
 from store.tables import Dataset, Model
 
 Asset = TypeVar("Asset", Dataset, Model)

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from api.datasets.routes import preparation
 from api.http import scoping
 from api.http.problems import Conflict, Problem
-from kdcore.spec.catalogue import Normalisation
+from kdcore.schema.catalog import Normalisation
 from store import jobs
-from store.accounts import Principal
+from store.access.credentials import Principal
 from store.database import reading, transaction
 from store.settings import settings
 from store.tables import Job, Model

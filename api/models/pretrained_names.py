@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from kdcore.spec.catalogue import Architecture, architectures
+from kdcore.schema.catalog import Architecture, architectures
 
 LIBRARIES = ("torchvision", "timm")
 _JOB = "job:"

@@ -8,8 +8,8 @@ from pydantic_core import PydanticCustomError
 from api.datasets.schemas import AssetError
 from api.http.pagination import Page
 from api.models.pretrained_names import Source
-from kdcore.spec.base import Label, Name, Spec, Text
-from kdcore.spec.catalogue import ArchitectureName, Normalisation
+from kdcore.schema.base import Label, Name, Spec, Text
+from kdcore.schema.catalog import ArchitectureName, Normalisation
 
 State = Literal["verifying", "ready", "failed"]
 FROM_UPLOAD = ("architecture", "num_classes", "upload_id")

@@ -11,12 +11,12 @@ from api.http.problems import Invalid
 from api.jobs.continuation import earlier_student
 from api.models.pretrained_names import published
 from api.models.schemas import ModelCreate
-from kdcore.spec.catalogue import architectures
-from kdcore.spec.exports import EXPORTS
-from kdcore.spec.faults import Fault
-from kdcore.spec.job import channels_of
-from store import blobs, jobs
-from store.accounts import Principal
+from kdcore.schema.catalog import architectures
+from kdcore.schema.exports import EXPORTS
+from kdcore.schema.job import channels_of
+from kdcore.schema.validation.errors import Fault
+from store import jobs, object_store
+from store.access.credentials import Principal
 from store.ids import new_id
 from store.tables import Artifact, Dataset, Job, Model
 
@@ -88,7 +88,7 @@ def _from_job(session: Session, body: ModelCreate, caller: Principal) -> Model:
 def _own_copy(artifact: Artifact) -> str:
     """The bytes become the model's own: the job may be deleted. Returns their key."""
     key = f"{artifact.project_id}/models/{artifact.sha256}"
-    blobs.copy(artifact.object_key, key)
+    object_store.copy(artifact.object_key, key)
     return key
 
 

@@ -6,7 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
-from store import blobs
+from store import object_store
 from store.settings import settings
 
 _LEFT_S = 3600
@@ -28,10 +28,10 @@ def link(key: str, sha256: str, size: int, target: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         _make_room(folder, size)
         try:
-            blobs.fetch([key], path, sha256)
-        except blobs.CorruptBlobError as error:
-            raise blobs.StoreAwayError(str(error)) from error
-    raise blobs.StoreAwayError(f"{path} was forgotten as soon as it was there")
+            object_store.fetch([key], path, sha256)
+        except object_store.CorruptBlobError as error:
+            raise object_store.StoreAwayError(str(error)) from error
+    raise object_store.StoreAwayError(f"{path} was forgotten as soon as it was there")
 
 
 def scratch() -> Path:

@@ -10,7 +10,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from api.http.problems import Invalid, Problem
 from api.predictions.schemas import MOST_IMAGES, PredictAsked
-from kdcore.spec.faults import field_faults
+from kdcore.schema.validation.errors import field_faults
 
 _MOST_PARTS = 4 * MOST_IMAGES
 """Files or fields that are read at all: a few too many are counted and told, thousands are not."""

@@ -26,7 +26,7 @@ import structlog
 from api.http.problems import Problem
 from api.models.onnx_export import Served
 from api.predictions import onnx_cache
-from kdcore.spec.protocol import Exit, PredictRequest, ResourceLimits
+from kdcore.protocol.requests import Exit, PredictRequest, ResourceLimits
 from store.settings import settings
 
 log = structlog.get_logger()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from kdcore.spec.base import Spec
+from kdcore.schema.base import Spec
 
 MOST_IMAGES, MOST_CLASSES = 16, 20
 

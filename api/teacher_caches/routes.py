@@ -16,7 +16,7 @@ from api.jobs.routes import create, validated
 from api.jobs.schemas import JobOut, Validated
 from api.jobs.validation import AdmittingRoute
 from api.teacher_caches.schemas import TeacherCacheOut, TeacherCachePage
-from kdcore.spec.job import JobSpec
+from kdcore.schema.job import JobSpec
 from store.database import transaction
 from store.tables import TeacherCache
 

@@ -18,10 +18,10 @@ from api.http.idempotency import KEYED, Created, once
 from api.http.problems import Conflict, Invalid, NotFound, Problem
 from api.http.responses import reply, tagged
 from api.http.router import router
-from kdcore.spec.base import Name, Sha256, Spec
-from kdcore.spec.faults import Fault
-from store import blobs
-from store.accounts import Principal
+from kdcore.schema.base import Name, Sha256, Spec
+from kdcore.schema.validation.errors import Fault
+from store import object_store
+from store.access.credentials import Principal
 from store.database import transaction
 from store.ids import new_id
 from store.settings import settings
@@ -146,7 +146,7 @@ async def put_part(upload_id: str, number: int, request: Request, caller: DataWr
     """Send one part's bytes as they are. Sending it again replaces it, until it is complete."""
     size = await anyio.to_thread.run_sync(_expected, upload_id, number, caller)
     key = f"{caller.project_id}/uploads/{upload_id}/{new_id('upl')}"
-    await blobs.put_stream(key, _exactly(request, size))
+    await object_store.put_stream(key, _exactly(request, size))
     await anyio.to_thread.run_sync(_received, upload_id, number, caller, key)
     url = f"/v1/uploads/{upload_id}/parts/{number}"
     return reply({"number": number, "url": url, "size_bytes": size, "received": True})
@@ -203,7 +203,7 @@ def complete_upload(upload_id: str, caller: DataWriter) -> Response:
         raise _refused("", "parts_missing", f"these parts have not arrived: {first}")
     digest = hashlib.sha256()
     for _, key in parts:  # outside any transaction: a large upload takes its time
-        for chunk in blobs.read(key):
+        for chunk in object_store.read(key):
             digest.update(chunk)
     if digest.hexdigest() != upload.sha256:
         detail = f"the bytes that arrived have SHA-256 {digest.hexdigest()}; send the parts again"
@@ -228,7 +228,7 @@ def delete_upload(upload_id: str, caller: DataWriter) -> Response:
         keys = [part.object_key for part in upload.parts]
         session.delete(upload)
     for key in keys:
-        blobs.delete(key)
+        object_store.delete(key)
     return Response(status_code=204)
 
 

@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdcore.data.mixing import mixed, mixing_of, partners
-from kdcore.data.placing import moved, placed, resident
-from kdcore.data.views import order, view
+from kdcore.data.augment.mixup import mixed, mixing_of, partners
+from kdcore.data.augment.views import order, view
+from kdcore.data.transfer import moved, placed, resident
 from kdcore.methods.base import UNLABELLED, Mix
-from kdcore.spec.augmentation import AnyAugmentation, as_augmentations
+from kdcore.schema.augmentation import AnyAugmentation, as_augmentations
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import hashlib
 from collections import defaultdict
 
-from kdcore.data.parts import SplitName
-from kdcore.data.source import Labelled
-from kdcore.errors import UserFault
+from kdcore.data.ingest.base import Labelled
+from kdcore.data.types import SplitName
+from kdcore.runtime.errors import UserFault
 
 SHARES: dict[SplitName, float] = {"test": 0.2, "val": 0.1}
 """Shares of the given training images that a missing split is drawn of, per class."""

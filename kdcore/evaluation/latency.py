@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdcore.spec.report import Latency
+from kdcore.schema.report import Latency
 
 _ROUNDS, _ROUND_S = 6, 0.12
 """Of each of the two measurements, after its warm-up. Whatever else the machine does makes a round

@@ -7,18 +7,18 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from kdcore.evaluation.report import TestBench
-from kdcore.export.card import card
-from kdcore.export.markdown import as_markdown
-from kdcore.export.weights import check_parity, write
-from kdcore.files import replacing, sha256_of
-from kdcore.models.preprocess import Normalised
-from kdcore.process.events import EventWriter
-from kdcore.spec.assets import DatasetInfo
-from kdcore.spec.catalogue import Normalisation
-from kdcore.spec.exports import EXPORTS, STUDENT
-from kdcore.spec.protocol import RunRequest
-from kdcore.spec.report import Report
+from kdcore.evaluation.report_builder import TestBench
+from kdcore.export.model_card import card
+from kdcore.export.model_card_text import as_markdown
+from kdcore.models.normalized_model import Normalised
+from kdcore.protocol.requests import RunRequest
+from kdcore.runtime.event_writer import EventWriter
+from kdcore.runtime.files import replacing, sha256_of
+from kdcore.schema.asset_info import DatasetInfo
+from kdcore.schema.catalog import Normalisation
+from kdcore.schema.exports import EXPORTS, STUDENT
+from kdcore.schema.report import Report
+from kdcore.weights.safetensors_io import check_parity, write
 
 
 def checked_student(

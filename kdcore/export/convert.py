@@ -5,20 +5,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kdcore.errors import UserFault
-from kdcore.evaluation.predict import predict
-from kdcore.evaluation.teachers import open_model
-from kdcore.export import onnx, program
-from kdcore.export.files import answers
-from kdcore.export.forms import brief
-from kdcore.export.source import facts
-from kdcore.export.weights import ParityError, check_parity
-from kdcore.files import replacing
-from kdcore.models.preprocess import Normalised
-from kdcore.process.events import EventWriter
-from kdcore.process.stop import Stop
-from kdcore.spec.exports import EXPORTS
-from kdcore.spec.protocol import ConvertRequest, ModelFile
+from kdcore.export import exported_program, onnx
+from kdcore.export.exportable import facts
+from kdcore.export.exporter import brief
+from kdcore.export.runners import answers
+from kdcore.models.normalized_model import Normalised
+from kdcore.models.predict_logits import predict
+from kdcore.models.teachers import open_model
+from kdcore.protocol.requests import ConvertRequest, ModelFile
+from kdcore.runtime.cancellation import Stop
+from kdcore.runtime.errors import UserFault
+from kdcore.runtime.event_writer import EventWriter
+from kdcore.runtime.files import replacing
+from kdcore.schema.exports import EXPORTS
+from kdcore.weights.safetensors_io import ParityError, check_parity
 
 _TRIALS = 5
 """Images on which the file must answer like PyTorch: one alone and four together."""
@@ -57,7 +57,7 @@ def _encoded(network: Normalised, request: ConvertRequest) -> bytes:
     told = facts(file.architecture, request.classes, file.normalisation, file.input_size)
     shape = (file.in_channels, file.input_size, file.input_size)
     try:
-        return onnx.encoded(program.trace(network.network, shape), told)
+        return onnx.encoded(exported_program.trace(network.network, shape), told)
     except MemoryError:
         raise
     except Exception as error:  # exporters raise whatever a network provokes

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from kdcore.export.files import Runner
+from kdcore.export.runners import Runner
 
 IMAGE, LOGITS = "image", "logits"
 _ERROR = 3

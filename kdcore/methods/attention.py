@@ -2,12 +2,12 @@
 
 from torch import Tensor
 
-from kdcore.methods.maps import MapMethod, Maps, total
-from kdcore.methods.precision import full_precision
+from kdcore.methods.common.feature_map_method import MapMethod, Maps, total
+from kdcore.methods.common.full_precision import full_precision
+from kdcore.methods.common.linalg import distance, unit
+from kdcore.methods.common.resize import same_size
 from kdcore.methods.registry import register
-from kdcore.methods.resizing import same_size
-from kdcore.methods.vectors import distance, unit
-from kdcore.spec.methods import Attention
+from kdcore.schema.methods import Attention
 
 
 @full_precision

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from kdcore.spec.methods import Need
+from kdcore.schema.methods import Need
 
 UNLABELLED = -1
 """The target of an image that has no label."""

@@ -6,10 +6,10 @@
 from torch import Tensor
 
 from kdcore.methods.base import Batch
-from kdcore.methods.logits import LogitMethod
-from kdcore.methods.precision import full_precision
+from kdcore.methods.common.full_precision import full_precision
+from kdcore.methods.common.logit_method import LogitMethod
 from kdcore.methods.registry import register
-from kdcore.spec.methods import BatchLogits
+from kdcore.schema.methods import BatchLogits
 
 
 @full_precision

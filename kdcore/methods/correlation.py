@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kdcore.methods.base import Batch, DataFacts
-from kdcore.methods.pooled import PooledMethod
-from kdcore.methods.precision import full_precision
+from kdcore.methods.common.full_precision import full_precision
+from kdcore.methods.common.linalg import need_two, unit
+from kdcore.methods.common.pooled_method import PooledMethod
 from kdcore.methods.registry import register
-from kdcore.methods.vectors import need_two, unit
-from kdcore.spec.methods import Correlation
+from kdcore.schema.methods import Correlation
 
 
 @full_precision

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from kdcore.methods.base import Batch, DataFacts
-from kdcore.methods.hard_labels import all_labels, hard_labels
-from kdcore.methods.negatives import Negatives
-from kdcore.methods.pooled import PooledMethod
-from kdcore.methods.precision import full_precision
+from kdcore.methods.common.full_precision import full_precision
+from kdcore.methods.common.label_checks import all_labels, hard_labels
+from kdcore.methods.common.linalg import unit
+from kdcore.methods.common.negatives import Negatives
+from kdcore.methods.common.pooled_method import PooledMethod
 from kdcore.methods.registry import register
-from kdcore.methods.vectors import unit
-from kdcore.spec.methods import CRD, Need
+from kdcore.schema.methods import CRD, Need
 
 _EPS = 1e-7
 

@@ -4,11 +4,11 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from kdcore.methods.base import Batch
-from kdcore.methods.logits import LogitMethod
-from kdcore.methods.precision import full_precision
+from kdcore.methods.common.full_precision import full_precision
+from kdcore.methods.common.linalg import need_two
+from kdcore.methods.common.logit_method import LogitMethod
 from kdcore.methods.registry import register
-from kdcore.methods.vectors import need_two
-from kdcore.spec.methods import DIST
+from kdcore.schema.methods import DIST
 
 _ADDED = 1e-8
 """To the product of two norms."""

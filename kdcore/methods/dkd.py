@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdcore.methods.base import Batch, DataFacts, Outputs
-from kdcore.methods.hard_labels import all_labels, hard_labels, need_labelled
-from kdcore.methods.logits import LogitMethod
-from kdcore.methods.precision import full_precision
+from kdcore.methods.common.full_precision import full_precision
+from kdcore.methods.common.label_checks import all_labels, hard_labels, need_labelled
+from kdcore.methods.common.logit_method import LogitMethod
 from kdcore.methods.registry import register
-from kdcore.spec.methods import DKD, Need
+from kdcore.schema.methods import DKD, Need
 
 _WARMUP_EPOCHS = 20
 """The paper's, where the job does not say."""

@@ -4,14 +4,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdcore.methods.adapters import convolutions
 from kdcore.methods.base import Stage
-from kdcore.methods.maps import MapMethod, Maps
-from kdcore.methods.precision import full_precision
+from kdcore.methods.common.adapters import convolutions
+from kdcore.methods.common.feature_map_method import MapMethod, Maps
+from kdcore.methods.common.full_precision import full_precision
+from kdcore.methods.common.linalg import unit
+from kdcore.methods.common.resize import same_size
 from kdcore.methods.registry import register
-from kdcore.methods.resizing import same_size
-from kdcore.methods.vectors import unit
-from kdcore.spec.methods import FactorTransfer
+from kdcore.schema.methods import FactorTransfer
 
 FACTOR, PARAPHRASER = "factor_transfer", "factor_transfer_paraphraser"
 

@@ -5,15 +5,15 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdcore.errors import UserFault
-from kdcore.methods.adapters import regressor
 from kdcore.methods.base import Batch, Outputs, Stage
+from kdcore.methods.common.adapters import regressor
+from kdcore.methods.common.feature_map_method import MapMethod, Maps
+from kdcore.methods.common.full_precision import full_precision
+from kdcore.methods.common.resize import same_size
 from kdcore.methods.kd import kd
-from kdcore.methods.maps import MapMethod, Maps
-from kdcore.methods.precision import full_precision
 from kdcore.methods.registry import register
-from kdcore.methods.resizing import same_size
-from kdcore.spec.methods import FitNet, Need
+from kdcore.runtime.errors import UserFault
+from kdcore.schema.methods import FitNet, Need
 
 HINT, SOFT_TARGETS = "fitnet_hint", "fitnet_kd"
 

@@ -5,12 +5,12 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdcore.methods.adapters import channel_adapter
-from kdcore.methods.maps import MapMethod, Maps, total
-from kdcore.methods.precision import full_precision
+from kdcore.methods.common.adapters import channel_adapter
+from kdcore.methods.common.feature_map_method import MapMethod, Maps, total
+from kdcore.methods.common.full_precision import full_precision
+from kdcore.methods.common.resize import same_size, size_of
 from kdcore.methods.registry import register
-from kdcore.methods.resizing import same_size, size_of
-from kdcore.spec.methods import FSP
+from kdcore.schema.methods import FSP
 
 Pair = tuple[Tensor, Tensor]
 

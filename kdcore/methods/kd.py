@@ -4,11 +4,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdcore.methods.base import Batch
-from kdcore.methods.logits import LogitMethod
-from kdcore.methods.precision import at_least_float32
+from kdcore.methods.common.full_precision import at_least_float32
+from kdcore.methods.common.logit_method import LogitMethod
+from kdcore.methods.common.standardize import standardize
 from kdcore.methods.registry import register
-from kdcore.methods.standardize import standardize
-from kdcore.spec.methods import KD
+from kdcore.schema.methods import KD
 
 __all__ = ["KDMethod", "kd", "standardize"]
 

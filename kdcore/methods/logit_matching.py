@@ -4,10 +4,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdcore.methods.base import Batch
-from kdcore.methods.logits import LogitMethod
-from kdcore.methods.precision import at_least_float32
+from kdcore.methods.common.full_precision import at_least_float32
+from kdcore.methods.common.logit_method import LogitMethod
 from kdcore.methods.registry import register
-from kdcore.spec.methods import LogitMatching
+from kdcore.schema.methods import LogitMatching
 
 
 def logit_matching(s: Tensor, t: Tensor) -> Tensor:

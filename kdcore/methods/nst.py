@@ -2,13 +2,13 @@
 
 from torch import Tensor, nn
 
-from kdcore.methods.adapters import channel_adapter
-from kdcore.methods.maps import MapMethod, Maps, total
-from kdcore.methods.precision import full_precision
+from kdcore.methods.common.adapters import channel_adapter
+from kdcore.methods.common.feature_map_method import MapMethod, Maps, total
+from kdcore.methods.common.full_precision import full_precision
+from kdcore.methods.common.linalg import unit
+from kdcore.methods.common.resize import same_size
 from kdcore.methods.registry import register
-from kdcore.methods.resizing import same_size
-from kdcore.methods.vectors import unit
-from kdcore.spec.methods import NST
+from kdcore.schema.methods import NST
 
 
 @full_precision

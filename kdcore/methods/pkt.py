@@ -3,11 +3,11 @@
 from torch import Tensor
 
 from kdcore.methods.base import Batch
-from kdcore.methods.pooled import PooledMethod
-from kdcore.methods.precision import full_precision
+from kdcore.methods.common.full_precision import full_precision
+from kdcore.methods.common.linalg import need_two, unit
+from kdcore.methods.common.pooled_method import PooledMethod
 from kdcore.methods.registry import register
-from kdcore.methods.vectors import need_two, unit
-from kdcore.spec.methods import PKT
+from kdcore.schema.methods import PKT
 
 _EPS = 1e-7
 

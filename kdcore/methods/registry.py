@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from kdcore.methods.base import Method
-from kdcore.spec.methods import AnyMethod
+from kdcore.schema.methods import AnyMethod
 
 _CLASSES: dict[str, Callable[..., Method]] = {}
 _Class = TypeVar("_Class", bound=type[Method])

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdcore.methods.adapters import pointwise
-from kdcore.methods.maps import MapMethod, Maps, total
-from kdcore.methods.precision import full_precision
+from kdcore.methods.common.adapters import pointwise
+from kdcore.methods.common.feature_map_method import MapMethod, Maps, total
+from kdcore.methods.common.full_precision import full_precision
+from kdcore.methods.common.resize import enlarge_to, pool_to, same_size, size_of
 from kdcore.methods.registry import register
-from kdcore.methods.resizing import enlarge_to, pool_to, same_size, size_of
-from kdcore.spec.methods import ReviewKD
+from kdcore.schema.methods import ReviewKD
 
 _POOLED = (4, 2, 1)
 

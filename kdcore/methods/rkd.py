@@ -5,12 +5,12 @@ import math
 from torch import Tensor
 from torch.nn import functional
 
-from kdcore.methods import vectors
 from kdcore.methods.base import Batch
-from kdcore.methods.pooled import PooledMethod
-from kdcore.methods.precision import full_precision
+from kdcore.methods.common import linalg
+from kdcore.methods.common.full_precision import full_precision
+from kdcore.methods.common.pooled_method import PooledMethod
 from kdcore.methods.registry import register
-from kdcore.spec.methods import RKD
+from kdcore.schema.methods import RKD
 
 DISTANCE, ANGLE = "rkd_distance", "rkd_angle"
 
@@ -23,13 +23,13 @@ def distance(s: Tensor, t: Tensor) -> Tensor:
     but for scale. Holds B² · D numbers. Choose it for embeddings, in which only the arrangement
     counts. Raises ``ValueError`` for a batch of one.
     """
-    vectors.need_two(s, "rkd.distance")
+    linalg.need_two(s, "rkd.distance")
     return functional.smooth_l1_loss(_distances(s), _distances(t))
 
 
 def _distances(x: Tensor) -> Tensor:
     # From the differences: |a|² + |b|² - 2ab loses the distance of near samples to rounding.
-    d = vectors.distance(x.unsqueeze(1), x.unsqueeze(0))  # (B, B)
+    d = linalg.distance(x.unsqueeze(1), x.unsqueeze(0))  # (B, B)
     mean = d.sum() / (d > 0).sum().clamp_min(1)
     # A batch of equal samples has no distances to compare.
     return d / mean.masked_fill(mean == 0, math.inf)
@@ -42,12 +42,12 @@ def angle(s: Tensor, t: Tensor) -> Tensor:
     Features are (B, D_s) and (B, D_t). 0 when both are equal, or equal but for scale and place.
     Holds B³ + B² · D numbers. Raises ``ValueError`` for a batch of one.
     """
-    vectors.need_two(s, "rkd.angle")
+    linalg.need_two(s, "rkd.angle")
     return functional.smooth_l1_loss(_cosines(s), _cosines(t))
 
 
 def _cosines(x: Tensor) -> Tensor:
-    directions = vectors.unit(x.unsqueeze(0) - x.unsqueeze(1), dim=2)  # (B, B, D)
+    directions = linalg.unit(x.unsqueeze(0) - x.unsqueeze(1), dim=2)  # (B, B, D)
     return directions @ directions.mT  # (B, B, B)
 
 

@@ -3,11 +3,11 @@
 from torch import Tensor
 from torch.nn import functional
 
-from kdcore.methods.maps import MapMethod, Maps
-from kdcore.methods.precision import full_precision
+from kdcore.methods.common.feature_map_method import MapMethod, Maps
+from kdcore.methods.common.full_precision import full_precision
+from kdcore.methods.common.linalg import need_two, unit
 from kdcore.methods.registry import register
-from kdcore.methods.vectors import need_two, unit
-from kdcore.spec.methods import Similarity
+from kdcore.schema.methods import Similarity
 
 
 @full_precision

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from kdcore.methods.base import Batch, Method, Outputs
 from kdcore.methods.registry import register
-from kdcore.spec.methods import Need, Supervised
+from kdcore.schema.methods import Need, Supervised
 
 
 @register("supervised")

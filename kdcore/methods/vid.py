@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdcore.methods.adapters import mean_regressor
-from kdcore.methods.maps import MapMethod, Maps, total
-from kdcore.methods.precision import full_precision
+from kdcore.methods.common.adapters import mean_regressor
+from kdcore.methods.common.feature_map_method import MapMethod, Maps, total
+from kdcore.methods.common.full_precision import full_precision
+from kdcore.methods.common.resize import same_size
 from kdcore.methods.registry import register
-from kdcore.methods.resizing import same_size
-from kdcore.spec.methods import VID
+from kdcore.schema.methods import VID
 
 EPS = 1e-5
 """The smallest variance."""

@@ -2,11 +2,11 @@
 
 from torch import nn
 
-from kdcore.errors import UserFault
 from kdcore.models import timm_networks, torchvision_networks
 from kdcore.models.registry import ENTRIES
-from kdcore.spec.catalogue import architectures, near
-from kdcore.spec.derived import parse
+from kdcore.runtime.errors import UserFault
+from kdcore.schema.catalog import architectures, near
+from kdcore.schema.derived_name import parse
 
 __all__ = ["build"]
 
@@ -19,10 +19,10 @@ def build(name: str, *, num_classes: int, in_channels: int = 3, input_size: int 
     """A network with fresh weights that maps (B, in_channels, H, W) to logits (B, num_classes).
 
     ``name`` is namespaced: ``cifar/…``, ``torchvision/…`` or ``timm/…``; a derived network has a
-    name of its own (:mod:`kdcore.spec.derived`). ``input_size`` is the side
+    name of its own (:mod:`kdcore.schema.derived_name`). ``input_size`` is the side
     of the square images in pixels; some networks (vision transformers) are made for one size.
     Fresh weights come from torch's global generator: seed it first. Raises
-    :class:`~kdcore.errors.UserFault` for a name that does not exist, images that are too small,
+    :class:`~kdcore.runtime.errors.UserFault` for a name that does not exist, images that are too small,
     channels other than 1 or 3, or no classes.
     """
     made = parse(name)

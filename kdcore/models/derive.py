@@ -10,11 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from kdcore.errors import UserFault
 from kdcore.models import build
+from kdcore.models.feature_hooks import classifier_of
 from kdcore.models.surgery import Scale, grouped, standard_convolutions
-from kdcore.models.taps import classifier_of
 from kdcore.models.trace import trace
+from kdcore.runtime.errors import UserFault
 
 Convolution = Literal["grouped", "depthwise_separable"]
 

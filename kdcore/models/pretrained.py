@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdcore.errors import UserFault
 from kdcore.models import build, timm_networks, torchvision_networks
-from kdcore.spec.catalogue import Normalisation
+from kdcore.runtime.errors import UserFault
+from kdcore.schema.catalog import Normalisation
 
 _FAILS = (OSError, RuntimeError, ValueError, LookupError)
 """How the libraries say that there is no network, no such file, or another network in it."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import nn
 
 from kdcore.models.cifar import mobilenet_v2, resnet, resnet50, shuffle_v1, shuffle_v2, vgg, wrn
-from kdcore.spec.catalogue import Normalisation
+from kdcore.schema.catalog import Normalisation
 
 CIFAR100 = Normalisation(mean=(0.5071, 0.4867, 0.4408), std=(0.2675, 0.2565, 0.2761))
 """Mean and deviation of CIFAR-100's training images, as its published checkpoints expect them."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from kdcore.errors import UserFault, item
-from kdcore.spec.events import Item
+from kdcore.protocol.events import Item
+from kdcore.runtime.errors import UserFault, item
 
 
 class Scale:

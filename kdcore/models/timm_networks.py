@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from kdcore.spec.catalogue import Normalisation
+from kdcore.schema.catalog import Normalisation
 
 _LICENCES = {
     "apache-2.0": "Apache-2.0",

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdcore.spec.catalogue import Normalisation
+from kdcore.schema.catalog import Normalisation
 
 _LIBRARY_LICENCE = "BSD-3-Clause"
 _SWAG_LICENCE = "CC-BY-NC-4.0"

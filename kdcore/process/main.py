@@ -11,12 +11,8 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from kdcore.errors import NonFinite, OutOfDeviceMemory, Stopped, UserFault, item
-from kdcore.process import limits
-from kdcore.process.events import EventWriter
-from kdcore.process.stop import Stop
-from kdcore.spec.events import ErrorCode
-from kdcore.spec.protocol import (
+from kdcore.protocol.events import ErrorCode
+from kdcore.protocol.requests import (
     PULSE,
     ConvertRequest,
     Exit,
@@ -25,6 +21,10 @@ from kdcore.spec.protocol import (
     RunRequest,
     VerifyRequest,
 )
+from kdcore.runtime import limits
+from kdcore.runtime.cancellation import Stop
+from kdcore.runtime.errors import NonFinite, OutOfDeviceMemory, Stopped, UserFault, item
+from kdcore.runtime.event_writer import EventWriter
 
 _CRASH = 1
 _Handler = Callable[[Any, Path, EventWriter, Stop], None]
@@ -47,7 +47,7 @@ def _load_run() -> _Handler:
 
 
 def _load_ingest() -> _Handler:
-    from kdcore.data.ingest import ingest
+    from kdcore.data.ingest.pipeline import ingest
 
     return ingest
 
@@ -73,7 +73,7 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code; see :class:`kdcore.spec.protocol.Exit`."""
+    """Run one command and return its exit code; see :class:`kdcore.protocol.requests.Exit`."""
     options = _parse(arguments)
     if options.supervised:
         limits.die_with_supervisor()

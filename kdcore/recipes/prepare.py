@@ -9,17 +9,17 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from kdcore.errors import UserFault
-from kdcore.process.stop import Stop
-from kdcore.recipes import data, faulty, networks
-from kdcore.recipes.recipe import Data, Recipe, RecipeFrom, RecipeTeacher, Weights, spelled
-from kdcore.spec.faults import Fault
-from kdcore.spec.fit import misfits
-from kdcore.spec.job import JobSpec
-from kdcore.spec.protocol import CheckpointFile, ModelFile, RunRequest, TeacherFile
-from kdcore.spec.references import ModelFacts
-from kdcore.spec.resolve import resolve, warnings
-from kdcore.training.identity import digest
+from kdcore.protocol.requests import CheckpointFile, ModelFile, RunRequest, TeacherFile
+from kdcore.recipes import model_files, recipe_data, recipe_errors
+from kdcore.recipes.config import Data, Recipe, RecipeFrom, RecipeTeacher, Weights, spelled
+from kdcore.runtime.cancellation import Stop
+from kdcore.runtime.errors import UserFault
+from kdcore.schema.defaults import resolve, warnings
+from kdcore.schema.job import JobSpec
+from kdcore.schema.validation.compatibility import misfits
+from kdcore.schema.validation.errors import Fault
+from kdcore.schema.validation.partial_job import ModelFacts
+from kdcore.training.job_digest import digest
 
 _T = TypeVar("_T")
 _OWN = ("random", "pretrained")
@@ -44,7 +44,7 @@ class Prepared(NamedTuple):
 class _Files:
     """What a recipe refers to, as far as it could be opened."""
 
-    dataset: data.Taken | None = None
+    dataset: recipe_data.Taken | None = None
     teachers: list[ModelFile | None] = field(default_factory=list)
     init: ModelFile | None = None
     model: ModelFile | None = None
@@ -56,7 +56,7 @@ class _Files:
         try:
             return opening()
         except UserFault as fault:
-            self.faults.append(faulty.of_user(fault, pointer))
+            self.faults.append(recipe_errors.of_user(fault, pointer))
             return None
 
     def ids(self) -> dict[str, str]:
@@ -78,30 +78,30 @@ def prepare(body: object, base: Path, work: Path, stop: Stop, *, fresh: bool = F
     of its files, and ``Stopped``.
     """
     body = spelled(body)
-    recipe, faults = faulty.parsed(body)
+    recipe, faults = recipe_errors.parsed(body)
     files = _open(body, base, work, stop, fresh=fresh)
     told = {fault.pointer for fault in faults}
     faults += [fault for fault in files.faults if fault.pointer not in told]
     if files.dataset is not None:
         taught = [_facts(teacher) for teacher in files.teachers]
         facts = (_facts(files.init), _facts(files.model))
-        asked = faulty.asked(body)
+        asked = recipe_errors.asked(body)
         continued = asked.continued is not None
         for misfit in misfits(asked, files.dataset.facts, taught, *facts):
-            faults.append(faulty.in_own_words(misfit, continued=continued))
+            faults.append(recipe_errors.in_own_words(misfit, continued=continued))
     if faults or recipe is None or files.dataset is None:
-        raise faulty.refusal(faults)
+        raise recipe_errors.refusal(faults)
     return _prepared(recipe, files, files.dataset)
 
 
-def _prepared(recipe: Recipe, files: _Files, dataset: data.Taken) -> Prepared:
+def _prepared(recipe: Recipe, files: _Files, dataset: recipe_data.Taken) -> Prepared:
     body = recipe.model_dump(mode="json", exclude_unset=True)
     ids = files.ids()
     if recipe.from_ is not None:
         ids.pop("/student/init", None)
-    spec = JobSpec.model_validate(faulty.as_job(body, ids))
+    spec = JobSpec.model_validate(recipe_errors.as_job(body, ids))
     teachers = [file for file in files.teachers if file is not None]
-    known = tuple(networks.facts(file) for file in teachers)
+    known = tuple(model_files.facts(file) for file in teachers)
     request = RunRequest(
         job=resolve(spec, dataset.facts, known, _facts(files.model)),
         dataset=dataset.file,
@@ -131,7 +131,7 @@ def _open(body: object, base: Path, work: Path, stop: Stop, *, fresh: bool) -> _
     if asked is not None:
         files.dataset = files.tried("/dataset", lambda: _dataset(asked, base, work, stop))
     facts = files.dataset.facts if files.dataset else None
-    finder = networks.Finder(base, facts, work / "networks", stop, fresh)
+    finder = model_files.Finder(base, facts, work / "networks", stop, fresh)
     listed = whole.get("teachers")
     for number, one in enumerate(listed if isinstance(listed, list | tuple) else ()):
         teacher = _read(RecipeTeacher, one)
@@ -141,7 +141,7 @@ def _open(body: object, base: Path, work: Path, stop: Stop, *, fresh: bool) -> _
     return files
 
 
-def _open_beginning(files: _Files, finder: networks.Finder, whole: dict[str, Any]) -> None:
+def _open_beginning(files: _Files, finder: model_files.Finder, whole: dict[str, Any]) -> None:
     student = whole.get("student")
     student = student if isinstance(student, dict) else {}
     start = _read(RecipeFrom, whole.get("from"))
@@ -160,16 +160,16 @@ def _open_beginning(files: _Files, finder: networks.Finder, whole: dict[str, Any
         files.init = files.tried("/student/init", lambda: finder.file(given, "init"))
 
 
-def _dataset(asked: str | Data, base: Path, work: Path, stop: Stop) -> data.Taken:
+def _dataset(asked: str | Data, base: Path, work: Path, stop: Stop) -> recipe_data.Taken:
     try:
-        chosen = data.asked_of(asked)
+        chosen = recipe_data.asked_of(asked)
     except ValidationError as error:
         raise UserFault("dataset_invalid", str(error.errors()[0]["msg"])) from error
-    return data.take(chosen, base, work / "data", stop)
+    return recipe_data.take(chosen, base, work / "data", stop)
 
 
 def _network(
-    files: _Files, finder: networks.Finder, asked: Weights | None, pointer: str
+    files: _Files, finder: model_files.Finder, asked: Weights | None, pointer: str
 ) -> ModelFile | None:
     if asked is None:
         return None
@@ -195,7 +195,7 @@ def _known(name: object) -> bool:
 
 
 def _facts(file: ModelFile | None) -> ModelFacts | None:
-    return None if file is None else networks.facts(file)
+    return None if file is None else model_files.facts(file)
 
 
 def _id(kind: str, file: Any) -> str:

@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from kdcore.spec.job import ResolvedJob, ResolvedStudent
-from kdcore.spec.methods import AnyMethod
+from kdcore.schema.job import ResolvedJob, ResolvedStudent
+from kdcore.schema.methods import AnyMethod
 
 Role = Literal["student", "baseline", "peer", "generation", "assistant", "labeller", "round"]
 

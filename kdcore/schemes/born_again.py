@@ -7,11 +7,11 @@ the job's teacher, or from labels alone where there is none.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kdcore.data.counter import fold
+from kdcore.data.rng import fold
+from kdcore.schema.job import ResolvedJob
+from kdcore.schema.methods import Supervised
+from kdcore.schema.schemes import BornAgain
 from kdcore.schemes.base import Phase, Result, Scheme, latest, pupil_of
-from kdcore.spec.job import ResolvedJob
-from kdcore.spec.methods import Supervised
-from kdcore.spec.schemes import BornAgain
 
 _GENERATION = 5
 """Stream of a seed for the generations' own seeds."""

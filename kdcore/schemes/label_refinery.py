@@ -7,11 +7,11 @@ are not asked. Rounds go on while validation top-1 improves.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kdcore.data.counter import fold
+from kdcore.data.rng import fold
+from kdcore.schema.job import ResolvedJob
+from kdcore.schema.methods import KD, AnyMethod, Supervised, teaches_classifier
+from kdcore.schema.schemes import LabelRefinery
 from kdcore.schemes.base import Phase, Result, Scheme, pupil_of
-from kdcore.spec.job import ResolvedJob
-from kdcore.spec.methods import KD, AnyMethod, Supervised, teaches_classifier
-from kdcore.spec.schemes import LabelRefinery
 
 _ROUND = 6
 """Stream of a seed for the rounds' own seeds."""

@@ -7,10 +7,10 @@ T = 1, the peers' logits taken as constants, from one forward pass of everyone o
 from collections.abc import Sequence
 from dataclasses import replace
 
+from kdcore.schema.job import ResolvedJob, ResolvedStudent
+from kdcore.schema.methods import KD, AnyMethod, Supervised
+from kdcore.schema.schemes import Mutual
 from kdcore.schemes.base import Phase, Result, Scheme, pupil_of
-from kdcore.spec.job import ResolvedJob, ResolvedStudent
-from kdcore.spec.methods import KD, AnyMethod, Supervised
-from kdcore.spec.schemes import Mutual
 
 _SUPERVISED = (Supervised(type="supervised"),)
 _KL = (KD(type="kd", temperature=1.0, weight=1.0),)

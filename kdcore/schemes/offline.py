@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from kdcore.schema.job import ResolvedJob
 from kdcore.schemes.base import Phase, Result, Scheme, latest, pupil_of
-from kdcore.spec.job import ResolvedJob
 
 
 def next_phase(job: ResolvedJob, number: int, seed: int, done: Sequence[Result]) -> Phase | None:

@@ -5,9 +5,9 @@ A chain from the teacher over one or more assistants to the student, each taught
 
 from collections.abc import Sequence
 
+from kdcore.schema.job import ResolvedJob, ResolvedStudent
+from kdcore.schema.schemes import TeacherAssistant
 from kdcore.schemes.base import Phase, Pupil, Result, Scheme, latest, pupil_of
-from kdcore.spec.job import ResolvedJob, ResolvedStudent
-from kdcore.spec.schemes import TeacherAssistant
 
 
 def next_phase(job: ResolvedJob, number: int, seed: int, done: Sequence[Result]) -> Phase | None:

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from kdcore.errors import UserFault
-from kdcore.files import replacing, sha256_of
-from kdcore.process.events import EventWriter
-from kdcore.spec.failpoints import failpoint
+from kdcore.runtime.errors import UserFault
+from kdcore.runtime.event_writer import EventWriter
+from kdcore.runtime.failpoints import failpoint
+from kdcore.runtime.files import replacing, sha256_of
 
 KEPT = 2
 State = dict[str, Any]

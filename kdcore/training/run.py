@@ -3,25 +3,25 @@
 from pathlib import Path
 from typing import Any
 
-from kdcore.data import store
-from kdcore.process.events import EventWriter
-from kdcore.process.stop import Stop
-from kdcore.schemes import plan
+from kdcore.data import dataset
+from kdcore.protocol.requests import RunRequest
+from kdcore.runtime.cancellation import Stop
+from kdcore.runtime.event_writer import EventWriter
+from kdcore.schema.job import channels_of
+from kdcore.schemes import planner
 from kdcore.schemes.base import Result
-from kdcore.spec.job import channels_of
-from kdcore.spec.protocol import RunRequest
-from kdcore.training import device
 from kdcore.training.checkpoint import Checkpoints, State
-from kdcore.training.identity import digest
-from kdcore.training.keeping import ask_all
-from kdcore.training.lesson import lesson
-from kdcore.training.loop import Loop
-from kdcore.training.material import gathered
-from kdcore.training.outcome import conclude
-from kdcore.training.precision import Precision, Sketch
-from kdcore.training.rehearsal import rehearse
-from kdcore.training.session import Clock, Position, Session
-from kdcore.training.task import Task
+from kdcore.training.compute import device
+from kdcore.training.compute.autocast_policy import Precision, Sketch
+from kdcore.training.context import Task
+from kdcore.training.dry_run import rehearse
+from kdcore.training.finish import conclude
+from kdcore.training.inputs import gathered
+from kdcore.training.job_digest import digest
+from kdcore.training.loop.trainer import Loop
+from kdcore.training.phase_teachers import lesson
+from kdcore.training.run_state import Clock, Position, Session
+from kdcore.training.teacher_cache.policy import ask_all
 
 
 def run(request: RunRequest, workdir: Path, events: EventWriter, stop: Stop) -> None:
@@ -42,7 +42,7 @@ def run(request: RunRequest, workdir: Path, events: EventWriter, stop: Stop) -> 
         clock=Clock(job.limits, request.elapsed_s),
         checkpoints=checkpoints,
         job_digest=job_digest,
-        phases=plan.most_phases(job),
+        phases=planner.most_phases(job),
     )
     chosen = _chosen(session, resumed)
     events.phase("verifying_teacher" if request.teachers else "training", chosen)
@@ -78,7 +78,7 @@ def _machine(request: RunRequest, resumed: State | None) -> device.Machine:
 
 def _sketch(request: RunRequest) -> Sketch:
     student = request.job.student
-    info = store.load(Path(request.dataset.path)).info
+    info = dataset.load(Path(request.dataset.path)).info
     channels = channels_of(student.channels, info.in_channels)
     return Sketch(student.network, len(info.classes), channels, info.image_size)
 
@@ -113,7 +113,7 @@ def _train(session: Session, task: Task, resumed: State | None) -> None:
     else:
         rehearse(task, session.machine)
     session.begin()
-    while (phase := plan.next_phase(task.job, session.results)) is not None:
+    while (phase := planner.next_phase(task.job, session.results)) is not None:
         loop = Loop(session, task, phase, lesson(session, task, phase))
         if current is not None:
             loop.restore(current)
@@ -127,7 +127,7 @@ def _train(session: Session, task: Task, resumed: State | None) -> None:
 def _ask(session: Session, task: Task) -> None:
     """Have what each seed of the job first asks its teachers kept: later runs find it."""
     session.events.phase("asking_teacher")
-    phases = plan.first_phases(task.job)
+    phases = planner.first_phases(task.job)
     if not phases:
         raise ValueError("a job without a phase asks nothing")
     for phase in phases:

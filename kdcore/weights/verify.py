@@ -6,14 +6,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kdcore.errors import UserFault, item
-from kdcore.files import replacing
-from kdcore.process.events import EventWriter
-from kdcore.process.stop import Stop
-from kdcore.spec.assets import ModelInfo
-from kdcore.spec.protocol import VerifyRequest
-from kdcore.weights import match
-from kdcore.weights.read import read
+from kdcore.protocol.requests import VerifyRequest
+from kdcore.runtime.cancellation import Stop
+from kdcore.runtime.errors import UserFault, item
+from kdcore.runtime.event_writer import EventWriter
+from kdcore.runtime.files import replacing
+from kdcore.schema.asset_info import ModelInfo
+from kdcore.weights import key_mapping
+from kdcore.weights.checkpoint_reader import read
 
 
 def verify(request: VerifyRequest, workdir: Path, events: EventWriter, stop: Stop) -> None:
@@ -21,22 +21,22 @@ def verify(request: VerifyRequest, workdir: Path, events: EventWriter, stop: Sto
 
     The written bytes depend on the weights alone, whichever container they came in. Raises
     UserFault ``checkpoint_invalid`` with every difference named, and Stopped; of published weights
-    what :func:`kdcore.weights.published.fetch` raises.
+    what :func:`kdcore.weights.download.fetch` raises.
     """
     if request.published is not None:
-        from kdcore.weights import published  # loads the libraries of models
+        from kdcore.weights import download  # loads the libraries of models
 
-        published.fetch(request.published, workdir, events, stop)
+        download.fetch(request.published, workdir, events, stop)
         return
     events.phase("check")
     path = Path(request.path)
     found = read(path)
     stop.check()
     # The first convolution has the same name for every number of channels and classes.
-    names = match.target_for(request.architecture, request.num_classes, {}).tensors
-    found = match.renamed(found, names)
-    target = match.target_for(request.architecture, request.num_classes, found)
-    match.check(found, target)
+    names = key_mapping.target_for(request.architecture, request.num_classes, {}).tensors
+    found = key_mapping.renamed(found, names)
+    target = key_mapping.target_for(request.architecture, request.num_classes, found)
+    key_mapping.check(found, target)
     tensors = _plain(found, target, path.stat().st_size)
     stop.check()
     info = ModelInfo(
@@ -60,7 +60,9 @@ def hand_over(
     events.report(info.model_dump(mode="json"))
 
 
-def _plain(found: dict[str, Tensor], target: match.Target, size_bytes: int) -> dict[str, Tensor]:
+def _plain(
+    found: dict[str, Tensor], target: key_mapping.Target, size_bytes: int
+) -> dict[str, Tensor]:
     """Float32 (counters int64) copies in memory of their own, in the order of names."""
     plain: dict[str, Tensor] = {}
     problems = []

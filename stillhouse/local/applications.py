@@ -9,13 +9,13 @@ from stillhouse.local.folder import DataFolder
 from stillhouse.local.part import Part
 from stillhouse.local.ports import local_url
 
-CELERY = ["-m", "celery", "-A", "worker.app", "worker", "-P", "prefork"]
+CELERY = ["-m", "celery", "-A", "worker.celery_app", "worker", "-P", "prefork"]
 QUIET = ["--without-gossip", "--without-mingle", "--loglevel=WARNING"]
 API_GRACE_S = 5.0  # it has nothing to save; a follower of a live stream must not hold up the stop
 ONE_SHOTS = {
     "migrate": ["-m", "store.migrate"],
-    "bootstrap": ["-m", "store.bootstrap", "--api-key-file"],
-    "login-link": ["-m", "store.login_link", "--base-url"],
+    "bootstrap": ["-m", "store.access.bootstrap", "--api-key-file"],
+    "login-link": ["-m", "store.access.login_link", "--base-url"],
 }
 
 
@@ -32,7 +32,7 @@ def application_parts(
         ready=lambda: api_ready(local_url(host, port)),
         grace_s=API_GRACE_S,
     )
-    keeper = Part("keeper", (sys.executable, "-m", "worker.keeper"), environment, folder.root)
+    keeper = Part("keeper", (sys.executable, "-m", "worker.maintenance"), environment, folder.root)
     lanes = [_lane("train", workers, environment, folder), _lane("prepare", 1, environment, folder)]
     return [api, keeper, *lanes]
 

@@ -4,10 +4,21 @@ When a row has moved on, a write of an earlier run raises :class:`FencedOut` and
 transaction remains. Leases are told by the database's clock alone.
 """
 
-from store.jobs.claims import claim
-from store.jobs.runs import accept, begin, fail, held, lose, reap, release, renew, succeed, wake
+from store.jobs.claim import claim
+from store.jobs.run_transitions import (
+    accept,
+    begin,
+    fail,
+    held,
+    lose,
+    reap,
+    release,
+    renew,
+    succeed,
+    wake,
+)
 from store.jobs.states import TERMINAL, FencedOut, IllegalTransition, create
-from store.jobs.wishes import cancel, delete, pause, resume, retry
+from store.jobs.user_transitions import cancel, delete, pause, resume, retry
 from store.tables.jobs import LIVE
 
 __all__ = [

@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from store import assets, events, queue
+from store import event_log, outbox
+from store.jobs import prepared_assets
 from store.settings import settings
 from store.tables import Job, Run
 
@@ -38,7 +39,7 @@ def create(session: Session, job: Job) -> Job:
     session.add(job)
     session.flush()
     enter(session, job, "queued")
-    queue.poke(session, job.lane)
+    outbox.poke(session, job.lane)
     return job
 
 
@@ -46,7 +47,7 @@ def enter(session: Session, job: Job, state: str, **data: Any) -> None:
     """Bring a locked job to a state; the event says so, with ``data`` beside it."""
     job.state = state
     job.rev += 1
-    events.append(session, job, "state", {"state": state, **data})
+    event_log.append(session, job, "state", {"state": state, **data})
 
 
 def end(session: Session, job: Job, state: str, run_exit: str) -> None:
@@ -55,7 +56,7 @@ def end(session: Session, job: Job, state: str, run_exit: str) -> None:
     job.finished_at = func.clock_timestamp()
     job.eta_s = None
     enter(session, job, state)
-    assets.settle(session, job)
+    prepared_assets.settle(session, job)
 
 
 def leave(session: Session, job: Job, run_exit: str) -> None:

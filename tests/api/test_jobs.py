@@ -160,7 +160,7 @@ def test_a_project_may_not_queue_for_ever(
     client: httpx.Client, digits: Json, tenant: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from api.jobs.routes import bounded
-    from store.accounts import Principal
+    from store.access.credentials import Principal
     from store.settings import settings
 
     caller = Principal(tenant.id, "", frozenset())

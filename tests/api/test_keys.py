@@ -9,7 +9,7 @@ from fastapi.routing import iter_route_contexts
 from sqlalchemy import func, select
 
 from api.app import create_app
-from store import accounts, login_link
+from store.access import credentials, login_link
 from store.database import transaction
 from store.ids import new_id
 from store.tables import ApiKey, DashboardSession, LoginCode, Project
@@ -85,7 +85,7 @@ def test_only_the_digest_of_a_key_is_stored(tenant) -> None:
 
 def test_a_key_without_the_scope_is_told_so(api_url: str, tenant) -> None:
     with transaction() as session:
-        key = accounts.create_key(session, tenant.id, "reader", ("jobs:read",))
+        key = credentials.create_key(session, tenant.id, "reader", ("jobs:read",))
     headers = {"Authorization": f"Bearer {key}"}
     assert httpx.get(f"{api_url}/v1/jobs", headers=headers).status_code == 200
     for path in ("jobs", "datasets", "models", "uploads", "projects"):
@@ -98,7 +98,7 @@ def browser(api_url: str, tenant):
     """A browser that has used a one-time address of this test's project."""
     with transaction() as session:
         key_id = session.scalars(select(ApiKey.id).where(ApiKey.project_id == tenant.id)).one()
-        code = accounts.create_login_code(session, key_id)
+        code = credentials.create_login_code(session, key_id)
     with httpx.Client(base_url=api_url) as client:
         client.code = code
         answer = client.get("/login", params={"code": code})

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 from sqlalchemy import select
 
-from store import events
+from store import event_log
 from store.database import transaction
 from store.tables import Job
 from tests.sending import posted
@@ -20,7 +20,7 @@ def _append(job_id: str, count: int) -> None:
     for number in range(count):
         with transaction() as session:
             row = session.scalars(select(Job).where(Job.id == job_id).with_for_update()).one()
-            events.append(session, row, "log", {"level": "info", "message": f"line {number}"})
+            event_log.append(session, row, "log", {"level": "info", "message": f"line {number}"})
 
 
 def _read(client: httpx.Client, address: str, last: int, most: int) -> tuple[list[int], bool]:
@@ -79,7 +79,7 @@ def test_a_streams_frames_are_one_line_of_data(client: httpx.Client, digits: Jso
     with transaction() as session:
         row = session.scalars(select(Job).where(Job.id == job_id)).one()
         message = "a\nb\r\nid: 7\n\ndata: forged\u2028"
-        events.append(session, row, "log", {"message": message})
+        event_log.append(session, row, "log", {"message": message})
     client.post(f"{own['self']}/cancel").raise_for_status()
     answer = client.get(own["events"], headers={"Accept": "text/event-stream"})
     frames = [frame for frame in answer.text.split("\n\n") if "event: log" in frame]

@@ -5,8 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
-from kdcore.spec.methods import METHODS
-from kdcore.spec.schemes import SCHEMES
+from kdcore.schema.methods import METHODS
+from kdcore.schema.schemes import SCHEMES
 
 Json = dict[str, Any]
 

@@ -108,14 +108,14 @@ def test_a_page_has_at_most_200_rows(client: httpx.Client, digits: Json) -> None
     own = posted(client, digits)["links"]["events"]
     from sqlalchemy import select
 
-    from store import events
+    from store import event_log
     from store.database import transaction
     from store.tables import Job
 
     with transaction() as session:
         row = session.scalars(select(Job).where(Job.id == own.split("/")[3])).one()
         for number in range(210):
-            events.append(session, row, "log", {"message": str(number)})
+            event_log.append(session, row, "log", {"message": str(number)})
     sizes = [len(page) for page in pages(client, own, limit=10**9)]
     assert sizes == [200, 11]
     assert [len(page) for page in pages(client, own)] == [50, 50, 50, 50, 11]

@@ -29,9 +29,9 @@ def test_the_rows_are_those_of_the_stored_file(
 ) -> None:
     from safetensors.numpy import load
 
-    from store import blobs
+    from store import object_store
 
-    stored = load(b"".join(blobs.read(ingested["object_key"])))
+    stored = load(b"".join(object_store.read(ingested["object_key"])))
     found = images(client, digits, split="test", rows="7,0,3")
     assert [each["row"] for each in found] == [7, 0, 3]
     for each in found:

@@ -17,7 +17,7 @@ from safetensors.torch import load, load_file
 from sqlalchemy import func, select
 
 from kdcore.models import build
-from store import accounts
+from store.access import credentials
 from store.database import transaction
 from store.tables import Dataset, Job
 from tests.conftest import Trained, speaking, wait_until
@@ -57,10 +57,10 @@ def in_json(*images: bytes, **more: Any) -> Json:
 @pytest.fixture(scope="module")
 def split(trained: Trained) -> dict[str, torch.Tensor]:
     """The data set's tensors."""
-    from worker import local
+    from worker.files import local_copies
 
     with transaction() as session:
-        path = local.copy_of(session.get_one(Dataset, trained.dataset["id"]))
+        path = local_copies.copy_of(session.get_one(Dataset, trained.dataset["id"]))
     found: dict[str, torch.Tensor] = load_file(path)
     return found
 
@@ -217,7 +217,7 @@ def test_the_scope_to_read_is_enough(
 ) -> None:
     with transaction() as session:
         project = session.get_one(Dataset, trained.dataset["id"]).project_id
-        key = accounts.create_key(session, project, "reader", ["jobs:read"])
+        key = credentials.create_key(session, project, "reader", ["jobs:read"])
     with speaking(api_url, key) as reader:
         assert reader.post(url, files=form(digits_png[0])).status_code == 200
 

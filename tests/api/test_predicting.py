@@ -11,7 +11,7 @@ import pytest
 from api.http.problems import Problem
 from api.predictions import onnx_cache, runner
 from api.predictions.runner import Crowd
-from store import blobs
+from store import object_store
 from store.settings import settings
 from tests.sending import in_a_thread
 
@@ -86,7 +86,7 @@ def test_the_least_used_files_make_room(
         digest = hashlib.sha256(data).hexdigest()
         key = key or f"{tmp_path.name}/{digest}"
         (tmp_path / "file").write_bytes(data)
-        blobs.put_file(key, tmp_path / "file")
+        object_store.put_file(key, tmp_path / "file")
         target = tmp_path / f"{number}-{len(list(tmp_path.iterdir()))}"
         onnx_cache.link(key, digest, 100, target)
         assert target.read_bytes() == data
@@ -104,6 +104,6 @@ def test_the_least_used_files_make_room(
         use(number)
     assert kept() == {1, 3}
     (tmp_path / "file").write_bytes(b"other bytes")
-    blobs.put_file(f"{tmp_path.name}/damaged", tmp_path / "file")
+    object_store.put_file(f"{tmp_path.name}/damaged", tmp_path / "file")
     with pytest.raises(OSError, match="SHA-256"):
         onnx_cache.link(f"{tmp_path.name}/damaged", "0" * 64, 100, tmp_path / "target")

@@ -17,7 +17,7 @@ import httpx
 import redis
 from sqlalchemy.engine import make_url
 
-from kdcore.spec import failpoints
+from kdcore.runtime import failpoints
 from stillhouse.local import Services
 from stillhouse.local.applications import CELERY, QUIET, api_ready, one_shot
 from stillhouse.local.part import Part
@@ -126,7 +126,7 @@ class Arena:
         address = ("--host", "127.0.0.1", "--port", str(port))
         api = self._program("api", "-m", "api", *address)
         for name in KEEPERS:
-            self._program(name, "-m", "worker.keeper")
+            self._program(name, "-m", "worker.maintenance")
         for name in (*TRAINERS, "prepare"):
             self._program(name, *_worker(name, name.partition("-")[0]))
         self.until(lambda: api_ready(self.url), 60, "the API is ready")

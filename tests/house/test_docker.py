@@ -14,11 +14,11 @@ IMAGES = {
     "api": [
         "api.app",
         "store.migrate",
-        "store.bootstrap",
-        "worker.keeper",
-        "kdcore.serving.predict",
+        "store.access.bootstrap",
+        "worker.maintenance.__main__",
+        "kdcore.serving.predictor",
     ],
-    "worker": ["worker.app", "kdcore.__main__"],
+    "worker": ["worker.celery_app", "kdcore.__main__"],
 }
 
 

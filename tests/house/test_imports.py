@@ -17,8 +17,13 @@ def test_the_import_rules_of_the_house_hold(root: Path) -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        *("api.app", "store.jobs", "store.migrate", "kdcore.spec.protocol", "stillhouse.cli"),
-        *("stillhouse.client", "worker.app", "worker.runs", "worker.keeper"),
+        *("api.app", "store.jobs", "store.migrate", "kdcore.protocol.requests", "stillhouse.cli"),
+        *(
+            "stillhouse.client",
+            "worker.celery_app",
+            "worker.executor",
+            "worker.maintenance.__main__",
+        ),
     ],
 )
 def test_no_torch_outside_the_engine(module: str, environment: dict[str, str]) -> None:

@@ -8,8 +8,8 @@ import zipfile
 
 import pytest
 
-from kdcore.data.archive import Archive, Unreadable
-from kdcore.errors import UserFault
+from kdcore.data.ingest.safe_zip import Archive, Unreadable
+from kdcore.runtime.errors import UserFault
 from tests.kdcore.uploads import archive, png, tree
 
 
@@ -117,7 +117,7 @@ def test_total_and_member_caps(tmp_path):
 
 
 def test_too_many_members(tmp_path, monkeypatch):
-    monkeypatch.setattr("kdcore.data.archive._SPARE_MEMBERS", 0)
+    monkeypatch.setattr("kdcore.data.ingest.safe_zip._SPARE_MEMBERS", 0)
     path = archive(tmp_path / "a.zip", tree(3))
     with pytest.raises(UserFault, match="more than 5 files"):
         opened(path, max_members=5)

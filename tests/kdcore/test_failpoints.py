@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kdcore.spec import failpoints
+from kdcore.runtime import failpoints
 
-PASS = "from kdcore.spec.failpoints import failpoint; failpoint('here'); print('passed')"
+PASS = "from kdcore.runtime.failpoints import failpoint; failpoint('here'); print('passed')"
 
 
 def passing(folder: Path | None) -> "subprocess.CompletedProcess[str]":

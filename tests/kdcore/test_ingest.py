@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from kdcore.data import decode, store
-from kdcore.data.ingest import ingest
-from kdcore.errors import Stopped, UserFault
-from kdcore.spec.assets import DatasetInfo
-from kdcore.spec.protocol import IngestRequest
+from kdcore.data import dataset, decode
+from kdcore.data.ingest.pipeline import ingest
+from kdcore.protocol.requests import IngestRequest
+from kdcore.runtime.errors import Stopped, UserFault
+from kdcore.schema.asset_info import DatasetInfo
 from tests.kdcore.uploads import Room, archive, encoded, png, tree
 
 
@@ -26,7 +26,7 @@ def taken(room, members, **options):
     path = archive(room.path / "in.zip", members)
     request = IngestRequest(source="archive", path=str(path), **options)
     info = DatasetInfo.model_validate(room.call(ingest, request))
-    return info, store.load(room.path / "artifacts" / "dataset.safetensors")
+    return info, dataset.load(room.path / "artifacts" / "dataset.safetensors")
 
 
 def refused(room, members, **options):
@@ -40,11 +40,11 @@ def refused(room, members, **options):
 def test_digits(room):
     report = room.call(ingest, IngestRequest(source="builtin:digits"))
     info = DatasetInfo.model_validate(report)
-    counts = {split: info.splits[split].count for split in store.SPLITS}
+    counts = {split: info.splits[split].count for split in dataset.SPLITS}
     assert sum(counts.values()) == 1797
     assert counts == {"train": 1259, "val": 179, "test": 359}
     assert (info.in_channels, info.image_size, len(info.classes)) == (1, 8, 10)
-    data = store.load(room.path / "artifacts" / "dataset.safetensors")
+    data = dataset.load(room.path / "artifacts" / "dataset.safetensors")
     assert data.info == info
     images, targets = data.images("train"), data.targets("train")
     assert images.dtype == torch.uint8
@@ -88,20 +88,20 @@ def test_drawn_splits_are_stratified_and_apart(room):
     info, data = taken(room, members)
     assert info.splits["test"].per_class == {"ant": 4, "bee": 4, "cat": 4}
     assert info.splits["val"].per_class == {"ant": 2, "bee": 2, "cat": 2}
-    rows = [image.numpy().tobytes() for split in store.SPLITS for image in data.images(split)]
+    rows = [image.numpy().tobytes() for split in dataset.SPLITS for image in data.images(split)]
     assert len(set(rows)) == len(rows) == 60
 
 
 def test_two_images_of_a_class_give_one_to_validation(room):
     info, _ = taken(room, {**tree(10), "rare/1.png": png(90), "rare/2.png": png(91)})
-    per_class = {split: info.splits[split].per_class["rare"] for split in store.SPLITS}
+    per_class = {split: info.splits[split].per_class["rare"] for split in dataset.SPLITS}
     assert per_class == {"train": 1, "val": 1, "test": 0}
 
 
 def test_given_splits_are_kept(room):
     members = tree(4, prefix="train/") | tree(2, prefix="valid/") | tree(3, prefix="test/")
     info, data = taken(room, members)
-    counts = {split: info.splits[split].count for split in store.SPLITS}
+    counts = {split: info.splits[split].count for split in dataset.SPLITS}
     assert counts == {"train": 8, "val": 4, "test": 6}
     expected = decode.decode(members["train/bee/0.png"], grey=False, size=10, max_pixels=1000)
     assert (data.images("train")[4].numpy() == expected).all()
@@ -110,7 +110,7 @@ def test_given_splits_are_kept(room):
 
 def test_a_missing_split_is_drawn_from_training_alone(room):
     info, _ = taken(room, tree(10, prefix="train/") | tree(3, prefix="test/"))
-    assert {split: info.splits[split].count for split in store.SPLITS} == {
+    assert {split: info.splits[split].count for split in dataset.SPLITS} == {
         "train": 18,
         "val": 2,
         "test": 6,
@@ -253,4 +253,4 @@ def test_a_stop_ends_between_two_images(room):
 def test_a_store_that_ingestion_did_not_write_is_refused(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(io.BytesIO(b"12345678").getvalue())
     with pytest.raises(UserFault, match="not a store"):
-        store.load(tmp_path / "x.safetensors")
+        dataset.load(tmp_path / "x.safetensors")

@@ -17,13 +17,14 @@ from PIL import Image
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
 
-from kdcore.errors import NonFinite, OutOfDeviceMemory, Stopped, UserFault, item
-from kdcore.process import limits, main
-from kdcore.process.events import EventWriter
+from kdcore.process import main
 from kdcore.process.main import Command
-from kdcore.process.stop import Stop
-from kdcore.spec.events import AnyEvent
-from kdcore.spec.protocol import PULSE, Exit, IngestRequest
+from kdcore.protocol.events import AnyEvent
+from kdcore.protocol.requests import PULSE, Exit, IngestRequest
+from kdcore.runtime import limits
+from kdcore.runtime.cancellation import Stop
+from kdcore.runtime.errors import NonFinite, OutOfDeviceMemory, Stopped, UserFault, item
+from kdcore.runtime.event_writer import EventWriter
 from tests.kdcore.uploads import archive, encoded, png, tree
 
 EVENT = TypeAdapter(AnyEvent)
@@ -63,7 +64,7 @@ def test_a_good_ingestion_ends_with_zero_and_does_not_load_torch(tmp_path):
     events = lines(tmp_path)
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert [event.type for event in events][-3:] == ["artifact", "report", "done"]
-    probe = "import sys, kdcore.process.main, kdcore.data.ingest; sys.exit('torch' in sys.modules)"
+    probe = "import sys, kdcore.process.main, kdcore.data.ingest.pipeline; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
 
 
@@ -164,7 +165,7 @@ def test_every_end_has_its_code(tmp_path, monkeypatch, capsys, error, code, even
     command = Command(IngestRequest, lambda: fail, "dataset_invalid")
     monkeypatch.setitem(main.COMMANDS, "ingest", command)
     monkeypatch.setattr(limits, "apply", lambda request: None)
-    monkeypatch.setattr("kdcore.process.stop.Stop.listen", lambda self: None)
+    monkeypatch.setattr("kdcore.runtime.cancellation.Stop.listen", lambda self: None)
     (tmp_path / "r.json").write_text('{"source": "builtin:digits"}')
     assert main.main(["ingest", str(tmp_path / "r.json"), "--workdir", str(tmp_path)]) == code
     errors = [e.code for e in lines(tmp_path) if e.type == "error"]
@@ -262,7 +263,7 @@ HOLDING = """
 import resource, sys
 import numpy as np
 from kdcore.process import limits
-from kdcore.spec.protocol import IngestRequest
+from kdcore.protocol.requests import IngestRequest
 if sys.argv[1] == "held":
     limits.apply(IngestRequest(source="archive", path="none"))
 def faults():

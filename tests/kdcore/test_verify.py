@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kdcore.errors import UserFault
 from kdcore.models import build
-from kdcore.spec.protocol import VerifyRequest
+from kdcore.protocol.requests import VerifyRequest
+from kdcore.runtime.errors import UserFault
 from kdcore.weights.verify import verify
 from tests.kdcore.uploads import Room
 
@@ -295,7 +295,7 @@ def test_what_is_no_state_dict(tmp_path):
 def test_the_loader_itself_runs_nothing_even_if_the_scan_is_fooled(
     room, tmp_path, state, monkeypatch, new
 ):
-    monkeypatch.setattr("kdcore.weights.scan._judge", lambda found: None)
+    monkeypatch.setattr("kdcore.weights.pickle_scan._judge", lambda found: None)
     canary = tmp_path / "canary"
     content = {"model": state, "extra": Runs(canary)}
     torch.save(content, room.path / "upload", _use_new_zipfile_serialization=new)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kdcore.process.events import EventWriter
-from kdcore.process.stop import Stop
+from kdcore.runtime.cancellation import Stop
+from kdcore.runtime.event_writer import EventWriter
 
 
 def png(seed: int, size: tuple[int, int] = (10, 10), mode: str = "RGB") -> bytes:

@@ -106,7 +106,12 @@ def _check_first(up: Up) -> tuple[str, dict[int, str]]:
     assert up.line("dashboard").startswith(f"{url}/")
     members = up.members()
     lines = command_lines(members)
-    for words in ("celery -A worker.app worker", "-Q prepare", "-m worker.keeper", "-m api"):
+    for words in (
+        "celery -A worker.celery_app worker",
+        "-Q prepare",
+        "-m worker.maintenance",
+        "-m api",
+    ):
         assert any(words in line for line in lines), words
     return url, members
 

@@ -51,7 +51,7 @@ def test_a_derived_student_with_a_rule_for_channels(
 
 
 def _images(dataset_id: str) -> Path:
-    from worker import local
+    from worker.files import local_copies
 
     with transaction() as session:
-        return Path(local.copy_of(session.get_one(Dataset, dataset_id)))
+        return Path(local_copies.copy_of(session.get_one(Dataset, dataset_id)))

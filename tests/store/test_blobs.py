@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from obstore.store import LocalStore
 
-from store import blobs
+from store import object_store
 from store.ids import is_id, new_id
 from tests.sending import in_a_thread
 
@@ -26,27 +26,27 @@ def key() -> str:
 def put(key: str, data: bytes, folder: Path) -> None:
     path = folder / "sent"
     path.write_bytes(data)
-    blobs.put_file(key, path)
+    object_store.put_file(key, path)
 
 
 def test_what_was_put_comes_back(key: str, tmp_path: Path) -> None:
     data = bytes(range(256)) * 40_000
     put(key, data, tmp_path)
-    assert b"".join(blobs.read(key)) == data
-    assert b"".join(blobs.read(key, 5, len(data) - 7)) == data[5:-7]
-    assert b"".join(blobs.read(key, 5, 6)) == data[5:6]
-    assert key in {entry.key for entry in blobs.listing()}
-    blobs.copy(key, f"{key}-copy")
-    blobs.delete(key)
-    blobs.delete(key)
-    assert not blobs.exists(key)
-    assert b"".join(blobs.read(f"{key}-copy")) == data
+    assert b"".join(object_store.read(key)) == data
+    assert b"".join(object_store.read(key, 5, len(data) - 7)) == data[5:-7]
+    assert b"".join(object_store.read(key, 5, 6)) == data[5:6]
+    assert key in {entry.key for entry in object_store.listing()}
+    object_store.copy(key, f"{key}-copy")
+    object_store.delete(key)
+    object_store.delete(key)
+    assert not object_store.exists(key)
+    assert b"".join(object_store.read(f"{key}-copy")) == data
 
 
 def test_a_read_can_be_ended_between_two_chunks(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blobs, "CHUNK", 10)
+    monkeypatch.setattr(object_store, "CHUNK", 10)
     put(key, bytes(45), tmp_path)
     wanted = iter([True, True, False])
 
@@ -55,25 +55,25 @@ def test_a_read_can_be_ended_between_two_chunks(
             raise InterruptedError("enough")
 
     target = tmp_path / "fetched"
-    with pytest.raises(InterruptedError), blobs.interruptible(check):
-        blobs.fetch([key], target, hashlib.sha256(bytes(45)).hexdigest())
+    with pytest.raises(InterruptedError), object_store.interruptible(check):
+        object_store.fetch([key], target, hashlib.sha256(bytes(45)).hexdigest())
     assert list(tmp_path.glob("fetched*")) == []
-    blobs.fetch([key], target, hashlib.sha256(bytes(45)).hexdigest())
+    object_store.fetch([key], target, hashlib.sha256(bytes(45)).hexdigest())
     assert target.read_bytes() == bytes(45)
 
 
 def test_what_is_not_there_is_an_oserror(key: str) -> None:
     with pytest.raises(FileNotFoundError):
-        b"".join(blobs.read(key))
+        b"".join(object_store.read(key))
     with pytest.raises(FileNotFoundError):
-        blobs.copy(key, f"{key}-copy")
+        object_store.copy(key, f"{key}-copy")
     with pytest.raises(OSError, match="not found"):
-        b"".join(blobs.read(key, 0, 1))
+        b"".join(object_store.read(key, 0, 1))
 
 
 def test_a_store_that_fails_is_an_oserror(key: str, tmp_path: Path) -> None:
     put(key, b"x", tmp_path)
-    with pytest.raises(blobs.StoreAwayError):
+    with pytest.raises(object_store.StoreAwayError):
         put(f"{key}/below-an-object", b"x", tmp_path)
 
 
@@ -83,9 +83,9 @@ def test_a_stream_that_breaks_leaves_nothing(key: str) -> None:
         raise RuntimeError("the client hung up")
 
     with pytest.raises(RuntimeError, match="hung up"):
-        in_a_thread(blobs.put_stream, key, chunks())
-    assert not blobs.exists(key)
-    folder = Path(str(getattr(blobs.store(), "prefix", "")))
+        in_a_thread(object_store.put_stream, key, chunks())
+    assert not object_store.exists(key)
+    folder = Path(str(getattr(object_store.store(), "prefix", "")))
     assert not [path for path in folder.rglob("*#*") if key.rpartition("/")[2] in str(path)]
 
 
@@ -93,10 +93,12 @@ def test_parts_are_fetched_as_one_and_checked(key: str, tmp_path: Path) -> None:
     put(f"{key}-1", b"first ", tmp_path)
     put(f"{key}-2", b"second", tmp_path)
     target = tmp_path / "target"
-    blobs.fetch([f"{key}-1", f"{key}-2"], target, hashlib.sha256(b"first second").hexdigest())
+    object_store.fetch(
+        [f"{key}-1", f"{key}-2"], target, hashlib.sha256(b"first second").hexdigest()
+    )
     assert target.read_bytes() == b"first second"
-    with pytest.raises(blobs.CorruptBlobError, match="SHA-256"):
-        blobs.fetch([f"{key}-1"], tmp_path / "other", "0" * 64)
+    with pytest.raises(object_store.CorruptBlobError, match="SHA-256"):
+        object_store.fetch([f"{key}-1"], tmp_path / "other", "0" * 64)
     assert {path.name for path in tmp_path.iterdir()} == {"sent", "target"}
 
 
@@ -107,7 +109,7 @@ def test_many_may_fetch_the_same_object_at_once(key: str, tmp_path: Path) -> Non
 
     def fetch(_: int) -> bytes:
         start.wait()
-        blobs.fetch([key], target, hashlib.sha256(data).hexdigest())
+        object_store.fetch([key], target, hashlib.sha256(data).hexdigest())
         return target.read_bytes()
 
     with ThreadPoolExecutor(8) as pool:
@@ -121,7 +123,7 @@ def test_a_folder_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("STILLHOUSE_OBJECT_STORE", folder.as_uri())
     settings.cache_clear()
     try:
-        store = blobs.store.__wrapped__()
+        store = object_store.store.__wrapped__()
         assert isinstance(store, LocalStore)
         assert folder.is_dir()
     finally:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from kdcore.spec.events import MetricsEvent
-from store import events, jobs, metrics, queue
+from kdcore.protocol.events import MetricsEvent
+from store import event_log, jobs, metric_series, outbox
 from store.database import transaction
 from store.settings import settings
 from store.tables import Event, Job, Metric, Run
@@ -21,7 +21,7 @@ def test_the_highest_priority_goes_first_then_the_oldest(new_job: Any, claim: Cl
     low, first, second, high = (new_job(priority) for priority in (-1, 0, 0, 5))
     with transaction() as session:
         waiting = session.scalars(select(Job).where(Job.state == "queued")).all()
-        places = queue.Waiting(session)
+        places = outbox.Waiting(session)
         ahead = {job.id: places.ahead(job) for job in waiting}
     assert ahead == {high: 0, first: 1, second: 2, low: 3}
     claimed = [claim() for _ in range(5)]
@@ -63,8 +63,8 @@ def test_a_claim_has_a_lease_a_fence_and_a_run(new_job: Any, claim: Claim) -> No
 WRITES: dict[str, Callable[[Any, Job], object]] = {
     "renew": lambda session, job: jobs.renew(session, job.id, job.fence),
     "begin": lambda session, job: jobs.begin(session, _held(session, job), "training", None),
-    "metrics": lambda session, job: metrics.write(session, _held(session, job), [METRICS]),
-    "event": lambda session, job: events.append(session, _held(session, job), "log", {}),
+    "metrics": lambda session, job: metric_series.write(session, _held(session, job), [METRICS]),
+    "event": lambda session, job: event_log.append(session, _held(session, job), "log", {}),
     "succeed": lambda session, job: jobs.succeed(session, _held(session, job), {}, []),
     "fail": lambda session, job: jobs.fail(session, _held(session, job), {}, "x"),
     "release": lambda session, job: jobs.release(session, _held(session, job), "x"),
@@ -161,7 +161,7 @@ def test_the_lease_of_a_dead_worker_is_no_device_in_use(
                 jobs.release(session, _held(session, job), "stopped")
         if heard_s:
             with transaction() as session:
-                (line,) = events.logs(session, job_id, 9)
+                (line,) = event_log.logs(session, job_id, 9)
             assert "is lost: the worker a worker was not heard of" in line.data["message"]
         spent = row(job_id).device_s
         assert worked_s <= spent <= worked_s + chosen.heartbeat_s + 1

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from kdcore.spec.events import MetricsEvent
-from store import metrics
+from kdcore.protocol.events import MetricsEvent
+from store import metric_series
 from store.database import transaction
 from store.tables import Job
 
@@ -20,9 +20,11 @@ def curve(new_job: Any) -> Any:
             job = session.get_one(Job, job_id)
             for step, value in enumerate(values, 1):
                 point = {"train/loss": value}
-                metrics.write(session, job, [_event(step, point)])
+                metric_series.write(session, job, [_event(step, point)])
         with transaction() as session:
-            column = metrics.read(session, job_id, None, "step", max_points).columns["train/loss"]
+            column = metric_series.read(session, job_id, None, "step", max_points).columns[
+                "train/loss"
+            ]
         return column["step"], column["value"]
 
     return write
@@ -38,9 +40,9 @@ def test_of_a_step_that_is_told_twice_the_later_value_stays(new_job: Any) -> Non
     job_id = new_job()
     for batch in (told, again):
         with transaction() as session:
-            metrics.write(session, session.get_one(Job, job_id), batch)
+            metric_series.write(session, session.get_one(Job, job_id), batch)
     with transaction() as session:
-        found = metrics.read(session, job_id, None, "step", 10).columns
+        found = metric_series.read(session, job_id, None, "step", 10).columns
         summary = session.get_one(Job, job_id).summary
     assert found == {
         "train/loss": {"step": [1, 2], "value": [3.0, 1.5]},

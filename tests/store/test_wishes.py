@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from store import jobs, queue
+from store import jobs, outbox
 from store.database import transaction
 from store.tables import Job
 
@@ -160,9 +160,9 @@ def test_a_flood_delays_nobody_by_more_than_a_turn(
     late = new_job(project=other_project)
     last = new_job(project=other_project)
     with transaction() as session:
-        places = queue.Waiting(session)
+        places = outbox.Waiting(session)
         told = {job_id: places.ahead(session.get_one(Job, job_id)) for job_id in [*flood, late]}
-        alone = queue.Waiting(session, only=late).ahead(session.get_one(Job, late))
+        alone = outbox.Waiting(session, only=late).ahead(session.get_one(Job, late))
     order = []
     for _ in range(3):  # two slots
         taken = claim()

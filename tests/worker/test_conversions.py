@@ -11,7 +11,7 @@ from safetensors.torch import save
 from sqlalchemy import select
 
 from kdcore.models import build
-from store import blobs
+from store import object_store
 from store.database import transaction
 from store.settings import settings
 from store.tables import Job, Model
@@ -81,7 +81,7 @@ def row(made: Json) -> Model:
 def test_a_model_is_converted_kept_and_cleaned_away_with_it(
     tenant_client: httpx.Client, impatient: httpx.Client, work: Any, eventually: Any
 ) -> None:
-    from worker import keeper
+    from worker.maintenance import __main__
 
     made = model(tenant_client, work, 1.0)
     want(impatient, made, eventually)
@@ -91,14 +91,14 @@ def test_a_model_is_converted_kept_and_cleaned_away_with_it(
     assert job.result["max_rel_difference"] < 1e-4
     found = row(made)
     key = str(found.onnx_object_key)
-    assert found.onnx_size_bytes == sum(len(part) for part in blobs.read(key))
+    assert found.onnx_size_bytes == sum(len(part) for part in object_store.read(key))
     assert found.rev == made_rev(tenant_client, made)
     (answer,) = ask(tenant_client, made).raise_for_status().json()["data"]
     assert {each["class"] for each in answer["top"]} == {"ant", "bee", "cat", "dog"}
     assert np.isclose(sum(each["probability"] for each in answer["top"]), 1)
-    assert keeper._named({key}) == {key}
+    assert __main__._named({key}) == {key}
     tenant_client.delete(made["links"]["self"]).raise_for_status()
-    assert keeper._named({key}) == set()
+    assert __main__._named({key}) == set()
     assert conversions(made) == []
 
 
@@ -127,8 +127,8 @@ def test_a_mishap_is_tried_again(
     made = model(tenant_client, work, 0.5)
     found = row(made)
     (settings().work_dir / "cache" / str(found.sha256)).unlink(missing_ok=True)
-    whole = b"".join(blobs.read(str(found.object_key)))
-    blobs.delete(str(found.object_key))
+    whole = b"".join(object_store.read(str(found.object_key)))
+    object_store.delete(str(found.object_key))
     want(impatient, made, eventually)
     work("prepare")
     assert row(made).onnx_error is None
@@ -136,7 +136,7 @@ def test_a_mishap_is_tried_again(
     async def again() -> Any:
         yield whole
 
-    in_a_thread(blobs.put_stream, str(found.object_key), again())
+    in_a_thread(object_store.put_stream, str(found.object_key), again())
     want(impatient, made, eventually)
     work("prepare")
     assert [job.state for job in conversions(made)] == ["failed", "succeeded"]

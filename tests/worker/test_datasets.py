@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
-from store import blobs
+from store import object_store
 from store.database import transaction
 from store.tables import Dataset, Upload
 from tests.sending import faults, job, png, problem, tree, upload, zipped
@@ -123,7 +123,7 @@ def test_a_bad_archive_fails_and_names_all_that_is_bad(
 
 def test_bytes_of_a_bad_archive_are_deleted_and_its_row_is_kept(outcomes: Any) -> None:
     client, found = outcomes
-    kept = {entry.key for entry in blobs.listing()}
+    kept = {entry.key for entry in object_store.listing()}
     for name in (*BAD, "no_zip"):
         with transaction() as session:
             row = session.get_one(Dataset, found[name]["id"])
@@ -148,7 +148,7 @@ def test_a_ready_data_set_lies_in_the_store_under_its_digest(outcomes: Any) -> N
     _, found = outcomes
     with transaction() as session:
         row = session.get_one(Dataset, found["tree"]["id"])
-    data = b"".join(blobs.read(row.object_key or ""))
+    data = b"".join(object_store.read(row.object_key or ""))
     assert hashlib.sha256(data).hexdigest() == row.sha256
     assert row.object_key == f"{row.project_id}/datasets/{row.sha256}"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.engine import Engine
+from worker.engine.engine_process import Engine
 
 LINE = {"seq": 1, "time": "2026-01-01T00:00:00Z", "type": "log", "level": "info"}
 
@@ -14,7 +14,7 @@ LINE = {"seq": 1, "time": "2026-01-01T00:00:00Z", "type": "log", "level": "info"
 @pytest.fixture
 def engine(environment: dict[str, str], tmp_path: Path) -> Engine:
     """An engine that ends at once, whose events the test writes."""
-    from kdcore.spec.protocol import IngestRequest
+    from kdcore.protocol.requests import IngestRequest
 
     own = Engine("ingest", IngestRequest(source="archive", path="/nowhere"), tmp_path)
     own.process.wait(timeout=60)
@@ -49,7 +49,7 @@ def test_the_process_knows_no_address_and_no_secret(
     tmp_path: Path,
     eventually: Callable[[Callable[[], bool], float, str], None],
 ) -> None:
-    from kdcore.spec.protocol import IngestRequest
+    from kdcore.protocol.requests import IngestRequest
 
     own = Engine("ingest", IngestRequest(source="builtin:digits"), tmp_path)
     try:

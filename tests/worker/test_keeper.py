@@ -13,7 +13,7 @@ import httpx
 import pytest
 from sqlalchemy import func, select, update
 
-from store import blobs, jobs
+from store import jobs, object_store
 from store.database import transaction
 from store.ids import new_id
 from store.settings import settings
@@ -29,7 +29,7 @@ def _waiting() -> int:
 
 
 def _relay(environment: dict[str, str]) -> None:
-    command = [sys.executable, "-c", "from worker.keeper import relay; relay()"]
+    command = [sys.executable, "-c", "from worker.maintenance.__main__ import relay; relay()"]
     subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True)
 
 
@@ -49,7 +49,7 @@ def test_messages_wait_in_the_outbox_while_the_broker_is_dead(
 @pytest.fixture
 def keepers(environment: dict[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
     fast = environment | {"STILLHOUSE_KEEPER_S": "0.2"}
-    command = [sys.executable, "-m", "worker.keeper"]
+    command = [sys.executable, "-m", "worker.maintenance"]
     output = subprocess.DEVNULL
     running = [subprocess.Popen(command, env=fast, stdout=output, stderr=output) for _ in range(2)]
     yield running
@@ -99,14 +99,14 @@ def test_two_keepers_repair_each_thing_once_and_one_is_enough(
 def test_only_old_objects_without_a_row_are_deleted(
     client: httpx.Client, digits: Json, tenant: Any, tmp_path: Path
 ) -> None:
-    from worker import keeper
+    from worker.maintenance import __main__ as keeper
 
     job_id = posted(client, digits)["id"]
     path = tmp_path / "bytes"
     path.write_bytes(b"x")
     old, young, named = (f"{tenant.id}/jobs/{job_id}/1/{new_id('art')}" for _ in range(3))
     for key in (old, young, named):
-        blobs.put_file(key, path)
+        object_store.put_file(key, path)
     folder = Path(settings().object_store.removeprefix("file://"))
     past = time.time() - 2 * settings().orphan_grace_s
     for key in (old, named):
@@ -128,6 +128,8 @@ def test_only_old_objects_without_a_row_are_deleted(
         )
     orphans = keeper.Orphans()
     orphans.delete()
-    assert blobs.exists(old), "a row may be on its way: it is seen twice before it is deleted"
+    assert object_store.exists(old), (
+        "a row may be on its way: it is seen twice before it is deleted"
+    )
     orphans.delete()
-    assert [blobs.exists(key) for key in (old, young, named)] == [False, True, True]
+    assert [object_store.exists(key) for key in (old, young, named)] == [False, True, True]

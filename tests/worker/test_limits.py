@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from kdcore.spec.protocol import PULSE, IngestRequest
+from kdcore.protocol.requests import PULSE, IngestRequest
 from store.settings import settings
-from worker import engine, stall
+from worker.engine import engine_process, stall_detector
 
 LINE = {"seq": 1, "time": "2026-01-01T00:00:00Z", "type": "log", "level": "info", "message": "x"}
 
@@ -27,13 +27,13 @@ class Clock:
 @pytest.fixture
 def clock(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(stall, "time", made)
+    monkeypatch.setattr(stall_detector, "time", made)
     monkeypatch.setattr(settings(), "stall_s", 10.0)
     return made
 
 
 def test_a_pause_is_believed_in_by_the_pauses_before_it(clock: Clock, tmp_path: Path) -> None:
-    watch = stall.Watch(tmp_path)
+    watch = stall_detector.Watch(tmp_path)
     clock.now = 9.0  # the libraries load: that says nothing of the work
     (tmp_path / PULSE).touch()
     os.utime(tmp_path / PULSE, ns=(1, 10**9))
@@ -42,8 +42,8 @@ def test_a_pause_is_believed_in_by_the_pauses_before_it(clock: Clock, tmp_path: 
     clock.now = 11.0
     os.utime(tmp_path / PULSE, ns=(1, 3 * 10**9))
     watch.look()
-    assert watch.bound_s == 2.0 * stall.PATIENCE
-    clock.now = 11.0 + 2.0 * stall.PATIENCE + 1.0
+    assert watch.bound_s == 2.0 * stall_detector.PATIENCE
+    clock.now = 11.0 + 2.0 * stall_detector.PATIENCE + 1.0
     watch.look()
     assert watch.pause_s > watch.bound_s
     # What it says counts, too: a long export has no batches, but events.
@@ -54,7 +54,9 @@ def test_a_pause_is_believed_in_by_the_pauses_before_it(clock: Clock, tmp_path: 
 
 @pytest.fixture
 def ended(environment: dict[str, str], tmp_path: Path) -> Any:
-    own = engine.Engine("ingest", IngestRequest(source="archive", path="/nowhere"), tmp_path)
+    own = engine_process.Engine(
+        "ingest", IngestRequest(source="archive", path="/nowhere"), tmp_path
+    )
     own.process.wait(timeout=60)
     own.kill()
     return own
@@ -77,7 +79,7 @@ def test_what_piled_up_is_stored_in_small_parts(ended: Any, tmp_path: Path) -> N
 
 
 def test_endless_chatter_is_cut(ended: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(engine, "STDERR_MOST", 100)
+    monkeypatch.setattr(engine_process, "STDERR_MOST", 100)
     log = tmp_path / "stderr.log"
     log.write_bytes(b"x" * 101)
     ended.tend()

@@ -12,13 +12,13 @@ import httpx
 import pytest
 from sqlalchemy import func, select, update
 
-from store import blobs, jobs
+from store import jobs, object_store
 from store.database import transaction
 from store.ids import new_id
 from store.settings import settings
 from store.tables import Event, Job, Model, Run, Worker
 from tests.sending import faults, posted, problem
-from worker import drain, runs
+from worker import executor, shutdown
 from worker.lease import Lease
 
 Json = dict[str, Any]
@@ -29,8 +29,8 @@ RESUMED = {"epochs": 15, "batch_size": 64}
 @pytest.fixture
 def draining() -> Iterator[Any]:
     """Tell the slots of this process to stop, as Celery's shutdown does."""
-    yield drain.begin
-    drain._flag.clear()
+    yield shutdown.begin
+    shutdown._flag.clear()
 
 
 def test_a_job_in_training_is_cancelled(client: httpx.Client, digits: Json, start: Any) -> None:
@@ -150,7 +150,7 @@ def test_a_run_is_let_go_while_it_fetches(
         lease.wanted = wish
     workdir = settings().work_dir / "runs" / job.id
     workdir.mkdir(parents=True)
-    runs._run(job, workdir, lease)
+    executor._run(job, workdir, lease)
     assert list((settings().work_dir / "cache").glob("*")) == []
     with transaction() as session:
         row = session.get_one(Job, job_id)
@@ -215,7 +215,7 @@ def test_damaged_bytes_of_a_teacher_are_storage_unavailable(
     damaged = tmp_path / "damaged"
     damaged.write_bytes(trained.student[:-1] + b"\0")
     key = f"prj_x/models/{new_id('art')}"
-    blobs.put_file(key, damaged)
+    object_store.put_file(key, damaged)
     teacher = _copy(trained_model, object_key=key, sha256="ab" * 32)
     job = posted(trained.client, trained.dataset, teachers=[{"model": teacher}])
     start(job["id"]).ends()

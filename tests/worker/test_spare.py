@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from kdcore.spec.events import PhaseEvent
-from kdcore.spec.protocol import IngestRequest
+from kdcore.protocol.events import PhaseEvent
+from kdcore.protocol.requests import IngestRequest
 from store.settings import settings
 from tests.sending import posted
-from worker import engine, spare
+from worker.engine import engine_process, prewarm
 
 Json = dict[str, Any]
 SHORT = {"epochs": 1, "batch_size": 256}
@@ -23,22 +23,22 @@ SHORT = {"epochs": 1, "batch_size": 256}
 
 @pytest.fixture(autouse=True)
 def none_waits(environment: dict[str, str]) -> Iterator[None]:
-    spare.close()
+    prewarm.close()
     yield
-    spare.close()
+    prewarm.close()
 
 
 def waiting() -> int | None:
-    return None if spare._waiting is None else spare._waiting.pid
+    return None if prewarm._waiting is None else prewarm._waiting.pid
 
 
 def test_a_job_takes_it_and_the_slot_has_another(
     client: httpx.Client, digits: Json, start: Any
 ) -> None:
-    engine.reserve()
+    engine_process.reserve()
     first = waiting()
     assert first is not None
-    engine.reserve()
+    engine_process.reserve()
     assert waiting() == first
     running = start(posted(client, digits, training=SHORT)["id"])
     running.wait_for(lambda: running.engines != [], "its engine is at work")
@@ -58,7 +58,7 @@ def test_nothing_is_loaded_while_a_processor_trains_or_is_timed(
         found = settings().work_dir.glob(f"runs/{job_id}-*/events.jsonl")
         told.append([line for file in found for line in file.read_text().splitlines()])
 
-    monkeypatch.setattr(engine, "reserve", noted)
+    monkeypatch.setattr(engine_process, "reserve", noted)
     running = start(job_id)
     assert running.ends().state == "succeeded", running.row.error
     assert len(told) == 2  # and once when the slot finds no more work
@@ -70,9 +70,9 @@ def test_with_an_accelerator_there_is_room_while_it_trains(
     device: str, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(engine, "reserve", lambda: asked.append(device))
-    monkeypatch.setattr(engine, "RESERVE_AFTER_S", -1.0)
-    own = engine.Engine("run", IngestRequest(source="builtin:digits"), tmp_path)
+    monkeypatch.setattr(engine_process, "reserve", lambda: asked.append(device))
+    monkeypatch.setattr(engine_process, "RESERVE_AFTER_S", -1.0)
+    own = engine_process.Engine("run", IngestRequest(source="builtin:digits"), tmp_path)
     try:
         own.heed(PhaseEvent(seq=1, time="", phase="training", chosen={"device": device}))
         own.tend()
@@ -83,7 +83,7 @@ def test_with_an_accelerator_there_is_room_while_it_trains(
 
 
 def test_one_that_has_died_costs_nothing(client: httpx.Client, digits: Json, start: Any) -> None:
-    engine.reserve()
+    engine_process.reserve()
     first = waiting()
     assert first is not None
     os.kill(first, signal.SIGKILL)
@@ -93,7 +93,7 @@ def test_one_that_has_died_costs_nothing(client: httpx.Client, digits: Json, sta
 
 
 def test_it_knows_no_secret(eventually: Callable[[Callable[[], bool], float, str], None]) -> None:
-    engine.reserve()
+    engine_process.reserve()
     environ = Path(f"/proc/{waiting()}/environ")
     # Popen returns while the kernel still lays the new program out.
     eventually(lambda: environ.read_bytes() != b"", 10, "it has an environment")
@@ -126,14 +126,14 @@ def test_a_folder_that_cannot_be_made_costs_the_spare_alone(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr(settings(), "work_dir", tmp_path / "file" / "work")
-    engine.reserve()
+    engine_process.reserve()
     assert waiting() is None
     monkeypatch.setattr(settings(), "work_dir", tmp_path / "not yet" / "there")
-    engine.reserve()
+    engine_process.reserve()
     assert waiting() is not None
 
 
 def test_it_can_be_gone_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings(), "spare_engine", False)
-    engine.reserve()
+    engine_process.reserve()
     assert waiting() is None

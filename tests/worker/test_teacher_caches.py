@@ -9,13 +9,13 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from store import blobs, teacher_caches
+from store import object_store, teacher_caches
 from store.database import transaction
 from store.settings import settings
 from store.tables import TeacherCache
 from tests.conftest import Trained
 from tests.sending import faults, problem
-from worker import answers
+from worker.files import teacher_cache
 
 Json = dict[str, Any]
 VIEWS = 2
@@ -109,15 +109,15 @@ def test_a_row_that_names_a_wrong_seed_is_corrected(
 def test_what_is_not_there_at_once_comes_while_it_trains(
     trained: Trained, taught: Callable[..., Json], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answers, "AT_ONCE_BYTES", 0)
+    monkeypatch.setattr(teacher_cache, "AT_ONCE_BYTES", 0)
     fetched: list[str] = []
-    own = answers._bring
+    own = teacher_cache._bring
 
     def bring(row: TeacherCache) -> None:
         fetched.append(threading.current_thread().name)
         own(row)
 
-    monkeypatch.setattr(answers, "_bring", bring)
+    monkeypatch.setattr(teacher_cache, "_bring", bring)
     first = taught(37)
     fetched.clear()
     second = taught(37)
@@ -135,8 +135,8 @@ def test_damaged_and_lost_answers_are_asked_for_again(
         damaged, lost = session.scalars(query).all()
     before = [row["sha256"] for row in rows(trained.client, 32)]
     (settings().work_dir / "bad").write_bytes(b"something else")
-    blobs.put_file(damaged.object_key, settings().work_dir / "bad")
-    blobs.delete(lost.object_key)
+    object_store.put_file(damaged.object_key, settings().work_dir / "bad")
+    object_store.delete(lost.object_key)
     again = taught(32)
     assert (again["asked"], again["found"]) == (VIEWS, 0)
     assert [row["sha256"] for row in rows(trained.client, 32)] == before
@@ -169,13 +169,13 @@ def test_the_least_recently_used_go(
         teacher_caches.forget(session)
     assert len(rows(trained.client, 34)) == VIEWS
     assert rows(trained.client, 35) == []
-    from worker.keeper import Orphans  # which wants the settings when it is imported
+    from worker.maintenance.__main__ import Orphans  # which wants the settings when it is imported
 
     monkeypatch.setattr(settings(), "orphan_grace_s", -60.0)
     orphans = Orphans()
     orphans.delete()
     orphans.delete()
-    assert not any(blobs.exists(key) for key in keys)
+    assert not any(object_store.exists(key) for key in keys)
     assert taught(34)["found"] == VIEWS
 
 

@@ -6,11 +6,11 @@ import tarfile
 import numpy as np
 import pytest
 
-from kdcore.data import store
-from kdcore.data.ingest import ingest
-from kdcore.errors import UserFault
-from kdcore.spec.assets import DatasetInfo
-from kdcore.spec.protocol import IngestRequest
+from kdcore.data import dataset
+from kdcore.data.ingest.pipeline import ingest
+from kdcore.protocol.requests import IngestRequest
+from kdcore.runtime.errors import UserFault
+from kdcore.schema.asset_info import DatasetInfo
 from tests.kdcore.uploads import png
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 9, 9, 3), dtype=np.uint8)
@@ -20,7 +20,7 @@ NUMBERS = np.arange(40) % 4
 def taken(room, path, **options):
     request = IngestRequest(source="archive", path=str(path), **options)
     info = DatasetInfo.model_validate(room.call(ingest, request))
-    data = store.load(room.path / "artifacts" / "dataset.safetensors")
+    data = dataset.load(room.path / "artifacts" / "dataset.safetensors")
     assert data.info == info
     return data
 

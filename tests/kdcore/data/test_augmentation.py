@@ -8,14 +8,14 @@ import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torch.nn import functional
 
-from kdcore.data import tone
-from kdcore.data.geometry import affine, resized_crops
+from kdcore.data.augment import color
+from kdcore.data.augment.geometric import affine, resized_crops
+from kdcore.data.augment.mixup import mixed, own_levels
+from kdcore.data.augment.randaugment import CHANGES, drawn, randaugment
+from kdcore.data.augment.views import view
 from kdcore.data.loader import Loader
-from kdcore.data.mixing import mixed, own_levels
-from kdcore.data.randaugment import CHANGES, drawn, randaugment
-from kdcore.data.views import view
 from kdcore.methods.base import UNLABELLED
-from kdcore.spec.augmentation import (
+from kdcore.schema.augmentation import (
     CropFlip,
     Cutmix,
     Cutout,
@@ -102,16 +102,16 @@ def back(picture):
 
 
 POINTS = {
-    "autocontrast": (tone.autocontrast, ImageOps.autocontrast, 1),
-    "equalize": (tone.equalize, ImageOps.equalize, 0),
-    "posterize": (lambda x: tone.posterize(x, 5), lambda x: ImageOps.posterize(x, 5), 0),
-    "solarize": (lambda x: tone.solarize(x, 100), lambda x: ImageOps.solarize(x, 100), 0),
+    "autocontrast": (color.autocontrast, ImageOps.autocontrast, 1),
+    "equalize": (color.equalize, ImageOps.equalize, 0),
+    "posterize": (lambda x: color.posterize(x, 5), lambda x: ImageOps.posterize(x, 5), 0),
+    "solarize": (lambda x: color.solarize(x, 100), lambda x: ImageOps.solarize(x, 100), 0),
 }
 ENHANCERS = {
-    "color": (tone.color, ImageEnhance.Color),
-    "contrast": (tone.contrast, ImageEnhance.Contrast),
-    "brightness": (tone.brightness, ImageEnhance.Brightness),
-    "sharpness": (tone.sharpness, ImageEnhance.Sharpness),
+    "color": (color.color, ImageEnhance.Color),
+    "contrast": (color.contrast, ImageEnhance.Contrast),
+    "brightness": (color.brightness, ImageEnhance.Brightness),
+    "sharpness": (color.sharpness, ImageEnhance.Sharpness),
 }
 
 
@@ -137,7 +137,7 @@ def test_enhancements_are_pillows(name, factor, images):
 
 
 def test_smoothing_is_pillows():
-    smooth = tone.sharpness(NOISE[:2], torch.zeros(2))
+    smooth = color.sharpness(NOISE[:2], torch.zeros(2))
     expected = back(pil(NOISE[0]).filter(ImageFilter.SMOOTH))
     assert (smooth[0].int() - expected.int()).abs().max() <= 1
 

@@ -3,8 +3,8 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from kdcore.spec.augmentation import AUGMENTATIONS, AugmentationField, CropFlip, as_augmentations
-from kdcore.spec.faults import field_faults
+from kdcore.schema.augmentation import AUGMENTATIONS, AugmentationField, CropFlip, as_augmentations
+from kdcore.schema.validation.errors import field_faults
 
 FIELD = TypeAdapter(AugmentationField)
 

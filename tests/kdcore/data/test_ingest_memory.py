@@ -13,10 +13,10 @@ from tests.kdcore.uploads import archive, encoded
 _MEASURED = """
 import contextlib, resource, sys
 from pathlib import Path
-from kdcore.data.ingest import ingest
-from kdcore.process.events import EventWriter
-from kdcore.process.stop import Stop
-from kdcore.spec.protocol import IngestRequest
+from kdcore.data.ingest.pipeline import ingest
+from kdcore.runtime.event_writer import EventWriter
+from kdcore.runtime.cancellation import Stop
+from kdcore.protocol.requests import IngestRequest
 folder, path, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 request = IngestRequest(source="archive", path=path, image_size=size)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdcore.data import decode, store
+from kdcore.data import dataset, decode
 from tests.kdcore.data.kit import taken
 from tests.kdcore.uploads import Room, archive, encoded, png, tree
 
@@ -19,7 +19,7 @@ def test_an_unlabelled_folder_stands_beside_the_others(room, prefix):
     assert data.info.splits["unlabelled"].count == 7
     expected = [decode.decode(d, grey=False, size=10, max_pixels=999) for d in extra.values()]
     assert np.array_equal(data.images("unlabelled").numpy(), np.stack(expected))
-    assert sum(data.info.splits[split].count for split in store.SPLITS) == 20
+    assert sum(data.info.splits[split].count for split in dataset.SPLITS) == 20
 
 
 def test_unlabelled_images_are_part_of_the_digest_and_of_nothing_else(tmp_path):

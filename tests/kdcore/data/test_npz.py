@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from kdcore.data import store
+from kdcore.data import dataset
 from tests.kdcore.data.kit import NUMBERS, PIXELS, npz, refused, rows, taken
 from tests.kdcore.uploads import Room, archive
 
@@ -37,7 +37,7 @@ def test_missing_splits_of_arrays_are_drawn_by_class(room):
     assert data.info.classes == ("0", "1", "2", "3")
     counts = {split: part.count for split, part in data.info.splits.items()}
     assert counts == {"train": 28, "val": 4, "test": 8}
-    for split in store.SPLITS:
+    for split in dataset.SPLITS:
         for image, target in zip(data.images(split), data.targets(split), strict=True):
             row = np.flatnonzero((PIXELS[..., 0] == image[0].numpy()).all((1, 2)))
             assert NUMBERS[row].tolist() == [target]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdcore.data import decode, store
-from kdcore.errors import UserFault
+from kdcore.data import dataset, decode
+from kdcore.runtime.errors import UserFault
 from tests.kdcore.data.kit import refused, samples, shard, taken, write
 from tests.kdcore.uploads import Room, archive, encoded, png
 
@@ -24,7 +24,7 @@ def test_one_shard(room, kind):
         "test": 8,
     }
     known = {png_pixels(number): number % 2 for number in range(40)}
-    for split in store.SPLITS:
+    for split in dataset.SPLITS:
         for image, target in zip(data.images(split), data.targets(split), strict=True):
             assert known.pop(image.numpy().tobytes()) == target
     assert not known

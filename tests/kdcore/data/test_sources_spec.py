@@ -3,7 +3,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from kdcore.spec.sources import SOURCES, KnownSource, mirrors
+from kdcore.schema.dataset_sources import SOURCES, KnownSource, mirrors
 
 FIELD = TypeAdapter(KnownSource)
 

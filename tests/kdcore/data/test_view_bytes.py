@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from kdcore.data.views import VIEW_FORMAT, view
-from kdcore.spec.augmentation import CropFlip, Cutout, RandAugment, RandomResizedCrop
+from kdcore.data.augment.views import VIEW_FORMAT, view
+from kdcore.schema.augmentation import CropFlip, Cutout, RandAugment, RandomResizedCrop
 
 NOISE = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (60, 3, 24, 24), dtype=np.uint8))
 IDS = np.arange(60)
@@ -38,7 +38,7 @@ def test_a_view_is_a_function_of_seed_epoch_and_id(augmentation, channels):
 def test_a_batch_in_parts_is_the_batch(augmentation, monkeypatch):
     together = view(NOISE, IDS, augmentation, seed=1, epoch=2)
     # The last part is smaller.
-    monkeypatch.setattr("kdcore.data.views._BLOCK", 7 * NOISE[0].numel())
+    monkeypatch.setattr("kdcore.data.augment.views._BLOCK", 7 * NOISE[0].numel())
     assert torch.equal(view(NOISE, IDS, augmentation, seed=1, epoch=2), together)
 
 
@@ -66,9 +66,9 @@ def test_views_are_the_same_in_another_process_with_other_threads():
     source = """
 import hashlib, sys, numpy as np, torch
 torch.set_num_threads(int(sys.argv[1]))
-from kdcore.data.mixing import mixed
-from kdcore.data.views import view
-from kdcore.spec.augmentation import *
+from kdcore.data.augment.mixup import mixed
+from kdcore.data.augment.views import view
+from kdcore.schema.augmentation import *
 images = torch.from_numpy(np.arange(40 * 3 * 32 * 32).reshape(40, 3, 32, 32) ** 2 % 251).byte()
 ids = np.arange(40)
 kinds = (RandomResizedCrop(type="random_resized_crop", flip=True),

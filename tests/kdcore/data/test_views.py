@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from kdcore.data.counter import below, fold, mix, stream
+from kdcore.data.augment.views import crop_flips, order, view
 from kdcore.data.loader import Loader, steps_per_epoch
-from kdcore.data.views import crop_flips, order, view
-from kdcore.spec.augmentation import CropFlip, NoAugmentation
+from kdcore.data.rng import below, fold, mix, stream
+from kdcore.schema.augmentation import CropFlip, NoAugmentation
 
 CROP = CropFlip(type="crop_flip", padding=2, flip=True)
 IMAGES = torch.from_numpy(np.random.default_rng(0).integers(1, 256, (50, 3, 8, 9), dtype=np.uint8))

@@ -5,13 +5,13 @@ import pytest
 import torchvision.datasets
 from PIL import Image
 
-from kdcore.data import store
-from kdcore.data.ingest import ingest
-from kdcore.data.vision import RECIPES
-from kdcore.errors import UserFault
-from kdcore.spec.assets import DatasetInfo
-from kdcore.spec.protocol import IngestRequest
-from kdcore.spec.sources import VISION
+from kdcore.data import dataset
+from kdcore.data.ingest.pipeline import ingest
+from kdcore.data.ingest.torchvision_sets import RECIPES
+from kdcore.protocol.requests import IngestRequest
+from kdcore.runtime.errors import UserFault
+from kdcore.schema.asset_info import DatasetInfo
+from kdcore.schema.dataset_sources import VISION
 from tests.kdcore.uploads import Room
 
 CHANCE = np.random.default_rng(0)
@@ -39,7 +39,7 @@ def root(tmp_path):
 def taken(room, name, root, **options):
     request = IngestRequest(source=f"torchvision:{name}", root=str(root), **options)
     info = DatasetInfo.model_validate(room.call(ingest, request))
-    return info, store.load(room.path / "artifacts" / "dataset.safetensors")
+    return info, dataset.load(room.path / "artifacts" / "dataset.safetensors")
 
 
 def test_fashion_mnist_from_its_files(tmp_path, root):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from kdcore.errors import UserFault
-from kdcore.evaluation.gate import Hits, check
+from kdcore.evaluation.teacher_check import Hits, check
+from kdcore.runtime.errors import UserFault
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from kdcore.evaluation import metrics
-from kdcore.evaluation.differences import confusion, disagreements
+from kdcore.evaluation.error_analysis import confusion, disagreements
 from kdcore.evaluation.latency import Speed, measure_calls
-from kdcore.evaluation.report import Cost, TestBench, seeds, statement
+from kdcore.evaluation.report_builder import Cost, TestBench, seeds, statement
 from kdcore.models import build
-from kdcore.models.preprocess import Normalised
-from kdcore.spec.catalogue import Normalisation
-from kdcore.spec.report import Latency, Report
+from kdcore.models.normalized_model import Normalised
+from kdcore.schema.catalog import Normalisation
+from kdcore.schema.report import Latency, Report
 
 TARGET = torch.tensor([0, 0, 1, 1, 2])
 NAMED = torch.tensor([0, 2, 1, 0, 2])

@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdcore.evaluation.latency import Speed
-from kdcore.evaluation.report import TestBench
-from kdcore.export.source import Source, calibration_images, facts
+from kdcore.evaluation.report_builder import TestBench
+from kdcore.export.exportable import Source, calibration_images, facts
 from kdcore.models import build
-from kdcore.models.preprocess import Normalised
-from kdcore.spec.catalogue import Normalisation
-from kdcore.spec.report import Latency
+from kdcore.models.normalized_model import Normalised
+from kdcore.schema.catalog import Normalisation
+from kdcore.schema.report import Latency
 
 NORMALISATION = Normalisation(mean=(0.3,), std=(0.37,))
 CLASSES = tuple("0123456789")

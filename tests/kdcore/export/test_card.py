@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdcore.data import facts, store
-from kdcore.data.store import Arrays
-from kdcore.evaluation.report import Cost, seeds, verdict
+from kdcore.data import dataset, statistics
+from kdcore.data.dataset import Arrays
+from kdcore.evaluation.report_builder import Cost, seeds, verdict
 from kdcore.export.artifacts import publish
-from kdcore.export.forms import export_all
-from kdcore.models.preprocess import Normalised
-from kdcore.process.events import EventWriter
-from kdcore.spec.report import Epochs, Report
+from kdcore.export.exporter import export_all
+from kdcore.models.normalized_model import Normalised
+from kdcore.runtime.event_writer import EventWriter
+from kdcore.schema.report import Epochs, Report
 from tests.kdcore.export.conftest import CLASSES, NORMALISATION, SPEED, Digits, source_of
 from tests.kdcore.training.kit import World, events_of, sha256
 
@@ -27,8 +27,8 @@ def published(
     train = Arrays(digits.train.numpy(), digits.train_target.numpy())
     test = Arrays(bench.images.numpy(), bench.target.numpy())
     splits = {"train": train, "val": test, "test": test}
-    info = facts.describe(CLASSES, splits, 0)
-    store.write(workdir / "dataset.safetensors", splits, info)
+    info = statistics.describe(CLASSES, splits, 0)
+    dataset.write(workdir / "dataset.safetensors", splits, info)
     world = World(workdir / "dataset.safetensors", info)
     request = world.request("supervised", 0, exports=["safetensors", "onnx", "onnx_int8"])
     source = source_of(digits, student)

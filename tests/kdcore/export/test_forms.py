@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kdcore.evaluation.report import TestBench
-from kdcore.export.check import evaluation, sample
-from kdcore.export.ensemble import MeanOfProbabilities
-from kdcore.export.files import Runner
-from kdcore.export.forms import Exports, export_all
-from kdcore.export.source import Source, calibration_images
-from kdcore.export.weights import ParityError
-from kdcore.models.preprocess import Normalised
-from kdcore.spec.exports import EXPORTS
+from kdcore.evaluation.report_builder import TestBench
+from kdcore.export.ensemble_network import MeanOfProbabilities
+from kdcore.export.exportable import Source, calibration_images
+from kdcore.export.exporter import Exports, export_all
+from kdcore.export.parity import evaluation, sample
+from kdcore.export.runners import Runner
+from kdcore.models.normalized_model import Normalised
+from kdcore.schema.exports import EXPORTS
+from kdcore.weights.safetensors_io import ParityError
 from tests.kdcore.export.conftest import CLASSES, NORMALISATION, Digits, source_of, taught
 
 ALL = tuple(EXPORTS)

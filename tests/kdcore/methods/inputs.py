@@ -5,7 +5,7 @@ from torch import Tensor
 
 from kdcore.methods import registry
 from kdcore.methods.base import Batch, DataFacts, Method, Outputs
-from kdcore.spec.methods import METHODS, AnyMethod
+from kdcore.schema.methods import METHODS, AnyMethod
 
 TAUGHT = sorted(set(METHODS) - {"supervised"})
 NUM_SAMPLES = 40

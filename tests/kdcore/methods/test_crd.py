@@ -7,9 +7,9 @@ import torch
 from pydantic import ValidationError
 
 from kdcore.methods.base import Batch, Outputs
+from kdcore.methods.common.linalg import unit
+from kdcore.methods.common.negatives import Negatives
 from kdcore.methods.crd import CRDMethod, contrast
-from kdcore.methods.negatives import Negatives
-from kdcore.methods.vectors import unit
 from tests.kdcore.methods.inputs import NUM_SAMPLES, TARGETS, batch, built, student, teacher
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdcore.methods.base import Batch, Mix
-from kdcore.methods.labels import Labels
+from kdcore.methods.common.cross_entropy import Labels
 
 CLASSES = 3
 

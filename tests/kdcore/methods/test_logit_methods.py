@@ -6,12 +6,12 @@ from torch import Tensor
 
 from kdcore.methods import registry
 from kdcore.methods.base import Batch, Method, Outputs, Stage
-from kdcore.methods.ensemble import mean_logits
+from kdcore.methods.common.cross_entropy import Labels
+from kdcore.methods.common.objective import Objective, stage_at
+from kdcore.methods.common.teacher_ensemble import mean_logits
 from kdcore.methods.kd import kd, standardize
-from kdcore.methods.labels import Labels
 from kdcore.methods.logit_matching import logit_matching
-from kdcore.methods.objective import Objective, stage_at
-from kdcore.spec.methods import KD, LogitMatching, as_methods
+from kdcore.schema.methods import KD, LogitMatching, as_methods
 
 
 def g(a: float, b: float, k: float, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdcore.errors import UserFault
 from kdcore.methods import registry
 from kdcore.methods.base import Batch, DataFacts, Method, Mix, Outputs
-from kdcore.methods.labels import Labels
-from kdcore.methods.maps import MapMethod
-from kdcore.methods.objective import Objective
-from kdcore.spec.methods import METHODS, Need, as_methods
+from kdcore.methods.common.cross_entropy import Labels
+from kdcore.methods.common.feature_map_method import MapMethod
+from kdcore.methods.common.objective import Objective
+from kdcore.runtime.errors import UserFault
+from kdcore.schema.methods import METHODS, Need, as_methods
 from tests.kdcore.methods.inputs import (
     FACTS,
     NUM_SAMPLES,

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from kdcore.methods.adapters import regressor
-from kdcore.methods.resizing import enlarge_to, pool_to, same_size
+from kdcore.methods.common.adapters import regressor
+from kdcore.methods.common.resize import enlarge_to, pool_to, same_size
 
 SIZES = [((8, 8), (4, 4)), ((7, 5), (3, 2)), ((9, 4), (9, 1)), ((5, 5), (5, 5)), ((6, 10), (4, 7))]
 

@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 
-from kdcore.errors import UserFault
 from kdcore.models import build
+from kdcore.runtime.errors import UserFault
 
 SMALL = {
     "cifar/resnet8": 8,

@@ -4,33 +4,33 @@ import time
 
 import pytest
 
-from kdcore.models import catalogue
-from kdcore.models.measure import measure
+from kdcore.models import catalog_builder
+from kdcore.models.profile import measure
 from kdcore.models.registry import ENTRIES
-from kdcore.spec.catalogue import Catalogue, architectures, near
+from kdcore.schema.catalog import Catalogue, architectures, near
 
 
 def test_names_are_all_there_and_a_sample_is_fresh(capsys):
-    # The whole file takes a quarter of an hour: `python -m kdcore.models.catalogue --check`.
-    status = catalogue.main(["--check", "--sample", "5"])
+    # The whole file takes a quarter of an hour: `python -m kdcore.models.catalog_builder --check`.
+    status = catalog_builder.main(["--check", "--sample", "5"])
     assert (status, capsys.readouterr().err) == (0, "")
 
 
 def test_a_stale_catalogue_is_noticed(tmp_path, monkeypatch, capsys):
     stale = tmp_path / "catalogue.json"
-    monkeypatch.setattr(catalogue, "PATH", stale)
-    monkeypatch.setattr(catalogue, "names", lambda: ["cifar/resnet14", "cifar/resnet8"])
-    assert catalogue.main(["--check"]) == 1
+    monkeypatch.setattr(catalog_builder, "PATH", stale)
+    monkeypatch.setattr(catalog_builder, "names", lambda: ["cifar/resnet14", "cifar/resnet8"])
+    assert catalog_builder.main(["--check"]) == 1
     assert "cifar/resnet8 is missing" in capsys.readouterr().err
-    assert catalogue.main([]) == 0
-    assert catalogue.main(["--check"]) == 0
+    assert catalog_builder.main([]) == 0
+    assert catalog_builder.main(["--check"]) == 0
     good = stale.read_text()
     for old, new, words in (
         ('"num_params":83892', '"num_params":83893', "cifar/resnet8 has changed"),
         ("cifar/resnet14", "cifar/resnet44", "cifar/resnet44 is no name any more"),
     ):
         stale.write_text(good.replace(old, new))
-        assert catalogue.main(["--check", "--sample", "2"]) == 1
+        assert catalog_builder.main(["--check", "--sample", "2"]) == 1
         assert words in capsys.readouterr().err
 
 
@@ -51,7 +51,7 @@ def test_the_catalogue_is_sorted_and_cifar_comes_first():
 
 
 def test_the_catalogue_opens_quickly():
-    text = catalogue.PATH.read_bytes()
+    text = catalog_builder.PATH.read_bytes()
     started = time.perf_counter()
     assert Catalogue.model_validate_json(text).architectures
     # Some 20 ms; the API opens it once.

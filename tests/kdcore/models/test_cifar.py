@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kdcore.models import build, cost
+from kdcore.models import build, flops
 from kdcore.models.registry import ENTRIES
 from tests.kdcore.models.golden import LOGITS, PUBLISHED, TOLERANCE, fill, wave
 
@@ -45,7 +45,7 @@ def test_names_and_sizes_are_the_published_ones(name):
     with torch.device("meta"):
         network = build(f"cifar/{name}", num_classes=100)
     state = network.state_dict()
-    assert round(cost.num_params(network) / 1e6, 3) == millions
+    assert round(flops.num_params(network) / 1e6, 3) == millions
     assert len(state) == keys
     assert set(KEYS.get(name, "").split()) <= set(state)
     assert not set(NO_KEYS.get(name, "").split()) & set(state)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from kdcore.errors import UserFault
-from kdcore.models import build, cost, taps
+from kdcore.models import build, feature_hooks, flops
 from kdcore.models.derive import derive
 from kdcore.models.surgery import standard_convolutions
+from kdcore.runtime.errors import UserFault
 from tests.kdcore.models.golden import wave
 
 NETWORKS = {
@@ -36,8 +36,8 @@ def test_groups_and_pointwise_stand_for_each_convolution(name):
     }
     grouped = made(name, convolution="grouped", groups=8)
     separable = made(name, convolution="depthwise_separable", groups=8)
-    assert cost.num_params(grouped) == cost.num_params(plain) - saved[8]
-    assert cost.num_params(separable) == cost.num_params(plain) - saved[None]
+    assert flops.num_params(grouped) == flops.num_params(plain) - saved[8]
+    assert flops.num_params(separable) == flops.num_params(plain) - saved[None]
     for network in (grouped, separable):
         assert network(wave()).shape == (2, 10)
         stem = network.get_submodule(NETWORKS[name])
@@ -45,20 +45,22 @@ def test_groups_and_pointwise_stand_for_each_convolution(name):
             torch.tensor(stem.weight.shape),
             torch.tensor(plain.get_submodule(NETWORKS[name]).weight.shape),
         )
-    with_taps = taps.find(separable.eval(), wave()[:1])
-    assert with_taps.shapes == taps.find(plain, wave()[:1]).shapes
+    with_taps = feature_hooks.find(separable.eval(), wave()[:1])
+    assert with_taps.shapes == feature_hooks.find(plain, wave()[:1]).shapes
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_half_the_width_is_about_a_quarter_of_the_weights(name):
     plain = build(name, num_classes=10)
     narrow = made(name, width=0.5)
-    shapes = taps.find(plain, wave()[:1]).shapes
-    assert taps.find(narrow, wave()[:1]).shapes == tuple((c // 2, h, w) for c, h, w in shapes)
-    assert 0.2 < cost.num_params(narrow) / cost.num_params(plain) < 0.3
+    shapes = feature_hooks.find(plain, wave()[:1]).shapes
+    assert feature_hooks.find(narrow, wave()[:1]).shapes == tuple(
+        (c // 2, h, w) for c, h, w in shapes
+    )
+    assert 0.2 < flops.num_params(narrow) / flops.num_params(plain) < 0.3
     assert narrow(wave()).shape == (2, 10)
     both = made(name, width=0.5, convolution="grouped", groups=4)
-    assert cost.num_params(both) < cost.num_params(narrow)
+    assert flops.num_params(both) < flops.num_params(narrow)
     assert both(wave()).shape == (2, 10)
 
 

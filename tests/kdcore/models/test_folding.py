@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from kdcore.models import build
-from kdcore.models.folding import _folded, answering
-from kdcore.models.preprocess import Normalised
-from kdcore.spec.catalogue import Normalisation
+from kdcore.models.inference import _folded, answering
+from kdcore.models.normalized_model import Normalised
+from kdcore.schema.catalog import Normalisation
 
 NORMALISATION = Normalisation(mean=(0.5, 0.4, 0.6), std=(0.2, 0.3, 0.25))
 NETWORKS = [

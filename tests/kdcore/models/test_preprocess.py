@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from kdcore.models.preprocess import Normalised
-from kdcore.spec.catalogue import Normalisation
+from kdcore.models.normalized_model import Normalised
+from kdcore.schema.catalog import Normalisation
 
 
 def test_each_network_normalises_the_view_for_itself():

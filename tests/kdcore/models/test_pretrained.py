@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdcore.errors import UserFault
 from kdcore.models import build, timm_networks
 from kdcore.models.pretrained import pretrained, resolve
-from kdcore.spec.catalogue import architectures
+from kdcore.runtime.errors import UserFault
+from kdcore.schema.catalog import architectures
 
 SQUEEZENET = "torchvision/squeezenet1_1"
 SQUEEZENET_FILE = "checkpoints/squeezenet1_1-b8a52dc0.pth"

@@ -12,17 +12,17 @@ import pytest
 from rich.console import Console
 
 from kdcore.__main__ import main
-from kdcore.process.stop import Stop
-from kdcore.recipes import catalogue, compare
-from kdcore.recipes.perform import Order
-from kdcore.recipes.summary import count, size
-from kdcore.recipes.terminal import View, duration
-from kdcore.spec.catalogue import architectures
-from kdcore.spec.differences import differing
-from kdcore.spec.events import ErrorEvent, Item, LogEvent, MetricsEvent, Progress
-from kdcore.spec.methods import METHODS
-from kdcore.spec.protocol import Exit
-from kdcore.spec.schemes import SCHEMES
+from kdcore.cli import compare_runs, listing
+from kdcore.cli.progress import View, duration
+from kdcore.cli.summary import count, size
+from kdcore.protocol.events import ErrorEvent, Item, LogEvent, MetricsEvent, Progress
+from kdcore.protocol.requests import Exit
+from kdcore.recipes.runner import Order
+from kdcore.runtime.cancellation import Stop
+from kdcore.schema.catalog import architectures
+from kdcore.schema.diff import differing
+from kdcore.schema.methods import METHODS
+from kdcore.schema.schemes import SCHEMES
 from tests.kdcore.recipes.conftest import QUICK
 
 
@@ -52,7 +52,7 @@ def test_a_method_is_told_with_every_parameter(wide, capsys, name):
 
 
 def test_bounds_and_defaults_are_those_of_the_field():
-    found = {row[0]: row[1:3] for row in catalogue.parameters(METHODS["dkd"].params)}
+    found = {row[0]: row[1:3] for row in listing.parameters(METHODS["dkd"].params)}
     assert found["temperature"] == ("4", "≥ 0.01, ≤ 1000")
     assert found["weight"] == ("1", "≤ 1e+06, > 0") or found["weight"] == ("1", "> 0, ≤ 1e+06")
     assert found["warmup_epochs"] == ("null", "≥ 0, ≤ 100000")
@@ -147,14 +147,14 @@ def unseen(_event):
 def test_a_comparison_runs_both_and_says_what_the_difference_is_worth(tmp_path, digits, capsys):
     body = {"student": {"architecture": "cifar/resnet8"}, "dataset": str(digits), "threads": 1}
     sides = [
-        compare.carried_out(
+        compare_runs.carried_out(
             Order(body | {"training": QUICK, "seed": seed}, tmp_path, tmp_path / name),
             unseen,
             Stop(),
         )
         for name, seed in (("a", 0), ("b", 1))
     ]
-    found = compare.compared(*sides)
+    found = compare_runs.compared(*sides)
     assert found["settings"] == {"seed": {"a": 0, "b": 1}}
     a, b = (side.report.student.top1 / 100 for side in sides)
     images = sides[0].data["counts"]["test"]
@@ -162,11 +162,11 @@ def test_a_comparison_runs_both_and_says_what_the_difference_is_worth(tmp_path, 
     assert found["significance"]["standard_error"] == pytest.approx(expected)
     assert found["metrics"]["top1"]["difference"] == pytest.approx(100 * (b - a))
     assert found["metrics"]["num_params"]["difference"] == 0
-    compare.show(found, Console(width=200))
+    compare_runs.show(found, Console(width=200))
     assert found["significance"]["statement"] in capsys.readouterr().out
 
     other = sides[1]._replace(data=sides[1].data | {"digest": "0" * 64})
-    assert "cannot be compared" in compare.significance(sides[0], other)["statement"]
+    assert "cannot be compared" in compare_runs.significance(sides[0], other)["statement"]
 
 
 def test_of_several_seeds_their_deviation_counts(taught):
@@ -177,9 +177,9 @@ def test_of_several_seeds_their_deviation_counts(taught):
         spread = seeds.student_top1.model_copy(update={"mean": mean, "std": std})
         told = seeds.model_copy(update={"num_seeds": 4, "student_top1": spread})
         report = taught.report.model_copy(update={"seeds": told})
-        return compare.Side(Order({}, taught.path, taught.path), report, {}, data)
+        return compare_runs.Side(Order({}, taught.path, taught.path), report, {}, data)
 
-    found = compare.significance(side(90.0, 3.0), side(96.0, 4.0))
+    found = compare_runs.significance(side(90.0, 3.0), side(96.0, 4.0))
     assert found["basis"] == "seeds"
     assert found["standard_error"] == pytest.approx(2.5)
     assert "2.4 standard errors of 2.50" in found["statement"]

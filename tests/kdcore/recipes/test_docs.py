@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kdcore.recipes.recipe import Recipe
+from kdcore.recipes.config import Recipe
 
 DOCS = Path(__file__).parents[3] / "docs"
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from kdcore.errors import UserFault
-from kdcore.process.stop import Stop
-from kdcore.recipes import data
+from kdcore.recipes import recipe_data
 from kdcore.recipes.prepare import prepare
+from kdcore.runtime.cancellation import Stop
+from kdcore.runtime.errors import UserFault
 from tests.kdcore.uploads import archive, png, tree
 
 
@@ -96,8 +96,8 @@ def test_a_folder_is_a_data_set_and_is_taken_in_once(tmp_path):
         path.write_bytes(image)
 
     def taken():
-        asked = data.asked_of("images")
-        return data.take(asked, tmp_path, tmp_path / "work", Stop())
+        asked = recipe_data.asked_of("images")
+        return recipe_data.take(asked, tmp_path, tmp_path / "work", Stop())
 
     first = taken()
     assert (first.facts.num_classes, first.facts.in_channels, first.facts.image_size) == (2, 3, 10)

@@ -14,15 +14,15 @@ from safetensors.torch import load_file
 
 import kdcore
 from kdcore import distill, evaluate
-from kdcore.errors import Stopped, UserFault
-from kdcore.process.stop import Stop
-from kdcore.recipes import networks
-from kdcore.recipes.perform import Order, perform
+from kdcore.recipes import model_files
+from kdcore.recipes.runner import Order, perform
+from kdcore.runtime.cancellation import Stop
+from kdcore.runtime.errors import Stopped, UserFault
 from tests.kdcore.recipes.conftest import QUICK
 
 
 def test_torch_is_loaded_by_none_of_the_words(alone):
-    code = "import sys, kdcore, kdcore.spec.protocol, kdcore.recipes.cli as c; c.main(['methods']);"
+    code = "import sys, kdcore, kdcore.protocol.requests, kdcore.cli.commands as c; c.main(['methods']);"
     code += "print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], env=alone, capture_output=True, text=True, check=True
@@ -102,7 +102,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(here, digits):
     whole = distill(body, out="whole", progress=False)
     resumed = [line for line in events(stopped.path) if '"resumed_from_step":' in line]
     assert len(resumed) == 1
-    students = [(run.path / networks.STUDENT).read_bytes() for run in (stopped, whole)]
+    students = [(run.path / model_files.STUDENT).read_bytes() for run in (stopped, whole)]
     assert students[0] == students[1]
     curves = (stopped.history["val/top1"], whole.history["val/top1"])
     assert curves[0] == curves[1]

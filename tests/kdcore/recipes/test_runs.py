@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
 from kdcore import distill, evaluate
-from kdcore.errors import Stopped
-from kdcore.process.stop import Stop
-from kdcore.recipes.perform import Order, perform
-from kdcore.recipes.room import Room
+from kdcore.recipes.run_directory import Room
+from kdcore.recipes.runner import Order, perform
+from kdcore.runtime.cancellation import Stop
+from kdcore.runtime.errors import Stopped
 from tests.kdcore.recipes.conftest import QUICK
 
 STILL = QUICK | {"optimizer": {"type": "sgd", "lr": 1e-9, "weight_decay": 0}}

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from kdcore.schemes import plan
+from kdcore.schema.job import ResolvedJob
+from kdcore.schema.methods import as_methods
+from kdcore.schemes import planner
 from kdcore.schemes.base import Phase, Result, Role
-from kdcore.spec.job import ResolvedJob
-from kdcore.spec.methods import as_methods
 
 TEACHER = {"model": "mdl_1"}
 
@@ -40,25 +40,25 @@ def results_of(phase: Phase, top1: float = 50.0, place: int = 0) -> list[Result]
 def test_seeds_begin_each_for_itself_unless_they_share_their_views() -> None:
     several = {"baseline": True, "seeds": 3}
     asked = job({"type": "offline"}, evaluation=several, seed=2**63 - 2)
-    begun = plan.first_phases(asked)
+    begun = planner.first_phases(asked)
     assert [(phase.number, phase.seed) for phase in begun] == [
         (0, 2**63 - 2),
         (1, 2**63 - 1),
         (2, 0),
     ]
     shared = job({"type": "offline"}, evaluation=several, training={"view_seed": 9})
-    assert [(phase.number, phase.seed) for phase in plan.first_phases(shared)] == [(0, 5)]
+    assert [(phase.number, phase.seed) for phase in planner.first_phases(shared)] == [(0, 5)]
 
 
 def phases(asked: ResolvedJob, tops: tuple[float, ...] = ()) -> list[Phase]:
     """All phases of a job whose networks reach ``tops`` in turn."""
     done: list[Result] = []
     found: list[Phase] = []
-    while (phase := plan.next_phase(asked, done)) is not None:
+    while (phase := planner.next_phase(asked, done)) is not None:
         top1 = tops[len(found)] if len(found) < len(tops) else 50.0
         done += results_of(phase, top1, len(found))
         found.append(phase)
-        assert len(found) <= plan.most_phases(asked)
+        assert len(found) <= planner.most_phases(asked)
     return found
 
 
@@ -151,7 +151,7 @@ def test_refining_stops_when_it_no_longer_helps(
         for phase, top1 in zip(found, tops, strict=False)
         for result in results_of(phase, top1)
     ]
-    assert plan.students(asked, done)[0].name == trained[delivered]
+    assert planner.students(asked, done)[0].name == trained[delivered]
 
 
 def test_a_refinery_without_a_teacher_trains_its_labeller_first() -> None:

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from kdcore.data.decode import decode
-from kdcore.export import onnx, program
+from kdcore.export import exported_program, onnx
 from kdcore.models import build
-from kdcore.models.preprocess import Normalised
-from kdcore.serving.predict import normalised, ranked
-from kdcore.spec.catalogue import Normalisation
-from kdcore.spec.protocol import Exit, PredictRequest
+from kdcore.models.normalized_model import Normalised
+from kdcore.protocol.requests import Exit, PredictRequest
+from kdcore.schema.catalog import Normalisation
+from kdcore.serving.predictor import normalised, ranked
 
 SCALE = Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 SIDE, CLASSES = 16, 5
@@ -30,7 +30,7 @@ def network():
 @pytest.fixture(scope="module")
 def path(network, tmp_path_factory):
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    path.write_bytes(onnx.encoded(program.trace(network, (3, SIDE, SIDE)), {}))
+    path.write_bytes(onnx.encoded(exported_program.trace(network, (3, SIDE, SIDE)), {}))
     return path
 
 
@@ -96,7 +96,7 @@ def test_an_image_that_wants_too_much_memory_is_an_error_of_its_own(ask):
 def test_too_much_processor_time_is_told(ask):
     # As an image or a network would that never ends: an alarm of the kernel, here of our own.
     stuck = (
-        "import kdcore.serving.predict as p\ndef busy(_):\n    while True: pass\np.predict = busy"
+        "import kdcore.serving.predictor as p\ndef busy(_):\n    while True: pass\np.predict = busy"
     )
     code, said = ask([photo(1)], before=stuck, limits={"cpu_s": 1})
     assert code == Exit.USER_FAULT

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from kdcore.spec.assistants import propose
-from kdcore.spec.catalogue import architectures
-from kdcore.spec.contradictions import contradictions
-from kdcore.spec.fit import misfits, pair_of
-from kdcore.spec.job import JobSpec
-from kdcore.spec.methods import METHODS, FitNet, as_methods, teaches_classifier
-from kdcore.spec.references import DatasetFacts, ModelFacts, References
-from kdcore.spec.resolve import resolve
+from kdcore.schema.assistant_selection import propose
+from kdcore.schema.catalog import architectures
+from kdcore.schema.defaults import resolve
+from kdcore.schema.job import JobSpec
+from kdcore.schema.methods import METHODS, FitNet, as_methods, teaches_classifier
+from kdcore.schema.validation.compatibility import misfits, pair_of
+from kdcore.schema.validation.cross_field import contradictions
+from kdcore.schema.validation.partial_job import DatasetFacts, ModelFacts, References
 
 DATA = DatasetFacts(source="archive", num_classes=7, in_channels=1, image_size=16, num_train=200)
 TEACHER = ModelFacts(architecture="cifar/resnet56", num_classes=7, in_channels=1)

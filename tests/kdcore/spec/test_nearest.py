@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from kdcore.spec.faults import field_faults
-from kdcore.spec.job import JobSpec
+from kdcore.schema.job import JobSpec
+from kdcore.schema.validation.errors import field_faults
 
 ABSENT = "there is no such field here"
 

@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from kdcore.data import facts, store
-from kdcore.data.parts import Arrays, PartName
-from kdcore.process.events import EventWriter
-from kdcore.process.stop import Stop
-from kdcore.spec.assets import DatasetInfo
-from kdcore.spec.job import ResolvedJob
-from kdcore.spec.methods import as_methods
-from kdcore.spec.protocol import DatasetFile, ModelFile, RunRequest, TeacherFile
+from kdcore.data import dataset as store
+from kdcore.data import statistics
+from kdcore.data.types import Arrays, PartName
+from kdcore.protocol.requests import DatasetFile, ModelFile, RunRequest, TeacherFile
+from kdcore.runtime.cancellation import Stop
+from kdcore.runtime.event_writer import EventWriter
+from kdcore.schema.asset_info import DatasetInfo
+from kdcore.schema.job import ResolvedJob
+from kdcore.schema.methods import as_methods
 from kdcore.training.run import run
 
 ARCHITECTURE = "cifar/resnet8"
@@ -138,7 +139,7 @@ def make_world(folder: Path) -> World:
     templates = generator.uniform(0, 255, (len(CLASSES), 1, 8, 8))
     sizes: dict[PartName, int] = {"train": 225, "val": 70, "test": 91}
     splits = {name: arrays(generator, templates, size) for name, size in sizes.items()}
-    info = facts.describe(CLASSES, splits, 0)
+    info = statistics.describe(CLASSES, splits, 0)
     store.write(folder / "dataset.safetensors", splits, info)
     found = World(folder / "dataset.safetensors", info)
     workdir = train(found.request("supervised", 0, {"epochs": 12}), folder / "teacher")

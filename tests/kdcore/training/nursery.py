@@ -10,7 +10,7 @@ import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from kdcore.spec.protocol import RunRequest
+from kdcore.protocol.requests import RunRequest
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["kdcore.training.run", "kdcore.process.main"])

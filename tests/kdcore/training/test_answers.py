@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from kdcore.data.dataset import load
 from kdcore.data.loader import Loader
-from kdcore.data.store import load
-from kdcore.errors import Stopped
-from kdcore.evaluation.teachers import Teachers
-from kdcore.spec.augmentation import Mixup, RandomResizedCrop
-from kdcore.spec.protocol import RunRequest
-from kdcore.training import observed
+from kdcore.models.teachers import Teachers
+from kdcore.protocol.requests import RunRequest
+from kdcore.runtime.errors import Stopped
+from kdcore.schema.augmentation import Mixup, RandomResizedCrop
+from kdcore.training.loop import features
 from tests.kdcore.training import nursery
 from tests.kdcore.training.kit import StopAfter, World, events_of, sha256, train
 
@@ -42,13 +42,13 @@ def asked(workdir: Path) -> list[str]:
 def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images each question to a teacher was about."""
     counted: list[int] = []
-    own = observed.asked
+    own = features.asked
 
     def counting(teachers: Any, views: Any, autocast: Any) -> Any:
         counted.extend(len(views) for _ in teachers)
         return own(teachers, views, autocast)
 
-    for place in ("kdcore.training.answers", "kdcore.training.start"):
+    for place in ("kdcore.training.teacher_cache.provider", "kdcore.training.loop.builder"):
         monkeypatch.setattr(f"{place}.asked", counting)
     return counted
 

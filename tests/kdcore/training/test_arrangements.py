@@ -9,17 +9,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from kdcore.data import facts, store
-from kdcore.data.parts import Arrays
-from kdcore.errors import Stopped, UserFault
+from kdcore.data import dataset, statistics
+from kdcore.data.types import Arrays
 from kdcore.methods.base import Batch, Outputs
-from kdcore.methods.labels import Labels
-from kdcore.methods.objective import Objective
+from kdcore.methods.common.cross_entropy import Labels
+from kdcore.methods.common.objective import Objective
 from kdcore.methods.registry import create
 from kdcore.models import build
-from kdcore.spec.catalogue import Normalisation
-from kdcore.spec.methods import FitNet, as_methods
-from kdcore.spec.protocol import CheckpointFile
+from kdcore.protocol.requests import CheckpointFile
+from kdcore.runtime.errors import Stopped, UserFault
+from kdcore.schema.catalog import Normalisation
+from kdcore.schema.methods import FitNet, as_methods
 from tests.kdcore.training.kit import (
     ARCHITECTURE,
     CLASSES,
@@ -267,7 +267,7 @@ def test_images_without_labels_join_what_needs_none(world: World, tmp_path: Path
     more = splits["train"].images[:96]
     parts = {**splits, "unlabelled": Arrays(more, np.full(96, -1))}
     path = tmp_path / "more.safetensors"
-    store.write(path, parts, facts.describe(CLASSES, parts, 0))
+    dataset.write(path, parts, statistics.describe(CLASSES, parts, 0))
     steps = {}
     for method in ("kd", "dkd"):
         request = world.request(method, 1, QUICK, evaluation={"baseline": True})
@@ -291,7 +291,7 @@ def test_images_without_labels_join_what_needs_none(world: World, tmp_path: Path
 
 
 def _split(world: World, split: Any) -> tuple[Any, Any]:
-    data = store.load(world.dataset)
+    data = dataset.load(world.dataset)
     return data.images(split).numpy(), data.targets(split).numpy()
 
 

@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kdcore.data import store
-from kdcore.errors import OutOfDeviceMemory
-from kdcore.evaluation.teachers import Teachers
+from kdcore.data import dataset
 from kdcore.methods.base import Batch
 from kdcore.methods.crd import CRDMethod, Memory
-from kdcore.schemes import plan
-from kdcore.spec.training import Training
-from kdcore.training.cohort import Cohort
-from kdcore.training.device import prepare
-from kdcore.training.start import begin
-from kdcore.training.task import Task
+from kdcore.models.teachers import Teachers
+from kdcore.runtime.errors import OutOfDeviceMemory
+from kdcore.schema.training import Training
+from kdcore.schemes import planner
+from kdcore.training.compute.device import prepare
+from kdcore.training.context import Task
+from kdcore.training.loop.builder import begin
+from kdcore.training.loop.student_group import Cohort
 from tests.kdcore.training.kit import World
 
 SIZE = 12
@@ -25,11 +25,11 @@ SIZE = 12
 def cohort_of(world: World, method: str, room: int) -> Cohort:
     """One learner on a device whose backward pass has room for so many images."""
     request = world.request(method)
-    data = store.load(world.dataset)
+    data = dataset.load(world.dataset)
     machine = prepare("cpu", 1, Training())
     teachers = Teachers.of(request.teachers, machine.device)
     task = Task(request.job, data, teachers, data.info.normalisation)
-    phase = plan.next_phase(request.job, [])
+    phase = planner.next_phase(request.job, [])
     assert phase is not None
     cohort = begin(task, phase, teachers, machine, (data.targets("train"), 10))
 
@@ -48,7 +48,7 @@ def cohort_of(world: World, method: str, room: int) -> Cohort:
 
 def step(world: World, cohort: Cohort) -> list[str]:
     """The gradients of one batch, and what was said on the way to them."""
-    data = store.load(world.dataset)
+    data = dataset.load(world.dataset)
     views, target = data.images("train")[:SIZE], data.targets("train")[:SIZE]
     said: list[str] = []
     torch.manual_seed(0)

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from kdcore.errors import UserFault
-from kdcore.spec.training import Training
-from kdcore.training.device import as_before, prepare
+from kdcore.runtime.errors import UserFault
+from kdcore.schema.training import Training
+from kdcore.training.compute.device import as_before, prepare
 
 
 def chosen() -> tuple[bool, bool, int]:

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from kdcore.data.store import load
-from kdcore.errors import Stopped, UserFault
-from kdcore.evaluation.teachers import Teachers
-from kdcore.training import eight_bits
-from kdcore.training.eight_bits import InEightBits, agreement, quantised, spread
+from kdcore.data.dataset import load
+from kdcore.models.teachers import Teachers
+from kdcore.runtime.errors import Stopped, UserFault
+from kdcore.training.compute import quantized_teacher
+from kdcore.training.compute.quantized_teacher import InEightBits, agreement, quantised, spread
 from tests.kdcore.training.kit import StopAfter, World, events_of, sha256, train
 
 STUDENT = Path("artifacts/student.safetensors")
@@ -80,7 +80,7 @@ def test_nobody_is_quantised_who_is_not_asked(world: World, tmp_path: Path) -> N
 def test_auto_goes_by_the_agreement(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: float
 ) -> None:
-    monkeypatch.setattr(eight_bits, "LEAST_AGREEMENT", least)
+    monkeypatch.setattr(quantized_teacher, "LEAST_AGREEMENT", least)
     ran = train(world.request(training=recipe("auto")), tmp_path / "auto")
     used = least == 0.0
     assert told(ran)[0]["used"] == used
@@ -115,7 +115,7 @@ def test_what_cannot_be_converted(
     def fail(network: Any, shape: Any) -> Any:
         raise RuntimeError("an operator that nobody knows")
 
-    monkeypatch.setattr("kdcore.export.program.trace", fail)
+    monkeypatch.setattr("kdcore.export.exported_program.trace", fail)
     request = world.request(training=recipe(precision), exports=["safetensors"])
     if precision == "int8":
         with pytest.raises(UserFault, match="an operator that nobody knows"):

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from kdcore.spec.job import ResolvedJob
-from kdcore.spec.protocol import RunRequest
-from kdcore.training.identity import digest
+from kdcore.protocol.requests import RunRequest
+from kdcore.schema.job import ResolvedJob
+from kdcore.training.job_digest import digest
 from tests.kdcore.training.kit import World
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdcore.data import facts, store
-from kdcore.data.parts import Arrays, PartName
+from kdcore.data import dataset, statistics
+from kdcore.data.types import Arrays, PartName
 from kdcore.models import build
-from kdcore.models.preprocess import Normalised
-from kdcore.spec.catalogue import Normalisation
+from kdcore.models.normalized_model import Normalised
+from kdcore.schema.catalog import Normalisation
 from tests.kdcore.training.kit import ARCHITECTURE, CLASSES, World, events_of, sha256, train
 
 STUDENT = Path("artifacts/student.safetensors")
@@ -21,14 +21,14 @@ QUICK = {"epochs": 1}
 
 
 def parts_of(world: World) -> dict[PartName, Arrays]:
-    data = store.load(world.dataset)
+    data = dataset.load(world.dataset)
     splits: tuple[Any, ...] = ("train", "val", "test")
     return {name: Arrays(data.images(name).numpy(), data.targets(name).numpy()) for name in splits}
 
 
 def written(world: World, parts: dict[PartName, Arrays], path: Path) -> World:
-    info = facts.describe(CLASSES, parts, 0)
-    store.write(path, parts, info)
+    info = statistics.describe(CLASSES, parts, 0)
+    dataset.write(path, parts, info)
     return replace(world, dataset=path, info=info)
 
 

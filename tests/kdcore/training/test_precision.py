@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from kdcore.models import build
-from kdcore.spec.training import Training
-from kdcore.training import precision
-from kdcore.training.device import as_before, prepare
-from kdcore.training.precision import Processor, Sketch
+from kdcore.schema.training import Training
+from kdcore.training.compute import autocast_policy
+from kdcore.training.compute.autocast_policy import Processor, Sketch
+from kdcore.training.compute.device import as_before, prepare
 
 PROCESSOR = torch.device("cpu")
 AMD = Processor("AuthenticAMD", frozenset({"avx512_bf16"}))
@@ -15,7 +15,7 @@ AMD = Processor("AuthenticAMD", frozenset({"avx512_bf16"}))
 
 @pytest.fixture
 def able(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "_processor", lambda: AMD)
+    monkeypatch.setattr(autocast_policy, "_processor", lambda: AMD)
 
 
 @pytest.mark.usefixtures("able")
@@ -34,9 +34,9 @@ def able(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_table(name: str, side: int, expected: str) -> None:
     sketch = Sketch(name, num_classes=100, in_channels=3, side=side)
-    assert precision.of_student(PROCESSOR, sketch) == expected
+    assert autocast_policy.of_student(PROCESSOR, sketch) == expected
     network = build(name, num_classes=100, in_channels=3, input_size=side)
-    assert precision.of_teacher(PROCESSOR, network, 3, side) == expected
+    assert autocast_policy.of_teacher(PROCESSOR, network, 3, side) == expected
 
 
 @pytest.mark.parametrize(
@@ -54,26 +54,26 @@ def test_the_table(name: str, side: int, expected: str) -> None:
 def test_which_processors_gain(
     monkeypatch: pytest.MonkeyPatch, processor: Processor, expected: str
 ) -> None:
-    monkeypatch.setattr(precision, "_processor", lambda: processor)
+    monkeypatch.setattr(autocast_policy, "_processor", lambda: processor)
     sketch = Sketch("cifar/resnet8x4", num_classes=100, in_channels=3, side=32)
-    assert precision.of_student(PROCESSOR, sketch) == expected
+    assert autocast_policy.of_student(PROCESSOR, sketch) == expected
     network = build(sketch.name, num_classes=100, in_channels=3, input_size=32)
-    assert precision.of_teacher(PROCESSOR, network, 3, 32) == expected
+    assert autocast_policy.of_teacher(PROCESSOR, network, 3, 32) == expected
 
 
 def test_what_the_system_tells() -> None:
     x86 = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx512_bf16 sse\n\n"
-    assert precision._told(2 * x86) == ("AuthenticAMD", {"fpu", "avx512_bf16", "sse"})
+    assert autocast_policy._told(2 * x86) == ("AuthenticAMD", {"fpu", "avx512_bf16", "sse"})
     arm = "processor\t: 0\nFeatures\t: fp asimd bf16\nCPU implementer\t: 0x41\n"
-    assert precision._told(arm) == ("", {"fp", "asimd", "bf16"})
-    assert precision._told("") == ("", frozenset())
+    assert autocast_policy._told(arm) == ("", {"fp", "asimd", "bf16"})
+    assert autocast_policy._told("") == ("", frozenset())
 
 
 def test_what_cannot_multiply_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "_processor", lambda: Processor("", frozenset()))
-    monkeypatch.setattr(precision, "_step_s", None)
+    monkeypatch.setattr(autocast_policy, "_processor", lambda: Processor("", frozenset()))
+    monkeypatch.setattr(autocast_policy, "_step_s", None)
     sketch = Sketch("cifar/resnet8", num_classes=10, in_channels=3, side=16)
-    assert precision.measured(PROCESSOR, sketch, 4) == "float32"
+    assert autocast_policy.measured(PROCESSOR, sketch, 4) == "float32"
 
 
 @pytest.mark.usefixtures("able")
@@ -82,14 +82,16 @@ def test_without_strict_determinism_steps_are_timed(
     monkeypatch: pytest.MonkeyPatch, short: float, expected: str
 ) -> None:
     timed: list[str] = []
-    own = precision._step_s
+    own = autocast_policy._step_s
 
-    def step(network: torch.nn.Module, images: torch.Tensor, chosen: precision.Precision) -> float:
+    def step(
+        network: torch.nn.Module, images: torch.Tensor, chosen: autocast_policy.Precision
+    ) -> float:
         own(network, images, chosen)  # both can be computed
         timed.append(chosen)
         return short if chosen == "bfloat16" else 1.0
 
-    monkeypatch.setattr(precision, "_step_s", step)
+    monkeypatch.setattr(autocast_policy, "_step_s", step)
     sketch = Sketch("cifar/resnet8", num_classes=10, in_channels=3, side=16)
     for determinism in ("fast", "strict"):
         timed.clear()

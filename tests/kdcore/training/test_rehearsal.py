@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from kdcore.errors import UserFault
-from kdcore.spec.methods import FSP, FitNet
+from kdcore.runtime.errors import UserFault
+from kdcore.schema.methods import FSP, FitNet
 from kdcore.training import run
 from tests.kdcore.training.kit import (
     ARCHITECTURE,

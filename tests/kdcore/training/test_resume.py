@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdcore.errors import Stopped, UserFault
-from kdcore.spec.protocol import RunRequest
+from kdcore.protocol.requests import RunRequest
+from kdcore.runtime.errors import Stopped, UserFault
 from kdcore.training.checkpoint import Cadence
 from tests.kdcore.training import nursery
 from tests.kdcore.training.kit import (

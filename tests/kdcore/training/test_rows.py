@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kdcore.methods.base import Outputs
-from kdcore.training.rows import Form
+from kdcore.training.teacher_cache.codec import Form
 
 CLASSES = 40
 

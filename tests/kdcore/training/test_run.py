@@ -10,16 +10,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from kdcore.data import store
-from kdcore.errors import NonFinite, UserFault
-from kdcore.evaluation.teachers import Teachers
+from kdcore.data import dataset
 from kdcore.models import build
-from kdcore.models.preprocess import Normalised
-from kdcore.spec.protocol import RunRequest
-from kdcore.spec.report import Report
-from kdcore.spec.training import Schedule
-from kdcore.training import optim
+from kdcore.models.normalized_model import Normalised
+from kdcore.models.teachers import Teachers
+from kdcore.protocol.requests import RunRequest
+from kdcore.runtime.errors import NonFinite, UserFault
+from kdcore.schema.report import Report
+from kdcore.schema.training import Schedule
 from kdcore.training.checkpoint import Cadence
+from kdcore.training.loop import optim
 from tests.kdcore.training.kit import ARCHITECTURE, CLASSES, World, events_of, sha256, train
 
 
@@ -40,7 +40,7 @@ def report_of(workdir: Path) -> Report:
 def logits_of(world: World, weights: Path) -> tuple[Tensor, Tensor]:
     network = build(ARCHITECTURE, num_classes=len(CLASSES), in_channels=1, input_size=8)
     network.load_state_dict(load_file(weights))
-    data = store.load(world.dataset)
+    data = dataset.load(world.dataset)
     with torch.no_grad():
         logits = Normalised(network, world.info.normalisation).eval()(data.images("test"))
     return logits.double(), data.targets("test")

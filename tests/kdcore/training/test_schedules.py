@@ -2,8 +2,8 @@
 
 import pytest
 
-from kdcore.spec.training import Constant, Cosine, Step
-from kdcore.training.optim import factor
+from kdcore.schema.training import Constant, Cosine, Step
+from kdcore.training.loop.optim import factor
 
 
 def test_constant_with_warm_up() -> None:

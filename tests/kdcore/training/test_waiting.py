@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kdcore.spec.protocol import Errand, Exit, RunRequest
+from kdcore.protocol.requests import Errand, Exit, RunRequest
 from tests.kdcore.training.kit import World, events_of, sha256, train
 
 STUDENT = Path("artifacts/student.safetensors")

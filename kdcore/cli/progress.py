@@ -1,0 +1,153 @@
+"""A run as a person at a terminal sees it: one moving line, or plain lines where nothing moves."""
+
+import math
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Column
+from rich.text import Text
+
+from kdcore.protocol.events import ErrorEvent, Event, LogEvent, MetricsEvent, PhaseEvent
+
+_SENTENCES = {
+    "verifying_teacher": "looking at the teacher",
+    "training": "training",
+    "evaluating": "evaluating",
+    "exporting": "exporting",
+}
+
+
+class View:
+    """Shows events as they are written. ``with`` ends the moving line."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._state = _State()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=16),
+            TaskProgressColumn(),
+            # In a narrow terminal this one wraps, and nothing is cut.
+            TextColumn("{task.fields[told]}", table_column=Column(no_wrap=False)),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._progress.add_task("preparing", total=1.0, told="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        moved = self._state.hear(event)
+        if isinstance(event, LogEvent | ErrorEvent):
+            self._say(event)
+        elif moved and not self._console.is_terminal:
+            # Written over itself nowhere: one line for each phase and each validation.
+            self._line(f"{self._state.phase:<24} {self._state.told}".rstrip())
+        self._progress.update(
+            self._task,
+            description=self._state.phase,
+            completed=self._state.fraction,
+            told=self._state.told,
+        )
+
+    def _say(self, event: LogEvent | ErrorEvent) -> None:
+        if isinstance(event, LogEvent):
+            if event.level != "debug":
+                self._line(f"{event.level}: {event.message}")
+            return
+        self._line(f"error: {event.message}")
+        for each in event.items:
+            self._line(f"  {each.name}: {each.detail}")
+        if event.hint:
+            self._line(event.hint)
+
+    def _line(self, text: str) -> None:
+        # As it is: file names and messages are no markup, and whole lines are easier to search.
+        self._console.print(Text(text), soft_wrap=True)
+
+
+class _State:
+    """What has been heard so far, as words."""
+
+    def __init__(self) -> None:
+        self.phase = "preparing"
+        self.fraction = 0.0
+        self._values: dict[str, float] = {}
+        self._epochs = ""
+        self._eta_s: float | None = None
+
+    def hear(self, event: Event) -> bool:
+        """Take an event in; whether it is worth a line of its own."""
+        if isinstance(event, PhaseEvent):
+            self.phase = _SENTENCES.get(event.phase, event.phase)
+            self._eta_s = None
+            if event.phase in ("evaluating", "exporting"):
+                # All networks are trained: what the last one said last is no news.
+                self._values, self._epochs = {}, ""
+            return event.phase != "training"
+        if not isinstance(event, MetricsEvent):
+            return False
+        values = {name: v for name, v in event.values.items() if v is not None}
+        self._keep(values, _whose(values))
+        if event.progress is not None:
+            self.fraction = event.progress.fraction
+            self._epochs = f"epoch {event.progress.epoch}/{event.progress.epochs}"
+            self._eta_s = event.eta_s
+        return any(name.endswith("val/top1") or name == "teacher/top1" for name in values)
+
+    def _keep(self, values: dict[str, float], whose: str | None) -> None:
+        if "teacher/top1" in values:
+            self._values["teacher/top1"] = values["teacher/top1"]
+        if whose is None:
+            return
+        self.phase = f"training {whose}".rstrip()
+        for name in ("train/loss", "val/top1", "val/agreement"):
+            found = values.get(f"{whose}/{name}".lstrip("/"))
+            if found is not None:
+                self._values[name] = found
+
+    @property
+    def told(self) -> str:
+        """Epoch, loss, accuracies and the time left, as far as they are known."""
+        shown = {
+            "train/loss": "loss {:.3f}",
+            "val/top1": "val top-1 {:.1f} %",
+            "val/agreement": "agreement {:.1f} %",
+            "teacher/top1": "teacher's {:.1f} %",
+        }
+        parts = [self._epochs]
+        parts += [text.format(self._values[k]) for k, text in shown.items() if k in self._values]
+        if self._eta_s is not None:
+            parts.append(f"{duration(self._eta_s)} left")
+        return "  ".join(filter(None, parts))
+
+
+def _whose(values: dict[str, float]) -> str | None:
+    """Which network the first of the values is of; empty for the student."""
+    for name in values:
+        for metric in ("train/loss", "val/top1"):
+            if name == metric or name.endswith(f"/{metric}"):
+                return name.removesuffix(metric).strip("/")
+    return None
+
+
+def duration(seconds: float) -> str:
+    """Such as ``50 s``, ``3 min``, ``2 h 05 min``."""
+    if seconds < 90:
+        return f"{math.ceil(seconds)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,74 @@
+"""What came out, as a table: the student beside its teacher and the undistilled student."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kdcore.schema.report import Evaluation, Report
+
+_Row = tuple[str, Callable[[Evaluation], str]]
+
+
+def size(num_bytes: float) -> str:
+    """Such as ``335 kB``, in powers of ten."""
+    for unit in ("B", "kB", "MB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} GB"
+
+
+def count(number: float) -> str:
+    """Such as ``83.9 k``, in powers of ten."""
+    for unit in ("", " k", " M"):
+        if number < 1000:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g} G"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f} %"
+
+
+ROWS: tuple[_Row, ...] = (
+    ("top-1", lambda e: _percent(e.top1)),
+    ("agreement with the teacher", lambda e: _percent(e.agreement)),
+    ("calibration error", lambda e: _percent(e.ece)),
+    ("parameters", lambda e: count(e.num_params)),
+    ("MACs", lambda e: count(e.macs)),
+    ("size", lambda e: size(e.size_bytes)),
+    ("latency of one image, p50", lambda e: f"{e.latency_ms.p50:.3g} ms"),
+    ("images/s at batch 32", lambda e: count(e.images_per_s)),
+)
+
+
+def show(report: Report, folder: Path, console: Console) -> None:
+    """The table, the verdict, what distillation brought, and where the files are."""
+    named = {"student": report.student, "teacher": report.teacher, "undistilled": report.baseline}
+    shown = {name: evaluation for name, evaluation in named.items() if evaluation is not None}
+    table = Table("on the test split", *shown, show_edge=False, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for title, value in ROWS:
+        cells = [value(evaluation) for evaluation in shown.values()]
+        if any(cells):
+            table.add_row(title, *cells)
+    console.print(table)
+    for line in _lines(report, folder):
+        console.print(Text(line), soft_wrap=True)
+
+
+def _lines(report: Report, folder: Path) -> list[str]:
+    lines = [report.seeds.statement] if report.seeds.statement else []
+    for check in report.verdict.checks:
+        relation = "met" if check.passed else "not met"
+        lines.append(f"{check.name} {check.limit:g}: {relation}, it is {check.value:.4g}")
+    if report.verdict.accepted is not None:
+        lines.append("accepted" if report.verdict.accepted else "not accepted")
+    lines += [f"{kind} is not published: {why}" for kind, why in report.refused_exports.items()]
+    files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    return [*lines, f"in {folder}: {', '.join(files)}"]

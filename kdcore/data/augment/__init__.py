@@ -1,0 +1,1 @@
+"""Augmentation: byte-identical on every device, addressed by counters."""

@@ -1,0 +1,95 @@
+"""Changes of colour on batches of uint8 images (B, C, H, W), C = 1 or 3, in whole numbers.
+
+Grey images have no colour: for them the grey version of an image is the image itself.
+"""
+
+import torch
+from torch import Tensor
+
+from kdcore.data.transfer import moved
+
+_ONE = 1024
+"""Factors are multiples of 1 / 1024."""
+
+
+def autocontrast(images: Tensor) -> Tensor:
+    """Stretch each channel of each image to 0..255; a flat one stays."""
+    flat = images.flatten(2)
+    low = flat.amin(2)[..., None, None].to(torch.int32)
+    high = flat.amax(2)[..., None, None].to(torch.int32)
+    range_ = (high - low).clamp_min(1)
+    stretched = torch.div((images - low) * 255, range_, rounding_mode="floor")
+    return torch.where(high > low, stretched, images.to(torch.int32)).to(torch.uint8)
+
+
+def equalize(images: Tensor) -> Tensor:
+    """Make the histogram of each channel of each image as flat as a table of values can."""
+    values = images.flatten(2).to(torch.int64)
+    ones = torch.ones_like(values)
+    counts = torch.zeros(*values.shape[:2], 256, dtype=torch.int64, device=images.device)
+    counts.scatter_add_(2, values, ones)
+    # Pixels but for those of the brightest value, shared out over 255 steps.
+    brightest = counts.gather(2, values.amax(2, keepdim=True))
+    step = torch.div(values.shape[2] - brightest, 255, rounding_mode="floor")
+    darker = counts.cumsum(2) - counts
+    table = torch.div(darker + step // 2, step.clamp_min(1), rounding_mode="floor").clamp(0, 255)
+    same = torch.arange(256, device=images.device).expand_as(table)
+    table = torch.where(step > 0, table, same)
+    return table.gather(2, values).to(torch.uint8).view(images.shape)
+
+
+def posterize(images: Tensor, bits: int) -> Tensor:
+    """Keep the upper ``bits`` of each value."""
+    return images & ((0xFF << (8 - bits)) & 0xFF)
+
+
+def solarize(images: Tensor, threshold: int) -> Tensor:
+    """Invert the values from ``threshold`` on (256: none)."""
+    return torch.where(images.to(torch.int32) >= threshold, 255 - images, images)
+
+
+def brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """Times ``factor`` (B,)."""
+    values = images.to(torch.int32)
+    return _blend(torch.zeros_like(values), values, factor)
+
+
+def contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Away from the mean of the grey version by ``factor`` (B,); 0 is one flat grey."""
+    pixels = images.shape[2] * images.shape[3]
+    total = grey(images).sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64)
+    mean = torch.div(2 * total + pixels, 2 * pixels, rounding_mode="floor").to(torch.int32)
+    return _blend(mean, images.to(torch.int32), factor)
+
+
+def color(images: Tensor, factor: Tensor) -> Tensor:
+    """Away from the grey version by ``factor`` (B,); 0 is the grey version."""
+    return _blend(grey(images), images.to(torch.int32), factor)
+
+
+def sharpness(images: Tensor, factor: Tensor) -> Tensor:
+    """Away from a smoothed version by ``factor`` (B,); the outermost pixels stay."""
+    values = images.to(torch.int32)
+    smooth = values.clone()
+    if min(images.shape[2:]) > 2:
+        rows = values[:, :, :-2] + values[:, :, 1:-1] + values[:, :, 2:]
+        around = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+        # The kernel is 1 all around and 5 in the centre.
+        weighted = around + 4 * values[:, :, 1:-1, 1:-1]
+        smooth[:, :, 1:-1, 1:-1] = torch.div(weighted + 6, 13, rounding_mode="floor")
+    return _blend(smooth, values, factor)
+
+
+def grey(images: Tensor) -> Tensor:
+    """The luma (B, 1, H, W) int32 of ITU-R 601-2, rounded."""
+    values = images.to(torch.int32)
+    if images.shape[1] == 1:
+        return values
+    red, green, blue = values.unbind(1)
+    return ((red * 19_595 + green * 38_470 + blue * 7_471 + (1 << 15)) >> 16)[:, None]
+
+
+def _blend(base: Tensor, values: Tensor, factor: Tensor) -> Tensor:
+    share = moved((factor * _ONE).round().to(torch.int32), values.device)[:, None, None, None]
+    mixed = (base * (_ONE - share) + values * share + _ONE // 2) >> 10
+    return mixed.clamp(0, 255).to(torch.uint8)

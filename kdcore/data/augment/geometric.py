@@ -1,0 +1,222 @@
+"""Where the pixels of a view come from: crops, stretched crops, affine maps, covered squares.
+
+Whole numbers only: places are rounded to 128ths of a pixel and blends once, the same everywhere.
+"""
+
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from kdcore.data.rng import below, fold, stream, unit
+from kdcore.data.transfer import placed
+from kdcore.schema.augmentation import CropFlip, Cutout, RandomResizedCrop
+
+_VIEW, _RESIZED, _CUTOUT = 1, 4, 5
+"""Streams of one seed."""
+_TRIES = 10
+"""Boxes that are drawn until one fits; then the largest central one is taken."""
+_FRACTION = 16
+"""Binary digits behind the point of an affine map's coefficients."""
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class CropFlips(NamedTuple):
+    """Parameters of the views of B images."""
+
+    top: Ints  # (B,) row of the padded image where the crop starts
+    left: Ints  # (B,)
+    mirrored: NDArray[np.bool_]  # (B,)
+
+
+class Boxes(NamedTuple):
+    """The parts of B images that are stretched to the whole size."""
+
+    top: Ints  # (B,)
+    left: Ints  # (B,)
+    height: Ints  # (B,)
+    width: Ints  # (B,)
+    mirrored: NDArray[np.bool_]  # (B,)
+
+
+_Drawn = TypeVar("_Drawn", CropFlips, Boxes)
+
+
+def of_part(drawn: _Drawn, part: slice) -> _Drawn:
+    """The parameters of a part of the images."""
+    fields = drawn._asdict().items()
+    return drawn._replace(**{name: values[part] for name, values in fields})
+
+
+def crop_flips(seed: int, epoch: int, ids: Ints, augmentation: CropFlip) -> CropFlips:
+    """Where to crop and whether to mirror each of the sample ``ids`` (B,) in this epoch."""
+    key = fold(seed, _VIEW, epoch)
+    places = 2 * (augmentation.padding or 0) + 1
+    mirrored = below(stream(key, ids, 2), 2) == 1
+    return CropFlips(
+        top=below(stream(key, ids, 0), places),
+        left=below(stream(key, ids, 1), places),
+        mirrored=mirrored & bool(augmentation.flip),
+    )
+
+
+def resized_crops(
+    seed: int, epoch: int, ids: Ints, augmentation: RandomResizedCrop, *, size: tuple[int, int]
+) -> Boxes:
+    """Which part of images of ``size`` (H, W) each of the ``ids`` (B,) shows in this epoch.
+
+    Area uniform within ``scale``, width by height log-uniform within ``ratio``, place uniform;
+    a box that does not fit is drawn again, ten times at most.
+    """
+    key = fold(seed, _RESIZED, epoch)
+    height, width = _central(size, augmentation.ratio, len(ids))
+    open_ = np.ones(len(ids), dtype=bool)
+    low, high = augmentation.scale
+    first, last = np.log(augmentation.ratio)
+    for attempt in range(_TRIES):
+        share = low + (high - low) * unit(stream(key, ids, 2 * attempt))
+        ratio = np.exp(first + (last - first) * unit(stream(key, ids, 2 * attempt + 1)))
+        area = share * size[0] * size[1]
+        tall = np.rint(np.sqrt(area / ratio)).astype(np.int64)
+        wide = np.rint(np.sqrt(area * ratio)).astype(np.int64)
+        fits = open_ & (tall > 0) & (tall <= size[0]) & (wide > 0) & (wide <= size[1])
+        height, width = np.where(fits, tall, height), np.where(fits, wide, width)
+        open_ &= ~fits
+    places, mirror = 2 * _TRIES, bool(augmentation.flip)
+    top = below(stream(key, ids, places), size[0] - height + 1)
+    left = below(stream(key, ids, places + 1), size[1] - width + 1)
+    return Boxes(
+        top=np.where(open_, (size[0] - height) // 2, top),
+        left=np.where(open_, (size[1] - width) // 2, left),
+        height=height,
+        width=width,
+        mirrored=(below(stream(key, ids, places + 2), 2) == 1) & mirror,
+    )
+
+
+def _central(size: tuple[int, int], ratio: tuple[float, float], count: int) -> tuple[Ints, Ints]:
+    """The largest box of an allowed shape."""
+    height, width = size
+    own = min(max(width / height, ratio[0]), ratio[1])
+    tall, wide = min(height, round(width / own)), min(width, round(height * own))
+    return np.full(count, max(1, tall)), np.full(count, max(1, wide))
+
+
+def crop(images: Tensor, drawn: CropFlips, padding: int) -> Tensor:
+    """Crops (B, C, H, W) of ``images`` (B, C, H, W) padded with zeros on each side."""
+    batch, channels, height, width = images.shape
+    columns = np.arange(width)
+    columns = np.where(drawn.mirrored[:, None], width - 1 - columns, columns) + drawn.left[:, None]
+    rows = drawn.top[:, None] + np.arange(height)
+    padded = functional.pad(images, (padding, padding, padding, padding))
+    stride = width + 2 * padding
+    # One flat gather per image, the same for all of its channels.
+    across = placed(columns, images.device)[:, None, :]
+    places = (placed(rows * stride, images.device)[:, :, None] + across).view(batch, 1, -1)
+    flat = padded.flatten(2).gather(2, places.expand(-1, channels, -1))
+    return flat.view(batch, channels, height, width)
+
+
+def resized(images: Tensor, boxes: Boxes) -> Tensor:
+    """The boxes of ``images`` (B, C, H, W) stretched to (H, W), bilinear, corners not aligned.
+
+    A box is never larger than the image, so nothing shrinks and no antialiasing is needed.
+    """
+    _, _, height, width = images.shape
+    rows = _between(boxes.top, boxes.height, height, np.zeros_like(boxes.mirrored), images.device)
+    columns = _between(boxes.left, boxes.width, width, boxes.mirrored, images.device)
+    # Whole lines are copied many times faster than single pixels: turned, columns are lines too.
+    tall = _blend(images, rows, torch.int16).transpose(2, 3)  # values times 128
+    whole = _blend(tall.contiguous(), columns, torch.int32)  # and times 128 again
+    whole = whole.add_(1 << 13).bitwise_right_shift_(14).to(torch.uint8)
+    return whole.transpose(2, 3).contiguous()
+
+
+class _Between(NamedTuple):
+    """For each place of a line, the two places it lies between and how near the second is."""
+
+    low: Tensor  # (B, S)
+    high: Tensor  # (B, S)
+    share: Tensor  # (B, S) int16 in 0..127, of the second, in 128ths
+
+
+def _between(
+    start: Ints, length: Ints, size: int, mirrored: NDArray[np.bool_], device: torch.device
+) -> _Between:
+    places = np.arange(size)
+    places = np.where(mirrored[:, None], size - 1 - places, places)
+    longest = (length - 1)[:, None]
+    # Of 128ths the nearest; with 256ths a blended byte would not fit into sixteen bits.
+    found = ((2 * places + 1) * length[:, None] * 128 // size - 127) >> 1
+    found = np.clip(found, 0, longest * 128)
+    low = found >> 7
+    high = np.minimum(low + 1, longest)
+    lines = (low + start[:, None], high + start[:, None], (found & 127).astype(np.int16))
+    return _Between(*(placed(line, device) for line in lines))
+
+
+def _blend(values: Tensor, places: _Between, kind: torch.dtype) -> Tensor:
+    """Lines (B, C, S, L) between those of ``values`` (B, C, R, L), times 128, as ``kind``.
+
+    Bytes fit into int16, times 128 and their differences too; what has been blended once does not.
+    """
+    batch, channels, height, width = values.shape
+    lines = values.reshape(-1, width)
+    first = torch.arange(batch * channels, device=values.device).view(batch, channels, 1) * height
+    low = lines.index_select(0, (first + places.low[:, None]).flatten()).to(kind)
+    high = lines.index_select(0, (first + places.high[:, None]).flatten()).to(kind)
+    share = places.share[:, None].expand(-1, channels, -1).reshape(-1, 1)
+    # In place: fresh memory would cost more than the arithmetic.
+    high.sub_(low).mul_(share)
+    return low.mul_(128).add_(high).view(batch, channels, -1, width)
+
+
+def affine(images: Tensor, maps: Floats) -> Tensor:
+    """``images`` (B, C, H, W) through inverse maps (B, 2, 3); what comes from outside is 0.
+
+    A map takes a pixel of the result, (x, y) from the centre in pixels, to the place in the image
+    whose nearest pixel is shown.
+    """
+    batch, channels, height, width = images.shape
+    device = images.device
+    # In half pixels from the centre, so that every coordinate is a whole number.
+    x = (2 * torch.arange(width, dtype=torch.int32, device=device) + 1 - width)[None, None, :]
+    y = (2 * torch.arange(height, dtype=torch.int32, device=device) + 1 - height)[None, :, None]
+    scaled = np.rint(maps * (1 << _FRACTION) * np.array([1, 1, 2])).astype(np.int32)
+    a, b, c, d, e, f = placed(scaled, device).view(batch, 6, 1, 1).unbind(1)
+    column = (a * x + b * y + c + (width << _FRACTION)) >> (_FRACTION + 1)
+    row = (d * x + e * y + f + (height << _FRACTION)) >> (_FRACTION + 1)
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    places = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).to(torch.int64)
+    flat = images.flatten(2).gather(2, places.view(batch, 1, -1).expand(-1, channels, -1))
+    return flat.view(images.shape) * inside[:, None]
+
+
+def cutout(images: Tensor, ids: Ints, augmentation: Cutout, *, seed: int, epoch: int) -> Tensor:
+    """``images`` (B, C, H, W) with a square of each covered; its centre is in the image."""
+    _, _, height, width = images.shape
+    key = fold(seed, _CUTOUT, epoch)
+    size = augmentation.size or max(1, height // 4)
+    covered = unit(stream(key, ids, 2)) < augmentation.probability
+    top = below(stream(key, ids, 0), height) - size // 2
+    left = below(stream(key, ids, 1), width) - size // 2
+    mask = inside(images, (top, left, np.where(covered, size, 0), np.where(covered, size, 0)))
+    pixels = height * width
+    total = images.sum(dim=(2, 3), keepdim=True, dtype=torch.int64)
+    mean = torch.div(2 * total + pixels, 2 * pixels, rounding_mode="floor").to(torch.uint8)
+    return torch.where(mask, mean, images)
+
+
+def inside(images: Tensor, boxes: tuple[Ints, Ints, Ints, Ints]) -> Tensor:
+    """(B, 1, H, W) bool: in the box (top, left, height, width), each (B,), of its image."""
+    _, _, height, width = images.shape
+    top, left, tall, wide = (box[:, None] for box in boxes)
+    y, x = np.arange(height), np.arange(width)
+    rows = placed((y >= top) & (y < top + tall), images.device)
+    columns = placed((x >= left) & (x < left + wide), images.device)
+    return rows[:, None, :, None] & columns[:, None, None, :]

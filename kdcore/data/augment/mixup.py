@@ -1,0 +1,96 @@
+"""Mixup and cutmix: views made of two, with the share that each label keeps.
+
+The partner of a view is the next one of its batch, and the first one is the last one's. Each epoch
+has another order, so pairs are random; how much is mixed is a function of (seed, epoch, sample id).
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kdcore.data.augment.geometric import inside
+from kdcore.data.rng import below, fold, stream, unit
+from kdcore.data.transfer import placed
+from kdcore.schema.augmentation import AnyAugmentation, Cutmix, Mixup
+
+_STREAM = 7
+_LEVELS = 256
+"""Shares are multiples of 1 / 256, so that a blend is exact and the label's share is its own."""
+
+Ints = NDArray[np.int64]
+
+
+class Mixed(NamedTuple):
+    """A batch of mixed views."""
+
+    images: Tensor  # (B, C, H, W) uint8
+    share: Tensor  # (B,) float32, of the view's own label; its partner has the rest
+
+
+def mixing_of(augmentations: tuple[AnyAugmentation, ...]) -> Mixup | Cutmix | None:
+    """The one that mixes, if any."""
+    return next((one for one in augmentations if isinstance(one, Mixup | Cutmix)), None)
+
+
+def partners(values: Tensor) -> Tensor:
+    """What belongs to the partner of each sample of a batch: (B, ...) like ``values``."""
+    return values.roll(-1, 0)
+
+
+def mixed(
+    images: Tensor, ids: Ints, augmentation: Mixup | Cutmix, *, seed: int, epoch: int
+) -> Mixed:
+    """Mix the views (B, C, H, W) uint8 of the sample ``ids`` (B,) with their partners."""
+    key = fold(seed, _STREAM, epoch)
+    levels = own_levels(unit(stream(key, ids, 0)), augmentation.alpha)
+    chosen = unit(stream(key, ids, 1)) < augmentation.probability
+    levels = np.where(chosen, levels, _LEVELS)
+    if isinstance(augmentation, Mixup):
+        return _blended(images, levels)
+    height, width = images.shape[2:]
+    rows, columns = below(stream(key, ids, 2), height), below(stream(key, ids, 3), width)
+    return _pasted(images, levels, rows, columns)
+
+
+def own_levels(draws: NDArray[np.float64], alpha: float) -> Ints:
+    """Shares in 256ths, 0..256, distributed as Beta(alpha, alpha), from uniform draws (B,)."""
+    return np.searchsorted(_cumulative(alpha), draws, side="right").astype(np.int64)
+
+
+@lru_cache
+def _cumulative(alpha: float) -> NDArray[np.float64]:
+    # Only mixing needs scipy, which takes a while to load.
+    from scipy.special import betainc
+
+    borders = (np.arange(_LEVELS) + 0.5) / _LEVELS
+    return np.asarray(betainc(alpha, alpha, borders))
+
+
+def _blended(images: Tensor, levels: Ints) -> Mixed:
+    own = placed(levels.astype(np.int32), images.device)
+    weights = own[:, None, None, None]
+    both = images * weights + partners(images) * (_LEVELS - weights)
+    return Mixed(((both + _LEVELS // 2) >> 8).to(torch.uint8), own.float() / _LEVELS)
+
+
+def _pasted(images: Tensor, levels: Ints, rows: Ints, columns: Ints) -> Mixed:
+    height, width = images.shape[2:]
+    side = np.sqrt(1 - levels / _LEVELS)
+    tall, wide = (height * side).astype(np.int64), (width * side).astype(np.int64)
+    # A box around a random pixel is cut at the border, and the labels' shares follow what is left.
+    top, bottom = _clipped(rows, tall, height)
+    left, right = _clipped(columns, wide, width)
+    area = (bottom - top) * (right - left)
+    share = (1 - area / (height * width)).astype(np.float32)
+    mask = inside(images, (top, left, bottom - top, right - left))
+    pasted = torch.where(mask, partners(images), images)
+    return Mixed(pasted, placed(share, images.device))
+
+
+def _clipped(centre: Ints, length: Ints, size: int) -> tuple[Ints, Ints]:
+    start = centre - length // 2
+    return np.clip(start, 0, size), np.clip(start + length, 0, size)

@@ -1,0 +1,66 @@
+"""The decoded data set: one safetensors file that every run maps into memory.
+
+Tensors ``<split>/images`` (N, C, H, W) uint8 and ``<split>/targets`` (N,) int64 for the splits
+train, val and test, ``unlabelled/images`` where there are images without labels, and one metadata
+key, ``stillhouse``, with :class:`DatasetInfo` as sorted JSON. One key only, because safetensors
+orders several differently in each process. The file's bytes are a function of the content alone,
+so equal data sets share one object in a store by digest.
+
+Format: https://github.com/huggingface/safetensors#format. Written by kdcore.data.store_writer, which holds
+one image at a time; read with the library.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+
+from kdcore.data.store_writer import KEY, write
+from kdcore.data.types import PARTS, SPLITS, Arrays, PartName, SplitName
+from kdcore.runtime.errors import UserFault
+from kdcore.schema.asset_info import DatasetInfo
+
+if TYPE_CHECKING:
+    # Ingestion writes stores and needs no torch: it starts in a tenth of the time without it.
+    import torch
+
+__all__ = ["PARTS", "SPLITS", "Arrays", "DatasetStore", "PartName", "SplitName", "load", "write"]
+
+
+def load(path: Path) -> "DatasetStore":
+    """Map the store at ``path``. Raises UserFault ``dataset_invalid`` if it is not one."""
+    return DatasetStore(path)
+
+
+class DatasetStore:
+    """A store on disk; tensors are mapped, so reading a split costs no memory of its own."""
+
+    info: DatasetInfo
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                self.info = DatasetInfo.model_validate_json(metadata[KEY])
+                self._tensors: dict[str, torch.Tensor] = {
+                    name: file.get_tensor(name)
+                    for name in file.keys()  # noqa: SIM118
+                }
+                missing = [s for s in SPLITS if f"{s}/images" not in self._tensors]
+        except (SafetensorError, KeyError, ValidationError) as error:
+            raise UserFault(
+                "dataset_invalid", f"{path.name} is not a store that ingestion wrote: {error}"
+            ) from error
+        if missing:
+            raise UserFault("dataset_invalid", f"{path.name} lacks the splits {missing}")
+
+    def images(self, split: PartName) -> "torch.Tensor":
+        """(N, C, H, W) uint8, read-only by agreement; no rows where nothing is unlabelled."""
+        if split == "unlabelled" and "unlabelled/images" not in self._tensors:
+            return self._tensors["train/images"][:0]
+        return self._tensors[f"{split}/images"]
+
+    def targets(self, split: SplitName) -> "torch.Tensor":
+        """(N,) int64."""
+        return self._tensors[f"{split}/targets"]

@@ -1,0 +1,1 @@
+"""From uploaded bytes to a stored data set: one file per format."""

@@ -1,0 +1,41 @@
+"""A finished file, opened and run like a user's program would."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdcore.models.normalized_model import Normalised
+
+_BATCH = 64
+
+
+class Runner(NamedTuple):
+    """Both map normalised images (B, C, H, W), float32 on the CPU, to logits (B, num_classes)."""
+
+    one_thread: Callable[[Tensor], Tensor]
+    all_threads: Callable[[Tensor], Tensor]
+
+
+def answers(
+    runner: Runner, student: Normalised, images: Tensor, boundary: Callable[[], None]
+) -> Tensor:
+    """Logits (N, num_classes) of uint8 ``images`` (N, C, H, W), prepared as ``student`` does it.
+
+    The first image goes alone and the rest in batches, so that both sizes are proven to run.
+    ``boundary`` is called before every batch and may raise.
+    """
+    parts = []
+    with torch.inference_mode():
+        for start, end in _batches(len(images)):
+            boundary()
+            batch = student.prepare(images[start:end]).contiguous()
+            parts.append(runner.all_threads(batch))
+    return torch.cat(parts)
+
+
+def _batches(count: int) -> Iterator[tuple[int, int]]:
+    yield 0, 1
+    for start in range(1, count, _BATCH):
+        yield start, start + _BATCH

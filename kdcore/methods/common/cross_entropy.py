@@ -1,0 +1,62 @@
+"""Cross-entropy with the labels that there are: smoothed, weighted by class, mixed, or missing."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kdcore.methods.base import UNLABELLED, Batch
+from kdcore.methods.common.full_precision import at_least_float32
+
+CROSS_ENTROPY = "cross_entropy"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How the true labels teach."""
+
+    weight: float
+    """The job's ``label_weight``; 0 leaves them out."""
+    smoothing: float = 0.0
+    """Share of the label that is spread over all classes (Szegedy et al. 2016, section 7)."""
+    class_weights: Tensor | None = None  # (C,)
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor | None:
+        """Unweighted cross-entropy of logits (B, C), mean over the labelled images.
+
+        None where no label counts. A batch without a labelled image gives a zero with a gradient.
+        """
+        if self.weight == 0 or batch.target is None:
+            return None
+        z = at_least_float32(logits)
+        # As torch's own mean does: over the sum of the weights of the targets.
+        each, counted = self._each(z, batch.target), self._counted(z, batch.target).sum()
+        if batch.mix is not None:
+            # An unlabelled partner says nothing; the labelled one then counts by its share alone.
+            share = batch.mix.share.to(z)
+            each = share * each + (1 - share) * self._each(z, batch.mix.target)
+            # Equal sums, as everyone is somebody's partner; but not within a part of a batch.
+            counted = (counted + self._counted(z, batch.mix.target).sum()) / 2
+        return each.sum() / counted.clamp_min(torch.finfo(z.dtype).tiny)
+
+    def _each(self, z: Tensor, target: Tensor) -> Tensor:
+        """(B,): 0 for an image without a label, or of a class that has no weight."""
+        weights = None if self.class_weights is None else self.class_weights.to(z)
+        each = functional.cross_entropy(
+            z,
+            target,
+            weight=weights,
+            ignore_index=UNLABELLED,
+            label_smoothing=self.smoothing,
+            reduction="none",
+        )
+        # Smoothing lets a class of weight 0 say something of the others: here it says nothing.
+        return each if weights is None else each.where(self._counted(z, target) > 0, 0.0)
+
+    def _counted(self, z: Tensor, target: Tensor) -> Tensor:
+        """(B,): the weight of each image's class, 0 for an image without a label."""
+        labelled = target != UNLABELLED
+        if self.class_weights is None:
+            return labelled.to(z)
+        return self.class_weights.to(z)[target.clamp_min(0)] * labelled

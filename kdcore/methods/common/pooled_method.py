@@ -1,0 +1,41 @@
+"""What the methods that look at pooled features share."""
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from kdcore.methods.base import Batch, DataFacts, Method, Outputs
+from kdcore.methods.common.full_precision import full_precision
+from kdcore.schema.methods import Need
+
+
+class PooledMethod(Method):
+    """Terms of the student's and the teacher's pooled features, in full precision."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"pooled"})
+
+    def __init__(self, *, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def build(self, student: Outputs, teacher: Outputs | None, data: DataFacts) -> None:
+        """Make what is trained and remembered for features of these sizes."""
+        s, t = self._pair(student, teacher)
+        self.embed(s.shape[1], t.shape[1], data)
+
+    def embed(self, student_dim: int, teacher_dim: int, data: DataFacts) -> None:
+        """Make embeddings and memories; most methods have none."""
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
+        """The subclass's terms of both networks' pooled features (B, D)."""
+        return full_precision(self.terms)(*self._pair(student, teacher), batch)
+
+    def terms(self, student: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Named, unweighted terms; the teacher's features carry no gradient."""
+        raise NotImplementedError
+
+    def _pair(self, student: Outputs, teacher: Outputs | None) -> tuple[Tensor, Tensor]:
+        if student.pooled is None or teacher is None or teacher.pooled is None:
+            raise ValueError(f"{type(self).__name__} needs pooled features of student and teacher")
+        # A map of one pixel, or tokens, count as one vector.
+        return student.pooled.flatten(1), teacher.pooled.detach().flatten(1)

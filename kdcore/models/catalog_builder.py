@@ -1,0 +1,96 @@
+"""Writes the catalogue of architectures: ``python -m kdcore.models.catalog_builder [--check]``.
+
+The file is checked in because the API lists architectures and must not load torch to do so. To
+write it takes a quarter of an hour; ``--check --sample 8`` measures as many entries again.
+"""
+
+import argparse
+import random
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import kdcore.schema
+from kdcore.models import timm_networks, torchvision_networks
+from kdcore.models.profile import measure
+from kdcore.models.registry import ENTRIES
+from kdcore.schema.catalog import Architecture
+
+PATH = Path(kdcore.spec.__file__).with_name("catalogue.json")
+_COMMAND = "python -m kdcore.models.catalog_builder"
+_LARGEST = 100e6
+"""Parameters of timm's networks that are listed; larger ones can be built all the same."""
+_SEED = 0
+
+
+def names() -> list[str]:
+    """Every name that may be listed, in the order of the file: sorted."""
+    torchvision = (f"torchvision/{name}" for name in torchvision_networks.names())
+    timm = (f"timm/{name}" for name in timm_networks.names())
+    return sorted([*ENTRIES, *torchvision, *timm])
+
+
+def lines(asked: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Name and line of each entry that is listed; the others are told on stderr."""
+    for name in asked:
+        try:
+            entry = measure(name, _LARGEST if name.startswith("timm/") else float("inf"))
+        except Exception as error:  # noqa: BLE001 - libraries refuse in many ways; it is told
+            sys.stderr.write(f"{name} is left out: {type(error).__name__}: {error}\n")
+            continue
+        if entry is not None:
+            yield name, entry.model_dump_json(exclude_defaults=True)
+
+
+def render(asked: Iterable[str]) -> str:
+    """The file's text: one line for each entry."""
+    entries = ",\n".join(line for _, line in lines(asked))
+    return f'{{"generated_by":"{_COMMAND}","architectures":[\n{entries}\n]}}\n'
+
+
+def stale(text: str, asked: list[str], sample: int | None) -> list[str]:
+    """What is wrong with the file's text: names, and the lines of a seeded sample of entries.
+
+    A network that is not listed is measured only when ``sample`` is None, which measures all.
+    """
+    found = {
+        Architecture.model_validate_json(line.rstrip(",")).name: line.rstrip(",")
+        for line in text.splitlines()[1:-1]
+    }
+    wrong = [f"{name} is no name any more" for name in found if name not in set(asked)]
+    wrong += [f"{name} is missing" for name in asked if _always(name) and name not in found]
+    if list(found) != sorted(found):
+        wrong.append("the names are not sorted")
+    again = asked
+    if sample is not None:
+        # A sample to measure again, not a secret.
+        again = random.Random(_SEED).sample(sorted(found), min(sample, len(found)))  # noqa: S311
+    fresh = dict(lines(name for name in again if name in set(asked)))
+    wrong += [f"{name} has changed" for name in again if found.get(name) != fresh.get(name)]
+    return wrong
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the file, or with ``--check`` say whether it is what would be written."""
+    parser = argparse.ArgumentParser(prog=_COMMAND)
+    parser.add_argument("--check", action="store_true", help="fail when the file is stale")
+    parser.add_argument("--sample", type=int, help="with --check: so many entries, not all")
+    options = parser.parse_args(arguments)
+    if not options.check:
+        PATH.write_text(render(names()), encoding="utf-8")
+        return 0
+    text = PATH.read_text(encoding="utf-8") if PATH.exists() else ""
+    wrong = stale(text, names(), options.sample)
+    for each in wrong:
+        sys.stderr.write(f"{each}\n")
+    if wrong:
+        sys.stderr.write(f"{PATH} is stale: run {_COMMAND}\n")
+    return 1 if wrong else 0
+
+
+def _always(name: str) -> bool:
+    return not name.startswith("timm/")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

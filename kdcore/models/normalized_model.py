@@ -1,0 +1,91 @@
+"""From a view to what one network expects: each normalises for itself, all see the same view."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kdcore.schema.catalog import Normalisation
+from kdcore.schema.job import Channels
+
+_LUMINANCE = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in luma: ITU-R BT.601, section 2.5.1."""
+
+
+class Normalised(nn.Module):
+    """A network behind its own input: resize to its side, subtract its mean, divide by its std.
+
+    ``forward`` takes views (B, C, H, W), uint8 in 0..255 or floats in 0..1, and returns the
+    network's logits. A view of another side than ``input_size`` is resized bilinearly with
+    antialiasing; ``None`` leaves every view at its side. ``channels`` is the rule by which views of
+    other channels meet the network. ``class_map`` (C,) picks the network's classes that are the
+    data set's, in the data set's order. Mean, deviation and class map are no part of the state
+    dict: they belong to the model's record, not to its weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+    class_map: Tensor | None
+
+    def __init__(
+        self,
+        network: nn.Module,
+        normalisation: Normalisation,
+        input_size: int | None = None,
+        channels: Channels | None = None,
+        class_map: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.input_size = input_size
+        self.channels = channels
+        classes = None if class_map is None else torch.tensor(class_map)
+        self.register_buffer("class_map", classes, persistent=False)
+        mean = torch.tensor(normalisation.mean).view(1, -1, 1, 1)
+        std = torch.tensor(normalisation.std).view(1, -1, 1, 1)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def forward(self, views: Tensor) -> Tensor:
+        """Logits (B, num_classes) of views (B, C, H, W)."""
+        logits: Tensor = self.network(self.prepare(views))
+        return logits if self.class_map is None else logits[:, self.class_map]
+
+    def prepare(self, views: Tensor) -> Tensor:
+        """The normalised float32 batch (B, C, input_size, input_size) that the network sees."""
+        if self.channels is not None:
+            views = _by_rule(views, self.channels)
+        if views.shape[1] != self.mean.shape[1]:
+            raise ValueError(
+                f"views of {views.shape[1]} channels meet a normalisation of {self.mean.shape[1]}"
+            )
+        # In place where it is our own: fresh memory would cost more than the arithmetic.
+        fresh = views.dtype == torch.uint8
+        x = views.float().div_(255) if fresh else views.float()
+        size = self.input_size
+        if size is not None and x.shape[-2:] != (size, size):
+            x = functional.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
+            fresh = True
+        return x.sub_(self.mean).div_(self.std) if fresh else (x - self.mean) / self.std
+
+
+def _by_rule(views: Tensor, channels: Channels) -> Tensor:
+    """``repeat``: (B, 1, H, W) to (B, 3, H, W); ``luminance``: the reverse, in the views' range."""
+    if channels == "repeat":
+        return views.expand(-1, 3, -1, -1)
+    x = views.float() / 255 if views.dtype == torch.uint8 else views.float()
+    weights = x.new_tensor(_LUMINANCE).view(1, 3, 1, 1)
+    return (x * weights).sum(dim=1, keepdim=True)
+
+
+def by_rule(normalisation: Normalisation, channels: Channels | None) -> Normalisation:
+    """The normalisation of images after ``channels``, from the one of the images before."""
+    if channels is None:
+        return normalisation
+    if channels == "repeat":
+        return Normalisation(mean=normalisation.mean * 3, std=normalisation.std * 3)
+    # Deviations of correlated channels: the mean of them is near enough to bring inputs to scale.
+    weigh = zip(_LUMINANCE, normalisation.mean, normalisation.std, strict=True)
+    mean, std = map(sum, zip(*((w * m, w * s) for w, m, s in weigh), strict=True))
+    return Normalisation(mean=(mean,), std=(std,))

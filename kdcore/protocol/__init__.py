@@ -1,0 +1,1 @@
+"""What worker and engine say to each other: requests and events."""

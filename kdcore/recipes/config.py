@@ -1,0 +1,102 @@
+"""A recipe: a job as the API takes it, with paths of this machine where a job has ids."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from kdcore.schema.asset_info import ImageSize
+from kdcore.schema.base import Spec
+from kdcore.schema.catalog import ArchitectureName, Normalisation
+from kdcore.schema.dataset_sources import KnownSource
+from kdcore.schema.job import Channels, JobSpec, Student, TapPaths
+
+PathText = Annotated[str, Field(min_length=1, max_length=4096)]
+NumClasses = Annotated[int, Field(ge=2, le=100_000)]
+
+
+class Weights(Spec):
+    """A network on disk."""
+
+    weights: PathText
+    """A folder that a recipe's run wrote; a state dict as .pt, .pth or .safetensors; or published
+    weights such as ``torchvision:ResNet50_Weights.IMAGENET1K_V2``."""
+    architecture: ArchitectureName | None = None
+    """Required for a state dict; the others say it themselves."""
+    num_classes: NumClasses | None = None
+    """Of a state dict; null takes the data set's."""
+    input_size: ImageSize | None = None
+    """Side of the images that a state dict was trained on; null takes the data set's."""
+    normalisation: Normalisation | None = None
+    """That a state dict was trained with; null takes the architecture's own, as published."""
+
+
+class RecipeTeacher(Weights):
+    """One teacher and its share among several; the last four as in a job."""
+
+    weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    class_map: (
+        Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=2, max_length=100_000)]
+        | None
+    ) = None
+    channels: Channels | None = None
+    taps: TapPaths | None = None
+
+
+class RecipeStudent(Student):
+    """The network to train."""
+
+    init: PathText = "random"
+    """`random`, `pretrained` (torchvision and timm), or weights to start from: a file, or the
+    folder of an earlier run."""
+
+
+class RecipeFrom(Spec):
+    """Where a student starts from: an earlier run's."""
+
+    folder: PathText
+    checkpoint: Annotated[str, Field(min_length=1, max_length=64)] = "best"
+    """`best` is the delivered student; `last` the newest checkpoint; else a checkpoint's step."""
+
+
+class Data(Spec):
+    """A data set and how it is taken in."""
+
+    path: PathText | None = None
+    """A folder of class folders (or with train/, val/, test/ above them), a .zip, .npz or .tar, or
+    a .safetensors store that ingestion wrote."""
+    source: KnownSource | None = None
+    """Instead of a path: the built-in set, or one of torchvision's."""
+    root: PathText | None = None
+    """Where torchvision's sets lie; null downloads them."""
+    image_size: ImageSize | None = None
+    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+
+class Recipe(JobSpec):
+    """A job for this machine alone."""
+
+    # Paths stand where the API has ids: these four fields are of other types on purpose.
+    teachers: Annotated[tuple[RecipeTeacher, ...], Field(max_length=8)] = ()  # type: ignore[assignment]
+    student: RecipeStudent | None = None
+    model: Weights | None = None  # type: ignore[assignment]
+    from_: Annotated[RecipeFrom | None, Field(alias="from")] = None  # type: ignore[assignment]
+    dataset: PathText | Data  # type: ignore[assignment]
+    """A path, `builtin:digits`, `torchvision:CIFAR10` and its like, or an object that says more."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = "auto"
+    """`auto` takes the first accelerator, else the CPU."""
+    threads: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Threads of one operator; null takes what the machine has."""
+
+
+def spelled(body: Any) -> Any:
+    """``body`` with ``from`` for a ``from_``, as a call writes what is a word of Python's.
+
+    Both at once are left: that one of them is no field is told with the other faults.
+    """
+    if not isinstance(body, dict) or "from_" not in body or "from" in body:
+        return body
+    return {"from" if key == "from_" else key: value for key, value in body.items()}
+
+
+HERE: tuple[Literal["device"], Literal["threads"]] = ("device", "threads")
+"""Fields of a recipe that a job has not: where it runs is another's choice."""

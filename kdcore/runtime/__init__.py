@@ -1,0 +1,1 @@
+"""The ground floor of the engine: files, errors, events, cancellation, limits."""

@@ -1,0 +1,150 @@
+"""What the engine says while it works: one JSON object a line, each flushed when it is written."""
+
+import contextlib
+import datetime
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdcore.protocol.events import (
+    AnswersEvent,
+    ArtifactEvent,
+    CheckpointEvent,
+    DoneEvent,
+    ErrorCode,
+    ErrorEvent,
+    Event,
+    Item,
+    Level,
+    LogEvent,
+    MetricsEvent,
+    PhaseEvent,
+    Progress,
+    ReportEvent,
+)
+from kdcore.runtime.errors import capped
+from kdcore.runtime.files import sha256_of
+
+
+class EventWriter:
+    """Appends typed events to a file; numbers go on where an earlier run of the workdir ended.
+
+    Paths in events are relative to ``workdir``. Threads may share one writer. ``watch`` sees every
+    event when it is written: a progress bar, for instance.
+    """
+
+    def __init__(
+        self, path: Path, workdir: Path, watch: Callable[[Event], None] | None = None
+    ) -> None:
+        self.workdir = workdir.resolve()
+        self._watch = watch
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._seq = _mend(path)
+        self._file = path.open("a", encoding="utf-8")
+        self._lock = threading.Lock()
+        self._started = time.monotonic()
+
+    def close(self) -> None:
+        """Close the file. Nothing may be written after that."""
+        # Every line was flushed when it was written; one that the disk had no room for is told.
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+    def phase(self, name: str, chosen: dict[str, Any] | None = None) -> None:
+        """Enter a phase. The first one of a run says in ``chosen`` what the engine chose."""
+        self._write(PhaseEvent, phase=name, chosen=chosen)
+
+    def metrics(
+        self,
+        step: int,
+        epoch: float,
+        values: Mapping[str, float],
+        *,
+        wall_s: float | None = None,
+        progress: Progress | None = None,
+        eta_s: float | None = None,
+    ) -> None:
+        """Report values; what is not finite becomes null. ``wall_s`` counts from the start."""
+        self._write(
+            MetricsEvent,
+            step=step,
+            epoch=epoch,
+            wall_s=time.monotonic() - self._started if wall_s is None else wall_s,
+            values={name: v if math.isfinite(v) else None for name, v in values.items()},
+            progress=progress,
+            eta_s=eta_s,
+        )
+
+    def answers(self, **told: Any) -> None:
+        """Tell of a teacher's answers that are at hand; the fields of :class:`AnswersEvent`."""
+        self._write(AnswersEvent, **told)
+
+    def log(self, level: Level, message: str) -> None:
+        """Say a sentence to people."""
+        self._write(LogEvent, level=level, message=message)
+
+    def checkpoint(
+        self, path: Path, *, step: int, epoch: float, metrics: Mapping[str, float]
+    ) -> None:
+        """Name a checkpoint file that is whole: a later run can go on from it."""
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        self._write(CheckpointEvent, **self._facts(path), step=step, epoch=epoch, metrics=finite)
+
+    def artifact(self, path: Path, name: str, file_format: str, media_type: str) -> None:
+        """Name a finished file for the user."""
+        self._write(
+            ArtifactEvent,
+            **self._facts(path),
+            name=name,
+            format=file_format,
+            media_type=media_type,
+        )
+
+    def report(self, report: dict[str, Any]) -> None:
+        """Tell the outcome, as JSON values."""
+        self._write(ReportEvent, report=report)
+
+    def error(
+        self, code: ErrorCode, message: str, hint: str | None = None, items: Sequence[Item] = ()
+    ) -> None:
+        """Say why the run ends without an outcome."""
+        self._write(ErrorEvent, code=code, message=message, hint=hint, items=capped(items))
+
+    def done(self) -> None:
+        """Say that the run reached its end: the last line."""
+        self._write(DoneEvent)
+
+    def _facts(self, path: Path) -> dict[str, Any]:
+        return {
+            "path": path.resolve().relative_to(self.workdir).as_posix(),
+            "sha256": sha256_of(path),
+            "size_bytes": path.stat().st_size,
+        }
+
+    def _write(self, kind: type[Event], **fields: Any) -> None:
+        with self._lock:
+            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+            event = kind(seq=self._seq + 1, time=now.replace("+00:00", "Z"), **fields)
+            self._file.write(event.model_dump_json() + "\n")
+            self._file.flush()
+            self._seq += 1
+        if self._watch is not None:
+            self._watch(event)
+
+
+def _mend(path: Path) -> int:
+    """Cut off a last line that a killed run left half written; return the last whole one's seq."""
+    if not path.exists():
+        return 0
+    whole = path.read_bytes()
+    whole = whole[: whole.rfind(b"\n") + 1]
+    os.truncate(path, len(whole))
+    if not whole:
+        return 0
+    last = whole.rstrip(b"\n").rpartition(b"\n")[2]
+    return int(json.loads(last)["seq"])

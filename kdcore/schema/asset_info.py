@@ -1,0 +1,50 @@
+"""What the engine reports of what users bring: data sets and models."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kdcore.schema.base import Sha256, Spec
+from kdcore.schema.catalog import Normalisation
+
+ImageSize = Annotated[int, Field(ge=8, le=1024)]
+"""Side in pixels: the smallest that networks are made for, the largest that makes sense here."""
+
+
+class Split(Spec):
+    """One split of a data set."""
+
+    count: int
+    per_class: dict[str, int]
+    """Empty for the images without labels."""
+
+
+class DatasetInfo(Spec):
+    """What ingestion reports of a data set."""
+
+    classes: tuple[str, ...]
+    splits: dict[Literal["train", "val", "test", "unlabelled"], Split]
+    """The last only where there are images without labels."""
+    in_channels: int
+    image_size: int
+    """Side of the square images, in pixels."""
+    normalisation: Normalisation
+    """Mean and deviation of the training split, pixels scaled to 0..1."""
+    split_seed: int
+    digest: Sha256
+    """Of the content: equal for equal images, targets, classes and splits."""
+
+
+class ModelInfo(Spec):
+    """What verification reports of a checkpoint."""
+
+    architecture: str
+    num_classes: int
+    in_channels: int
+    num_params: int
+    input_size: int | None = None
+    """This and all that follows: of published weights alone, null where a user says it."""
+    normalisation: Normalisation | None = None
+    class_names: tuple[str, ...] | None = None
+    """Null also where the weights do not say."""
+    licence: str | None = None

@@ -1,0 +1,195 @@
+"""A job as a client posts it."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from kdcore.schema.base import NUM_SEEDS, Label, Name, Seed, Spec, Text
+from kdcore.schema.catalog import ArchitectureName
+from kdcore.schema.derived_name import Derived
+from kdcore.schema.exports import ExportFormat
+from kdcore.schema.methods import AnyMethod, MethodField
+from kdcore.schema.presets import Preset, filled
+from kdcore.schema.schemes import Offline, SchemeField
+from kdcore.schema.training import Training
+
+ModelId = Annotated[str, Field(max_length=64, description="Id of a model, `mdl_…`")]
+DatasetId = Annotated[str, Field(max_length=64, description="Id of a data set, `ds_…`")]
+
+
+Channels = Literal["repeat", "luminance"]
+"""How images meet a network of other channels: `repeat` shows grey images to an RGB network three
+times over, `luminance` shows colour images to a grey network by ITU-R BT.601."""
+
+
+def channels_of(rule: str | None, in_channels: int) -> int:
+    """How many channels a network takes that meets images of ``in_channels`` by ``rule``."""
+    return {None: in_channels, "repeat": 3, "luminance": 1}[rule]
+
+
+def rule_between(in_channels: int, wanted: int) -> Channels | None:
+    """By which rule images of ``in_channels`` meet a network of ``wanted``; None where none does
+    and where none is needed."""
+    rules: dict[tuple[int, int], Channels] = {(1, 3): "repeat", (3, 1): "luminance"}
+    return rules.get((in_channels, wanted))
+
+
+TapPaths = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=300)], ...],
+    Field(min_length=1, max_length=16),
+]
+JobId = Annotated[str, Field(max_length=64, description="Id of a job, `job_…`")]
+
+
+class Teacher(Spec):
+    """One teacher of the job and its share among several."""
+
+    model: ModelId
+    weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    class_map: (
+        Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=2, max_length=100_000)]
+        | None
+    ) = None
+    """For each of the data set's classes, in order, the teacher's class; null where both have the
+    same classes."""
+    channels: Channels | None = None
+    taps: TapPaths | None = None
+    """Module paths whose feature maps teach, shallow to deep; null finds the last map of each
+    stage."""
+
+
+class Student(Spec):
+    """The network to train: an architecture by name, or one derived from the teacher."""
+
+    architecture: ArchitectureName | None = None
+    derive: Literal["teacher"] | None = None
+    """Instead of an architecture: the first teacher's, with cheaper convolutions."""
+    convolution: Literal["grouped", "depthwise_separable"] | None = None
+    """What a derived student has in place of each standard convolution; null is `grouped`."""
+    groups: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Groups of each grouped convolution; null is 8. 1 keeps the teacher's own convolutions."""
+    width: Annotated[float, Field(gt=0, le=4)] | None = None
+    """What every inner channel count of a derived student is multiplied with; null is 1."""
+    init: Annotated[str, Field(max_length=64)] = "random"
+    """`random`, `pretrained` (torchvision and timm), or the id of a model to start from."""
+    num_classes: Annotated[int, Field(ge=2, le=100_000)] | None = None
+    """Null takes the data set's number of classes; anything else must equal it."""
+    channels: Channels | None = None
+    taps: TapPaths | None = None
+    """Module paths whose feature maps learn, shallow to deep; null finds the last map of each
+    stage."""
+
+
+class From(Spec):
+    """Where a job that goes on from an earlier one starts."""
+
+    job: JobId
+    checkpoint: Annotated[str, Field(min_length=1, max_length=64)] = "best"
+    """`best` is the delivered student; `last` the newest checkpoint; else a checkpoint's step."""
+
+
+class EvaluationPlan(Spec):
+    """What is measured beside the student itself."""
+
+    baseline: bool | None = None
+    """Also train the same student without a teacher, same budget; null: when there is a teacher."""
+    seeds: Annotated[int, Field(ge=1, le=10)] = 1
+
+
+class Accept(Spec):
+    """What the student must meet. The verdict says which criteria held; the job succeeds anyway."""
+
+    max_top1_drop: Annotated[float, Field(ge=0, le=100)] | None = None
+    """Teacher's test top-1 minus the student's, in points."""
+    min_top1: Annotated[float, Field(ge=0, le=100)] | None = None
+    min_agreement: Annotated[float, Field(ge=0, le=100)] | None = None
+    max_size_bytes: Annotated[int, Field(gt=0, lt=2**63)] | None = None
+    max_num_params: Annotated[int, Field(gt=0, lt=2**63)] | None = None
+    max_latency_ms: Annotated[float, Field(gt=0)] | None = None
+    """p50 at batch 1 on the worker's device."""
+
+
+class Limits(Spec):
+    """When to stop a job that takes too long."""
+
+    wall_s: Annotated[float, Field(gt=0)] | None = None
+    """Seconds of all runs together, from start to end."""
+    device_s: Annotated[float, Field(gt=0)] | None = None
+    """Seconds of a device in use, all runs together."""
+
+
+class JobSpec(Spec):
+    """A job: which teachers, which student, which data, and how."""
+
+    kind: Literal["distill", "evaluate"] = "distill"
+    """`evaluate` measures a model on a data set, and trains nothing."""
+    name: Name | None = None
+    teachers: Annotated[tuple[Teacher, ...], Field(max_length=8)] = ()
+    student: Student | None = None
+    """Required, except where `model` is evaluated."""
+    model: ModelId | None = None
+    """What to evaluate, for `kind: evaluate`."""
+    from_: Annotated[From | None, Field(alias="from")] = None
+    """An earlier job whose student this one's starts from, with settings of its own."""
+    dataset: DatasetId
+    method: MethodField | None = None
+    """Null means `kd` where there is a teacher, else `supervised`. A name is short for its
+    defaults; the terms of a list are summed."""
+    label_weight: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    """Weight of cross-entropy with the true labels; null means the method's default."""
+    scheme: SchemeField = Offline()
+    preset: Preset | None = None
+    """A recipe for what the job does not say: `fast` sees the fewest images, `paper` is what the
+    research libraries train, `balanced` lies between. It fills `training`, and where a teacher
+    teaches and the job says neither of them, `method` and `label_weight`."""
+    training: Training = Training()
+    evaluation: EvaluationPlan = EvaluationPlan()
+    exports: Annotated[tuple[ExportFormat, ...], Field(min_length=1, max_length=8)] = (
+        "safetensors",
+    )
+    """Forms in which the student is published; safetensors always is."""
+    accept: Accept | None = None
+    limits: Limits = Limits()
+    seed: Seed = 0
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    labels: Annotated[dict[Label, Text], Field(max_length=64, default_factory=dict)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_preset(cls, body: Any) -> Any:
+        return filled(body) if isinstance(body, Mapping) else body
+
+
+class ResolvedStudent(Student):
+    """The network to train: an architecture, and what is derived from it."""
+
+    architecture: ArchitectureName
+
+    @property
+    def network(self) -> str:
+        """The name under which :func:`kdcore.models.build` makes it."""
+        if self.derive is None:
+            return self.architecture
+        kind, groups = self.convolution or "grouped", self.groups or 1
+        return Derived(self.architecture, kind, groups, self.width or 1.0).name
+
+
+class ResolvedJob(JobSpec):
+    """The same job with every default made explicit: what the engine is given."""
+
+    name: Name
+    student: ResolvedStudent
+    method: tuple[AnyMethod, ...]
+    label_weight: float
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of its students: the k-th has ``seed + k``, and 0 follows the greatest one."""
+        return [(self.seed + number) % NUM_SEEDS for number in range(self.evaluation.seeds)]
+
+    @property
+    def view_seeds(self) -> list[int]:
+        """Those that draw its students' views, each once."""
+        shared = self.training.view_seed
+        return self.seeds if shared is None else [shared]

@@ -1,0 +1,160 @@
+"""From a checkpoint's names and shapes to an architecture's, with a readable difference."""
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kdcore.models import build
+from kdcore.models.registry import ENTRIES
+from kdcore.protocol.events import Item
+from kdcore.runtime.errors import UserFault, item
+from kdcore.schema.catalog import architectures
+
+_PREFIXES = ("module.", "_orig_mod.", "model.", "student.")
+_STUDENTS = ("module.student.", "student.")
+COUNTER = "num_batches_tracked"
+"""Old checkpoints lack this counter of batch normalisation; nothing that we do reads it."""
+
+
+_SIDE = 32
+"""Pixels, of a network that the catalogue does not know."""
+
+
+class Target(NamedTuple):
+    """The network that a checkpoint must be: shapes alone, no values."""
+
+    architecture: str
+    num_classes: int
+    in_channels: int
+    tensors: dict[str, Tensor]
+    """On the meta device."""
+    parameters: frozenset[str]
+    classifier: str
+    """Name of the weight (num_classes, D) of the last layer."""
+
+
+def target_for(architecture: str, num_classes: int, tensors: Mapping[str, Tensor]) -> Target:
+    """The target, with the number of input channels that the first convolution was made for."""
+    rgb = _target(architecture, num_classes, 3)
+    first = next(name for name, tensor in rgb.tensors.items() if tensor.ndim == 4)
+    found = tensors.get(first)
+    if found is None or found.ndim != 4 or found.shape[1] == 3:
+        return rgb
+    if found.shape[1] != 1:
+        raise UserFault(
+            "checkpoint_invalid",
+            f"the checkpoint takes images of {found.shape[1]} channels; 1 or 3 are possible",
+        )
+    return _target(architecture, num_classes, 1)
+
+
+def renamed(tensors: dict[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
+    """Take off the prefixes that wrappers of a network leave on all of its names.
+
+    Of a distiller's checkpoint, with a student beside its teacher, the student is taken.
+    """
+    for prefix in _STUDENTS:
+        students = {name: t for name, t in tensors.items() if name.startswith(prefix)}
+        if students:
+            tensors = students
+            break
+    for _ in range(len(_PREFIXES)):
+        for prefix in _PREFIXES:
+            if not any(n in expected for n in tensors) and _all_start(tensors, prefix):
+                tensors = {name.removeprefix(prefix): t for name, t in tensors.items()}
+    return tensors
+
+
+def check(tensors: Mapping[str, Tensor], target: Target) -> None:
+    """Names and shapes must be the target's. Raises UserFault with every difference."""
+    items = differences(tensors, target.tensors)
+    if not items:
+        return
+    name, classes = target.architecture, target.num_classes
+    head = tensors.get(target.classifier)
+    if head is not None and head.ndim in (2, 4) and head.shape[0] != classes:
+        other = _target(name, head.shape[0], target.in_channels)
+        if not differences(tensors, other.tensors):
+            raise UserFault(
+                "checkpoint_invalid",
+                f"the checkpoint is a {name} of {head.shape[0]} classes, not of {classes}",
+                hint=f"register it with num_classes {head.shape[0]}",
+                items=items,
+            )
+    fitting = _fitting(tensors, target)
+    raise UserFault(
+        "checkpoint_invalid",
+        f"the checkpoint is no {name}: {len(items)} of its tensors are missing, unexpected or of "
+        "another shape",
+        hint=f"its names and shapes are those of {fitting}" if fitting else None,
+        items=items,
+    )
+
+
+def differences(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[Item]:
+    """One item for each name that is missing, unexpected or of another shape, in this order."""
+    missing = [
+        item(name, f"is missing; expected {_shape(tensor)}")
+        for name, tensor in expected.items()
+        if name not in tensors and not name.endswith(COUNTER)
+    ]
+    unexpected = [
+        item(name, f"is unexpected, of shape {_shape(tensor)}")
+        for name, tensor in tensors.items()
+        if name not in expected
+    ]
+    misshaped = [
+        item(name, f"expected {_shape(tensor)}, found {_shape(tensors[name])}")
+        for name, tensor in expected.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    return missing + unexpected + misshaped
+
+
+def _target(architecture: str, num_classes: int, in_channels: int) -> Target:
+    entry = architectures().get(architecture)
+    with torch.device("meta"):
+        # At its own size: some networks have weights for every place of the image.
+        network: nn.Module = build(
+            architecture,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            input_size=entry.input_size if entry else _SIDE,
+        )
+    heads = [name for name, each in network.named_modules() if _width(each) == num_classes]
+    return Target(
+        architecture=architecture,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        tensors=network.state_dict(),
+        parameters=frozenset(name for name, _ in network.named_parameters()),
+        classifier=f"{heads[-1]}.weight",
+    )
+
+
+def _width(layer: nn.Module) -> int | None:
+    if isinstance(layer, nn.Linear):
+        return layer.out_features
+    return layer.out_channels if isinstance(layer, nn.Conv2d) else None
+
+
+def _fitting(tensors: Mapping[str, Tensor], target: Target) -> str | None:
+    """Another architecture of the catalogue that the checkpoint could be."""
+    for name in ENTRIES:
+        other = _target(name, target.num_classes, target.in_channels)
+        head = tensors.get(other.classifier)
+        if head is not None and head.ndim in (2, 4) and head.shape[0] != target.num_classes:
+            other = _target(name, head.shape[0], target.in_channels)
+        if not differences(tensors, other.tensors):
+            return f"{name} of {other.num_classes} classes"
+    return None
+
+
+def _all_start(names: Collection[str], prefix: str) -> bool:
+    return bool(names) and all(name.startswith(prefix) for name in names)
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))

@@ -1,0 +1,119 @@
+"""What a pickle would import, read from its opcodes without running one of them.
+
+This is for a clear message. The gate is ``torch.load(weights_only=True)`` in a process with limits:
+a scanner and a loader never parse hostile bytes quite alike, so nothing relies on this scan.
+"""
+
+import pickletools
+import zipfile
+from pathlib import Path
+from typing import IO
+
+from kdcore.runtime.errors import UserFault, item
+
+_MAX_PICKLE = 64 << 20
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PICKLES = 5
+"""Magic number, version, system, the object, keys of the storages that follow as plain bytes."""
+_STORAGES = (
+    *("BFloat16", "Bool", "Byte", "Char", "Double", "Float"),
+    *("Half", "Int", "Long", "Short", "Untyped"),
+)
+_DTYPES = (
+    *("bfloat16", "bool", "uint8", "int8", "int16", "int32", "int64"),
+    *("float16", "float32", "float64"),
+)
+_SAFE = {
+    "collections.OrderedDict",
+    "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_tensor",
+    "torch._utils._rebuild_tensor_v2",
+    "torch.Size",
+    "torch.device",
+    "torch.storage.TypedStorage",
+    "torch.storage.UntypedStorage",
+    *(f"torch.{name}Storage" for name in _STORAGES),
+    *(f"torch.{name}" for name in _DTYPES),
+}
+_STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"}
+_SILENT = {"MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"}
+_PLAIN = "save the weights alone with torch.save(model.state_dict(), path), or as safetensors"
+
+
+def scan_zip(path: Path) -> None:
+    """Check every pickle of a torch archive. Raises UserFault ``checkpoint_invalid``."""
+    with zipfile.ZipFile(path) as archive:
+        names = [info.orig_filename for info in archive.infolist()]
+        if len(set(names)) != len(names):
+            raise _fault("the checkpoint has two parts of the same name")
+        if any("/code/" in f"/{name}" for name in names):
+            raise _fault("the checkpoint is a TorchScript program, not a state dict")
+        # torch never compresses; what is packed or overlaps unpacks to more than the upload.
+        packed = any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist())
+        if packed or sum(i.file_size for i in archive.infolist()) > path.stat().st_size:
+            raise _fault("the checkpoint is compressed; torch.save writes it uncompressed")
+        found: set[str] = set()
+        for info in archive.infolist():
+            if not info.filename.endswith(".pkl"):
+                continue
+            if info.file_size > _MAX_PICKLE:
+                raise _fault("the checkpoint has a pickle of more than 64 MiB")
+            with archive.open(info) as file:
+                found |= imports(file)
+    _judge(found)
+
+
+def scan_legacy(path: Path) -> None:
+    """Check the consecutive pickles of the format before torch 1.6, or of any other pickle."""
+    found: set[str] = set()
+    with path.open("rb") as file:
+        magic = _first_number(file)
+        file.seek(0)
+        for _ in range(_LEGACY_PICKLES if magic == _LEGACY_MAGIC else 1):
+            found |= imports(file)
+    _judge(found)
+    if magic != _LEGACY_MAGIC:
+        raise _fault("the file is a pickle, but torch.save did not write it")
+
+
+def imports(file: IO[bytes]) -> set[str]:
+    """Dotted names that one pickle imports; ``(hidden)`` where they are made while it runs."""
+    found: set[str] = set()
+    strings: list[str] = []
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name in ("GLOBAL", "INST"):
+            found.add(str(argument).replace(" ", ".", 1))
+        elif opcode.name == "STACK_GLOBAL":
+            found.add(".".join(strings[-2:]) if len(strings) >= 2 else "(hidden)")
+        elif opcode.name in ("EXT1", "EXT2", "EXT4"):
+            found.add("(hidden)")
+        if opcode.name in _STRINGS:
+            strings.append(str(argument))
+        elif opcode.name not in _SILENT:
+            strings.clear()
+    return found
+
+
+def _first_number(file: IO[bytes]) -> object:
+    numbers = [a for op, a, _ in pickletools.genops(file) if op.name in ("LONG1", "LONG4")]
+    return numbers[0] if len(numbers) == 1 else None
+
+
+def _judge(found: set[str]) -> None:
+    foreign = sorted(found - _SAFE)
+    if not foreign:
+        return
+    items = [item(name, "is not part of a plain state dict") for name in foreign]
+    if set(foreign) == {"argparse.Namespace"}:
+        message = "the checkpoint also holds training options (argparse.Namespace)"
+    elif any(name.startswith("torch.nn.") for name in foreign):
+        message = f"the checkpoint is a whole model object (it would import {foreign[0]})"
+    elif any("sparse" in name or "qtensor" in name or "meta" in name for name in foreign):
+        message = f"the checkpoint has tensors that are not plain and dense ({foreign[0]})"
+    else:
+        message = f"the checkpoint would run {foreign[0]}, and nothing of an upload is run"
+    raise UserFault("checkpoint_invalid", message, hint=_PLAIN, items=items)
+
+
+def _fault(message: str) -> UserFault:
+    return UserFault("checkpoint_invalid", message, hint=_PLAIN)

@@ -1,0 +1,1 @@
+"""Who may enter: projects, API keys, dashboard sessions."""

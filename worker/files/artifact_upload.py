@@ -1,0 +1,92 @@
+"""A run's files into the object store, under keys that hold its fence.
+
+A run that has lost its lease can therefore write over nothing; what it wrote has no row, and the
+keeper deletes it.
+"""
+
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from kdcore.protocol.events import ArtifactEvent, CheckpointEvent
+from store import object_store
+from store.ids import new_id
+from store.settings import settings
+from store.tables import Artifact, Checkpoint, Job
+
+
+def upload_checkpoint(job: Job, event: CheckpointEvent, workdir: Path) -> Checkpoint | None:
+    """Store a checkpoint; None if the engine has already replaced it by a newer one."""
+    checkpoint_id = new_id("ckp")
+    key = f"{job.project_id}/jobs/{job.id}/{job.fence}/{checkpoint_id}"
+    try:
+        object_store.put_file(key, workdir / event.path)
+    except FileNotFoundError:
+        return None
+    return Checkpoint(
+        id=checkpoint_id,
+        project_id=job.project_id,
+        job_id=job.id,
+        name=Path(event.path).name,
+        object_key=key,
+        sha256=event.sha256,
+        size_bytes=event.size_bytes,
+        fence=job.fence,
+        step=event.step,
+        epoch=event.epoch,
+        metrics=dict(event.metrics),
+    )
+
+
+def keep_newest(session: Session, job: Job) -> list[str]:
+    """Drop the rows of all but the newest checkpoints; the keys to delete after the commit.
+
+    A resumed run may reach a step again: of one step, the later checkpoint alone is kept.
+    """
+    rows = session.scalars(
+        select(Checkpoint)
+        .where(Checkpoint.job_id == job.id)
+        .order_by(Checkpoint.created_at.desc(), Checkpoint.id.desc())
+    ).all()
+    kept: set[str] = set()
+    dropped = []
+    for row in rows:
+        if row.name in kept or len(kept) == settings().checkpoints_kept:
+            session.delete(row)
+            dropped.append(row.object_key)
+        else:
+            kept.add(row.name)
+    return dropped
+
+
+def upload_artifacts(job: Job, found: list[ArtifactEvent], workdir: Path) -> list[Artifact]:
+    """Store a finished run's files; their rows are for the transaction that ends the job."""
+    rows = []
+    for event in found:
+        artifact_id = new_id("art")
+        key = f"{job.project_id}/jobs/{job.id}/{job.fence}/{artifact_id}"
+        object_store.put_file(key, workdir / event.path)
+        rows.append(
+            Artifact(
+                id=artifact_id,
+                project_id=job.project_id,
+                job_id=job.id,
+                name=event.name,
+                format=event.format,
+                media_type=event.media_type,
+                object_key=key,
+                sha256=event.sha256,
+                size_bytes=event.size_bytes,
+                fence=job.fence,
+            )
+        )
+    return rows
+
+
+def upload_asset(job: Job, found: ArtifactEvent, workdir: Path) -> dict[str, object]:
+    """Store an ingested data set, a verified model or its ONNX by content: equal bytes once."""
+    folder = "datasets" if job.kind == "ingest" else "models"
+    key = f"{job.project_id}/{folder}/{found.sha256}"
+    object_store.put_file(key, workdir / found.path)
+    return {"object_key": key, "sha256": found.sha256, "size_bytes": found.size_bytes}

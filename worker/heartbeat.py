@@ -1,0 +1,41 @@
+"""A worker's sign of life, also while it is idle: a row that the API reads."""
+
+import threading
+
+import structlog
+from sqlalchemy import func
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import SQLAlchemyError
+
+from store.database import transaction
+from store.settings import settings
+from store.tables import Worker
+from worker import shutdown
+
+log = structlog.get_logger()
+
+
+def announce(name: str, lane: str) -> None:
+    """Keep the worker's row fresh from a thread of its own, until the process ends."""
+    threading.Thread(target=_keep, args=(name, lane), daemon=True, name="presence").start()
+
+
+def _keep(name: str, lane: str) -> None:
+    pause = threading.Event()
+    started = False
+    while not shutdown.begun():
+        try:
+            _write(name, lane, starting=not started)
+            started = True
+        except SQLAlchemyError as error:
+            log.warning("presence_not_written", worker=name, error=str(error))
+        pause.wait(settings().heartbeat_s)
+
+
+def _write(name: str, lane: str, *, starting: bool) -> None:
+    now = func.clock_timestamp()
+    row = insert(Worker).values(name=name, lane=lane, started_at=now, seen_at=now)
+    # The row outlives the process: the next one of this name starts anew.
+    changed = {"seen_at": now, "lane": lane} | ({"started_at": now} if starting else {})
+    with transaction() as session:
+        session.execute(row.on_conflict_do_update(index_elements=["name"], set_=changed))

@@ -1,0 +1,1 @@
+"""The process that repairs: outbox relay, lease reaper, garbage collector."""
