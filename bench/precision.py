@@ -1,7 +1,7 @@
 """Whether a training step gains from bfloat16: time in float32 over time in bfloat16, by network.
 
-The table of kdcore.training.compute.autocast_policy goes by what this prints. One thread; steps of both
-precisions alternate.
+The table of kdcore.training.compute.autocast_policy goes by what this prints. One thread; steps of
+both precisions alternate.
 """
 
 import statistics

@@ -23,9 +23,12 @@ COPY kdcore/__main__.py kdcore/__main__.py
 COPY kdcore/data/__init__.py kdcore/data/__init__.py
 COPY kdcore/data/decode.py kdcore/data/decode.py
 COPY kdcore/process/__init__.py kdcore/process/__init__.py
+COPY kdcore/protocol kdcore/protocol
+COPY kdcore/runtime/__init__.py kdcore/runtime/__init__.py
+COPY kdcore/runtime/failpoints.py kdcore/runtime/failpoints.py
 COPY kdcore/runtime/limits.py kdcore/runtime/limits.py
 COPY kdcore/serving kdcore/serving
-COPY kdcore/spec kdcore/spec
+COPY kdcore/schema kdcore/schema
 COPY migrations migrations
 COPY store store
 COPY worker worker

@@ -2,7 +2,8 @@
 
 For people: ``run RECIPE.json``, ``compare``, ``methods``, ``schemes``, ``networks``, as in
 kdcore.cli.commands. For programs: ``run|ingest|verify|convert REQUEST.json --workdir DIR`` and
-``predict REQUEST.json``, as in kdcore.protocol.requests; ``run --wait`` to have one loaded in reserve.
+``predict REQUEST.json``, as in kdcore.protocol.requests; ``run --wait`` to have one loaded in
+reserve.
 """
 
 import sys

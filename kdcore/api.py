@@ -76,8 +76,9 @@ def distill(
     current folder. ``out`` is the folder of the run, by default one in ``distilled/`` that is named
     after the recipe: the same call goes on where it was stopped.
 
-    Raises :class:`~kdcore.runtime.errors.UserFault` with all that is wrong in its notes, ``Stopped`` after
-    Ctrl-C when the checkpoint is written, ``NonFinite`` and ``OutOfDeviceMemory``.
+    Raises :class:`~kdcore.runtime.errors.UserFault` with all that is wrong in its notes,
+    ``Stopped`` after Ctrl-C when the checkpoint is written, ``NonFinite`` and
+    ``OutOfDeviceMemory``.
     """
     body = dict(settings)
     if isinstance(student, Mapping) and "dataset" in student:

@@ -40,8 +40,8 @@ def up(
     ] = 1,
 ) -> None:
     """Run the whole product on this machine until Ctrl-C."""
-    from stillhouse.local.folder import default_data_dir
-    from stillhouse.local.foreground import Foreground
+    from stillhouse.local.data_dir import default_data_dir
+    from stillhouse.local.up import Foreground
 
     sys.exit(Foreground(data_dir or default_data_dir(), host, port, workers).run())
 
@@ -58,7 +58,7 @@ def demo(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
 ) -> None:
     """Train a teacher on digits, distil it, download the student, check it: the whole product."""
-    from stillhouse.demonstration import main
+    from stillhouse.demo import main
 
     sys.exit(main(output, keep=keep, epochs=epochs, port=port))
 
@@ -77,9 +77,9 @@ def submit(
     output: Output = None,
 ) -> None:
     """Post a job to STILLHOUSE_URL with STILLHOUSE_API_KEY; by default to this machine's stack."""
-    from stillhouse import remote
+    from stillhouse import job_commands
 
-    sys.exit(remote.submit(job, wait=wait, output=output))
+    sys.exit(job_commands.submit(job, wait=wait, output=output))
 
 
 @app.command()
@@ -87,9 +87,9 @@ def wait(
     job: Annotated[str, typer.Argument(help="The id of a job.")], output: Output = None
 ) -> None:
     """Wait for a job: exit code 0 if it has succeeded, 1 if not."""
-    from stillhouse import remote
+    from stillhouse import job_commands
 
-    sys.exit(remote.follow(job, output=output))
+    sys.exit(job_commands.follow(job, output=output))
 
 
 JobId = Annotated[str, typer.Argument(help="The id of a job.")]
@@ -120,9 +120,9 @@ def retry(job: JobId) -> None:
 
 
 def _wish(job: str, action: str) -> None:
-    from stillhouse import remote
+    from stillhouse import job_commands
 
-    sys.exit(remote.wish(job, action))
+    sys.exit(job_commands.wish(job, action))
 
 
 if __name__ == "__main__":

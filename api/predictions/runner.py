@@ -33,7 +33,7 @@ log = structlog.get_logger()
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 _ANSWER_BYTES = 4 * 2**20
 """Many times what sixteen images and twenty classes can give."""
-_CHECKOUT = Path(__file__).parents[1]
+_CHECKOUT = Path(__file__).parents[2]
 
 
 class Prediction(NamedTuple):

@@ -1,4 +1,4 @@
-"""The commands for people. They end with the exit codes of :class:`kdcore.protocol.requests.Exit`."""
+"""The commands for people. Exit codes: :class:`kdcore.protocol.requests.Exit`."""
 
 import argparse
 import functools

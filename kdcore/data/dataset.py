@@ -6,8 +6,8 @@ key, ``stillhouse``, with :class:`DatasetInfo` as sorted JSON. One key only, bec
 orders several differently in each process. The file's bytes are a function of the content alone,
 so equal data sets share one object in a store by digest.
 
-Format: https://github.com/huggingface/safetensors#format. Written by kdcore.data.store_writer, which holds
-one image at a time; read with the library.
+Format: https://github.com/huggingface/safetensors#format. Written by kdcore.data.store_writer,
+which holds one image at a time; read with the library.
 """
 
 from pathlib import Path

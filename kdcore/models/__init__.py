@@ -22,8 +22,8 @@ def build(name: str, *, num_classes: int, in_channels: int = 3, input_size: int 
     name of its own (:mod:`kdcore.schema.derived_name`). ``input_size`` is the side
     of the square images in pixels; some networks (vision transformers) are made for one size.
     Fresh weights come from torch's global generator: seed it first. Raises
-    :class:`~kdcore.runtime.errors.UserFault` for a name that does not exist, images that are too small,
-    channels other than 1 or 3, or no classes.
+    :class:`~kdcore.runtime.errors.UserFault` for a name that does not exist, images that are too
+    small, channels other than 1 or 3, or no classes.
     """
     made = parse(name)
     if made is not None:

@@ -16,7 +16,7 @@ from kdcore.models.profile import measure
 from kdcore.models.registry import ENTRIES
 from kdcore.schema.catalog import Architecture
 
-PATH = Path(kdcore.spec.__file__).with_name("catalogue.json")
+PATH = Path(kdcore.schema.__file__).with_name("catalogue.json")
 _COMMAND = "python -m kdcore.models.catalog_builder"
 _LARGEST = 100e6
 """Parameters of timm's networks that are listed; larger ones can be built all the same."""

@@ -2,8 +2,8 @@
 
 Loading torch takes longer than a small job's first step. Whoever supervises therefore keeps one
 process that has done so, gives it its request as one line on its standard input
-(:class:`kdcore.protocol.requests.Errand`), and starts another. It is used once, so that a run still has
-a process of its own.
+(:class:`kdcore.protocol.requests.Errand`), and starts another. It is used once, so that a run still
+has a process of its own.
 """
 
 import importlib

@@ -4,7 +4,8 @@
 [--supervised]``. What it says is in kdcore.protocol.events.
 ``python -m kdcore run --wait [THREADS]`` loads everything, then takes an :class:`Errand` from its
 standard input.
-``python -m kdcore predict REQUEST.json`` answers on its standard output: see kdcore.serving.predict_command.
+``python -m kdcore predict REQUEST.json`` answers on its standard output: see
+kdcore.serving.predict_command.
 """
 
 import enum

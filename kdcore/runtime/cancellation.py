@@ -32,7 +32,10 @@ class Stop:
         self._requested = True
 
     def check(self) -> None:
-        """Raise :class:`~kdcore.runtime.errors.Stopped` if a stop was asked for; show a sign of life."""
+        """Raise :class:`~kdcore.runtime.errors.Stopped` if a stop was asked for.
+
+        Show a sign of life.
+        """
         failpoint("engine.boundary")
         if self.requested:
             raise Stopped("stopped on request")

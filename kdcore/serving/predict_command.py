@@ -2,8 +2,8 @@
 
 ``{"answers": [...]}`` and exit code 0; or ``{"error": sentence}`` and 20, where images or network
 want more than the limits give. Anything else is a crash. Somebody waits for the answer, so this
-reads the request as plain JSON: it was written by :class:`kdcore.protocol.requests.PredictRequest`, and
-loading that would take longer than the prediction.
+reads the request as plain JSON: it was written by :class:`kdcore.protocol.requests.PredictRequest`,
+and loading that would take longer than the prediction.
 """
 
 import argparse

@@ -7,15 +7,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from stillhouse.local.data_dir import DataFolder
 from stillhouse.local.environment import kept_environment
 from stillhouse.local.errors import LocalError
-from stillhouse.local.folder import DataFolder
-from stillhouse.local.guard import Guard
-from stillhouse.local.launch import open_log
-from stillhouse.local.lock import FolderLock
-from stillhouse.local.postgres import Cluster
-from stillhouse.local.roster import Roster, end_leftovers
-from stillhouse.local.supervisor import Supervisor
+from stillhouse.local.postgres.server import Cluster
+from stillhouse.local.supervise.lock import FolderLock
+from stillhouse.local.supervise.process_registry import Roster, end_leftovers
+from stillhouse.local.supervise.spawn import open_log
+from stillhouse.local.supervise.supervisor import Supervisor
+from stillhouse.local.supervise.watchdog_client import Guard
 from stillhouse.local.valkey import broker_url, valkey_part
 
 ENGINE_GRACE_S = 9

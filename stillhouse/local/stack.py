@@ -7,11 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from stillhouse.local.applications import application_parts, one_shot
 from stillhouse.local.errors import LocalError, PartFailedError
 from stillhouse.local.ports import free_port, local_url, url
+from stillhouse.local.programs import application_parts, one_shot
 from stillhouse.local.services import Say, Services, silent
-from stillhouse.local.supervisor import Running
+from stillhouse.local.supervise.supervisor import Running
 
 NEWER_DATABASE = 3  # store.migrate's exit status
 

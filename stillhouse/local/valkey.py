@@ -8,9 +8,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from stillhouse.local.binaries import package_folder
+from stillhouse.local.data_dir import DataFolder
 from stillhouse.local.errors import PartsMissingError
-from stillhouse.local.folder import DataFolder
-from stillhouse.local.part import Part, Stage
+from stillhouse.local.supervise.process_spec import Part, Stage
 
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 

@@ -1,4 +1,7 @@
-"""``python -m store.access.login_link --base-url URL``: print an address that opens the dashboard once."""
+"""``python -m store.access.login_link --base-url URL``.
+
+Print an address that opens the dashboard once.
+"""
 
 import argparse
 import sys

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.api.test_keys import filled, operations
-from tests.sending import faults, job, posted, problem
+from tests.helpers import faults, job, posted, problem
 
 Json = dict[str, Any]
 JSON = {"Content-Type": "application/json"}

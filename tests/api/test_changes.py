@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from tests.conftest import speaking
-from tests.sending import posted, problem
+from tests.helpers import posted, problem
 
 Json = dict[str, Any]
 STREAM = {"Accept": "text/event-stream"}

@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 
-from tests.sending import faults, problem
+from tests.helpers import faults, problem
 
 
 def test_torchvisions_sets_are_taken_by_name(client: httpx.Client) -> None:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tests.sending import in_a_thread, problem
+from tests.helpers import in_a_thread, problem
 
 LIMIT_S = 0.5
 

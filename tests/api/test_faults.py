@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sending import faults, job, problem
+from tests.helpers import faults, job, problem
 
 Json = dict[str, Any]
 # kd without a teacher: told beside whatever else is wrong with it.

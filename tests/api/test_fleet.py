@@ -9,7 +9,7 @@ from sqlalchemy import func, update
 from store.database import transaction
 from store.tables import Job, Worker
 from tests.conftest import Trained, speaking
-from tests.sending import faults, posted, problem
+from tests.helpers import faults, posted, problem
 
 Json = dict[str, Any]
 

@@ -10,7 +10,7 @@ from store.database import transaction
 from store.ids import new_id
 from store.tables import Job, TeacherCache
 from tests.api.test_keys import operations
-from tests.sending import faults, job, posted, problem, upload
+from tests.helpers import faults, job, posted, problem, upload
 
 KINDS = {
     "job_id": "job",

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from store.database import transaction
 from store.tables import IdempotencyKey
-from tests.sending import job, problem, upload
+from tests.helpers import job, problem, upload
 
 Json = dict[str, Any]
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.conftest import Trained
-from tests.sending import faults, problem
+from tests.helpers import faults, problem
 
 Json = dict[str, Any]
 

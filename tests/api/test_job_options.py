@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sending import faults, job, problem
+from tests.helpers import faults, job, problem
 
 Json = dict[str, Any]
 DERIVED = {"derive": "teacher", "convolution": "grouped", "groups": 4, "width": 0.5}

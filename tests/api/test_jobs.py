@@ -12,7 +12,7 @@ from api.http.problems import Problem
 from store import jobs as transitions
 from store.database import transaction
 from store.tables import Job, Poke
-from tests.sending import faults, job, posted, problem
+from tests.helpers import faults, job, posted, problem
 
 Json = dict[str, Any]
 MINIMAL = {"student": {"architecture": "cifar/resnet8"}}

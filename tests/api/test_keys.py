@@ -13,7 +13,7 @@ from store.access import credentials, login_link
 from store.database import transaction
 from store.ids import new_id
 from store.tables import ApiKey, DashboardSession, LoginCode, Project
-from tests.sending import problem
+from tests.helpers import problem
 
 SAMPLES = {
     "job_id": new_id("job"),

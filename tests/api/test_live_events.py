@@ -10,7 +10,7 @@ from sqlalchemy import select
 from store import event_log
 from store.database import transaction
 from store.tables import Job
-from tests.sending import posted
+from tests.helpers import posted
 
 Json = dict[str, Any]
 TOTAL = 40

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sending import pages, problem
+from tests.helpers import pages, problem
 
 Json = dict[str, Any]
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.api.test_keys import operations
-from tests.sending import faults, job, pages, posted
+from tests.helpers import faults, job, pages, posted
 
 Json = dict[str, Any]
 SINGLE = {"metrics", "logs", "report", "student", "content", "weights"}

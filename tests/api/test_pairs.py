@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sending import faults, job, problem
+from tests.helpers import faults, job, problem
 
 Json = dict[str, Any]
 MAPLESS = "timm/vit_tiny_patch16_224"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.sending import faults, problem
+from tests.helpers import faults, problem
 
 Json = dict[str, Any]
 

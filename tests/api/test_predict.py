@@ -21,7 +21,7 @@ from store.access import credentials
 from store.database import transaction
 from store.tables import Dataset, Job
 from tests.conftest import Trained, speaking, wait_until
-from tests.sending import faults, problem
+from tests.helpers import faults, problem
 
 Json = dict[str, Any]
 COUNT = 16

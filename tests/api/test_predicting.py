@@ -13,7 +13,7 @@ from api.predictions import onnx_cache, runner
 from api.predictions.runner import Crowd
 from store import object_store
 from store.settings import settings
-from tests.sending import in_a_thread
+from tests.helpers import in_a_thread
 
 
 def test_only_so_many_are_held_and_only_so_many_work(

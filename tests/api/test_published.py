@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sending import faults, problem
+from tests.helpers import faults, problem
 
 Json = dict[str, Any]
 

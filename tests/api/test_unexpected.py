@@ -4,7 +4,7 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from tests.sending import in_a_thread, problem
+from tests.helpers import in_a_thread, problem
 
 
 async def raising(scope: Scope, receive: Receive, send: Send) -> None:

@@ -9,7 +9,7 @@ import pytest
 from store import object_store
 from store.database import transaction
 from store.tables import Upload
-from tests.sending import faults, problem, upload
+from tests.helpers import faults, problem, upload
 
 Json = dict[str, Any]
 PART = 65536

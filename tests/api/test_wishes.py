@@ -9,7 +9,7 @@ from store import jobs
 from store.database import transaction
 from store.tables import Job
 from tests.conftest import Trained
-from tests.sending import posted, problem
+from tests.helpers import posted, problem
 
 Json = dict[str, Any]
 

@@ -19,10 +19,10 @@ from sqlalchemy.engine import make_url
 
 from kdcore.runtime import failpoints
 from stillhouse.local import Services
-from stillhouse.local.applications import CELERY, QUIET, api_ready, one_shot
-from stillhouse.local.part import Part
 from stillhouse.local.ports import free_port
-from stillhouse.local.supervisor import Running
+from stillhouse.local.programs import CELERY, QUIET, api_ready, one_shot
+from stillhouse.local.supervise.process_spec import Part
+from stillhouse.local.supervise.supervisor import Running
 from tests.chaos.commits import Commits
 from tests.chaos.proxy import Proxy
 from tests.chaos.weed import BUCKET, Weed

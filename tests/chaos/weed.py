@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from stillhouse.local.part import Part
+from stillhouse.local.supervise.process_spec import Part
 
 BUCKET = "objects"
 PORTS = ("master", "volume", "filer", "s3", "admin")

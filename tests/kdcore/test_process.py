@@ -64,7 +64,8 @@ def test_a_good_ingestion_ends_with_zero_and_does_not_load_torch(tmp_path):
     events = lines(tmp_path)
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert [event.type for event in events][-3:] == ["artifact", "report", "done"]
-    probe = "import sys, kdcore.process.main, kdcore.data.ingest.pipeline; sys.exit('torch' in sys.modules)"
+    probe = "import sys, kdcore.process.main, kdcore.data.ingest.pipeline;"
+    probe += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
 
 

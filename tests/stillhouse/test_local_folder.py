@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from stillhouse.local import folder as folders
-from stillhouse.local import lock as locks
+from stillhouse.local import data_dir as folders
+from stillhouse.local.data_dir import DataFolder
 from stillhouse.local.environment import kept_environment
 from stillhouse.local.errors import FolderError, FolderInUseError, PortTakenError
-from stillhouse.local.folder import DataFolder
-from stillhouse.local.lock import FolderLock
 from stillhouse.local.ports import free_port, local_url, url
-from stillhouse.local.processes import birth
+from stillhouse.local.supervise import lock as locks
+from stillhouse.local.supervise.lock import FolderLock
+from stillhouse.local.supervise.proc import birth
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from stillhouse.local.lock import FolderLock
+from stillhouse.local.supervise.lock import FolderLock
 lock = FolderLock(Path(sys.argv[1])); lock.acquire(); lock.note(url="http://127.0.0.1:8123")
 if "stopping" in sys.argv: lock.note(stopping=True)
 print("held", flush=True)

@@ -15,8 +15,8 @@ from redis import Redis
 
 from stillhouse.local import Services
 from stillhouse.local.errors import FolderError, PartFailedError
-from stillhouse.local.processes import birth, families
-from stillhouse.local.rootless import FORCE
+from stillhouse.local.postgres.rootless import FORCE
+from stillhouse.local.supervise.proc import birth, families
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="these are the ways of root")
 

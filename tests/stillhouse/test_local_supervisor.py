@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from stillhouse.local import launch, restarts
 from stillhouse.local.environment import kept_environment
 from stillhouse.local.errors import CancelledError, PartFailedError
-from stillhouse.local.guard import Guard
-from stillhouse.local.part import Part, Stage
-from stillhouse.local.processes import birth, families
-from stillhouse.local.roster import Roster
-from stillhouse.local.supervisor import Supervisor
+from stillhouse.local.supervise import restart_policy, spawn
+from stillhouse.local.supervise.proc import birth, families
+from stillhouse.local.supervise.process_registry import Roster
+from stillhouse.local.supervise.process_spec import Part, Stage
+from stillhouse.local.supervise.supervisor import Supervisor
+from stillhouse.local.supervise.watchdog_client import Guard
 
 SLEEP = "import time; time.sleep(60)"
 
@@ -69,7 +69,7 @@ def test_a_killed_part_is_started_again(supervisor: Supervisor) -> None:
 def test_ten_deaths_in_a_minute_are_the_end(
     supervisor: Supervisor, failures: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(restarts, "LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr(restart_policy, "LONGEST_WAIT_S", 0.01)
     part = Part("broken", ("/bin/sh", "-c", "echo no such luck; exit 7"), kept_environment())
     running = supervisor.start(part)
     until(lambda: failures)
@@ -83,7 +83,7 @@ def test_ten_deaths_in_a_minute_are_the_end(
 def test_a_program_that_does_not_exist_is_a_failure_with_its_name(
     supervisor: Supervisor, failures: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(restarts, "LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr(restart_policy, "LONGEST_WAIT_S", 0.01)
     supervisor.start(Part("ghost", ("/nonexistent/program",), kept_environment()))
     until(lambda: failures)
     assert "/nonexistent/program" in failures[0]
@@ -91,7 +91,7 @@ def test_a_program_that_does_not_exist_is_a_failure_with_its_name(
 
 def test_waits_grow_and_old_deaths_are_forgotten() -> None:
     now = 0.0
-    deaths = restarts.Restarts(clock=lambda: now)
+    deaths = restart_policy.Restarts(clock=lambda: now)
     waits = [deaths.wait_after_death() for _ in range(9)]
     assert waits[:5] == [0.1, 0.2, 0.4, 0.8, 1.6]
     assert set(waits[5:]) == {2.0}
@@ -189,7 +189,7 @@ def test_behind_a_closed_gate_nothing_runs(tmp_path: Path) -> None:
     """A supervisor killed right after it started a process leaves one that goes by itself."""
     made = tmp_path / "made"
     part = Part("gated", ("/bin/sh", "-c", f"echo x > {made}"), kept_environment())
-    process = launch.launch(part, subprocess.DEVNULL, subprocess.DEVNULL)
+    process = spawn.launch(part, subprocess.DEVNULL, subprocess.DEVNULL)
     time.sleep(0.2)
     assert process.poll() is None
     assert process.stdin

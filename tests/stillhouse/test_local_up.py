@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stillhouse.local.processes import birth, families
+from stillhouse.local.supervise.proc import birth, families
 
 COMMAND = [sys.executable, "-m", "stillhouse.cli", "up"]
 STOPPED_WITHIN_S = 20

@@ -8,18 +8,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from stillhouse.local.processes import birth, families
-from stillhouse.local.roster import end_leftovers
+from stillhouse.local.supervise.proc import birth, families
+from stillhouse.local.supervise.process_registry import end_leftovers
 
 SLEEP = "import time; time.sleep(60)"
 OWNER = """
 import sys, time
 from pathlib import Path
 from stillhouse.local.environment import kept_environment
-from stillhouse.local.guard import Guard
-from stillhouse.local.part import Part
-from stillhouse.local.roster import Roster
-from stillhouse.local.supervisor import Supervisor
+from stillhouse.local.supervise.watchdog_client import Guard
+from stillhouse.local.supervise.process_spec import Part
+from stillhouse.local.supervise.process_registry import Roster
+from stillhouse.local.supervise.supervisor import Supervisor
 home = Path(sys.argv[1])
 guard = Guard(home / "watchdog.log", kept_environment())
 guard.open()

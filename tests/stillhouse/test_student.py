@@ -10,7 +10,7 @@ from stillhouse.client import Client, Missing
 from stillhouse.student import load, top1
 from store.database import transaction
 from store.tables import Dataset
-from tests.sending import job, png
+from tests.helpers import job, png
 
 Json = dict[str, Any]
 

@@ -10,7 +10,7 @@ from obstore.store import LocalStore
 
 from store import object_store
 from store.ids import is_id, new_id
-from tests.sending import in_a_thread
+from tests.helpers import in_a_thread
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from store import object_store
 from store.database import transaction
 from store.settings import settings
 from store.tables import Job, Model
-from tests.sending import in_a_thread, png, problem, upload
+from tests.helpers import in_a_thread, png, problem, upload
 
 Json = dict[str, Any]
 

@@ -11,7 +11,7 @@ import pytest
 from store import object_store
 from store.database import transaction
 from store.tables import Dataset, Upload
-from tests.sending import faults, job, png, problem, tree, upload, zipped
+from tests.helpers import faults, job, png, problem, tree, upload, zipped
 
 Json = dict[str, Any]
 

@@ -18,7 +18,7 @@ from store.database import transaction
 from store.ids import new_id
 from store.settings import settings
 from store.tables import Artifact, Job, Poke, Run
-from tests.sending import posted
+from tests.helpers import posted
 
 Json = dict[str, Any]
 

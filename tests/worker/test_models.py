@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load, save
 
 from kdcore.models import build
-from tests.sending import upload
+from tests.helpers import upload
 
 Json = dict[str, Any]
 BODY = {"architecture": "cifar/resnet8", "num_classes": 5}

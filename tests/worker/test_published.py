@@ -11,7 +11,7 @@ from safetensors.torch import load
 
 from kdcore.models import build
 from store.settings import settings
-from tests.sending import job
+from tests.helpers import job
 
 Json = dict[str, Any]
 FILE = "squeezenet1_1-b8a52dc0.pth"

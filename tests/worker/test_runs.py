@@ -17,7 +17,7 @@ from store.database import transaction
 from store.ids import new_id
 from store.settings import settings
 from store.tables import Event, Job, Model, Run, Worker
-from tests.sending import faults, posted, problem
+from tests.helpers import faults, posted, problem
 from worker import executor, shutdown
 from worker.lease import Lease
 

@@ -14,7 +14,7 @@ import pytest
 from kdcore.protocol.events import PhaseEvent
 from kdcore.protocol.requests import IngestRequest
 from store.settings import settings
-from tests.sending import posted
+from tests.helpers import posted
 from worker.engine import engine_process, prewarm
 
 Json = dict[str, Any]
@@ -107,7 +107,7 @@ def test_it_ends_with_whoever_holds_it(
 ) -> None:
     program = (
         "import time\n"
-        "from worker import engine, spare\n"
+        "from worker.engine import engine_process as engine, prewarm as spare\n"
         "engine.reserve()\n"
         "print(spare._waiting.pid, flush=True)\n"
         "time.sleep(60)\n"

@@ -14,7 +14,7 @@ from store.database import transaction
 from store.settings import settings
 from store.tables import TeacherCache
 from tests.conftest import Trained
-from tests.sending import faults, problem
+from tests.helpers import faults, problem
 from worker.files import teacher_cache
 
 Json = dict[str, Any]

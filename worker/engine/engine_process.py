@@ -174,7 +174,7 @@ def environment() -> dict[str, str]:
     return kept | {
         "HOME": str(settings().work_dir),
         # The engine of this very checkout; and nothing that lies in the working folder.
-        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
         "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
     }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.kdcore.data.kit import shard
+from tests.kdcore.data.helpers import shard
 from tests.kdcore.uploads import archive, encoded
 
 _MEASURED = """

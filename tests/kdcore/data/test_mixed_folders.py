@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from kdcore.data import dataset, decode
-from tests.kdcore.data.kit import taken
+from tests.kdcore.data.helpers import taken
 from tests.kdcore.uploads import Room, archive, encoded, png, tree
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdcore.data import dataset
-from tests.kdcore.data.kit import NUMBERS, PIXELS, npz, refused, rows, taken
+from tests.kdcore.data.helpers import NUMBERS, PIXELS, npz, refused, rows, taken
 from tests.kdcore.uploads import Room, archive
 
 

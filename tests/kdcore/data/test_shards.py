@@ -10,7 +10,7 @@ from PIL import Image
 
 from kdcore.data import dataset, decode
 from kdcore.runtime.errors import UserFault
-from tests.kdcore.data.kit import refused, samples, shard, taken, write
+from tests.kdcore.data.helpers import refused, samples, shard, taken, write
 from tests.kdcore.uploads import Room, archive, encoded, png
 
 

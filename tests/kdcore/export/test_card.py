@@ -15,7 +15,7 @@ from kdcore.models.normalized_model import Normalised
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.schema.report import Epochs, Report
 from tests.kdcore.export.conftest import CLASSES, NORMALISATION, SPEED, Digits, source_of
-from tests.kdcore.training.kit import World, events_of, sha256
+from tests.kdcore.training.helpers import World, events_of, sha256
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,8 @@ from tests.kdcore.recipes.conftest import QUICK
 
 
 def test_torch_is_loaded_by_none_of_the_words(alone):
-    code = "import sys, kdcore, kdcore.protocol.requests, kdcore.cli.commands as c; c.main(['methods']);"
+    code = "import sys, kdcore, kdcore.protocol.requests, kdcore.cli.commands as c;"
+    code += "c.main(['methods']);"
     code += "print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], env=alone, capture_output=True, text=True, check=True

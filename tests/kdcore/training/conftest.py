@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdcore.evaluation import latency
-from tests.kdcore.training.kit import World, make_world
+from tests.kdcore.training.helpers import World, make_world
 
 
 @pytest.fixture(autouse=True, scope="module")

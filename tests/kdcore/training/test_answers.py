@@ -17,7 +17,7 @@ from kdcore.runtime.errors import Stopped
 from kdcore.schema.augmentation import Mixup, RandomResizedCrop
 from kdcore.training.loop import features
 from tests.kdcore.training import nursery
-from tests.kdcore.training.kit import StopAfter, World, events_of, sha256, train
+from tests.kdcore.training.helpers import StopAfter, World, events_of, sha256, train
 
 STUDENT = Path("artifacts/student.safetensors")
 VIEWS = 2

@@ -20,7 +20,7 @@ from kdcore.protocol.requests import CheckpointFile
 from kdcore.runtime.errors import Stopped, UserFault
 from kdcore.schema.catalog import Normalisation
 from kdcore.schema.methods import FitNet, as_methods
-from tests.kdcore.training.kit import (
+from tests.kdcore.training.helpers import (
     ARCHITECTURE,
     CLASSES,
     StopAfter,

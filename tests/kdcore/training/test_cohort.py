@@ -17,7 +17,7 @@ from kdcore.training.compute.device import prepare
 from kdcore.training.context import Task
 from kdcore.training.loop.builder import begin
 from kdcore.training.loop.student_group import Cohort
-from tests.kdcore.training.kit import World
+from tests.kdcore.training.helpers import World
 
 SIZE = 12
 

@@ -11,7 +11,7 @@ from kdcore.models.teachers import Teachers
 from kdcore.runtime.errors import Stopped, UserFault
 from kdcore.training.compute import quantized_teacher
 from kdcore.training.compute.quantized_teacher import InEightBits, agreement, quantised, spread
-from tests.kdcore.training.kit import StopAfter, World, events_of, sha256, train
+from tests.kdcore.training.helpers import StopAfter, World, events_of, sha256, train
 
 STUDENT = Path("artifacts/student.safetensors")
 

@@ -7,7 +7,7 @@ import pytest
 from kdcore.protocol.requests import RunRequest
 from kdcore.schema.job import ResolvedJob
 from kdcore.training.job_digest import digest
-from tests.kdcore.training.kit import World
+from tests.kdcore.training.helpers import World
 
 
 def changed(request: RunRequest, **job: Any) -> RunRequest:

@@ -14,7 +14,7 @@ from kdcore.data.types import Arrays, PartName
 from kdcore.models import build
 from kdcore.models.normalized_model import Normalised
 from kdcore.schema.catalog import Normalisation
-from tests.kdcore.training.kit import ARCHITECTURE, CLASSES, World, events_of, sha256, train
+from tests.kdcore.training.helpers import ARCHITECTURE, CLASSES, World, events_of, sha256, train
 
 STUDENT = Path("artifacts/student.safetensors")
 QUICK = {"epochs": 1}

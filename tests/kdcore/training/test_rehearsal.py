@@ -8,7 +8,7 @@ import pytest
 from kdcore.runtime.errors import UserFault
 from kdcore.schema.methods import FSP, FitNet
 from kdcore.training import run
-from tests.kdcore.training.kit import (
+from tests.kdcore.training.helpers import (
     ARCHITECTURE,
     World,
     events_of,

@@ -16,14 +16,7 @@ from kdcore.protocol.requests import RunRequest
 from kdcore.runtime.errors import Stopped, UserFault
 from kdcore.training.checkpoint import Cadence
 from tests.kdcore.training import nursery
-from tests.kdcore.training.kit import (
-    StopAfter,
-    World,
-    events_of,
-    same_networks,
-    sha256,
-    train,
-)
+from tests.kdcore.training.helpers import StopAfter, World, events_of, same_networks, sha256, train
 
 # A checkpoint at every batch boundary, so that kills meet every place where a run can go on.
 PROGRAM = """

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kdcore.schema.methods import METHODS, as_methods
-from tests.kdcore.training.kit import World, events_of, same_networks, sha256
+from tests.kdcore.training.helpers import World, events_of, same_networks, sha256
 from tests.kdcore.training.nursery import finish, kill_after, start
 
 STUDENT = Path("artifacts/student.safetensors")

@@ -20,7 +20,7 @@ from kdcore.schema.report import Report
 from kdcore.schema.training import Schedule
 from kdcore.training.checkpoint import Cadence
 from kdcore.training.loop import optim
-from tests.kdcore.training.kit import ARCHITECTURE, CLASSES, World, events_of, sha256, train
+from tests.kdcore.training.helpers import ARCHITECTURE, CLASSES, World, events_of, sha256, train
 
 
 @pytest.fixture(scope="module")

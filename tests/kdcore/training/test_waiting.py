@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kdcore.protocol.requests import Errand, Exit, RunRequest
-from tests.kdcore.training.kit import World, events_of, sha256, train
+from tests.kdcore.training.helpers import World, events_of, sha256, train
 
 STUDENT = Path("artifacts/student.safetensors")
 

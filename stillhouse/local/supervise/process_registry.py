@@ -7,9 +7,9 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from stillhouse.local.guard import Guard
-from stillhouse.local.processes import birth
-from stillhouse.local.winddown import Target, wind_down
+from stillhouse.local.supervise.proc import birth
+from stillhouse.local.supervise.stop_order import Target, wind_down
+from stillhouse.local.supervise.watchdog_client import Guard
 
 
 class Roster:

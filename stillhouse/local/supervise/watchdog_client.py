@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from stillhouse.local.winddown import Target
+from stillhouse.local.supervise.stop_order import Target
 
 # Read from standard input: the command line then names no module and no folder, so whoever kills
 # every process with "stillhouse" in it leaves the one that cleans up behind them.
-PROGRAM = b"from stillhouse.local.watchdog import main\nmain()\n"
+PROGRAM = b"from stillhouse.local.supervise.watchdog import main\nmain()\n"
 
 
 class Guard:

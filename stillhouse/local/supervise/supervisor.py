@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import IO
 
 from stillhouse.local.errors import CancelledError, PartFailedError
-from stillhouse.local.launch import last_lines, launch, open_gate, open_log
-from stillhouse.local.part import Part
-from stillhouse.local.processes import birth
-from stillhouse.local.restarts import MOST_DEATHS, WINDOW_S, Restarts
-from stillhouse.local.roster import Roster
-from stillhouse.local.winddown import Target, wind_down
+from stillhouse.local.supervise.proc import birth
+from stillhouse.local.supervise.process_registry import Roster
+from stillhouse.local.supervise.process_spec import Part
+from stillhouse.local.supervise.restart_policy import MOST_DEATHS, WINDOW_S, Restarts
+from stillhouse.local.supervise.spawn import last_lines, launch, open_gate, open_log
+from stillhouse.local.supervise.stop_order import Target, wind_down
 
 READY_POLL_S = 0.05
 READY_WITHIN_S = 120.0

@@ -23,7 +23,7 @@ from rich.table import Table
 from stillhouse.client import ApiError, Client, Corrupt, Failed
 from stillhouse.local import Stack
 from stillhouse.local.errors import LocalError
-from stillhouse.local.lock import FolderLock
+from stillhouse.local.supervise.lock import FolderLock
 
 Json = dict[str, Any]
 TEACHER, STUDENT = "cifar/resnet8x4", "cifar/resnet8"

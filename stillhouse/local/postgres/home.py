@@ -7,8 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
+from stillhouse.local.data_dir import DataFolder, write_private
 from stillhouse.local.errors import FolderError
-from stillhouse.local.folder import DataFolder, write_private
 
 
 class PostgresHome:

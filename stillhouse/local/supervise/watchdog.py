@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-from stillhouse.local.winddown import Target, wind_down
+from stillhouse.local.supervise.stop_order import Target, wind_down
 
 
 def main() -> None:

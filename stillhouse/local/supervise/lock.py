@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stillhouse.local.errors import FolderInUseError
-from stillhouse.local.processes import birth
+from stillhouse.local.supervise.proc import birth
 
 DYING_WAIT_S = 30.0
 # A healthy owner is named soon; the moment covers one that was told to stop just now.

@@ -69,7 +69,7 @@ def _key() -> str:
     given = os.environ.get("STILLHOUSE_API_KEY")
     if given:
         return given
-    from stillhouse.local.folder import default_data_dir
+    from stillhouse.local.data_dir import default_data_dir
 
     path = default_data_dir() / "api-key"
     if not path.exists():

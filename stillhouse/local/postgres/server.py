@@ -11,11 +11,11 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from urllib.parse import quote
 
+from stillhouse.local.data_dir import DataFolder
 from stillhouse.local.errors import FolderError, PartFailedError
-from stillhouse.local.folder import DataFolder
-from stillhouse.local.part import Part, Stage
-from stillhouse.local.postgres_home import PostgresHome
-from stillhouse.local.rootless import choose_runner
+from stillhouse.local.postgres.home import PostgresHome
+from stillhouse.local.postgres.rootless import choose_runner
+from stillhouse.local.supervise.process_spec import Part, Stage
 
 PORT = 5432  # only a part of the socket's name; nothing listens on the network
 USER = "stillhouse"

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TypedDict
 
-from stillhouse.local.part import Part
+from stillhouse.local.supervise.process_spec import Part
 
 LOG_LIMIT_BYTES = 10_000_000
 # The process waits for a word before it becomes the part. A supervisor killed between starting it

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-from stillhouse.local.folder import DataFolder
-from stillhouse.local.part import Part
+from stillhouse.local.data_dir import DataFolder
 from stillhouse.local.ports import local_url
+from stillhouse.local.supervise.process_spec import Part
 
 CELERY = ["-m", "celery", "-A", "worker.celery_app", "worker", "-P", "prefork"]
 QUIET = ["--without-gossip", "--without-mingle", "--loglevel=WARNING"]

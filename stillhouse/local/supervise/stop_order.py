@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from stillhouse.local.processes import birth, families, kill_group, send
+from stillhouse.local.supervise.proc import birth, families, kill_group, send
 
 POLL_S = 0.02
 AFTER_KILL_S = 1.0

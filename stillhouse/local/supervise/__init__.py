@@ -1,0 +1,1 @@
+"""Processes that outlive nobody: start, watch, restart and stop them."""
