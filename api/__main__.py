@@ -18,8 +18,8 @@ class Server(uvicorn.Server):
         """First SIGTERM or SIGINT: close the streams, finish the requests."""
         app = self.config.app
         # uvicorn's type allows an import string, too; main() gives it the application.
-        hub = app.state.hub  # type: ignore[union-attr]
-        hub.close()
+        broadcaster = app.state.broadcaster  # type: ignore[union-attr]
+        broadcaster.close()
         super().handle_exit(sig, frame)
 
 
@@ -28,12 +28,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     logs.configure()
     config = uvicorn.Config(
         create_app(),
-        host=asked.host,
-        port=asked.port,
+        host=args.host,
+        port=args.port,
         access_log=False,
         log_level="warning",
         server_header=False,

@@ -6,28 +6,28 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from api.admin import dashboard
-from api.admin.api_keys import keys
-from api.admin.health import health
-from api.admin.projects import projects
-from api.admin.workers import usage, workers
-from api.analysis.compare import compare
-from api.analysis.frontier import frontier
-from api.catalog.routes import methods, networks, schemes
-from api.datasets.images import pictures
-from api.datasets.routes import datasets
-from api.datasets.routes import posting as dataset_posting
+from api.admin.api_keys import api_keys_router
+from api.admin.health import health_router
+from api.admin.projects import projects_router
+from api.admin.workers import usage_router, workers_router
+from api.analysis.compare import compare_router
+from api.analysis.frontier import frontier_router
+from api.catalog.routes import architectures_router, methods_router, schemes_router
+from api.datasets.images import images_router
+from api.datasets.routes import dataset_creation_router as dataset_creation_router
+from api.datasets.routes import datasets_router
 from api.http import problems
-from api.http.middleware import Frame
-from api.http.notifications import Hub
-from api.http.timeout import Deadline
-from api.jobs.actions import wishes
-from api.jobs.events import events
-from api.jobs.results import artifacts, checkpoints, outcome
-from api.jobs.routes import jobs, posting
-from api.models.routes import models
-from api.models.routes import posting as model_posting
-from api.teacher_caches.routes import teacher_caches, warming
-from api.uploads.routes import uploads
+from api.http.middleware import RequestContextMiddleware
+from api.http.notifications import Broadcaster
+from api.http.timeout import TimeoutMiddleware
+from api.jobs.actions import actions_router
+from api.jobs.events import events_router
+from api.jobs.results import artifacts_router, checkpoints_router, results_router
+from api.jobs.routes import job_creation_router, jobs_router
+from api.models.routes import model_creation_router as model_creation_router
+from api.models.routes import models_router
+from api.teacher_caches.routes import cache_warming_router, teacher_caches_router
+from api.uploads.routes import uploads_router
 
 DESCRIPTION = """Knowledge distillation as a service: post a teacher, a student and a method; get
 back a small network that is tested, explained and ready to deploy.
@@ -40,11 +40,11 @@ percent.
 
 def create_app() -> FastAPI:
     """A new application; it connects to nothing before its first request."""
-    hub = Hub()
+    broadcaster = Broadcaster()
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with hub.running():
+        async with broadcaster.running():
             yield
 
     app = FastAPI(
@@ -56,17 +56,45 @@ def create_app() -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.hub = hub
-    problems.install(app)
-    for each in (health, methods, schemes, networks, uploads, dataset_posting, datasets):
-        app.include_router(each)
-    for each in (model_posting, models, posting, jobs, events, outcome, artifacts, projects):
-        app.include_router(each)
-    for each in (checkpoints, pictures, compare, frontier, keys, workers, usage, wishes):
-        app.include_router(each)
-    for each in (warming, teacher_caches):
-        app.include_router(each)
-    dashboard.install(app)
-    app.add_middleware(Deadline)
-    app.add_middleware(Frame)  # outermost: also what was cut short has an id and is counted
+    app.state.broadcaster = broadcaster
+    problems.install_handlers(app)
+    for router in (
+        health_router,
+        methods_router,
+        schemes_router,
+        architectures_router,
+        uploads_router,
+        dataset_creation_router,
+        datasets_router,
+    ):
+        app.include_router(router)
+    for router in (
+        model_creation_router,
+        models_router,
+        job_creation_router,
+        jobs_router,
+        events_router,
+        results_router,
+        artifacts_router,
+        projects_router,
+    ):
+        app.include_router(router)
+    for router in (
+        checkpoints_router,
+        images_router,
+        compare_router,
+        frontier_router,
+        api_keys_router,
+        workers_router,
+        usage_router,
+        actions_router,
+    ):
+        app.include_router(router)
+    for router in (cache_warming_router, teacher_caches_router):
+        app.include_router(router)
+    dashboard.install_dashboard(app)
+    app.add_middleware(TimeoutMiddleware)
+    app.add_middleware(
+        RequestContextMiddleware
+    )  # outermost: also what was cut short has an id and is counted
     return app

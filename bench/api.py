@@ -74,8 +74,8 @@ def main() -> None:
         url, key = httpx.URL(stack.url), stack.api_key
         headers = {"Authorization": f"Bearer {key}"}
         with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
-            made = {"name": "digits", "source": "builtin:digits"}
-            dataset = client.post("/v1/datasets", json=made).raise_for_status().json()
+            dataset_body = {"name": "digits", "source": "builtin:digits"}
+            dataset = client.post("/v1/datasets", json=dataset_body).raise_for_status().json()
             while client.get(dataset["links"]["self"]).json()["state"] != "ready":
                 time.sleep(0.5)
             body = {
@@ -86,7 +86,7 @@ def main() -> None:
             job = client.post("/v1/jobs", json=body).raise_for_status().json()
             while client.get(job["links"]["self"]).json()["state"] != "succeeded":
                 time.sleep(0.5)
-        print(f"API resident memory {memory_mb(stack.part('api').pid):.0f} MB")
+        print(f"API resident memory {memory_mb(stack.process('api').pid):.0f} MB")
         for connections in CONNECTIONS:
             taken = asyncio.run(load(url, job["links"]["self"], key, connections))
             rate, middle, late = (

@@ -56,8 +56,8 @@ def logged_in(browser: Browser, stack: Stack, **options: Any) -> BrowserContext:
 
 def digits(client: Client) -> str:
     """The built-in data set, ready."""
-    made = client.post("/v1/datasets", {"name": "digits", "source": "builtin:digits"})
-    return str(client.wait(made)["id"])
+    created = client.post("/v1/datasets", {"name": "digits", "source": "builtin:digits"})
+    return str(client.wait(created)["id"])
 
 
 def job(client: Client, dataset: str, name: str, epochs: int, **more: Any) -> Json:
@@ -77,8 +77,8 @@ def many(stack: Stack, client: Client, like: Json, count: int) -> None:
 
     url = stack.environment["STILLHOUSE_DATABASE_URL"].replace("+psycopg", "")
     with psycopg.connect(url) as connection:
-        found = connection.execute("SELECT to_jsonb(j) FROM jobs j WHERE id = %s", [like["id"]])
-        (row,) = found.fetchone() or ({},)
+        cursor = connection.execute("SELECT to_jsonb(j) FROM jobs j WHERE id = %s", [like["id"]])
+        (row,) = cursor.fetchone() or ({},)
         columns = [name for name in row if name not in ("id", "name", "created_at")]
         names = ", ".join(columns)
         connection.execute(

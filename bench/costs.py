@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 
-from bench.engine import Ours, block, made_store, recipe_of
+from bench.engine import Ours, block, recipe_of, write_noise_store
 from kdcore.data import dataset
 from kdcore.runtime import limits
 from kdcore.runtime.event_writer import EventWriter
@@ -43,28 +43,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.costs", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
-    asked = parser.parse_args()
-    limits.hold_memory()
+    args = parser.parse_args()
+    limits.retain_freed_memory()
     for question, works in QUESTIONS.items():
         print(f"\n| {question} | online, ms | kept, ms | asking once, ms |\n|---|---|---|---|")
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as open_:
-            for row in _table(works, Path(folder), open_, asked):
+            for row in _table(works, Path(folder), open_, args):
                 print(row)
 
 
 def _table(
-    works: list[Work], folder: Path, open_: contextlib.ExitStack, asked: argparse.Namespace
+    works: list[Work], folder: Path, open_: contextlib.ExitStack, args: argparse.Namespace
 ) -> list[str]:
-    loops = [_loops(work, folder / str(place), open_) for place, work in enumerate(works)]
+    loops = [_loops(work, folder / str(index), open_) for index, work in enumerate(works)]
     spent: list[list[list[float]]] = [[[], []] for _ in works]
-    for _ in range(asked.rounds):
+    for _ in range(args.rounds):
         for pair, times in zip(loops, spent, strict=True):
-            for loop, found in zip(pair, times, strict=True):
-                found.append(1000 / block(loop.steps, asked.steps, torch.device("cpu")).wall)
+            for loop, samples in zip(pair, times, strict=True):
+                samples.append(1000 / block(loop.steps, args.steps, torch.device("cpu")).wall)
     rows = []
-    for work, (_, kept), times in zip(works, loops, spent, strict=True):
-        online, cached = (statistics.median(each) for each in times)
-        once = 1000 * kept.asked_s / work.images
+    for work, (_, cached_loop), times in zip(works, loops, spent, strict=True):
+        online, cached = (statistics.median(values) for values in times)
+        once = 1000 * cached_loop.cache_fill_s / work.images
         name = f"{work.teacher.removeprefix('cifar/')}, {work.num_classes}, {work.images:,}"
         rows.append(f"| {name} | {online:.2f} | {cached:.2f} | {once:.2f} |")
     return rows
@@ -72,8 +72,8 @@ def _table(
 
 def _loops(work: Work, folder: Path, open_: contextlib.ExitStack) -> list[Ours]:
     folder.mkdir()
-    made_store(folder / "store", work.images, work.num_classes)
-    data = dataset.load(folder / "store")
+    write_noise_store(folder / "store", work.images, work.num_classes)
+    data = dataset.load_dataset(folder / "store")
     loops = []
     for views in ("fresh", 1):
         events = EventWriter(folder / f"{views}.jsonl", folder)

@@ -57,15 +57,15 @@ def script_bytes() -> dict[str, int]:
 
 def first_paint(browser: Browser, stack: Stack) -> list[float]:
     """Milliseconds from the navigation's start to the table's first row, with a cold cache."""
-    found = []
+    times_ms = []
     for _ in range(REPEATS):
         context = logged_in(browser, stack)
         context.add_init_script(PAINTED)
         page = context.new_page()
         page.goto("/")
-        found.append(float(page.evaluate(WAITED)))
+        times_ms.append(float(page.evaluate(WAITED)))
         context.close()
-    return sorted(found)
+    return sorted(times_ms)
 
 
 def updates_per_s(page: Page, seconds: float = 20) -> float:
@@ -97,12 +97,12 @@ def heap_mb(page: Page) -> float:
 
 def memory(page: Page, minutes: float) -> list[float]:
     """The heap once a minute while a job trains before it."""
-    found = [heap_mb(page)]
+    heaps_mb = [heap_mb(page)]
     end = time.monotonic() + 60 * minutes
     while time.monotonic() < end:
         page.wait_for_timeout(60_000)
-        found.append(heap_mb(page))
-    return found
+        heaps_mb.append(heap_mb(page))
+    return heaps_mb
 
 
 def main() -> None:
@@ -110,14 +110,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.dashboard", description=__doc__)
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=20)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     sizes = script_bytes()
     print(f"JavaScript gzipped: {sizes['all']:,} bytes in {sizes['files']} files, ", end="")
     print(f"{sizes['vendored']:,} of them vendored")
     with product() as (stack, client), chromium() as browser:
         dataset = digits(client)
         done = client.wait(job(client, dataset, "first", 1))
-        many(stack, client, done, asked.jobs)
+        many(stack, client, done, args.jobs)
         paint = first_paint(browser, stack)
         middle = statistics.median(paint)
         print(f"first table paint: median {middle:.0f} ms ({paint[0]:.0f} to {paint[-1]:.0f})")
@@ -129,8 +129,8 @@ def main() -> None:
         page.locator("figure canvas").first.wait_for(timeout=60_000)
         print(f"updates of a live page: {updates_per_s(page):.2f} /s")
         print(f"requests while hidden for 30 s: {requests_while_hidden(page)}")
-        heap = memory(page, asked.minutes)
-        print(f"heap over {asked.minutes:g} minutes, MB: {', '.join(f'{mb:.1f}' for mb in heap)}")
+        heap = memory(page, args.minutes)
+        print(f"heap over {args.minutes:g} minutes, MB: {', '.join(f'{mb:.1f}' for mb in heap)}")
         client.post(f"/v1/jobs/{live['id']}/cancel")
 
 

@@ -4,7 +4,7 @@
 
 The others: torchvision's ImageFolder, PIL, one image at a time, at every epoch. We: each file is
 decoded once, into a store of uint8 pixels, and every batch is made of the store. Freed memory is
-held for both, as our processes do. Both end as normalised float32 batches of 64 random resized
+held for both, as our processes do. Both end as normalized float32 batches of 64 random resized
 crops, mirrored at random, 224 pixels wide. The photographs are parts of 500 by 375 pixels of the
 two that scikit-learn ships, as JPEG of quality 90; theirs are cropped from the whole of it, ours
 from the central square that the store has. One thread, blocks of both alternating, ratios of the
@@ -31,13 +31,13 @@ from torchvision import datasets, transforms
 from kdcore.data import dataset
 from kdcore.data.ingest.pipeline import ingest
 from kdcore.data.loader import Loader
-from kdcore.models.normalized_model import Normalised
+from kdcore.models.normalized_model import NormalizedModel
 from kdcore.protocol.requests import IngestRequest
 from kdcore.runtime import limits
-from kdcore.runtime.cancellation import Stop
+from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.schema.augmentation import RandomResizedCrop
-from kdcore.schema.catalog import Normalisation
+from kdcore.schema.catalog import Normalization
 
 WIDTH, HEIGHT, QUALITY = 500, 375, 90
 SIDE, BATCH, CLASSES = 224, 64, 10
@@ -49,13 +49,13 @@ def photographs(folder: Path, count: int) -> None:
     sources = load_sample_images().images
     generator = np.random.default_rng(0)
     for number in range(count):
-        whole = sources[number % len(sources)]
-        top = generator.integers(0, whole.shape[0] - HEIGHT + 1)
-        left = generator.integers(0, whole.shape[1] - WIDTH + 1)
-        part = whole[top : top + HEIGHT, left : left + WIDTH]
-        place = folder / "train" / f"class {number % CLASSES}" / f"{number:06}.jpg"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(part).save(place, quality=QUALITY)
+        photo = sources[number % len(sources)]
+        top = generator.integers(0, photo.shape[0] - HEIGHT + 1)
+        left = generator.integers(0, photo.shape[1] - WIDTH + 1)
+        part = photo[top : top + HEIGHT, left : left + WIDTH]
+        path = folder / "train" / f"class {number % CLASSES}" / f"{number:06}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(part).save(path, quality=QUALITY)
 
 
 def theirs(folder: Path) -> Callable[[], int]:
@@ -72,7 +72,7 @@ def theirs(folder: Path) -> Callable[[], int]:
     return lambda: sum(len(images) for images, _ in loader)
 
 
-def decoded(folder: Path, out: Path) -> Callable[[], int]:
+def decode_once(folder: Path, out: Path) -> Callable[[], int]:
     """Ingestion of the whole folder: everything that is done once."""
     packed = out / "photographs.zip"
     with zipfile.ZipFile(packed, "w") as archive:
@@ -83,7 +83,7 @@ def decoded(folder: Path, out: Path) -> Callable[[], int]:
     def once() -> int:
         request = IngestRequest(source="archive", path=str(packed), image_size=SIDE)
         events = EventWriter(out / "events.jsonl", out)
-        ingest(request, out, events, Stop())
+        ingest(request, out, events, CancellationToken())
         events.close()
         return count
 
@@ -92,7 +92,7 @@ def decoded(folder: Path, out: Path) -> Callable[[], int]:
 
 def ours(path: Path) -> Callable[[], int]:
     """One epoch from the store."""
-    data = dataset.load(path)
+    data = dataset.load_dataset(path)
     loader = Loader(
         data.images("train"),
         data.targets("train"),
@@ -101,13 +101,13 @@ def ours(path: Path) -> Callable[[], int]:
         seed=0,
         device=torch.device("cpu"),
     )
-    prepare = Normalised(nn.Identity(), Normalisation(mean=MEAN, std=STD)).prepare
+    prepare = NormalizedModel(nn.Identity(), Normalization(mean=MEAN, std=STD)).prepare
     epoch = iter(range(1, 1 << 30))
 
     def once() -> int:
-        turn = next(epoch)
+        epoch_index = next(epoch)
         return sum(
-            len(prepare(loader.batch(turn, number).images))
+            len(prepare(loader.batch(epoch_index, number).images))
             for number in range(loader.steps_per_epoch)
         )
 
@@ -125,14 +125,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.data", description=__doc__)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    limits.hold_memory()
+    limits.retain_freed_memory()
     with tempfile.TemporaryDirectory() as name:
         folder, out = Path(name, "photographs"), Path(name, "out")
-        photographs(folder, asked.images)
+        photographs(folder, args.images)
         out.mkdir()
-        once = decoded(folder, out)
+        once = decode_once(folder, out)
         once()
         works: dict[str, Callable[[], int]] = {
             "ImageFolder, every epoch": theirs(folder),
@@ -140,13 +140,13 @@ def main() -> None:
             "from the store, every epoch": ours(out / "artifacts" / "dataset.safetensors"),
         }
         rounds: list[dict[str, Any]] = [
-            {name: pace(work) for name, work in works.items()} for _ in range(asked.rounds)
+            {name: pace(work) for name, work in works.items()} for _ in range(args.rounds)
         ]
     print("| | images per processor second | against ImageFolder |\n|---|---|---|")
     for name in works:
-        ratios = [each[name] / next(iter(each.values())) for each in rounds]
+        ratios = [speeds[name] / next(iter(speeds.values())) for speeds in rounds]
         spread = f"{statistics.median(ratios):.2f} [{min(ratios):.2f}-{max(ratios):.2f}]"
-        print(f"| {name} | {statistics.median(each[name] for each in rounds):.0f} | {spread} |")
+        print(f"| {name} | {statistics.median(speeds[name] for speeds in rounds):.0f} | {spread} |")
 
 
 if __name__ == "__main__":

@@ -25,25 +25,25 @@ import torch
 from bench.plain import BATCH, CLASSES, MEAN, SIDE, STD, Plain
 from kdcore.data import dataset
 from kdcore.data import statistics as facts
-from kdcore.data.types import Arrays, PartName
+from kdcore.data.types import SplitArrays, SubsetName
 from kdcore.models import build
-from kdcore.models.normalized_model import Normalised
-from kdcore.models.teachers import Frozen, Teachers, frozen
+from kdcore.models.normalized_model import NormalizedModel
+from kdcore.models.teachers import FrozenTeacher, TeacherEnsemble, freeze
 from kdcore.runtime import limits
-from kdcore.runtime.cancellation import Stop
+from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.event_writer import EventWriter
-from kdcore.schema.catalog import Normalisation
-from kdcore.schema.job import Limits, ResolvedJob
+from kdcore.schema.catalog import Normalization
+from kdcore.schema.job import JobLimits, ResolvedJob
 from kdcore.schema.methods import as_methods
 from kdcore.schemes import planner
 from kdcore.training.checkpoint import Checkpoints
 from kdcore.training.compute import device as devices
-from kdcore.training.compute.autocast_policy import Sketch
-from kdcore.training.context import Task
-from kdcore.training.loop.trainer import Loop
-from kdcore.training.phase_teachers import lesson
-from kdcore.training.run_state import Clock, Session
-from kdcore.training.teacher_cache.provider import Kept, Place
+from kdcore.training.compute.autocast_policy import NetworkSpec
+from kdcore.training.context import JobContext
+from kdcore.training.loop.trainer import Trainer
+from kdcore.training.phase_teachers import teachers_for_phase
+from kdcore.training.run_state import RunState, TimeBudget
+from kdcore.training.teacher_cache.provider import CachedTeacherOutputs, TeacherCacheConfig
 
 PAIRS = (
     ("cifar/resnet32x4", "cifar/resnet8x4"),
@@ -83,14 +83,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--pairs", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--loops", nargs="+", default=[PLAIN, *LOOPS])
-    asked = parser.parse_args()
-    limits.hold_memory()
+    args = parser.parse_args()
+    limits.retain_freed_memory()
     print("| pair | loop | images/s | against plain, wall | against plain, processor |")
     print("|---|---|---|---|---|")
-    for number in asked.pairs:
+    for number in args.pairs:
         pair = PAIRS[number - 1]
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as open_:
-            rounds, asking = measured(pair, Path(folder), open_, asked)
+            rounds, asking = measure(pair, Path(folder), open_, args)
         _print(pair, rounds)
         if {CACHED, ALONE} <= rounds[0].keys():
             _print_above_floor(pair, rounds, asking)
@@ -100,35 +100,35 @@ def main() -> None:
     print(f"Peak of resident memory: {peak:.0f} MiB")
 
 
-def measured(
-    pair: tuple[str, str], folder: Path, open_: contextlib.ExitStack, asked: argparse.Namespace
+def measure(
+    pair: tuple[str, str], folder: Path, open_: contextlib.ExitStack, args: argparse.Namespace
 ) -> tuple[list[dict[str, Block]], float]:
     """Blocks of each loop, round by round; and the seconds that asking about one image takes."""
     path = folder / "store"
-    made_store(path, asked.images)
-    data = dataset.load(path)
-    device = devices.prepare(
-        asked.device, asked.threads, recipe_of(pair, "kd", precision="float32").training
+    write_noise_store(path, args.images)
+    data = dataset.load_dataset(path)
+    device = devices.prepare_compute_env(
+        args.device, args.threads, recipe_of(pair, "kd", precision="float32").training
     )
     loops: dict[str, Callable[[int], int]] = {}
-    if PLAIN in asked.loops:
+    if PLAIN in args.loops:
         splits = data.images("train"), data.targets("train")
         loops[PLAIN] = Plain(*pair, *splits, device.device).steps
     asking = 0.0
-    for name, (method, own) in LOOPS.items():
-        if name not in asked.loops:
+    for name, (method, overrides) in LOOPS.items():
+        if name not in args.loops:
             continue
         events = EventWriter(folder / f"{name}.jsonl", folder)
         open_.callback(events.close)
-        ours = Ours(recipe_of(pair, method, **own), data, events, asked)
+        ours = Ours(recipe_of(pair, method, **overrides), data, events, args)
         loops[name] = ours.steps
-        asking += ours.asked_s / asked.images
-    steps = -(-asked.images // BATCH)
+        asking += ours.cache_fill_s / args.images
+    steps = -(-args.images // BATCH)
     for loop in loops.values():
         loop(WARM_UP)
     rounds = [
         {name: block(loop, steps, device.device) for name, loop in loops.items()}
-        for _ in range(asked.rounds)
+        for _ in range(args.rounds)
     ]
     return rounds, asking
 
@@ -137,49 +137,51 @@ class Ours:
     """The engine's own loop, a few steps at a time."""
 
     def __init__(
-        self, job: ResolvedJob, data: dataset.DatasetStore, events: EventWriter, asked: Any
+        self, job: ResolvedJob, data: dataset.MappedDataset, events: EventWriter, args: Any
     ) -> None:
         classes = len(data.info.classes)
-        sketch = Sketch(job.student.network, classes, 3, SIDE)
-        machine = devices.prepare(asked.device, asked.threads, job.training, sketch)
-        normalisation = Normalisation(mean=MEAN, std=STD)
-        teachers = Teachers(())
+        sketch = NetworkSpec(job.student.network, classes, 3, SIDE)
+        machine = devices.prepare_compute_env(args.device, args.threads, job.training, sketch)
+        normalization = Normalization(mean=MEAN, std=STD)
+        teachers = TeacherEnsemble(())
         if job.teachers:
             torch.manual_seed(0)
             network = build(_TEACHER[job.name], num_classes=classes, in_channels=3, input_size=SIDE)
-            behind = Normalised(network, normalisation, SIDE)
-            teachers = Teachers([Frozen(frozen(behind, machine.device), identity="random")])
-        task = Task(
+            behind = NormalizedModel(network, normalization, SIDE)
+            teachers = TeacherEnsemble(
+                [FrozenTeacher(freeze(behind, machine.device), identity="random")]
+            )
+        task = JobContext(
             job=job,
-            store=data,
+            dataset=data,
             teachers=teachers,
-            normalisation=normalisation,
-            keep=Place(events.workdir, {}),
+            normalization=normalization,
+            cache_config=TeacherCacheConfig(events.workdir, {}),
         )
-        session = Session(
-            machine=machine,
+        session = RunState(
+            compute_env=machine,
             events=events,
-            stop=Stop(),
-            clock=Clock(Limits(), 0.0),
+            cancellation=CancellationToken(),
+            time_budget=TimeBudget(JobLimits(), 0.0),
             checkpoints=Checkpoints(events.workdir / "none", events),
             job_digest="",
-            phases=1,
+            max_phases=1,
         )
         phase = planner.next_phase(job, [])
         assert phase is not None
-        self.loop = Loop(session, task, phase, lesson(session, task, phase))
-        self.loop.cohort.train()
-        self.asked_s = 0.0
+        self.loop = Trainer(session, task, phase, teachers_for_phase(session, task, phase))
+        self.loop.student_group.train()
+        self.cache_fill_s = 0.0
         """Seconds that asking about one view of all images took, where it was kept."""
-        kept = self.loop.cohort.teachers
-        if isinstance(kept, Kept):
-            kept.ready(1, lambda: None, events)
-            self.asked_s = session.tally.asked_s
+        cached_teacher = self.loop.student_group.teacher_outputs
+        if isinstance(cached_teacher, CachedTeacherOutputs):
+            cached_teacher.prepare_view(1, lambda: None, events)
+            self.cache_fill_s = session.teacher_cache_stats.fill_s
 
     def steps(self, count: int) -> int:
         """Train so many steps; how many images that were."""
         for _ in range(count):
-            self.loop._train()
+            self.loop._train_step()
         return count * BATCH
 
 
@@ -211,19 +213,19 @@ def recipe_of(pair: tuple[str, str], method: str, **training: Any) -> ResolvedJo
     )
 
 
-def made_store(path: Path, count: int, num_classes: int = CLASSES) -> None:
+def write_noise_store(path: Path, count: int, num_classes: int = CLASSES) -> None:
     """Write noise in whole batches."""
     count = -(-count // BATCH) * BATCH
     generator = np.random.default_rng(0)
 
-    def split(size: int) -> Arrays:
+    def split(size: int) -> SplitArrays:
         images = generator.integers(0, 256, (size, 3, SIDE, SIDE), dtype=np.uint8)
-        return Arrays(images, np.arange(size) % num_classes)
+        return SplitArrays(images, np.arange(size) % num_classes)
 
-    sizes: dict[PartName, int] = {"train": count, "val": num_classes, "test": num_classes}
+    sizes: dict[SubsetName, int] = {"train": count, "val": num_classes, "test": num_classes}
     splits = {name: split(size) for name, size in sizes.items()}
     classes = tuple(f"class {number}" for number in range(num_classes))
-    dataset.write(path, splits, facts.describe(classes, splits, 0))
+    dataset.write_dataset(path, splits, facts.describe(classes, splits, 0))
 
 
 def block(loop: Callable[[int], int], steps: int, device: torch.device) -> Block:
@@ -243,23 +245,27 @@ def block(loop: Callable[[int], int], steps: int, device: torch.device) -> Block
 def _print(pair: tuple[str, str], rounds: list[dict[str, Block]]) -> None:
     first = next(iter(rounds[0]))
     for name in rounds[0]:
-        wall = [each[name].wall for each in rounds]
-        by_wall = _spread([each[name].wall / each[first].wall for each in rounds])
-        by_processor = _spread([each[name].processor / each[first].processor for each in rounds])
+        wall = [blocks[name].wall for blocks in rounds]
+        by_wall = _spread([blocks[name].wall / blocks[first].wall for blocks in rounds])
+        by_processor = _spread(
+            [blocks[name].processor / blocks[first].processor for blocks in rounds]
+        )
         median = statistics.median(wall)
         print(f"| {_title(pair)} | {name} | {median:.1f} | {by_wall} | {by_processor} |")
 
 
 def _print_runs(pair: tuple[str, str], rounds: list[dict[str, Block]], asking: float) -> None:
     """What follows for whole runs: seconds an image, times how often it is seen."""
-    plain = [1 / each[PLAIN].wall for each in rounds]
-    taught = [1 / each[CACHED].wall for each in rounds]
-    whole = [
+    plain = [1 / blocks[PLAIN].wall for blocks in rounds]
+    taught = [1 / blocks[CACHED].wall for blocks in rounds]
+    run_ratios = [
         LONG * slow / (LONG * fast + VIEWS * asking)
         for slow, fast in zip(plain, taught, strict=True)
     ]
     second = [slow / fast for slow, fast in zip(plain, taught, strict=True)]
-    print(f"| {_title(pair)} | {LONG} epochs, {VIEWS} views, computed | | {_spread(whole)} | |")
+    print(
+        f"| {_title(pair)} | {LONG} epochs, {VIEWS} views, computed | | {_spread(run_ratios)} | |"
+    )
     print(f"| {_title(pair)} | a second job, computed | | {_spread(second)} | |")
     print(f"| {_title(pair)} | asking the teacher once | {1 / asking:.1f} | | |")
 
@@ -268,8 +274,8 @@ def _print_above_floor(
     pair: tuple[str, str], rounds: list[dict[str, Block]], asking: float
 ) -> None:
     """What a teacher adds to students alone: to one whose answers are kept, and to a sweep."""
-    alone = [1 / each[ALONE].wall for each in rounds]
-    taught = [each[ALONE].wall / each[CACHED].wall for each in rounds]
+    alone = [1 / blocks[ALONE].wall for blocks in rounds]
+    taught = [blocks[ALONE].wall / blocks[CACHED].wall for blocks in rounds]
     seen = SWEEP * SWEEP_EPOCHS
     sweep = [
         ratio + VIEWS * asking / (seen * floor) for ratio, floor in zip(taught, alone, strict=True)

@@ -15,13 +15,13 @@ import numpy.typing as npt
 from kdcore.data import dataset as store
 from kdcore.protocol.requests import DatasetFile, RunRequest, TeacherFile
 from kdcore.runtime.files import sha256_of
-from kdcore.schema.defaults import resolve
+from kdcore.schema.defaults import resolve_job
 from kdcore.schema.job import JobSpec
 from kdcore.schema.validation.partial_job import DatasetFacts, ModelFacts
 
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker")
 CLASSES = (*CLASSES, "bag", "boot")
-Found = dict[str, list[float]]
+Top1BySeed = dict[str, list[float]]
 """Test top-1 of each seed, by row."""
 
 
@@ -31,7 +31,7 @@ def images_of(folder: Path, name: str) -> npt.NDArray[np.uint8]:
     return np.pad(raw.reshape(-1, 28, 28), ((0, 0), (2, 2), (2, 2)))[:, None]
 
 
-def halved(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def halve(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """(N, 1, S/2, S/2): each pixel the mean of four."""
     side = images.shape[-1]
     cells = images.reshape(-1, 1, side // 2, 2, side // 2, 2).astype(np.uint16)
@@ -55,11 +55,11 @@ class Taught(NamedTuple):
     architecture: str
     weights: Path
     dataset: Path
-    """What it learned from, and was normalised by."""
+    """What it learned from, and was normalized by."""
 
     def file(self) -> TeacherFile:
         """As a run takes it."""
-        info = store.load(self.dataset).info
+        info = store.load_dataset(self.dataset).info
         return TeacherFile(
             path=str(self.weights),
             sha256=sha256_of(self.weights),
@@ -67,7 +67,7 @@ class Taught(NamedTuple):
             num_classes=len(CLASSES),
             in_channels=1,
             input_size=info.image_size,
-            normalisation=info.normalisation,
+            normalization=info.normalization,
             weight=1.0,
         )
 
@@ -81,7 +81,7 @@ def request_of(
     job: dict[str, Any], dataset: Path, teacher: Taught | None, device: str = "auto"
 ) -> RunRequest:
     """A run of ``job`` on one thread."""
-    info = store.load(dataset).info
+    info = store.load_dataset(dataset).info
     known = DatasetFacts(
         source="fashion-mnist",
         num_classes=len(CLASSES),
@@ -99,26 +99,26 @@ def request_of(
         }
     )
     return RunRequest(
-        job=resolve(spec, known, tuple(each.facts() for each in teachers)),
+        job=resolve_job(spec, known, tuple(teacher_model.facts() for teacher_model in teachers)),
         dataset=DatasetFile(path=str(dataset), sha256=sha256_of(dataset)),
-        teachers=tuple(each.file() for each in teachers),
+        teachers=tuple(teacher_model.file() for teacher_model in teachers),
         device=device,
         threads=1,
     )
 
 
-def top1(wanted: RunRequest, workdir: Path) -> float:
+def top1(request: RunRequest, workdir: Path) -> float:
     """Test top-1 of a run, from its earlier end or by running it now."""
-    from kdcore.runtime.cancellation import Stop
+    from kdcore.runtime.cancellation import CancellationToken
     from kdcore.runtime.event_writer import EventWriter
-    from kdcore.training.run import run
+    from kdcore.training.run import run_job
 
     done = workdir / "report.json"
     if not done.exists():
         workdir.mkdir(parents=True, exist_ok=True)
         events = EventWriter(workdir / "events.jsonl", workdir)
         try:
-            run(wanted, workdir, events, Stop())
+            run_job(request, workdir, events, CancellationToken())
         finally:
             events.close()
         lines = (workdir / "events.jsonl").read_text().splitlines()
@@ -127,17 +127,17 @@ def top1(wanted: RunRequest, workdir: Path) -> float:
     return float(json.loads(done.read_text())["student"]["top1"])
 
 
-def all_of(runs: dict[tuple[str, int], tuple[RunRequest, Path]], processes: int) -> Found:
+def all_of(runs: dict[tuple[str, int], tuple[RunRequest, Path]], processes: int) -> Top1BySeed:
     """Test top-1 of runs by name and seed, some at a time; tells of each that has ended."""
-    found: Found = {}
+    results: Top1BySeed = {}
     # A process that has used an accelerator cannot be forked.
     start = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=start, max_tasks_per_child=1) as pool:
-        running = {place: pool.submit(top1, *run) for place, run in runs.items()}
+        running = {key: pool.submit(top1, *run) for key, run in runs.items()}
         for (name, seed), future in running.items():
-            found.setdefault(name, []).append(future.result())
-            sys.stderr.write(f"{name}, seed {seed}: {found[name][-1]:.2f}\n")
-    return found
+            results.setdefault(name, []).append(future.result())
+            sys.stderr.write(f"{name}, seed {seed}: {results[name][-1]:.2f}\n")
+    return results
 
 
 def folder_of(name: str, seed: int) -> str:
@@ -145,10 +145,10 @@ def folder_of(name: str, seed: int) -> str:
     return f"{name.replace(', ', '-').replace(' ', '_')}-{seed}"
 
 
-def row_of(name: str, found: list[float], base: list[float]) -> str:
+def row_of(name: str, values: list[float], base: list[float]) -> str:
     """One line of a table, in Markdown: mean and deviation, and the same over ``base``."""
-    mean, deviation = statistics.fmean(found), _deviation(found)
-    gains = [own - other for own, other in zip(found, base, strict=False)]
+    mean, deviation = statistics.fmean(values), _deviation(values)
+    gains = [value - other for value, other in zip(values, base, strict=False)]
     gain = f"{statistics.fmean(gains):+.2f} ± {_deviation(gains):.2f}" if gains else ""
     return f"| {name} | {mean:.2f} ± {deviation:.2f} | {gain} |"
 

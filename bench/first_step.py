@@ -21,13 +21,13 @@ def seconds(client: Client, dataset: str) -> dict[str, float]:
     job = client.wait(client.post("/v1/jobs", body))
     created = datetime.fromisoformat(job["created_at"])
     events = client.get(job["links"]["events"], limit=200)["data"]
-    found: dict[str, float] = {}
+    phase_seconds: dict[str, float] = {}
     for event in events:
         if event["type"] in ("phase", "state"):
             name = event["data"].get("phase") or event["data"]["state"]
             passed = (datetime.fromisoformat(event["time"]) - created).total_seconds()
-            found.setdefault(name, passed)
-    return found
+            phase_seconds.setdefault(name, passed)
+    return phase_seconds
 
 
 def main() -> None:
@@ -37,12 +37,12 @@ def main() -> None:
         Stack(Path(folder) / "data") as stack,
         Client(stack.url, stack.api_key) as client,
     ):
-        made = client.post("/v1/datasets", {"name": "digits", "source": "builtin:digits"})
-        dataset = client.wait(made)["id"]
+        created = client.post("/v1/datasets", {"name": "digits", "source": "builtin:digits"})
+        dataset = client.wait(created)["id"]
         for _ in range(REPEATS):
             time.sleep(1)
-            found = seconds(client, dataset)
-            print(", ".join(f"{name} {passed:.2f} s" for name, passed in found.items()))
+            phase_seconds = seconds(client, dataset)
+            print(", ".join(f"{name} {passed:.2f} s" for name, passed in phase_seconds.items()))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.overhead", description=__doc__)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     ratios = []
     with (
         tempfile.TemporaryDirectory() as name,
@@ -60,13 +60,13 @@ def main() -> None:
         Client(stack.url, stack.api_key) as client,
     ):
         folder = Path(name)
-        made = client.post("/v1/datasets", {"name": "digits", "source": "builtin:digits"})
-        dataset = client.wait(made)["id"]
+        created = client.post("/v1/datasets", {"name": "digits", "source": "builtin:digits"})
+        dataset = client.wait(created)["id"]
         by_command(folder, 0, "builtin:digits", 1)
         stored = str(next((folder / "run-0").rglob("dataset.safetensors")))
-        for number in range(1, asked.rounds + 1):
-            alone = by_command(folder, number, stored, asked.epochs)
-            served = by_service(client, dataset, asked.epochs)
+        for number in range(1, args.rounds + 1):
+            alone = by_command(folder, number, stored, args.epochs)
+            served = by_service(client, dataset, args.epochs)
             ratios.append(served / alone)
             print(f"alone {alone:.1f} s, through the service {served:.1f} s: {ratios[-1]:.3f}")
     print(f"median {statistics.median(ratios):.3f} [{min(ratios):.3f}-{max(ratios):.3f}]")

@@ -22,7 +22,7 @@ TEMPERATURE, LABELS, ANSWERS = 4.0, 0.1, 0.9
 MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 
 
-class Pictures(Dataset[tuple[Tensor, int]]):
+class AugmentedImages(Dataset[tuple[Tensor, int]]):
     """Arrays behind per-image transforms."""
 
     def __init__(self, images: Tensor, targets: Tensor) -> None:
@@ -60,7 +60,7 @@ class Plain:
         self._optimizer = torch.optim.SGD(
             self._student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4
         )
-        loader = DataLoader(Pictures(images, targets), BATCH, shuffle=True, drop_last=True)
+        loader = DataLoader(AugmentedImages(images, targets), BATCH, shuffle=True, drop_last=True)
         self._batches = _forever(loader)
         self._seen, self._loss, self._right = 0, 0.0, 0
 
@@ -68,7 +68,7 @@ class Plain:
         """Train so many steps; how many images that were."""
         before = self._seen
         for _ in range(count):
-            images, target = (each.to(self._device) for each in next(self._batches))
+            images, target = (tensor.to(self._device) for tensor in next(self._batches))
             with torch.no_grad():
                 taught = self._teacher(images)
             logits = self._student(images)

@@ -33,8 +33,8 @@ def main() -> None:
         ratios = [
             _seconds(step, bfloat16=False) / _seconds(step, bfloat16=True) for _ in range(ROUNDS)
         ]
-        told = f"{statistics.median(ratios):.2f} [{min(ratios):.2f}-{max(ratios):.2f}]"
-        print(f"| {name.removeprefix('cifar/')} | {side} | {cost / 1e6:.1f} | {told} |")
+        ratio_text = f"{statistics.median(ratios):.2f} [{min(ratios):.2f}-{max(ratios):.2f}]"
+        print(f"| {name.removeprefix('cifar/')} | {side} | {cost / 1e6:.1f} | {ratio_text} |")
 
 
 def _stepping(name: str, side: int) -> tuple[Callable[..., None], int]:

@@ -21,7 +21,7 @@ from bench.fashion import (
     Taught,
     all_of,
     folder_of,
-    halved,
+    halve,
     images_of,
     labels_of,
     request_of,
@@ -30,7 +30,7 @@ from bench.fashion import (
 )
 from kdcore.data import dataset as store
 from kdcore.data import statistics
-from kdcore.data.types import Arrays
+from kdcore.data.types import SplitArrays
 from kdcore.protocol.requests import RunRequest
 from kdcore.schema.methods import METHODS
 
@@ -53,7 +53,7 @@ ALONE = ("supervised", "mutual", "supervised, clean labels")
 
 
 @dataclass(frozen=True)
-class World:
+class QualityFiles:
     """The files that every run shares."""
 
     folder: Path
@@ -79,34 +79,36 @@ class World:
         return self.folder / "teacher" / "artifacts" / "student.safetensors"
 
 
-def prepare(data: Path, world: World) -> None:
+def prepare(data: Path, world: QualityFiles) -> None:
     """Write the three data sets; the same images and the same noise every time."""
-    images, labels = halved(images_of(data, "train")), labels_of(data, "train")
+    images, labels = halve(images_of(data, "train")), labels_of(data, "train")
     order = np.random.default_rng(0).permutation(len(images))
     images, labels = images[order], labels[order]
     first, second = TEACHER_IMAGES, TEACHER_IMAGES + STUDENT_IMAGES
-    val = Arrays(images[second : second + VAL], labels[second : second + VAL])
-    test = Arrays(halved(images_of(data, "t10k"))[:TEST], labels_of(data, "t10k")[:TEST])
-    own, true = images[first:second], labels[first:second]
+    val = SplitArrays(images[second : second + VAL], labels[second : second + VAL])
+    test = SplitArrays(halve(images_of(data, "t10k"))[:TEST], labels_of(data, "t10k")[:TEST])
+    student_images, true = images[first:second], labels[first:second]
     generator = np.random.default_rng(1)
     wrong = generator.random(STUDENT_IMAGES) < NOISE
     noisy = np.where(wrong, generator.integers(0, len(CLASSES), STUDENT_IMAGES), true)
     for path, train in (
-        (world.clean, Arrays(images[:first], labels[:first])),
-        (world.noisy, Arrays(own, noisy)),
-        (world.control, Arrays(own, true)),
+        (world.clean, SplitArrays(images[:first], labels[:first])),
+        (world.noisy, SplitArrays(student_images, noisy)),
+        (world.control, SplitArrays(student_images, true)),
     ):
         splits = {"train": train, "val": val, "test": test}
-        store.write(path, splits, statistics.describe(CLASSES, splits, 0))
+        store.write_dataset(path, splits, statistics.describe(CLASSES, splits, 0))
 
 
-def request(world: World, name: str, job: dict[str, Any], seed: int) -> RunRequest:
+def request(world: QualityFiles, name: str, job: dict[str, Any], seed: int) -> RunRequest:
     """One student of the table."""
     dataset = world.control if "clean" in name else world.noisy
     return _request(world, dataset, job | {"seed": seed}, taught=name not in ALONE)
 
 
-def _request(world: World, dataset: Path, job: dict[str, Any], *, taught: bool) -> RunRequest:
+def _request(
+    world: QualityFiles, dataset: Path, job: dict[str, Any], *, taught: bool
+) -> RunRequest:
     defaults = {
         "student": {"architecture": STUDENT},
         "training": {"epochs": EPOCHS, "batch_size": 64, "optimizer": {"type": "sgd"}},
@@ -144,28 +146,28 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", nargs="*", default=[])
-    asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    world = World(asked.out)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    world = QualityFiles(args.out)
     if not world.control.exists():
-        prepare(asked.data, world)
+        prepare(args.data, world)
     teacher = {
         "student": {"architecture": TEACHER},
         "method": "supervised",
         "training": {"epochs": TEACHER_EPOCHS, "batch_size": 128},
     }
-    taught = top1(_request(world, world.clean, teacher, taught=False), asked.out / "teacher")
-    rows = jobs(asked.only)
+    taught = top1(_request(world, world.clean, teacher, taught=False), args.out / "teacher")
+    rows = jobs(args.only)
     runs = {
-        (name, seed): (request(world, name, row, seed), asked.out / folder_of(name, seed))
-        for seed in range(asked.seeds)
+        (name, seed): (request(world, name, row, seed), args.out / folder_of(name, seed))
+        for seed in range(args.seeds)
         for name, row in rows.items()
     }
-    found = all_of(runs, asked.processes)
-    print(f"Teacher {taught:.2f} %. Test top-1 in percent, {asked.seeds} seeds.\n")
+    results = all_of(runs, args.processes)
+    print(f"Teacher {taught:.2f} %. Test top-1 in percent, {args.seeds} seeds.\n")
     print("| method or scheme | top-1 | over supervised |\n|---|---|---|")
-    for name, values in found.items():
-        print(row_of(name, values, found.get("supervised", [])))
+    for name, values in results.items():
+        print(row_of(name, values, results.get("supervised", [])))
 
 
 if __name__ == "__main__":

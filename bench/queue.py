@@ -50,11 +50,11 @@ def measure() -> None:
                 assert job is not None
                 session.rollback()
 
-        def place() -> None:
+        def look_up_position() -> None:
             with transaction() as session:
-                outbox.Waiting(session, only=late).ahead(session.get_one(Job, late))
+                outbox.QueueStatus(session, job_id=late).jobs_ahead(session.get_one(Job, late))
 
-        print(f"| {count:,} | {_ms(claim):.1f} | {_ms(place):.1f} |")
+        print(f"| {count:,} | {_ms(claim):.1f} | {_ms(look_up_position):.1f} |")
     engine().dispose()
 
 
@@ -66,7 +66,7 @@ def _job(project: str) -> Any:
         id=new_id("job"),
         project_id=project,
         kind="distill",
-        lane="train",
+        queue="train",
         name="a job",
         labels={},
         priority=0,
@@ -83,8 +83,10 @@ def _wait(project: str, there: int, count: int, late: str) -> None:
     from store.database import connect
     from store.tables import Job
 
-    own = {"id", "project_id", "queued_at", "created_at"}
-    names = ", ".join(column.key for column in Job.__table__.columns if column.key not in own)
+    unique_columns = {"id", "project_id", "queued_at", "created_at"}
+    names = ", ".join(
+        column.key for column in Job.__table__.columns if column.key not in unique_columns
+    )
     with connect() as connection:
         connection.autocommit = True
         connection.execute(

@@ -27,7 +27,7 @@ from bench.fashion import (
     top1,
 )
 from kdcore.data import dataset, statistics
-from kdcore.data.types import Arrays, PartName
+from kdcore.data.types import SplitArrays, SubsetName
 
 TEACHER = "cifar/resnet20"
 STUDENT = {"derive": "teacher", "convolution": "grouped", "groups": 1, "width": 0.3}
@@ -107,12 +107,12 @@ def prepare(data: Path, path: Path, count: int) -> None:
     images, labels = images_of(data, "train"), labels_of(data, "train")
     order = np.random.default_rng(0).permutation(len(images))[: TEACHER_IMAGES + VAL]
     images, labels = images[order], labels[order]
-    splits: dict[PartName, Arrays] = {
-        "train": Arrays(images[:count], labels[:count]),
-        "val": Arrays(images[TEACHER_IMAGES:], labels[TEACHER_IMAGES:]),
-        "test": Arrays(images_of(data, "t10k"), labels_of(data, "t10k")),
+    splits: dict[SubsetName, SplitArrays] = {
+        "train": SplitArrays(images[:count], labels[:count]),
+        "val": SplitArrays(images[TEACHER_IMAGES:], labels[TEACHER_IMAGES:]),
+        "test": SplitArrays(images_of(data, "t10k"), labels_of(data, "t10k")),
     }
-    dataset.write(path, splits, statistics.describe(CLASSES, splits, 0))
+    dataset.write_dataset(path, splits, statistics.describe(CLASSES, splits, 0))
 
 
 def main() -> None:
@@ -126,41 +126,41 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     usual = [name for name in ROWS if name != "preset paper"]  # 240 epochs
     parser.add_argument("--only", nargs="*", default=usual)
-    asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    whole, data = (
-        asked.out / "teacher.safetensors",
-        asked.out / f"student-{asked.images}.safetensors",
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    teacher_data, data = (
+        args.out / "teacher.safetensors",
+        args.out / f"student-{args.images}.safetensors",
     )
-    for path, count in ((whole, TEACHER_IMAGES), (data, asked.images)):
+    for path, count in ((teacher_data, TEACHER_IMAGES), (data, args.images)):
         if not path.exists():
-            prepare(asked.data, path, count)
-    lesson = {
+            prepare(args.data, path, count)
+    teacher_job = {
         "student": {"architecture": TEACHER},
         "method": "supervised",
         "training": {"epochs": TEACHER_EPOCHS, "batch_size": 128, "optimizer": LR},
     }
-    best = top1(request_of(lesson, whole, None, asked.device), asked.out / "teacher")
-    weights = asked.out / "teacher" / "artifacts" / "student.safetensors"
-    teacher = Taught(TEACHER, weights, whole)
+    best = top1(request_of(teacher_job, teacher_data, None, args.device), args.out / "teacher")
+    weights = args.out / "teacher" / "artifacts" / "student.safetensors"
+    teacher = Taught(TEACHER, weights, teacher_data)
     runs = {
         (name, seed): (
             request_of(
                 {"student": STUDENT, "method": "kd", **ROWS[name], "seed": seed},
                 data,
                 teacher,
-                asked.device,
+                args.device,
             ),
-            asked.out / f"{asked.images}-{folder_of(name, seed)}",
+            args.out / f"{args.images}-{folder_of(name, seed)}",
         )
-        for name in asked.only
-        for seed in range(asked.seeds)
+        for name in args.only
+        for seed in range(args.seeds)
     }
-    found = all_of(runs, asked.processes)
-    print(f"Teacher {best:.2f} %. Test top-1 in percent, {asked.seeds} seeds.\n")
+    results = all_of(runs, args.processes)
+    print(f"Teacher {best:.2f} %. Test top-1 in percent, {args.seeds} seeds.\n")
     print("| recipe | top-1 | over the plain one |\n|---|---|---|")
-    for name, values in found.items():
-        print(row_of(name, values, found.get("plain", [])))
+    for name, values in results.items():
+        print(row_of(name, values, results.get("plain", [])))
 
 
 if __name__ == "__main__":

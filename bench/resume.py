@@ -32,7 +32,7 @@ SCHEMES: dict[str, dict[str, Any]] = {
 }
 
 
-def killed(request: RunRequest, workdir: Path, kills: int, generator: random.Random) -> int:
+def run_with_kills(request: RunRequest, workdir: Path, kills: int, generator: random.Random) -> int:
     """Kill it so often while it works, then let it finish; how many kills met a run at work."""
     met = 0
     for _ in range(kills):
@@ -51,37 +51,37 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--methods", nargs="*", default=sorted(METHODS))
     parser.add_argument("--schemes", nargs="*", default=sorted(SCHEMES))
-    asked = parser.parse_args()
-    generator = random.Random(asked.seed)
+    args = parser.parse_args()
+    generator = random.Random(args.seed)
     pairs = [
         (method, scheme)
-        for method, scheme in product(asked.methods, asked.schemes)
+        for method, scheme in product(args.methods, args.schemes)
         if method != "supervised" or scheme == "offline"
     ]
     generator.shuffle(pairs)
     counted: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         there = make_world(Path(folder))
-        for place, (method, scheme) in enumerate(pairs):
+        for index, (method, scheme) in enumerate(pairs):
             # The kills are spread evenly; each pair gets one at least.
             share = max(
-                1, asked.kills * (place + 1) // len(pairs) - asked.kills * place // len(pairs)
+                1, args.kills * (index + 1) // len(pairs) - args.kills * index // len(pairs)
             )
             request = there.request(
                 method,
                 0 if method == "supervised" else 1,
-                {"epochs": 2, "label_smoothing": 0.1 * (place % 2)},
+                {"epochs": 2, "label_smoothing": 0.1 * (index % 2)},
                 scheme=SCHEMES[scheme],
             )
-            room = Path(folder) / f"{method}-{scheme}"
-            quiet = start(request, room / "quiet")
-            met = killed(request, room / "killed", share, generator)
+            pair_dir = Path(folder) / f"{method}-{scheme}"
+            quiet = start(request, pair_dir / "quiet")
+            met = run_with_kills(request, pair_dir / "killed", share, generator)
             if finish(quiet) != 0:
                 raise RuntimeError(f"{method} under {scheme} ended with {quiet.exitcode}")
-            same = sha256(room / "quiet" / STUDENT) == sha256(room / "killed" / STUDENT)
+            same = sha256(pair_dir / "quiet" / STUDENT) == sha256(pair_dir / "killed" / STUDENT)
             counted.update(pairs=1, kills=met, identical=same)
             sys.stderr.write(f"{method} under {scheme}: {met} kills, {'same' if same else 'NOT'}\n")
-    print(f"seed {asked.seed}: {dict(counted)}")
+    print(f"seed {args.seed}: {dict(counted)}")
     sys.exit(counted["identical"] != counted["pairs"])
 
 

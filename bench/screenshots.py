@@ -15,7 +15,7 @@ from bench.browser import TEACHER, chromium, digits, job, logged_in, product
 from stillhouse.client import Client
 
 SIZE = {"width": 1280, "height": 860}
-COLOURS = 128
+COLORS = 128
 """A page has few: fewer bytes, and nobody sees it."""
 EPOCHS = 12
 
@@ -30,7 +30,7 @@ def jobs(client: Client) -> dict[str, str]:
     taught = {"teachers": [{"model": teacher["id"]}]}
     accept = {"max_top1_drop": 5, "max_size_bytes": 400_000}
     exports = ["safetensors", "onnx", "onnx_int8"]
-    made = [
+    posted = [
         job(client, dataset, "by kd", EPOCHS, **taught, accept=accept, exports=exports),
         job(client, dataset, "by dkd", EPOCHS, **taught, method="dkd"),
         job(client, dataset, "wider, by dist", EPOCHS, **taught, method="dist",
@@ -38,10 +38,10 @@ def jobs(client: Client) -> dict[str, str]:
         job(client, dataset, "kd and attention", EPOCHS, **taught,
             method=[{"type": "kd"}, {"type": "attention", "weight": 100}]),
     ]  # fmt: skip
-    ended = [client.wait(each) for each in made]
+    ended = [client.wait(posted_job) for posted_job in posted]
     job(client, dataset, "still learning", 400, **taught)
     job(client, dataset, "waits", 10, **taught, priority=-10)
-    ids = ",".join(each["id"] for each in ended)
+    ids = ",".join(posted_job["id"] for posted_job in ended)
     return {"job": ended[0]["id"], "jobs": ids, "dataset": dataset, "teacher": teacher["id"]}
 
 
@@ -54,12 +54,12 @@ def pages(ids: dict[str, str]) -> dict[str, str]:
         "compare": f"/#/compare?jobs={ids['jobs']}",
         "frontier": f"/#/frontier?dataset={ids['dataset']}&x=size_bytes",
         "student": f"/#/students/{ids['job']}",
-        "catalogue": f"/#/catalogue?tab=datasets&open={ids['dataset']}",
+        "catalog": f"/#/catalog?tab=datasets&open={ids['dataset']}",
         "system": "/#/system",
     }
 
 
-def taken(page: Page, address: str, path: Path) -> None:
+def take_screenshot(page: Page, address: str, path: Path) -> None:
     """Open a page, wait until it is whole, and keep its picture small."""
     page.goto(address)
     page.locator("main h1").first.wait_for()
@@ -67,7 +67,7 @@ def taken(page: Page, address: str, path: Path) -> None:
     page.wait_for_timeout(2500)  # streams never end: charts and images have had their time
     page.screenshot(path=path)
     with Image.open(path) as picture:
-        small = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        small = picture.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
     small.save(path, optimize=True)
     print(f"{path} {path.stat().st_size:,} bytes")
 
@@ -76,15 +76,15 @@ def main() -> None:
     """Teach, open, take."""
     parser = argparse.ArgumentParser(prog="python -m bench.screenshots", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
-    asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     with product() as (stack, client), chromium() as browser:
         ids = jobs(client)
         for theme in ("light", "dark"):
             context = logged_in(browser, stack, viewport=SIZE, color_scheme=theme)
             for name, address in pages(ids).items():
                 page = context.new_page()
-                taken(page, address, asked.out / f"{name}-{theme}.png")
+                take_screenshot(page, address, args.out / f"{name}-{theme}.png")
                 page.close()
             context.close()
 

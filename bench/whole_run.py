@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from bench.engine import BATCH, LONG, PAIRS, VIEWS, Ours, block, made_store, recipe_of
+from bench.engine import BATCH, LONG, PAIRS, VIEWS, Ours, block, recipe_of, write_noise_store
 from bench.plain import Plain
 from kdcore.data import dataset
 from kdcore.runtime import limits
@@ -23,19 +23,19 @@ from kdcore.runtime.event_writer import EventWriter
 
 def main() -> None:
     """Measure and print."""
-    asked = _asked()
-    limits.hold_memory()
+    args = _parse_args()
+    limits.retain_freed_memory()
     device = torch.device("cpu")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        made_store(folder / "store", asked.images)
-        data = dataset.load(folder / "store")
+        write_noise_store(folder / "store", args.images)
+        data = dataset.load_dataset(folder / "store")
         images = data.images("train")
-        plain = Plain(*PAIRS[asked.pair - 1], images, data.targets("train"), device)
+        plain = Plain(*PAIRS[args.pair - 1], images, data.targets("train"), device)
         plain.steps(3)
         before = block(plain.steps, len(images) // BATCH, device)
         events = EventWriter(folder / "events.jsonl", folder)
-        recipe = recipe_of(PAIRS[asked.pair - 1], "kd", views=asked.views, epochs=asked.epochs)
+        recipe = recipe_of(PAIRS[args.pair - 1], "kd", views=args.views, epochs=args.epochs)
         machine = argparse.Namespace(device="cpu", threads=None)
         began = time.monotonic()
         ours = Ours(recipe, data, events, machine)
@@ -43,14 +43,14 @@ def main() -> None:
         seconds = time.monotonic() - began
         events.close()
         after = block(plain.steps, len(images) // BATCH, device)
-    seen = len(images) * asked.epochs
+    seen = len(images) * args.epochs
     pace = (before.wall + after.wall) / 2
-    print(f"{asked.epochs} epochs of {len(images)} images, {asked.views} views: {seconds:.0f} s")
+    print(f"{args.epochs} epochs of {len(images)} images, {args.views} views: {seconds:.0f} s")
     print(f"plain: {before.wall:.1f} and {after.wall:.1f} images/s, so {seen / pace:.0f} s")
     print(f"ratio {seen / pace / seconds:.2f}")
 
 
-def _asked() -> argparse.Namespace:
+def _parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.whole_run", description=__doc__)
     parser.add_argument("--pair", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=LONG)

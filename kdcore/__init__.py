@@ -12,13 +12,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdcore.api import Distilled, distill, evaluate
+    from kdcore.api import DistillationResult, distill, evaluate
     from kdcore.models import build
 
-__all__ = ["Distilled", "build", "distill", "evaluate"]
+__all__ = ["DistillationResult", "build", "distill", "evaluate"]
 
-_HOMES = {
-    "Distilled": "kdcore.api",
+_MODULES = {
+    "DistillationResult": "kdcore.api",
     "build": "kdcore.models",
     "distill": "kdcore.api",
     "evaluate": "kdcore.api",
@@ -26,9 +26,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdcore.protocol.events import Event
+from kdcore.protocol.events import EngineEvent
 from kdcore.recipes import recipe_data
-from kdcore.recipes.prepare import canonical
-from kdcore.recipes.runner import Order, perform
-from kdcore.runtime.cancellation import Stop
-from kdcore.schema.catalog import Normalisation
-from kdcore.schema.exports import STUDENT
+from kdcore.recipes.prepare import recipe_digest
+from kdcore.recipes.runner import RunSpec, run_recipe
+from kdcore.runtime.cancellation import CancellationToken
+from kdcore.schema.catalog import Normalization
+from kdcore.schema.exports import STUDENT_FILE
 from kdcore.schema.report import Report
 
 if TYPE_CHECKING:
-    from kdcore.models.normalized_model import Normalised
+    from kdcore.models.normalized_model import NormalizedModel
 
-Recipe = Mapping[str, Any]
+RecipeDict = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Distilled:
+class DistillationResult:
     """What a run left: its report, its folder, its curves, its network."""
 
     report: Report
@@ -34,38 +34,38 @@ class Distilled:
     def __repr__(self) -> str:
         """One line: a notebook shows this wherever a call is a cell's last line."""
         student, teacher = self.report.student, self.report.teacher
-        beside = f", teacher {teacher.top1:.2f} %" if teacher else ""
-        told = f"top1 {student.top1:.2f} %{beside}, {student.num_params:,} parameters"
-        return f"Distilled({told}, {str(self.path)!r})"
+        teacher_text = f", teacher {teacher.top1:.2f} %" if teacher else ""
+        summary = f"top1 {student.top1:.2f} %{teacher_text}, {student.num_params:,} parameters"
+        return f"Distilled({summary}, {str(self.path)!r})"
 
-    def load(self) -> "Normalised":
+    def load(self) -> "NormalizedModel":
         """The student in eval mode: images (B, C, H, W), uint8 or floats in 0..1, to logits (B, C).
 
-        It normalises for itself; the bare network is its ``network``.
+        It normalizes for itself; the bare network is its ``network``.
         """
         from safetensors.torch import load_file
 
         from kdcore.models import build
-        from kdcore.models.normalized_model import Normalised
+        from kdcore.models.normalized_model import NormalizedModel
 
         config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
         shape = {name: config[name] for name in ("num_classes", "in_channels", "input_size")}
         network = build(config["architecture"], **shape)
-        network.load_state_dict(load_file(self.path / STUDENT))
-        normalisation = Normalisation.model_validate(config["normalisation"])
+        network.load_state_dict(load_file(self.path / STUDENT_FILE))
+        normalization = Normalization.model_validate(config["normalization"])
         channels = config.get("channels")
-        return Normalised(network, normalisation, config["input_size"], channels).eval()
+        return NormalizedModel(network, normalization, config["input_size"], channels).eval()
 
 
 def distill(
-    student: str | Recipe,
+    student: str | RecipeDict,
     dataset: Any = None,
     *,
     teachers: Sequence[Any] = (),
     out: Path | str | None = None,
     progress: bool = True,
     **settings: Any,
-) -> Distilled:
+) -> DistillationResult:
     """Carry out a recipe in this process, or go on with it, or take its finished outcome.
 
     ``student`` is an architecture, a recipe's ``student``, or a whole recipe. ``dataset`` is as in
@@ -84,12 +84,14 @@ def distill(
     if isinstance(student, Mapping) and "dataset" in student:
         body = {**student, **body}
     else:
-        body["student"] = dict(student) if isinstance(student, Mapping) else _named(student)
+        body["student"] = (
+            dict(student) if isinstance(student, Mapping) else _student_config(student)
+        )
     if dataset is not None:
         body["dataset"] = dataset
     if teachers:
         body["teachers"] = list(teachers)
-    return _carried_out(body, out, progress=progress)
+    return _run(body, out, progress=progress)
 
 
 def evaluate(
@@ -99,98 +101,102 @@ def evaluate(
     out: Path | str | None = None,
     progress: bool = True,
     **settings: Any,
-) -> Distilled:
+) -> DistillationResult:
     """Measure a network on a data set and train nothing; ``model`` is as a teacher of `distill`."""
     body = {"kind": "evaluate", "model": model, "dataset": dataset, **settings}
-    return _carried_out(body, out, progress=progress)
+    return _run(body, out, progress=progress)
 
 
-def _named(architecture: str) -> dict[str, str]:
+def _student_config(architecture: str) -> dict[str, str]:
     return {"architecture": architecture}
 
 
-def _carried_out(body: dict[str, Any], out: Path | str | None, *, progress: bool) -> Distilled:
+def _run(body: dict[str, Any], out: Path | str | None, *, progress: bool) -> DistillationResult:
     files = Path("distilled") / ".given"
-    body = _written(body, files)
-    folder = Path(out) if out is not None else Path("distilled") / _name(body)
-    stop = Stop()
-    with stop.listening():
-        report = _watched(Order(body, Path.cwd(), folder), stop, progress=progress)
-    return Distilled(Report.model_validate(report), folder.resolve(), history(folder))
+    body = _write_inputs(body, files)
+    folder = Path(out) if out is not None else Path("distilled") / _run_name(body)
+    cancellation = CancellationToken()
+    with cancellation.handle_signals():
+        report = _run_with_progress(
+            RunSpec(body, Path.cwd(), folder), cancellation, progress=progress
+        )
+    return DistillationResult(Report.model_validate(report), folder.resolve(), history(folder))
 
 
-def _watched(order: Order, stop: Stop, *, progress: bool) -> dict[str, Any]:
+def _run_with_progress(
+    run_spec: RunSpec, cancellation: CancellationToken, *, progress: bool
+) -> dict[str, Any]:
     if not progress:
-        return perform(order, _unseen, stop)
+        return run_recipe(run_spec, _ignore_event, cancellation)
     from rich.console import Console
 
-    from kdcore.cli.progress import View
+    from kdcore.cli.progress import ProgressView
 
-    with View(Console()) as view:
-        return perform(order, view, stop)
+    with ProgressView(Console()) as view:
+        return run_recipe(run_spec, view, cancellation)
 
 
-def _unseen(_event: Event) -> None:
+def _ignore_event(_event: EngineEvent) -> None:
     pass
 
 
-def _written(body: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _write_inputs(body: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The recipe with a path in place of everything that a file cannot say."""
-    found = dict(body)
-    if "dataset" in found and not isinstance(found["dataset"], str):
-        found["dataset"] = _data(found["dataset"], folder)
-    if found.get("teachers") is not None:
-        found["teachers"] = [_network(each, folder) for each in found["teachers"]]
-    if found.get("model") is not None:
-        found["model"] = _network(found["model"], folder)
-    return found
+    recipe = dict(body)
+    if "dataset" in recipe and not isinstance(recipe["dataset"], str):
+        recipe["dataset"] = _dataset_input(recipe["dataset"], folder)
+    if recipe.get("teachers") is not None:
+        recipe["teachers"] = [_model_input(teacher, folder) for teacher in recipe["teachers"]]
+    if recipe.get("model") is not None:
+        recipe["model"] = _model_input(recipe["model"], folder)
+    return recipe
 
 
-def _data(dataset: Any, folder: Path) -> Any:
+def _dataset_input(dataset: Any, folder: Path) -> Any:
     if isinstance(dataset, Path):
         return str(dataset.resolve())
     arrays = isinstance(dataset, tuple | list) or "images" in dataset or "train_images" in dataset
-    return str(recipe_data.of_arrays(dataset, folder).resolve()) if arrays else dataset
+    return str(recipe_data.write_arrays(dataset, folder).resolve()) if arrays else dataset
 
 
-def _network(given: Any, folder: Path) -> Any:
-    if isinstance(given, Distilled):
-        return {"weights": str(given.path)}
-    if isinstance(given, str | Path):
-        return {"weights": str(given)}
-    weights = given.get("weights")
-    if isinstance(weights, Distilled):
+def _model_input(model: Any, folder: Path) -> Any:
+    if isinstance(model, DistillationResult):
+        return {"weights": str(model.path)}
+    if isinstance(model, str | Path):
+        return {"weights": str(model)}
+    weights = model.get("weights")
+    if isinstance(weights, DistillationResult):
         weights = weights.path
     if isinstance(weights, Mapping):
-        weights = _state(weights, folder)
-    return {**given, "weights": str(weights)} if weights is not None else given
+        weights = _write_state_dict(weights, folder)
+    return {**model, "weights": str(weights)} if weights is not None else model
 
 
-def _state(state: Mapping[str, Any], folder: Path) -> Path:
+def _write_state_dict(state_dict: Mapping[str, Any], folder: Path) -> Path:
     """A live state dict as a file that is named by its bytes."""
     import hashlib
 
-    from kdcore.runtime.files import replacing
-    from kdcore.weights.safetensors_io import encoded
+    from kdcore.runtime.files import atomic_write
+    from kdcore.weights.safetensors_io import encode_safetensors
 
-    written = encoded(dict(state))
+    written = encode_safetensors(dict(state_dict))
     path = folder / f"weights-{hashlib.sha256(written).hexdigest()[:16]}.safetensors"
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(written)
     return path.resolve()
 
 
-def _name(body: dict[str, Any]) -> str:
+def _run_name(body: dict[str, Any]) -> str:
     student = body.get("student")
     named = student.get("architecture") if isinstance(student, Mapping) else None
     kind = str(named or body.get("kind") or "student").rpartition("/")[2]
     safe = "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in kind)
-    return f"{safe}-{canonical(body)}"
+    return f"{safe}-{recipe_digest(body)}"
 
 
 def history(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Every metric of a run's events; what a stopped run did after its checkpoint counts once."""
-    found: dict[str, dict[int, float]] = {}
+    metrics: dict[str, dict[int, float]] = {}
     path = folder / ".work" / "events.jsonl"
     for line in path.read_text(encoding="utf-8").splitlines():
         event = json.loads(line)
@@ -198,5 +204,5 @@ def history(folder: Path) -> dict[str, list[tuple[int, float]]]:
             step = (event["progress"] or event)["step"]
             for name, value in event["values"].items():
                 if value is not None:
-                    found.setdefault(name, {})[step] = value
-    return {name: sorted(values.items()) for name, values in found.items()}
+                    metrics.setdefault(name, {})[step] = value
+    return {name: sorted(values.items()) for name, values in metrics.items()}

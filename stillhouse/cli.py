@@ -41,9 +41,9 @@ def up(
 ) -> None:
     """Run the whole product on this machine until Ctrl-C."""
     from stillhouse.local.data_dir import default_data_dir
-    from stillhouse.local.up import Foreground
+    from stillhouse.local.up import ForegroundStack
 
-    sys.exit(Foreground(data_dir or default_data_dir(), host, port, workers).run())
+    sys.exit(ForegroundStack(data_dir or default_data_dir(), host, port, workers).run())
 
 
 @app.command()
@@ -89,7 +89,7 @@ def wait(
     """Wait for a job: exit code 0 if it has succeeded, 1 if not."""
     from stillhouse import job_commands
 
-    sys.exit(job_commands.follow(job, output=output))
+    sys.exit(job_commands.wait_for_job(job, output=output))
 
 
 JobId = Annotated[str, typer.Argument(help="The id of a job.")]
@@ -98,31 +98,31 @@ JobId = Annotated[str, typer.Argument(help="The id of a job.")]
 @app.command()
 def cancel(job: JobId) -> None:
     """End a job: at once where it waits, else as soon as its worker hears of it."""
-    _wish(job, "cancel")
+    _run_action(job, "cancel")
 
 
 @app.command()
 def pause(job: JobId) -> None:
     """Let a job rest: it keeps a checkpoint, and its worker is free for others."""
-    _wish(job, "pause")
+    _run_action(job, "pause")
 
 
 @app.command()
 def resume(job: JobId) -> None:
     """Let a paused job go on where it was."""
-    _wish(job, "resume")
+    _run_action(job, "resume")
 
 
 @app.command()
 def retry(job: JobId) -> None:
     """Give a failed job another run, from its last checkpoint on."""
-    _wish(job, "retry")
+    _run_action(job, "retry")
 
 
-def _wish(job: str, action: str) -> None:
+def _run_action(job: str, action: str) -> None:
     from stillhouse import job_commands
 
-    sys.exit(job_commands.wish(job, action))
+    sys.exit(job_commands.run_action(job, action))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import httpx
 
 Json = dict[str, Any]
 POLL_S = 0.5
-AWAY = (502, 503, 504)
-AWAY_S = 300.0
+UNAVAILABLE_STATUSES = (502, 503, 504)
+UNAVAILABLE_TIMEOUT_S = 300.0
 
 
 class ApiError(Exception):
@@ -25,14 +25,14 @@ class ApiError(Exception):
         except ValueError:
             self.problem = {"detail": response.text[:500]}
         self.code = self.problem.get("code", "")
-        faults = [
-            f"\n  {fault['pointer'] or 'the body'}: {fault['detail']}"
-            for fault in self.problem.get("errors") or []
+        issues = [
+            f"\n  {issue['pointer'] or 'the body'}: {issue['detail']}"
+            for issue in self.problem.get("errors") or []
         ]
-        super().__init__(f"{self.status} {self.problem.get('detail', '')}{''.join(faults)}")
+        super().__init__(f"{self.status} {self.problem.get('detail', '')}{''.join(issues)}")
 
 
-class Failed(Exception):  # noqa: N818 - the state's own name
+class ResourceFailedError(Exception):
     """A job, data set or model did not come out: what the service says of it."""
 
     def __init__(self, resource: Json) -> None:
@@ -47,17 +47,17 @@ class Failed(Exception):  # noqa: N818 - the state's own name
         )
 
 
-class Corrupt(Exception):  # noqa: N818 - what the file is
+class ChecksumError(Exception):
     """A download's SHA-256 is not the one that the service gave."""
 
 
-class Missing(Exception):  # noqa: N818 - what the file is
+class ArtifactNotFoundError(Exception):
     """A job has no file of that name."""
 
 
-def _passes(error: Exception) -> bool:
+def _is_transient(error: Exception) -> bool:
     """Whether the service, or the way to it, is away: later it may answer."""
-    return not isinstance(error, ApiError) or error.status in AWAY
+    return not isinstance(error, ApiError) or error.status in UNAVAILABLE_STATUSES
 
 
 class Client:
@@ -90,28 +90,28 @@ class Client:
             try:
                 return self._json(self._http.post(path, json=body, params=params, headers=headers))
             except (httpx.TransportError, ApiError) as error:
-                if not _passes(error) or pause_s is None:
+                if not _is_transient(error) or pause_s is None:
                     raise
                 time.sleep(pause_s)
         raise AssertionError("the last try answers or raises")
 
     def cancel(self, job: Json | str) -> Json:
         """End a job; its worker may take some seconds to let go of it."""
-        return self._wish(job, "cancel")
+        return self._post_action(job, "cancel")
 
     def pause(self, job: Json | str) -> Json:
         """Let a job rest: its worker writes a checkpoint and is free for others."""
-        return self._wish(job, "pause")
+        return self._post_action(job, "pause")
 
     def resume(self, job: Json | str) -> Json:
         """Let a paused job go on where it was."""
-        return self._wish(job, "resume")
+        return self._post_action(job, "resume")
 
     def retry(self, job: Json | str) -> Json:
         """Give a failed job another run, from its last checkpoint on."""
-        return self._wish(job, "retry")
+        return self._post_action(job, "retry")
 
-    def _wish(self, job: Json | str, action: str) -> Json:
+    def _post_action(self, job: Json | str, action: str) -> Json:
         job_id = job if isinstance(job, str) else job["id"]
         return self.post(f"/v1/jobs/{job_id}/{action}")
 
@@ -130,7 +130,7 @@ class Client:
         self.post(f"/v1/uploads/{upload['id']}/complete")
         return str(upload["id"])
 
-    def wait(self, resource: Json, seen: Callable[[Json], None] | None = None) -> Json:
+    def wait(self, resource: Json, on_update: Callable[[Json], None] | None = None) -> Json:
         """Poll a data set, model or job until it has ended well; raises Failed if it has not.
 
         A service that is away for less than five minutes is waited for.
@@ -140,17 +140,20 @@ class Client:
             try:
                 resource = self.get(resource["links"]["self"])
             except (httpx.TransportError, ApiError) as error:
-                if not _passes(error) or time.monotonic() - answered_at > AWAY_S:
+                if (
+                    not _is_transient(error)
+                    or time.monotonic() - answered_at > UNAVAILABLE_TIMEOUT_S
+                ):
                     raise
                 time.sleep(POLL_S)
                 continue
             answered_at = time.monotonic()
-            if seen is not None:
-                seen(resource)
+            if on_update is not None:
+                on_update(resource)
             if resource["state"] in ("ready", "succeeded"):
                 return resource
             if resource["state"] in ("failed", "cancelled"):
-                raise Failed(resource)
+                raise ResourceFailedError(resource)
             time.sleep(POLL_S)
 
     def predict(self, model: Json | str, paths: Iterable[Path | str], k: int = 5) -> list[Json]:
@@ -159,7 +162,10 @@ class Client:
         The first time, the model is made ready, which is waited for.
         """
         path = f"/v1/models/{model if isinstance(model, str) else model['id']}/predict"
-        files = [("images", (Path(each).name, Path(each).read_bytes())) for each in paths]
+        files = [
+            ("images", (Path(image_path).name, Path(image_path).read_bytes()))
+            for image_path in paths
+        ]
         while True:
             response = self._http.post(path, files=files, data={"k": str(k)})
             try:
@@ -190,7 +196,7 @@ class Client:
                     file.write(chunk)
         if digest.hexdigest() != artifact["sha256"]:
             temporary.unlink()
-            raise Corrupt(f"{artifact['name']} arrived damaged; download it again")
+            raise ChecksumError(f"{artifact['name']} arrived damaged; download it again")
         temporary.replace(target)
         return target
 
@@ -202,7 +208,7 @@ class Client:
         files = {str(artifact["name"]): artifact for artifact in self.artifacts(job)}
         if name not in files:
             known = ", ".join(sorted(files)) or "none yet"
-            raise Missing(f"{job['id']} has no file {name!r}; it has: {known}")
+            raise ArtifactNotFoundError(f"{job['id']} has no file {name!r}; it has: {known}")
         return self.download(files[name], folder)
 
     def _pages(self, path: str) -> Iterator[Json]:

@@ -14,61 +14,63 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from stillhouse.client import ApiError, Client, Corrupt, Failed
+from stillhouse.client import ApiError, ChecksumError, Client, ResourceFailedError
 
 Json = dict[str, Any]
-DONE, NOT_DONE, REFUSED = 0, 1, 2
-LOCAL = "http://127.0.0.1:8000"
+EXIT_OK, EXIT_JOB_FAILED, EXIT_REFUSED = 0, 1, 2
+DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 def submit(source: Path, *, wait: bool, output: Path | None) -> int:
     """Post the job in a JSON file, ``-`` for standard input. Its id goes to standard output."""
 
     def act(client: Client) -> int:
-        job = client.post("/v1/jobs", _body(source))
+        job = client.post("/v1/jobs", _read_job(source))
         sys.stdout.write(f"{job['id']}\n")
         sys.stdout.flush()
-        return _follow(client, job, output) if wait or output else DONE
+        return _wait_for_job(client, job, output) if wait or output else EXIT_OK
 
-    return _speaking(act)
+    return _run_with_client(act)
 
 
-def follow(job_id: str, *, output: Path | None) -> int:
+def wait_for_job(job_id: str, *, output: Path | None) -> int:
     """Wait for a job, and download what it has published if ``output`` is given."""
-    return _speaking(lambda client: _follow(client, client.get(f"/v1/jobs/{job_id}"), output))
+    return _run_with_client(
+        lambda client: _wait_for_job(client, client.get(f"/v1/jobs/{job_id}"), output)
+    )
 
 
-def wish(job_id: str, action: str) -> int:
+def run_action(job_id: str, action: str) -> int:
     """Cancel, pause, resume or retry a job. Its state after that goes to standard output."""
 
     def act(client: Client) -> int:
         job = getattr(client, action)(job_id)
         sys.stdout.write(f"{job['state']}\n")
-        return DONE
+        return EXIT_OK
 
-    return _speaking(act)
+    return _run_with_client(act)
 
 
-def _speaking(act: Any) -> int:
+def _run_with_client(act: Any) -> int:
     console = Console(stderr=True)
     try:
-        with Client(os.environ.get("STILLHOUSE_URL", LOCAL), _key()) as client:
+        with Client(os.environ.get("STILLHOUSE_URL", DEFAULT_URL), _api_key()) as client:
             return int(act(client))
-    except Failed as failed:
-        console.print(str(failed), style="red", markup=False)
-        return NOT_DONE
-    except (ApiError, Corrupt, OSError, ValueError) as refused:
-        console.print(str(refused), style="red", markup=False)
+    except ResourceFailedError as job_error:
+        console.print(str(job_error), style="red", markup=False)
+        return EXIT_JOB_FAILED
+    except (ApiError, ChecksumError, OSError, ValueError) as refusal:
+        console.print(str(refusal), style="red", markup=False)
     except httpx.TransportError as error:
         console.print(f"the service cannot be reached: {error}", style="red", markup=False)
-    return REFUSED
+    return EXIT_REFUSED
 
 
-def _key() -> str:
+def _api_key() -> str:
     """From the environment, else that of the stack on this machine."""
-    given = os.environ.get("STILLHOUSE_API_KEY")
-    if given:
-        return given
+    key = os.environ.get("STILLHOUSE_API_KEY")
+    if key:
+        return key
     from stillhouse.local.data_dir import default_data_dir
 
     path = default_data_dir() / "api-key"
@@ -77,7 +79,7 @@ def _key() -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
-def _body(source: Path) -> Json:
+def _read_job(source: Path) -> Json:
     text = sys.stdin.read() if str(source) == "-" else source.read_text(encoding="utf-8")
     body = json.loads(text)
     if not isinstance(body, dict):
@@ -86,20 +88,20 @@ def _body(source: Path) -> Json:
     return body
 
 
-def _follow(client: Client, job: Json, output: Path | None) -> int:
+def _wait_for_job(client: Client, job: Json, output: Path | None) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("waiting", total=1.0)
 
-        def seen(now: Json) -> None:
-            words = now["waiting_reason"] or now["phase"] or now["state"]
-            done = (now["progress"] or {}).get("fraction", 0.0)
-            progress.update(bar, description=f"{now['state']}: {words}", completed=done)
+        def on_update(current: Json) -> None:
+            status = current["waiting_reason"] or current["phase"] or current["state"]
+            done = (current["progress"] or {}).get("fraction", 0.0)
+            progress.update(bar, description=f"{current['state']}: {status}", completed=done)
 
-        job = client.wait(job, seen)
+        job = client.wait(job, on_update)
         progress.update(bar, description="succeeded", completed=1.0)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         for artifact in client.artifacts(job):
             client.download(artifact, output)
-    return DONE
+    return EXIT_OK

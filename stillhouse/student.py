@@ -8,16 +8,16 @@ import torch
 from safetensors.torch import load_file
 
 from kdcore.models import build
-from kdcore.models.normalized_model import Normalised
-from kdcore.schema.catalog import Normalisation
-from kdcore.schema.exports import STUDENT
+from kdcore.models.normalized_model import NormalizedModel
+from kdcore.schema.catalog import Normalization
+from kdcore.schema.exports import STUDENT_FILE
 
 
 def load(folder: Path | str) -> tuple[torch.nn.Module, dict[str, Any]]:
     """The network in a folder with ``student.safetensors`` and ``config.json``, ready to use.
 
     Returns the network in eval mode, which maps images (B, C, H, W) that are scaled to 0..1 and
-    normalised by ``config["normalisation"]`` to logits (B, num_classes), and its configuration.
+    normalized by ``config["normalization"]`` to logits (B, num_classes), and its configuration.
     ``config["channels"]`` is the rule by which images of other channels become the network's.
     """
     folder = Path(folder)
@@ -30,7 +30,7 @@ def load(folder: Path | str) -> tuple[torch.nn.Module, dict[str, Any]]:
             in_channels=config["in_channels"],
             input_size=config["input_size"],
         )
-    network.load_state_dict(load_file(folder / STUDENT))
+    network.load_state_dict(load_file(folder / STUDENT_FILE))
     return network.eval(), config
 
 
@@ -39,8 +39,8 @@ def top1(folder: Path, dataset: Path) -> float:
     """Accuracy, in percent, of a folder's student on the test split of an ingested data set."""
     network, config = load(folder)
     split = load_file(dataset)
-    normalisation = Normalisation.model_validate(config["normalisation"])
+    normalization = Normalization.model_validate(config["normalization"])
     size = config["input_size"]
-    seen = Normalised(network, normalisation, size, config.get("channels"))
-    logits = seen(split["test/images"])  # (N, C, H, W)
+    model = NormalizedModel(network, normalization, size, config.get("channels"))
+    logits = model(split["test/images"])  # (N, C, H, W)
     return float((logits.argmax(1) == split["test/targets"]).double().mean()) * 100

@@ -20,7 +20,9 @@ class Connection(psycopg.Connection[Any]):
     @override
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         try:
-            return super().wait(gen, interval, settings().answer_s if timeout is None else timeout)
+            return super().wait(
+                gen, interval, settings().database_timeout_s if timeout is None else timeout
+            )
         except psycopg.errors._WaitTimeout as late:
             if timeout is None:
                 self.pgconn.finish()  # what it will answer belongs to nobody any more
@@ -75,15 +77,15 @@ def transaction() -> Iterator[Session]:
 
 
 @contextlib.contextmanager
-def reading() -> Iterator[Session]:
+def read_session() -> Iterator[Session]:
     """A session for a few reads that need not agree with each other: no BEGIN, no COMMIT.
 
     On the hottest routes these two are half of what the database is asked.
     """
-    with Session(_autocommitting(), expire_on_commit=False) as session:
+    with Session(_autocommit_engine(), expire_on_commit=False) as session:
         yield session
 
 
 @functools.cache
-def _autocommitting() -> Engine:
+def _autocommit_engine() -> Engine:
     return engine().execution_options(isolation_level="AUTOCOMMIT")

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 from store import object_store
 
 _LENGTH_BYTES = 8
-_HEADERS = 64
+_MAX_CACHED_HEADERS = 64
 """Headers that a process remembers; objects are written once, so they never grow old."""
 
 
-class Picture(NamedTuple):
+class DatasetImage(NamedTuple):
     """One image as it is stored."""
 
     row: int
@@ -30,7 +30,7 @@ class Picture(NamedTuple):
     pixels: bytes
 
 
-class Pictures:
+class DatasetImages:
     """One split of a data set whose file is at ``key``. KeyError if there is no such split."""
 
     def __init__(self, key: str, split: str) -> None:
@@ -43,7 +43,7 @@ class Pictures:
         return int(self._images["shape"][0])
 
     @property
-    def image_bytes(self) -> int:
+    def bytes_per_image(self) -> int:
         """Of one image."""
         _, channels, height, width = self._images["shape"]
         return int(channels * height * width)
@@ -52,29 +52,29 @@ class Pictures:
         """The class of every row; empty in the split without labels."""
         if self._targets is None:
             return []
-        found = array.array("q", self._read(self._targets, 0, len(self) * 8))
+        class_indices = array.array("q", self._read(self._targets, 0, len(self) * 8))
         if sys.byteorder == "big":
-            found.byteswap()
-        return found.tolist()
+            class_indices.byteswap()
+        return class_indices.tolist()
 
-    def read(self, rows: Iterable[int]) -> list[Picture]:
+    def read(self, rows: Iterable[int]) -> list[DatasetImage]:
         """These rows, in their order. IndexError for one that is not there."""
         targets = self.targets()
-        size, shape = self.image_bytes, tuple(self._images["shape"][1:])
-        found = []
+        size, shape = self.bytes_per_image, tuple(self._images["shape"][1:])
+        images = []
         for row in rows:
             if not 0 <= row < len(self):
                 raise IndexError(row)
             pixels = self._read(self._images, row * size, size)
-            found.append(Picture(row, targets[row] if targets else None, shape, pixels))
-        return found
+            images.append(DatasetImage(row, targets[row] if targets else None, shape, pixels))
+        return images
 
     def _read(self, tensor: dict[str, Any], offset: int, length: int) -> bytes:
         start = self._start + tensor["data_offsets"][0] + offset
         return b"".join(object_store.read(self._key, start, start + length))
 
 
-@functools.lru_cache(_HEADERS)
+@functools.lru_cache(_MAX_CACHED_HEADERS)
 def _header(key: str) -> tuple[int, dict[str, Any]]:
     """Where the tensors begin, and the header."""
     length = int.from_bytes(b"".join(object_store.read(key, 0, _LENGTH_BYTES)), "little")

@@ -8,7 +8,7 @@ from typing import Literal
 Prefix = Literal["job", "run", "mdl", "ds", "upl", "art", "key", "prj", "ckp", "ses", "tch"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, as a ULID uses it
-_FORM = re.compile(rf"([a-z]+)_[{_ALPHABET}]{{26}}")
+_PATTERN = re.compile(rf"([a-z]+)_[{_ALPHABET}]{{26}}")
 
 
 def new_id(prefix: Prefix) -> str:
@@ -20,5 +20,5 @@ def new_id(prefix: Prefix) -> str:
 
 def is_id(text: str, prefix: Prefix) -> bool:
     """Whether ``text`` has the form of an id of this kind."""
-    match = _FORM.fullmatch(text)
+    match = _PATTERN.fullmatch(text)
     return match is not None and match.group(1) == prefix

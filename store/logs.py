@@ -21,5 +21,5 @@ def configure() -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    if os.environ.get(failpoints.VARIABLE):
-        structlog.get_logger().warning("failpoints_are_on", variable=failpoints.VARIABLE)
+    if os.environ.get(failpoints.ENV_VARIABLE):
+        structlog.get_logger().warning("failpoints_enabled", variable=failpoints.ENV_VARIABLE)

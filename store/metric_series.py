@@ -12,15 +12,15 @@ from kdcore.protocol.events import MetricsEvent
 from store.tables import Job, Metric
 
 Axis = Literal["step", "epoch", "wall_s"]
-Column = dict[str, list[Any]]
+CurveColumn = dict[str, list[Any]]
 
 _CURVE_POINTS = 60
-_SHOWN = (
+_SUMMARY_KEYS = (
     *("train/loss", "train/images_per_s", "train/memory_bytes", "val/top1", "val/agreement"),
     *("teacher/top1", "baseline/val/top1"),
 )
 _INSERT = insert(Metric)
-_WRITTEN = _INSERT.on_conflict_do_update(
+_UPSERT = _INSERT.on_conflict_do_update(
     index_elements=["job_id", "key", "step"],
     set_={name: _INSERT.excluded[name] for name in ("epoch", "wall_s", "value", "project_id")},
 )
@@ -45,27 +45,27 @@ def write(session: Session, job: Job, events: Sequence[MetricsEvent]) -> None:
     if rows:
         # One row's statement for each of them, sent together: its text, which is the same whatever
         # their number, is made and prepared once.
-        session.connection().execute(_WRITTEN, rows)
+        session.connection().execute(_UPSERT, rows)
     for event in events:
-        _summarise(job, event)
+        _update_summary(job, event)
 
 
-def _summarise(job: Job, event: MetricsEvent) -> None:
+def _update_summary(job: Job, event: MetricsEvent) -> None:
     summary = dict(job.summary)
-    summary |= {key: event.values[key] for key in _SHOWN if key in event.values}
+    summary |= {key: event.values[key] for key in _SUMMARY_KEYS if key in event.values}
     if "val/top1" in event.values:
-        summary["curve"] = _thinned([*summary.get("curve", []), event.values["val/top1"]])
+        summary["curve"] = _thin_curve([*summary.get("curve", []), event.values["val/top1"]])
     job.summary = summary
 
 
-def _thinned(curve: list[float | None]) -> list[float | None]:
+def _thin_curve(curve: list[float | None]) -> list[float | None]:
     return curve if len(curve) <= _CURVE_POINTS else [*curve[:-1][::2], curve[-1]]
 
 
 class Curves(NamedTuple):
     """Thinned curves, and how many points each of them has in truth."""
 
-    columns: dict[str, Column]
+    columns: dict[str, CurveColumn]
     totals: dict[str, int]
 
 
@@ -73,20 +73,22 @@ def read(
     session: Session, job_id: str, keys: list[str] | None, axis: Axis, max_points: int
 ) -> Curves:
     """Columns ``{key: {axis: […], "value": […]}}``: of each curve the extremes of every bucket."""
-    chosen = [Metric.job_id == job_id]
+    conditions = [Metric.job_id == job_id]
     if keys is not None:
-        chosen.append(Metric.key.in_(keys))
+        conditions.append(Metric.key.in_(keys))
     counts = dict(
-        session.execute(select(Metric.key, func.count()).where(*chosen).group_by(Metric.key)).all()
+        session.execute(
+            select(Metric.key, func.count()).where(*conditions).group_by(Metric.key)
+        ).all()
     )
     x = getattr(Metric, axis)
-    columns: dict[str, Column] = {key: {axis: [], "value": []} for key in sorted(counts)}
-    whole = [key for key, count in counts.items() if count <= max_points]
-    query = select(Metric.key, x, Metric.value).where(*chosen, Metric.key.in_(whole))
-    found = [tuple(row) for row in session.execute(query.order_by(Metric.key, Metric.step))]
-    for key in counts.keys() - set(whole):
-        found += _extremes(session, job_id, key, axis, max_points)
-    for key, position, value in found:
+    columns: dict[str, CurveColumn] = {key: {axis: [], "value": []} for key in sorted(counts)}
+    unthinned_keys = [key for key, count in counts.items() if count <= max_points]
+    query = select(Metric.key, x, Metric.value).where(*conditions, Metric.key.in_(unthinned_keys))
+    points = [tuple(row) for row in session.execute(query.order_by(Metric.key, Metric.step))]
+    for key in counts.keys() - set(unthinned_keys):
+        points += _extremes(session, job_id, key, axis, max_points)
+    for key, position, value in points:
         columns[key][axis].append(position)
         columns[key]["value"].append(value)
     return Curves(columns, dict(sorted(counts.items())))
@@ -117,10 +119,10 @@ def _extremes(
         points, lowest.label("low"), highest.label("high"), first.label("first"), last.label("last")
     ).subquery()
     ends = (ranked.c.first, ranked.c.last)
-    kept = ends if max_points < 4 else (*ends, ranked.c.low, ranked.c.high)
+    selected_ranks = ends if max_points < 4 else (*ends, ranked.c.low, ranked.c.high)
     query = (
         select(ranked.c.x, ranked.c.value)
-        .where(or_(*(chosen == 1 for chosen in kept)))
+        .where(or_(*(rank == 1 for rank in selected_ranks)))
         .order_by(ranked.c.step)
     )
     return [(key, x, value) for x, value in session.execute(query)]

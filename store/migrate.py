@@ -13,7 +13,7 @@ from sqlalchemy import Connection, NullPool, create_engine, text
 from store.settings import settings
 from store.tables import Base
 
-NEWER = 3
+EXIT_DATABASE_NEWER = 3
 _LOCK = 0x5711_0001  # any number, the same for all who migrate
 
 
@@ -24,13 +24,15 @@ class DatabaseNewerError(Exception):
 def migrate() -> None:
     """Apply what is missing, one process at a time; refuse a database that is newer."""
     # A connection of its own: an index over a large table takes longer than any request may.
-    patient = create_engine(settings().database_url.get_secret_value(), poolclass=NullPool)
-    with patient.begin() as connection:
+    migration_engine = create_engine(settings().database_url.get_secret_value(), poolclass=NullPool)
+    with migration_engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        config = configuration(connection)
-        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        config = alembic_config(connection)
+        known_revisions = {
+            script.revision for script in ScriptDirectory.from_config(config).walk_revisions()
+        }
         current = MigrationContext.configure(connection).get_current_revision()
-        if current is not None and current not in known:
+        if current is not None and current not in known_revisions:
             raise DatabaseNewerError(
                 f"the database is at revision {current}, which this Stillhouse does not know: "
                 "it was used by a newer version; start that version, or choose another database"
@@ -38,7 +40,7 @@ def migrate() -> None:
         command.upgrade(config, "head")
 
 
-def configuration(connection: Connection) -> Config:
+def alembic_config(connection: Connection) -> Config:
     """Alembic's configuration for this checkout, on an open connection."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
@@ -46,7 +48,7 @@ def configuration(connection: Connection) -> Config:
     return config
 
 
-def drift(connection: Connection) -> list[object]:
+def schema_differences(connection: Connection) -> list[object]:
     """What the tables in code have that the migrated database has not, and the reverse."""
     return list(compare_metadata(MigrationContext.configure(connection), Base.metadata))
 
@@ -56,4 +58,4 @@ if __name__ == "__main__":
         migrate()
     except DatabaseNewerError as refusal:
         sys.stderr.write(f"{refusal}\n")
-        sys.exit(NEWER)
+        sys.exit(EXIT_DATABASE_NEWER)

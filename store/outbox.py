@@ -12,109 +12,129 @@ from sqlalchemy import Select, delete, func, select
 from sqlalchemy.orm import Session
 
 from store.settings import settings
-from store.tables import Job, Poke, Turn, Worker
-from store.tables.jobs import LIVE
+from store.tables import Job, OutboxMessage, ProjectTurn, Worker
+from store.tables.jobs import LIVE_STATES
 
 CHANNEL = "outbox"  # notified at each commit that wrote a message
 
 
-def poke(session: Session, lane: str) -> None:
-    """Ask that some worker of the lane looks for a job, once this transaction has committed."""
-    session.add(Poke(lane=lane))
-    session.execute(select(func.pg_notify(CHANNEL, lane)))
+def notify(session: Session, queue: str) -> None:
+    """Ask that some worker of the queue looks for a job, once this transaction has committed."""
+    session.add(OutboxMessage(queue=queue))
+    session.execute(select(func.pg_notify(CHANNEL, queue)))
 
 
-def repoke(session: Session) -> None:
-    """Send another message to the lanes where a job has been queued for long."""
-    old = func.clock_timestamp() - timedelta(seconds=settings().repoke_s)
-    for lane in session.scalars(
-        select(Job.lane)
+def remind(session: Session) -> None:
+    """Send another message to the queues where a job has been queued for long."""
+    old = func.clock_timestamp() - timedelta(seconds=settings().reminder_interval_s)
+    for queue in session.scalars(
+        select(Job.queue)
         .where(Job.state == "queued", Job.desired_state == "run", Job.queued_at < old)
         .distinct()
     ):
         # Nobody is notified: the keeper, who does this, would wake itself without end.
-        session.add(Poke(lane=lane))
+        session.add(OutboxMessage(queue=queue))
 
 
-def take(session: Session, limit: int = 500) -> Counter[str]:
+def take_messages(session: Session, limit: int = 500) -> Counter[str]:
     """Take messages out of the outbox; they come back if the transaction does not commit."""
-    chosen = select(Poke.id).order_by(Poke.id).limit(limit).with_for_update(skip_locked=True)
-    lanes = session.scalars(delete(Poke).where(Poke.id.in_(chosen)).returning(Poke.lane))
-    return Counter(lanes)
+    message_ids = (
+        select(OutboxMessage.id)
+        .order_by(OutboxMessage.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    queues = session.scalars(
+        delete(OutboxMessage)
+        .where(OutboxMessage.id.in_(message_ids))
+        .returning(OutboxMessage.queue)
+    )
+    return Counter(queues)
 
 
-class Waiting:
+class QueueStatus:
     """Why queued jobs wait: asked once of the database for all jobs of an answer.
 
     ``only`` is the id of the one job that will be asked about.
     """
 
-    def __init__(self, session: Session, only: str | None = None) -> None:
+    def __init__(self, session: Session, job_id: str | None = None) -> None:
         self._session = session
-        self._only = only
-        self._places: dict[tuple[str, str], dict[str, int]] = {}
-        self._alive: dict[str, int] = {}
+        self._job_id = job_id
+        self._positions: dict[tuple[str, str], dict[str, int]] = {}
+        self._worker_counts: dict[str, int] = {}
 
-    def ahead(self, job: Job) -> int:
-        """How many queued jobs of the lane would be claimed before this one, as things are."""
-        whose = (job.lane, job.project_id)
-        if whose not in self._places:
-            found = self._session.execute(_places(*whose, self._only))
-            self._places[whose] = {row[0]: row[1] for row in found}
-        return self._places[whose].get(job.id, 0)
+    def jobs_ahead(self, job: Job) -> int:
+        """How many queued jobs of the queue would be claimed before this one, as things are."""
+        queue_and_project = (job.queue, job.project_id)
+        if queue_and_project not in self._positions:
+            rows = self._session.execute(_queue_positions(*queue_and_project, self._job_id))
+            self._positions[queue_and_project] = {row[0]: row[1] for row in rows}
+        return self._positions[queue_and_project].get(job.id, 0)
 
-    def workers(self, lane: str) -> int:
-        """Workers of the lane that are alive."""
-        if lane not in self._alive:
-            self._alive[lane] = workers_alive(self._session, lane)
-        return self._alive[lane]
+    def count_workers(self, queue: str) -> int:
+        """Workers of the queue that are alive."""
+        if queue not in self._worker_counts:
+            self._worker_counts[queue] = count_live_workers(self._session, queue)
+        return self._worker_counts[queue]
 
 
-def depth(session: Session, project_id: str, lane: str) -> int:
-    """How many jobs of a project wait in a lane."""
-    waits = (Job.state == "queued", Job.lane == lane, Job.project_id == project_id)
+def count_queued(session: Session, project_id: str, queue: str) -> int:
+    """How many jobs of a project wait in a queue."""
+    waits = (Job.state == "queued", Job.queue == queue, Job.project_id == project_id)
     return session.scalar(select(func.count()).where(*waits)) or 0
 
 
-def _places(lane: str, project_id: str, only: str | None) -> Select[str, int]:
+def _queue_positions(queue: str, project_id: str, job_id: str | None) -> Select[str, int]:
     """Places of a project's queued jobs: the n-th job of each project comes in the n-th round."""
-    held = (
+    active_counts = (
         select(Job.project_id, func.count().label("held"))
-        .where(Job.lane == lane, Job.state.in_(LIVE))
+        .where(Job.queue == queue, Job.state.in_(LIVE_STATES))
         .group_by(Job.project_id)
         .subquery()
     )
-    own_turn = func.row_number().over(
+    project_rank = func.row_number().over(
         partition_by=Job.project_id, order_by=(Job.priority.desc(), Job.created_at)
     )
     rounds = (
         select(
-            *(Job.id, Job.project_id, Turn.taken_at, own_turn.label("own_turn")),
-            (own_turn + func.coalesce(held.c.held, 0)).label("round"),
+            *(
+                Job.id,
+                Job.project_id,
+                ProjectTurn.last_claimed_at,
+                project_rank.label("project_rank"),
+            ),
+            (project_rank + func.coalesce(active_counts.c.held, 0)).label("round"),
         )
-        .outerjoin(held, held.c.project_id == Job.project_id)
-        .outerjoin(Turn, (Turn.project_id == Job.project_id) & (Turn.lane == lane))
+        .outerjoin(active_counts, active_counts.c.project_id == Job.project_id)
+        .outerjoin(
+            ProjectTurn, (ProjectTurn.project_id == Job.project_id) & (ProjectTurn.queue == queue)
+        )
         .where(
-            *(Job.state == "queued", Job.desired_state == "run", Job.lane == lane),
+            *(Job.state == "queued", Job.desired_state == "run", Job.queue == queue),
             Job.not_before.is_(None),  # else it is not its turn, whoever is behind it
         )
         .subquery()
     )
     # In one round, who has taken fewer turns until then has waited longer.
-    turn = (rounds.c.own_turn, rounds.c.taken_at.asc().nulls_first(), rounds.c.project_id)
-    order = (rounds.c.round, *turn)
-    place = (func.row_number().over(order_by=order) - 1).label("place")
-    placed = select(rounds.c.id, rounds.c.project_id, place).subquery()
-    query = select(placed.c.id, placed.c.place).where(placed.c.project_id == project_id)
-    return query if only is None else query.where(placed.c.id == only)
+    tie_break = (
+        rounds.c.project_rank,
+        rounds.c.last_claimed_at.asc().nulls_first(),
+        rounds.c.project_id,
+    )
+    order = (rounds.c.round, *tie_break)
+    position = (func.row_number().over(order_by=order) - 1).label("position")
+    positions = select(rounds.c.id, rounds.c.project_id, position).subquery()
+    query = select(positions.c.id, positions.c.position).where(positions.c.project_id == project_id)
+    return query if job_id is None else query.where(positions.c.id == job_id)
 
 
-def workers_alive(session: Session, lane: str) -> int:
-    """Workers of the lane that were heard of within a lease."""
-    query = select(func.count()).where(Worker.lane == lane, Worker.seen_at > alive_since())
+def count_live_workers(session: Session, queue: str) -> int:
+    """Workers of the queue that were heard of within a lease."""
+    query = select(func.count()).where(Worker.queue == queue, Worker.seen_at > liveness_cutoff())
     return session.scalar(query) or 0
 
 
-def alive_since() -> Any:
+def liveness_cutoff() -> Any:
     """A worker that was last heard of before this moment is taken for dead."""
     return func.clock_timestamp() - timedelta(seconds=settings().lease_s)

@@ -28,13 +28,13 @@ class Settings(BaseSettings):
     """Connections a process keeps: the embedded Postgres has 100, and there are few processes."""
     statement_timeout_s: float = 5.0
     """No query of ours takes a second; one that does must not hold its connection for ever."""
-    answer_s: float = 7.0
+    database_timeout_s: float = 7.0
     """A database that is frozen cannot end a statement by itself: then the client does."""
-    object_answer_s: float = 8.0
+    object_timeout_s: float = 8.0
     """Of one request to the object store, of 16 MiB at most: two megabytes a second."""
-    object_retry_s: float = 20.0
+    object_retry_timeout_s: float = 20.0
     """Until when a request to the object store is begun again: in all less than a lease."""
-    object_waits: int = 30
+    storage_retries: int = 30
     """Runs in a row that could not fetch what they need; then the job fails and may be retried."""
     min_free_bytes: int = 256 * 2**20
     """A worker with less room in its work folder takes no job."""
@@ -43,23 +43,23 @@ class Settings(BaseSettings):
     """A sixth of the lease: five beats may be lost before the job is."""
     lease_s: float = 30.0
     """How long a silent worker keeps its job: longer than any pause of a healthy process."""
-    keeper_s: float = 5.0
+    maintenance_interval_s: float = 5.0
     """Bounds how late a lost message or an expired lease is noticed."""
-    repoke_s: float = 15.0
+    reminder_interval_s: float = 15.0
     """A job queued for longer gets another message: the first may be lost."""
     stall_s: float = 600.0
     """An engine without a sign of life for longer is ended, unless its own pauses were as long."""
     stop_grace_s: float = 15.0
     """From SIGTERM to SIGKILL of the engine: many times the longest batch plus a checkpoint."""
-    max_losses: int = 5
+    max_lost_runs: int = 5
     """Lost runs since the last new checkpoint: a job that kills its worker must end some day."""
     max_queued: int = 20_000
     """Waiting jobs of one project: a loop that posts for ever must end some day."""
     max_crashes: int = 1
     """An uncaught exception of the engine is retried once: it is rarely chance."""
-    checkpoints_kept: int = 2
+    max_checkpoints: int = 2
     """The newest may be damaged; the one before is then still there."""
-    storage_pause_s: float = 10.0
+    storage_retry_delay_s: float = 10.0
     """Until a job whose data could not be fetched is taken again: others come first meanwhile."""
     prepare_wall_s: float = 3600.0
     """An ingestion or verification that takes longer is ended: others wait behind it."""
@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     downloads: bool = True
     """Whether a worker fetches weights that torchvision and timm publish, for models and students
     that ask for them; off, such jobs fail and say so. They are kept in ``work_dir/published``."""
-    spare_engine: bool = True
+    prewarm_engine: bool = True
     """Keep a process with torch loaded for each training slot, of some 300 MB: a job then begins
     seconds sooner."""
     engine_threads: int | None = None
@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     training_slots: int = 1
     """Training slots on this machine: how many trainings share its cores."""
 
-    request_s: float = 45.0
+    request_timeout_s: float = 45.0
     """From the last byte of a request to its answer, whatever it waits for: longer than each wait
     by itself, for where many requests wait for one thread after the other."""
     max_body_bytes: int = 1024 * 1024
@@ -94,11 +94,11 @@ class Settings(BaseSettings):
     """Of the images of one prediction: sixteen photographs, and small enough to hold in memory."""
     predict_slots: int = 2
     """Predictions at work at once in one API process: each takes a core."""
-    predict_held: int = 16
+    predict_max_pending: int = 16
     """Predictions in flight in one API process, each with its images in memory."""
-    predict_queue_s: float = 5.0
+    predict_queue_timeout_s: float = 5.0
     """How long a prediction waits for its turn: a person does not wait longer for an answer."""
-    predict_wait_s: float = 20.0
+    predict_prepare_timeout_s: float = 20.0
     """How long the first one waits for a worker to make the model ready: that takes some 5 s."""
     predict_wall_s: float = 10.0
     predict_cpu_s: int = 8
@@ -123,9 +123,11 @@ class Settings(BaseSettings):
     """How long the printed dashboard address may wait for its one use."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.answer_s <= self.statement_timeout_s:
-            raise ValueError("answer_s must be longer than statement_timeout_s: it is the client's")
+    def _check_timeouts(self) -> Self:
+        if self.database_timeout_s <= self.statement_timeout_s:
+            raise ValueError(
+                "database_timeout_s must be longer than statement_timeout_s: it is the client's"
+            )
         return self
 
 

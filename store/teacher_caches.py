@@ -7,13 +7,13 @@ from sqlalchemy import Integer, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from kdcore.protocol.events import AnswersEvent
+from kdcore.protocol.events import TeacherCacheEvent
 from store.ids import new_id
 from store.settings import settings
 from store.tables import Dataset, Job, Model, TeacherCache
 
 
-class Asked(NamedTuple):
+class TeacherCacheInputs(NamedTuple):
     """Whose answers about what: what a row says beside the engine's own words."""
 
     model: Model
@@ -21,27 +21,27 @@ class Asked(NamedTuple):
     augmentation: Any
 
 
-def matching(
-    session: Session, project_id: str, asked: Sequence[Asked], seeds: Sequence[int]
+def list_matching(
+    session: Session, project_id: str, inputs: Sequence[TeacherCacheInputs], seeds: Sequence[int]
 ) -> list[TeacherCache]:
     """What may serve, of views that one of the ``seeds`` drew.
 
     The engine takes what its own keys name, and leaves the rest.
     """
-    found: list[TeacherCache] = []
-    for one in asked:
+    rows: list[TeacherCache] = []
+    for item in inputs:
         query = select(TeacherCache).where(
             TeacherCache.project_id == project_id,
-            TeacherCache.dataset_sha256 == one.dataset.sha256,
-            TeacherCache.teacher_sha256 == one.model.sha256,
+            TeacherCache.dataset_sha256 == item.dataset.sha256,
+            TeacherCache.teacher_sha256 == item.model.sha256,
             TeacherCache.seed.in_(seeds),
-            TeacherCache.augmentation == one.augmentation,
+            TeacherCache.augmentation == item.augmentation,
         )
-        found += session.scalars(query.order_by(TeacherCache.view)).all()
-    return found
+        rows += session.scalars(query.order_by(TeacherCache.view)).all()
+    return rows
 
 
-def known(session: Session, project_id: str, keys: Sequence[str]) -> set[str]:
+def existing_keys(session: Session, project_id: str, keys: Sequence[str]) -> set[str]:
     """Those of the ``keys`` that have a row."""
     query = select(TeacherCache.key).where(
         TeacherCache.project_id == project_id, TeacherCache.key.in_(keys)
@@ -49,54 +49,60 @@ def known(session: Session, project_id: str, keys: Sequence[str]) -> set[str]:
     return set(session.scalars(query))
 
 
-def used(session: Session, job: Job, event: AnswersEvent) -> None:
+def record_use(session: Session, job: Job, event: TeacherCacheEvent) -> None:
     """A run of ``job`` has the answers: a hit, unless the same job, or this run, asked for them."""
-    changed: dict[str, Any] = {
+    values: dict[str, Any] = {
         "used_at": func.now(),
         "seed": event.seed,  # rows of older versions say a job's first seed
     }
-    if event.found:
-        changed["hits"] = TeacherCache.hits + (TeacherCache.job_id != job.id).cast(Integer)
+    if event.hit:
+        values["hits"] = TeacherCache.hits + (TeacherCache.job_id != job.id).cast(Integer)
     session.execute(
         update(TeacherCache)
         .where(TeacherCache.project_id == job.project_id, TeacherCache.key == event.key)
-        .values(changed)
+        .values(values)
     )
 
 
-def add(session: Session, job: Job, event: AnswersEvent, asked: Asked, object_key: str) -> None:
+def add(
+    session: Session,
+    job: Job,
+    event: TeacherCacheEvent,
+    inputs: TeacherCacheInputs,
+    object_key: str,
+) -> None:
     """Keep a row of answers that are stored; another run may have been first with the same."""
     row = {
         "id": new_id("tch"),
         "project_id": job.project_id,
         "key": event.key,
-        "model_id": asked.model.id,
-        "dataset_id": asked.dataset.id,
-        "teacher_sha256": asked.model.sha256,
-        "dataset_sha256": asked.dataset.sha256,
+        "model_id": inputs.model.id,
+        "dataset_id": inputs.dataset.id,
+        "teacher_sha256": inputs.model.sha256,
+        "dataset_sha256": inputs.dataset.sha256,
         "seed": event.seed,
-        "augmentation": asked.augmentation,
+        "augmentation": inputs.augmentation,
         "view": event.view,
         "num_samples": event.num_samples,
         "object_key": object_key,
         "sha256": event.sha256,
         "size_bytes": event.size_bytes,
-        "seconds": event.seconds,
+        "fill_s": event.fill_s,
         "job_id": job.id,
         "hits": 0,
     }
     session.execute(insert(TeacherCache).values(row).on_conflict_do_nothing())
 
 
-def forget(session: Session) -> None:
+def evict(session: Session) -> None:
     """Drop the least recently used rows of projects that keep more than they may.
 
     Their objects are then nobody's, and go as such.
     """
-    before = func.sum(TeacherCache.size_bytes).over(
+    cumulative_bytes = func.sum(TeacherCache.size_bytes).over(
         partition_by=TeacherCache.project_id,
         order_by=(TeacherCache.used_at.desc(), TeacherCache.id.desc()),
     )
-    sums = select(TeacherCache.id, before.label("total")).subquery()
+    sums = select(TeacherCache.id, cumulative_bytes.label("total")).subquery()
     over = select(sums.c.id).where(sums.c.total > settings().teacher_cache_bytes)
     session.execute(delete(TeacherCache).where(TeacherCache.id.in_(over)))

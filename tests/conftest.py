@@ -139,7 +139,7 @@ def new_tenant(environment: dict[str, str]) -> Iterator[Callable[[], Tenant]]:
     from sqlalchemy import update
 
     from store.database import transaction
-    from store.jobs import TERMINAL
+    from store.jobs import TERMINAL_STATES
     from store.tables import Job
 
     created: list[Tenant] = []
@@ -152,7 +152,7 @@ def new_tenant(environment: dict[str, str]) -> Iterator[Callable[[], Tenant]]:
     mine = Job.project_id.in_([tenant.id for tenant in created])
     away = {"state": "cancelled", "lease_owner": None, "lease_expires_at": None}
     with transaction() as session:
-        session.execute(update(Job).where(mine, Job.state.not_in(TERMINAL)).values(away))
+        session.execute(update(Job).where(mine, Job.state.not_in(TERMINAL_STATES)).values(away))
 
 
 @pytest.fixture
@@ -181,12 +181,12 @@ def stranger(api_url: str, new_tenant: Callable[[], Tenant]) -> Iterator[httpx.C
 
 @pytest.fixture(scope="session")
 def work(environment: dict[str, str]) -> Iterator[Callable[[str], None]]:
-    """Do a lane's jobs in this process, as a worker's slot does, engine child and all."""
+    """Do a queue's jobs in this process, as a worker's slot does, engine child and all."""
     from worker import loop
     from worker.engine import prewarm
 
-    yield loop.work
-    prewarm.close()
+    yield loop.run_jobs
+    prewarm.discard_prewarmed()
 
 
 @pytest.fixture(scope="session")

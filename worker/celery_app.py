@@ -1,4 +1,4 @@
-"""The Celery application. A message carries no job; it only says "look" to a lane.
+"""The Celery application. A message carries no job; it only says "look" to a queue.
 
 Messages are acknowledged early and results are not kept, because state lives in Postgres: late
 acknowledgement on Redis runs a job again after the visibility timeout, however healthy it is.
@@ -16,9 +16,9 @@ from worker import heartbeat, loop, shutdown
 from worker.engine import engine_process
 from worker.files import workdirs
 
-LANES = ("train", "prepare")
-MESSAGE_S = 600  # while all workers are busy, reminders must not pile up for days
-BROKER_WAIT_S = 5  # a dead or hung broker must not hold up anybody for longer
+QUEUES = ("train", "prepare")
+MESSAGE_TTL_S = 600  # while all workers are busy, reminders must not pile up for days
+BROKER_TIMEOUT_S = 5  # a dead or hung broker must not hold up anybody for longer
 
 app = Celery("stillhouse", broker=settings().broker_url.get_secret_value())
 app.conf.update(
@@ -35,15 +35,15 @@ app.conf.update(
     task_serializer="json",
     accept_content=["json"],
     task_default_queue="train",
-    task_queues=[Queue(lane) for lane in LANES],  # type: ignore[no-untyped-call]
+    task_queues=[Queue(queue_name) for queue_name in QUEUES],  # type: ignore[no-untyped-call]
     task_create_missing_queues=False,
     worker_send_task_events=False,
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
     broker_transport_options={
         "visibility_timeout": 3600,
-        "socket_timeout": BROKER_WAIT_S,
-        "socket_connect_timeout": BROKER_WAIT_S,
+        "socket_timeout": BROKER_TIMEOUT_S,
+        "socket_connect_timeout": BROKER_TIMEOUT_S,
         "socket_keepalive": True,
         "health_check_interval": 25,
         "global_keyprefix": "stillhouse:",
@@ -52,36 +52,36 @@ app.conf.update(
 
 
 @app.task(name="poke")  # type: ignore[untyped-decorator]
-def poke(lane: str) -> None:
-    """Look for jobs of the lane, and work until there are none or this worker shuts down."""
-    loop.work(lane)
+def run_queued_jobs(queue: str) -> None:
+    """Look for jobs of the queue, and work until there are none or this worker shuts down."""
+    loop.run_jobs(queue)
 
 
-def send(lane: str) -> None:
+def send_notification(queue: str) -> None:
     """Send one message; raises kombu's OperationalError when the broker is away."""
-    app.send_task("poke", args=[lane], queue=lane, retry=False, expires=MESSAGE_S)
+    app.send_task("poke", args=[queue], queue=queue, retry=False, expires=MESSAGE_TTL_S)
 
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]
-def _started(**_: Any) -> None:
+def _configure_logging(**_: Any) -> None:
     logs.configure()
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
-def _forked(**_: Any) -> None:
+def _initialize_pool_process(**_: Any) -> None:
     # A forked process must not use the connections of its parent.
     database.engine.cache_clear()
     if app.amqp.queues.consume_from.keys() == {"train"}:
-        engine_process.reserve()
+        engine_process.prewarm_engine()
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
-def _ready(sender: Any, **_: Any) -> None:
-    lanes = [queue.name for queue in sender.task_consumer.queues]
-    heartbeat.announce(sender.hostname, lanes[0])
-    workdirs.clean()
+def _on_worker_ready(sender: Any, **_: Any) -> None:
+    queue_names = [queue.name for queue in sender.task_consumer.queues]
+    heartbeat.start_heartbeat(sender.hostname, queue_names[0])
+    workdirs.delete_stale_folders()
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
-def _shutting_down(**_: Any) -> None:
-    shutdown.begin()
+def _on_worker_shutdown(**_: Any) -> None:
+    shutdown.request_shutdown()

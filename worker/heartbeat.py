@@ -15,27 +15,29 @@ from worker import shutdown
 log = structlog.get_logger()
 
 
-def announce(name: str, lane: str) -> None:
+def start_heartbeat(name: str, queue: str) -> None:
     """Keep the worker's row fresh from a thread of its own, until the process ends."""
-    threading.Thread(target=_keep, args=(name, lane), daemon=True, name="presence").start()
+    threading.Thread(
+        target=_heartbeat_loop, args=(name, queue), daemon=True, name="presence"
+    ).start()
 
 
-def _keep(name: str, lane: str) -> None:
+def _heartbeat_loop(name: str, queue: str) -> None:
     pause = threading.Event()
     started = False
-    while not shutdown.begun():
+    while not shutdown.is_shutting_down():
         try:
-            _write(name, lane, starting=not started)
+            _write_heartbeat(name, queue, starting=not started)
             started = True
         except SQLAlchemyError as error:
-            log.warning("presence_not_written", worker=name, error=str(error))
+            log.warning("heartbeat_not_written", worker=name, error=str(error))
         pause.wait(settings().heartbeat_s)
 
 
-def _write(name: str, lane: str, *, starting: bool) -> None:
+def _write_heartbeat(name: str, queue: str, *, starting: bool) -> None:
     now = func.clock_timestamp()
-    row = insert(Worker).values(name=name, lane=lane, started_at=now, seen_at=now)
+    row = insert(Worker).values(name=name, queue=queue, started_at=now, seen_at=now)
     # The row outlives the process: the next one of this name starts anew.
-    changed = {"seen_at": now, "lane": lane} | ({"started_at": now} if starting else {})
+    changed = {"seen_at": now, "queue": queue} | ({"started_at": now} if starting else {})
     with transaction() as session:
         session.execute(row.on_conflict_do_update(index_elements=["name"], set_=changed))

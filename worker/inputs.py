@@ -8,9 +8,9 @@ from sqlalchemy import select
 from kdcore.protocol.requests import (
     ConvertRequest,
     DatasetFile,
+    EngineRequest,
     IngestRequest,
     ModelFile,
-    Request,
     ResourceLimits,
     RunRequest,
     TeacherFile,
@@ -30,7 +30,7 @@ COMMANDS = {"distill": "run", "evaluate": "run", "warm": "run"}
 COMMANDS |= {kind: kind for kind in ("ingest", "verify", "convert")}
 
 
-def prepare(job: Job, workdir: Path) -> tuple[Request, list[str]]:
+def build_request(job: Job, workdir: Path) -> tuple[EngineRequest, list[str]]:
     """Fetch what the job needs into ``workdir`` or the cache; the request, and what went wrong.
 
     Raises:
@@ -38,97 +38,97 @@ def prepare(job: Job, workdir: Path) -> tuple[Request, list[str]]:
         FileNotFoundError: they are gone.
     """
     if job.kind == "ingest":
-        return _ingest(job, workdir), []
+        return _ingest_request(job, workdir), []
     if job.kind == "verify":
-        return _verify(job, workdir), []
+        return _verify_request(job, workdir), []
     if job.kind == "convert":
-        return _convert(job), []
-    return _run(job, workdir), _checkpoints(job, workdir)
+        return _convert_request(job), []
+    return _run_request(job, workdir), _fetch_checkpoints(job, workdir)
 
 
-def _run(job: Job, workdir: Path) -> RunRequest:
+def _run_request(job: Job, workdir: Path) -> RunRequest:
     resolved = ResolvedJob.model_validate(
-        {name: value for name, value in job.resolved.items() if name != "chosen"}
+        {name: value for name, value in job.resolved.items() if name != "runtime"}
     )
     with transaction() as session:
         dataset = session.get_one(Dataset, job.dataset_id)
         teachers = [
             (session.get_one(Model, teacher.model), teacher) for teacher in resolved.teachers
         ]
-    start = initial_weights.of(resolved, workdir)
-    teacher_cache.bring(job, resolved)
+    start = initial_weights.fetch_initial_weights(resolved, workdir)
+    teacher_cache.prefetch(job, resolved)
     return RunRequest(
         job=resolved,
-        dataset=DatasetFile(path=local_copies.copy_of(dataset), sha256=dataset.sha256 or ""),
+        dataset=DatasetFile(path=local_copies.fetch_asset(dataset), sha256=dataset.sha256 or ""),
         teachers=tuple(
             TeacherFile(
-                **local_copies.model_file(model),
-                weight=asked.weight,
-                class_map=asked.class_map,
-                channels=asked.channels,
-                taps=asked.taps,
+                **local_copies.model_file_fields(model),
+                weight=teacher_spec.weight,
+                class_map=teacher_spec.class_map,
+                channels=teacher_spec.channels,
+                taps=teacher_spec.taps,
             )
-            for model, asked in teachers
+            for model, teacher_spec in teachers
         ),
         init=start.init,
-        continued=start.continued,
+        continue_from=start.checkpoint,
         elapsed_s=job.device_s,
-        threads=engine_process.threads(),
-        answers=str(teacher_cache.folder()),
-        only_answers=job.kind == "warm",
+        threads=engine_process.threads_per_training(),
+        teacher_cache_dir=str(teacher_cache.cache_folder()),
+        fill_cache_only=job.kind == "warm",
         limits=ResourceLimits(file_bytes=settings().max_file_bytes),
     )
 
 
-def _ingest(job: Job, workdir: Path) -> IngestRequest:
+def _ingest_request(job: Job, workdir: Path) -> IngestRequest:
     with transaction() as session:
         dataset = session.get_one(Dataset, job.dataset_id)
     root = settings().torchvision_root
     return IngestRequest(
         source="archive" if dataset.upload_id else dataset.source,
-        path=_upload(dataset.upload_id, workdir) if dataset.upload_id else None,
+        path=_fetch_upload(dataset.upload_id, workdir) if dataset.upload_id else None,
         root=str(root) if root else None,
         image_size=job.spec.get("image_size"),
         split_seed=dataset.split_seed,
         max_decoded_bytes=settings().max_file_bytes,
-        limits=_bounded(),
+        limits=_prepare_limits(),
     )
 
 
-def _verify(job: Job, workdir: Path) -> VerifyRequest:
+def _verify_request(job: Job, workdir: Path) -> VerifyRequest:
     with transaction() as session:
         model = session.get_one(Model, job.model_id)
     if model.upload_id is None:
-        return VerifyRequest(published=model.source, limits=_bounded())
+        return VerifyRequest(pretrained=model.source, limits=_prepare_limits())
     return VerifyRequest(
-        path=_upload(model.upload_id, workdir),
+        path=_fetch_upload(model.upload_id, workdir),
         architecture=model.architecture,
         num_classes=model.num_classes,
-        limits=_bounded(),
+        limits=_prepare_limits(),
     )
 
 
-def _convert(job: Job) -> ConvertRequest:
+def _convert_request(job: Job) -> ConvertRequest:
     with transaction() as session:
         model = session.get_one(Model, job.model_id)
     return ConvertRequest(
-        model=ModelFile(**local_copies.model_file(model)),
+        model=ModelFile(**local_copies.model_file_fields(model)),
         classes=tuple(model.class_names or ()),
-        limits=_bounded(),
+        limits=_prepare_limits(),
     )
 
 
-def _bounded() -> ResourceLimits:
+def _prepare_limits() -> ResourceLimits:
     """For the processes that open what users sent, or make something of it."""
-    chosen = settings()
+    config = settings()
     return ResourceLimits(
-        memory_bytes=chosen.prepare_memory_bytes,
-        cpu_s=chosen.prepare_cpu_s,
-        file_bytes=chosen.max_file_bytes,
+        memory_bytes=config.prepare_memory_bytes,
+        cpu_s=config.prepare_cpu_s,
+        file_bytes=config.max_file_bytes,
     )
 
 
-def _upload(upload_id: str, workdir: Path) -> str:
+def _fetch_upload(upload_id: str, workdir: Path) -> str:
     """Opened once, so it is not worth a place in the cache."""
     with transaction() as session:
         upload = session.get_one(Upload, upload_id)
@@ -140,16 +140,16 @@ def _upload(upload_id: str, workdir: Path) -> str:
     return str(path)
 
 
-def _checkpoints(job: Job, workdir: Path) -> list[str]:
+def _fetch_checkpoints(job: Job, workdir: Path) -> list[str]:
     """Put the kept checkpoints where the engine looks for them. Returns a sentence for each bad."""
     with transaction() as session:
-        kept = session.scalars(
+        rows = session.scalars(
             select(Checkpoint).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step)
         ).all()
     folder = workdir / "checkpoints"
     folder.mkdir(exist_ok=True)
     damaged = []
-    for checkpoint in kept:
+    for checkpoint in rows:
         try:
             object_store.fetch([checkpoint.object_key], folder / checkpoint.name, checkpoint.sha256)
         except (CorruptBlobError, FileNotFoundError) as error:

@@ -21,13 +21,15 @@ class Lease:
     """
 
     def __init__(self, job_id: str, fence: int) -> None:
-        self.wanted = "run"
+        self.desired_state = "run"
         self._fenced = False
         self._job_id = job_id
         self._fence = fence
-        self._end = threading.Event()
+        self._stop = threading.Event()
         self._renewed_at = time.monotonic()
-        self._thread = threading.Thread(target=self._keep, daemon=True, name=f"lease-{job_id}")
+        self._thread = threading.Thread(
+            target=self._renew_until_stopped, daemon=True, name=f"lease-{job_id}"
+        )
 
     @property
     def lost(self) -> bool:
@@ -40,17 +42,17 @@ class Lease:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end.set()
+        self._stop.set()
         self._thread.join(timeout=settings().statement_timeout_s)
 
-    def _keep(self) -> None:
-        while not self._end.wait(settings().heartbeat_s) and not self._fenced:
-            asked_at = time.monotonic()
+    def _renew_until_stopped(self) -> None:
+        while not self._stop.wait(settings().heartbeat_s) and not self._fenced:
+            requested_at = time.monotonic()
             try:
                 with transaction() as session:
-                    self.wanted = jobs.renew(session, self._job_id, self._fence)
-                self._renewed_at = asked_at
-            except jobs.FencedOut:
+                    self.desired_state = jobs.renew_lease(session, self._job_id, self._fence)
+                self._renewed_at = requested_at
+            except jobs.LeaseLostError:
                 self._fenced = True
             except SQLAlchemyError as error:
                 log.warning("lease_not_renewed", job=self._job_id, error=str(error))

@@ -1,4 +1,4 @@
-"""One slot of a worker: takes the best job of its lane, runs it, and looks again."""
+"""One slot of a worker: takes the best job of its queue, runs it, and looks again."""
 
 import os
 import socket
@@ -18,29 +18,29 @@ from worker.files import asset_cache
 log = structlog.get_logger()
 
 
-def work(lane: str) -> None:
-    """Run jobs until the lane is empty or the worker shuts down.
+def run_jobs(queue: str) -> None:
+    """Run jobs until the queue is empty or the worker shuts down.
 
     A message may have been sent for a job that another slot has taken, so finding nothing is usual.
     """
-    while not shutdown.begun():
-        if not asset_cache.has_room():
-            log.error("no_room", folder=str(settings().work_dir))
+    while not shutdown.is_shutting_down():
+        if not asset_cache.ensure_free_space():
+            log.error("no_free_space", folder=str(settings().work_dir))
             return  # others have some, or somebody makes some
         try:
-            job = _claim(lane)
+            job = _claim(queue)
         except SQLAlchemyError as error:
-            log.warning("claim_failed", lane=lane, error=str(error))
+            log.warning("claim_failed", queue=queue, error=str(error))
             return  # the keeper sends another message as long as the job waits
         if job is None:
-            if lane == "train":
-                engine_process.reserve()
+            if queue == "train":
+                engine_process.prewarm_engine()
             return
         failpoint("worker.claimed")
-        executor.run(job)
+        executor.execute_job(job)
         failpoint("worker.ended")
 
 
-def _claim(lane: str) -> Job | None:
+def _claim(queue: str) -> Job | None:
     with transaction() as session:
-        return jobs.claim(session, lane, f"{lane}@{socket.gethostname()}/{os.getpid()}")
+        return jobs.claim(session, queue, f"{queue}@{socket.gethostname()}/{os.getpid()}")

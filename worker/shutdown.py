@@ -6,14 +6,14 @@ memory that is made at import is the same for all of them.
 
 import multiprocessing
 
-_flag = multiprocessing.get_context("fork").Event()
+_shutdown_requested = multiprocessing.get_context("fork").Event()
 
 
-def begin() -> None:
+def request_shutdown() -> None:
     """Tell all processes of this worker to finish what they do and to take nothing new."""
-    _flag.set()
+    _shutdown_requested.set()
 
 
-def begun() -> bool:
+def is_shutting_down() -> bool:
     """Whether this worker shuts down."""
-    return _flag.is_set()
+    return _shutdown_requested.is_set()

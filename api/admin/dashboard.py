@@ -8,58 +8,62 @@ from fastapi import APIRouter, Cookie, FastAPI, Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 
 from api.http import auth
-from api.http.problems import Problem
-from api.http.responses import reply
+from api.http.problems import ProblemError
+from api.http.responses import json_response
 from api.http.routing import StrictRequest
 from api.http.static import CompressedFiles
 from store.access import credentials
 from store.database import transaction
 from store.settings import settings
 
-FILES = Path(__file__).parents[2] / "dashboard"
-pages = APIRouter(include_in_schema=False)
+DASHBOARD_DIR = Path(__file__).parents[2] / "dashboard"
+pages_router = APIRouter(include_in_schema=False)
 
 
-@pages.get("/")
-@pages.get("/login")
+@pages_router.get("/")
+@pages_router.get("/login")
 def dashboard(request: Request, code: str | None = None) -> Response:
     """The page; with a one-time code, the login first."""
     if code is None:
-        return FileResponse(FILES / "index.html", headers={"Cache-Control": "no-cache"})
+        return FileResponse(DASHBOARD_DIR / "index.html", headers={"Cache-Control": "no-cache"})
     # A code in an address stays in the history: it is used up by this, and the address replaced.
-    cookie = _by_code(code)
+    cookie = _session_from_code(code)
     response = RedirectResponse("/" if cookie else "/login#used", 303)
     return _with_cookie(response, request, cookie) if cookie else response
 
 
-def _by_code(code: str) -> str | None:
+def _session_from_code(code: str) -> str | None:
     with transaction() as session:
         key_id = credentials.use_login_code(session, code)
-        return credentials.open_session(session, key_id) if key_id else None
+        return credentials.create_dashboard_session(session, key_id) if key_id else None
 
 
-@pages.post("/session")
+@pages_router.post("/session")
 async def log_in(request: Request) -> Response:
     """Log in with an API key; the answer sets the cookie."""
     auth.require_same_origin(request)
     try:
         body = await StrictRequest(request.scope, request.receive).json()
     except ValueError:
-        raise Problem(400, "malformed_json", "the body is not valid JSON") from None
+        raise ProblemError(400, "malformed_json", "the body is not valid JSON") from None
     key = body.get("api_key") if isinstance(body, dict) else None
-    cookie = await anyio.to_thread.run_sync(_by_key, key) if isinstance(key, str) else None
+    cookie = (
+        await anyio.to_thread.run_sync(_session_from_key, key) if isinstance(key, str) else None
+    )
     if cookie is None:
-        raise Problem(401, "unauthorized", "this key is not known, or not valid any more")
-    return _with_cookie(reply({"status": "logged_in"}), request, cookie)
+        raise ProblemError(401, "unauthorized", "this key is not known, or not valid any more")
+    return _with_cookie(json_response({"status": "logged_in"}), request, cookie)
 
 
-def _by_key(key: str) -> str | None:
+def _session_from_key(key: str) -> str | None:
     with transaction() as session:
-        principal = credentials.by_key(session, key)
-        return credentials.open_session(session, principal.key_id) if principal else None
+        principal = credentials.authenticate_key(session, key)
+        return (
+            credentials.create_dashboard_session(session, principal.key_id) if principal else None
+        )
 
 
-@pages.delete("/session")
+@pages_router.delete("/session")
 def log_out(
     request: Request, session_cookie: Annotated[str | None, Cookie(alias=auth.COOKIE)] = None
 ) -> Response:
@@ -67,8 +71,8 @@ def log_out(
     auth.require_same_origin(request)
     if session_cookie:
         with transaction() as session:
-            credentials.close_session(session, session_cookie)
-        auth.forget("session", session_cookie)
+            credentials.delete_dashboard_session(session, session_cookie)
+        auth.evict_credential("session", session_cookie)
     response = Response(status_code=204)
     response.delete_cookie(auth.COOKIE, path="/")
     return response
@@ -87,7 +91,7 @@ def _with_cookie(response: Response, request: Request, cookie: str) -> Response:
     return response
 
 
-def install(app: FastAPI) -> None:
+def install_dashboard(app: FastAPI) -> None:
     """The pages, and the files that they are made of."""
-    app.include_router(pages)
-    app.mount("/static", CompressedFiles(directory=FILES), name="static")
+    app.include_router(pages_router)
+    app.mount("/static", CompressedFiles(directory=DASHBOARD_DIR), name="static")

@@ -8,21 +8,21 @@ from sqlalchemy import select
 from starlette.responses import Response
 
 from api.http.auth import Admin
-from api.http.idempotency import KEYED, Created, once
-from api.http.pagination import Page, PageAsked, page
-from api.http.problems import NotFound
-from api.http.responses import tagged
-from api.http.router import router
-from kdcore.schema.base import Name, Spec
+from api.http.idempotency import IDEMPOTENCY_DEPENDENCIES, CreatedResource, run_idempotent
+from api.http.pagination import Page, PageQueryDep, paginate
+from api.http.problems import NotFoundError
+from api.http.responses import etag_response
+from api.http.router import v1_router
+from kdcore.schema.base import FrozenModel, Name
 from store.access import credentials
 from store.database import transaction
 from store.ids import is_id
 from store.tables import Project
 
-projects = router("/projects", "projects")
+projects_router = v1_router("/projects", "projects")
 
 
-class ProjectCreate(Spec):
+class ProjectCreate(FrozenModel):
     """A new project."""
 
     name: Name
@@ -44,7 +44,7 @@ class ProjectPage(Page):
     data: list[ProjectOut]
 
 
-def show(project: Project) -> dict[str, Any]:
+def serialize_project(project: Project) -> dict[str, Any]:
     """A project as answers carry it."""
     return {
         "id": project.id,
@@ -54,33 +54,37 @@ def show(project: Project) -> dict[str, Any]:
     }
 
 
-@projects.post("", status_code=201, dependencies=KEYED, response_model=ProjectOut)
+@projects_router.post(
+    "", status_code=201, dependencies=IDEMPOTENCY_DEPENDENCIES, response_model=ProjectOut
+)
 def create_project(body: ProjectCreate, request: Request, caller: Admin) -> Response:
     """Create a project with a key of its own, which is shown this once."""
     with transaction() as session:
 
-        def create() -> Created:
+        def create() -> CreatedResource:
             project = credentials.create_project(session, body.name)
             scopes = tuple(scope for scope in credentials.SCOPES if scope != "admin")
             key = credentials.create_key(session, project.id, "first key", scopes)
             session.refresh(project)
-            return Created(show(project) | {"api_key": key}, f"/v1/projects/{project.id}")
+            return CreatedResource(
+                serialize_project(project) | {"api_key": key}, f"/v1/projects/{project.id}"
+            )
 
-        return once(session, request, caller.project_id, create)
+        return run_idempotent(session, request, caller.project_id, create)
 
 
-@projects.get("/{project_id}", response_model=ProjectOut)
+@projects_router.get("/{project_id}", response_model=ProjectOut)
 def get_project(project_id: str, request: Request, _: Admin) -> Response:
     """One project."""
     with transaction() as session:
         project = session.get(Project, project_id) if is_id(project_id, "prj") else None
         if project is None:
-            raise NotFound("project")
-        return tagged(request, show(project), project.id)
+            raise NotFoundError("project")
+        return etag_response(request, serialize_project(project), project.id)
 
 
-@projects.get("", response_model=ProjectPage)
-def list_projects(_: Admin, asked: PageAsked) -> Response:
+@projects_router.get("", response_model=ProjectPage)
+def list_projects(_: Admin, page_query: PageQueryDep) -> Response:
     """All projects, the newest first."""
     with transaction() as session:
-        return page(session, select(Project), show, asked)
+        return paginate(session, select(Project), serialize_project, page_query)

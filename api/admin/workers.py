@@ -8,18 +8,18 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.http import scoping
-from api.http.auth import Reader
-from api.http.pagination import Page, PageAsked, page_of
-from api.http.responses import reply
-from api.http.router import router
-from store.database import reading
-from store.outbox import alive_since
+from api.http.auth import JobReader
+from api.http.pagination import Page, PageQueryDep, paginate_list
+from api.http.responses import json_response
+from api.http.router import v1_router
+from store.database import read_session
+from store.outbox import liveness_cutoff
 from store.tables import Artifact, Checkpoint, Dataset, Job, Model, TeacherCache, Worker
 
-workers = router("/workers", "fleet")
-usage = router("/usage", "fleet")
+workers_router = v1_router("/workers", "fleet")
+usage_router = v1_router("/usage", "fleet")
 
-_STORED: dict[str, tuple[Any, Any]] = {
+_STORAGE_COLUMNS: dict[str, tuple[Any, Any]] = {
     "datasets": (Dataset.project_id, Dataset.size_bytes),
     # Weights, and the ONNX file that predictions are made with.
     "models": (
@@ -33,11 +33,11 @@ _STORED: dict[str, tuple[Any, Any]] = {
 
 
 class WorkerOut(BaseModel):
-    """A worker of one lane: it does as many jobs at a time as it has slots."""
+    """A worker of one queue: it does as many jobs at a time as it has slots."""
 
     name: str
     object: Literal["worker"]
-    lane: Literal["train", "prepare"]
+    queue: Literal["train", "prepare"]
     alive: bool = Field(description="Whether it was heard of within a lease")
     busy: bool
     jobs: list[str] = Field(description="What it works on, of this project's jobs")
@@ -62,56 +62,61 @@ class UsageOut(BaseModel):
     )
 
 
-@workers.get("", response_model=WorkerPage)
-def list_workers(caller: Reader, asked: PageAsked) -> Response:
+@workers_router.get("", response_model=WorkerPage)
+def list_workers(caller: JobReader, page_query: PageQueryDep) -> Response:
     """The fleet as it was last heard of. Jobs of other projects are not named."""
-    alive = Worker.seen_at > alive_since()
-    query = select(Worker, alive).order_by(alive.desc(), Worker.lane, Worker.name)
-    own = (Job.project_id == caller.project_id) & (Job.lane == scoping.LANE)
-    holding = select(Job.lease_owner, Job.id, own).where(Job.lease_owner.is_not(None))
-    with reading() as session:
-        held: dict[str, list[str | None]] = {}
-        for owner, job, visible in session.execute(holding.order_by(Job.started_at)):
+    alive = Worker.seen_at > liveness_cutoff()
+    query = select(Worker, alive).order_by(alive.desc(), Worker.queue, Worker.name)
+    in_project = (Job.project_id == caller.project_id) & (Job.queue == scoping.TRAIN_QUEUE)
+    leases = select(Job.lease_owner, Job.id, in_project).where(Job.lease_owner.is_not(None))
+    with read_session() as session:
+        jobs_by_worker: dict[str, list[str | None]] = {}
+        for owner, job, visible in session.execute(leases.order_by(Job.started_at)):
             # A lease names the worker and, behind a slash, the process of one of its slots.
-            held.setdefault(str(owner).rpartition("/")[0], []).append(job if visible else None)
+            jobs_by_worker.setdefault(str(owner).rpartition("/")[0], []).append(
+                job if visible else None
+            )
         rows = session.execute(query).all()
-    shown = [_worker(row[0], row[1], held.get(row[0].name, [])) for row in rows]
-    return page_of(shown, asked)
+    serialized = [
+        _serialize_worker(row[0], row[1], jobs_by_worker.get(row[0].name, [])) for row in rows
+    ]
+    return paginate_list(serialized, page_query)
 
 
-def _worker(worker: Worker, alive: bool, held: list[str | None]) -> dict[str, Any]:
+def _serialize_worker(worker: Worker, alive: bool, job_ids: list[str | None]) -> dict[str, Any]:
     return {
         "name": worker.name,
         "object": "worker",
-        "lane": worker.lane,
+        "queue": worker.queue,
         "alive": alive,
-        "busy": alive and bool(held),
-        "jobs": [job for job in held if job] if alive else [],
+        "busy": alive and bool(job_ids),
+        "jobs": [job for job in job_ids if job] if alive else [],
         "started_at": worker.started_at,
         "seen_at": worker.seen_at,
     }
 
 
-@usage.get("", response_model=UsageOut)
-def get_usage(caller: Reader) -> Response:
+@usage_router.get("", response_model=UsageOut)
+def get_usage(caller: JobReader) -> Response:
     """Jobs by state, device seconds, bytes stored."""
-    with reading() as session:
-        own = (Job.project_id == caller.project_id, Job.lane == scoping.LANE)
-        counted = select(Job.state, func.count(), func.sum(Job.device_s)).where(*own)
-        states = session.execute(counted.group_by(Job.state)).all()
-        stored = {
-            kind: _bytes(session, *columns, caller.project_id) for kind, columns in _STORED.items()
+    with read_session() as session:
+        project_jobs = (Job.project_id == caller.project_id, Job.queue == scoping.TRAIN_QUEUE)
+        states_query = select(Job.state, func.count(), func.sum(Job.device_s)).where(*project_jobs)
+        states = session.execute(states_query.group_by(Job.state)).all()
+        storage_bytes = {
+            kind: _total_bytes(session, *columns, caller.project_id)
+            for kind, columns in _STORAGE_COLUMNS.items()
         }
-    return reply(
+    return json_response(
         {
             "object": "usage",
             "jobs": {row[0]: row[1] for row in states},
             "device_s": round(sum(row[2] for row in states), 3),
-            "storage_bytes": stored | {"total": sum(stored.values())},
+            "storage_bytes": storage_bytes | {"total": sum(storage_bytes.values())},
         }
     )
 
 
-def _bytes(session: Session, owner: Any, size: Any, project_id: str) -> int:
+def _total_bytes(session: Session, owner: Any, size: Any, project_id: str) -> int:
     query = select(func.sum(size)).where(owner == project_id)
     return int(session.scalar(query) or 0)

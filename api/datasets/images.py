@@ -11,26 +11,26 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from api.http import scoping
-from api.http.auth import Reader
+from api.http.auth import JobReader
 from api.http.pagination import Page
-from api.http.problems import Conflict, Invalid
-from api.http.responses import reply
-from api.http.router import router
-from kdcore.schema.validation.errors import Fault
-from store.database import reading
-from store.dataset_images import Picture, Pictures
+from api.http.problems import ConflictError, InvalidRequestError
+from api.http.responses import json_response
+from api.http.router import v1_router
+from kdcore.schema.validation.errors import ValidationIssue
+from store.database import read_session
+from store.dataset_images import DatasetImage, DatasetImages
 from store.tables import Dataset
 
-pictures = router("/datasets/{dataset_id}", "data sets")
+images_router = v1_router("/datasets/{dataset_id}", "data sets")
 
-MOST_ROWS = 100
+MAX_ROWS = 100
 _PER_CLASS = 2
-_UNASKED = 40
-_MOST_BYTES = 16 * 2**20
+_DEFAULT_ROWS = 40
+_MAX_BYTES = 16 * 2**20
 """Of stored pixels in one answer: it is held in memory, and sent as text."""
 
 
-class PictureOut(BaseModel):
+class DatasetImageOut(BaseModel):
     """One image."""
 
     row: int
@@ -40,17 +40,17 @@ class PictureOut(BaseModel):
     png: str = Field(description="A PNG file in base 64")
 
 
-class PicturePage(Page):
+class DatasetImagePage(Page):
     """The images that were asked for, in that order; always the whole answer."""
 
-    data: list[PictureOut]
+    data: list[DatasetImageOut]
 
 
-@pictures.get("/images", response_model=PicturePage)
+@images_router.get("/images", response_model=DatasetImagePage)
 def list_images(
     dataset_id: str,
-    caller: Reader,
-    split: Literal["train", "val", "test", "unlabelled"] = "test",
+    caller: JobReader,
+    split: Literal["train", "val", "test", "unlabeled"] = "test",
     rows: Annotated[
         str | None, Query(max_length=1000, description="Comma-separated; null: two of each class")
     ] = None,
@@ -59,75 +59,85 @@ def list_images(
     ] = None,
 ) -> Response:
     """Images of a ready data set as they are taught: decoded, cropped and resized."""
-    with reading() as session:
-        dataset = scoping.get(session, Dataset, dataset_id, caller)
+    with read_session() as session:
+        dataset = scoping.get_or_404(session, Dataset, dataset_id, caller)
     if dataset.object_key is None or dataset.info is None:
         detail = f"a data set that is {dataset.state} has no images"
-        raise Conflict("not_ready", detail, current_state=dataset.state)
+        raise ConflictError("not_ready", detail, current_state=dataset.state)
     if split not in dataset.info["splits"]:
-        raise _fault("split", "not_found", "the data set has no such split")
-    found = Pictures(dataset.object_key, split)
-    fitting = max(1, _MOST_BYTES // found.image_bytes)
+        raise _invalid_query("split", "not_found", "the data set has no such split")
+    images = DatasetImages(dataset.object_key, split)
+    max_images = max(1, _MAX_BYTES // images.bytes_per_image)
     # Who names no rows gets as many as may be sent.
-    chosen = _some_of_each(found)[:fitting] if rows is None else _asked(rows, len(found))
-    if len(chosen) > fitting:
-        raise _fault("rows", "too_many", f"ask for at most {fitting} of these images at once")
+    indices = (
+        _first_of_every_class(images)[:max_images]
+        if rows is None
+        else _parse_rows(rows, len(images))
+    )
+    if len(indices) > max_images:
+        raise _invalid_query(
+            "rows", "too_many", f"ask for at most {max_images} of these images at once"
+        )
     names = dataset.info["classes"]
-    shown = [_shown(each, split, names, size) for each in found.read(chosen)]
-    return reply({"data": shown, "next_cursor": None})
+    data = [_serialize_image(image, split, names, size) for image in images.read(indices)]
+    return json_response({"data": data, "next_cursor": None})
 
 
-def _asked(rows: str, count: int) -> list[int]:
+def _parse_rows(rows: str, count: int) -> list[int]:
     parts = rows.split(",")
-    if len(parts) > MOST_ROWS:
-        raise _fault("rows", "too_many", f"at most {MOST_ROWS} rows are sent at once")
-    numbers = [int(part) for part in parts if part.isascii() and part.isdigit()]
-    if len(numbers) < len(parts) or max(numbers) >= count:
+    if len(parts) > MAX_ROWS:
+        raise _invalid_query("rows", "too_many", f"at most {MAX_ROWS} rows are sent at once")
+    indices = [int(part) for part in parts if part.isascii() and part.isdigit()]
+    if len(indices) < len(parts) or max(indices) >= count:
         detail = f"must be row numbers from 0 to {count - 1}, separated by commas"
-        raise _fault("rows", "bad_rows", detail)
-    return numbers
+        raise _invalid_query("rows", "bad_rows", detail)
+    return indices
 
 
-def _some_of_each(found: Pictures) -> list[int]:
+def _first_of_every_class(images: DatasetImages) -> list[int]:
     """The first rows of each class, class by class."""
-    targets = found.targets()
+    targets = images.targets()
     if not targets:
-        return list(range(min(_UNASKED, len(found))))
+        return list(range(min(_DEFAULT_ROWS, len(images))))
     seen: Counter[int] = Counter()
-    chosen = []
+    indices = []
     for row, target in enumerate(targets):
         if seen[target] < _PER_CLASS:
             seen[target] += 1
-            chosen.append(row)
-    return sorted(chosen, key=lambda row: (targets[row], row))[:_UNASKED]
+            indices.append(row)
+    return sorted(indices, key=lambda row: (targets[row], row))[:_DEFAULT_ROWS]
 
 
-def _shown(picture: Picture, split: str, names: list[str], size: int | None) -> dict[str, Any]:
-    target = picture.target
+def _serialize_image(
+    image: DatasetImage, split: str, names: list[str], size: int | None
+) -> dict[str, Any]:
+    target = image.target
     return {
-        "row": picture.row,
+        "row": image.row,
         "split": split,
         "target": target,
         "class": None if target is None else names[target],
-        "png": _png(picture, size),
+        "png": _encode_png(image, size),
     }
 
 
-def _png(picture: Picture, size: int | None) -> str:
-    channels, height, width = picture.shape
+def _encode_png(dataset_image: DatasetImage, size: int | None) -> str:
+    channels, height, width = dataset_image.shape
     plane = height * width
     # Pillow wants the channels of a pixel side by side; they are stored plane by plane.
     planes = [
-        Image.frombytes("L", (width, height), picture.pixels[at * plane : (at + 1) * plane])
-        for at in range(channels)
+        Image.frombytes(
+            "L", (width, height), dataset_image.pixels[channel * plane : (channel + 1) * plane]
+        )
+        for channel in range(channels)
     ]
     image = planes[0] if channels == 1 else Image.merge("RGB", planes)
     if size is not None and size < max(image.size):
         image.thumbnail((size, size), Image.Resampling.LANCZOS)
-    written = io.BytesIO()
-    image.save(written, "PNG")
-    return base64.b64encode(written.getvalue()).decode()
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _fault(field: str, code: str, detail: str) -> Invalid:
-    return Invalid([Fault(pointer=f"?{field}", code=code, detail=detail)])
+def _invalid_query(field: str, code: str, detail: str) -> InvalidRequestError:
+    return InvalidRequestError([ValidationIssue(pointer=f"?{field}", code=code, detail=detail)])

@@ -10,25 +10,25 @@ from typing_extensions import override
 
 from api.datasets.schemas import DatasetCreate, DatasetOut, DatasetPage
 from api.http import scoping
-from api.http.auth import DataWriter, Reader
-from api.http.idempotency import KEYED, Created, once
-from api.http.pagination import PageAsked, page
-from api.http.problems import Conflict, Invalid
-from api.http.responses import tagged
-from api.http.router import router
+from api.http.auth import DataWriter, JobReader
+from api.http.idempotency import IDEMPOTENCY_DEPENDENCIES, CreatedResource, run_idempotent
+from api.http.pagination import PageQueryDep, paginate
+from api.http.problems import ConflictError, InvalidRequestError
+from api.http.responses import etag_response
+from api.http.router import v1_router
 from api.http.routing import V1Route
-from kdcore.schema.validation.errors import Fault
+from kdcore.schema.validation.errors import ValidationIssue
 from store import jobs
 from store.access.credentials import Principal
 from store.database import transaction
 from store.ids import new_id
 from store.tables import Dataset, Job, Upload
 
-datasets = router("/datasets", "data sets")
-posting = router("/datasets", "data sets")
+datasets_router = v1_router("/datasets", "data sets")
+dataset_creation_router = v1_router("/datasets", "data sets")
 
 
-def show(dataset: Dataset) -> dict[str, Any]:
+def serialize_dataset(dataset: Dataset) -> dict[str, Any]:
     """A data set as answers carry it."""
     info = dataset.info or {}
     return {
@@ -43,7 +43,7 @@ def show(dataset: Dataset) -> dict[str, Any]:
         "splits": info.get("splits"),
         "in_channels": info.get("in_channels"),
         "image_size": info.get("image_size"),
-        "normalisation": info.get("normalisation"),
+        "normalization": info.get("normalization"),
         "digest": info.get("digest"),
         "size_bytes": dataset.size_bytes,
         "error": dataset.error,
@@ -53,29 +53,31 @@ def show(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-class UploadingRoute(V1Route):
+class UploadBodyRoute(V1Route):
     """A route whose body names an upload: when its fields are faulty, that is checked too."""
 
     @override
-    def more_faults(self, session: Session, body: object, caller: Principal) -> list[Fault]:
+    def extra_issues(
+        self, session: Session, body: object, caller: Principal
+    ) -> list[ValidationIssue]:
         upload_id = body.get("upload_id") if isinstance(body, dict) else None
         try:
             require_complete_upload(
                 session, upload_id if isinstance(upload_id, str) else None, caller
             )
-        except Invalid as invalid:
-            return invalid.faults
+        except InvalidRequestError as invalid:
+            return invalid.issues
         return []
 
 
-posting.route_class = UploadingRoute
+dataset_creation_router.route_class = UploadBodyRoute
 
 
 def require_complete_upload(session: Session, upload_id: str | None, caller: Principal) -> None:
     """An Invalid problem unless something can be made of the upload, if one is given."""
     if upload_id is None:
         return
-    upload = scoping.find(session, Upload, upload_id, caller, hold="kept")
+    upload = scoping.get_or_none(session, Upload, upload_id, caller, lock="share")
     if upload is None:
         detail, code = "there is no such upload", "not_found"
     elif upload.state == "open":
@@ -84,17 +86,21 @@ def require_complete_upload(session: Session, upload_id: str | None, caller: Pri
         detail, code = "the bytes of this upload were bad and are deleted; send others", "discarded"
     else:
         return
-    raise Invalid([Fault(pointer="/upload_id", code=code, detail=detail)])
+    raise InvalidRequestError([ValidationIssue(pointer="/upload_id", code=code, detail=detail)])
 
 
-@posting.post("", status_code=201, dependencies=KEYED, response_model=DatasetOut)
+@dataset_creation_router.post(
+    "", status_code=201, dependencies=IDEMPOTENCY_DEPENDENCIES, response_model=DatasetOut
+)
 def create_dataset(body: DatasetCreate, request: Request, caller: DataWriter) -> Response:
     """Store a data set and have its bytes opened, checked and decoded once."""
     with transaction() as session:
-        return once(session, request, caller.project_id, lambda: _create(session, body, caller))
+        return run_idempotent(
+            session, request, caller.project_id, lambda: _create(session, body, caller)
+        )
 
 
-def _create(session: Session, body: DatasetCreate, caller: Principal) -> Created:
+def _create(session: Session, body: DatasetCreate, caller: Principal) -> CreatedResource:
     require_complete_upload(session, body.upload_id, caller)
     dataset = Dataset(
         id=new_id("ds"),
@@ -107,20 +113,20 @@ def _create(session: Session, body: DatasetCreate, caller: Principal) -> Created
     )
     session.add(dataset)
     session.flush()
-    job = preparation("ingest", dataset.name, caller, dataset_id=dataset.id)
+    job = preparation_job("ingest", dataset.name, caller, dataset_id=dataset.id)
     job.spec = {"image_size": body.image_size}
     jobs.create(session, job)
     session.refresh(dataset)
-    return Created(show(dataset), f"/v1/datasets/{dataset.id}")
+    return CreatedResource(serialize_dataset(dataset), f"/v1/datasets/{dataset.id}")
 
 
-def preparation(kind: str, name: str, caller: Principal, **owner: str) -> Job:
-    """A job of the prepare lane, which opens bytes."""
+def preparation_job(kind: str, name: str, caller: Principal, **owner: str) -> Job:
+    """A job of the prepare queue, which opens bytes."""
     return Job(
         id=new_id("job"),
         project_id=caller.project_id,
         kind=kind,
-        lane="prepare",
+        queue="prepare",
         name=name,
         labels={},
         priority=0,
@@ -133,36 +139,38 @@ def preparation(kind: str, name: str, caller: Principal, **owner: str) -> Job:
     )
 
 
-@datasets.get("", response_model=DatasetPage)
-def list_datasets(caller: Reader, asked: PageAsked) -> Response:
+@datasets_router.get("", response_model=DatasetPage)
+def list_datasets(caller: JobReader, page_query: PageQueryDep) -> Response:
     """Data sets, the newest first."""
     with transaction() as session:
         query = select(Dataset).where(Dataset.project_id == caller.project_id)
-        return page(session, query, show, asked)
+        return paginate(session, query, serialize_dataset, page_query)
 
 
-@datasets.get("/{dataset_id}", response_model=DatasetOut)
-def get_dataset(dataset_id: str, request: Request, caller: Reader) -> Response:
+@datasets_router.get("/{dataset_id}", response_model=DatasetOut)
+def get_dataset(dataset_id: str, request: Request, caller: JobReader) -> Response:
     """One data set: its state, classes, splits with counts, digest, or what is wrong with it."""
     with transaction() as session:
-        dataset = scoping.get(session, Dataset, dataset_id, caller)
-        return tagged(request, show(dataset), str(dataset.rev))
+        dataset = scoping.get_or_404(session, Dataset, dataset_id, caller)
+        return etag_response(request, serialize_dataset(dataset), str(dataset.rev))
 
 
-@datasets.delete("/{dataset_id}", status_code=204, response_class=Response)
+@datasets_router.delete("/{dataset_id}", status_code=204, response_class=Response)
 def delete_dataset(dataset_id: str, caller: DataWriter) -> Response:
     """Delete a data set that no job refers to."""
     with transaction() as session:
-        dataset = scoping.get(session, Dataset, dataset_id, caller, lock=True)
+        dataset = scoping.get_or_404(session, Dataset, dataset_id, caller, lock=True)
         if dataset.state == "ingesting":
             detail = "it is being ingested; delete it when it is ready or failed"
-            raise Conflict("in_use", detail, current_state=dataset.state)
-        user = session.scalar(
-            select(Job.id).where(Job.dataset_id == dataset.id, Job.lane == scoping.LANE).limit(1)
+            raise ConflictError("in_use", detail, current_state=dataset.state)
+        dependent_id = session.scalar(
+            select(Job.id)
+            .where(Job.dataset_id == dataset.id, Job.queue == scoping.TRAIN_QUEUE)
+            .limit(1)
         )
-        if user is not None:
-            detail = f"{user} refers to it; delete its jobs first"
-            raise Conflict("in_use", detail, current_state=dataset.state)
+        if dependent_id is not None:
+            detail = f"{dependent_id} refers to it; delete its jobs first"
+            raise ConflictError("in_use", detail, current_state=dataset.state)
         session.execute(delete(Job).where(Job.dataset_id == dataset.id))
         session.delete(dataset)
     return Response(status_code=204)

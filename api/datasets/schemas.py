@@ -6,19 +6,19 @@ from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from api.http.pagination import Page
-from kdcore.schema.asset_info import ImageSize, Split
-from kdcore.schema.base import Name, Spec
-from kdcore.schema.catalog import Normalisation
+from kdcore.schema.asset_info import ImageSize, SplitInfo
+from kdcore.schema.base import FrozenModel, Name
+from kdcore.schema.catalog import Normalization
 from kdcore.schema.dataset_sources import KnownSource
 
 
-class DatasetCreate(Spec):
+class DatasetCreate(FrozenModel):
     """Where a data set comes from: exactly one of ``upload_id`` and ``source``."""
 
     name: Name
     upload_id: Annotated[str, Field(max_length=64)] | None = None
     """A complete upload: a zip of images in class folders (`train/ val/ test/` or one tree, with
-    `unlabelled/` beside them), an .npz of `images` and `labels`, or WebDataset tar shards."""
+    `unlabeled/` beside them), an .npz of `images` and `labels`, or WebDataset tar shards."""
     source: KnownSource | None = None
     """A set that needs no upload: scikit-learn's handwritten digits, or one of torchvision's."""
     image_size: ImageSize | None = None
@@ -28,9 +28,9 @@ class DatasetCreate(Spec):
     """Draws the splits that the source does not have."""
 
     @model_validator(mode="after")
-    def _one_origin(self) -> Self:
+    def _require_one_source(self) -> Self:
         if (self.upload_id is None) == (self.source is None):
-            raise PydanticCustomError("one_origin", "give either upload_id or source")
+            raise PydanticCustomError("source_conflict", "give either upload_id or source")
         return self
 
 
@@ -54,10 +54,10 @@ class DatasetOut(BaseModel):
     split_seed: int
     classes: list[str] | None
     num_classes: int | None
-    splits: dict[str, Split] | None
+    splits: dict[str, SplitInfo] | None
     in_channels: int | None
     image_size: int | None
-    normalisation: Normalisation | None
+    normalization: Normalization | None
     digest: str | None
     size_bytes: int | None
     error: AssetError | None

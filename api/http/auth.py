@@ -8,10 +8,10 @@ import anyio.to_thread
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
-from api.http.problems import Problem
+from api.http.problems import ProblemError
 from store.access import credentials
 from store.access.credentials import Principal
-from store.database import reading
+from store.database import read_session
 
 COOKIE = "stillhouse_session"
 CACHE_S = 3.0  # how long a revoked key may still work
@@ -19,7 +19,7 @@ CACHE_SIZE = 10_000
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer stk_…`")
-_known: dict[tuple[str, bytes], tuple[float, Principal]] = {}
+_principal_cache: dict[tuple[str, bytes], tuple[float, Principal]] = {}
 
 
 async def authenticate(request: Request) -> Principal:
@@ -43,58 +43,62 @@ def require_same_origin(request: Request) -> None:
     # Without the scheme: behind a proxy, ours is not the one that the browser sees.
     host = "" if origin is None else origin.partition("://")[2]
     if not (site == "same-origin" or (site is None and host == request.url.netloc)):
-        raise Problem(403, "cross_origin", "a change by cookie must come from the dashboard itself")
+        raise ProblemError(
+            403, "cross_origin", "a change by cookie must come from the dashboard itself"
+        )
 
 
 async def _lookup(kind: str, secret: str) -> Principal:
-    place = (kind, credentials.digest(secret))
-    found = _known.get(place)
-    if found is not None and time.monotonic() - found[0] < CACHE_S:
-        return found[1]
-    principal = await anyio.to_thread.run_sync(_read, kind, secret)
+    cache_key = (kind, credentials.digest(secret))
+    cached = _principal_cache.get(cache_key)
+    if cached is not None and time.monotonic() - cached[0] < CACHE_S:
+        return cached[1]
+    principal = await anyio.to_thread.run_sync(_load_principal, kind, secret)
     if principal is None:
-        _known.pop(place, None)
+        _principal_cache.pop(cache_key, None)
         raise _unauthorized("this key or login is not known, or not valid any more")
-    if len(_known) >= CACHE_SIZE:
-        _known.clear()
-    _known[place] = (time.monotonic(), principal)
+    if len(_principal_cache) >= CACHE_SIZE:
+        _principal_cache.clear()
+    _principal_cache[cache_key] = (time.monotonic(), principal)
     return principal
 
 
-def _read(kind: str, secret: str) -> Principal | None:
-    with reading() as session:
-        by = credentials.by_key if kind == "key" else credentials.by_session
-        return by(session, secret)
+def _load_principal(kind: str, secret: str) -> Principal | None:
+    with read_session() as session:
+        lookup = credentials.authenticate_key if kind == "key" else credentials.authenticate_cookie
+        return lookup(session, secret)
 
 
-def forget(kind: str, secret: str) -> None:
+def evict_credential(kind: str, secret: str) -> None:
     """Do not remember this key or login any longer."""
-    _known.pop((kind, credentials.digest(secret)), None)
+    _principal_cache.pop((kind, credentials.digest(secret)), None)
 
 
-def forget_key(key_id: str) -> None:
+def evict_key(key_id: str) -> None:
     """Remember no longer what this key, or a login with it, may do. Other processes follow."""
-    for place in [place for place, (_, caller) in _known.items() if caller.key_id == key_id]:
-        _known.pop(place, None)
+    for cache_key in [
+        cache_key for cache_key, (_, caller) in _principal_cache.items() if caller.key_id == key_id
+    ]:
+        _principal_cache.pop(cache_key, None)
 
 
-def _unauthorized(detail: str) -> Problem:
-    return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+def _unauthorized(detail: str) -> ProblemError:
+    return ProblemError(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
 
 
-def allowed(scope: str) -> Callable[[Request], Awaitable[Principal]]:
+def require_scope(scope: str) -> Callable[[Request], Awaitable[Principal]]:
     """A dependency: the caller, if its key has the scope."""
 
     async def check(request: Request) -> Principal:  # not one of the threads is needed for it
         caller: Principal = request.state.caller
         if scope not in caller.scopes:
-            raise Problem(403, "scope_missing", f"this key lacks the scope {scope}")
+            raise ProblemError(403, "scope_missing", f"this key lacks the scope {scope}")
         return caller
 
     return check
 
 
-Reader = Annotated[Principal, Depends(allowed("jobs:read"))]
-JobWriter = Annotated[Principal, Depends(allowed("jobs:write"))]
-DataWriter = Annotated[Principal, Depends(allowed("data:write"))]
-Admin = Annotated[Principal, Depends(allowed("admin"))]
+JobReader = Annotated[Principal, Depends(require_scope("jobs:read"))]
+JobWriter = Annotated[Principal, Depends(require_scope("jobs:write"))]
+DataWriter = Annotated[Principal, Depends(require_scope("data:write"))]
+Admin = Annotated[Principal, Depends(require_scope("admin"))]

@@ -6,12 +6,12 @@ from typing import Any
 from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 
-from api.http.problems import Problem
+from api.http.problems import ProblemError
 from store import object_store
 
 _RANGE = re.compile(r"^bytes=(\d{0,19})-(\d{0,19})$")
 BINARY = "application/octet-stream"
-BYTES: dict[int | str, dict[str, Any]] = {
+DOWNLOAD_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": {BINARY: {"schema": {"type": "string"}}}},
     206: {"description": "The range that was asked for"},
     304: {"description": "The client has these bytes"},
@@ -19,7 +19,7 @@ BYTES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def content(
+def download_response(
     request: Request, key: str, size: int, sha256: str, filename: str, media_type: str = BINARY
 ) -> Response:
     """Answer 200, 206, 304 or 416 as the request's conditions want it."""
@@ -31,15 +31,15 @@ def content(
         # The bytes of an id never change; the caller's right to them may.
         "Cache-Control": "private, no-cache",
     }
-    if _named(request.headers.get("if-none-match"), etag):
+    if _etag_matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     if not object_store.exists(key):
         raise FileNotFoundError(key)
-    span = _span(request, etag, size)
-    if span is None:
+    byte_range = _parse_range(request, etag, size)
+    if byte_range is None:
         headers["Content-Length"] = str(size)
         return StreamingResponse(object_store.read(key), 200, headers, media_type=media_type)
-    start, end = span
+    start, end = byte_range
     headers |= {
         "Content-Range": f"bytes {start}-{end - 1}/{size}",
         "Content-Length": str(end - start),
@@ -49,14 +49,14 @@ def content(
     )
 
 
-def _named(header: str | None, etag: str) -> bool:
+def _etag_matches(header: str | None, etag: str) -> bool:
     if header is None:
         return False
     tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
     return etag in tags or tags == ["*"]
 
 
-def _span(request: Request, etag: str, size: int) -> tuple[int, int] | None:
+def _parse_range(request: Request, etag: str, size: int) -> tuple[int, int] | None:
     """Start and end of the one range asked for; None for the whole.
 
     Several ranges, or a unit that is not bytes, may be answered with the whole (RFC 9110, 14.2).
@@ -74,7 +74,7 @@ def _span(request: Request, etag: str, size: int) -> tuple[int, int] | None:
     else:
         start, end = max(0, size - int(last)), size
     if start >= end:
-        raise Problem(
+        raise ProblemError(
             416,
             "range_not_satisfiable",
             f"there are {size} bytes",

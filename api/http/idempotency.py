@@ -18,16 +18,16 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from api.http.problems import Conflict, Problem
-from api.http.responses import dumps
+from api.http.problems import ConflictError, ProblemError
+from api.http.responses import dump_json
 from store.settings import settings
 from store.tables import IdempotencyKey
 
-HEADER = "idempotency-key"
+HEADER_NAME = "idempotency-key"
 MAX_LENGTH = 255
 
 
-def keyed(
+def idempotency_key_header(
     key: Annotated[
         str | None,
         Header(
@@ -41,32 +41,32 @@ def keyed(
     """Describe the header of a creating route; :func:`once` reads it."""
 
 
-KEYED = [Depends(keyed)]
+IDEMPOTENCY_DEPENDENCIES = [Depends(idempotency_key_header)]
 
 
-class Created(NamedTuple):
+class CreatedResource(NamedTuple):
     """What a creating request answers."""
 
     data: dict[str, Any]
     location: str
 
 
-def once(
-    session: Session, request: Request, project_id: str, create: Callable[[], Created]
+def run_idempotent(
+    session: Session, request: Request, project_id: str, create: Callable[[], CreatedResource]
 ) -> Response:
     """Run ``create`` and answer 201, or replay the answer that this key was given before."""
-    key = request.headers.get(HEADER)
+    key = request.headers.get(HEADER_NAME)
     if key is None:
-        return _answer(create())
+        return _created_response(create())
     if not 0 < len(key) <= MAX_LENGTH or not key.isprintable():
         detail = f"Idempotency-Key must have 1 to {MAX_LENGTH} printable characters"
-        raise Problem(400, "bad_idempotency_key", detail)
-    _hold(session, project_id, key)
+        raise ProblemError(400, "bad_idempotency_key", detail)
+    _lock_key(session, project_id, key)
     digest = _digest(request)
     stored = session.get(IdempotencyKey, (project_id, key))
     if stored is not None:
         return _replay(stored, digest)
-    response = _answer(create())
+    response = _created_response(create())
     session.add(
         IdempotencyKey(
             project_id=project_id,
@@ -74,55 +74,55 @@ def once(
             digest=digest,
             status=response.status_code,
             headers={"Location": response.headers["location"]},
-            body=_sealed(bytes(response.body)),
+            body=_encrypt(bytes(response.body)),
         )
     )
     return response
 
 
-def _hold(session: Session, project_id: str, key: str) -> None:
+def _lock_key(session: Session, project_id: str, key: str) -> None:
     """The key is this transaction's until it ends; a second request with it is told so at once."""
-    number = int.from_bytes(
+    lock_id = int.from_bytes(
         hashlib.sha256(f"{project_id}/{key}".encode()).digest()[:8], signed=True
     )
-    if not session.scalar(select(func.pg_try_advisory_xact_lock(number))):
+    if not session.scalar(select(func.pg_try_advisory_xact_lock(lock_id))):
         detail = "a request with this Idempotency-Key is still in flight"
-        conflict = Conflict("idempotency_in_flight", detail)
+        conflict = ConflictError("idempotency_in_flight", detail)
         conflict.headers["Retry-After"] = "1"
         raise conflict
 
 
 def _digest(request: Request) -> str:
-    sent = getattr(request.state, "sent", None)
-    body = orjson.dumps(sent, option=orjson.OPT_SORT_KEYS)
-    place = f"{request.method} {request.url.path}\n".encode()
-    return hashlib.sha256(place + body).hexdigest()
+    parsed_body = getattr(request.state, "parsed_body", None)
+    body = orjson.dumps(parsed_body, option=orjson.OPT_SORT_KEYS)
+    route = f"{request.method} {request.url.path}\n".encode()
+    return hashlib.sha256(route + body).hexdigest()
 
 
-def _answer(created: Created) -> Response:
+def _created_response(created: CreatedResource) -> Response:
     return Response(
-        dumps(created.data), 201, {"Location": created.location}, media_type="application/json"
+        dump_json(created.data), 201, {"Location": created.location}, media_type="application/json"
     )
 
 
 def _replay(stored: IdempotencyKey, digest: str) -> Response:
     if stored.digest != digest:
-        raise Problem(
+        raise ProblemError(
             422,
             "idempotency_mismatch",
             "this Idempotency-Key was used with another request; take a new key",
         )
     headers = {**stored.headers, "Idempotent-Replayed": "true"}
-    return Response(_opened(stored.body), stored.status, headers, media_type="application/json")
+    return Response(_decrypt(stored.body), stored.status, headers, media_type="application/json")
 
 
-def _sealed(body: bytes) -> str:
+def _encrypt(body: bytes) -> str:
     """The answer as it is stored: it may hold a new API key, which no row may show."""
     return _fernet().encrypt(body).decode()
 
 
-def _opened(sealed: str) -> bytes:
-    return _fernet().decrypt(sealed)
+def _decrypt(encrypted: str) -> bytes:
+    return _fernet().decrypt(encrypted)
 
 
 @functools.cache

@@ -19,7 +19,7 @@ _CSP = (
     "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-_HEADERS = {
+_SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": _CSP,
@@ -27,11 +27,13 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
-REQUESTS = Counter("stillhouse_requests_total", "HTTP requests", ["method", "route", "status"])
-SECONDS = Histogram("stillhouse_request_seconds", "Time to the answer's head", ["method", "route"])
+REQUEST_COUNT = Counter("stillhouse_requests_total", "HTTP requests", ["method", "route", "status"])
+REQUEST_SECONDS = Histogram(
+    "stillhouse_request_seconds", "Time to the answer's head", ["method", "route"]
+)
 
 
-class Frame:
+class RequestContextMiddleware:
     """ASGI middleware around the whole application."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -42,20 +44,22 @@ class Frame:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        sent = Headers(scope=scope).get("x-request-id", "")
-        request_id = sent if _REQUEST_ID.match(sent) else f"req_{uuid.uuid4().hex}"
+        client_request_id = Headers(scope=scope).get("x-request-id", "")
+        request_id = (
+            client_request_id if _REQUEST_ID.match(client_request_id) else f"req_{uuid.uuid4().hex}"
+        )
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
         start = time.perf_counter()
-        begun = False
+        response_started = False
 
-        async def framed(message: Message) -> None:
-            nonlocal begun
+        async def send_with_headers(message: Message) -> None:
+            nonlocal response_started
             if message["type"] == "http.response.start":
-                begun = True
+                response_started = True
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
-                for name, value in _HEADERS.items():
+                for name, value in _SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
                 # The pages' files may be kept and are asked for again by their tag.
                 static = scope["path"].startswith("/static/")
@@ -64,20 +68,22 @@ class Frame:
             await send(message)
 
         try:
-            await self._app(scope, receive, framed)
+            await self._app(scope, receive, send_with_headers)
         except Exception:  # whatever it was: every request is answered, and every fault logged
             log.exception("unexpected_error")
-            if begun:
+            if response_started:
                 raise  # half an answer is out: the connection must break, so that it is noticed
-            await problems.unexpected(Request(scope))(scope, receive, framed)
+            await problems.internal_error_response(Request(scope))(
+                scope, receive, send_with_headers
+            )
 
 
 def _record(scope: Scope, status: int, seconds: float) -> None:
     # The route's pattern, not the path: there would be one series for each id.
     route = getattr(scope.get("route"), "path", "none")
     method = scope["method"] if scope["method"] in _METHODS else "other"
-    REQUESTS.labels(method, route, status).inc()
-    SECONDS.labels(method, route).observe(seconds)
+    REQUEST_COUNT.labels(method, route, status).inc()
+    REQUEST_SECONDS.labels(method, route).observe(seconds)
     log.info("answered", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
 
 

@@ -16,23 +16,23 @@ from store import event_log
 from store.database import conninfo
 
 log = structlog.get_logger()
-FLOOR_S = 2.0
-ANY = ""
+POLL_INTERVAL_S = 2.0
+ANY_JOB = ""
 """Waits for every job."""
 
 
-class Hub:
+class Broadcaster:
     """Wakes the streams of a job when its events have been committed."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._subscribers: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
         self.closing = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Listen as long as the application runs; streams end when it closes."""
-        self._task = asyncio.create_task(self._listen(), name="hub")
+        self._task = asyncio.create_task(self._listen(), name="broadcaster")
         try:
             yield
         finally:
@@ -44,21 +44,21 @@ class Hub:
     def close(self) -> None:
         """End all streams: their clients come back to another process."""
         self.closing.set()
-        for waiting in list(self._waiting.values()):
-            for wake in waiting:
+        for subscribers in list(self._subscribers.values()):
+            for wake in subscribers:
                 wake.set()
 
     @contextlib.contextmanager
-    def waiter(self, job_id: str) -> Iterator[asyncio.Event]:
+    def subscribe(self, job_id: str) -> Iterator[asyncio.Event]:
         """An event that is set whenever the job, or with ``ANY`` some job, has something new."""
         wake = asyncio.Event()
-        self._waiting[job_id].add(wake)
+        self._subscribers[job_id].add(wake)
         try:
             yield wake
         finally:
-            self._waiting[job_id].discard(wake)
-            if not self._waiting[job_id]:
-                del self._waiting[job_id]
+            self._subscribers[job_id].discard(wake)
+            if not self._subscribers[job_id]:
+                del self._subscribers[job_id]
 
     async def _listen(self) -> None:
         while True:
@@ -67,9 +67,9 @@ class Hub:
                 async with connection:
                     await connection.execute(f"LISTEN {event_log.CHANNEL}")
                     async for notice in connection.notifies():
-                        for place in (notice.payload, ANY):
-                            for wake in self._waiting.get(place, ()):
+                        for topic in (notice.payload, ANY_JOB):
+                            for wake in self._subscribers.get(topic, ()):
                                 wake.set()
             except psycopg.Error as error:
-                log.warning("listening_interrupted", error=str(error))
-            await asyncio.sleep(FLOOR_S)
+                log.warning("notification_listener_interrupted", error=str(error))
+            await asyncio.sleep(POLL_INTERVAL_S)

@@ -19,12 +19,12 @@ from sqlalchemy import Select, tuple_
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from api.http.problems import Invalid
-from api.http.responses import reply
-from kdcore.schema.validation.errors import Fault
+from api.http.problems import InvalidRequestError
+from api.http.responses import json_response
+from kdcore.schema.validation.errors import ValidationIssue
 from store.settings import settings
 
-DEFAULT, MOST = 50, 200
+DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 _SIGNATURE_BYTES = 16
 
 Row = TypeVar("Row", bound=Any)
@@ -37,108 +37,110 @@ class Page(BaseModel):
     next_cursor: str | None = Field(description="Where the next page begins; null at the end")
 
 
-class Asked:
+class PageQuery:
     """Which page of a list is asked for: a dependency of every list route."""
 
     def __init__(
         self,
         request: Request,
         limit: Annotated[
-            int, Query(ge=1, description=f"At most {MOST}; more is taken as {MOST}")
-        ] = DEFAULT,
+            int, Query(ge=1, description=f"At most {MAX_LIMIT}; more is taken as {MAX_LIMIT}")
+        ] = DEFAULT_LIMIT,
         cursor: Annotated[
             str | None, Query(description="`next_cursor` of the page before, with the same filters")
         ] = None,
     ) -> None:
         self.request = request
-        self.size = min(limit, MOST)
+        self.size = min(limit, MAX_LIMIT)
         self.cursor = cursor
 
-    def place(self, length: int) -> list[Any] | None:
+    def position(self, length: int) -> list[Any] | None:
         """Where the page begins; None for the first."""
-        return None if self.cursor is None else decode(self.request, self.cursor, length)
+        return None if self.cursor is None else decode_cursor(self.request, self.cursor, length)
 
-    def next(self, place: list[Any]) -> str:
+    def next_cursor(self, position: list[Any]) -> str:
         """The cursor of the page that begins there."""
-        return encode(self.request, place)
+        return encode_cursor(self.request, position)
 
 
-PageAsked = Annotated[Asked, Depends()]
+PageQueryDep = Annotated[PageQuery, Depends()]
 
 
-def page(
+def paginate(
     session: Session,
     query: Select[Row],
-    show: Callable[[Row], dict[str, Any]],
-    asked: Asked,
+    serialize: Callable[[Row], dict[str, Any]],
+    page_query: PageQuery,
     *,
     descending: bool = True,
-    highest: str | None = None,
+    leading_column: str | None = None,
 ) -> Response:
     """A page of rows that have ``created_at`` and ``id``, by default the newest first.
 
     ``highest`` names a numeric column that goes before both: its highest value comes first.
     """
     table = query.column_descriptions[0]["entity"]
-    first = [-getattr(table, highest)] if highest else []
+    first = [-getattr(table, leading_column)] if leading_column else []
     keys = (*first, table.created_at, table.id)
-    if (place := asked.place(len(keys))) is not None:
-        edge = tuple_(*place[:-2], datetime.fromisoformat(place[-2]), place[-1])
+    if (position := page_query.position(len(keys))) is not None:
+        edge = tuple_(*position[:-2], datetime.fromisoformat(position[-2]), position[-1])
         query = query.where(tuple_(*keys) < edge if descending else tuple_(*keys) > edge)
     order = [key.desc() if descending else key.asc() for key in keys]
-    rows: Sequence[Row] = session.scalars(query.order_by(*order).limit(asked.size + 1)).all()
-    more = len(rows) > asked.size
-    rows = rows[: asked.size]
-    next_cursor = asked.next(_place(rows[-1], highest)) if more else None
-    return reply({"data": [show(row) for row in rows], "next_cursor": next_cursor})
+    rows: Sequence[Row] = session.scalars(query.order_by(*order).limit(page_query.size + 1)).all()
+    more = len(rows) > page_query.size
+    rows = rows[: page_query.size]
+    next_cursor = page_query.next_cursor(_position_of(rows[-1], leading_column)) if more else None
+    return json_response({"data": [serialize(row) for row in rows], "next_cursor": next_cursor})
 
 
-def _place(row: Any, highest: str | None) -> list[Any]:
-    first = [-getattr(row, highest)] if highest else []
+def _position_of(row: Any, leading_column: str | None) -> list[Any]:
+    first = [-getattr(row, leading_column)] if leading_column else []
     return [*first, row.created_at.isoformat(), row.id]
 
 
-def page_of(items: Sequence[dict[str, Any]], asked: Asked) -> Response:
+def paginate_list(items: Sequence[dict[str, Any]], page_query: PageQuery) -> Response:
     """A page of a list that is whole in memory and does not change."""
-    (start,) = asked.place(1) or [0]
-    end = start + asked.size
-    next_cursor = asked.next([end]) if end < len(items) else None
-    return reply({"data": items[start:end], "next_cursor": next_cursor})
+    (start,) = page_query.position(1) or [0]
+    end = start + page_query.size
+    next_cursor = page_query.next_cursor([end]) if end < len(items) else None
+    return json_response({"data": items[start:end], "next_cursor": next_cursor})
 
 
-def encode(request: Request, place: list[Any]) -> str:
+def encode_cursor(request: Request, position: list[Any]) -> str:
     """A cursor for the place at which the next page of this very list begins."""
-    text = orjson.dumps([_filters(request), *place])
-    return _spelled(_sign(text) + text)
+    text = orjson.dumps([_filters_digest(request), *position])
+    return _base64url(_sign(text) + text)
 
 
-def _spelled(raw: bytes) -> str:
+def _base64url(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-def decode(request: Request, cursor: str, length: int) -> list[Any]:
+def decode_cursor(request: Request, cursor: str, length: int) -> list[Any]:
     """The place in a cursor of ours; a 422 for any other, and for one of other filters."""
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise bad_cursor() from None
+        raise bad_cursor_error() from None
     signature, text = raw[:_SIGNATURE_BYTES], raw[_SIGNATURE_BYTES:]
     # Base 64 has several spellings of the same bytes; only ours is a cursor.
-    if _spelled(raw) != cursor or not hmac.compare_digest(signature, _sign(text)):
-        raise bad_cursor()
-    filters, *place = orjson.loads(text)
-    if filters != _filters(request) or len(place) != length:
-        raise bad_cursor()
-    return list(place)
+    if _base64url(raw) != cursor or not hmac.compare_digest(signature, _sign(text)):
+        raise bad_cursor_error()
+    filters, *position = orjson.loads(text)
+    if filters != _filters_digest(request) or len(position) != length:
+        raise bad_cursor_error()
+    return list(position)
 
 
-def bad_cursor() -> Invalid:
+def bad_cursor_error() -> InvalidRequestError:
     """The 422 of a cursor that is not for this list."""
     detail = "is not a cursor of this list with these filters; start again without it"
-    return Invalid([Fault(pointer="?cursor", code="bad_cursor", detail=detail)])
+    return InvalidRequestError(
+        [ValidationIssue(pointer="?cursor", code="bad_cursor", detail=detail)]
+    )
 
 
-def _filters(request: Request) -> str:
+def _filters_digest(request: Request) -> str:
     parts = sorted(
         (key, value)
         for key, value in request.query_params.multi_items()

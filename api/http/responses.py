@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 
-def dumps(data: Any) -> bytes:
+def dump_json(data: Any) -> bytes:
     """JSON of plain values, times and pydantic models. NaN and infinity become null."""
     return orjson.dumps(data, default=_plain, option=orjson.OPT_UTC_Z)
 
@@ -20,25 +20,29 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value)} cannot be sent as JSON")
 
 
-def reply(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(
+    data: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """A JSON answer."""
-    return Response(dumps(data), status, headers=dict(headers or {}), media_type="application/json")
+    return Response(
+        dump_json(data), status, headers=dict(headers or {}), media_type="application/json"
+    )
 
 
-def tagged(request: Request, data: Any, tag: str) -> Response:
+def etag_response(request: Request, data: Any, tag: str) -> Response:
     """A single resource with its entity tag; 304 when the client has it already."""
     etag = f'W/"{tag}"'
     headers = {"ETag": etag}
-    if etag.removeprefix("W/") in _tags(request.headers.get("if-none-match", "")):
+    if etag.removeprefix("W/") in _parse_etags(request.headers.get("if-none-match", "")):
         return Response(status_code=304, headers=headers)
-    return reply(data, headers=headers)
+    return json_response(data, headers=headers)
 
 
-def _tags(header: str) -> list[str]:
+def _parse_etags(header: str) -> list[str]:
     return [tag.strip().removeprefix("W/") for tag in header.split(",")]
 
 
-def matches(request: Request, version: int) -> bool:
+def if_match(request: Request, version: int) -> bool:
     """Whether ``If-Match`` allows a change of the resource that has this version now.
 
     A tag begins with the version: what only a worker changed meanwhile, such as the progress, is
@@ -47,4 +51,4 @@ def matches(request: Request, version: int) -> bool:
     header = request.headers.get("if-match")
     if header is None or header.strip() == "*":
         return True
-    return str(version) in [tag.strip('"').partition(".")[0] for tag in _tags(header)]
+    return str(version) in [tag.strip('"').partition(".")[0] for tag in _parse_etags(header)]

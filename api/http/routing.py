@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from api.http import auth
-from api.http.problems import Invalid, Problem, of_validation
-from kdcore.schema.validation.errors import Fault
+from api.http.problems import InvalidRequestError, ProblemError, validation_problem
+from kdcore.schema.validation.errors import ValidationIssue
 from store.access.credentials import Principal
 from store.database import transaction
 from store.settings import settings
@@ -23,7 +23,7 @@ from store.settings import settings
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 # What is too large is read and dropped before it is refused, because many clients do not look at an
 # answer while they send; but not for ever.
-DROPPED_AT_MOST = 256 * 2**20
+MAX_DISCARDED_BYTES = 256 * 2**20
 
 
 class StrictRequest(Request):
@@ -42,10 +42,10 @@ class StrictRequest(Request):
                 size += len(chunk)
                 if size <= limit:
                     chunks.append(chunk)
-                elif size > DROPPED_AT_MOST:
+                elif size > MAX_DISCARDED_BYTES:
                     break
             if size > limit:
-                raise too_large(limit)
+                raise body_too_large(limit)
             self._body = b"".join(chunks)
         return self._body
 
@@ -53,34 +53,36 @@ class StrictRequest(Request):
         """The body as JSON; the same object is kept for the idempotency digest."""
         if not hasattr(self, "_json"):
             self._json = orjson.loads(await self.body())
-            self.state.sent = self._json
+            self.state.parsed_body = self._json
         return self._json
 
 
-def too_large(limit: int) -> Problem:
+def body_too_large(limit: int) -> ProblemError:
     """The 413 of a body that is larger than this."""
-    return Problem(
+    return ProblemError(
         413,
         "body_too_large",
         f"the body may have {limit} bytes here; data and weights go through /v1/uploads",
     )
 
 
-def _refuse_nul(request: Request) -> None:
+def _reject_nul(request: Request) -> None:
     """Postgres knows no text with a NUL, and nothing that anybody looks for has one."""
-    faults = [
-        Fault(pointer=f"?{name}", code="control_character", detail="must not contain NUL")
+    issues = [
+        ValidationIssue(pointer=f"?{name}", code="control_character", detail="must not contain NUL")
         for name, value in request.query_params.multi_items()
         if "\0" in value
     ]
-    if faults:
-        raise Invalid(faults)
+    if issues:
+        raise InvalidRequestError(issues)
 
 
 class V1Route(APIRoute):
     """Every route under /v1: who asks is known before anything of the request is looked at."""
 
-    def more_faults(self, session: Session, body: object, caller: Principal) -> list[Fault]:
+    def extra_issues(
+        self, session: Session, body: object, caller: Principal
+    ) -> list[ValidationIssue]:
         """Faults to tell together with those of the fields: of what the body refers to."""
         return []
 
@@ -89,10 +91,14 @@ class V1Route(APIRoute):
         return settings().max_body_bytes
 
     @property
-    def _model(self) -> type[BaseModel] | None:
+    def _body_model(self) -> type[BaseModel] | None:
         """What the body should be."""
-        wanted = self.body_field.field_info.annotation if self.body_field else None
-        return wanted if isinstance(wanted, type) and issubclass(wanted, BaseModel) else None
+        annotation = self.body_field.field_info.annotation if self.body_field else None
+        return (
+            annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel)
+            else None
+        )
 
     def get_route_handler(self) -> Handler:
         """The route's handler behind authentication and a strict reader of its body."""
@@ -100,7 +106,7 @@ class V1Route(APIRoute):
 
         async def handle(request: Request) -> Response:
             request.state.caller = await auth.authenticate(request)
-            _refuse_nul(request)
+            _reject_nul(request)
             strict = StrictRequest(request.scope, request.receive, self.body_limit())
             if self.body_field is not None:
                 await strict.body()  # here, because FastAPI answers 400 to all that it meets
@@ -109,14 +115,16 @@ class V1Route(APIRoute):
             except RequestValidationError as error:
                 caller = request.state.caller
                 # In a thread: a body may have thousands of faults, and the database is asked.
-                raise await anyio.to_thread.run_sync(self._refusal, error, caller) from None
+                raise await anyio.to_thread.run_sync(
+                    self._validation_problem, error, caller
+                ) from None
 
         return handle
 
-    def _refusal(self, error: RequestValidationError, caller: Principal) -> Problem:
-        problem = of_validation(error, self._model)
-        if not isinstance(problem, Invalid):
+    def _validation_problem(self, error: RequestValidationError, caller: Principal) -> ProblemError:
+        problem = validation_problem(error, self._body_model)
+        if not isinstance(problem, InvalidRequestError):
             return problem
         with transaction() as session:
-            more = self.more_faults(session, error.body, caller)
-        return Invalid([*problem.faults, *more])
+            extra = self.extra_issues(session, error.body, caller)
+        return InvalidRequestError([*problem.issues, *extra])

@@ -12,41 +12,41 @@ from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 
 from api.http import auth
-from api.http.problems import Problem
-from api.http.responses import dumps
+from api.http.problems import ProblemError
+from api.http.responses import dump_json
 
 MEDIA_TYPE = "text/event-stream"
-CONTENT: dict[str, Any] = {MEDIA_TYPE: {"schema": {"type": "string"}}}
+OPENAPI_CONTENT: dict[str, Any] = {MEDIA_TYPE: {"schema": {"type": "string"}}}
 PING = b": still here\n\n"
 PING_S = 15.0
 RETRY = b"retry: 3000\n\n"
-RECHECK_S = 5.0
+AUTH_RECHECK_S = 5.0
 """A stream outlives its request: whether the key still holds is asked again this often."""
 _DIGITS = 19
 
 
-def wanted(request: Request) -> bool:
+def accepts_stream(request: Request) -> bool:
     """Whether the client asks for the stream and not for a page of the list."""
     return MEDIA_TYPE in request.headers.get("accept", "")
 
 
-def place(last_event_id: str | None, after: int | None) -> int:
+def resume_position(last_event_id: str | None, after: int | None) -> int:
     """Where a stream goes on: after the last event that the client has, by header or by query."""
     if not last_event_id:
         return after or 0
     digits = last_event_id.isascii() and last_event_id.isdigit()
     if not (digits and len(last_event_id) < _DIGITS):
-        raise Problem(400, "bad_last_event_id", "Last-Event-ID must be the id of an event")
+        raise ProblemError(400, "bad_last_event_id", "Last-Event-ID must be the id of an event")
     return int(last_event_id)
 
 
-def frame(name: str, data: dict[str, Any], event_id: int | None) -> bytes:
+def format_event(name: str, data: dict[str, Any], event_id: int | None) -> bytes:
     """One event on the wire. JSON holds no line feed, so that data is one line."""
     number = b"" if event_id is None else b"id: %d\n" % event_id
-    return number + b"event: " + name.encode() + b"\ndata: " + dumps(data) + b"\n\n"
+    return number + b"event: " + name.encode() + b"\ndata: " + dump_json(data) + b"\n\n"
 
 
-def answer(request: Request, frames: AsyncGenerator[bytes]) -> Response:
+def stream_response(request: Request, frames: AsyncGenerator[bytes]) -> Response:
     """The stream, which no proxy may keep back; it ends when the caller's key or login does."""
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     permitted = _while_permitted(request, frames)
@@ -56,11 +56,11 @@ def answer(request: Request, frames: AsyncGenerator[bytes]) -> Response:
 async def _while_permitted(request: Request, frames: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
     checked = time.monotonic()
     async with contextlib.aclosing(frames):
-        async for each in frames:
-            if time.monotonic() - checked > RECHECK_S:
+        async for frame in frames:
+            if time.monotonic() - checked > AUTH_RECHECK_S:
                 try:
                     await auth.authenticate(request)
-                except Problem:
+                except ProblemError:
                     return
                 checked = time.monotonic()
-            yield each
+            yield frame

@@ -12,7 +12,7 @@ from starlette.types import Scope
 from typing_extensions import override
 
 _TEXT = frozenset({".js", ".css", ".svg", ".html"})
-_KEPT = 500
+_CACHE_SIZE = 500
 """Compressed files that a process remembers: several times as many as there are."""
 
 
@@ -36,11 +36,11 @@ class CompressedFiles(StaticFiles):
         if "gzip" not in Headers(scope=scope).get("accept-encoding", ""):
             response.headers.update(headers)
             return response
-        body = _compressed(file, os.stat(file).st_mtime_ns)
+        body = _gzip_file(file, os.stat(file).st_mtime_ns)
         headers["Content-Encoding"] = "gzip"
         return Response(body, headers=headers, media_type=response.media_type)
 
 
-@functools.lru_cache(_KEPT)
-def _compressed(file: Path, _changed_ns: int) -> bytes:
+@functools.lru_cache(_CACHE_SIZE)
+def _gzip_file(file: Path, _mtime_ns: int) -> bytes:
     return gzip.compress(file.read_bytes(), 9, mtime=0)

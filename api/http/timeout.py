@@ -13,7 +13,7 @@ from store.settings import settings
 log = structlog.get_logger()
 
 
-class Deadline:
+class TimeoutMiddleware:
     """ASGI middleware that ends a request which has no answer; a stream that has begun may go on.
 
     The time counts from the last byte that came. What a thread has begun it ends: the answer is
@@ -26,36 +26,36 @@ class Deadline:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, for so long."""
-        if scope["type"] != "http" or _has_its_own(scope["path"]):
+        if scope["type"] != "http" or _has_separate_limit(scope["path"]):
             await self._app(scope, receive, send)
             return
-        begun = False
+        response_started = False
 
-        async def received() -> Message:
+        async def receive_with_deadline() -> Message:
             message = await receive()
-            if message.get("body") and not begun:
-                limit.deadline = _end()
+            if message.get("body") and not response_started:
+                limit.deadline = _deadline()
             return message
 
-        async def sent(message: Message) -> None:
-            nonlocal begun
-            begun = True
+        async def send_without_deadline(message: Message) -> None:
+            nonlocal response_started
+            response_started = True
             limit.deadline = math.inf
             # What a thread has done by now is told, however late.
             with anyio.CancelScope(shield=True):
                 await send(message)
 
         # Not asyncio's own: that one would give a thread's place away while the thread still works.
-        with anyio.CancelScope(deadline=_end()) as limit:
-            await self._app(scope, received, sent)
-        if limit.cancelled_caught and not begun:
-            log.warning("no_answer_in_time")
-            await problems.too_late(Request(scope))(scope, receive, send)
+        with anyio.CancelScope(deadline=_deadline()) as limit:
+            await self._app(scope, receive_with_deadline, send_without_deadline)
+        if limit.cancelled_caught and not response_started:
+            log.warning("request_timed_out")
+            await problems.timeout_response(Request(scope))(scope, receive, send)
 
 
-def _end() -> float:
-    return anyio.current_time() + settings().request_s
+def _deadline() -> float:
+    return anyio.current_time() + settings().request_timeout_s
 
 
-def _has_its_own(path: str) -> bool:
+def _has_separate_limit(path: str) -> bool:
     return path.startswith("/v1/uploads") or path.endswith("/predict")

@@ -4,10 +4,10 @@ from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
 from api.http import scoping
-from kdcore.schema.exports import STUDENT
-from kdcore.schema.job import ResolvedJob, ResolvedStudent, channels_of
-from kdcore.schema.validation.errors import Fault
-from kdcore.schema.validation.partial_job import DatasetFacts, ModelFacts, References
+from kdcore.schema.exports import STUDENT_FILE
+from kdcore.schema.job import ResolvedJob, ResolvedStudent, network_channels
+from kdcore.schema.validation.errors import ValidationIssue
+from kdcore.schema.validation.partial_job import DatasetFacts, ModelFacts, PartialJob
 from store import jobs
 from store.access.credentials import Principal
 from store.tables import Artifact, Checkpoint, Dataset, Job
@@ -15,69 +15,77 @@ from store.tables import Artifact, Checkpoint, Dataset, Job
 _JOB, _CHECKPOINT = "/from/job", "/from/checkpoint"
 
 
-def earlier_faults(
-    session: Session, asked: References, dataset: DatasetFacts, caller: Principal
-) -> list[Fault]:
+def continuation_issues(
+    session: Session, partial_job: PartialJob, dataset: DatasetFacts, caller: Principal
+) -> list[ValidationIssue]:
     """What is wrong with the earlier job and the checkpoint of it that a request names."""
-    if asked.continued is None:
+    if partial_job.from_job is None:
         return []
-    job = scoping.find(session, Job, asked.continued, caller, hold="kept")
+    job = scoping.get_or_none(session, Job, partial_job.from_job, caller, lock="share")
     if job is None or job.kind != "distill":
-        return [Fault(pointer=_JOB, code="not_found", detail="there is no such job")]
-    student = earlier_student(job)
-    faults = [*_network_faults(asked, student), *_data_faults(session, job, asked, dataset)]
-    if asked.checkpoint != "best" and job.state not in jobs.TERMINAL:
+        return [ValidationIssue(pointer=_JOB, code="not_found", detail="there is no such job")]
+    student = trained_student(job)
+    issues = [
+        *_network_issues(partial_job, student),
+        *_data_issues(session, job, partial_job, dataset),
+    ]
+    if partial_job.from_checkpoint != "best" and job.state not in jobs.TERMINAL_STATES:
         # Its checkpoints come and go: the next run of this job would start from another one.
         detail = f"the job is {job.state}: wait for its end, or cancel it, to go on from a step"
-        faults.append(Fault(pointer=_JOB, code="not_ready", detail=detail))
-    elif not _has(session, job, asked.checkpoint):
-        faults.append(_no_checkpoint(session, job, asked.checkpoint))
-    return faults
+        issues.append(ValidationIssue(pointer=_JOB, code="not_ready", detail=detail))
+    elif not _has_checkpoint(session, job, partial_job.from_checkpoint):
+        issues.append(_checkpoint_issue(session, job, partial_job.from_checkpoint))
+    return issues
 
 
-def derivation_faults(
+def derivation_issues(
     session: Session, resolved: ResolvedJob, init: ModelFacts | None, caller: Principal
-) -> list[Fault]:
+) -> list[ValidationIssue]:
     """What only the resolved job shows: a network that is derived in another way."""
-    own = resolved.student.network
-    if init is not None and init.architecture != own:
-        detail = f"the model is {init.architecture}, the student would be {own}; name a model of it"
-        return [Fault(pointer="/student/init", code="init_mismatch", detail=detail)]
+    network = resolved.student.network
+    if init is not None and init.architecture != network:
+        detail = (
+            f"the model is {init.architecture}, the student would be {network}; name a model of it"
+        )
+        return [ValidationIssue(pointer="/student/init", code="init_mismatch", detail=detail)]
     if resolved.from_ is None:
         return []
-    job = scoping.find(session, Job, resolved.from_.job, caller)
-    wanted = earlier_student(job).network if job else resolved.student.network
-    if resolved.student.network == wanted:
+    job = scoping.get_or_none(session, Job, resolved.from_.job, caller)
+    earlier_network = trained_student(job).network if job else resolved.student.network
+    if resolved.student.network == earlier_network:
         return []
     detail = (
-        f"the earlier job's student is {wanted}, this one would be {resolved.student.network}; "
+        f"the earlier job's student is {earlier_network}, this one would be "
+        f"{resolved.student.network}; "
         "derive it in the same way from a teacher of the same architecture"
     )
-    return [Fault(pointer="/student", code="init_mismatch", detail=detail)]
+    return [ValidationIssue(pointer="/student", code="init_mismatch", detail=detail)]
 
 
-def earlier_student(job: Job) -> ResolvedStudent:
+def trained_student(job: Job) -> ResolvedStudent:
     """The network that a job has trained."""
     return ResolvedStudent.model_validate(job.resolved["student"])
 
 
-def continued_by(job_id: str) -> ColumnElement[bool]:
+def continues_from(job_id: str) -> ColumnElement[bool]:
     """Unfinished jobs that go on from this one."""
-    goes_on = Job.spec["from"]["job"].astext == job_id
-    return and_(goes_on, Job.state.not_in(jobs.TERMINAL))
+    continues = Job.spec["from"]["job"].astext == job_id
+    return and_(continues, Job.state.not_in(jobs.TERMINAL_STATES))
 
 
-def _network_faults(asked: References, student: ResolvedStudent) -> list[Fault]:
-    if asked.derive or asked.architecture is None:
+def _network_issues(partial_job: PartialJob, student: ResolvedStudent) -> list[ValidationIssue]:
+    if partial_job.derive or partial_job.architecture is None:
         return []
     if student.derive:
         detail = f"the earlier job's student is {student.network}, which is derived; derive it too"
-        return [Fault(pointer="/student/architecture", code="init_mismatch", detail=detail)]
-    if asked.architecture == student.architecture:
+        return [
+            ValidationIssue(pointer="/student/architecture", code="init_mismatch", detail=detail)
+        ]
+    if partial_job.architecture == student.architecture:
         return []
     fix = {"op": "replace", "path": "/student/architecture", "value": student.architecture}
     return [
-        Fault(
+        ValidationIssue(
             pointer="/student/architecture",
             code="init_mismatch",
             detail=f"the earlier job's student is {student.architecture}; name the same",
@@ -86,41 +94,41 @@ def _network_faults(asked: References, student: ResolvedStudent) -> list[Fault]:
     ]
 
 
-def _data_faults(
-    session: Session, job: Job, asked: References, dataset: DatasetFacts
-) -> list[Fault]:
+def _data_issues(
+    session: Session, job: Job, partial_job: PartialJob, dataset: DatasetFacts
+) -> list[ValidationIssue]:
     earlier = session.get_one(Dataset, job.dataset_id).info or {}
     then = (
         len(earlier["classes"]),
-        channels_of(earlier_student(job).channels, earlier["in_channels"]),
+        network_channels(trained_student(job).channels, earlier["in_channels"]),
     )
-    now = (dataset.num_classes, channels_of(asked.student_channels, dataset.in_channels))
+    now = (dataset.num_classes, network_channels(partial_job.student_channels, dataset.in_channels))
     if then == now:
         return []
     detail = (
         f"the earlier job's student has {then[0]} classes and {then[1]} channels, this one would "
         f"have {now[0]} and {now[1]}"
     )
-    return [Fault(pointer=_JOB, code="init_mismatch", detail=detail)]
+    return [ValidationIssue(pointer=_JOB, code="init_mismatch", detail=detail)]
 
 
-def _no_checkpoint(session: Session, job: Job, checkpoint: str) -> Fault:
-    kept = session.scalars(select(Checkpoint.step).where(Checkpoint.job_id == job.id)).all()
-    steps = ", ".join(map(str, sorted(kept))) or "none"
-    return Fault(
+def _checkpoint_issue(session: Session, job: Job, checkpoint: str) -> ValidationIssue:
+    saved_steps = session.scalars(select(Checkpoint.step).where(Checkpoint.job_id == job.id)).all()
+    steps = ", ".join(map(str, sorted(saved_steps))) or "none"
+    return ValidationIssue(
         pointer=_CHECKPOINT if checkpoint != "best" else _JOB,
         code="not_found",
         detail=f"the job is {job.state} and has no such checkpoint; steps that are kept: {steps}",
     )
 
 
-def _has(session: Session, job: Job, checkpoint: str) -> bool:
+def _has_checkpoint(session: Session, job: Job, checkpoint: str) -> bool:
     if checkpoint == "best":
-        query = select(Artifact.id).where(Artifact.job_id == job.id, Artifact.name == STUDENT)
+        query = select(Artifact.id).where(Artifact.job_id == job.id, Artifact.name == STUDENT_FILE)
         return session.scalars(query.limit(1)).first() is not None
-    kept = select(Checkpoint.id).where(Checkpoint.job_id == job.id)
+    checkpoints = select(Checkpoint.id).where(Checkpoint.job_id == job.id)
     if checkpoint != "last":
         if not (checkpoint.isascii() and checkpoint.isdecimal()) or len(checkpoint) > 18:
             return False
-        kept = kept.where(Checkpoint.step == int(checkpoint))
-    return session.scalars(kept.limit(1)).first() is not None
+        checkpoints = checkpoints.where(Checkpoint.step == int(checkpoint))
+    return session.scalars(checkpoints.limit(1)).first() is not None

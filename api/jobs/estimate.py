@@ -11,24 +11,24 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.jobs.schemas import Estimate, Seconds
-from api.jobs.validation import Admitted
+from api.jobs.schemas import DurationEstimate, JobEstimate
+from api.jobs.validation import ValidatedJob
 from kdcore.schema.catalog import architectures
 from kdcore.schema.job import ResolvedJob, ResolvedStudent
-from kdcore.schema.schemes import most_phases
+from kdcore.schema.schemes import max_phases
 from store.tables import Dataset, Job, Model
 
-_LOOKED_AT = 50
+_MAX_FINISHED_JOBS = 50
 """Of the newest finished jobs: the fleet of last year says little of today's."""
-_BACKWARD = 2
+_BACKWARD_COST = 2
 """The gradients of a network cost about two forward passes."""
-_SAME, _SCALED = 1.3, 2.5
+_SAME_PAIR_MARGIN, _SCALED_MARGIN = 1.3, 2.5
 """By which factor a training may differ from the likely time: of the same pair, and scaled by MACs,
 which say nothing of memory traffic."""
 _PARAM_BYTES = 4
 
 
-class _Pair(NamedTuple):
+class _Workload(NamedTuple):
     """What decides how fast a training is."""
 
     student: str
@@ -37,38 +37,40 @@ class _Pair(NamedTuple):
     image_size: int
 
 
-class _Measured(NamedTuple):
+class _FinishedJob(NamedTuple):
     """A finished job's speed."""
 
-    pair: _Pair
+    workload: _Workload
     images_per_s: float
     overhead_s: float
     """What the job took beside its trainings."""
 
 
-def estimate_of(session: Session, project_id: str, admitted: Admitted) -> Estimate:
+def estimate_job(session: Session, project_id: str, validated: ValidatedJob) -> JobEstimate:
     """Count the job's work, and hold it against the project's finished jobs."""
-    job, dataset = admitted.resolved, admitted.dataset
+    job, dataset = validated.resolved, validated.dataset
     trainings = num_trainings(job)
     steps = job.training.epochs * -(-dataset.num_train // job.training.batch_size)
     images = job.training.epochs * dataset.num_train * trainings
     params = _params(job.student, dataset.num_classes)
-    seen = tuple(_params_of(each.architecture, each.num_classes) for each in admitted.teachers)
-    pair = _Pair(
+    teacher_params = tuple(
+        _params_of(teacher.architecture, teacher.num_classes) for teacher in validated.teachers
+    )
+    workload = _Workload(
         job.student.network,
-        tuple(sorted(teacher.architecture for teacher in admitted.teachers)),
+        tuple(sorted(teacher.architecture for teacher in validated.teachers)),
         tuple(sorted(method.type for method in job.method)),
         dataset.image_size,
     )
-    seconds, basis = _seconds(pair, images, list(_measured(session, project_id)))
-    return Estimate(
+    seconds, basis = _estimate_duration(workload, images, list(_finished_jobs(session, project_id)))
+    return JobEstimate(
         trainings=trainings,
         steps=steps * trainings,
         images=images,
         student_macs_at_reference=_macs(job.student.network),
         num_params=params,
         student_size_bytes=params and params * _PARAM_BYTES,
-        teacher_size_bytes=_total(seen),
+        teacher_size_bytes=_total_bytes(teacher_params),
         seconds=seconds if trainings else None,
         basis=basis if trainings else "an evaluation trains nothing",
     )
@@ -78,44 +80,50 @@ def num_trainings(job: ResolvedJob) -> int:
     """How many networks the job trains at most."""
     if job.kind == "evaluate":
         return 0
-    phases = most_phases(job.scheme, taught=bool(job.teachers))
+    phases = max_phases(job.scheme, has_teacher=bool(job.teachers))
     return job.evaluation.seeds * (phases + bool(job.evaluation.baseline))
 
 
-def _seconds(pair: _Pair, images: int, known: Sequence[_Measured]) -> tuple[Seconds | None, str]:
-    same = [each.images_per_s for each in known if each.pair == pair]
-    scaled = [speed for each in known if (speed := _scaled(each, pair)) is not None]
-    found, margin = (same, _SAME) if same else (scaled, _SCALED)
-    if not found:
+def _estimate_duration(
+    workload: _Workload, images: int, finished_jobs: Sequence[_FinishedJob]
+) -> tuple[DurationEstimate | None, str]:
+    same = [finished.images_per_s for finished in finished_jobs if finished.workload == workload]
+    scaled = [
+        speed
+        for finished in finished_jobs
+        if (speed := _scaled_speed(finished, workload)) is not None
+    ]
+    speeds, margin = (same, _SAME_PAIR_MARGIN) if same else (scaled, _SCALED_MARGIN)
+    if not speeds:
         return None, "no finished job of this project says how fast such a training is"
-    overhead = statistics.median(each.overhead_s for each in known)
-    jobs = "1 earlier job" if len(found) == 1 else f"{len(found)} earlier jobs"
+    overhead = statistics.median(finished.overhead_s for finished in finished_jobs)
+    jobs = "1 earlier job" if len(speeds) == 1 else f"{len(speeds)} earlier jobs"
     basis = f"{jobs} of this pair" if same else f"{jobs} of other pairs, scaled by their MACs"
-    return Seconds(
-        low=round(images / max(found) / margin + overhead / margin, 1),
-        likely=round(images / statistics.median(found) + overhead, 1),
-        high=round(images / min(found) * margin + overhead * margin, 1),
+    return DurationEstimate(
+        low=round(images / max(speeds) / margin + overhead / margin, 1),
+        likely=round(images / statistics.median(speeds) + overhead, 1),
+        high=round(images / min(speeds) * margin + overhead * margin, 1),
     ), basis
 
 
-def _scaled(known: _Measured, pair: _Pair) -> float | None:
-    then, now = _work(known.pair), _work(pair)
-    return known.images_per_s * then / now if then and now else None
+def _scaled_speed(finished: _FinishedJob, workload: _Workload) -> float | None:
+    then, now = _work(finished.workload), _work(workload)
+    return finished.images_per_s * then / now if then and now else None
 
 
-def _work(pair: _Pair) -> float | None:
+def _work(workload: _Workload) -> float | None:
     """MACs of one image of a step; None where a network's are not known."""
-    costs = [(pair.student, 1 + _BACKWARD), *((name, 1) for name in pair.teachers)]
+    costs = [(workload.student, 1 + _BACKWARD_COST), *((name, 1) for name in workload.teachers)]
     total = 0.0
     for name, passes in costs:
         entry = architectures().get(name)
         if entry is None:
             return None
-        total += passes * entry.macs * (pair.image_size / entry.input_size) ** 2
+        total += passes * entry.macs * (workload.image_size / entry.input_size) ** 2
     return total
 
 
-def _measured(session: Session, project_id: str) -> Iterable[_Measured]:
+def _finished_jobs(session: Session, project_id: str) -> Iterable[_FinishedJob]:
     """The newest finished trainings of the project that told their throughput."""
     query = (
         select(
@@ -124,28 +132,28 @@ def _measured(session: Session, project_id: str) -> Iterable[_Measured]:
             *(Dataset.info[("splits", "train", "count")], Dataset.info["image_size"]),
         )
         .join(Dataset, Dataset.id == Job.dataset_id)
-        .where(Job.project_id == project_id, Job.lane == "train", Job.kind == "distill")
+        .where(Job.project_id == project_id, Job.queue == "train", Job.kind == "distill")
         .where(Job.state == "succeeded")
         .order_by(Job.created_at.desc(), Job.id.desc())
-        .limit(_LOOKED_AT)
+        .limit(_MAX_FINISHED_JOBS)
     )
     rows = session.execute(query).all()
-    wanted = {model for row in rows for model in row.model_ids}
-    found = select(Model.id, Model.architecture).where(Model.id.in_(wanted))
-    names: dict[str, str] = {row[0]: row[1] for row in session.execute(found)}
+    model_ids = {model for row in rows for model in row.model_ids}
+    architectures_query = select(Model.id, Model.architecture).where(Model.id.in_(model_ids))
+    names: dict[str, str] = {row[0]: row[1] for row in session.execute(architectures_query)}
     for resolved, summary, device_s, methods, _, num_train, image_size in rows:
         speed = summary.get("train/images_per_s")
         if not speed or not num_train:
             continue
-        own = ResolvedJob.model_validate({k: v for k, v in resolved.items() if k != "chosen"})
-        images = own.training.epochs * num_train * num_trainings(own)
-        pair = _Pair(
-            own.student.network,
-            tuple(sorted(names.get(teacher.model, "") for teacher in own.teachers)),
+        finished = ResolvedJob.model_validate({k: v for k, v in resolved.items() if k != "runtime"})
+        images = finished.training.epochs * num_train * num_trainings(finished)
+        workload = _Workload(
+            finished.student.network,
+            tuple(sorted(names.get(teacher.model, "") for teacher in finished.teachers)),
             tuple(sorted(methods)),
             image_size,
         )
-        yield _Measured(pair, speed, max(0.0, device_s - images / speed))
+        yield _FinishedJob(workload, speed, max(0.0, device_s - images / speed))
 
 
 def _macs(name: str) -> int | None:
@@ -159,13 +167,17 @@ def _params(student: ResolvedStudent, num_classes: int) -> int | None:
 
 
 def _params_of(name: str, num_classes: int) -> int | None:
-    """Parameters with another classifier than the catalogue's; None for a derived network."""
+    """Parameters with another classifier than the catalog's; None for a derived network."""
     entry = architectures().get(name)
     if entry is None or entry.pooled_features is None:
         return None
     return entry.num_params + (num_classes - entry.num_classes) * (entry.pooled_features + 1)
 
 
-def _total(params: tuple[int | None, ...]) -> int | None:
-    known = [each for each in params if each is not None]
-    return sum(known) * _PARAM_BYTES if known and len(known) == len(params) else None
+def _total_bytes(params: tuple[int | None, ...]) -> int | None:
+    known_params = [count for count in params if count is not None]
+    return (
+        sum(known_params) * _PARAM_BYTES
+        if known_params and len(known_params) == len(params)
+        else None
+    )

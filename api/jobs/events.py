@@ -10,38 +10,38 @@ from fastapi import Header, Query, Request
 from starlette.responses import Response
 
 from api.http import scoping, sse
-from api.http.auth import Reader
-from api.http.notifications import FLOOR_S, Hub
-from api.http.pagination import PageAsked
-from api.http.responses import reply
-from api.http.router import router
+from api.http.auth import JobReader
+from api.http.notifications import POLL_INTERVAL_S, Broadcaster
+from api.http.pagination import PageQueryDep
+from api.http.responses import json_response
+from api.http.router import v1_router
 from api.jobs import serializers
 from api.jobs.schemas import EventPage
-from store import event_log as log
+from store import event_log as event_log
 from store.access.credentials import Principal
 from store.database import transaction
 from store.tables import Job
 
-events = router("/jobs/{job_id}", "events")
+events_router = v1_router("/jobs/{job_id}", "events")
 
 BATCH = 500
 
 
-@events.get(
+@events_router.get(
     "/events",
     response_model=EventPage,
     responses={
         200: {
             "description": "A page of events, or the stream of them",
-            "content": sse.CONTENT,
+            "content": sse.OPENAPI_CONTENT,
         }
     },
 )
 async def get_events(  # noqa: PLR0913 - each is a part of the query
     job_id: str,
     request: Request,
-    caller: Reader,
-    asked: PageAsked,
+    caller: JobReader,
+    page_query: PageQueryDep,
     after: Annotated[int | None, Query(ge=0, le=2**62, description="Id of an event")] = None,
     type_: Annotated[
         list[str] | None,
@@ -50,64 +50,72 @@ async def get_events(  # noqa: PLR0913 - each is a part of the query
     last_event_id: Annotated[str | None, Header(description="Where a stream goes on")] = None,
 ) -> Response:
     """Events in order, durable. A stream begins with a snapshot and ends with ``stream.end``."""
-    if not sse.wanted(request):
-        if asked.cursor is not None:
-            (after,) = asked.place(1) or [0]
-        return await anyio.to_thread.run_sync(_list, job_id, caller, after or 0, type_ or [], asked)
+    if not sse.accepts_stream(request):
+        if page_query.cursor is not None:
+            (after,) = page_query.position(1) or [0]
+        return await anyio.to_thread.run_sync(
+            _list, job_id, caller, after or 0, type_ or [], page_query
+        )
     job = await anyio.to_thread.run_sync(_snapshot, job_id, caller)
-    hub: Hub = request.app.state.hub
-    return sse.answer(request, _stream(hub, job, sse.place(last_event_id, after)))
+    broadcaster: Broadcaster = request.app.state.broadcaster
+    return sse.stream_response(
+        request, _stream(broadcaster, job, sse.resume_position(last_event_id, after))
+    )
 
 
 def _list(
-    job_id: str, caller: Principal, after: int, types: list[str], asked: PageAsked
+    job_id: str, caller: Principal, after: int, types: list[str], page_query: PageQueryDep
 ) -> Response:
     with transaction() as session:
-        job = scoping.get(session, Job, job_id, caller)
-        rows = log.after(session, job.id, after, asked.size + 1, types)
-        more = len(rows) > asked.size
-        rows = rows[: asked.size]
-        next_cursor = asked.next([rows[-1].seq]) if more else None
-        return reply({"data": [serializers.event(row) for row in rows], "next_cursor": next_cursor})
+        job = scoping.get_or_404(session, Job, job_id, caller)
+        rows = event_log.list_after(session, job.id, after, page_query.size + 1, types)
+        more = len(rows) > page_query.size
+        rows = rows[: page_query.size]
+        next_cursor = page_query.next_cursor([rows[-1].seq]) if more else None
+        return json_response(
+            {"data": [serializers.serialize_event(row) for row in rows], "next_cursor": next_cursor}
+        )
 
 
 def _snapshot(job_id: str, caller: Principal) -> dict[str, Any]:
     with transaction() as session:
-        return serializers.job(session, scoping.get(session, Job, job_id, caller))
+        return serializers.serialize_job(session, scoping.get_or_404(session, Job, job_id, caller))
 
 
-def _read(job_id: str, after: int) -> tuple[list[dict[str, Any]], bool]:
+def _read_events(job_id: str, after: int) -> tuple[list[dict[str, Any]], bool]:
     """New events, and whether nothing will follow them. No connection is held between two reads."""
     with transaction() as session:
         job = session.get(Job, job_id)
-        ended = job is None or serializers.ended(job)
-        rows = log.after(session, job_id, after, BATCH)
-        return [serializers.event(row) for row in rows], ended and len(rows) < BATCH
+        ended = job is None or serializers.is_terminal(job)
+        rows = event_log.list_after(session, job_id, after, BATCH)
+        return [serializers.serialize_event(row) for row in rows], ended and len(rows) < BATCH
 
 
-async def _stream(hub: Hub, job: dict[str, Any], after: int) -> AsyncGenerator[bytes]:
+async def _stream(
+    broadcaster: Broadcaster, job: dict[str, Any], after: int
+) -> AsyncGenerator[bytes]:
     yield sse.RETRY
-    yield sse.frame("snapshot", job, None)
+    yield sse.format_event("snapshot", job, None)
     quiet_s = 0.0
-    with hub.waiter(job["id"]) as wake:
-        while not hub.closing.is_set():
+    with broadcaster.subscribe(job["id"]) as wake:
+        while not broadcaster.closing.is_set():
             wake.clear()
-            found, ended = await anyio.to_thread.run_sync(_read, job["id"], after)
-            for event in found:
+            new_events, ended = await anyio.to_thread.run_sync(_read_events, job["id"], after)
+            for event in new_events:
                 after = event["id"]
-                yield sse.frame(event["type"], event, after)
+                yield sse.format_event(event["type"], event, after)
             if ended:
-                last = await anyio.to_thread.run_sync(_state, job["id"])
-                yield sse.frame("stream.end", {"job": job["id"], "state": last}, None)
+                final_state = await anyio.to_thread.run_sync(_state, job["id"])
+                yield sse.format_event("stream.end", {"job": job["id"], "state": final_state}, None)
                 return
-            quiet_s = 0.0 if found else quiet_s
+            quiet_s = 0.0 if new_events else quiet_s
             if quiet_s >= sse.PING_S:
                 yield sse.PING
                 quiet_s = 0.0
-            if not found:
+            if not new_events:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(wake.wait(), FLOOR_S)
-                quiet_s += FLOOR_S
+                    await asyncio.wait_for(wake.wait(), POLL_INTERVAL_S)
+                quiet_s += POLL_INTERVAL_S
 
 
 def _state(job_id: str) -> str | None:

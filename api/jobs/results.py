@@ -7,12 +7,12 @@ from sqlalchemy import select
 from starlette.responses import PlainTextResponse, Response
 
 from api.http import scoping
-from api.http.auth import Reader
-from api.http.downloads import BYTES, content
-from api.http.pagination import PageAsked, page, page_of
-from api.http.problems import Conflict
-from api.http.responses import reply, tagged
-from api.http.router import router
+from api.http.auth import JobReader
+from api.http.downloads import DOWNLOAD_RESPONSES, download_response
+from api.http.pagination import PageQueryDep, paginate, paginate_list
+from api.http.problems import ConflictError
+from api.http.responses import etag_response, json_response
+from api.http.router import v1_router
 from api.jobs import serializers
 from api.jobs.schemas import (
     ArtifactOut,
@@ -27,48 +27,48 @@ from store import metric_series as curves
 from store.database import transaction
 from store.tables import Artifact, Checkpoint, Job, Run
 
-outcome = router("/jobs/{job_id}", "outcome")
-artifacts = router("/artifacts", "outcome")
-checkpoints = router("/checkpoints", "outcome")
+results_router = v1_router("/jobs/{job_id}", "outcome")
+artifacts_router = v1_router("/artifacts", "outcome")
+checkpoints_router = v1_router("/checkpoints", "outcome")
 
 LOG_LINES = 10_000
 
 
-@outcome.get("/runs", response_model=RunPage)
-def list_runs(job_id: str, caller: Reader, asked: PageAsked) -> Response:
+@results_router.get("/runs", response_model=RunPage)
+def list_runs(job_id: str, caller: JobReader, page_query: PageQueryDep) -> Response:
     """One entry for each attempt, the first one first."""
     with transaction() as session:
-        job = scoping.get(session, Job, job_id, caller)
+        job = scoping.get_or_404(session, Job, job_id, caller)
         rows = session.scalars(select(Run).where(Run.job_id == job.id).order_by(Run.number)).all()
-        return page_of([serializers.run(row) for row in rows], asked)
+        return paginate_list([serializers.serialize_run(row) for row in rows], page_query)
 
 
-@outcome.get("/metrics", response_model=MetricsOut)
+@results_router.get("/metrics", response_model=MetricsOut)
 def get_metrics(
     job_id: str,
-    caller: Reader,
+    caller: JobReader,
     keys: Annotated[str | None, Query(max_length=4000, description="Comma-separated")] = None,
     x: Annotated[curves.Axis, Query(description="What the values are given over")] = "step",
     max_points: Annotated[int, Query(ge=2, le=100_000)] = 1000,
 ) -> Response:
     """Curves in columns. A longer one is thinned to the lowest and highest of each stretch."""
     with transaction() as session:
-        job = scoping.get(session, Job, job_id, caller)
-        wanted = None if keys is None else keys.split(",")
-        found = curves.read(session, job.id, wanted, x, max_points)
-        return reply({"data": found.columns, "totals": found.totals})
+        job = scoping.get_or_404(session, Job, job_id, caller)
+        selected_keys = None if keys is None else keys.split(",")
+        series = curves.read(session, job.id, selected_keys, x, max_points)
+        return json_response({"data": series.columns, "num_points": series.totals})
 
 
-@outcome.get(
+@results_router.get(
     "/logs",
     response_class=PlainTextResponse,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def get_logs(job_id: str, caller: Reader) -> Response:
+def get_logs(job_id: str, caller: JobReader) -> Response:
     """The lines that runs wrote for people, as text."""
     with transaction() as session:
-        job = scoping.get(session, Job, job_id, caller)
-        lines = [_line(row) for row in event_log.logs(session, job.id, LOG_LINES)]
+        job = scoping.get_or_404(session, Job, job_id, caller)
+        lines = [_line(row) for row in event_log.list_logs(session, job.id, LOG_LINES)]
     return PlainTextResponse("".join(lines))
 
 
@@ -78,77 +78,83 @@ def _line(row: Any) -> str:
     return f"{time} run={row.run or '-'} {level} {row.data.get('message', '')}\n"
 
 
-@outcome.get("/report", response_model=ReportOut)
-def get_report(job_id: str, request: Request, caller: Reader) -> Response:
+@results_router.get("/report", response_model=ReportOut)
+def get_report(job_id: str, request: Request, caller: JobReader) -> Response:
     """Student, teacher and undistilled student side by side, and the verdict."""
     with transaction() as session:
-        job = scoping.get(session, Job, job_id, caller)
+        job = scoping.get_or_404(session, Job, job_id, caller)
     if job.state != "succeeded":
         detail = f"a job that is {job.state} has no report"
-        raise Conflict("no_report", detail, current_state=job.state)
+        raise ConflictError("no_report", detail, current_state=job.state)
     if not job.result:
         detail = "a job that only asks its teachers has no report: see /v1/teacher-caches"
-        raise Conflict("no_report", detail, current_state=job.state)
-    return tagged(request, job.result, str(job.rev))
+        raise ConflictError("no_report", detail, current_state=job.state)
+    return etag_response(request, job.result, str(job.rev))
 
 
-@outcome.get("/checkpoints", response_model=CheckpointPage)
-def list_checkpoints(job_id: str, caller: Reader, asked: PageAsked) -> Response:
+@results_router.get("/checkpoints", response_model=CheckpointPage)
+def list_checkpoints(job_id: str, caller: JobReader, page_query: PageQueryDep) -> Response:
     """Checkpoints that are kept, the newest first."""
     with transaction() as session:
-        job = scoping.get(session, Job, job_id, caller)
+        job = scoping.get_or_404(session, Job, job_id, caller)
         query = select(Checkpoint).where(Checkpoint.job_id == job.id)
-        return page(session, query, serializers.checkpoint, asked)
+        return paginate(session, query, serializers.serialize_checkpoint, page_query)
 
 
-@outcome.get("/artifacts", response_model=ArtifactPage)
-def list_artifacts(job_id: str, caller: Reader, asked: PageAsked) -> Response:
+@results_router.get("/artifacts", response_model=ArtifactPage)
+def list_artifacts(job_id: str, caller: JobReader, page_query: PageQueryDep) -> Response:
     """Finished files; there are none before the job has succeeded."""
     with transaction() as session:
-        job = scoping.get(session, Job, job_id, caller)
+        job = scoping.get_or_404(session, Job, job_id, caller)
         query = select(Artifact).where(Artifact.job_id == job.id)
-        return page(session, query, serializers.artifact, asked)
+        return paginate(session, query, serializers.serialize_artifact, page_query)
 
 
-@outcome.get("/student", response_class=Response, responses=BYTES)
-def get_student(job_id: str, request: Request, caller: Reader) -> Response:
+@results_router.get("/student", response_class=Response, responses=DOWNLOAD_RESPONSES)
+def get_student(job_id: str, request: Request, caller: JobReader) -> Response:
     """The distilled student's weights: the content of ``student.safetensors``."""
     with transaction() as session:
-        job = scoping.get(session, Job, job_id, caller)
+        job = scoping.get_or_404(session, Job, job_id, caller)
         query = select(Artifact).where(Artifact.job_id == job.id, Artifact.format == "safetensors")
         student = session.scalars(query).one_or_none()
     if student is None:
         detail = f"a job that is {job.state} has no student to download"
-        raise Conflict("no_student", detail, current_state=job.state)
-    return _content(request, student)
+        raise ConflictError("no_student", detail, current_state=job.state)
+    return _artifact_content(request, student)
 
 
-@artifacts.get("/{artifact_id}", response_model=ArtifactOut)
-def get_artifact(artifact_id: str, request: Request, caller: Reader) -> Response:
+@artifacts_router.get("/{artifact_id}", response_model=ArtifactOut)
+def get_artifact(artifact_id: str, request: Request, caller: JobReader) -> Response:
     """One file: format, size, SHA-256."""
     with transaction() as session:
-        row = scoping.get(session, Artifact, artifact_id, caller)
-    return tagged(request, serializers.artifact(row), row.sha256)
+        row = scoping.get_or_404(session, Artifact, artifact_id, caller)
+    return etag_response(request, serializers.serialize_artifact(row), row.sha256)
 
 
-@artifacts.get("/{artifact_id}/content", response_class=Response, responses=BYTES)
-def get_content(artifact_id: str, request: Request, caller: Reader) -> Response:
+@artifacts_router.get(
+    "/{artifact_id}/content", response_class=Response, responses=DOWNLOAD_RESPONSES
+)
+def get_artifact_content(artifact_id: str, request: Request, caller: JobReader) -> Response:
     """The file's bytes: whole, or a range of them."""
     with transaction() as session:
-        row = scoping.get(session, Artifact, artifact_id, caller)
-    return _content(request, row)
+        row = scoping.get_or_404(session, Artifact, artifact_id, caller)
+    return _artifact_content(request, row)
 
 
-@checkpoints.get("/{checkpoint_id}/content", response_class=Response, responses=BYTES)
-def get_checkpoint(checkpoint_id: str, request: Request, caller: Reader) -> Response:
+@checkpoints_router.get(
+    "/{checkpoint_id}/content", response_class=Response, responses=DOWNLOAD_RESPONSES
+)
+def get_checkpoint_content(checkpoint_id: str, request: Request, caller: JobReader) -> Response:
     """A checkpoint's bytes as the engine wrote them, with optimizer and schedule.
 
     Old ones go while a job trains: what was listed a moment ago may not be there any more.
     """
     with transaction() as session:
-        row = scoping.get(session, Checkpoint, checkpoint_id, caller)
-    return content(request, row.object_key, row.size_bytes, row.sha256, row.name)
+        row = scoping.get_or_404(session, Checkpoint, checkpoint_id, caller)
+    return download_response(request, row.object_key, row.size_bytes, row.sha256, row.name)
 
 
-def _content(request: Request, row: Artifact) -> Response:
-    return content(request, row.object_key, row.size_bytes, row.sha256, row.name, row.media_type)
+def _artifact_content(request: Request, row: Artifact) -> Response:
+    return download_response(
+        request, row.object_key, row.size_bytes, row.sha256, row.name, row.media_type
+    )

@@ -6,11 +6,11 @@ from pydantic import BaseModel, Field
 
 from api.http.pagination import Page
 from kdcore.protocol.events import Progress
-from kdcore.schema.base import Label, Name, Spec, Text
-from kdcore.schema.job import JobSpec, Limits, ResolvedJob
+from kdcore.schema.base import FrozenModel, Label, Name, Text
+from kdcore.schema.job import JobLimits, JobSpec, ResolvedJob
 from kdcore.schema.report import Report
 
-State = Literal[
+JobState = Literal[
     "queued",
     "starting",
     "running",
@@ -23,13 +23,13 @@ State = Literal[
 ]
 
 
-class JobChange(Spec):
+class JobUpdate(FrozenModel):
     """What may be changed of a job at any time; limits hold from its next run on."""
 
     name: Name | None = None
     labels: Annotated[dict[Label, Text], Field(max_length=64)] | None = None
     priority: Annotated[int, Field(ge=-100, le=100)] | None = None
-    limits: Limits | None = None
+    limits: JobLimits | None = None
     """Those that are given; the others stay. `null` takes one away."""
 
 
@@ -45,7 +45,7 @@ class JobError(BaseModel):
     items: list[dict[str, str]]
 
 
-class Usage(BaseModel):
+class JobUsage(BaseModel):
     """What a job has used, all its runs together."""
 
     device_s: float
@@ -58,7 +58,7 @@ class JobOut(JobSpec):
     object: Literal["job"]
     # Wider than what may be posted: a job of the kind `warm` is made by another route.
     kind: Literal["distill", "evaluate", "warm"]  # type: ignore[assignment]
-    state: State
+    state: JobState
     phase: str | None = Field(description="Detail inside running; new ones may come")
     desired_state: Literal["run", "pause", "cancel"]
     progress: Progress | None
@@ -67,10 +67,10 @@ class JobOut(JobSpec):
     waiting_reason: str | None
     run: int | None = Field(description="Number of the latest attempt")
     resolved: ResolvedJob
-    chosen: dict[str, Any] | None = Field(description="Device, precision, threads of the last run")
+    runtime: dict[str, Any] | None = Field(description="Device, precision, threads of the last run")
     last_event: int = Field(description="Number of its newest event; a stream may begin there")
     summary: dict[str, Any] = Field(description="Latest value of a few metrics, and a short curve")
-    usage: Usage
+    usage: JobUsage
     error: JobError | None
     result: dict[str, Any] | None
     created_at: str
@@ -85,11 +85,11 @@ class JobPage(Page):
     data: list[JobOut]
 
 
-class MethodFit(BaseModel):
+class MethodCompatibility(BaseModel):
     """Whether a method can be used for a pair of teacher and student."""
 
     name: str
-    fits: bool
+    compatible: bool
     code: str | None
     reason: str | None
     """What forbids it."""
@@ -97,7 +97,7 @@ class MethodFit(BaseModel):
     """What would be right."""
 
 
-class Seconds(BaseModel):
+class DurationEstimate(BaseModel):
     """How long the job would hold a device."""
 
     low: float
@@ -105,7 +105,7 @@ class Seconds(BaseModel):
     high: float
 
 
-class Estimate(BaseModel):
+class JobEstimate(BaseModel):
     """What the job would amount to."""
 
     trainings: int = Field(description="Networks that are trained: schemes, seeds, baseline")
@@ -115,17 +115,17 @@ class Estimate(BaseModel):
     num_params: int | None = Field(description="The student's, with this data set's classes")
     student_size_bytes: int | None
     teacher_size_bytes: int | None = Field(description="All teachers together")
-    seconds: Seconds | None = Field(description="Null where no earlier job says how fast")
+    seconds: DurationEstimate | None = Field(description="Null where no earlier job says how fast")
     basis: str = Field(description="What the seconds rest on, in words")
 
 
-class Validated(BaseModel):
+class JobValidation(BaseModel):
     """What a job would be: nothing is stored."""
 
     resolved: ResolvedJob
-    estimate: Estimate
+    estimate: JobEstimate
     warnings: list[str]
-    methods: list[MethodFit]
+    methods: list[MethodCompatibility]
     """Which methods fit this pair, and why the others do not."""
 
 
@@ -176,7 +176,7 @@ class MetricsOut(BaseModel):
     """Columns: ``data[key] = {step: […], value: […]}``, or epoch or wall_s instead of step."""
 
     data: dict[str, dict[str, list[float | None]]]
-    totals: dict[str, int] = Field(description="Points of each curve before it was thinned")
+    num_points: dict[str, int] = Field(description="Points of each curve before it was thinned")
 
 
 class CheckpointOut(BaseModel):

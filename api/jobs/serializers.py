@@ -5,9 +5,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from kdcore.schema.validation.method_compatibility import Misfit
+from kdcore.schema.validation.method_compatibility import Incompatibility
 from store import jobs, outbox
-from store.tables import Artifact, Checkpoint, Event, Job, Run
+from store.tables import Artifact, Checkpoint, Job, JobEvent, Run
 
 _JOB = (
     *("id", "name", "state", "phase", "desired_state", "progress", "eta_s", "priority", "labels"),
@@ -16,43 +16,47 @@ _JOB = (
 _LINKS = ("runs", "events", "metrics", "logs", "report", "checkpoints", "artifacts", "student")
 
 
-def job(session: Session, row: Job, waiting: outbox.Waiting | None = None) -> dict[str, Any]:
+def serialize_job(
+    session: Session, row: Job, queue_status: outbox.QueueStatus | None = None
+) -> dict[str, Any]:
     """The job as posted, with all that has become of it; ``waiting`` is shared by a list's jobs."""
-    waiting = waiting or outbox.Waiting(session, only=row.id)
-    own = f"/v1/jobs/{row.id}"
+    queue_status = queue_status or outbox.QueueStatus(session, job_id=row.id)
+    self_url = f"/v1/jobs/{row.id}"
     resolved = dict(row.resolved)
-    chosen = resolved.pop("chosen", None)
-    ahead = waiting.ahead(row) if row.state == "queued" else None
+    runtime = resolved.pop("runtime", None)
+    jobs_ahead = queue_status.jobs_ahead(row) if row.state == "queued" else None
     return {
         **row.spec,
         "object": "job",
         "kind": row.kind,
         **{name: getattr(row, name) for name in _JOB},
-        "queue_position": ahead,
-        "waiting_reason": _reason(row, ahead, waiting),
+        "queue_position": jobs_ahead,
+        "waiting_reason": _waiting_reason(row, jobs_ahead, queue_status),
         "run": row.num_runs or None,
         "last_event": row.event_seq,
         "resolved": resolved,
-        "chosen": chosen,
+        "runtime": runtime,
         "usage": {"device_s": round(row.device_s, 3)},
-        "result": _result(row),
-        "links": {"self": own} | {name: f"{own}/{name}" for name in _LINKS},
+        "result": _result_summary(row),
+        "links": {"self": self_url} | {name: f"{self_url}/{name}" for name in _LINKS},
     }
 
 
-def _reason(row: Job, ahead: int | None, waiting: outbox.Waiting) -> str | None:
+def _waiting_reason(
+    row: Job, jobs_ahead: int | None, queue_status: outbox.QueueStatus
+) -> str | None:
     if row.state != "queued":
         return None
-    if waiting.workers(row.lane) == 0:
+    if queue_status.count_workers(row.queue) == 0:
         return "no worker is running"
     if row.not_before is not None:
         return "the object store was away: its data is asked for again soon"
-    if ahead:
-        return f"{ahead} jobs are ahead" if ahead > 1 else "1 job is ahead"
+    if jobs_ahead:
+        return f"{jobs_ahead} jobs are ahead" if jobs_ahead > 1 else "1 job is ahead"
     return "waiting for a worker to be free"
 
 
-def _result(row: Job) -> dict[str, Any] | None:
+def _result_summary(row: Job) -> dict[str, Any] | None:
     """The outcome in a few numbers; the whole is the report."""
     if row.state != "succeeded" or not row.result:
         return None
@@ -67,14 +71,14 @@ def _result(row: Job) -> dict[str, Any] | None:
     }
 
 
-def tag(row: Job, shown: dict[str, Any]) -> str:
+def job_etag(row: Job, shown: dict[str, Any]) -> str:
     """Changes whenever the job's answer does; begins with the version that ``If-Match`` names."""
     # How long a job waits is told by other rows than its own.
     waits = zlib.crc32(f"{shown['queue_position']} {shown['waiting_reason']}".encode())
     return f"{row.rev}.{row.event_seq}.{waits:x}"
 
 
-def run(row: Run) -> dict[str, Any]:
+def serialize_run(row: Run) -> dict[str, Any]:
     """One attempt."""
     names = ("id", "number", "worker", "device", "started_at", "ended_at", "exit")
     return {
@@ -84,7 +88,7 @@ def run(row: Run) -> dict[str, Any]:
     }
 
 
-def event(row: Event) -> dict[str, Any]:
+def serialize_event(row: JobEvent) -> dict[str, Any]:
     """One thing that happened."""
     return {
         "id": row.seq,
@@ -97,37 +101,43 @@ def event(row: Event) -> dict[str, Any]:
     }
 
 
-def checkpoint(row: Checkpoint) -> dict[str, Any]:
+def serialize_checkpoint(row: Checkpoint) -> dict[str, Any]:
     """A place to go on from."""
     names = ("id", "name", "step", "epoch", "metrics", "size_bytes", "sha256", "created_at")
     links = {"content": f"/v1/checkpoints/{row.id}/content"}
     return {"object": "checkpoint", **{name: getattr(row, name) for name in names}, "links": links}
 
 
-def artifact(row: Artifact) -> dict[str, Any]:
+def serialize_artifact(row: Artifact) -> dict[str, Any]:
     """A finished file."""
     names = ("id", "name", "format", "media_type", "size_bytes", "sha256", "created_at")
-    own = f"/v1/artifacts/{row.id}"
+    self_url = f"/v1/artifacts/{row.id}"
     return {
         "object": "artifact",
         "job": row.job_id,
         **{name: getattr(row, name) for name in names},
-        "links": {"self": own, "content": f"{own}/content"},
+        "links": {"self": self_url, "content": f"{self_url}/content"},
     }
 
 
-def applicability(found: dict[str, Misfit | None]) -> list[dict[str, Any]]:
+def serialize_method_compatibility(
+    incompatibilities: dict[str, Incompatibility | None],
+) -> list[dict[str, Any]]:
     """Every method with what forbids it."""
     return [
         {
             "name": name,
-            "fits": misfit is None,
-            **(misfit.model_dump() if misfit else {"code": None, "reason": None, "help": None}),
+            "compatible": incompatibility is None,
+            **(
+                incompatibility.model_dump()
+                if incompatibility
+                else {"code": None, "reason": None, "help": None}
+            ),
         }
-        for name, misfit in found.items()
+        for name, incompatibility in incompatibilities.items()
     ]
 
 
-def ended(row: Job) -> bool:
+def is_terminal(row: Job) -> bool:
     """Whether nothing more will happen to the job."""
-    return row.state in jobs.TERMINAL
+    return row.state in jobs.TERMINAL_STATES

@@ -15,99 +15,111 @@ import anyio.to_thread
 from sqlalchemy import func, select
 
 from api.http import scoping, sse
-from api.http.notifications import ANY, FLOOR_S, Hub
+from api.http.notifications import ANY_JOB, POLL_INTERVAL_S, Broadcaster
 from api.jobs import serializers
 from store import outbox
 from store.database import transaction
-from store.tables import Event, Job
+from store.tables import Job, JobEvent
 
-AT_MOST = 200
+MAX_CHANGED_JOBS = 200
 """Jobs that one look tells of; where more have changed, the client reads the list again."""
-PACE_S = 0.5
+MIN_INTERVAL_S = 0.5
 """Between two looks: nobody reads a table that changes more often than twice a second."""
 _OVERLAP = timedelta(seconds=10)
 """Longer than any transaction that writes events: a statement may take half of it."""
-_LONGEST = timedelta(minutes=10)
+_MAX_GAP = timedelta(minutes=10)
 """A client that was away for longer reads the list again."""
 
 
-class Look(NamedTuple):
+class ChangedJobs(NamedTuple):
     """What has changed since the last look."""
 
-    moment: int
+    clock_us: int
     """Where a later stream goes on."""
-    told: dict[str, int]
+    last_seqs: dict[str, int]
     """The number of the last event of each job that the next look may meet again."""
     jobs: list[dict[str, Any]]
-    more: bool
+    must_reload: bool
 
 
-async def stream(hub: Hub, project_id: str, after: int) -> AsyncGenerator[bytes]:
+async def stream_changed_jobs(
+    broadcaster: Broadcaster, project_id: str, after: int
+) -> AsyncGenerator[bytes]:
     """Frames: ``snapshot`` first, then ``job`` for each changed one, or ``reload`` for too many."""
     yield sse.RETRY
-    look = await anyio.to_thread.run_sync(_look, project_id, after or None, {})
+    changes = await anyio.to_thread.run_sync(_read_changes, project_id, after or None, {})
     # Who goes on from a place has come no further before the frames of this look have arrived.
-    yield sse.frame("snapshot", {}, after or look.moment)
+    yield sse.format_event("snapshot", {}, after or changes.clock_us)
     quiet_s = 0.0
-    with hub.waiter(ANY) as wake:
-        while not hub.closing.is_set():
-            for frame in _frames(look):
+    with broadcaster.subscribe(ANY_JOB) as wake:
+        while not broadcaster.closing.is_set():
+            for frame in _frames(changes):
                 yield frame
-            quiet_s = 0.0 if look.jobs else quiet_s + FLOOR_S
+            quiet_s = 0.0 if changes.jobs else quiet_s + POLL_INTERVAL_S
             if quiet_s >= sse.PING_S:
                 yield sse.PING
                 quiet_s = 0.0
-            await asyncio.sleep(PACE_S)
+            await asyncio.sleep(MIN_INTERVAL_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wake.wait(), FLOOR_S)
+                await asyncio.wait_for(wake.wait(), POLL_INTERVAL_S)
             wake.clear()
-            look = await anyio.to_thread.run_sync(_look, project_id, look.moment, look.told)
+            changes = await anyio.to_thread.run_sync(
+                _read_changes, project_id, changes.clock_us, changes.last_seqs
+            )
 
 
-def _frames(look: Look) -> list[bytes]:
-    if look.more:
-        return [sse.frame("reload", {}, look.moment)]
-    last = len(look.jobs) - 1
+def _frames(changes: ChangedJobs) -> list[bytes]:
+    if changes.must_reload:
+        return [sse.format_event("reload", {}, changes.clock_us)]
+    last = len(changes.jobs) - 1
     return [
-        sse.frame("job", job, look.moment if at == last else None)
-        for at, job in enumerate(look.jobs)
+        sse.format_event("job", job, changes.clock_us if index == last else None)
+        for index, job in enumerate(changes.jobs)
     ]
 
 
-def _look(project_id: str, after: int | None, told: dict[str, int]) -> Look:
+def _read_changes(project_id: str, after: int | None, last_seqs: dict[str, int]) -> ChangedJobs:
     """Read what has changed since ``after``, microseconds; nothing for None, the beginning."""
     with transaction() as session:
         now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
-        since = now if after is None else _moment(after, now)
-        away = now - since > _LONGEST
-        since = max(since, now - _LONGEST)
-        newest = func.max(Event.seq)
+        since = now if after is None else _parse_position(after, now)
+        too_old = now - since > _MAX_GAP
+        since = max(since, now - _MAX_GAP)
+        newest = func.max(JobEvent.seq)
         query = (
-            select(Event.job_id, newest)
-            .where(Event.project_id == project_id, Event.time > since - _OVERLAP)
-            .group_by(Event.job_id)
+            select(JobEvent.job_id, newest)
+            .where(JobEvent.project_id == project_id, JobEvent.time > since - _OVERLAP)
+            .group_by(JobEvent.job_id)
         )
-        seen = {row[0]: row[1] for row in session.execute(query)}
+        newest_seqs = {row[0]: row[1] for row in session.execute(query)}
         # At the beginning the client has just read the list: all of it counts as told.
         changed = (
-            [] if after is None else [job for job, seq in seen.items() if _new(told, job, seq)]
+            []
+            if after is None
+            else [job for job, seq in newest_seqs.items() if _is_new(last_seqs, job, seq)]
         )
-        shown: list[dict[str, Any]] = []
-        if len(changed) <= AT_MOST:
+        serialized_jobs: list[dict[str, Any]] = []
+        if len(changed) <= MAX_CHANGED_JOBS:
             rows = session.scalars(
-                select(Job).where(Job.id.in_(changed), Job.lane == scoping.LANE).order_by(Job.id)
+                select(Job)
+                .where(Job.id.in_(changed), Job.queue == scoping.TRAIN_QUEUE)
+                .order_by(Job.id)
             )
-            waiting = outbox.Waiting(session)
-            shown = [serializers.job(session, row, waiting) for row in rows]
-    micros = int(now.timestamp() * 1_000_000)
-    return Look(micros, seen, shown, away or len(changed) > AT_MOST)
+            queue_status = outbox.QueueStatus(session)
+            serialized_jobs = [
+                serializers.serialize_job(session, row, queue_status) for row in rows
+            ]
+    clock_us = int(now.timestamp() * 1_000_000)
+    return ChangedJobs(
+        clock_us, newest_seqs, serialized_jobs, too_old or len(changed) > MAX_CHANGED_JOBS
+    )
 
 
-def _new(told: dict[str, int], job: str, seq: int) -> bool:
-    return seq > told.get(job, 0)
+def _is_new(last_seqs: dict[str, int], job: str, seq: int) -> bool:
+    return seq > last_seqs.get(job, 0)
 
 
-def _moment(after: int, now: datetime) -> datetime:
+def _parse_position(after: int, now: datetime) -> datetime:
     """A client's place as a moment; one that lies outside of time is taken as now."""
     try:
         return min(datetime.fromtimestamp(after / 1_000_000, UTC), now)

@@ -10,107 +10,115 @@ from sqlalchemy.orm import Session
 from typing_extensions import override
 
 from api.http import scoping
-from api.http.problems import Invalid
+from api.http.problems import InvalidRequestError
 from api.http.routing import V1Route
-from api.jobs.continuation import derivation_faults, earlier_faults
-from kdcore.schema.defaults import resolve, warnings
+from api.jobs.continuation import continuation_issues, derivation_issues
+from kdcore.schema.defaults import job_warnings, resolve_job
 from kdcore.schema.job import JobSpec, ResolvedJob
 from kdcore.schema.validation.compatibility import (
     DatasetFacts,
     ModelFacts,
-    References,
-    misfits,
-    pair_of,
+    PartialJob,
+    compatibility_issues,
+    teacher_student_pair,
 )
-from kdcore.schema.validation.cross_field import contradictions
-from kdcore.schema.validation.errors import Fault
-from kdcore.schema.validation.method_compatibility import Misfit, applicability
+from kdcore.schema.validation.cross_field import cross_field_issues
+from kdcore.schema.validation.errors import ValidationIssue
+from kdcore.schema.validation.method_compatibility import Incompatibility, find_incompatibilities
 from store.access.credentials import Principal
 from store.tables import Dataset, Model
 
 Asset = TypeVar("Asset", Dataset, Model)
 
 
-class Admitted(NamedTuple):
+class ValidatedJob(NamedTuple):
     """A job that can be done."""
 
     resolved: ResolvedJob
     dataset: DatasetFacts
     teachers: tuple[ModelFacts, ...]
     warnings: list[str]
-    applicability: dict[str, Misfit | None]
+    incompatibilities: dict[str, Incompatibility | None]
     """Every method, and what forbids it for this pair."""
 
 
-def admit(session: Session, spec: JobSpec, caller: Principal) -> Admitted:
+def validate_job(session: Session, spec: JobSpec, caller: Principal) -> ValidatedJob:
     """Resolve a job against what the project has; an Invalid problem with all that forbids it."""
-    asked = References.of(spec.model_dump())
-    found = _check(session, asked, caller)
-    if found.faults or found.dataset is None:
-        raise Invalid(found.faults)
-    teachers = tuple(teacher for teacher in found.teachers if teacher is not None)
-    resolved = resolve(spec, found.dataset, teachers, found.model)
-    if faults := derivation_faults(session, resolved, found.init, caller):
-        raise Invalid(faults)
-    return Admitted(
+    partial_job = PartialJob.from_body(spec.model_dump())
+    assets = _check_references(session, partial_job, caller)
+    if assets.issues or assets.dataset is None:
+        raise InvalidRequestError(assets.issues)
+    teachers = tuple(teacher for teacher in assets.teachers if teacher is not None)
+    resolved = resolve_job(spec, assets.dataset, teachers, assets.model)
+    if issues := derivation_issues(session, resolved, assets.init, caller):
+        raise InvalidRequestError(issues)
+    return ValidatedJob(
         resolved,
-        found.dataset,
+        assets.dataset,
         teachers,
-        warnings(spec, found.dataset),
-        applicability(pair_of(asked, teachers, found.dataset)),
+        job_warnings(spec, assets.dataset),
+        find_incompatibilities(teacher_student_pair(partial_job, teachers, assets.dataset)),
     )
 
 
-class Found(NamedTuple):
+class ReferencedAssets(NamedTuple):
     """What a request refers to, and everything that is wrong with it."""
 
     dataset: DatasetFacts | None
     teachers: list[ModelFacts | None]
     init: ModelFacts | None
     model: ModelFacts | None
-    faults: list[Fault]
+    issues: list[ValidationIssue]
 
 
-def _check(session: Session, asked: References, caller: Principal) -> Found:
+def _check_references(
+    session: Session, partial_job: PartialJob, caller: Principal
+) -> ReferencedAssets:
     """Look up what is referred to."""
-    faults: list[Fault] = list(contradictions(asked))
-    dataset = _ready(session, Dataset, asked.dataset, "/dataset", caller, faults)
+    issues: list[ValidationIssue] = list(cross_field_issues(partial_job))
+    dataset = _find_ready(session, Dataset, partial_job.dataset, "/dataset", caller, issues)
     teachers = [
         _model_facts(
-            _ready(session, Model, asked_.model, f"/teachers/{position}/model", caller, faults)
+            _find_ready(
+                session, Model, teacher.model, f"/teachers/{position}/model", caller, issues
+            )
         )
-        for position, asked_ in enumerate(asked.teachers)
+        for position, teacher in enumerate(partial_job.teachers)
     ]
-    init = _model_facts(_ready(session, Model, asked.init, "/student/init", caller, faults))
-    model = _model_facts(_ready(session, Model, asked.model, "/model", caller, faults))
+    init = _model_facts(
+        _find_ready(session, Model, partial_job.init_model, "/student/init", caller, issues)
+    )
+    model = _model_facts(_find_ready(session, Model, partial_job.model, "/model", caller, issues))
     if dataset is None:
-        return Found(None, teachers, init, model, faults)
+        return ReferencedAssets(None, teachers, init, model, issues)
     facts = _dataset_facts(dataset)
-    faults += misfits(asked, facts, teachers, init, model)
-    faults += earlier_faults(session, asked, facts, caller)
-    return Found(facts, teachers, init, model, faults)
+    issues += compatibility_issues(partial_job, facts, teachers, init, model)
+    issues += continuation_issues(session, partial_job, facts, caller)
+    return ReferencedAssets(facts, teachers, init, model, issues)
 
 
-def _ready(
+def _find_ready(
     session: Session,
     table: type[Asset],
     row_id: str | None,
     pointer: str,
     caller: Principal,
-    faults: list[Fault],
+    issues: list[ValidationIssue],
 ) -> Asset | None:
     if row_id is None:
         return None
     what = "data set" if table is Dataset else "model"
-    row = scoping.find(session, table, row_id, caller, hold="kept")
+    row = scoping.get_or_none(session, table, row_id, caller, lock="share")
     if row is None:
-        faults.append(Fault(pointer=pointer, code="not_found", detail=f"there is no such {what}"))
+        issues.append(
+            ValidationIssue(pointer=pointer, code="not_found", detail=f"there is no such {what}")
+        )
         return None
     if row.state != "ready":
         detail = f"this {what} is {row.state}, not ready"
         if row.error:
             detail = f"{detail}: {row.error['message']}"
-        faults.append(Fault(pointer=pointer, code="not_ready", detail=detail))
+        issues.append(ValidationIssue(pointer=pointer, code="not_ready", detail=detail))
         return None
     return row
 
@@ -123,7 +131,7 @@ def _dataset_facts(dataset: Dataset) -> DatasetFacts:
         in_channels=info["in_channels"],
         image_size=info["image_size"],
         num_train=info["splits"]["train"]["count"],
-        num_unlabelled=(info["splits"].get("unlabelled") or {}).get("count", 0),
+        num_unlabeled=(info["splits"].get("unlabeled") or {}).get("count", 0),
     )
 
 
@@ -137,11 +145,15 @@ def _model_facts(model: Model | None) -> ModelFacts | None:
     )
 
 
-class AdmittingRoute(V1Route):
+class JobBodyRoute(V1Route):
     """A route whose body is a job: when its fields are faulty, what it refers to is checked too."""
 
     @override
-    def more_faults(self, session: Session, body: object, caller: Principal) -> list[Fault]:
+    def extra_issues(
+        self, session: Session, body: object, caller: Principal
+    ) -> list[ValidationIssue]:
         # What is no object refers to nothing: that it is none is told already.
         known = isinstance(body, dict)
-        return _check(session, References.of(body), caller).faults if known else []
+        return (
+            _check_references(session, PartialJob.from_body(body), caller).issues if known else []
+        )

@@ -7,15 +7,15 @@ from pydantic_core import PydanticCustomError
 
 from api.datasets.schemas import AssetError
 from api.http.pagination import Page
-from api.models.pretrained_names import Source
-from kdcore.schema.base import Label, Name, Spec, Text
-from kdcore.schema.catalog import ArchitectureName, Normalisation
+from api.models.pretrained_names import ModelSource
+from kdcore.schema.base import FrozenModel, Label, Name, Text
+from kdcore.schema.catalog import ArchitectureName, Normalization
 
-State = Literal["verifying", "ready", "failed"]
-FROM_UPLOAD = ("architecture", "num_classes", "upload_id")
+ModelState = Literal["verifying", "ready", "failed"]
+UPLOAD_FIELDS = ("architecture", "num_classes", "upload_id")
 
 
-class ModelCreate(Spec):
+class ModelCreate(FrozenModel):
     """Either an upload, with what it is, or ``source``, from which all else is taken."""
 
     name: Name
@@ -23,32 +23,32 @@ class ModelCreate(Spec):
     num_classes: Annotated[int, Field(ge=2, le=100_000)] | None = None
     upload_id: Annotated[str, Field(max_length=64)] | None = None
     """A complete upload: safetensors, or a PyTorch state dict."""
-    source: Source | None = None
+    source: ModelSource | None = None
     """`job:<id>`: the student of a job that has succeeded. `torchvision:<weights>` and
     `timm:<name>`: published weights, which a worker downloads; an architecture's name means its
     default ones."""
-    normalisation: Normalisation | None = None
+    normalization: Normalization | None = None
     """Of pixels scaled to 0..1; null takes the architecture's own, with a warning."""
     input_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     """Side of the images it was trained on; null takes the architecture's, with a warning."""
     class_names: Annotated[tuple[Name, ...], Field(min_length=2, max_length=100_000)] | None = None
-    licence: Name | None = None
+    license: Name | None = None
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _require_complete(self) -> Self:
         if self.source is not None:
-            given = self.model_fields_set - {"name", "source", "licence"}
-            if given:
+            extra_fields = self.model_fields_set - {"name", "source", "license"}
+            if extra_fields:
                 raise PydanticCustomError(
-                    "one_origin",
+                    "source_conflict",
                     "with source, all else is taken from it: leave out {fields}",
-                    {"fields": ", ".join(sorted(given))},
+                    {"fields": ", ".join(sorted(extra_fields))},
                 )
             return self
-        missing = [name for name in FROM_UPLOAD if getattr(self, name) is None]
+        missing = [name for name in UPLOAD_FIELDS if getattr(self, name) is None]
         if missing:
             raise PydanticCustomError(
-                "origin_missing",
+                "source_missing",
                 "give source, or architecture, num_classes and upload_id; missing: {fields}",
                 {"fields": ", ".join(missing)},
             )
@@ -59,11 +59,11 @@ class ModelCreate(Spec):
         return self
 
 
-class ModelChange(Spec):
+class ModelUpdate(FrozenModel):
     """What may be changed of a model."""
 
     name: Name | None = None
-    licence: Name | None = None
+    license: Name | None = None
     labels: Annotated[dict[Label, Text], Field(max_length=64)] | None = None
 
 
@@ -73,15 +73,15 @@ class ModelOut(BaseModel):
     id: str
     object: Literal["model"]
     name: str
-    state: State
+    state: ModelState
     source: str
     architecture: str
     num_classes: int
     in_channels: int | None
     input_size: int
-    normalisation: Normalisation | None
+    normalization: Normalization | None
     class_names: list[str] | None
-    licence: str | None
+    license: str | None
     labels: dict[str, str]
     num_params: int | None
     size_bytes: int | None

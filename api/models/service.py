@@ -5,16 +5,16 @@ from collections.abc import Callable
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.datasets.routes import preparation, require_complete_upload
+from api.datasets.routes import preparation_job, require_complete_upload
 from api.http import scoping
-from api.http.problems import Invalid
-from api.jobs.continuation import earlier_student
-from api.models.pretrained_names import published
+from api.http.problems import InvalidRequestError
+from api.jobs.continuation import trained_student
+from api.models.pretrained_names import resolve_pretrained
 from api.models.schemas import ModelCreate
 from kdcore.schema.catalog import architectures
 from kdcore.schema.exports import EXPORTS
-from kdcore.schema.job import channels_of
-from kdcore.schema.validation.errors import Fault
+from kdcore.schema.job import network_channels
+from kdcore.schema.validation.errors import ValidationIssue
 from store import jobs, object_store
 from store.access.credentials import Principal
 from store.ids import new_id
@@ -23,15 +23,15 @@ from store.tables import Artifact, Dataset, Job, Model
 _ONNX = EXPORTS["onnx"].file_name()
 
 
-def origin(source: str | None) -> Callable[[Session, ModelCreate, Principal], Model]:
+def model_factory(source: str | None) -> Callable[[Session, ModelCreate, Principal], Model]:
     """What makes and stores a model of this source."""
     if source is None:
         return _from_upload
-    return _from_job if source.startswith("job:") else _from_published
+    return _from_job if source.startswith("job:") else _from_pretrained
 
 
-def _student(session: Session, job_id: str, caller: Principal) -> tuple[Job, Artifact]:
-    job = scoping.find(session, Job, job_id, caller, hold="kept")
+def _student_artifact(session: Session, job_id: str, caller: Principal) -> tuple[Job, Artifact]:
+    job = scoping.get_or_none(session, Job, job_id, caller, lock="share")
     if job is None:
         raise _bad_source("not_found", "there is no such job")
     if job.kind != "distill":
@@ -44,16 +44,16 @@ def _student(session: Session, job_id: str, caller: Principal) -> tuple[Job, Art
     return job, artifact
 
 
-def _bad_source(code: str, detail: str) -> Invalid:
-    return Invalid([Fault(pointer="/source", code=code, detail=detail)])
+def _bad_source(code: str, detail: str) -> InvalidRequestError:
+    return InvalidRequestError([ValidationIssue(pointer="/source", code=code, detail=detail)])
 
 
 def _from_job(session: Session, body: ModelCreate, caller: Principal) -> Model:
-    job, artifact = _student(session, (body.source or "").removeprefix("job:"), caller)
+    job, artifact = _student_artifact(session, (body.source or "").removeprefix("job:"), caller)
     info = session.get_one(Dataset, job.dataset_id).info or {}
     report = job.result or {}
-    student = earlier_student(job)
-    key = _own_copy(artifact)
+    student = trained_student(job)
+    key = _copy_artifact(artifact)
     onnx = session.scalars(
         select(Artifact).where(Artifact.job_id == job.id, Artifact.name == _ONNX)
     ).one_or_none()
@@ -64,11 +64,11 @@ def _from_job(session: Session, body: ModelCreate, caller: Principal) -> Model:
         source=body.source or "",
         architecture=student.network,
         num_classes=len(info["classes"]),
-        in_channels=channels_of(student.channels, info["in_channels"]),
+        in_channels=network_channels(student.channels, info["in_channels"]),
         input_size=info["image_size"],
-        normalisation=report["normalisation"],
+        normalization=report["normalization"],
         class_names=info["classes"],
-        licence=body.licence,
+        license=body.license,
         labels={},
         warnings=[],
         state="ready",
@@ -79,21 +79,21 @@ def _from_job(session: Session, body: ModelCreate, caller: Principal) -> Model:
         ready_at=artifact.created_at,
     )
     if onnx is not None:
-        model.onnx_object_key = _own_copy(onnx)
+        model.onnx_object_key = _copy_artifact(onnx)
         model.onnx_sha256, model.onnx_size_bytes = onnx.sha256, onnx.size_bytes
     session.add(model)
     return model
 
 
-def _own_copy(artifact: Artifact) -> str:
+def _copy_artifact(artifact: Artifact) -> str:
     """The bytes become the model's own: the job may be deleted. Returns their key."""
     key = f"{artifact.project_id}/models/{artifact.sha256}"
     object_store.copy(artifact.object_key, key)
     return key
 
 
-def _from_published(session: Session, body: ModelCreate, caller: Principal) -> Model:
-    entry, source = published(body.source or "")
+def _from_pretrained(session: Session, body: ModelCreate, caller: Principal) -> Model:
+    entry, source = resolve_pretrained(body.source or "")
     # What the weights say of themselves takes the place of all this when they are here.
     model = Model(
         id=new_id("mdl"),
@@ -103,20 +103,20 @@ def _from_published(session: Session, body: ModelCreate, caller: Principal) -> M
         architecture=entry.name,
         num_classes=entry.num_classes,
         input_size=entry.input_size,
-        normalisation=entry.normalisation.model_dump(mode="json"),
-        licence=body.licence,
+        normalization=entry.normalization.model_dump(mode="json"),
+        license=body.license,
         labels={},
         warnings=[],
         state="verifying",
     )
-    return _verified(session, model, caller)
+    return _store_unverified(session, model, caller)
 
 
-def _verified(session: Session, model: Model, caller: Principal) -> Model:
+def _store_unverified(session: Session, model: Model, caller: Principal) -> Model:
     """Store a model whose weights a worker must see first."""
     session.add(model)
     session.flush()
-    jobs.create(session, preparation("verify", model.name, caller, model_id=model.id))
+    jobs.create(session, preparation_job("verify", model.name, caller, model_id=model.id))
     return model
 
 
@@ -125,7 +125,7 @@ def _from_upload(session: Session, body: ModelCreate, caller: Principal) -> Mode
     entry = architectures()[body.architecture or ""]
     warnings = [
         f"no {name} given: the architecture's own is taken; a wrong one ruins a teacher"
-        for name in ("normalisation", "input_size")
+        for name in ("normalization", "input_size")
         if getattr(body, name) is None
     ]
     model = Model(
@@ -137,11 +137,11 @@ def _from_upload(session: Session, body: ModelCreate, caller: Principal) -> Mode
         architecture=entry.name,
         num_classes=body.num_classes or 0,
         input_size=body.input_size or entry.input_size,
-        normalisation=(body.normalisation or entry.normalisation).model_dump(mode="json"),
+        normalization=(body.normalization or entry.normalization).model_dump(mode="json"),
         class_names=list(body.class_names) if body.class_names else None,
-        licence=body.licence,
+        license=body.license,
         labels={},
         warnings=warnings,
         state="verifying",
     )
-    return _verified(session, model, caller)
+    return _store_unverified(session, model, caller)

@@ -9,12 +9,12 @@ from pathlib import Path
 from store import object_store
 from store.settings import settings
 
-_LEFT_S = 3600
+_STALE_S = 3600
 """What is as old as this was left by a process that was killed: no prediction takes a minute."""
-_TRIES = 3
+_MAX_ATTEMPTS = 3
 
 
-def link(key: str, sha256: str, size: int, target: Path) -> None:
+def link_cached(key: str, sha256: str, size: int, target: Path) -> None:
     """Give the file of this digest the name ``target``, too: it stays there when it is forgotten.
 
     Raises:
@@ -22,26 +22,26 @@ def link(key: str, sha256: str, size: int, target: Path) -> None:
     """
     folder = settings().work_dir / "onnx"
     path = folder / sha256
-    for _ in range(_TRIES):
-        if _linked(path, target):
+    for _ in range(_MAX_ATTEMPTS):
+        if _try_link(path, target):
             return
         folder.mkdir(parents=True, exist_ok=True)
         _make_room(folder, size)
         try:
             object_store.fetch([key], path, sha256)
         except object_store.CorruptBlobError as error:
-            raise object_store.StoreAwayError(str(error)) from error
-    raise object_store.StoreAwayError(f"{path} was forgotten as soon as it was there")
+            raise object_store.ObjectStoreUnavailableError(str(error)) from error
+    raise object_store.ObjectStoreUnavailableError(f"{path} was forgotten as soon as it was there")
 
 
-def scratch() -> Path:
+def predictions_dir() -> Path:
     """The folder in which predictions have folders of their own, on the disk of the files."""
     folder = settings().work_dir / "predictions"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _linked(path: Path, target: Path) -> bool:
+def _try_link(path: Path, target: Path) -> bool:
     try:
         os.utime(path)
         target.hardlink_to(path)
@@ -52,22 +52,22 @@ def _linked(path: Path, target: Path) -> bool:
 
 def _make_room(folder: Path, size: int) -> None:
     """Delete the least recently used until there is room; and what killed processes have left."""
-    old = time.time() - _LEFT_S
-    kept = []
+    old = time.time() - _STALE_S
+    files = []
     for path in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):  # another process forgets, too
-            facts = path.stat()
+            stat = path.stat()
             if path.suffix != ".part":
-                kept.append((facts.st_mtime, facts.st_size, path))
-            elif facts.st_mtime < old:
+                files.append((stat.st_mtime, stat.st_size, path))
+            elif stat.st_mtime < old:
                 path.unlink()
-    room = settings().onnx_cache_bytes - size - sum(each for _, each, _ in kept)
-    for _, each, path in sorted(kept):
-        if room >= 0:
+    free_bytes = settings().onnx_cache_bytes - size - sum(file_size for _, file_size, _ in files)
+    for _, file_size, path in sorted(files):
+        if free_bytes >= 0:
             break
         path.unlink(missing_ok=True)
-        room += each
-    for left in scratch().iterdir():
+        free_bytes += file_size
+    for leftover in predictions_dir().iterdir():
         with contextlib.suppress(FileNotFoundError):
-            if left.stat().st_mtime < old:
-                shutil.rmtree(left, ignore_errors=True)
+            if leftover.stat().st_mtime < old:
+                shutil.rmtree(leftover, ignore_errors=True)

@@ -5,14 +5,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from typing_extensions import override
 
-from api.http.auth import Reader
-from api.http.responses import reply
+from api.http.auth import JobReader
+from api.http.responses import json_response
 from api.http.routing import V1Route
-from api.models.onnx_export import require, served
+from api.models.onnx_export import load_servable, require_servable
 from api.predictions import parsing
-from api.predictions.runner import crowd
-from api.predictions.runner import predict as answered
-from api.predictions.schemas import BODY, PredictionOut
+from api.predictions.runner import predict as run_prediction
+from api.predictions.runner import prediction_limiter
+from api.predictions.schemas import REQUEST_BODY, PredictionOut
 from store.settings import settings
 
 
@@ -24,21 +24,28 @@ class ImagesRoute(V1Route):
         return settings().max_predict_bytes
 
 
-predicting = APIRouter(route_class=ImagesRoute)
+predict_router = APIRouter(route_class=ImagesRoute)
 
 
-@predicting.post(
-    "/{model_id}/predict", response_model=PredictionOut, openapi_extra={"requestBody": BODY}
+@predict_router.post(
+    "/{model_id}/predict", response_model=PredictionOut, openapi_extra={"requestBody": REQUEST_BODY}
 )
-async def predict(model_id: str, request: Request, caller: Reader) -> Response:
-    """The likeliest classes of each image, decoded and normalised as the model's own images were.
+async def predict(model_id: str, request: Request, caller: JobReader) -> Response:
+    """The likeliest classes of each image, decoded and normalized as the model's own images were.
 
     The first time, the model is converted to ONNX: that takes some seconds, and a 503 `preparing`
     asks to try again. An image that cannot be read has an `error` in its place.
     """
-    await require(model_id, caller)
-    async with crowd().inside(caller.project_id):
-        asked = await parsing.asked(request)
-        model = await served(model_id, caller)
-        found = await answered(model, asked.images, asked.k)
-    return reply({"object": "prediction", "model": model_id, "data": found.data, "ms": found.ms})
+    await require_servable(model_id, caller)
+    async with prediction_limiter().reserve(caller.project_id):
+        body = await parsing.parse_predict_request(request)
+        model = await load_servable(model_id, caller)
+        prediction = await run_prediction(model, body.images, body.k)
+    return json_response(
+        {
+            "object": "prediction",
+            "model": model_id,
+            "data": prediction.data,
+            "duration_ms": prediction.duration_ms,
+        }
+    )

@@ -23,57 +23,57 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from api.http.problems import Problem
-from api.models.onnx_export import Served
+from api.http.problems import ProblemError
+from api.models.onnx_export import ServableModel
 from api.predictions import onnx_cache
-from kdcore.protocol.requests import Exit, PredictRequest, ResourceLimits
+from kdcore.protocol.requests import ExitCode, PredictRequest, ResourceLimits
 from store.settings import settings
 
 log = structlog.get_logger()
-_KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
-_ANSWER_BYTES = 4 * 2**20
+_ENV_PASSED = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+_MAX_OUTPUT_BYTES = 4 * 2**20
 """Many times what sixteen images and twenty classes can give."""
-_CHECKOUT = Path(__file__).parents[2]
+_REPO_ROOT = Path(__file__).parents[2]
 
 
 class Prediction(NamedTuple):
     """One entry for each image, and how long it took."""
 
     data: list[dict[str, Any]]
-    ms: float
+    duration_ms: float
 
 
-class Crowd:
+class PredictionLimiter:
     """Predictions of this process: all in flight, and the few that are at work."""
 
-    def __init__(self, most: int, working: int) -> None:
-        self._room = most
-        self._fair = max(1, most // 2)
-        self._held: Counter[str] = Counter()
-        self._slots = asyncio.Semaphore(working)
+    def __init__(self, max_pending: int, max_running: int) -> None:
+        self._available = max_pending
+        self._max_per_project = max(1, max_pending // 2)
+        self._pending: Counter[str] = Counter()
+        self._slots = asyncio.Semaphore(max_running)
 
     @contextlib.asynccontextmanager
-    async def inside(self, project_id: str) -> AsyncIterator[None]:
+    async def reserve(self, project_id: str) -> AsyncIterator[None]:
         """Hold a request and its images; a 429 at once where too many are held already.
 
         No project holds more than half of the places: the others go on.
         """
-        if self._room == 0 or self._held[project_id] >= self._fair:
+        if self._available == 0 or self._pending[project_id] >= self._max_per_project:
             raise _busy()
-        self._room -= 1
-        self._held[project_id] += 1
+        self._available -= 1
+        self._pending[project_id] += 1
         try:
             yield
         finally:
-            self._room += 1
-            self._held[project_id] -= 1
-            self._held += Counter()  # drops those at 0
+            self._available += 1
+            self._pending[project_id] -= 1
+            self._pending += Counter()  # drops those at 0
 
     @contextlib.asynccontextmanager
-    async def working(self) -> AsyncIterator[None]:
+    async def acquire_slot(self) -> AsyncIterator[None]:
         """Wait for a turn; a 429 if it does not come."""
         try:
-            async with asyncio.timeout(settings().predict_queue_s):
+            async with asyncio.timeout(settings().predict_queue_timeout_s):
                 await self._slots.acquire()
         except TimeoutError:
             raise _busy() from None
@@ -84,47 +84,47 @@ class Crowd:
 
 
 @functools.cache
-def crowd() -> Crowd:
+def prediction_limiter() -> PredictionLimiter:
     """The one of this process."""
-    return Crowd(settings().predict_held, settings().predict_slots)
+    return PredictionLimiter(settings().predict_max_pending, settings().predict_slots)
 
 
-def _busy() -> Problem:
+def _busy() -> ProblemError:
     detail = "too many predictions are made just now; try again in a moment"
-    return Problem(429, "busy", detail, headers={"Retry-After": "1"})
+    return ProblemError(429, "busy", detail, headers={"Retry-After": "1"})
 
 
-async def predict(model: Served, images: Sequence[bytes], k: int) -> Prediction:
+async def predict(model: ServableModel, images: Sequence[bytes], k: int) -> Prediction:
     """Ask the model's ONNX file. Raises OSError where that cannot be had, and problems."""
-    async with crowd().working():
-        folder = Path(tempfile.mkdtemp(dir=onnx_cache.scratch()))
+    async with prediction_limiter().acquire_slot():
+        folder = Path(tempfile.mkdtemp(dir=onnx_cache.predictions_dir()))
         try:
-            await anyio.to_thread.run_sync(_lay_out, folder, model, images, k)
+            await anyio.to_thread.run_sync(_write_inputs, folder, model, images, k)
             started = time.perf_counter()
             code = await _run(folder)
-            ms = (time.perf_counter() - started) * 1000
-            return Prediction(_answers(folder, code), round(ms, 1))
+            duration_ms = (time.perf_counter() - started) * 1000
+            return Prediction(_read_predictions(folder, code), round(duration_ms, 1))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _lay_out(folder: Path, model: Served, images: Sequence[bytes], k: int) -> None:
+def _write_inputs(folder: Path, model: ServableModel, images: Sequence[bytes], k: int) -> None:
     """Put everything into the folder that the process reads."""
-    onnx_cache.link(model.object_key, model.sha256, model.size_bytes, folder / "model.onnx")
-    for number, image in enumerate(images):
-        (folder / f"{number}.image").write_bytes(image)
+    onnx_cache.link_cached(model.object_key, model.sha256, model.size_bytes, folder / "model.onnx")
+    for index, image in enumerate(images):
+        (folder / f"{index}.image").write_bytes(image)
     request = PredictRequest(
         path=str(folder / "model.onnx"),
-        images=tuple(str(folder / f"{number}.image") for number in range(len(images))),
+        images=tuple(str(folder / f"{index}.image") for index in range(len(images))),
         input_size=model.input_size,
-        normalisation=model.normalisation,
+        normalization=model.normalization,
         classes=tuple(model.class_names) if model.class_names else None,
         k=k,
         threads=1,
         limits=ResourceLimits(
             memory_bytes=settings().predict_memory_bytes,
             cpu_s=settings().predict_cpu_s,
-            file_bytes=_ANSWER_BYTES,
+            file_bytes=_MAX_OUTPUT_BYTES,
         ),
     )
     (folder / "request.json").write_text(request.model_dump_json())
@@ -140,7 +140,7 @@ async def _run(folder: Path) -> int:
             stdout=out,
             stderr=err,
             cwd=folder,
-            env=environment(folder),
+            env=subprocess_env(folder),
             start_new_session=True,
         )
     try:
@@ -149,12 +149,12 @@ async def _run(folder: Path) -> int:
     except TimeoutError:
         seconds = settings().predict_wall_s
         detail = f"there was no answer in {seconds:g} s: send fewer images, or try again"
-        raise Problem(503, "timed_out", detail, headers={"Retry-After": "1"}) from None
+        raise ProblemError(503, "timed_out", detail, headers={"Retry-After": "1"}) from None
     finally:
-        await _end(process)
+        await _kill(process)
 
 
-async def _end(process: Process) -> None:
+async def _kill(process: Process) -> None:
     with anyio.CancelScope(shield=True):
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -164,32 +164,32 @@ async def _end(process: Process) -> None:
             process.stdin.close()
 
 
-def environment(folder: Path) -> dict[str, str]:
+def subprocess_env(folder: Path) -> dict[str, str]:
     """What the process gets of ours: no address and no password."""
-    return {name: os.environ[name] for name in _KEPT if name in os.environ} | {
+    return {name: os.environ[name] for name in _ENV_PASSED if name in os.environ} | {
         "HOME": str(folder),
         "TMPDIR": str(folder),
-        "PYTHONPATH": str(_CHECKOUT),
+        "PYTHONPATH": str(_REPO_ROOT),
         "PYTHONSAFEPATH": "1",
     }
 
 
-def _answers(folder: Path, code: int) -> list[dict[str, Any]]:
-    if code == Exit.DONE:
-        answers: list[dict[str, Any]] = json.loads((folder / "answers.json").read_bytes())[
-            "answers"
+def _read_predictions(folder: Path, code: int) -> list[dict[str, Any]]:
+    if code == ExitCode.DONE:
+        predictions: list[dict[str, Any]] = json.loads((folder / "answers.json").read_bytes())[
+            "predictions"
         ]
-        return answers
-    if code == Exit.USER_FAULT:
+        return predictions
+    if code == ExitCode.USER_ERROR:
         detail = json.loads((folder / "answers.json").read_bytes())["error"]
-        raise _too_much(f"{detail}: send fewer or smaller ones")
-    words = (folder / "stderr.log").read_bytes()[-4000:].decode("utf-8", "replace")
-    log.error("prediction_crashed", exit=code, stderr=words)
+        raise _too_expensive(f"{detail}: send fewer or smaller ones")
+    stderr = (folder / "stderr.log").read_bytes()[-4000:].decode("utf-8", "replace")
+    log.error("prediction_crashed", exit=code, stderr=stderr)
     if code < 0:
         # A library that ran out of memory, or that a hostile file made stumble.
-        raise _too_much("the process that looked at the images did not survive them")
+        raise _too_expensive("the process that looked at the images did not survive them")
     raise RuntimeError(f"the prediction ended with exit code {code}")
 
 
-def _too_much(detail: str) -> Problem:
-    return Problem(422, "too_much_work", detail)
+def _too_expensive(detail: str) -> ProblemError:
+    return ProblemError(422, "too_much_work", detail)

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from kdcore.schema.base import Spec
+from kdcore.schema.base import FrozenModel
 
-MOST_IMAGES, MOST_CLASSES = 16, 20
+MAX_IMAGES, MAX_CLASSES = 16, 20
 
 
-def _bytes(value: object) -> bytes:
+def _decode_image(value: object) -> bytes:
     """Files of a form are bytes already; JSON has them in base64, in lines or not."""
     if isinstance(value, bytes):
         return value
@@ -24,20 +24,22 @@ def _bytes(value: object) -> bytes:
         raise PydanticCustomError("bad_base64", "is not base64 (RFC 4648, section 4)") from None
 
 
-Image = Annotated[
-    bytes, BeforeValidator(_bytes), WithJsonSchema({"type": "string", "contentEncoding": "base64"})
+ImageBytes = Annotated[
+    bytes,
+    BeforeValidator(_decode_image),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
 ]
 
 
-class PredictAsked(Spec):
+class PredictBody(FrozenModel):
     """Image files (PNG, JPEG, BMP, WEBP) and how many classes to name for each."""
 
-    images: Annotated[tuple[Image, ...], Field(min_length=1, max_length=MOST_IMAGES)]
-    k: Annotated[int, Field(ge=1, le=MOST_CLASSES)] = 5
+    images: Annotated[tuple[ImageBytes, ...], Field(min_length=1, max_length=MAX_IMAGES)]
+    k: Annotated[int, Field(ge=1, le=MAX_CLASSES)] = 5
     """More than the model has classes is taken as all of them."""
 
 
-class ClassShare(BaseModel):
+class ClassProbability(BaseModel):
     """One class and how likely it is."""
 
     class_: str | None = Field(alias="class", description="Null where nobody gave the names")
@@ -45,13 +47,13 @@ class ClassShare(BaseModel):
     probability: float
 
 
-class Answered(BaseModel):
+class ImagePrediction(BaseModel):
     """What an image shows, the likeliest class first."""
 
-    top: list[ClassShare]
+    top: list[ClassProbability]
 
 
-class Unanswered(BaseModel):
+class UnreadableImage(BaseModel):
     """Why an image cannot be read."""
 
     error: str
@@ -62,11 +64,11 @@ class PredictionOut(BaseModel):
 
     object: Literal["prediction"]
     model: str
-    data: list[Answered | Unanswered]
-    ms: float = Field(description="From the start of the process that answers to its end")
+    data: list[ImagePrediction | UnreadableImage]
+    duration_ms: float = Field(description="From the start of the process that answers to its end")
 
 
-_JSON = PredictAsked.model_json_schema()
+_JSON = PredictBody.model_json_schema()
 _FORM = {
     "type": "object",
     "required": ["images"],
@@ -74,7 +76,7 @@ _FORM = {
         "images": {
             "type": "array",
             "minItems": 1,
-            "maxItems": MOST_IMAGES,
+            "maxItems": MAX_IMAGES,
             "items": {"type": "string", "contentMediaType": "application/octet-stream"},
             "description": "Files: the field is repeated for each",
         },
@@ -82,7 +84,7 @@ _FORM = {
     },
     "additionalProperties": False,
 }
-BODY = {
+REQUEST_BODY = {
     "required": True,
     "content": {
         "multipart/form-data": {"schema": _FORM},

@@ -7,47 +7,47 @@ from sqlalchemy import select
 from starlette.responses import Response
 
 from api.http import scoping
-from api.http.auth import DataWriter, JobWriter, Reader
-from api.http.idempotency import KEYED, once
-from api.http.pagination import PageAsked, page
-from api.http.responses import reply
-from api.http.router import router
-from api.jobs.routes import create, validated
-from api.jobs.schemas import JobOut, Validated
-from api.jobs.validation import AdmittingRoute
+from api.http.auth import DataWriter, JobReader, JobWriter
+from api.http.idempotency import IDEMPOTENCY_DEPENDENCIES, run_idempotent
+from api.http.pagination import PageQueryDep, paginate
+from api.http.responses import json_response
+from api.http.router import v1_router
+from api.jobs.routes import create_job_row, validation_response
+from api.jobs.schemas import JobOut, JobValidation
+from api.jobs.validation import JobBodyRoute
 from api.teacher_caches.schemas import TeacherCacheOut, TeacherCachePage
 from kdcore.schema.job import JobSpec
 from store.database import transaction
 from store.tables import TeacherCache
 
-teacher_caches = router("/teacher-caches", "teacher caches")
-warming = router("/teacher-caches", "teacher caches")
-warming.route_class = AdmittingRoute
+teacher_caches_router = v1_router("/teacher-caches", "teacher caches")
+cache_warming_router = v1_router("/teacher-caches", "teacher caches")
+cache_warming_router.route_class = JobBodyRoute
 
-_SHOWN = (
+_FIELDS = (
     *("id", "key", "dataset_id", "seed", "augmentation", "view", "num_samples", "size_bytes"),
     *("sha256", "job_id", "hits", "created_at", "used_at"),
 )
 
 
-def show(row: TeacherCache) -> dict[str, Any]:
+def serialize_teacher_cache(row: TeacherCache) -> dict[str, Any]:
     """Kept answers as answers carry them."""
     return {
         "object": "teacher_cache",
-        **{name: getattr(row, name) for name in _SHOWN},
+        **{name: getattr(row, name) for name in _FIELDS},
         "teacher": row.model_id,
-        "asked_s": row.seconds,
-        "saved_s": row.seconds * row.hits,
+        "fill_s": row.fill_s,
+        "saved_s": row.fill_s * row.hits,
         "links": {"self": f"/v1/teacher-caches/{row.id}"},
     }
 
 
-@warming.post(
+@cache_warming_router.post(
     "/warm",
     status_code=201,
-    dependencies=KEYED,
+    dependencies=IDEMPOTENCY_DEPENDENCIES,
     response_model=JobOut,
-    responses={200: {"model": Validated, "description": "validate_only: nothing is stored"}},
+    responses={200: {"model": JobValidation, "description": "validate_only: nothing is stored"}},
 )
 def warm_teacher_cache(
     body: JobSpec,
@@ -62,16 +62,19 @@ def warm_teacher_cache(
     """
     with transaction() as session:
         if validate_only:
-            return validated(session, body, caller, "warm")
-        return once(
-            session, request, caller.project_id, lambda: create(session, body, caller, "warm")
+            return validation_response(session, body, caller, "warm")
+        return run_idempotent(
+            session,
+            request,
+            caller.project_id,
+            lambda: create_job_row(session, body, caller, "warm"),
         )
 
 
-@teacher_caches.get("", response_model=TeacherCachePage)
+@teacher_caches_router.get("", response_model=TeacherCachePage)
 def list_teacher_caches(
-    caller: Reader,
-    asked: PageAsked,
+    caller: JobReader,
+    page_query: PageQueryDep,
     teacher: Annotated[str | None, Query(description="Id of a model")] = None,
     dataset: Annotated[str | None, Query(description="Id of a data set")] = None,
 ) -> Response:
@@ -82,17 +85,19 @@ def list_teacher_caches(
             query = query.where(TeacherCache.model_id == teacher)
         if dataset is not None:
             query = query.where(TeacherCache.dataset_id == dataset)
-        return page(session, query, show, asked)
+        return paginate(session, query, serialize_teacher_cache, page_query)
 
 
-@teacher_caches.get("/{cache_id}", response_model=TeacherCacheOut)
-def get_teacher_cache(cache_id: str, caller: Reader) -> Response:
+@teacher_caches_router.get("/{cache_id}", response_model=TeacherCacheOut)
+def get_teacher_cache(cache_id: str, caller: JobReader) -> Response:
     """The answers about one view."""
     with transaction() as session:
-        return reply(show(scoping.get(session, TeacherCache, cache_id, caller)))
+        return json_response(
+            serialize_teacher_cache(scoping.get_or_404(session, TeacherCache, cache_id, caller))
+        )
 
 
-@teacher_caches.delete("/{cache_id}", status_code=204, response_class=Response)
+@teacher_caches_router.delete("/{cache_id}", status_code=204, response_class=Response)
 def delete_teacher_cache(cache_id: str, caller: DataWriter) -> Response:
     """Forget kept answers; a job that needs them asks its teacher again.
 
@@ -100,5 +105,5 @@ def delete_teacher_cache(cache_id: str, caller: DataWriter) -> Response:
     them again when its next job uses them.
     """
     with transaction() as session:
-        session.delete(scoping.get(session, TeacherCache, cache_id, caller, lock=True))
+        session.delete(scoping.get_or_404(session, TeacherCache, cache_id, caller, lock=True))
     return Response(status_code=204)

@@ -23,7 +23,7 @@ class TeacherCacheOut(BaseModel):
     size_bytes: int
     sha256: str
     job_id: str = Field(description="Whose run asked the teacher")
-    asked_s: float = Field(description="Seconds that asking took")
+    fill_s: float = Field(description="Seconds that asking took")
     hits: int = Field(description="Runs of other jobs that asked nothing because of it")
     saved_s: float = Field(description="Seconds of asking that they were spared")
     created_at: datetime

@@ -14,12 +14,12 @@ from starlette.responses import Response
 
 from api.http import scoping
 from api.http.auth import DataWriter
-from api.http.idempotency import KEYED, Created, once
-from api.http.problems import Conflict, Invalid, NotFound, Problem
-from api.http.responses import reply, tagged
-from api.http.router import router
-from kdcore.schema.base import Name, Sha256, Spec
-from kdcore.schema.validation.errors import Fault
+from api.http.idempotency import IDEMPOTENCY_DEPENDENCIES, CreatedResource, run_idempotent
+from api.http.problems import ConflictError, InvalidRequestError, NotFoundError, ProblemError
+from api.http.responses import etag_response, json_response
+from api.http.router import v1_router
+from kdcore.schema.base import FrozenModel, Name, Sha256
+from kdcore.schema.validation.errors import ValidationIssue
 from store import object_store
 from store.access.credentials import Principal
 from store.database import transaction
@@ -27,10 +27,10 @@ from store.ids import new_id
 from store.settings import settings
 from store.tables import Dataset, Model, Upload, UploadPart
 
-uploads = router("/uploads", "uploads")
+uploads_router = v1_router("/uploads", "uploads")
 
 
-class UploadCreate(Spec):
+class UploadCreate(FrozenModel):
     """What will be sent."""
 
     filename: Name
@@ -40,7 +40,7 @@ class UploadCreate(Spec):
     """Of the whole, in hexadecimal."""
 
 
-class Part(BaseModel):
+class UploadPartOut(BaseModel):
     """One part and where to PUT its bytes."""
 
     number: int
@@ -58,12 +58,12 @@ class UploadOut(BaseModel):
     size_bytes: int
     sha256: str
     state: Literal["open", "complete", "discarded"]
-    parts: list[Part]
+    parts: list[UploadPartOut]
     created_at: str
     expires_at: str
 
 
-def show(upload: Upload) -> dict[str, Any]:
+def serialize_upload(upload: Upload) -> dict[str, Any]:
     """An upload as answers carry it."""
     received = {part.number for part in upload.parts}
     return {
@@ -95,18 +95,22 @@ def _part_size(upload: Upload, number: int) -> int:
     return min(upload.part_bytes, upload.size_bytes - (number - 1) * upload.part_bytes)
 
 
-@uploads.post("", status_code=201, dependencies=KEYED, response_model=UploadOut)
+@uploads_router.post(
+    "", status_code=201, dependencies=IDEMPOTENCY_DEPENDENCIES, response_model=UploadOut
+)
 def create_upload(body: UploadCreate, request: Request, caller: DataWriter) -> Response:
     """Begin an upload. Then PUT each part to its address, and complete it."""
     limit = settings().max_upload_bytes
     if body.size_bytes > limit:
         detail = f"an upload may have {limit} bytes"
-        raise Problem(413, "upload_too_large", detail)
+        raise ProblemError(413, "upload_too_large", detail)
     with transaction() as session:
-        return once(session, request, caller.project_id, lambda: _create(session, body, caller))
+        return run_idempotent(
+            session, request, caller.project_id, lambda: _create(session, body, caller)
+        )
 
 
-def _create(session: Session, body: UploadCreate, caller: Principal) -> Created:
+def _create(session: Session, body: UploadCreate, caller: Principal) -> CreatedResource:
     upload = Upload(
         id=new_id("upl"),
         project_id=caller.project_id,
@@ -120,21 +124,21 @@ def _create(session: Session, body: UploadCreate, caller: Principal) -> Created:
     session.add(upload)
     session.flush()
     session.refresh(upload)
-    return Created(show(upload), f"/v1/uploads/{upload.id}")
+    return CreatedResource(serialize_upload(upload), f"/v1/uploads/{upload.id}")
 
 
-@uploads.get("/{upload_id}", response_model=UploadOut)
+@uploads_router.get("/{upload_id}", response_model=UploadOut)
 def get_upload(upload_id: str, request: Request, caller: DataWriter) -> Response:
     """An upload: which parts have arrived."""
     with transaction() as session:
-        upload = scoping.get(session, Upload, upload_id, caller)
+        upload = scoping.get_or_404(session, Upload, upload_id, caller)
         received = ".".join(f"{part.number}" for part in upload.parts)
-        return tagged(request, show(upload), f"{upload.state}-{received}")
+        return etag_response(request, serialize_upload(upload), f"{upload.state}-{received}")
 
 
-@uploads.put(
+@uploads_router.put(
     "/{upload_id}/parts/{number}",
-    response_model=Part,
+    response_model=UploadPartOut,
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -144,24 +148,24 @@ def get_upload(upload_id: str, request: Request, caller: DataWriter) -> Response
 )
 async def put_part(upload_id: str, number: int, request: Request, caller: DataWriter) -> Response:
     """Send one part's bytes as they are. Sending it again replaces it, until it is complete."""
-    size = await anyio.to_thread.run_sync(_expected, upload_id, number, caller)
+    size = await anyio.to_thread.run_sync(_expected_size, upload_id, number, caller)
     key = f"{caller.project_id}/uploads/{upload_id}/{new_id('upl')}"
-    await object_store.put_stream(key, _exactly(request, size))
-    await anyio.to_thread.run_sync(_received, upload_id, number, caller, key)
+    await object_store.put_stream(key, _sized_body(request, size))
+    await anyio.to_thread.run_sync(_record_part, upload_id, number, caller, key)
     url = f"/v1/uploads/{upload_id}/parts/{number}"
-    return reply({"number": number, "url": url, "size_bytes": size, "received": True})
+    return json_response({"number": number, "url": url, "size_bytes": size, "received": True})
 
 
-def _expected(upload_id: str, number: int, caller: Principal) -> int:
+def _expected_size(upload_id: str, number: int, caller: Principal) -> int:
     with transaction() as session:
-        upload = scoping.get(session, Upload, upload_id, caller)
+        upload = scoping.get_or_404(session, Upload, upload_id, caller)
         _require_open(upload)
         if not 1 <= number <= _num_parts(upload):
-            raise NotFound("part of this upload")
+            raise NotFoundError("part of this upload")
         return _part_size(upload, number)
 
 
-async def _exactly(request: Request, size: int) -> AsyncIterator[bytes]:
+async def _sized_body(request: Request, size: int) -> AsyncIterator[bytes]:
     """The request's body, which must have this size: a break leaves nothing in the store."""
     received = 0
     async for chunk in request.stream():
@@ -173,58 +177,60 @@ async def _exactly(request: Request, size: int) -> AsyncIterator[bytes]:
     if received != size:
         what = f"more than {size}" if received > size else str(received)
         detail = f"this part has {size} bytes, and {what} were sent"
-        raise Problem(422, "wrong_part_size", detail)
+        raise ProblemError(422, "wrong_part_size", detail)
 
 
-def _received(upload_id: str, number: int, caller: Principal, key: str) -> None:
+def _record_part(upload_id: str, number: int, caller: Principal, key: str) -> None:
     with transaction() as session:
-        upload = scoping.get(session, Upload, upload_id, caller, lock=True)
+        upload = scoping.get_or_404(session, Upload, upload_id, caller, lock=True)
         _require_open(upload)
         size = _part_size(upload, number)
-        old = session.get(UploadPart, (upload_id, number))
-        if old is None:
+        existing = session.get(UploadPart, (upload_id, number))
+        if existing is None:
             upload.parts.append(UploadPart(number=number, size_bytes=size, object_key=key))
         else:
-            old.object_key = key
+            existing.object_key = key
 
 
-@uploads.post("/{upload_id}/complete", response_model=UploadOut)
+@uploads_router.post("/{upload_id}/complete", response_model=UploadOut)
 def complete_upload(upload_id: str, caller: DataWriter) -> Response:
     """Verify size and SHA-256 of the whole. A mismatch is a 422, and the upload stays open."""
     with transaction() as session:
-        upload = scoping.get(session, Upload, upload_id, caller)
+        upload = scoping.get_or_404(session, Upload, upload_id, caller)
         if upload.state == "complete":
-            return reply(show(upload))
+            return json_response(serialize_upload(upload))
         _require_open(upload)
         parts = [(part.number, part.object_key) for part in upload.parts]
         missing = set(range(1, _num_parts(upload) + 1)) - {number for number, _ in parts}
     if missing:
         first = ", ".join(str(number) for number in sorted(missing)[:20])
-        raise _refused("", "parts_missing", f"these parts have not arrived: {first}")
+        raise _invalid_upload("", "parts_missing", f"these parts have not arrived: {first}")
     digest = hashlib.sha256()
     for _, key in parts:  # outside any transaction: a large upload takes its time
         for chunk in object_store.read(key):
             digest.update(chunk)
     if digest.hexdigest() != upload.sha256:
         detail = f"the bytes that arrived have SHA-256 {digest.hexdigest()}; send the parts again"
-        raise _refused("/sha256", "sha256_mismatch", detail)
+        raise _invalid_upload("/sha256", "sha256_mismatch", detail)
     with transaction() as session:
-        upload = scoping.get(session, Upload, upload_id, caller, lock=True)
+        upload = scoping.get_or_404(session, Upload, upload_id, caller, lock=True)
         _require_open(upload)
         if [(part.number, part.object_key) for part in upload.parts] != parts:
-            raise Conflict("upload_changed", "a part was sent again meanwhile; complete it again")
+            raise ConflictError(
+                "upload_changed", "a part was sent again meanwhile; complete it again"
+            )
         upload.state = "complete"
-        return reply(show(upload))
+        return json_response(serialize_upload(upload))
 
 
-@uploads.delete("/{upload_id}", status_code=204, response_class=Response)
+@uploads_router.delete("/{upload_id}", status_code=204, response_class=Response)
 def delete_upload(upload_id: str, caller: DataWriter) -> Response:
     """Give an upload up; its bytes are deleted. One that a data set or model came from stays."""
     with transaction() as session:
-        upload = scoping.get(session, Upload, upload_id, caller, lock=True)
+        upload = scoping.get_or_404(session, Upload, upload_id, caller, lock=True)
         if _in_use(session, upload):
             detail = "a data set or model came from it; delete that first"
-            raise Conflict("in_use", detail, current_state=upload.state)
+            raise ConflictError("in_use", detail, current_state=upload.state)
         keys = [part.object_key for part in upload.parts]
         session.delete(upload)
     for key in keys:
@@ -240,8 +246,8 @@ def _in_use(session: Session, upload: Upload) -> bool:
 def _require_open(upload: Upload) -> None:
     if upload.state != "open":
         detail = f"this upload is {upload.state} and takes no more bytes"
-        raise Conflict("illegal_transition", detail, current_state=upload.state)
+        raise ConflictError("illegal_transition", detail, current_state=upload.state)
 
 
-def _refused(pointer: str, code: str, detail: str) -> Invalid:
-    return Invalid([Fault(pointer=pointer, code=code, detail=detail)])
+def _invalid_upload(pointer: str, code: str, detail: str) -> InvalidRequestError:
+    return InvalidRequestError([ValidationIssue(pointer=pointer, code=code, detail=detail)])

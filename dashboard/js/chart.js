@@ -1,6 +1,6 @@
 // One chart as a figure: words, lines, keyboard, table. Lines are drawn only while they are in view.
 
-import { AXES, near, position, say, summarise, twin } from "./curves.js";
+import { AXES, near, position, say, summarize, twin } from "./curves.js";
 import { el, put, setText, svg } from "./dom.js";
 import { drawing } from "./drawing.js";
 
@@ -43,7 +43,7 @@ export function figure(chart) {
   const details = el("details", { on: { toggle: () => shown && tell() } }, el("summary", {}, "View as table"), rows);
   const log = chart.log ? el("button", { class: "toggle", type: "button", "aria-pressed": "false", on: { click: toggle } }, "Log scale") : null;
   const head = el("div", { class: "section-head" }, el("h3", { id }, chart.title, chart.unit ? el("span", { class: "muted" }, ` · ${chart.unit}`) : null), log);
-  const node = el("figure", { class: "panel chart", "aria-labelledby": id, hidden: true }, el("figcaption", {}, head, legend, summary), plot, details);
+  const node = el("figure", { class: "panel chart", "aria-labeledby": id, hidden: true }, el("figcaption", {}, head, legend, summary), plot, details);
   const values = [];
   let shown = null;
   let listed = "";
@@ -77,7 +77,7 @@ export function figure(chart) {
       list(series);
     }
     read();
-    setText(summary, summarise(chart, shown));
+    setText(summary, summarize(chart, shown));
     if (details.open) tell();
     if (inView) draw();
   }
@@ -93,7 +93,7 @@ export function figure(chart) {
     values.length = 0;
     put(legend, series.map((each) => {
       const line = svg("line", { x1: 0, x2: 22, y1: 4, y2: 4, "stroke-dasharray": each.dash.join(" ") || null });
-      line.style.stroke = `var(${each.colour})`;
+      line.style.stroke = `var(${each.color})`;
       values.push(el("b"));
       return el("li", {}, svg("svg", { class: "swatch", viewBox: "0 0 22 8" }, line), each.label, " ", values.at(-1));
     }));

@@ -112,7 +112,7 @@ const ROWS = 100;
 export const say = (chart, each, value) => (each.format ?? chart.format)(value);
 
 /** "Student rose from 20.1 to 93.9 over 12 epochs, best 93.9 at epoch 11. Teacher 93.8. Run 2 begins at epoch 4." */
-export function summarise(chart, { axis, series, data, marks = [] }) {
+export function summarize(chart, { axis, series, data, marks = [] }) {
   const told = series.map((each, index) => {
     if (each.part) return "";
     const column = data[index + 1];

@@ -1,4 +1,4 @@
-// uPlot in the page's own colours, with labels at the ends of lines.
+// uPlot in the page's own colors, with labels at the ends of lines.
 
 import { brief, duration } from "./format.js";
 
@@ -10,7 +10,7 @@ const GAP = 14;
 const ROOM_FOR_LABELS = 88;
 const X_AXIS = 30;
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const fontOf = (size) => `${size}px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", Arial, sans-serif`;
 
 /** Draw into `plot`. `set(data)` appends in place, `point(i)` moves the cursor, `destroy()` ends it.
@@ -18,9 +18,9 @@ const fontOf = (size) => `${size}px system-ui, -apple-system, "Segoe UI", Roboto
 export function drawing(plot, { chart, series, axis, logarithmic, data, onCursor, marks = [] }) {
   const room = series.length > 1 ? ROOM_FOR_LABELS : 14;
   const height = HEIGHT / (chart.share ?? 1) + (chart.share > 1 && !chart.bare ? X_AXIS / 2 : 0);
-  const grid = { stroke: () => colour("--line"), width: 1 };
+  const grid = { stroke: () => color("--line"), width: 1 };
   const ticks = { show: false };
-  const side = { stroke: () => colour("--ink-3"), font: fontOf(12), grid, ticks };
+  const side = { stroke: () => color("--ink-3"), font: fontOf(12), grid, ticks };
   const tick = chart.tick ?? brief;
   const options = {
     width: Math.max(200, plot.clientWidth),
@@ -61,8 +61,8 @@ export function drawing(plot, { chart, series, axis, logarithmic, data, onCursor
   };
 }
 
-function line({ label, colour: name, dash, width, level }) {
-  return { label, stroke: () => colour(name), dash, width, points: level ? { show: false } : { size: 5, fill: () => colour(name) } };
+function line({ label, color: name, dash, width, level }) {
+  return { label, stroke: () => color(name), dash, width, points: level ? { show: false } : { size: 5, fill: () => color(name) } };
 }
 
 function bounds({ least, most, free }) {
@@ -80,7 +80,7 @@ function upright(u, marks) {
   const ratio = u.ctx.canvas.width / u.width;
   const bottom = u.bbox.top + u.bbox.height;
   u.ctx.save();
-  u.ctx.strokeStyle = u.ctx.fillStyle = colour("--ink-3");
+  u.ctx.strokeStyle = u.ctx.fillStyle = color("--ink-3");
   u.ctx.lineWidth = ratio;
   u.ctx.setLineDash([5 * ratio, 4 * ratio]);
   u.ctx.font = fontOf(11 * ratio);
@@ -100,7 +100,7 @@ function upright(u, marks) {
 // Names at the ends of their lines, moved apart where they would lie on each other.
 function endLabels(u, series) {
   const ratio = u.ctx.canvas.width / u.width;
-  const labels = series.map(({ label, end, colour: name }, index) => {
+  const labels = series.map(({ label, end, color: name }, index) => {
     const value = u.data[index + 1].findLast((each) => Number.isFinite(each));
     return { label: end ?? label, name, y: value === undefined ? null : u.valToPos(value, "y", true) };
   }).filter(({ y }) => Number.isFinite(y)).sort((a, b) => a.y - b.y);
@@ -112,7 +112,7 @@ function endLabels(u, series) {
   u.ctx.textAlign = "left";
   u.ctx.textBaseline = "middle";
   for (const { label, name, y } of labels) {
-    u.ctx.fillStyle = colour(name);
+    u.ctx.fillStyle = color(name);
     u.ctx.fillText(label, u.bbox.left + u.bbox.width + 8 * ratio, y, (ROOM_FOR_LABELS - 10) * ratio);
   }
   u.ctx.restore();

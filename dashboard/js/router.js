@@ -9,7 +9,7 @@ export const routes = [
   { pattern: /^\/compare$/, title: "Compare", under: "/jobs", load: () => import("./pages/compare.js") },
   { pattern: /^\/frontier$/, nav: "Frontier", path: "/frontier", load: () => import("./pages/frontier.js") },
   { pattern: /^\/students\/([^/]+)$/, title: "Student", under: "/jobs", load: () => import("./pages/student.js") },
-  { pattern: /^\/catalogue$/, nav: "Catalogue", path: "/catalogue", load: () => import("./pages/catalogue.js") },
+  { pattern: /^\/catalog$/, nav: "Catalog", path: "/catalog", load: () => import("./pages/catalog.js") },
   { pattern: /^\/system$/, nav: "System", path: "/system", load: () => import("./pages/system.js") },
 ];
 

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kdcore.recipes.runner import Order, Watch, perform
-from kdcore.runtime.cancellation import Stop
-from kdcore.schema.diff import differing
+from kdcore.recipes.runner import EventCallback, RunSpec, run_recipe
+from kdcore.runtime.cancellation import CancellationToken
+from kdcore.schema.diff import find_differences
 from kdcore.schema.report import Evaluation, Report
 
 _METRICS = ("top1", "agreement", "num_params", "macs", "size_bytes", "latency_ms")
@@ -18,10 +18,10 @@ _NOT_SETTINGS = ("name", "dataset", "teachers")
 """Names, and ids that are made of the files' bytes: the recipes' own words say more."""
 
 
-class Side(NamedTuple):
+class ComparedRun(NamedTuple):
     """One recipe's outcome."""
 
-    order: Order
+    run_spec: RunSpec
     report: Report
     job: dict[str, Any]
     """Resolved, every default explicit."""
@@ -29,27 +29,29 @@ class Side(NamedTuple):
     """From the model card: digest and counts."""
 
 
-def carried_out(order: Order, watch: Watch, stop: Stop) -> Side:
+def load_or_run(
+    run_spec: RunSpec, on_event: EventCallback, cancellation: CancellationToken
+) -> ComparedRun:
     """Run a recipe, or take what its folder has of it."""
-    report = Report.model_validate(perform(order, watch, stop))
-    asked = json.loads((order.out / ".work" / "request.json").read_text(encoding="utf-8"))
-    card = json.loads((order.out / "model_card.json").read_text(encoding="utf-8"))
-    return Side(order, report, asked["job"], card["data"])
+    report = Report.model_validate(run_recipe(run_spec, on_event, cancellation))
+    request = json.loads((run_spec.out / ".work" / "request.json").read_text(encoding="utf-8"))
+    card = json.loads((run_spec.out / "model_card.json").read_text(encoding="utf-8"))
+    return ComparedRun(run_spec, report, request["job"], card["data"])
 
 
-def compared(a: Side, b: Side) -> dict[str, Any]:
+def compare_runs(a: ComparedRun, b: ComparedRun) -> dict[str, Any]:
     """Settings that differ, metrics of both with their difference b - a, and what it is worth."""
-    settings = differing(_settings(a), _settings(b))
+    settings = find_differences(_settings(a), _settings(b))
     return {
-        "a": str(a.order.out),
-        "b": str(b.order.out),
+        "a": str(a.run_spec.out),
+        "b": str(b.run_spec.out),
         "settings": {name: {"a": x, "b": y} for name, (x, y) in settings.items()},
         "metrics": {name: _row(_value(a, name), _value(b, name)) for name in _METRICS},
         "significance": significance(a, b),
     }
 
 
-def significance(a: Side, b: Side) -> dict[str, Any]:
+def significance(a: ComparedRun, b: ComparedRun) -> dict[str, Any]:
     """How large the difference of top-1 is against its standard error, in points.
 
     By the seeds' deviation where both have several, else by the binomial one of two independent
@@ -70,49 +72,49 @@ def significance(a: Side, b: Side) -> dict[str, Any]:
         shares = (a.report.student.top1 / 100, b.report.student.top1 / 100)
         error = 100 * math.sqrt(sum(share * (1 - share) for share in shares) / images)
         of = f"{images} test images"
-    found = {"basis": basis, "top1_difference": difference, "standard_error": error}
-    return found | {"statement": _statement(difference, error, of)}
+    result = {"basis": basis, "top1_difference": difference, "standard_error": error}
+    return result | {"statement": _statement(difference, error, of)}
 
 
-def _statement(difference: float, error: float, of: str) -> str:
+def _statement(difference: float, error: float, basis: str) -> str:
     if difference == 0:
-        return f"the same top-1 ({of}, standard error {error:.2f} points)"
+        return f"the same top-1 ({basis}, standard error {error:.2f} points)"
     times = abs(difference) / error if error else math.inf
     verdict = "more than chance" if times > 1.96 else "within chance"
     return (
         f"top-1 differs by {difference:+.2f} points, {times:.1f} standard errors of {error:.2f} "
-        f"({of}): {verdict}"
+        f"({basis}): {verdict}"
     )
 
 
-def show(found: dict[str, Any], console: Console) -> None:
+def show_comparison(comparison: dict[str, Any], console: Console) -> None:
     """The comparison as two tables and a sentence."""
-    settings = Table("differs", found["a"], found["b"], show_edge=False, pad_edge=False)
-    for name, values in found["settings"].items():
+    settings = Table("differs", comparison["a"], comparison["b"], show_edge=False, pad_edge=False)
+    for name, values in comparison["settings"].items():
         settings.add_row(Text(name), *(Text(json.dumps(values[side])) for side in "ab"))
     if settings.row_count:
         console.print(settings)
     else:
         console.print("the settings are the same")
     console.print()
-    titles = ("on the test split", found["a"], found["b"], "difference")
+    titles = ("on the test split", comparison["a"], comparison["b"], "difference")
     table = Table(*titles, show_edge=False, pad_edge=False)
-    for name, row in found["metrics"].items():
+    for name, row in comparison["metrics"].items():
         if row["a"] is not None or row["b"] is not None:
-            cells = (_number(row[key], sign=key == "difference") for key in row)
+            cells = (_format_number(row[key], sign=key == "difference") for key in row)
             table.add_row(name, *cells)
     console.print(table)
-    console.print(Text(found["significance"]["statement"]), soft_wrap=True)
+    console.print(Text(comparison["significance"]["statement"]), soft_wrap=True)
 
 
-def _settings(side: Side) -> dict[str, Any]:
-    body = side.order.body if isinstance(side.order.body, dict) else {}
-    own = {name: body[name] for name in ("dataset", "teachers") if name in body}
-    return {k: v for k, v in side.job.items() if k not in _NOT_SETTINGS} | own
+def _settings(run: ComparedRun) -> dict[str, Any]:
+    body = run.run_spec.body if isinstance(run.run_spec.body, dict) else {}
+    recipe_fields = {name: body[name] for name in ("dataset", "teachers") if name in body}
+    return {k: v for k, v in run.job.items() if k not in _NOT_SETTINGS} | recipe_fields
 
 
-def _value(side: Side, name: str) -> float | None:
-    student: Evaluation = side.report.student
+def _value(run: ComparedRun, name: str) -> float | None:
+    student: Evaluation = run.report.student
     return student.latency_ms.p50 if name == "latency_ms" else getattr(student, name)
 
 
@@ -120,7 +122,7 @@ def _row(a: float | None, b: float | None) -> dict[str, float | None]:
     return {"a": a, "b": b, "difference": None if a is None or b is None else b - a}
 
 
-def _number(value: float | None, *, sign: bool) -> str:
+def _format_number(value: float | None, *, sign: bool) -> str:
     if value is None:
         return ""
     shown = f"{value:+,}" if sign else f"{value:,}"

@@ -8,86 +8,92 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kdcore.cli.summary import count
-from kdcore.runtime.errors import UserFault
-from kdcore.schema.base import Spec
-from kdcore.schema.catalog import Architecture, architectures, near
+from kdcore.cli.summary import format_count
+from kdcore.runtime.errors import UserError
+from kdcore.schema.base import FrozenModel
+from kdcore.schema.catalog import Architecture, architectures, similar_architectures
 from kdcore.schema.methods import METHODS
 from kdcore.schema.schemes import SCHEMES
 
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
-def methods(name: str | None, console: Console) -> None:
+def show_methods(name: str | None, console: Console) -> None:
     """All methods, or everything about one. Raises ``UserFault`` for a name that is none."""
     if name is None:
         table = _table("method", "group", "needs", "weight", "when to choose it")
-        for each, entry in METHODS.items():
+        for method, entry in METHODS.items():
             weight = entry.params.model_fields.get("weight")
             shown = "" if weight is None else f"{weight.default:g}"
-            table.add_row(each, entry.group, " ".join(entry.needs), shown, entry.when)
+            table.add_row(method, entry.group, " ".join(entry.needs), shown, entry.when_to_use)
         console.print(table)
         return
-    entry = METHODS[_one(name, list(METHODS), "method")]
-    _about(entry.params, console)
-    _say(console, f"When: {entry.when}")
-    _say(console, f"Loss before it is weighted: {entry.formula}")
-    _say(console, f"Needs {', '.join(entry.needs)}; label_weight is {entry.default_label_weight:g}")
+    entry = METHODS[_check_name(name, list(METHODS), "method")]
+    _show_parameters(entry.params, console)
+    _print_text(console, f"When: {entry.when_to_use}")
+    _print_text(console, f"Loss before it is weighted: {entry.formula}")
+    _print_text(
+        console, f"Needs {', '.join(entry.needs)}; label_weight is {entry.default_label_weight:g}"
+    )
     if entry.paper:
-        _say(console, entry.paper)
+        _print_text(console, entry.paper)
 
 
-def schemes(name: str | None, console: Console) -> None:
+def show_schemes(name: str | None, console: Console) -> None:
     """All schemes, or everything about one. Raises ``UserFault`` for a name that is none."""
     if name is None:
         table = _table("scheme", "teacher", "what it does")
-        for each, listed in SCHEMES.items():
-            table.add_row(each, listed.teacher, _first(listed.params))
+        for scheme, listed in SCHEMES.items():
+            table.add_row(scheme, listed.teacher, _first_paragraph(listed.params))
         console.print(table)
         return
-    entry = SCHEMES[_one(name, list(SCHEMES), "scheme")]
-    _about(entry.params, console)
-    _say(console, f"A teacher is {entry.teacher}.")
+    entry = SCHEMES[_check_name(name, list(SCHEMES), "scheme")]
+    _show_parameters(entry.params, console)
+    _print_text(console, f"A teacher is {entry.teacher}.")
     if entry.paper:
-        _say(console, entry.paper)
+        _print_text(console, entry.paper)
 
 
-def networks(pattern: str | None, console: Console) -> None:
+def show_networks(pattern: str | None, console: Console) -> None:
     """Networks whose name contains, or as a pattern with ``*`` is, ``pattern``; one in full.
 
     Raises ``UserFault`` where there is none."""
     known = architectures()
-    wanted = (pattern or "*").lower()
-    wild = wanted if any(sign in wanted for sign in "*?[") else f"*{wanted}*"
-    found = [entry for name, entry in known.items() if fnmatch.fnmatch(name.lower(), wild)]
+    query = (pattern or "*").lower()
+    wild = query if any(sign in query for sign in "*?[") else f"*{query}*"
+    matches = [entry for name, entry in known.items() if fnmatch.fnmatch(name.lower(), wild)]
     if pattern in known:
-        found = [known[pattern]]
-    if not found:
-        close = f"; near it: {', '.join(near(pattern or ''))}" if near(pattern or "") else ""
-        raise UserFault("recipe_invalid", f"no network's name is like {pattern!r}{close}")
+        matches = [known[pattern]]
+    if not matches:
+        close = (
+            f"; near it: {', '.join(similar_architectures(pattern or ''))}"
+            if similar_architectures(pattern or "")
+            else ""
+        )
+        raise UserError("job_invalid", f"no network's name is like {pattern!r}{close}")
     table = _table("network", "parameters", "MACs", "input", "smallest", "taps")
-    for entry in found:
+    for entry in matches:
         sides = f"{entry.in_channels}x{entry.input_size}²", f"{entry.min_input_size}²"
-        numbers = count(entry.num_params), count(entry.macs)
+        numbers = format_count(entry.num_params), format_count(entry.macs)
         table.add_row(entry.name, *numbers, *sides, str(len(entry.taps)))
     console.print(table)
-    if len(found) == 1:
-        _network(found[0], console)
+    if len(matches) == 1:
+        _show_network(matches[0], console)
 
 
-def _network(entry: Architecture, console: Console) -> None:
+def _show_network(entry: Architecture, console: Console) -> None:
     for tap in entry.taps:
-        _say(console, f"tap {tap.path}: {' x '.join(map(str, tap.shape))}")
-    mean, std = entry.normalisation.mean, entry.normalisation.std
-    _say(console, f"normalisation: mean {list(mean)}, std {list(std)}")
-    _say(console, f"licence: {entry.licence}")
+        _print_text(console, f"tap {tap.path}: {' x '.join(map(str, tap.shape))}")
+    mean, std = entry.normalization.mean, entry.normalization.std
+    _print_text(console, f"normalization: mean {list(mean)}, std {list(std)}")
+    _print_text(console, f"license: {entry.license}")
     if entry.pretrained:
-        _say(console, f"published weights: {', '.join(entry.pretrained)}")
+        _print_text(console, f"published weights: {', '.join(entry.pretrained)}")
     if entry.paper:
-        _say(console, entry.paper)
+        _print_text(console, entry.paper)
 
 
-def parameters(params: type[Spec]) -> list[tuple[str, str, str, str]]:
+def parameters(params: type[FrozenModel]) -> list[tuple[str, str, str, str]]:
     """Name, default, bounds and description of each parameter."""
     properties: dict[str, Any] = params.model_json_schema()["properties"]
     return [
@@ -105,7 +111,7 @@ def _default(schema: dict[str, Any]) -> str:
 
 
 def _bounds(schema: dict[str, Any]) -> str:
-    kinds = [each for each in schema.get("anyOf", [schema]) if each.get("type") != "null"]
+    kinds = [option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"]
     parts = []
     for kind in kinds:
         allowed = kind.get("enum", [kind["const"]] if "const" in kind else [])
@@ -116,8 +122,8 @@ def _bounds(schema: dict[str, Any]) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _about(params: type[Spec], console: Console) -> None:
-    _say(console, inspect.getdoc(params) or "")
+def _show_parameters(params: type[FrozenModel], console: Console) -> None:
+    _print_text(console, inspect.getdoc(params) or "")
     table = _table("parameter", "default", "allowed", "")
     for row in parameters(params):
         table.add_row(*row)
@@ -125,15 +131,13 @@ def _about(params: type[Spec], console: Console) -> None:
         console.print(table)
 
 
-def _first(params: type[Spec]) -> str:
+def _first_paragraph(params: type[FrozenModel]) -> str:
     return (inspect.getdoc(params) or "").split("\n\n")[0].replace("\n", " ")
 
 
-def _one(name: str, known: list[str], what: str) -> str:
+def _check_name(name: str, known: list[str], kind: str) -> str:
     if name not in known:
-        raise UserFault(
-            "recipe_invalid", f"there is no {what} {name!r}; there are {', '.join(known)}"
-        )
+        raise UserError("job_invalid", f"there is no {kind} {name!r}; there are {', '.join(known)}")
     return name
 
 
@@ -145,5 +149,5 @@ def _table(*titles: str) -> Table:
     return table
 
 
-def _say(console: Console, text: str) -> None:
+def _print_text(console: Console, text: str) -> None:
     console.print(Text(text))

@@ -9,9 +9,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Column
 from rich.text import Text
 
-from kdcore.protocol.events import ErrorEvent, Event, LogEvent, MetricsEvent, PhaseEvent
+from kdcore.protocol.events import EngineEvent, ErrorEvent, LogEvent, MetricsEvent, PhaseEvent
 
-_SENTENCES = {
+_PHASE_LABELS = {
     "verifying_teacher": "looking at the teacher",
     "training": "training",
     "evaluating": "evaluating",
@@ -19,12 +19,12 @@ _SENTENCES = {
 }
 
 
-class View:
+class ProgressView:
     """Shows events as they are written. ``with`` ends the moving line."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._state = _State()
+        self._state = _ProgressState()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=16),
@@ -49,38 +49,38 @@ class View:
     ) -> None:
         self._progress.stop()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: EngineEvent) -> None:
         """Show one event."""
-        moved = self._state.hear(event)
+        changed = self._state.update(event)
         if isinstance(event, LogEvent | ErrorEvent):
-            self._say(event)
-        elif moved and not self._console.is_terminal:
+            self._print_message(event)
+        elif changed and not self._console.is_terminal:
             # Written over itself nowhere: one line for each phase and each validation.
-            self._line(f"{self._state.phase:<24} {self._state.told}".rstrip())
+            self._print_line(f"{self._state.phase:<24} {self._state.status}".rstrip())
         self._progress.update(
             self._task,
             description=self._state.phase,
             completed=self._state.fraction,
-            told=self._state.told,
+            told=self._state.status,
         )
 
-    def _say(self, event: LogEvent | ErrorEvent) -> None:
+    def _print_message(self, event: LogEvent | ErrorEvent) -> None:
         if isinstance(event, LogEvent):
             if event.level != "debug":
-                self._line(f"{event.level}: {event.message}")
+                self._print_line(f"{event.level}: {event.message}")
             return
-        self._line(f"error: {event.message}")
-        for each in event.items:
-            self._line(f"  {each.name}: {each.detail}")
+        self._print_line(f"error: {event.message}")
+        for item in event.items:
+            self._print_line(f"  {item.name}: {item.detail}")
         if event.hint:
-            self._line(event.hint)
+            self._print_line(event.hint)
 
-    def _line(self, text: str) -> None:
+    def _print_line(self, text: str) -> None:
         # As it is: file names and messages are no markup, and whole lines are easier to search.
         self._console.print(Text(text), soft_wrap=True)
 
 
-class _State:
+class _ProgressState:
     """What has been heard so far, as words."""
 
     def __init__(self) -> None:
@@ -90,10 +90,10 @@ class _State:
         self._epochs = ""
         self._eta_s: float | None = None
 
-    def hear(self, event: Event) -> bool:
+    def update(self, event: EngineEvent) -> bool:
         """Take an event in; whether it is worth a line of its own."""
         if isinstance(event, PhaseEvent):
-            self.phase = _SENTENCES.get(event.phase, event.phase)
+            self.phase = _PHASE_LABELS.get(event.phase, event.phase)
             self._eta_s = None
             if event.phase in ("evaluating", "exporting"):
                 # All networks are trained: what the last one said last is no news.
@@ -102,26 +102,26 @@ class _State:
         if not isinstance(event, MetricsEvent):
             return False
         values = {name: v for name, v in event.values.items() if v is not None}
-        self._keep(values, _whose(values))
+        self._store_metrics(values, _network_of(values))
         if event.progress is not None:
             self.fraction = event.progress.fraction
             self._epochs = f"epoch {event.progress.epoch}/{event.progress.epochs}"
             self._eta_s = event.eta_s
         return any(name.endswith("val/top1") or name == "teacher/top1" for name in values)
 
-    def _keep(self, values: dict[str, float], whose: str | None) -> None:
+    def _store_metrics(self, values: dict[str, float], network: str | None) -> None:
         if "teacher/top1" in values:
             self._values["teacher/top1"] = values["teacher/top1"]
-        if whose is None:
+        if network is None:
             return
-        self.phase = f"training {whose}".rstrip()
+        self.phase = f"training {network}".rstrip()
         for name in ("train/loss", "val/top1", "val/agreement"):
-            found = values.get(f"{whose}/{name}".lstrip("/"))
-            if found is not None:
-                self._values[name] = found
+            value = values.get(f"{network}/{name}".lstrip("/"))
+            if value is not None:
+                self._values[name] = value
 
     @property
-    def told(self) -> str:
+    def status(self) -> str:
         """Epoch, loss, accuracies and the time left, as far as they are known."""
         shown = {
             "train/loss": "loss {:.3f}",
@@ -132,11 +132,11 @@ class _State:
         parts = [self._epochs]
         parts += [text.format(self._values[k]) for k, text in shown.items() if k in self._values]
         if self._eta_s is not None:
-            parts.append(f"{duration(self._eta_s)} left")
+            parts.append(f"{format_duration(self._eta_s)} left")
         return "  ".join(filter(None, parts))
 
 
-def _whose(values: dict[str, float]) -> str | None:
+def _network_of(values: dict[str, float]) -> str | None:
     """Which network the first of the values is of; empty for the student."""
     for name in values:
         for metric in ("train/loss", "val/top1"):
@@ -145,7 +145,7 @@ def _whose(values: dict[str, float]) -> str | None:
     return None
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Such as ``50 s``, ``3 min``, ``2 h 05 min``."""
     if seconds < 90:
         return f"{math.ceil(seconds)} s"

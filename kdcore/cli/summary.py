@@ -12,7 +12,7 @@ from kdcore.schema.report import Evaluation, Report
 _Row = tuple[str, Callable[[Evaluation], str]]
 
 
-def size(num_bytes: float) -> str:
+def format_size(num_bytes: float) -> str:
     """Such as ``335 kB``, in powers of ten."""
     for unit in ("B", "kB", "MB"):
         if num_bytes < 1000:
@@ -21,7 +21,7 @@ def size(num_bytes: float) -> str:
     return f"{num_bytes:.3g} GB"
 
 
-def count(number: float) -> str:
+def format_count(number: float) -> str:
     """Such as ``83.9 k``, in powers of ten."""
     for unit in ("", " k", " M"):
         if number < 1000:
@@ -38,15 +38,15 @@ ROWS: tuple[_Row, ...] = (
     ("top-1", lambda e: _percent(e.top1)),
     ("agreement with the teacher", lambda e: _percent(e.agreement)),
     ("calibration error", lambda e: _percent(e.ece)),
-    ("parameters", lambda e: count(e.num_params)),
-    ("MACs", lambda e: count(e.macs)),
-    ("size", lambda e: size(e.size_bytes)),
+    ("parameters", lambda e: format_count(e.num_params)),
+    ("MACs", lambda e: format_count(e.macs)),
+    ("size", lambda e: format_size(e.size_bytes)),
     ("latency of one image, p50", lambda e: f"{e.latency_ms.p50:.3g} ms"),
-    ("images/s at batch 32", lambda e: count(e.images_per_s)),
+    ("images/s at batch 32", lambda e: format_count(e.images_per_s)),
 )
 
 
-def show(report: Report, folder: Path, console: Console) -> None:
+def show_report(report: Report, folder: Path, console: Console) -> None:
     """The table, the verdict, what distillation brought, and where the files are."""
     named = {"student": report.student, "teacher": report.teacher, "undistilled": report.baseline}
     shown = {name: evaluation for name, evaluation in named.items() if evaluation is not None}

@@ -1,7 +1,7 @@
 """The decoded data set: one safetensors file that every run maps into memory.
 
 Tensors ``<split>/images`` (N, C, H, W) uint8 and ``<split>/targets`` (N,) int64 for the splits
-train, val and test, ``unlabelled/images`` where there are images without labels, and one metadata
+train, val and test, ``unlabeled/images`` where there are images without labels, and one metadata
 key, ``stillhouse``, with :class:`DatasetInfo` as sorted JSON. One key only, because safetensors
 orders several differently in each process. The file's bytes are a function of the content alone,
 so equal data sets share one object in a store by digest.
@@ -16,24 +16,33 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
-from kdcore.data.store_writer import KEY, write
-from kdcore.data.types import PARTS, SPLITS, Arrays, PartName, SplitName
-from kdcore.runtime.errors import UserFault
+from kdcore.data.store_writer import METADATA_KEY, write_dataset
+from kdcore.data.types import SPLITS, SUBSETS, SplitArrays, SplitName, SubsetName
+from kdcore.runtime.errors import UserError
 from kdcore.schema.asset_info import DatasetInfo
 
 if TYPE_CHECKING:
     # Ingestion writes stores and needs no torch: it starts in a tenth of the time without it.
     import torch
 
-__all__ = ["PARTS", "SPLITS", "Arrays", "DatasetStore", "PartName", "SplitName", "load", "write"]
+__all__ = [
+    "SPLITS",
+    "SUBSETS",
+    "MappedDataset",
+    "SplitArrays",
+    "SplitName",
+    "SubsetName",
+    "load_dataset",
+    "write_dataset",
+]
 
 
-def load(path: Path) -> "DatasetStore":
+def load_dataset(path: Path) -> "MappedDataset":
     """Map the store at ``path``. Raises UserFault ``dataset_invalid`` if it is not one."""
-    return DatasetStore(path)
+    return MappedDataset(path)
 
 
-class DatasetStore:
+class MappedDataset:
     """A store on disk; tensors are mapped, so reading a split costs no memory of its own."""
 
     info: DatasetInfo
@@ -42,22 +51,22 @@ class DatasetStore:
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                self.info = DatasetInfo.model_validate_json(metadata[KEY])
+                self.info = DatasetInfo.model_validate_json(metadata[METADATA_KEY])
                 self._tensors: dict[str, torch.Tensor] = {
                     name: file.get_tensor(name)
                     for name in file.keys()  # noqa: SIM118
                 }
                 missing = [s for s in SPLITS if f"{s}/images" not in self._tensors]
         except (SafetensorError, KeyError, ValidationError) as error:
-            raise UserFault(
+            raise UserError(
                 "dataset_invalid", f"{path.name} is not a store that ingestion wrote: {error}"
             ) from error
         if missing:
-            raise UserFault("dataset_invalid", f"{path.name} lacks the splits {missing}")
+            raise UserError("dataset_invalid", f"{path.name} lacks the splits {missing}")
 
-    def images(self, split: PartName) -> "torch.Tensor":
-        """(N, C, H, W) uint8, read-only by agreement; no rows where nothing is unlabelled."""
-        if split == "unlabelled" and "unlabelled/images" not in self._tensors:
+    def images(self, split: SubsetName) -> "torch.Tensor":
+        """(N, C, H, W) uint8, read-only by agreement; no rows where nothing is unlabeled."""
+        if split == "unlabeled" and "unlabeled/images" not in self._tensors:
             return self._tensors["train/images"][:0]
         return self._tensors[f"{split}/images"]
 

@@ -3,42 +3,42 @@
 import numpy as np
 from numpy.typing import NDArray
 
-UInts = NDArray[np.uint64]
+UInt64Array = NDArray[np.uint64]
 _GAMMA = 0x9E3779B97F4A7C15
-_FIRST = 0xBF58476D1CE4E5B9
-_SECOND = 0x94D049BB133111EB
+_MULTIPLIER_1 = 0xBF58476D1CE4E5B9
+_MULTIPLIER_2 = 0x94D049BB133111EB
 _MASK = (1 << 64) - 1
 
 
-def mix(x: UInts) -> UInts:
+def splitmix64(x: UInt64Array) -> UInt64Array:
     """The finaliser of SplitMix64 (Steele, Lea & Flood 2014): a bijection of 64-bit integers."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(_FIRST)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(_SECOND)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(_MULTIPLIER_1)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(_MULTIPLIER_2)
     return x ^ (x >> np.uint64(31))
 
 
-def _finish(x: int) -> int:
+def _splitmix64_int(x: int) -> int:
     """The same as :func:`mix`, of one integer."""
-    x = (x ^ (x >> 30)) * _FIRST & _MASK
-    x = (x ^ (x >> 27)) * _SECOND & _MASK
+    x = (x ^ (x >> 30)) * _MULTIPLIER_1 & _MASK
+    x = (x ^ (x >> 27)) * _MULTIPLIER_2 & _MASK
     return x ^ (x >> 31)
 
 
-def fold(*words: int) -> int:
+def derive_key(*words: int) -> int:
     """One 64-bit key of several integers; their order matters."""
     key = 0
     for word in words:
-        key = _finish((key + _GAMMA) & _MASK ^ _finish((word + _GAMMA) & _MASK))
+        key = _splitmix64_int((key + _GAMMA) & _MASK ^ _splitmix64_int((word + _GAMMA) & _MASK))
     return key
 
 
-def stream(key: int, ids: NDArray[np.int64], draw: int) -> UInts:
+def random_bits(key: int, ids: NDArray[np.int64], draw_index: int) -> UInt64Array:
     """The ``draw``-th 64 random bits of every sample id under ``key``; shape of ``ids``."""
-    counter = mix(ids.astype(np.uint64) + np.uint64(key))
-    return mix(counter + np.uint64((draw + 1) * _GAMMA & _MASK))
+    counter = splitmix64(ids.astype(np.uint64) + np.uint64(key))
+    return splitmix64(counter + np.uint64((draw_index + 1) * _GAMMA & _MASK))
 
 
-def below(bits: UInts, limit: int | NDArray[np.int64]) -> NDArray[np.int64]:
+def bounded_integers(bits: UInt64Array, limit: int | NDArray[np.int64]) -> NDArray[np.int64]:
     """Integers in [0, limit), limit (one, or one each) below 2**31, from 64 random bits each.
 
     By multiplication with the upper half (Lemire 2019); the bias is below ``limit`` / 2**32.
@@ -47,6 +47,6 @@ def below(bits: UInts, limit: int | NDArray[np.int64]) -> NDArray[np.int64]:
     return ((high * np.asarray(limit).astype(np.uint64)) >> np.uint64(32)).astype(np.int64)
 
 
-def unit(bits: UInts) -> NDArray[np.float64]:
+def uniform(bits: UInt64Array) -> NDArray[np.float64]:
     """Multiples of 2**-53 in [0, 1), from 64 random bits each."""
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53

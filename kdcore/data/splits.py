@@ -3,15 +3,15 @@
 import hashlib
 from collections import defaultdict
 
-from kdcore.data.ingest.base import Labelled
+from kdcore.data.ingest.base import LabeledImage
 from kdcore.data.types import SplitName
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.errors import UserError
 
-SHARES: dict[SplitName, float] = {"test": 0.2, "val": 0.1}
+SPLIT_FRACTIONS: dict[SplitName, float] = {"test": 0.2, "val": 0.1}
 """Shares of the given training images that a missing split is drawn of, per class."""
 
 
-def draw_missing(images: list[Labelled], seed: int) -> list[Labelled]:
+def draw_missing_splits(images: list[LabeledImage], seed: int) -> list[LabeledImage]:
     """Draw the missing splits from training, stratified by class; keep the order of ``images``.
 
     An image's luck depends on the seed, its class and its name alone, so the draw is the same on
@@ -19,14 +19,14 @@ def draw_missing(images: list[Labelled], seed: int) -> list[Labelled]:
     class that has two, training always keeps one. Raises UserFault if a split stays empty.
     """
     present = {image.split for image in images}
-    missing = [split for split in SHARES if split not in present]
+    missing = [split for split in SPLIT_FRACTIONS if split not in present]
     by_class: dict[str, list[int]] = defaultdict(list)
     for position, image in enumerate(images):
         if image.split == "train":
             by_class[image.label].append(position)
     drawn = list(images)
     for positions in by_class.values():
-        positions.sort(key=lambda position: _luck(images[position], seed))
+        positions.sort(key=lambda position: _draw_key(images[position], seed))
         start = 0
         for split, count in _counts(len(positions), missing):
             for position in positions[start : start + count]:
@@ -34,7 +34,7 @@ def draw_missing(images: list[Labelled], seed: int) -> list[Labelled]:
             start += count
     for split in missing:
         if not any(image.split == split for image in drawn):
-            raise UserFault(
+            raise UserError(
                 "dataset_invalid",
                 f"there are too few images to draw a {split} split from; "
                 f"three of a class are enough, or put images into {split}/",
@@ -43,24 +43,24 @@ def draw_missing(images: list[Labelled], seed: int) -> list[Labelled]:
 
 
 def _counts(available: int, missing: list[SplitName]) -> list[tuple[SplitName, int]]:
-    counts = {split: round(SHARES[split] * available) for split in missing}
+    counts = {split: round(SPLIT_FRACTIONS[split] * available) for split in missing}
     if "val" in counts:
         counts["val"] = max(counts["val"], 1)
     # Training keeps one; the choice of the best epoch (val) goes before the final test.
-    spare = available - 1
+    remaining = available - 1
     for split in ("val", "test"):
         if split in counts:
-            counts[split] = min(counts[split], spare)
-            spare -= counts[split]
+            counts[split] = min(counts[split], remaining)
+            remaining -= counts[split]
     return list(counts.items())
 
 
-def _luck(image: Labelled, seed: int) -> bytes:
+def _draw_key(image: LabeledImage, seed: int) -> bytes:
     # Folders around the class folder must not matter: only the path from the class on does.
-    parts = image.parts
+    parts = image.path_parts
     if image.label in parts:
-        own = parts[len(parts) - parts[::-1].index(image.label) - 1 :]
+        class_path = parts[len(parts) - parts[::-1].index(image.label) - 1 :]
     else:
-        own = (image.label, *parts)
-    text = f"{seed}/{'/'.join(own)}"
+        class_path = (image.label, *parts)
+    text = f"{seed}/{'/'.join(class_path)}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

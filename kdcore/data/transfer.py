@@ -10,23 +10,23 @@ _RESIDENT_SHARE = 0.25
 """What takes at most this share of the accelerator's free memory is kept there whole."""
 
 
-def placed(array: NDArray[Any], device: torch.device) -> Tensor:
+def array_to_device(array: NDArray[Any], device: torch.device) -> Tensor:
     """The same numbers on ``device``.
 
     An accelerator copies from pinned memory while the host goes on; a copy from pageable memory
     would make the host wait until everything queued before it is done.
     """
-    return moved(torch.from_numpy(array), device)
+    return to_device(torch.from_numpy(array), device)
 
 
-def moved(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """The same for a tensor that may be on the device already."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
-def resident(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device_if_fits(tensor: Tensor, device: torch.device) -> Tensor:
     """``tensor`` moved to an accelerator that has room for it, else where it is."""
     if device.type != "cuda":
         return tensor

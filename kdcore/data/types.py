@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 SplitName = Literal["train", "val", "test"]
-PartName = Literal["train", "val", "test", "unlabelled"]
+SubsetName = Literal["train", "val", "test", "unlabeled"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-PARTS: tuple[PartName, ...] = (*SPLITS, "unlabelled")
+SUBSETS: tuple[SubsetName, ...] = (*SPLITS, "unlabeled")
 _CHUNK = 16 << 20
 
 
@@ -24,7 +24,7 @@ class Images(Protocol):
     def __getitem__(self, rows: slice, /) -> npt.NDArray[Any]: ...
 
 
-class Arrays(NamedTuple):
+class SplitArrays(NamedTuple):
     """One decoded split."""
 
     images: Images
@@ -33,7 +33,7 @@ class Arrays(NamedTuple):
     """(N,), indices into the data set's classes; empty for the images without labels."""
 
 
-def chunks(images: Images) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+def iter_chunks(images: Images) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
     """The images in contiguous pieces of some megabytes, each with the place of its first."""
     step = max(1, _CHUNK // max(1, int(np.prod(images.shape[1:]))))
     for start in range(0, len(images), step):

@@ -14,7 +14,7 @@ from kdcore.schema.report import Latency
 _ROUNDS, _ROUND_S = 6, 0.12
 """Of each of the two measurements, after its warm-up. Whatever else the machine does makes a round
 slower and never faster, so that the fastest round is nearest to the network's own time."""
-_FEWEST, _MOST, _WARM_UP = 3, 60, 3
+_MIN_CALLS, _MAX_CALLS, _WARMUP_CALLS = 3, 60, 3
 _THROUGHPUT_BATCH = 32
 
 
@@ -25,15 +25,15 @@ class Speed(NamedTuple):
     images_per_s: float
 
 
-def measure(network: nn.Module, shape: tuple[int, int, int], device: torch.device) -> Speed:
+def measure_speed(network: nn.Module, shape: tuple[int, int, int], device: torch.device) -> Speed:
     """Forward passes in eval mode of (C, H, W) images: latency at batch 1, throughput at 32."""
     network.eval()
     with _one_thread():
-        single = _times(network, torch.rand(1, *shape), device)
-    return _speed(single, _times(network, torch.rand(_THROUGHPUT_BATCH, *shape), device))
+        single = _time_network(network, torch.rand(1, *shape), device)
+    return _speed(single, _time_network(network, torch.rand(_THROUGHPUT_BATCH, *shape), device))
 
 
-def measure_calls(
+def measure_callables(
     one_thread: Callable[[Tensor], object],
     all_threads: Callable[[Tensor], object],
     shape: tuple[int, int, int],
@@ -42,8 +42,8 @@ def measure_calls(
     number of threads."""
     cpu = torch.device("cpu")
     with _one_thread():
-        single = _calls(one_thread, torch.rand(1, *shape), cpu)
-    return _speed(single, _calls(all_threads, torch.rand(_THROUGHPUT_BATCH, *shape), cpu))
+        single = _time_calls(one_thread, torch.rand(1, *shape), cpu)
+    return _speed(single, _time_calls(all_threads, torch.rand(_THROUGHPUT_BATCH, *shape), cpu))
 
 
 def _speed(single: list[float], batch: list[float]) -> Speed:
@@ -65,28 +65,30 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _times(network: nn.Module, images: Tensor, device: torch.device) -> list[float]:
+def _time_network(network: nn.Module, images: Tensor, device: torch.device) -> list[float]:
     batch = images.to(device).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        return _calls(network, batch, device)
+        return _time_calls(network, batch, device)
 
 
-def _calls(call: Callable[[Tensor], object], images: Tensor, device: torch.device) -> list[float]:
-    for _ in range(_WARM_UP):
+def _time_calls(
+    call: Callable[[Tensor], object], images: Tensor, device: torch.device
+) -> list[float]:
+    for _ in range(_WARMUP_CALLS):
         call(images)
-    rounds = [_round(lambda: call(images), device) for _ in range(_ROUNDS)]
+    rounds = [_time_round(lambda: call(images), device) for _ in range(_ROUNDS)]
     return min(rounds, key=np.median)
 
 
-def _round(call: Callable[[], object], device: torch.device) -> list[float]:
+def _time_round(call: Callable[[], object], device: torch.device) -> list[float]:
     times: list[float] = []
     end = time.perf_counter() + _ROUND_S
-    while len(times) < _FEWEST or (len(times) < _MOST and time.perf_counter() < end):
-        times.append(_timed(call, device))
+    while len(times) < _MIN_CALLS or (len(times) < _MAX_CALLS and time.perf_counter() < end):
+        times.append(_time_call(call, device))
     return times
 
 
-def _timed(call: Callable[[], object], device: torch.device) -> float:
+def _time_call(call: Callable[[], object], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()

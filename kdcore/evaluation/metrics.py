@@ -9,7 +9,7 @@ from torch.nn import functional
 ECE_BINS = 15
 
 
-def top(logits: Tensor, target: Tensor, k: int) -> float:
+def top_k_accuracy(logits: Tensor, target: Tensor, k: int) -> float:
     """Share of rows whose target is among the k largest logits, in percent."""
     best = logits.topk(k, dim=1).indices
     return _percent((best == target[:, None]).any(dim=1))
@@ -37,10 +37,10 @@ def ece(logits: Tensor, target: Tensor, bins: int = ECE_BINS) -> float:
 
     Σ over equal bins (lo, hi] of confidence: share of rows · |accuracy - mean confidence|.
     """
-    confidence, named = functional.softmax(logits.double(), dim=1).max(dim=1)
-    gap = (named == target).double() - confidence
-    place = (confidence * bins).ceil().long().clamp(1, bins) - 1
-    per_bin = torch.zeros(bins, dtype=torch.float64).index_add_(0, place, gap)
+    confidence, predicted = functional.softmax(logits.double(), dim=1).max(dim=1)
+    gap = (predicted == target).double() - confidence
+    bin_index = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    per_bin = torch.zeros(bins, dtype=torch.float64).index_add_(0, bin_index, gap)
     return 100 * float(per_bin.abs().sum()) / len(target)
 
 
@@ -48,27 +48,27 @@ def per_class_top1(logits: Tensor, target: Tensor, classes: Sequence[str]) -> di
     """Top-1 within each class, in percent, by name; classes without a row are left out."""
     right = logits.argmax(dim=1) == target
     return {
-        name: _percent(right[target == number])
-        for number, name in enumerate(classes)
-        if bool((target == number).any())
+        name: _percent(right[target == class_index])
+        for class_index, name in enumerate(classes)
+        if bool((target == class_index).any())
     }
 
 
 def confusion(logits: Tensor, target: Tensor) -> tuple[tuple[int, ...], ...]:
     """Counts (C, C) by true class (row) and named class (column)."""
     classes = logits.shape[1]
-    places = target * classes + logits.argmax(dim=1)
-    counts = torch.bincount(places, minlength=classes * classes).view(classes, classes)
+    cell_index = target * classes + logits.argmax(dim=1)
+    counts = torch.bincount(cell_index, minlength=classes * classes).view(classes, classes)
     return tuple(tuple(map(int, row)) for row in counts)
 
 
-def disagreements(logits: Tensor, teacher: Tensor, most: int) -> list[int]:
+def disagreements(logits: Tensor, teacher: Tensor, max_rows: int) -> list[int]:
     """Rows where both name another class, those first where both are surest, at most ``most``."""
     sure = (functional.softmax(z.double(), dim=1).max(dim=1) for z in (logits, teacher))
-    (ours, named), (theirs, taught) = sure
-    rows = (named != taught).nonzero().flatten()
+    (ours, student_class), (theirs, teacher_class) = sure
+    rows = (student_class != teacher_class).nonzero().flatten()
     order = (ours * theirs)[rows].argsort(descending=True, stable=True)
-    return [int(row) for row in rows[order[:most]]]
+    return [int(row) for row in rows[order[:max_rows]]]
 
 
 def fidelity(logits: Tensor, teacher: Tensor | None) -> dict[str, float]:
@@ -81,11 +81,11 @@ def fidelity(logits: Tensor, teacher: Tensor | None) -> dict[str, float]:
     }
 
 
-def validation(logits: Tensor, target: Tensor, teacher: Tensor | None) -> dict[str, float]:
+def validation_metrics(logits: Tensor, target: Tensor, teacher: Tensor | None) -> dict[str, float]:
     """The ``val/`` part of the vocabulary; ``val/top5`` where there are more than five classes."""
-    values = {"top1": top(logits, target, 1), "loss": cross_entropy(logits, target)}
+    values = {"top1": top_k_accuracy(logits, target, 1), "loss": cross_entropy(logits, target)}
     if logits.shape[1] > 5:
-        values["top5"] = top(logits, target, 5)
+        values["top5"] = top_k_accuracy(logits, target, 5)
     values |= {"ece": ece(logits, target), **fidelity(logits, teacher)}
     return {f"val/{name}": value for name, value in values.items()}
 

@@ -8,18 +8,25 @@ import torch
 from torch import Tensor, nn
 
 from kdcore.evaluation import metrics
-from kdcore.evaluation.latency import Speed, measure
+from kdcore.evaluation.latency import Speed, measure_speed
 from kdcore.models import flops as cost
-from kdcore.models.normalized_model import Normalised
+from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.predict_logits import predict
-from kdcore.models.teachers import Teachers
-from kdcore.schema.job import Accept
-from kdcore.schema.report import Check, Evaluation, Latency, Seeds, Spread, Verdict
-from kdcore.weights.safetensors_io import encoded
+from kdcore.models.teachers import TeacherEnsemble
+from kdcore.schema.job import AcceptanceCriteria
+from kdcore.schema.report import (
+    AcceptanceCheck,
+    Evaluation,
+    Latency,
+    MeanStd,
+    SeedStatistics,
+    Verdict,
+)
+from kdcore.weights.safetensors_io import encode_safetensors
 
 
 @dataclass(frozen=True)
-class Cost:
+class NetworkCost:
     """What a network costs to keep and to run."""
 
     num_params: int
@@ -29,7 +36,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class TestBench:
+class Evaluator:
     """The test split and the device that networks are measured on."""
 
     __test__ = False  # not a test of pytest's
@@ -38,74 +45,82 @@ class TestBench:
     target: Tensor  # (N,)
     classes: tuple[str, ...]
     device: torch.device
-    boundary: Callable[[], None]
+    check_cancelled: Callable[[], None]
 
-    def logits(self, network: Normalised) -> Tensor:
+    def logits(self, network: NormalizedModel) -> Tensor:
         """(N, C), float32 whatever the training's precision: that is what is exported."""
-        return predict(network, self.images, device=self.device, boundary=self.boundary)
-
-    def shape(self, network: Normalised) -> tuple[int, int, int]:
-        """(C, H, W) of one image as the network itself gets it, after resize and channel rule."""
-        seen = network.prepare(self.images[:1].to(network.mean.device))
-        channels, height, width = seen.shape[1:]
-        return channels, height, width
-
-    def cost(self, network: Normalised) -> Cost:
-        """Parameters, MACs, bytes and measured speed at the side that the network expects."""
-        self.boundary()
-        shape = self.shape(network)
-        inner: nn.Module = network.network
-        return Cost(
-            num_params=cost.num_params(inner),
-            macs=cost.macs(inner, shape[0], shape[1]),
-            size_bytes=len(encoded(inner.state_dict())),
-            speed=measure(inner, shape, self.device),
+        return predict(
+            network, self.images, device=self.device, check_cancelled=self.check_cancelled
         )
 
-    def evaluation(self, logits: Tensor, teacher: Tensor | None, spent: Cost) -> Evaluation:
+    def input_shape(self, network: NormalizedModel) -> tuple[int, int, int]:
+        """(C, H, W) of one image as the network itself gets it, after resize and channel rule."""
+        prepared = network.prepare(self.images[:1].to(network.mean.device))
+        channels, height, width = prepared.shape[1:]
+        return channels, height, width
+
+    def measure_cost(self, network: NormalizedModel) -> NetworkCost:
+        """Parameters, MACs, bytes and measured speed at the side that the network expects."""
+        self.check_cancelled()
+        shape = self.input_shape(network)
+        inner: nn.Module = network.network
+        return NetworkCost(
+            num_params=cost.num_params(inner),
+            macs=cost.macs(inner, shape[0], shape[1]),
+            size_bytes=len(encode_safetensors(inner.state_dict())),
+            speed=measure_speed(inner, shape, self.device),
+        )
+
+    def evaluate(
+        self, logits: Tensor, teacher: Tensor | None, network_cost: NetworkCost
+    ) -> Evaluation:
         """One network's part of the report, from its test logits (N, C)."""
         fidelity = metrics.fidelity(logits, teacher)
         return Evaluation(
-            top1=metrics.top(logits, self.target, 1),
-            top5=metrics.top(logits, self.target, 5) if logits.shape[1] > 5 else None,
+            top1=metrics.top_k_accuracy(logits, self.target, 1),
+            top5=metrics.top_k_accuracy(logits, self.target, 5) if logits.shape[1] > 5 else None,
             agreement=fidelity.get("agreement"),
             kl_to_teacher=fidelity.get("kl_to_teacher"),
             ece=metrics.ece(logits, self.target),
             per_class_top1=metrics.per_class_top1(logits, self.target, self.classes),
-            num_params=spent.num_params,
-            macs=spent.macs,
-            size_bytes=spent.size_bytes,
-            latency_ms=spent.speed.latency_ms,
-            images_per_s=spent.speed.images_per_s,
+            num_params=network_cost.num_params,
+            macs=network_cost.macs,
+            size_bytes=network_cost.size_bytes,
+            latency_ms=network_cost.speed.latency_ms,
+            images_per_s=network_cost.speed.images_per_s,
         )
 
 
-def teacher_on(bench: TestBench, teachers: Teachers) -> tuple[Tensor | None, Evaluation | None]:
+def evaluate_teachers(
+    evaluator: Evaluator, teachers: TeacherEnsemble
+) -> tuple[Tensor | None, Evaluation | None]:
     """The teachers as one: mean of their probabilities, sum of their costs; None without any."""
     if not teachers.networks:
         return None, None
-    logits = teachers.mean([bench.logits(network) for network in teachers.networks])
-    spent = together([bench.cost(network) for network in teachers.networks])
-    return logits, bench.evaluation(logits, logits, spent)
+    logits = teachers.mean([evaluator.logits(network) for network in teachers.networks])
+    total_cost = sum_costs([evaluator.measure_cost(network) for network in teachers.networks])
+    return logits, evaluator.evaluate(logits, logits, total_cost)
 
 
-def together(costs: Sequence[Cost]) -> Cost:
+def sum_costs(costs: Sequence[NetworkCost]) -> NetworkCost:
     """Of networks that run one after the other; percentiles are added, which errs upwards."""
-    return Cost(
-        num_params=sum(each.num_params for each in costs),
-        macs=sum(each.macs for each in costs),
-        size_bytes=sum(each.size_bytes for each in costs),
+    return NetworkCost(
+        num_params=sum(network_cost.num_params for network_cost in costs),
+        macs=sum(network_cost.macs for network_cost in costs),
+        size_bytes=sum(network_cost.size_bytes for network_cost in costs),
         speed=Speed(
             Latency(
-                p50=sum(each.speed.latency_ms.p50 for each in costs),
-                p95=sum(each.speed.latency_ms.p95 for each in costs),
+                p50=sum(network_cost.speed.latency_ms.p50 for network_cost in costs),
+                p95=sum(network_cost.speed.latency_ms.p95 for network_cost in costs),
             ),
-            1 / sum(1 / each.speed.images_per_s for each in costs),
+            1 / sum(1 / network_cost.speed.images_per_s for network_cost in costs),
         ),
     )
 
 
-def verdict(accept: Accept | None, student: Evaluation, teacher: Evaluation | None) -> Verdict:
+def verdict(
+    accept: AcceptanceCriteria | None, student: Evaluation, teacher: Evaluation | None
+) -> Verdict:
     """Every criterion of the job against what was measured; unmeasured ones are not met."""
     if accept is None:
         return Verdict(accepted=None, checks=())
@@ -118,46 +133,46 @@ def verdict(accept: Accept | None, student: Evaluation, teacher: Evaluation | No
         "max_num_params": student.num_params,
         "max_latency_ms": student.latency_ms.p50,
     }
-    asked = accept.model_dump(exclude_none=True)
+    criteria = accept.model_dump(exclude_none=True)
     checks = tuple(
-        Check(name=name, limit=limit, value=value, passed=_holds(name, limit, value))
-        for name, limit in asked.items()
+        AcceptanceCheck(name=name, limit=limit, value=value, passed=_is_met(name, limit, value))
+        for name, limit in criteria.items()
         if (value := measured[name]) is not None
     )
     # Such as agreement without a teacher.
-    accepted = len(checks) == len(asked) and all(check.passed for check in checks)
-    return Verdict(accepted=accepted if asked else None, checks=checks)
+    accepted = len(checks) == len(criteria) and all(check.passed for check in checks)
+    return Verdict(accepted=accepted if criteria else None, checks=checks)
 
 
-def _holds(name: str, limit: float, value: float) -> bool:
+def _is_met(name: str, limit: float, value: float) -> bool:
     return value >= limit if name.startswith("min_") else value <= limit
 
 
-def seeds(student: Sequence[float], baseline: Sequence[float]) -> Seeds:
+def summarize_seeds(student: Sequence[float], baseline: Sequence[float]) -> SeedStatistics:
     """Of every seed's test top-1; ``baseline`` is empty or paired with ``student``."""
-    helped = [s - b for s, b in zip(student, baseline, strict=True)] if baseline else []
-    return Seeds(
+    gains = [s - b for s, b in zip(student, baseline, strict=True)] if baseline else []
+    return SeedStatistics(
         num_seeds=len(student),
-        student_top1=spread(student),
-        baseline_top1=spread(baseline) if baseline else None,
-        helped_by=spread(helped) if helped else None,
-        statement=statement(helped) if helped else None,
+        student_top1=mean_and_std(student),
+        baseline_top1=mean_and_std(baseline) if baseline else None,
+        top1_gain=mean_and_std(gains) if gains else None,
+        statement=statement(gains) if gains else None,
     )
 
 
-def statement(helped: Sequence[float]) -> str:
+def statement(gains: Sequence[float]) -> str:
     """By how many points of top-1 distillation helped, as a sentence; one number per seed."""
-    mean, deviation = spread(helped).mean, spread(helped).std
+    mean, deviation = mean_and_std(gains).mean, mean_and_std(gains).std
     if deviation is None:
         return f"one seed: {mean:+.1f} points; how much of it is chance, one seed cannot tell"
-    points = f"{deviation:.1f} points ({len(helped)} seeds)"
+    points = f"{deviation:.1f} points ({len(gains)} seeds)"
     if mean > 0:
         unsure = ", less than the seeds differ" if mean < deviation else ""
         return f"distillation helped by {mean:.1f} ± {points}{unsure}"
     return f"distillation did not help: {mean:+.1f} ± {points}"
 
 
-def spread(values: Sequence[float]) -> Spread:
+def mean_and_std(values: Sequence[float]) -> MeanStd:
     """Mean and sample deviation; a single value has none."""
     deviation = statistics.stdev(values) if len(values) > 1 else None
-    return Spread(mean=statistics.fmean(values), std=deviation)
+    return MeanStd(mean=statistics.fmean(values), std=deviation)

@@ -6,82 +6,85 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdcore.runtime.errors import UserFault, item
+from kdcore.runtime.errors import UserError, error_detail
 
-_P = 0.001
+_P_THRESHOLD = 0.001
 """Chance that a teacher passes which only ever names the most frequent class."""
-_WEAK = 0.1
+_WEAK_GAIN = 0.1
 """A teacher that is right in less of what naming the most frequent class leaves wrong is weak."""
 HINT = (
-    "Check that the teacher's normalisation is the one that it was trained with, that its classes "
+    "Check that the teacher's normalization is the one that it was trained with, that its classes "
     "are in the data set's order, and that its input size is right."
 )
 
 
-class Hits(NamedTuple):
+class ChanceTest(NamedTuple):
     """How often one teacher was right on the validation split."""
 
-    right: int
+    num_correct: int
     total: int
-    majority: int
+    majority_count: int
     """Images of the most frequent class."""
 
     @property
     def top1(self) -> float:
         """Percent."""
-        return 100 * self.right / self.total
+        return 100 * self.num_correct / self.total
 
     @property
-    def p(self) -> float:
+    def p_value(self) -> float:
         """Chance of so many hits for one whose every guess hits like the most frequent class."""
         from scipy.special import bdtrc  # it takes a while to load, and not every run has a teacher
 
-        return float(bdtrc(self.right - 1, self.total, self.majority / self.total))
+        return float(bdtrc(self.num_correct - 1, self.total, self.majority_count / self.total))
 
     @property
-    def decidable(self) -> bool:
+    def is_decidable(self) -> bool:
         """Whether a perfect teacher would pass; with a handful of images not even that one does."""
-        return self._replace(right=self.total).p < _P
+        return self._replace(num_correct=self.total).p_value < _P_THRESHOLD
 
     @property
-    def by_chance(self) -> bool:
+    def is_chance_level(self) -> bool:
         """Whether so many hits, at p < 0.001, tell nothing, where they could."""
-        return self.decidable and self.p >= _P
+        return self.is_decidable and self.p_value >= _P_THRESHOLD
 
     @property
-    def weak(self) -> bool:
+    def is_weak(self) -> bool:
         """Whether it gains little over naming the most frequent class, however many there are."""
-        return self.right - self.majority < _WEAK * (self.total - self.majority)
+        return self.num_correct - self.majority_count < _WEAK_GAIN * (
+            self.total - self.majority_count
+        )
 
 
-def hits(logits: Tensor, target: Tensor) -> Hits:
+def count_correct(logits: Tensor, target: Tensor) -> ChanceTest:
     """Count for logits (N, C) and targets (N,)."""
-    return Hits(
-        right=int((logits.argmax(dim=1) == target).sum()),
+    return ChanceTest(
+        num_correct=int((logits.argmax(dim=1) == target).sum()),
         total=len(target),
-        majority=int(torch.bincount(target).max()),
+        majority_count=int(torch.bincount(target).max()),
     )
 
 
-def check(names: Sequence[str], counted: Sequence[Hits]) -> list[str]:
+def check_teachers(names: Sequence[str], results: Sequence[ChanceTest]) -> list[str]:
     """Refuse teachers that are not better than naming the most frequent class, at p < 0.001.
 
     Returns warnings for those that pass but look weak. Raises ``UserFault`` that names all others.
     """
     bad, warnings = [], []
-    for name, hit in zip(names, counted, strict=True):
-        told = (
-            f"{hit.top1:.1f} % of {hit.total} validation images right; the most frequent class "
-            f"alone gives {100 * hit.majority / hit.total:.1f} %"
+    for name, result in zip(names, results, strict=True):
+        summary = (
+            f"{result.top1:.1f} % of {result.total} validation images right; the most "
+            "frequent class "
+            f"alone gives {100 * result.majority_count / result.total:.1f} %"
         )
-        if not hit.decidable:
-            warnings.append(f"too few validation images to judge the teacher {name}: {told}")
-        elif hit.by_chance:
-            bad.append(item(name, told))
-        elif hit.weak:
-            warnings.append(f"the teacher {name} is weak: {told}. {HINT}")
+        if not result.is_decidable:
+            warnings.append(f"too few validation images to judge the teacher {name}: {summary}")
+        elif result.is_chance_level:
+            bad.append(error_detail(name, summary))
+        elif result.is_weak:
+            warnings.append(f"the teacher {name} is weak: {summary}. {HINT}")
     if bad:
-        raise UserFault(
+        raise UserError(
             "teacher_load_failed",
             f"the teacher is no better than chance: {bad[0].name} has {bad[0].detail}",
             hint=HINT,

@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 from kdcore.export import exported_program, onnx
-from kdcore.export.exportable import facts
-from kdcore.export.exporter import brief
-from kdcore.export.runners import answers
-from kdcore.models.normalized_model import Normalised
+from kdcore.export.exportable import onnx_metadata
+from kdcore.export.exporter import first_line
+from kdcore.export.runners import runner_logits
+from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.predict_logits import predict
-from kdcore.models.teachers import open_model
+from kdcore.models.teachers import load_model
 from kdcore.protocol.requests import ConvertRequest, ModelFile
-from kdcore.runtime.cancellation import Stop
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.cancellation import CancellationToken
+from kdcore.runtime.errors import UserError
 from kdcore.runtime.event_writer import EventWriter
-from kdcore.runtime.files import replacing
+from kdcore.runtime.files import atomic_write
 from kdcore.schema.exports import EXPORTS
 from kdcore.weights.safetensors_io import ParityError, check_parity
 
@@ -24,7 +24,9 @@ _TRIALS = 5
 """Images on which the file must answer like PyTorch: one alone and four together."""
 
 
-def convert(request: ConvertRequest, workdir: Path, events: EventWriter, stop: Stop) -> None:
+def convert(
+    request: ConvertRequest, workdir: Path, events: EventWriter, cancellation: CancellationToken
+) -> None:
     """Write ``model.onnx`` for any number of images, checked against the network in PyTorch.
 
     No data set is at hand, so the check is on noise. Raises UserFault ``no_onnx`` for a network
@@ -33,46 +35,54 @@ def convert(request: ConvertRequest, workdir: Path, events: EventWriter, stop: S
     """
     events.phase("convert")
     file, kind = request.model, EXPORTS["onnx"]
-    network = Normalised(
-        open_model(file, "checkpoint_invalid"), file.normalisation, file.input_size
+    network = NormalizedModel(
+        load_model(file, "checkpoint_invalid"), file.normalization, file.input_size
     ).eval()
     written = workdir / "artifacts" / kind.file_name("model")
-    data = _encoded(network, request)
-    stop.check()
+    data = _encode_onnx(network, request)
+    cancellation.check_cancelled()
     events.phase("check")
     trial = written.with_name(f".unchecked.{written.name}")
     try:
-        with replacing(trial) as partial:
+        with atomic_write(trial) as partial:
             partial.write_bytes(data)
-        gap = _gap(trial, network, file, stop)
+        max_difference = _max_difference(trial, network, file, cancellation)
         trial.replace(written)
     finally:
         trial.unlink(missing_ok=True)
     events.artifact(written, written.name, "onnx", kind.media_type)
-    events.report({"max_rel_difference": gap})
+    events.report({"max_rel_difference": max_difference})
 
 
-def _encoded(network: Normalised, request: ConvertRequest) -> bytes:
+def _encode_onnx(network: NormalizedModel, request: ConvertRequest) -> bytes:
     file = request.model
-    told = facts(file.architecture, request.classes, file.normalisation, file.input_size)
+    metadata = onnx_metadata(
+        file.architecture, request.classes, file.normalization, file.input_size
+    )
     shape = (file.in_channels, file.input_size, file.input_size)
     try:
-        return onnx.encoded(exported_program.trace(network.network, shape), told)
+        return onnx.export_onnx(exported_program.export_program(network.network, shape), metadata)
     except MemoryError:
         raise
     except Exception as error:  # exporters raise whatever a network provokes
-        message = f"ONNX cannot be made of this network: {brief(error)}"
-        raise UserFault("no_onnx", message) from error
+        message = f"ONNX cannot be made of this network: {first_line(error)}"
+        raise UserError("no_onnx", message) from error
 
 
-def _gap(path: Path, network: Normalised, file: ModelFile, stop: Stop) -> float:
+def _max_difference(
+    path: Path, network: NormalizedModel, file: ModelFile, cancellation: CancellationToken
+) -> float:
     images = _noise(file)
-    own = predict(network, images, device=torch.device("cpu"), boundary=stop.check)
-    given = answers(onnx.runner(path), network, images, stop.check)
+    reference_logits = predict(
+        network, images, device=torch.device("cpu"), check_cancelled=cancellation.check_cancelled
+    )
+    onnx_logits = runner_logits(
+        onnx.open_runner(path), network, images, cancellation.check_cancelled
+    )
     try:
-        return check_parity(own, given)
+        return check_parity(reference_logits, onnx_logits)
     except ParityError as error:
-        raise UserFault("no_onnx", str(error)) from error
+        raise UserError("no_onnx", str(error)) from error
 
 
 def _noise(file: ModelFile) -> Tensor:

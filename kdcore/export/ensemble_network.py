@@ -11,7 +11,7 @@ from torch.nn import functional
 class MeanOfProbabilities(nn.Module):
     """log of the mean of the networks' softmax outputs: logits (B, C) whose softmax is that mean.
 
-    All networks take the same normalised images (B, C, H, W). Born-again networks are joined so:
+    All networks take the same normalized images (B, C, H, W). Born-again networks are joined so:
     Furlanello et al. 2018, https://arxiv.org/abs/1805.04770.
     """
 

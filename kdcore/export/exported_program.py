@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from kdcore.export.runners import Runner
+from kdcore.export.runners import ExportRunner
 
-_WHERE = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "custom")
+_SOURCE_LOCATION_KEYS = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "custom")
 """What a graph says of the Python code that it was traced from, paths of this machine included."""
 
 
-def trace(network: nn.Module, shape: tuple[int, int, int]) -> ExportedProgram:
+def export_program(network: nn.Module, shape: tuple[int, int, int]) -> ExportedProgram:
     """The graph of a network in eval mode on the CPU, for any number of images (C, H, W).
 
     Raises what ``torch.export`` does for a network whose graph depends on its input.
@@ -25,19 +25,19 @@ def trace(network: nn.Module, shape: tuple[int, int, int]) -> ExportedProgram:
             network, (example,), dynamic_shapes=({0: Dim("batch", min=1)},), strict=False
         )
     for node in program.graph_module.graph.nodes:
-        for key in _WHERE:
+        for key in _SOURCE_LOCATION_KEYS:
             node.meta.pop(key, None)
     return program
 
 
-def encoded(program: ExportedProgram) -> bytes:
+def serialize(program: ExportedProgram) -> bytes:
     """As ``torch.export.save`` writes it: equal bytes for equal graphs and weights."""
     file = io.BytesIO()
     torch.export.save(program, file)
     return file.getvalue()
 
 
-def runner(path: Path) -> Runner:
+def open_runner(path: Path) -> ExportRunner:
     """Open a file as a user would."""
     module = torch.export.load(path).module()
 
@@ -46,4 +46,4 @@ def runner(path: Path) -> Runner:
             logits: Tensor = module(images)
             return logits
 
-    return Runner(call, call)
+    return ExportRunner(call, call)

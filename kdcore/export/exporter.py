@@ -9,143 +9,160 @@ from typing import NamedTuple
 from torch.export import ExportedProgram
 
 from kdcore.evaluation import metrics
-from kdcore.evaluation.report_builder import TestBench
+from kdcore.evaluation.report_builder import Evaluator
 from kdcore.export import exported_program as program
-from kdcore.export.artifacts import checked_student
-from kdcore.export.exportable import Source
-from kdcore.export.parity import Sample, evaluation, sample
-from kdcore.export.runners import Runner
-from kdcore.runtime.files import replacing
+from kdcore.export.artifacts import write_checked_student
+from kdcore.export.exportable import ExportableNetwork
+from kdcore.export.parity import ParityImages, evaluate_export, select_images
+from kdcore.export.runners import ExportRunner
+from kdcore.runtime.files import atomic_write
 from kdcore.schema.exports import EXPORTS, ExportFormat
 from kdcore.schema.report import ExportEvaluation, Report
 from kdcore.weights.safetensors_io import ParityError
 
 
-class Exports(NamedTuple):
+class ExportResults(NamedTuple):
     """What became of the forms that were asked for."""
 
-    made: dict[ExportFormat, ExportEvaluation]
+    evaluations: dict[ExportFormat, ExportEvaluation]
     refused: dict[ExportFormat, str]
 
-    def sentences(self) -> list[str]:
+    def log_messages(self) -> list[str]:
         """What people should know, for the log: every refusal and every warning."""
-        warned = {kind: one.warning for kind, one in self.made.items() if one.warning}
-        return [f"{kind}: {told}" for kind, told in (self.refused | warned).items()]
+        warned = {
+            kind: export_evaluation.warning
+            for kind, export_evaluation in self.evaluations.items()
+            if export_evaluation.warning
+        }
+        return [f"{kind}: {message}" for kind, message in (self.refused | warned).items()]
 
-    def on(self, report: Report) -> Report:
+    def add_to_report(self, report: Report) -> Report:
         """The report with these in it; the student's speed in onnxruntime is the ONNX file's."""
-        fields: dict[str, object] = {"exports": self.made, "refused_exports": self.refused}
-        if (onnx := self.made.get("onnx")) is not None:
+        fields: dict[str, object] = {"exports": self.evaluations, "refused_exports": self.refused}
+        if (onnx := self.evaluations.get("onnx")) is not None:
             speed = {"cpu_latency_ms": onnx.latency_ms, "cpu_images_per_s": onnx.images_per_s}
             fields["student"] = report.student.model_copy(update=speed)
         return report.model_copy(update=fields)
 
 
 def export_all(
-    folder: Path, formats: Sequence[ExportFormat], source: Source, bench: TestBench
-) -> Exports:
+    folder: Path,
+    formats: Sequence[ExportFormat],
+    exportable: ExportableNetwork,
+    evaluator: Evaluator,
+) -> ExportResults:
     """Write ``{stem}{suffix}`` for every format into ``folder``, each checked on the test images.
 
     A form that cannot be made of this network, or does not answer like it, is refused with its
     reason and leaves no file; the others do not suffer. Only safetensors raises ``ParityError``:
     without it there is no result. What ``bench.boundary`` raises goes through.
     """
-    forms, seen = _Forms(source, bench), sample(source, bench)
-    exports = Exports({}, {})
+    exporter, parity_images = _Exporter(exportable, evaluator), select_images(exportable, evaluator)
+    exports = ExportResults({}, {})
     for kind in EXPORTS:
-        path = folder / EXPORTS[kind].file_name(source.stem)
+        path = folder / EXPORTS[kind].file_name(exportable.stem)
         if kind not in formats:
             continue
-        bench.boundary()
+        evaluator.check_cancelled()
         if kind == "safetensors":
-            exports.made[kind] = _weights(path, source, bench)
+            exports.evaluations[kind] = _export_weights(path, exportable, evaluator)
             continue
         try:
-            data = forms.data(kind)
+            data = exporter.encode(kind)
         except Exception as error:  # noqa: BLE001  # exporters raise whatever a network provokes
-            exports.refused[kind] = f"it cannot be made of this network: {brief(error)}"
+            exports.refused[kind] = f"it cannot be made of this network: {first_line(error)}"
             continue
         try:
-            exports.made[kind] = _checked(kind, path, data, forms, seen)
+            exports.evaluations[kind] = _write_checked(kind, path, data, exporter, parity_images)
         except ParityError as error:
             exports.refused[kind] = str(error)
     return exports
 
 
-def _weights(path: Path, source: Source, bench: TestBench) -> ExportEvaluation:
-    weights = source.network.network.state_dict()
-    gap = checked_student(path, weights, copy.deepcopy(source.network), bench, source.logits)
+def _export_weights(
+    path: Path, exportable: ExportableNetwork, evaluator: Evaluator
+) -> ExportEvaluation:
+    weights = exportable.network.network.state_dict()
+    max_difference = write_checked_student(
+        path, weights, copy.deepcopy(exportable.network), evaluator, exportable.logits
+    )
     return ExportEvaluation(
         file=path.name,
-        top1=metrics.top(source.logits, bench.target, 1),
+        top1=metrics.top_k_accuracy(exportable.logits, evaluator.target, 1),
         agreement=100.0,
-        max_rel_difference=gap,
-        num_images=len(bench.target),
+        max_rel_difference=max_difference,
+        num_images=len(evaluator.target),
         size_bytes=path.stat().st_size,
-        latency_ms=source.speed.latency_ms,
-        images_per_s=source.speed.images_per_s,
+        latency_ms=exportable.speed.latency_ms,
+        images_per_s=exportable.speed.images_per_s,
     )
 
 
-def _checked(
-    kind: ExportFormat, path: Path, data: bytes, forms: "_Forms", seen: Sample
+def _write_checked(
+    kind: ExportFormat, path: Path, data: bytes, exporter: "_Exporter", parity_images: ParityImages
 ) -> ExportEvaluation:
     # torch opens a program by the end of its name, so that the mark goes in front.
     trial = path.with_name(f".unchecked.{path.name}")
     try:
-        with replacing(trial) as partial:
+        with atomic_write(trial) as partial:
             partial.write_bytes(data)
-        runner = forms.runner(kind, trial)
-        found = evaluation(kind, trial, runner, forms.source, forms.bench, seen)
+        runner = exporter.open_runner(kind, trial)
+        export_evaluation = evaluate_export(
+            kind, trial, runner, exporter.exportable, exporter.evaluator, parity_images
+        )
         trial.replace(path)
     finally:
         trial.unlink(missing_ok=True)
-    return found.model_copy(update={"file": path.name})
+    return export_evaluation.model_copy(update={"file": path.name})
 
 
-class _Forms:
+class _Exporter:
     """One trace of the network, shared by all forms that are made of it.
 
     onnx and onnxruntime take a second to load: they are imported where they are needed.
     """
 
-    def __init__(self, source: Source, bench: TestBench) -> None:
-        self.source, self.bench = source, bench
+    def __init__(self, exportable: ExportableNetwork, evaluator: Evaluator) -> None:
+        self.exportable, self.evaluator = exportable, evaluator
 
     @functools.cached_property
     def program(self) -> ExportedProgram:
-        return program.trace(self.source.network.network, self.bench.shape(self.source.network))
+        return program.export_program(
+            self.exportable.network.network, self.evaluator.input_shape(self.exportable.network)
+        )
 
     @functools.cached_property
     def onnx(self) -> bytes:
         from kdcore.export import onnx
 
-        return onnx.encoded(self.program, self.source.facts)
+        return onnx.export_onnx(self.program, self.exportable.metadata)
 
     @functools.cached_property
     def int8(self) -> bytes:
-        if self.source.calibration is None:
+        if self.exportable.calibration is None:
             raise ValueError("there are no training images to calibrate it on")
         from kdcore.export import onnx_int8 as int8
 
-        return int8.encoded(self.onnx, self.source.network.prepare(self.source.calibration))
+        return int8.quantize(
+            self.onnx, self.exportable.network.prepare(self.exportable.calibration)
+        )
 
-    def data(self, kind: ExportFormat) -> bytes:
+    def encode(self, kind: ExportFormat) -> bytes:
         """The file's bytes."""
         if kind == "exported_program":
-            return program.encoded(self.program)
+            return program.serialize(self.program)
         return self.onnx if kind == "onnx" else self.int8
 
-    def runner(self, kind: ExportFormat, path: Path) -> Runner:
+    def open_runner(self, kind: ExportFormat, path: Path) -> ExportRunner:
         """The file at work."""
         if kind == "exported_program":
-            return program.runner(path)
+            return program.open_runner(path)
         from kdcore.export import onnx
 
-        return onnx.runner(path)
+        return onnx.open_runner(path)
 
 
-def brief(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """The first line of a message; exporters tell pages."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0].strip()[:300]}" if lines else type(error).__name__

@@ -7,18 +7,18 @@ from kdcore.schema.asset_info import DatasetInfo
 from kdcore.schema.catalog import architectures
 from kdcore.schema.report import Report
 
-USE = (
+INTENDED_USE = (
     "Meant for images like those of its training data, prepared as `config.json` says. It names "
     "one of the classes that it knows for every image, also for one that shows none of them."
 )
-LIMITS = (
+LIMITATIONS = (
     "Measured on one test split, drawn like the training data: another source of images may give "
     "other numbers. Its probabilities are as calibrated as the calibration error says, no more.",
     "The accuracy of each class is in `model_card.json`: look there before one class matters more "
     "than another.",
     "Latency is that of the machine named here.",
 )
-TAUGHT = (
+TEACHER_LIMITATION = (
     "A student takes over its teacher's mistakes and biases with its knowledge; agreement counts "
     "both."
 )
@@ -26,8 +26,12 @@ _NOT_METRICS = {"versions", "details", "device", "exports", "refused_exports", "
 _NOT_METRICS |= {"confusion", "disagreements"}
 
 
-def card(
-    request: RunRequest, info: DatasetInfo, report: Report, sha256: str, fed: dict[str, Any]
+def model_card(
+    request: RunRequest,
+    info: DatasetInfo,
+    report: Report,
+    sha256: str,
+    student_config: dict[str, Any],
 ) -> dict[str, Any]:
     """The card as JSON values.
 
@@ -38,7 +42,7 @@ def card(
     return {
         "name": job.name,
         "architecture": job.student.network,
-        "licence": entry.licence if entry else None,
+        "license": entry.license if entry else None,
         "student_sha256": sha256,
         "teachers": [
             {"architecture": t.architecture, "sha256": t.sha256, "weight": t.weight}
@@ -55,22 +59,22 @@ def card(
         "seed": job.seed,
         "device": report.device,
         "versions": report.versions,
-        "intended_use": USE,
-        "limits": [*LIMITS, *([TAUGHT] if job.teachers else [])],
-        "input": _input(fed),
+        "intended_use": INTENDED_USE,
+        "limits": [*LIMITATIONS, *([TEACHER_LIMITATION] if job.teachers else [])],
+        "input": _input(student_config),
         "exports": _exports(report),
         "statement": report.seeds.statement,
         "metrics": report.model_dump(mode="json", exclude=_NOT_METRICS),
     }
 
 
-def _input(fed: dict[str, Any]) -> dict[str, Any]:
+def _input(student_config: dict[str, Any]) -> dict[str, Any]:
     return {
         "layout": "(batch, channels, height, width), float32",
-        "channels": fed["in_channels"],
-        "size": fed["input_size"],
+        "channels": student_config["in_channels"],
+        "size": student_config["input_size"],
         "scaled_to": [0, 1],
-        **fed["normalisation"],
+        **student_config["normalization"],
     }
 
 
@@ -85,4 +89,7 @@ def _data(info: DatasetInfo) -> dict[str, Any]:
 
 def _exports(report: Report) -> list[dict[str, Any]]:
     every = [*report.exports.items(), *report.ensemble_exports.items()]
-    return [{"format": kind, **made.model_dump(mode="json")} for kind, made in every]
+    return [
+        {"format": kind, **export_evaluation.model_dump(mode="json")}
+        for kind, export_evaluation in every
+    ]

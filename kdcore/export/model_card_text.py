@@ -6,11 +6,11 @@ from kdcore.schema.exports import EXPORTS
 from kdcore.schema.report import Evaluation, Report
 
 
-def as_markdown(card: dict[str, Any], report: Report) -> str:
+def render_model_card(card: dict[str, Any], report: Report) -> str:
     """The values of :func:`kdcore.export.model_card.card` as a page of Markdown."""
     parts = [
         f"# {card['name']}\n",
-        f"A `{card['architecture']}`, taught by {_taught(card['recipe'])}.\n",
+        f"A `{card['architecture']}`, taught by {_training_summary(card['recipe'])}.\n",
         *_origin(card),
         "\n## On the test split\n",
         *_table(report),
@@ -27,7 +27,7 @@ def as_markdown(card: dict[str, Any], report: Report) -> str:
     return "\n".join(parts)
 
 
-def _taught(recipe: dict[str, Any]) -> str:
+def _training_summary(recipe: dict[str, Any]) -> str:
     methods = " + ".join(method["type"] for method in recipe["method"])
     scheme = recipe["scheme"]["type"]
     return methods if scheme == "offline" else f"{methods} in the scheme {scheme}"
@@ -36,16 +36,16 @@ def _taught(recipe: dict[str, Any]) -> str:
 def _origin(card: dict[str, Any]) -> list[str]:
     teachers = [f"`{t['architecture']}` (sha256 `{t['sha256']}`)" for t in card["teachers"]]
     counts = {"train": "training", "val": "validation", "test": "test"}
-    told = [f"{n} {counts.get(name, name)}" for name, n in card["data"]["counts"].items()]
+    split_counts = [f"{n} {counts.get(name, name)}" for name, n in card["data"]["counts"].items()]
     start = [f"- Started from weights with sha256 `{card['init_sha256']}`"]
     return [
         f"- Weights: `student.safetensors`, sha256 `{card['student_sha256']}`",
         f"- Teacher: {', '.join(teachers) or 'none'}",
         *(start if card["init_sha256"] else []),
-        f"- Data: digest `{card['data']['digest']}`, {', '.join(told)} images",
+        f"- Data: digest `{card['data']['digest']}`, {', '.join(split_counts)} images",
         f"- Seed: {card['seed']}",
-        f"- Licence of the architecture: {card['licence'] or 'unknown'}; the weights also derive "
-        f"from the data{' and the teacher' if teachers else ''}, whose licences apply",
+        f"- License of the architecture: {card['license'] or 'unknown'}; the weights also derive "
+        f"from the data{' and the teacher' if teachers else ''}, whose licenses apply",
         f"- Made on {card['device']} with "
         + ", ".join(f"{name} {number}" for name, number in card["versions"].items()),
     ]
@@ -72,7 +72,7 @@ def _files(card: dict[str, Any]) -> list[str]:
     if not card["exports"]:
         return []
     exports = card["exports"]
-    warnings = [f"- `{each['file']}`: {each['warning']}" for each in exports if each["warning"]]
+    warnings = [f"- `{entry['file']}`: {entry['warning']}" for entry in exports if entry["warning"]]
     return [
         "\n## Files\n",
         "Each was opened and run on test images before it was published; agreement is with the "
@@ -80,23 +80,24 @@ def _files(card: dict[str, Any]) -> list[str]:
         "| file | top-1 % | agreement % | bytes | latency p50 ms |",
         "|---|---|---|---|---|",
         *(
-            f"| `{each['file']}` | {each['top1']:.2f} | {each['agreement']:.2f} "
-            f"| {each['size_bytes']:,} | {each['latency_ms']['p50']:.2f} |"
-            for each in exports
+            f"| `{entry['file']}` | {entry['top1']:.2f} | {entry['agreement']:.2f} "
+            f"| {entry['size_bytes']:,} | {entry['latency_ms']['p50']:.2f} |"
+            for entry in exports
         ),
         "",
         *_input(card["input"]),
         *warnings,
         *([""] if warnings else []),
-        *(f"- `{each['file']}`: {EXPORTS[each['format']].sentence}" for each in exports),
+        *(f"- `{entry['file']}`: {EXPORTS[entry['format']].description}" for entry in exports),
     ]
 
 
-def _input(fed: dict[str, Any]) -> list[str]:
+def _input(input_spec: dict[str, Any]) -> list[str]:
     """What every file expects: a wrong scale gives answers, and wrong ones."""
-    side, numbers = fed["size"], {name: f"{fed[name]}" for name in ("mean", "std")}
+    side, numbers = input_spec["size"], {name: f"{input_spec[name]}" for name in ("mean", "std")}
     return [
-        f"Every file takes float32 images (batch, {fed['channels']}, {side}, {side}): pixels "
+        f"Every file takes float32 images (batch, {input_spec['channels']}, {side}, "
+        f"{side}): pixels "
         f"divided by 255, minus the mean {numbers['mean']}, divided by the deviation "
         f"{numbers['std']}, each of its channel. None of them does this by itself.",
         "",
@@ -123,5 +124,5 @@ def _calls(params: dict[str, Any] | list[dict[str, Any]]) -> str:
 
 def _call(params: dict[str, Any]) -> str:
     """Such as ``kd(temperature=4.0, weight=0.9)``; what is not set is left out."""
-    told = ", ".join(f"{k}={v}" for k, v in params.items() if k != "type" and v is not None)
-    return f"`{params['type']}({told})`"
+    arguments = ", ".join(f"{k}={v}" for k, v in params.items() if k != "type" and v is not None)
+    return f"`{params['type']}({arguments})`"

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from kdcore.export.runners import Runner
+from kdcore.export.runners import ExportRunner
 
 IMAGE, LOGITS = "image", "logits"
 _ERROR = 3
 """onnxruntime's log level: its warnings are for those who tune it."""
 
 
-def encoded(program: ExportedProgram, facts: Mapping[str, str]) -> bytes:
-    """ONNX bytes with input ``image`` (batch, C, H, W), normalised, and output ``logits``.
+def export_onnx(program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
+    """ONNX bytes with input ``image`` (batch, C, H, W), normalized, and output ``logits``.
 
     Equal bytes for equal programs and facts. Raises ``onnx.checker.ValidationError`` for a graph
     that is no valid ONNX, and what the exporter raises for an operator that ONNX does not have.
@@ -27,7 +27,7 @@ def encoded(program: ExportedProgram, facts: Mapping[str, str]) -> bytes:
     with warnings.catch_warnings():
         # The exporter warns of its own use of what torch deprecates; the result is checked below.
         warnings.simplefilter("ignore")
-        made = torch.onnx.export(
+        onnx_program = torch.onnx.export(
             program,
             (),
             dynamo=True,
@@ -36,16 +36,16 @@ def encoded(program: ExportedProgram, facts: Mapping[str, str]) -> bytes:
             external_data=False,
             verbose=False,
         )
-    if made is None:
+    if onnx_program is None:
         raise RuntimeError("torch's exporter gave no ONNX program")
-    model = made.model_proto
-    _plain(model)
-    onnx.helper.set_model_props(model, dict(facts))
+    model = onnx_program.model_proto
+    _strip_metadata(model)
+    onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _plain(model: Any) -> None:
+def _strip_metadata(model: Any) -> None:
     """Name the batch dimension; drop what the exporter tells of code and paths of this machine."""
     graph = model.graph
     symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
@@ -59,10 +59,10 @@ def _plain(model: Any) -> None:
         part.ClearField("doc_string")
 
 
-def runner(path: Path) -> Runner:
+def open_runner(path: Path) -> ExportRunner:
     """Open a file as a user would, in onnxruntime on the CPU."""
     one, many = (_session(path, threads) for threads in (1, torch.get_num_threads()))
-    return Runner(one, many)
+    return ExportRunner(one, many)
 
 
 def _session(path: Path, threads: int) -> Any:

@@ -1,4 +1,4 @@
-"""ONNX of eight bits: static quantisation by onnxruntime, calibrated on training images."""
+"""ONNX of eight bits: static quantization by onnxruntime, calibrated on training images."""
 
 import tempfile
 from collections.abc import Iterator
@@ -25,8 +25,8 @@ _OPERATORS += ["MaxPool", "Mul", "Relu", "Reshape", "Transpose"]
 they cost little, and eight bits are too few for them."""
 
 
-class _Images(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-    """Hands out normalised images (N, C, H, W) batch by batch."""
+class _CalibrationReader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+    """Hands out normalized images (N, C, H, W) batch by batch."""
 
     def __init__(self, images: Tensor) -> None:
         starts = range(0, len(images), _BATCH)
@@ -37,10 +37,10 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has n
         return None if batch is None else {IMAGE: batch.numpy()}
 
 
-def encoded(float32: bytes, calibration: Tensor) -> bytes:
+def quantize(onnx_bytes: bytes, calibration: Tensor) -> bytes:
     """The ONNX of eight bits from the one of float32, with its facts.
 
-    ``calibration`` (N, C, H, W) are normalised training images; their ranges become the scales.
+    ``calibration`` (N, C, H, W) are normalized training images; their ranges become the scales.
     Activations are unsigned with a zero point. Weights are signed, per channel, of seven bits
     (``reduce_range``): x86 without VNNI adds pairs of 8 x 8 bit products in 16 bits and would
     saturate with eight, so that one file would answer differently from machine to machine. On such
@@ -48,14 +48,14 @@ def encoded(float32: bytes, calibration: Tensor) -> bytes:
     seven bits and on 97.9 % with eight, at the same speed.
     """
     with tempfile.TemporaryDirectory(prefix="int8-") as folder:
-        source, ready, made = (Path(folder, f"{name}.onnx") for name in ("a", "b", "c"))
-        source.write_bytes(float32)
+        source, preprocessed, quantized = (Path(folder, f"{name}.onnx") for name in ("a", "b", "c"))
+        source.write_bytes(onnx_bytes)
         # Symbolic shapes are for transformers with more than one free size; ours has the batch.
-        quant_pre_process(source, ready, skip_symbolic_shape=True)
+        quant_pre_process(source, preprocessed, skip_symbolic_shape=True)
         quantize_static(
-            ready,
-            made,
-            _Images(calibration),
+            preprocessed,
+            quantized,
+            _CalibrationReader(calibration),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=_OPERATORS,
             per_channel=True,
@@ -63,9 +63,9 @@ def encoded(float32: bytes, calibration: Tensor) -> bytes:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-        model = onnx.load(made)
+        model = onnx.load(quantized)
     onnx.helper.set_model_props(
-        model, {prop.key: prop.value for prop in onnx.load_from_string(float32).metadata_props}
+        model, {prop.key: prop.value for prop in onnx.load_from_string(onnx_bytes).metadata_props}
     )
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))

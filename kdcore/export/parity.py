@@ -7,90 +7,109 @@ import torch
 from torch import Tensor
 
 from kdcore.evaluation import metrics, teacher_check
-from kdcore.evaluation.latency import measure_calls
-from kdcore.evaluation.report_builder import TestBench
-from kdcore.export.exportable import Source
-from kdcore.export.runners import Runner, answers
+from kdcore.evaluation.latency import measure_callables
+from kdcore.evaluation.report_builder import Evaluator
+from kdcore.export.exportable import ExportableNetwork
+from kdcore.export.runners import ExportRunner, runner_logits
 from kdcore.models.predict_logits import predict
 from kdcore.schema.exports import ExportFormat
 from kdcore.schema.report import ExportEvaluation
 from kdcore.weights.safetensors_io import ParityError, check_parity
 
-_MOST = 10_000
+_MAX_IMAGES = 10_000
 """Test images: of a bigger split, every n-th one."""
-_PARITY = 256
+_PARITY_IMAGES = 256
 """Images for which PyTorch answers again on the CPU where the report's answers come from an
 accelerator, whose own kernels differ by more than a file may."""
-_FAR = 1.0
+_WARNING_DROP = 1.0
 """Points of top-1 below PyTorch's from which a user is warned."""
 
 
-class Sample(NamedTuple):
+class ParityImages(NamedTuple):
     """The test images that files are run on, and what PyTorch says of them."""
 
     images: Tensor  # (N, C, H, W) uint8
     target: Tensor  # (N,)
     logits: Tensor  # (N, C) as in the report
-    on_cpu: Tensor  # (M, C) of the first M images, by PyTorch on the CPU
+    cpu_logits: Tensor  # (M, C) of the first M images, by PyTorch on the CPU
 
 
-def sample(source: Source, bench: TestBench) -> Sample:
+def select_images(exportable: ExportableNetwork, evaluator: Evaluator) -> ParityImages:
     """Choose images and let PyTorch answer."""
-    step = -(-len(bench.images) // _MOST)
-    images, logits = bench.images[::step], source.logits[::step]
-    if bench.device.type == "cpu":
-        return Sample(images, bench.target[::step], logits, logits)
+    step = -(-len(evaluator.images) // _MAX_IMAGES)
+    images, logits = evaluator.images[::step], exportable.logits[::step]
+    if evaluator.device.type == "cpu":
+        return ParityImages(images, evaluator.target[::step], logits, logits)
     cpu = torch.device("cpu")
-    again = predict(source.network, images[:_PARITY], device=cpu, boundary=bench.boundary)
-    return Sample(images, bench.target[::step], logits, again)
+    cpu_logits = predict(
+        exportable.network,
+        images[:_PARITY_IMAGES],
+        device=cpu,
+        check_cancelled=evaluator.check_cancelled,
+    )
+    return ParityImages(images, evaluator.target[::step], logits, cpu_logits)
 
 
-def evaluation(
+def evaluate_export(
     kind: ExportFormat,
     path: Path,
-    runner: Runner,
-    source: Source,
-    bench: TestBench,
-    seen: Sample,
+    runner: ExportRunner,
+    exportable: ExportableNetwork,
+    evaluator: Evaluator,
+    parity_images: ParityImages,
 ) -> ExportEvaluation:
     """Run the file at ``path`` and compare. Raises ``ParityError`` where it must not be published:
     a float form whose logits differ, an eight-bit form that agrees no better than by chance.
     """
-    given = answers(runner, source.network, seen.images, bench.boundary)
-    if given.shape != seen.logits.shape:
-        raise ParityError(f"it gives logits {tuple(given.shape)}, not {tuple(seen.logits.shape)}")
-    gap = None
+    file_logits = runner_logits(
+        runner, exportable.network, parity_images.images, evaluator.check_cancelled
+    )
+    if file_logits.shape != parity_images.logits.shape:
+        raise ParityError(
+            f"it gives logits {tuple(file_logits.shape)}, not {tuple(parity_images.logits.shape)}"
+        )
+    max_difference = None
     if kind == "onnx_int8":
-        _better_than_chance(given, seen.logits)
+        _check_better_than_chance(file_logits, parity_images.logits)
     else:
-        gap = check_parity(seen.on_cpu, given[: len(seen.on_cpu)])
-    bench.boundary()
-    speed = measure_calls(runner.one_thread, runner.all_threads, bench.shape(source.network))
-    top1 = metrics.top(given, seen.target, 1)
+        max_difference = check_parity(
+            parity_images.cpu_logits, file_logits[: len(parity_images.cpu_logits)]
+        )
+    evaluator.check_cancelled()
+    speed = measure_callables(
+        runner.one_thread, runner.all_threads, evaluator.input_shape(exportable.network)
+    )
+    top1 = metrics.top_k_accuracy(file_logits, parity_images.target, 1)
     return ExportEvaluation(
         file=path.name,
         top1=top1,
-        agreement=metrics.agreement(given, seen.logits),
-        max_rel_difference=gap,
-        num_images=len(given),
+        agreement=metrics.agreement(file_logits, parity_images.logits),
+        max_rel_difference=max_difference,
+        num_images=len(file_logits),
         size_bytes=path.stat().st_size,
         latency_ms=speed.latency_ms,
         images_per_s=speed.images_per_s,
-        warning=_warning(top1, metrics.top(seen.logits, seen.target, 1)),
+        warning=_warning(
+            top1, metrics.top_k_accuracy(parity_images.logits, parity_images.target, 1)
+        ),
     )
 
 
-def _better_than_chance(given: Tensor, logits: Tensor) -> None:
+def _check_better_than_chance(file_logits: Tensor, logits: Tensor) -> None:
     """At p < 0.001 against naming the network's most frequent class; where that can be told."""
-    found = teacher_check.hits(given, logits.argmax(dim=1))
-    if not bool(torch.isfinite(given).all()) or found.by_chance:
+    chance_test = teacher_check.count_correct(file_logits, logits.argmax(dim=1))
+    if not bool(torch.isfinite(file_logits).all()) or chance_test.is_chance_level:
         raise ParityError(
-            f"it names PyTorch's class for {found.top1:.1f} % of {found.total} images, no better "
+            f"it names PyTorch's class for {chance_test.top1:.1f} % of "
+            f"{chance_test.total} images, no better "
             "than chance; it is not published"
         )
 
 
-def _warning(top1: float, own: float) -> str | None:
-    if own - top1 < _FAR:
+def _warning(top1: float, pytorch_top1: float) -> str | None:
+    if pytorch_top1 - top1 < _WARNING_DROP:
         return None
-    return f"its top-1 is {own - top1:.1f} points below PyTorch's: {top1:.1f} % against {own:.1f} %"
+    return (
+        f"its top-1 is {pytorch_top1 - top1:.1f} points below PyTorch's: {top1:.1f} % against "
+        f"{pytorch_top1:.1f} %"
+    )

@@ -6,20 +6,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdcore.models.normalized_model import Normalised
+from kdcore.models.normalized_model import NormalizedModel
 
 _BATCH = 64
 
 
-class Runner(NamedTuple):
-    """Both map normalised images (B, C, H, W), float32 on the CPU, to logits (B, num_classes)."""
+class ExportRunner(NamedTuple):
+    """Both map normalized images (B, C, H, W), float32 on the CPU, to logits (B, num_classes)."""
 
     one_thread: Callable[[Tensor], Tensor]
     all_threads: Callable[[Tensor], Tensor]
 
 
-def answers(
-    runner: Runner, student: Normalised, images: Tensor, boundary: Callable[[], None]
+def runner_logits(
+    runner: ExportRunner,
+    student: NormalizedModel,
+    images: Tensor,
+    check_cancelled: Callable[[], None],
 ) -> Tensor:
     """Logits (N, num_classes) of uint8 ``images`` (N, C, H, W), prepared as ``student`` does it.
 
@@ -29,7 +32,7 @@ def answers(
     parts = []
     with torch.inference_mode():
         for start, end in _batches(len(images)):
-            boundary()
+            check_cancelled()
             batch = student.prepare(images[start:end]).contiguous()
             parts.append(runner.all_threads(batch))
     return torch.cat(parts)

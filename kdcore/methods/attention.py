@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from kdcore.methods.common.feature_map_method import MapMethod, Maps, total
+from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMaps, sum_terms
 from kdcore.methods.common.full_precision import full_precision
-from kdcore.methods.common.linalg import distance, unit
+from kdcore.methods.common.linalg import l2_distance, l2_normalize
 from kdcore.methods.common.resize import same_size
 from kdcore.methods.registry import register
 from kdcore.schema.methods import Attention
@@ -23,25 +23,25 @@ def attention(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
 
 @full_precision
-def unsquared(student_map: Tensor, teacher_map: Tensor) -> Tensor:
+def attention_distance(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """Mean over the batch of ‖q_s - q_t‖, as in the paper (equation 2); see :func:`attention`."""
     s, t = same_size(student_map, teacher_map)
-    return distance(_attention_map(s), _attention_map(t)).mean()
+    return l2_distance(_attention_map(s), _attention_map(t)).mean()
 
 
 def _attention_map(x: Tensor) -> Tensor:
-    return unit(x.square().mean(dim=1).flatten(1), dim=1)  # (B, H * W)
+    return l2_normalize(x.square().mean(dim=1).flatten(1), dim=1)  # (B, H * W)
 
 
 @register("attention")
-class AttentionMethod(MapMethod):
+class AttentionMethod(FeatureMapMethod):
     """One term, ``attention``, summed over the maps."""
 
     def __init__(self, params: Attention) -> None:
         super().__init__(weight=params.weight)
-        self.loss = attention if params.form == "squared" else unsquared
+        self.loss = attention if params.form == "squared" else attention_distance
 
-    def terms(self, student: Maps, teacher: Maps) -> dict[str, Tensor]:
+    def terms(self, student: FeatureMaps, teacher: FeatureMaps) -> dict[str, Tensor]:
         """``attention`` of all pairs of maps."""
         pairs = zip(student, teacher, strict=True)
-        return {"attention": total([self.loss(s, t) for s, t in pairs])}
+        return {"attention": sum_terms([self.loss(s, t) for s, t in pairs])}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kdcore.schema.methods import Need
 
-UNLABELLED = -1
+UNLABELED = -1
 """The target of an image that has no label."""
 
 
@@ -25,7 +25,7 @@ class Outputs:
 
 
 @dataclass(frozen=True)
-class Mix:
+class MixedLabels:
     """A second label per image, where mixup or cutmix made one view of two images."""
 
     target: Tensor  # (B,) int64, of the partner
@@ -36,11 +36,11 @@ class Mix:
 class Batch:
     """What is known of one batch beside its images."""
 
-    target: Tensor | None  # (B,) int64, UNLABELLED for some; None where no image has a label
+    target: Tensor | None  # (B,) int64, UNLABELED for some; None where no image has a label
     index: Tensor  # (B,) int64 sample ids
     epoch: int  # from 1
     step: int  # from 1, within this training
-    mix: Mix | None = None
+    mix: MixedLabels | None = None
     view: int = 0  # which view of its images this is, from 1; 0 where nobody counts them
 
 
@@ -61,10 +61,10 @@ class Stage:
     """
 
     share: float
-    only: frozenset[str] | None = None
+    only_terms: frozenset[str] | None = None
     """Nothing but these terms, of other methods and cross-entropy neither; None means all. Where
     several methods have such a stage at once, the terms of each."""
-    without: frozenset[str] = frozenset()
+    excluded_terms: frozenset[str] = frozenset()
     """Terms that do not count."""
 
 
@@ -72,7 +72,7 @@ class Method(nn.Module):
     """One thing to distil. Its parameters are trained and its buffers kept with the student's."""
 
     needs: ClassVar[frozenset[Need]]
-    taught: ClassVar[bool] = True
+    uses_teacher: ClassVar[bool] = True
     """Whether it looks at a teacher at all."""
     temperature: float = 1.0
     """Temperature at which several teachers are averaged into the one that it sees."""
@@ -86,18 +86,18 @@ class Method(nn.Module):
         """What trains when. Most methods have one stage."""
         return (Stage(share=1.0),)
 
-    def enter(self, stage: Stage) -> None:
+    def enter_stage(self, stage: Stage) -> None:
         """A step of ``stage`` comes next: the place to fix what has learned enough."""
 
     def weight_of(self, term: str, epoch: int) -> float:
         """What the objective multiplies ``term`` with in ``epoch`` (from 1)."""
         return self.weight
 
-    def remember(self) -> None:
+    def commit_batch(self) -> None:
         """The gradients of a batch are whole: the place to keep what was seen of it, which may
         have come in parts."""
 
-    def forget(self) -> None:
+    def discard_batch(self) -> None:
         """They are not, and the batch comes again: the place to drop what was seen of it."""
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from kdcore.methods.base import Batch, DataFacts
 from kdcore.methods.common.full_precision import full_precision
-from kdcore.methods.common.linalg import need_two, unit
+from kdcore.methods.common.linalg import l2_normalize, require_two_samples
 from kdcore.methods.common.pooled_method import PooledMethod
 from kdcore.methods.registry import register
 from kdcore.schema.methods import Correlation
@@ -22,7 +22,7 @@ def correlation(s: Tensor, t: Tensor) -> Tensor:
     where both networks' features should come together. Raises ``ValueError`` for a batch of one or
     where D differs.
     """
-    need_two(s, "correlation")
+    require_two_samples(s, "correlation")
     if s.shape != t.shape:
         raise ValueError(
             f"features must be of one size: the student's are {tuple(s.shape)}, the teacher's "
@@ -40,12 +40,12 @@ def gaussian(s: Tensor, t: Tensor, *, gamma: float) -> Tensor:
     Features are (B, D_s) and (B, D_t). 0 when both are equal. Raises ``ValueError`` for a batch of
     one.
     """
-    need_two(s, "correlation.gaussian")
+    require_two_samples(s, "correlation.gaussian")
     return functional.mse_loss(_kernel(s, gamma), _kernel(t, gamma))
 
 
 def _kernel(x: Tensor, gamma: float) -> Tensor:
-    direction = unit(x, dim=1)
+    direction = l2_normalize(x, dim=1)
     # ‖a - b‖² = 2 - 2ab at unit length: no square root, so no gradient that breaks at 0.
     return (2 * gamma * (direction @ direction.T - 1)).exp()
 
@@ -67,7 +67,7 @@ class CorrelationMethod(PooledMethod):
         self.embedding: nn.Module = nn.Identity()
         self.register_buffer("projection", None)
 
-    def embed(self, student_dim: int, teacher_dim: int, data: DataFacts) -> None:
+    def build_embeddings(self, student_dim: int, teacher_dim: int, data: DataFacts) -> None:
         """Embeddings to a common size, for ``product``."""
         if self.params.form == "gaussian":
             return

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from kdcore.methods.base import Batch, DataFacts
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.label_checks import all_labels, hard_labels
-from kdcore.methods.common.linalg import unit
-from kdcore.methods.common.negatives import Negatives
+from kdcore.methods.common.linalg import l2_normalize
+from kdcore.methods.common.negatives import NegativeSampler
 from kdcore.methods.common.pooled_method import PooledMethod
 from kdcore.methods.registry import register
 from kdcore.schema.methods import CRD, Need
@@ -34,12 +34,12 @@ def contrast(scores: Tensor, *, num_samples: int) -> Tensor:
         raise ValueError("contrast needs a positive and at least one negative score a sample")
     noise = k / num_samples
     positive = scores[:, 0].clamp_min(torch.finfo(scores.dtype).tiny)
-    found = (positive / (positive + noise + _EPS)).log()
-    rejected = (noise / (scores[:, 1:] + noise + _EPS)).log().sum(dim=1)
-    return -(found + rejected).mean()
+    log_positive = (positive / (positive + noise + _EPS)).log()
+    log_negatives = (noise / (scores[:, 1:] + noise + _EPS)).log().sum(dim=1)
+    return -(log_positive + log_negatives).mean()
 
 
-class Memory(nn.Module):
+class MemoryBank(nn.Module):
     """What one network gave last for every training image, at unit length."""
 
     bank: Tensor  # (N, dim)
@@ -47,7 +47,7 @@ class Memory(nn.Module):
 
     def __init__(self, num_samples: int, dim: int) -> None:
         super().__init__()
-        self.register_buffer("bank", unit(torch.randn(num_samples, dim), dim=1))
+        self.register_buffer("bank", l2_normalize(torch.randn(num_samples, dim), dim=1))
         self.register_buffer("scale", torch.zeros(()))
 
     def scores(self, anchors: Tensor, index: Tensor, temperature: float) -> Tensor:
@@ -60,10 +60,10 @@ class Memory(nn.Module):
         return raw / self.scale.clone()
 
     @torch.no_grad()
-    def renew(self, index: Tensor, values: Tensor, momentum: float) -> None:
+    def update(self, index: Tensor, values: Tensor, momentum: float) -> None:
         """Move the rows ``index`` (B,) towards ``values`` (B, dim)."""
         moved = momentum * self.bank[index] + (1 - momentum) * values
-        self.bank[index] = unit(moved, dim=1)
+        self.bank[index] = l2_normalize(moved, dim=1)
 
 
 @register("crd")
@@ -77,47 +77,47 @@ class CRDMethod(PooledMethod):
     needs: ClassVar[frozenset[Need]] = frozenset({"pooled", "target", "index"})
     student_embedding: nn.Module
     teacher_embedding: nn.Module
-    student_memory: Memory
-    teacher_memory: Memory
-    negatives: Negatives
+    student_memory: MemoryBank
+    teacher_memory: MemoryBank
+    negatives: NegativeSampler
 
     def __init__(self, params: CRD) -> None:
         super().__init__(weight=params.weight)
         self.params = params
-        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def embed(self, student_dim: int, teacher_dim: int, data: DataFacts) -> None:
+    def build_embeddings(self, student_dim: int, teacher_dim: int, data: DataFacts) -> None:
         """Raises ``UserFault`` (dataset_invalid) for missing labels or a single class."""
         dim = self.params.embedding_dim
-        self.negatives = Negatives(all_labels(data, "crd"), data.num_classes)
+        self.negatives = NegativeSampler(all_labels(data, "crd"), data.num_classes)
         self.student_embedding = nn.Linear(student_dim, dim)
         self.teacher_embedding = nn.Linear(teacher_dim, dim)
-        self.student_memory = Memory(data.num_samples, dim)
-        self.teacher_memory = Memory(data.num_samples, dim)
+        self.student_memory = MemoryBank(data.num_samples, dim)
+        self.teacher_memory = MemoryBank(data.num_samples, dim)
 
     def terms(self, student: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
         """``crd`` of pooled features, against memories of the batches before."""
-        s = unit(self.student_embedding(student), dim=1)
-        t = unit(self.teacher_embedding(teacher), dim=1)
-        number = min(self.params.negatives, self.negatives.fewest)
-        drawn = self.negatives.draw(hard_labels(batch, "crd"), number)
+        s = l2_normalize(self.student_embedding(student), dim=1)
+        t = l2_normalize(self.teacher_embedding(teacher), dim=1)
+        num_negatives = min(self.params.negatives, self.negatives.min_candidates)
+        drawn = self.negatives.sample(hard_labels(batch, "crd"), num_negatives)
         index = torch.cat([batch.index.unsqueeze(1), drawn], dim=1)  # (B, 1 + K)
         temperature, num_samples = self.params.temperature, self.negatives.num_samples
         by_student = self.teacher_memory.scores(s, index, temperature)
         by_teacher = self.student_memory.scores(t, index, temperature)
-        self._seen.append((batch.index, s.detach(), t.detach()))
+        self._pending.append((batch.index, s.detach(), t.detach()))
         return {
             "crd": contrast(by_student, num_samples=num_samples)
             + contrast(by_teacher, num_samples=num_samples)
         }
 
-    def remember(self) -> None:
+    def commit_batch(self) -> None:
         """Renew both memories."""
-        for index, s, t in self._seen:
-            self.student_memory.renew(index, s, self.params.momentum)
-            self.teacher_memory.renew(index, t, self.params.momentum)
-        self.forget()
+        for index, s, t in self._pending:
+            self.student_memory.update(index, s, self.params.momentum)
+            self.teacher_memory.update(index, t, self.params.momentum)
+        self.discard_batch()
 
-    def forget(self) -> None:
+    def discard_batch(self) -> None:
         """A batch that comes again must not move them twice."""
-        self._seen.clear()
+        self._pending.clear()

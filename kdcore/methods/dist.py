@@ -5,7 +5,7 @@ from torch.linalg import vector_norm
 
 from kdcore.methods.base import Batch
 from kdcore.methods.common.full_precision import full_precision
-from kdcore.methods.common.linalg import need_two
+from kdcore.methods.common.linalg import require_two_samples
 from kdcore.methods.common.logit_method import LogitMethod
 from kdcore.methods.registry import register
 from kdcore.schema.methods import DIST
@@ -24,7 +24,7 @@ def dist(s: Tensor, t: Tensor, *, beta: float, gamma: float, temperature: float)
     classes, and of one class's samples. Logits are (B, C). 0 when both are equal. Choose it when
     the teacher is much stronger than the student. Raises ``ValueError`` for a batch of one.
     """
-    need_two(s, "dist")
+    require_two_samples(s, "dist")
     p_s, p_t = (s / temperature).softmax(dim=1), (t / temperature).softmax(dim=1)
     between = 1 - _correlation(p_s, p_t).mean()
     within = 1 - _correlation(p_s.T, p_t.T).mean()
@@ -33,12 +33,12 @@ def dist(s: Tensor, t: Tensor, *, beta: float, gamma: float, temperature: float)
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
     """Pearson's, of the rows of two (R, N): (R,)."""
-    a, b = _centred(a), _centred(b)
+    a, b = _centered(a), _centered(b)
     norms: Tensor = vector_norm(a, dim=1) * vector_norm(b, dim=1)
     return (a * b).sum(dim=1) / (norms + _ADDED)
 
 
-def _centred(x: Tensor) -> Tensor:
+def _centered(x: Tensor) -> Tensor:
     x = x - x.mean(dim=1, keepdim=True)
     return x.masked_fill(vector_norm(x.detach(), dim=1, keepdim=True) <= _CONSTANT, 0.0)
 

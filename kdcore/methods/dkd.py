@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from kdcore.methods.base import Batch, DataFacts, Outputs
 from kdcore.methods.common.full_precision import full_precision
-from kdcore.methods.common.label_checks import all_labels, hard_labels, need_labelled
+from kdcore.methods.common.label_checks import all_labels, hard_labels, require_labels
 from kdcore.methods.common.logit_method import LogitMethod
 from kdcore.methods.registry import register
 from kdcore.schema.methods import DKD, Need
@@ -30,7 +30,7 @@ def dkd(
     teacher is so sure that kd hardly shows the other classes. Raises ``ValueError`` for an image
     without a label.
     """
-    need_labelled(target, s.shape[1], "dkd")
+    require_labels(target, s.shape[1], "dkd")
     true = target.unsqueeze(1) == torch.arange(s.shape[1], device=s.device)  # (B, C)
     binary_s, others_s = _split(s / temperature, true)
     binary_t, others_t = _split(t / temperature, true)

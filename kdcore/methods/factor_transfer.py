@@ -6,9 +6,9 @@ from torch.nn import functional
 
 from kdcore.methods.base import Stage
 from kdcore.methods.common.adapters import convolutions
-from kdcore.methods.common.feature_map_method import MapMethod, Maps
+from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMaps
 from kdcore.methods.common.full_precision import full_precision
-from kdcore.methods.common.linalg import unit
+from kdcore.methods.common.linalg import l2_normalize
 from kdcore.methods.common.resize import same_size
 from kdcore.methods.registry import register
 from kdcore.schema.methods import FactorTransfer
@@ -30,7 +30,7 @@ def factor(student_factor: Tensor, teacher_factor: Tensor) -> Tensor:
             f"teacher's {teacher_factor.shape[1]}; bring it there with a translator"
         )
     s, t = same_size(student_factor, teacher_factor)
-    return (unit(s.flatten(1), dim=1) - unit(t.flatten(1), dim=1)).abs().mean()
+    return (l2_normalize(s.flatten(1), dim=1) - l2_normalize(t.flatten(1), dim=1)).abs().mean()
 
 
 class Paraphraser(nn.Module):
@@ -60,7 +60,7 @@ class Paraphraser(nn.Module):
 
 
 @register("factor_transfer")
-class FactorTransferMethod(MapMethod):
+class FactorTransferMethod(FeatureMapMethod):
     """Terms ``factor_transfer_paraphraser``, alone in stage one, and then ``factor_transfer``."""
 
     paraphraser: Paraphraser
@@ -70,30 +70,30 @@ class FactorTransferMethod(MapMethod):
         super().__init__(weight=params.weight)
         self.params = params
 
-    def adapt(self, student: Maps, teacher: Maps) -> None:
+    def build_adapters(self, student: FeatureMaps, teacher: FeatureMaps) -> None:
         """An autoencoder of the teacher's last map, and a translator of the student's."""
-        channels, given = teacher[-1].shape[1], student[-1].shape[1]
+        channels, student_channels = teacher[-1].shape[1], student[-1].shape[1]
         factors = max(1, round(channels * self.params.compression))
         self.paraphraser = Paraphraser(channels, factors)
-        self.translator = convolutions(given, given, factors, factors)
+        self.translator = convolutions(student_channels, student_channels, factors, factors)
 
     def stages(self) -> tuple[Stage, ...]:
         """First the autoencoder alone; it learns nothing more after that."""
         first = self.params.stage_one
         return (
-            Stage(first, only=frozenset({PARAPHRASER})),
-            Stage(1.0 - first, without=frozenset({PARAPHRASER})),
+            Stage(first, only_terms=frozenset({PARAPHRASER})),
+            Stage(1.0 - first, excluded_terms=frozenset({PARAPHRASER})),
         )
 
-    def enter(self, stage: Stage) -> None:
+    def enter_stage(self, stage: Stage) -> None:
         """In stage two the autoencoder's running statistics stay as they are, too."""
-        self.paraphraser.train(PARAPHRASER not in stage.without)
+        self.paraphraser.train(PARAPHRASER not in stage.excluded_terms)
 
     def weight_of(self, term: str, epoch: int) -> float:
         """The autoencoder is trained by itself, so it needs no weight."""
         return 1.0 if term == PARAPHRASER else self.weight
 
-    def terms(self, student: Maps, teacher: Maps) -> dict[str, Tensor]:
+    def terms(self, student: FeatureMaps, teacher: FeatureMaps) -> dict[str, Tensor]:
         """Both terms of the last maps."""
         s, t = student[-1], teacher[-1]
         return {

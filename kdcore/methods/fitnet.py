@@ -7,12 +7,12 @@ from torch.nn import functional
 
 from kdcore.methods.base import Batch, Outputs, Stage
 from kdcore.methods.common.adapters import regressor
-from kdcore.methods.common.feature_map_method import MapMethod, Maps
+from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMaps
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.resize import same_size
 from kdcore.methods.kd import kd
 from kdcore.methods.registry import register
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.errors import UserError
 from kdcore.schema.methods import FitNet, Need
 
 HINT, SOFT_TARGETS = "fitnet_hint", "fitnet_kd"
@@ -34,7 +34,7 @@ def hint(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
 
 @register("fitnet")
-class FitNetMethod(MapMethod):
+class FitNetMethod(FeatureMapMethod):
     """Terms ``fitnet_hint`` and, with two stages, ``fitnet_kd``.
 
     Stage one trains the student up to the hint on the hint alone, stage two on soft targets, as in
@@ -49,11 +49,11 @@ class FitNetMethod(MapMethod):
         self.params = params
         self.tap = 0
 
-    def adapt(self, student: Maps, teacher: Maps) -> None:
+    def build_adapters(self, student: FeatureMaps, teacher: FeatureMaps) -> None:
         """Raises ``UserFault`` (student_incompatible) where the tap does not exist."""
         chosen = self.params.tap
         if chosen is not None and chosen >= len(student):
-            raise UserFault(
+            raise UserError(
                 "student_incompatible",
                 f"fitnet's tap is {chosen}, and this pair has the feature maps 0 to "
                 f"{len(student) - 1}",
@@ -68,8 +68,8 @@ class FitNetMethod(MapMethod):
             return (Stage(1.0),)
         first = self.params.stage_one
         return (
-            Stage(first, only=frozenset({HINT})),
-            Stage(1.0 - first, without=frozenset({HINT})),
+            Stage(first, only_terms=frozenset({HINT})),
+            Stage(1.0 - first, excluded_terms=frozenset({HINT})),
         )
 
     def weight_of(self, term: str, epoch: int) -> float:
@@ -85,6 +85,6 @@ class FitNetMethod(MapMethod):
             terms[SOFT_TARGETS] = soft
         return terms
 
-    def terms(self, student: Maps, teacher: Maps) -> dict[str, Tensor]:
+    def terms(self, student: FeatureMaps, teacher: FeatureMaps) -> dict[str, Tensor]:
         """``fitnet_hint`` of the chosen pair of maps."""
         return {HINT: hint(*same_size(self.regressor(student[self.tap]), teacher[self.tap]))}

@@ -6,17 +6,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kdcore.methods.common.adapters import channel_adapter
-from kdcore.methods.common.feature_map_method import MapMethod, Maps, total
+from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMaps, sum_terms
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.resize import same_size, size_of
 from kdcore.methods.registry import register
 from kdcore.schema.methods import FSP
 
-Pair = tuple[Tensor, Tensor]
+MapPair = tuple[Tensor, Tensor]
 
 
 @full_precision
-def fsp(student_maps: Pair, teacher_maps: Pair) -> Tensor:
+def fsp(student_maps: MapPair, teacher_maps: MapPair) -> Tensor:
     """Mean of (G_s - G_t)², G = F_1 F_2ᵀ / (H·W) between two maps of one network.
 
     Each pair is (B, C_1, H_1, W_1) and (B, C_2, H_2, W_2); the larger of a pair is average-pooled.
@@ -39,7 +39,7 @@ def _flow(first: Tensor, second: Tensor) -> Tensor:
 
 
 @register("fsp")
-class FSPMethod(MapMethod):
+class FSPMethod(FeatureMapMethod):
     """One term, ``fsp``, summed over the pairs of maps."""
 
     min_maps: ClassVar[int] = 2
@@ -49,16 +49,16 @@ class FSPMethod(MapMethod):
         super().__init__(weight=params.weight)
         self.between = params.between
 
-    def adapt(self, student: Maps, teacher: Maps) -> None:
+    def build_adapters(self, student: FeatureMaps, teacher: FeatureMaps) -> None:
         """Where channels differ, a 1 x 1 convolution on the student's map."""
         pairs = zip(student, teacher, strict=True)
         self.adapters = nn.ModuleList(channel_adapter(s, t) for s, t in pairs)
 
-    def terms(self, student: Maps, teacher: Maps) -> dict[str, Tensor]:
-        """``fsp`` of neighbouring maps, or of the first and the last."""
+    def terms(self, student: FeatureMaps, teacher: FeatureMaps) -> dict[str, Tensor]:
+        """``fsp`` of neighboring maps, or of the first and the last."""
         last = len(student) - 1
-        neighbours = [(i, i + 1) for i in range(last)]
-        pairs = neighbours if self.between == "neighbours" else [(0, last)]
+        neighbors = [(i, i + 1) for i in range(last)]
+        pairs = neighbors if self.between == "neighbors" else [(0, last)]
         adapted = {i: self.adapters[i](student[i]) for i in sorted({i for p in pairs for i in p})}
         losses = [fsp((adapted[i], adapted[j]), (teacher[i], teacher[j])) for i, j in pairs]
-        return {"fsp": total(losses)}
+        return {"fsp": sum_terms(losses)}

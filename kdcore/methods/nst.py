@@ -3,9 +3,9 @@
 from torch import Tensor, nn
 
 from kdcore.methods.common.adapters import channel_adapter
-from kdcore.methods.common.feature_map_method import MapMethod, Maps, total
+from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMaps, sum_terms
 from kdcore.methods.common.full_precision import full_precision
-from kdcore.methods.common.linalg import unit
+from kdcore.methods.common.linalg import l2_normalize
 from kdcore.methods.common.resize import same_size
 from kdcore.methods.registry import register
 from kdcore.schema.methods import NST
@@ -20,7 +20,7 @@ def nst(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     are equal, up to rounding. Choose it when channels do not correspond one to one.
     """
     s, t = same_size(student_map, teacher_map)
-    s, t = unit(s.flatten(2), dim=2), unit(t.flatten(2), dim=2)  # (B, C, H * W)
+    s, t = l2_normalize(s.flatten(2), dim=2), l2_normalize(t.flatten(2), dim=2)  # (B, C, H * W)
     positions, channels = s.shape[2], max(s.shape[1], t.shape[1])
     return _by_positions(s, t) if positions <= channels else _by_channels(s, t)
 
@@ -41,7 +41,7 @@ def _by_positions(s: Tensor, t: Tensor) -> Tensor:
 
 
 @register("nst")
-class NSTMethod(MapMethod):
+class NSTMethod(FeatureMapMethod):
     """One term, ``nst``, summed over the maps."""
 
     adapters: nn.ModuleList
@@ -49,12 +49,12 @@ class NSTMethod(MapMethod):
     def __init__(self, params: NST) -> None:
         super().__init__(weight=params.weight)
 
-    def adapt(self, student: Maps, teacher: Maps) -> None:
+    def build_adapters(self, student: FeatureMaps, teacher: FeatureMaps) -> None:
         """Where channels differ, a 1 x 1 convolution on the student's map."""
         pairs = zip(student, teacher, strict=True)
         self.adapters = nn.ModuleList(channel_adapter(s, t) for s, t in pairs)
 
-    def terms(self, student: Maps, teacher: Maps) -> dict[str, Tensor]:
+    def terms(self, student: FeatureMaps, teacher: FeatureMaps) -> dict[str, Tensor]:
         """``nst`` of all pairs of maps."""
         triples = zip(self.adapters, student, teacher, strict=True)
-        return {"nst": total([nst(adapt(s), t) for adapt, s, t in triples])}
+        return {"nst": sum_terms([nst(adapter(s), t) for adapter, s, t in triples])}

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from kdcore.methods.base import Batch
 from kdcore.methods.common.full_precision import full_precision
-from kdcore.methods.common.linalg import need_two, unit
+from kdcore.methods.common.linalg import l2_normalize, require_two_samples
 from kdcore.methods.common.pooled_method import PooledMethod
 from kdcore.methods.registry import register
 from kdcore.schema.methods import PKT
@@ -20,13 +20,13 @@ def pkt(s: Tensor, t: Tensor) -> Tensor:
     Features are (B, D_s) and (B, D_t). 0 when both are equal. Choose it for embeddings and
     retrieval. Raises ``ValueError`` for a batch of one.
     """
-    need_two(s, "pkt")
-    p_s, p_t = _neighbours(s), _neighbours(t)
+    require_two_samples(s, "pkt")
+    p_s, p_t = _neighbor_probabilities(s), _neighbor_probabilities(t)
     return (p_t * ((p_t + _EPS).log() - (p_s + _EPS).log())).mean()
 
 
-def _neighbours(x: Tensor) -> Tensor:
-    direction = unit(x, dim=1, added=_EPS)
+def _neighbor_probabilities(x: Tensor) -> Tensor:
+    direction = l2_normalize(x, dim=1, eps=_EPS)
     # Rounding may leave a cosine a little below -1, and a logarithm below 0.
     similar = ((direction @ direction.T + 1) / 2).clamp_min(0)
     return similar / similar.sum(dim=1, keepdim=True)

@@ -17,16 +17,16 @@ def register(name: str) -> Callable[[_Class], _Class]:
     Raises ``ValueError`` where the name is taken, so that no method replaces another in silence.
     """
 
-    def enter(method: _Class) -> _Class:
+    def decorator(method: _Class) -> _Class:
         if name in _CLASSES:
             raise ValueError(f"method {name} is taken by {_CLASSES[name]}; {method} needs another")
         _CLASSES[name] = method
         return method
 
-    return enter
+    return decorator
 
 
-def create(params: AnyMethod) -> Method:
+def create_method(params: AnyMethod) -> Method:
     """The method with these parameters; its file has its name and is loaded when first asked."""
     importlib.import_module(f"kdcore.methods.{params.type}")
     return _CLASSES[params.type](params)

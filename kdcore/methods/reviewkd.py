@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kdcore.methods.common.adapters import pointwise
-from kdcore.methods.common.feature_map_method import MapMethod, Maps, total
+from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMaps, sum_terms
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.resize import enlarge_to, pool_to, same_size, size_of
 from kdcore.methods.registry import register
@@ -25,13 +25,15 @@ def hierarchical(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor])
     where sizes differ, the larger is average-pooled. 0 when both are equal. Choose it when accuracy
     counts more than training time. Raises ``ValueError`` where levels or channels do not match.
     """
-    channels = [[each.shape[1] for each in maps] for maps in (student_maps, teacher_maps)]
+    channels = [
+        [feature_map.shape[1] for feature_map in maps] for maps in (student_maps, teacher_maps)
+    ]
     if channels[0] != channels[1]:
         raise ValueError(
             f"levels must match: the student's have {channels[0]} channels, the teacher's "
             f"{channels[1]}"
         )
-    return total([_level(s, t) for s, t in zip(student_maps, teacher_maps, strict=True)])
+    return sum_terms([_level(s, t) for s, t in zip(student_maps, teacher_maps, strict=True)])
 
 
 def _level(student: Tensor, teacher: Tensor) -> Tensor:
@@ -44,18 +46,23 @@ def _level(student: Tensor, teacher: Tensor) -> Tensor:
             weights += weight
             pooled = functional.mse_loss(pool_to(s, (size, size)), pool_to(t, (size, size)))
             losses.append(weight * pooled)
-    return total(losses) / weights
+    return sum_terms(losses) / weights
 
 
-class Fusion(nn.Module):
+class FusionLevel(nn.Module):
     """One level: the student's map, fused with the deeper levels' where there are any."""
 
-    def __init__(self, given: int, middle: int, wanted: int, *, fuses: bool) -> None:
+    def __init__(
+        self, in_channels: int, mid_channels: int, out_channels: int, *, fuses: bool
+    ) -> None:
         super().__init__()
-        self.enter = pointwise(given, middle)
-        self.attend = nn.Sequential(nn.Conv2d(2 * middle, 2, 1), nn.Sigmoid()) if fuses else None
+        self.enter = pointwise(in_channels, mid_channels)
+        self.attend = (
+            nn.Sequential(nn.Conv2d(2 * mid_channels, 2, 1), nn.Sigmoid()) if fuses else None
+        )
         self.leave = nn.Sequential(
-            nn.Conv2d(middle, wanted, 3, padding=1, bias=False), nn.BatchNorm2d(wanted)
+            nn.Conv2d(mid_channels, out_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
         )
 
     def forward(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -69,7 +76,7 @@ class Fusion(nn.Module):
 
 
 @register("reviewkd")
-class ReviewKDMethod(MapMethod):
+class ReviewKDMethod(FeatureMapMethod):
     """One term, ``reviewkd``, of the maps fused from deep to shallow."""
 
     levels: nn.ModuleList
@@ -78,16 +85,16 @@ class ReviewKDMethod(MapMethod):
         super().__init__(weight=params.weight)
         self.max_channels = params.max_channels
 
-    def adapt(self, student: Maps, teacher: Maps) -> None:
+    def build_adapters(self, student: FeatureMaps, teacher: FeatureMaps) -> None:
         """A fusion for each level, of as many channels as the student's deepest map has."""
-        middle = min(self.max_channels, student[-1].shape[1])
+        mid_channels = min(self.max_channels, student[-1].shape[1])
         deepest = len(student) - 1
         self.levels = nn.ModuleList(
-            Fusion(s.shape[1], middle, t.shape[1], fuses=level < deepest)
+            FusionLevel(s.shape[1], mid_channels, t.shape[1], fuses=level < deepest)
             for level, (s, t) in enumerate(zip(student, teacher, strict=True))
         )
 
-    def terms(self, student: Maps, teacher: Maps) -> dict[str, Tensor]:
+    def terms(self, student: FeatureMaps, teacher: FeatureMaps) -> dict[str, Tensor]:
         """``reviewkd`` of all maps."""
         deeper: Tensor | None = None
         reviewed: list[Tensor] = []

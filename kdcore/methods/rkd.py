@@ -23,13 +23,13 @@ def distance(s: Tensor, t: Tensor) -> Tensor:
     but for scale. Holds B² · D numbers. Choose it for embeddings, in which only the arrangement
     counts. Raises ``ValueError`` for a batch of one.
     """
-    linalg.need_two(s, "rkd.distance")
+    linalg.require_two_samples(s, "rkd.distance")
     return functional.smooth_l1_loss(_distances(s), _distances(t))
 
 
 def _distances(x: Tensor) -> Tensor:
     # From the differences: |a|² + |b|² - 2ab loses the distance of near samples to rounding.
-    d = linalg.distance(x.unsqueeze(1), x.unsqueeze(0))  # (B, B)
+    d = linalg.l2_distance(x.unsqueeze(1), x.unsqueeze(0))  # (B, B)
     mean = d.sum() / (d > 0).sum().clamp_min(1)
     # A batch of equal samples has no distances to compare.
     return d / mean.masked_fill(mean == 0, math.inf)
@@ -42,12 +42,12 @@ def angle(s: Tensor, t: Tensor) -> Tensor:
     Features are (B, D_s) and (B, D_t). 0 when both are equal, or equal but for scale and place.
     Holds B³ + B² · D numbers. Raises ``ValueError`` for a batch of one.
     """
-    linalg.need_two(s, "rkd.angle")
+    linalg.require_two_samples(s, "rkd.angle")
     return functional.smooth_l1_loss(_cosines(s), _cosines(t))
 
 
 def _cosines(x: Tensor) -> Tensor:
-    directions = linalg.unit(x.unsqueeze(0) - x.unsqueeze(1), dim=2)  # (B, B, D)
+    directions = linalg.l2_normalize(x.unsqueeze(0) - x.unsqueeze(1), dim=2)  # (B, B, D)
     return directions @ directions.mT  # (B, B, B)
 
 
@@ -57,11 +57,11 @@ class RKDMethod(PooledMethod):
 
     def __init__(self, params: RKD) -> None:
         super().__init__(weight=params.weight)
-        self.inner = {DISTANCE: params.distance_weight, ANGLE: params.angle_weight}
+        self.term_weights = {DISTANCE: params.distance_weight, ANGLE: params.angle_weight}
 
     def weight_of(self, term: str, epoch: int) -> float:
         """The term's own weight times the method's."""
-        return self.weight * self.inner[term]
+        return self.weight * self.term_weights[term]
 
     def terms(self, student: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Both terms of pooled features."""

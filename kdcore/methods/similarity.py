@@ -3,9 +3,9 @@
 from torch import Tensor
 from torch.nn import functional
 
-from kdcore.methods.common.feature_map_method import MapMethod, Maps
+from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMaps
 from kdcore.methods.common.full_precision import full_precision
-from kdcore.methods.common.linalg import need_two, unit
+from kdcore.methods.common.linalg import l2_normalize, require_two_samples
 from kdcore.methods.registry import register
 from kdcore.schema.methods import Similarity
 
@@ -17,22 +17,22 @@ def similarity(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     Maps are (B, C, H, W) of any two shapes. 0 when both are equal. Choose it when the maps have
     nothing in common but the samples. Raises ``ValueError`` for a batch of one.
     """
-    need_two(student_map, "similarity")
+    require_two_samples(student_map, "similarity")
     return functional.mse_loss(_gram(student_map), _gram(teacher_map))
 
 
 def _gram(x: Tensor) -> Tensor:
     flat = x.flatten(1)
-    return unit(flat @ flat.T, dim=1)  # (B, B)
+    return l2_normalize(flat @ flat.T, dim=1)  # (B, B)
 
 
 @register("similarity")
-class SimilarityMethod(MapMethod):
+class SimilarityMethod(FeatureMapMethod):
     """One term, ``similarity``, of the last maps."""
 
     def __init__(self, params: Similarity) -> None:
         super().__init__(weight=params.weight)
 
-    def terms(self, student: Maps, teacher: Maps) -> dict[str, Tensor]:
+    def terms(self, student: FeatureMaps, teacher: FeatureMaps) -> dict[str, Tensor]:
         """``similarity`` of the last pair of maps."""
         return {"similarity": similarity(student[-1], teacher[-1])}

@@ -14,7 +14,7 @@ class SupervisedMethod(Method):
     """Has no term of its own: the objective adds cross-entropy, at the job's ``label_weight``."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"logits", "target"})
-    taught: ClassVar[bool] = False
+    uses_teacher: ClassVar[bool] = False
 
     def __init__(self, params: Supervised) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kdcore.methods.common.adapters import mean_regressor
-from kdcore.methods.common.feature_map_method import MapMethod, Maps, total
+from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMaps, sum_terms
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.resize import same_size
 from kdcore.methods.registry import register
@@ -41,7 +41,7 @@ def log_scale_of(variance: float, *, eps: float) -> float:
 
 
 @register("vid")
-class VIDMethod(MapMethod):
+class VIDMethod(FeatureMapMethod):
     """One term, ``vid``, summed over the maps. Regressors and variances are trained."""
 
     regressors: nn.ModuleList
@@ -49,20 +49,20 @@ class VIDMethod(MapMethod):
 
     def __init__(self, params: VID) -> None:
         super().__init__(weight=params.weight)
-        self.initial = log_scale_of(params.initial_variance, eps=EPS)
+        self.initial_log_scale = log_scale_of(params.initial_variance, eps=EPS)
 
-    def adapt(self, student: Maps, teacher: Maps) -> None:
+    def build_adapters(self, student: FeatureMaps, teacher: FeatureMaps) -> None:
         """For each pair a regressor of the mean and a variance per channel of the teacher's."""
         pairs = zip(student, teacher, strict=True)
         self.regressors = nn.ModuleList(mean_regressor(s, t) for s, t in pairs)
         self.log_scales = nn.ParameterList(
-            nn.Parameter(torch.full((t.shape[1],), self.initial)) for t in teacher
+            nn.Parameter(torch.full((t.shape[1],), self.initial_log_scale)) for t in teacher
         )
 
-    def terms(self, student: Maps, teacher: Maps) -> dict[str, Tensor]:
+    def terms(self, student: FeatureMaps, teacher: FeatureMaps) -> dict[str, Tensor]:
         """``vid`` of all pairs of maps."""
         losses = []
         for i, regressor in enumerate(self.regressors):
             mean, target = same_size(regressor(student[i]), teacher[i])
             losses.append(vid(mean, self.log_scales[i], target, eps=EPS))
-        return {"vid": total(losses)}
+        return {"vid": sum_terms(losses)}

@@ -4,14 +4,14 @@ from torch import nn
 
 from kdcore.models import timm_networks, torchvision_networks
 from kdcore.models.registry import ENTRIES
-from kdcore.runtime.errors import UserFault
-from kdcore.schema.catalog import architectures, near
-from kdcore.schema.derived_name import parse
+from kdcore.runtime.errors import UserError
+from kdcore.schema.catalog import architectures, similar_architectures
+from kdcore.schema.derived_name import parse_derived_name
 
 __all__ = ["build"]
 
 _LIBRARIES = {"torchvision": torchvision_networks, "timm": timm_networks}
-_REFUSALS = (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError)
+_LIBRARY_ERRORS = (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError)
 """How the libraries say that a network cannot be built for a size."""
 
 
@@ -25,15 +25,15 @@ def build(name: str, *, num_classes: int, in_channels: int = 3, input_size: int 
     :class:`~kdcore.runtime.errors.UserFault` for a name that does not exist, images that are too
     small, channels other than 1 or 3, or no classes.
     """
-    made = parse(name)
-    if made is not None:
+    derived = parse_derived_name(name)
+    if derived is not None:
         from kdcore.models.derive import derive  # it builds by this very door
 
         return derive(
-            made.architecture,
-            convolution=made.convolution,
-            groups=made.groups,
-            width=made.width,
+            derived.architecture,
+            convolution=derived.convolution,
+            groups=derived.groups,
+            width=derived.width,
             num_classes=num_classes,
             in_channels=in_channels,
             input_size=input_size,
@@ -46,8 +46,8 @@ def build(name: str, *, num_classes: int, in_channels: int = 3, input_size: int 
         network: nn.Module = _LIBRARIES[library].make(
             bare, num_classes=num_classes, in_channels=in_channels, input_size=input_size
         )
-    except _REFUSALS as error:
-        raise _refusal(
+    except _LIBRARY_ERRORS as error:
+        raise _build_error(
             f"{name} cannot be built for images of {input_size} pixels and {in_channels} "
             f"channels: {error}"
         ) from error
@@ -57,21 +57,21 @@ def build(name: str, *, num_classes: int, in_channels: int = 3, input_size: int 
 def _check(name: str, num_classes: int, in_channels: int, input_size: int) -> None:
     library, _, bare = name.partition("/")
     if name not in ENTRIES and not (library in _LIBRARIES and _LIBRARIES[library].has(bare)):
-        close = " or ".join(near(name))
+        close = " or ".join(similar_architectures(name))
         known = (
             f"did you mean {close}?" if close else "names begin with cifar/, timm/, torchvision/"
         )
-        raise _refusal(f"there is no architecture {name!r}; {known}")
+        raise _build_error(f"there is no architecture {name!r}; {known}")
     if in_channels not in (1, 3):
-        raise _refusal(f"{name} takes images of 1 or 3 channels, not of {in_channels}")
+        raise _build_error(f"{name} takes images of 1 or 3 channels, not of {in_channels}")
     if num_classes < 1:
-        raise _refusal(f"{name} needs a class, not {num_classes}")
+        raise _build_error(f"{name} needs a class, not {num_classes}")
     entry = ENTRIES.get(name) or architectures().get(name)
     if entry is not None and input_size < entry.min_input_size:
-        raise _refusal(
+        raise _build_error(
             f"{name} takes images of {entry.min_input_size} pixels or more, not of {input_size}"
         )
 
 
-def _refusal(message: str) -> UserFault:
-    return UserFault("student_incompatible", message)
+def _build_error(message: str) -> UserError:
+    return UserError("student_incompatible", message)

@@ -1,4 +1,4 @@
-"""Writes the catalogue of architectures: ``python -m kdcore.models.catalog_builder [--check]``.
+"""Writes the catalog of architectures: ``python -m kdcore.models.catalog_builder [--check]``.
 
 The file is checked in because the API lists architectures and must not load torch to do so. To
 write it takes a quarter of an hour; ``--check --sample 8`` measures as many entries again.
@@ -12,13 +12,13 @@ from pathlib import Path
 
 import kdcore.schema
 from kdcore.models import timm_networks, torchvision_networks
-from kdcore.models.profile import measure
+from kdcore.models.profile import profile_architecture
 from kdcore.models.registry import ENTRIES
 from kdcore.schema.catalog import Architecture
 
-PATH = Path(kdcore.schema.__file__).with_name("catalogue.json")
+PATH = Path(kdcore.schema.__file__).with_name("catalog.json")
 _COMMAND = "python -m kdcore.models.catalog_builder"
-_LARGEST = 100e6
+_MAX_TIMM_PARAMS = 100e6
 """Parameters of timm's networks that are listed; larger ones can be built all the same."""
 _SEED = 0
 
@@ -30,11 +30,13 @@ def names() -> list[str]:
     return sorted([*ENTRIES, *torchvision, *timm])
 
 
-def lines(asked: Iterable[str]) -> Iterator[tuple[str, str]]:
+def lines(architecture_names: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Name and line of each entry that is listed; the others are told on stderr."""
-    for name in asked:
+    for name in architecture_names:
         try:
-            entry = measure(name, _LARGEST if name.startswith("timm/") else float("inf"))
+            entry = profile_architecture(
+                name, _MAX_TIMM_PARAMS if name.startswith("timm/") else float("inf")
+            )
         except Exception as error:  # noqa: BLE001 - libraries refuse in many ways; it is told
             sys.stderr.write(f"{name} is left out: {type(error).__name__}: {error}\n")
             continue
@@ -42,31 +44,37 @@ def lines(asked: Iterable[str]) -> Iterator[tuple[str, str]]:
             yield name, entry.model_dump_json(exclude_defaults=True)
 
 
-def render(asked: Iterable[str]) -> str:
+def render(architecture_names: Iterable[str]) -> str:
     """The file's text: one line for each entry."""
-    entries = ",\n".join(line for _, line in lines(asked))
+    entries = ",\n".join(line for _, line in lines(architecture_names))
     return f'{{"generated_by":"{_COMMAND}","architectures":[\n{entries}\n]}}\n'
 
 
-def stale(text: str, asked: list[str], sample: int | None) -> list[str]:
+def stale_entries(text: str, architecture_names: list[str], sample: int | None) -> list[str]:
     """What is wrong with the file's text: names, and the lines of a seeded sample of entries.
 
     A network that is not listed is measured only when ``sample`` is None, which measures all.
     """
-    found = {
+    listed = {
         Architecture.model_validate_json(line.rstrip(",")).name: line.rstrip(",")
         for line in text.splitlines()[1:-1]
     }
-    wrong = [f"{name} is no name any more" for name in found if name not in set(asked)]
-    wrong += [f"{name} is missing" for name in asked if _always(name) and name not in found]
-    if list(found) != sorted(found):
+    wrong = [
+        f"{name} is no name any more" for name in listed if name not in set(architecture_names)
+    ]
+    wrong += [
+        f"{name} is missing"
+        for name in architecture_names
+        if _always_listed(name) and name not in listed
+    ]
+    if list(listed) != sorted(listed):
         wrong.append("the names are not sorted")
-    again = asked
+    rechecked = architecture_names
     if sample is not None:
         # A sample to measure again, not a secret.
-        again = random.Random(_SEED).sample(sorted(found), min(sample, len(found)))  # noqa: S311
-    fresh = dict(lines(name for name in again if name in set(asked)))
-    wrong += [f"{name} has changed" for name in again if found.get(name) != fresh.get(name)]
+        rechecked = random.Random(_SEED).sample(sorted(listed), min(sample, len(listed)))  # noqa: S311
+    fresh = dict(lines(name for name in rechecked if name in set(architecture_names)))
+    wrong += [f"{name} has changed" for name in rechecked if listed.get(name) != fresh.get(name)]
     return wrong
 
 
@@ -80,15 +88,15 @@ def main(arguments: list[str] | None = None) -> int:
         PATH.write_text(render(names()), encoding="utf-8")
         return 0
     text = PATH.read_text(encoding="utf-8") if PATH.exists() else ""
-    wrong = stale(text, names(), options.sample)
-    for each in wrong:
-        sys.stderr.write(f"{each}\n")
+    wrong = stale_entries(text, names(), options.sample)
+    for problem in wrong:
+        sys.stderr.write(f"{problem}\n")
     if wrong:
         sys.stderr.write(f"{PATH} is stale: run {_COMMAND}\n")
     return 1 if wrong else 0
 
 
-def _always(name: str) -> bool:
+def _always_listed(name: str) -> bool:
     return not name.startswith("timm/")
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from kdcore.models import build
-from kdcore.models.feature_hooks import classifier_of
-from kdcore.models.surgery import Scale, grouped, standard_convolutions
-from kdcore.models.trace import trace
-from kdcore.runtime.errors import UserFault
+from kdcore.models.feature_hooks import find_classifier
+from kdcore.models.surgery import WidthScaler, replace_with_grouped, standard_convolutions
+from kdcore.models.trace import trace_calls
+from kdcore.runtime.errors import UserError
 
 Convolution = Literal["grouped", "depthwise_separable"]
 
@@ -41,8 +41,8 @@ def derive(  # noqa: PLR0913 - each is a choice of its own
     """
     if groups < 1 or not width > 0:
         many = f"1 group or more and a width above 0, not {groups} and {width}"
-        raise UserFault("student_incompatible", f"a derived student has {many}")
-    made = functools.partial(
+        raise UserError("student_incompatible", f"a derived student has {many}")
+    build_network = functools.partial(
         build,
         teacher_architecture,
         num_classes=num_classes,
@@ -50,18 +50,20 @@ def derive(  # noqa: PLR0913 - each is a choice of its own
         input_size=input_size,
     )
     with torch.device("meta"):
-        draft = made()
+        draft = build_network()
         image = torch.empty(1, in_channels, input_size, input_size)
-        apart = None if convolution == "depthwise_separable" else groups
-        change = _Change(teacher_architecture, *_ends(draft, image), width, apart)
-        change(draft)
-        change.check(draft, image, num_classes)
-    network = made()
-    change(network)
+        num_groups = None if convolution == "depthwise_separable" else groups
+        derivation = _Derivation(
+            teacher_architecture, *_stem_and_classifier(draft, image), width, num_groups
+        )
+        derivation(draft)
+        derivation.check(draft, image, num_classes)
+    network = build_network()
+    derivation(network)
     return network
 
 
-class _Change:
+class _Derivation:
     """What is done to the draft without values and then, in the same way, to the network."""
 
     def __init__(
@@ -75,24 +77,24 @@ class _Change:
 
     def __call__(self, network: nn.Module) -> None:
         if self.width != 1:
-            faults = Scale(self.width, self.stem, self.classifier)(network)
-            if faults:
-                raise UserFault(
+            issues = WidthScaler(self.width, self.stem, self.classifier)(network)
+            if issues:
+                raise UserError(
                     "student_incompatible",
-                    f"{self.name} cannot have {self.width} times its width: {faults[0].name} "
-                    f"{faults[0].detail}",
+                    f"{self.name} cannot have {self.width} times its width: {issues[0].name} "
+                    f"{issues[0].detail}",
                     hint="choose another width, or a teacher of convolutions and batch norms alone",
-                    items=faults,
+                    items=issues,
                 )
         if self.groups != 1:
             convolutions = standard_convolutions(network, self.stem)
             if not convolutions:
-                raise UserFault(
+                raise UserError(
                     "student_incompatible",
                     f"{self.name} has no standard convolution to replace; leave the convolutions "
                     "as they are, with 1 group",
                 )
-            grouped(network, convolutions, self.groups)
+            replace_with_grouped(network, convolutions, self.groups)
 
     def check(self, draft: nn.Module, image: Tensor, num_classes: int) -> None:
         """Run the changed network once, without values. Raises UserFault where it does not fit."""
@@ -100,19 +102,19 @@ class _Change:
             with torch.no_grad():
                 shape = tuple(draft.eval()(image).shape)
         except (RuntimeError, ValueError, AssertionError) as error:
-            raise UserFault(
+            raise UserError(
                 "student_incompatible",
                 f"{self.name} does not fit together at {self.width} times its width: {error}",
                 hint="choose a width that makes all channel counts whole, such as 0.25 or 0.5",
             ) from error
         if shape != (1, num_classes):
-            raise UserFault(
+            raise UserError(
                 "student_incompatible", f"{self.name} would give {shape}, not (1, {num_classes})"
             )
 
 
-def _ends(network: nn.Module, image: Tensor) -> tuple[str, str | None]:
+def _stem_and_classifier(network: nn.Module, image: Tensor) -> tuple[str, str | None]:
     """Paths of the layer that sees the image and of the layer that gives the logits."""
-    calls, logits = trace(network, image)
+    calls, logits = trace_calls(network, image)
     stem = next((call.path for call in calls if isinstance(call.module, nn.Conv2d)), "")
-    return stem, classifier_of(calls, logits)
+    return stem, find_classifier(calls, logits)

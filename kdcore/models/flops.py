@@ -22,7 +22,7 @@ def macs(network: nn.Module, in_channels: int, input_size: int) -> int:
     image = torch.zeros(1, in_channels, input_size, input_size, device=device)
     was_training = network.training
     try:
-        with torch.no_grad(), counted(network) as counter:
+        with torch.no_grad(), count_flops(network) as counter:
             network.eval()(image)
     finally:
         network.train(was_training)
@@ -30,7 +30,7 @@ def macs(network: nn.Module, in_channels: int, input_size: int) -> int:
 
 
 @contextlib.contextmanager
-def counted(network: nn.Module) -> Iterator[FlopCounterMode]:
+def count_flops(network: nn.Module) -> Iterator[FlopCounterMode]:
     """Count what happens meanwhile: floating point operations, twice as many as MACs."""
     # The counter also watches gradients, and stumbles over parameters handed from module to module.
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]

@@ -1,4 +1,4 @@
-"""Networks that only answer, made cheaper: batch normalisation folded, weights in bfloat16."""
+"""Networks that only answer, made cheaper: batch normalization folded, weights in bfloat16."""
 
 import copy
 from collections import Counter
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from kdcore.models.normalized_model import Normalised
+from kdcore.models.normalized_model import NormalizedModel
 
-_CLOSE = 1e-3
+_TOLERANCE = 1e-3
 """Largest difference of folded answers, as a share of the largest answer."""
 
 
-class InBfloat16(nn.Module):
+class Bf16Model(nn.Module):
     """A network whose weights are bfloat16: takes and returns float32."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -27,30 +27,30 @@ class InBfloat16(nn.Module):
         return logits.float()
 
 
-def answering(teacher: Normalised, probe: Tensor) -> Normalised:
+def fuse_for_inference(teacher: NormalizedModel, probe: Tensor) -> NormalizedModel:
     """A frozen network's answers in bfloat16; the network itself is left as it is.
 
     ``probe`` (B, C, H, W) are views by which folding is checked: what cannot be traced, or answers
     otherwise when it is folded, is not folded.
     """
-    swift = copy.deepcopy(teacher)
+    inference_copy = copy.deepcopy(teacher)
     images = teacher.prepare(probe)
     with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
-        own = teacher.network(images)
-        network = _folded(swift.network)
-        if network is not None and not _same(network(images), own):
+        reference_logits = teacher.network(images)
+        network = _fold_batch_norms(inference_copy.network)
+        if network is not None and not _close_enough(network(images), reference_logits):
             network = None
-    swift.network = InBfloat16(network or swift.network)
-    swift.network.to(memory_format=torch.channels_last)
-    return swift.requires_grad_(requires_grad=False).eval()
+    inference_copy.network = Bf16Model(network or inference_copy.network)
+    inference_copy.network.to(memory_format=torch.channels_last)
+    return inference_copy.requires_grad_(requires_grad=False).eval()
 
 
-def _same(ours: Tensor, theirs: Tensor) -> bool:
-    return bool((ours - theirs).abs().max() <= _CLOSE * theirs.abs().max())
+def _close_enough(ours: Tensor, theirs: Tensor) -> bool:
+    return bool((ours - theirs).abs().max() <= _TOLERANCE * theirs.abs().max())
 
 
-def _folded(network: nn.Module) -> nn.Module | None:
-    """A copy without the batch normalisations that follow a convolution; None if it is opaque."""
+def _fold_batch_norms(network: nn.Module) -> nn.Module | None:
+    """A copy without the batch normalizations that follow a convolution; None if it is opaque."""
     try:
         traced = fx.symbolic_trace(network)
     except Exception:  # noqa: BLE001 - whatever a stranger's forward makes of a proxy
@@ -59,7 +59,9 @@ def _folded(network: nn.Module) -> nn.Module | None:
     used = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
     for node in list(traced.graph.nodes):
         before: Any = node.args[0] if node.args else None
-        if not (_is(modules, node, nn.BatchNorm2d) and _is(modules, before, nn.Conv2d)):
+        if not (
+            _is_module(modules, node, nn.BatchNorm2d) and _is_module(modules, before, nn.Conv2d)
+        ):
             continue
         if len(before.users) > 1 or used[before.target] > 1 or used[node.target] > 1:
             continue
@@ -72,6 +74,6 @@ def _folded(network: nn.Module) -> nn.Module | None:
     return traced
 
 
-def _is(modules: dict[str, Any], node: Any, kind: type[nn.Module]) -> bool:
+def _is_module(modules: dict[str, Any], node: Any, kind: type[nn.Module]) -> bool:
     known = isinstance(node, fx.Node) and node.op == "call_module"
     return known and isinstance(modules[node.target], kind)

@@ -1,4 +1,4 @@
-"""From a view to what one network expects: each normalises for itself, all see the same view."""
+"""From a view to what one network expects: each normalizes for itself, all see the same view."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdcore.schema.catalog import Normalisation
-from kdcore.schema.job import Channels
+from kdcore.schema.catalog import Normalization
+from kdcore.schema.job import ChannelRule
 
 _LUMINANCE = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in luma: ITU-R BT.601, section 2.5.1."""
 
 
-class Normalised(nn.Module):
+class NormalizedModel(nn.Module):
     """A network behind its own input: resize to its side, subtract its mean, divide by its std.
 
     ``forward`` takes views (B, C, H, W), uint8 in 0..255 or floats in 0..1, and returns the
@@ -31,9 +31,9 @@ class Normalised(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        normalisation: Normalisation,
+        normalization: Normalization,
         input_size: int | None = None,
-        channels: Channels | None = None,
+        channels: ChannelRule | None = None,
         class_map: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
@@ -42,8 +42,8 @@ class Normalised(nn.Module):
         self.channels = channels
         classes = None if class_map is None else torch.tensor(class_map)
         self.register_buffer("class_map", classes, persistent=False)
-        mean = torch.tensor(normalisation.mean).view(1, -1, 1, 1)
-        std = torch.tensor(normalisation.std).view(1, -1, 1, 1)
+        mean = torch.tensor(normalization.mean).view(1, -1, 1, 1)
+        std = torch.tensor(normalization.std).view(1, -1, 1, 1)
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
 
@@ -53,12 +53,12 @@ class Normalised(nn.Module):
         return logits if self.class_map is None else logits[:, self.class_map]
 
     def prepare(self, views: Tensor) -> Tensor:
-        """The normalised float32 batch (B, C, input_size, input_size) that the network sees."""
+        """The normalized float32 batch (B, C, input_size, input_size) that the network sees."""
         if self.channels is not None:
-            views = _by_rule(views, self.channels)
+            views = _convert_channels(views, self.channels)
         if views.shape[1] != self.mean.shape[1]:
             raise ValueError(
-                f"views of {views.shape[1]} channels meet a normalisation of {self.mean.shape[1]}"
+                f"views of {views.shape[1]} channels meet a normalization of {self.mean.shape[1]}"
             )
         # In place where it is our own: fresh memory would cost more than the arithmetic.
         fresh = views.dtype == torch.uint8
@@ -70,7 +70,7 @@ class Normalised(nn.Module):
         return x.sub_(self.mean).div_(self.std) if fresh else (x - self.mean) / self.std
 
 
-def _by_rule(views: Tensor, channels: Channels) -> Tensor:
+def _convert_channels(views: Tensor, channels: ChannelRule) -> Tensor:
     """``repeat``: (B, 1, H, W) to (B, 3, H, W); ``luminance``: the reverse, in the views' range."""
     if channels == "repeat":
         return views.expand(-1, 3, -1, -1)
@@ -79,13 +79,15 @@ def _by_rule(views: Tensor, channels: Channels) -> Tensor:
     return (x * weights).sum(dim=1, keepdim=True)
 
 
-def by_rule(normalisation: Normalisation, channels: Channels | None) -> Normalisation:
-    """The normalisation of images after ``channels``, from the one of the images before."""
+def normalization_for_channels(
+    normalization: Normalization, channels: ChannelRule | None
+) -> Normalization:
+    """The normalization of images after ``channels``, from the one of the images before."""
     if channels is None:
-        return normalisation
+        return normalization
     if channels == "repeat":
-        return Normalisation(mean=normalisation.mean * 3, std=normalisation.std * 3)
+        return Normalization(mean=normalization.mean * 3, std=normalization.std * 3)
     # Deviations of correlated channels: the mean of them is near enough to bring inputs to scale.
-    weigh = zip(_LUMINANCE, normalisation.mean, normalisation.std, strict=True)
-    mean, std = map(sum, zip(*((w * m, w * s) for w, m, s in weigh), strict=True))
-    return Normalisation(mean=(mean,), std=(std,))
+    weighted = zip(_LUMINANCE, normalization.mean, normalization.std, strict=True)
+    mean, std = map(sum, zip(*((w * m, w * s) for w, m, s in weighted), strict=True))
+    return Normalization(mean=(mean,), std=(std,))

@@ -13,7 +13,7 @@ def predict(
     images: Tensor,
     *,
     device: torch.device,
-    boundary: Callable[[], None],
+    check_cancelled: Callable[[], None],
     autocast: torch.autocast | None = None,
 ) -> Tensor:
     """Logits (N, C), float32 on the CPU, of uint8 ``images`` (N, C, H, W), not augmented.
@@ -25,7 +25,7 @@ def predict(
     parts: list[Tensor] = []
     with torch.inference_mode():
         for start in range(0, len(images), _BATCH):
-            boundary()
+            check_cancelled()
             batch = (
                 images[start : start + _BATCH]
                 .to(device)

@@ -11,51 +11,51 @@ import torch
 from torch import Tensor
 
 from kdcore.models import build, timm_networks, torchvision_networks
-from kdcore.runtime.errors import UserFault
-from kdcore.schema.catalog import Normalisation
+from kdcore.runtime.errors import UserError
+from kdcore.schema.catalog import Normalization
 
-_FAILS = (OSError, RuntimeError, ValueError, LookupError)
+_LIBRARY_ERRORS = (OSError, RuntimeError, ValueError, LookupError)
 """How the libraries say that there is no network, no such file, or another network in it."""
-_SILENCE_S = 30.0
+_DOWNLOAD_TIMEOUT_S = 30.0
 """How long a server may say nothing before a download is given up."""
-_UPLOAD = "check the network of the worker, or upload the checkpoint as a model of your own"
+_UPLOAD_HINT = "check the network of the worker, or upload the checkpoint as a model of your own"
 
 
-class Published(NamedTuple):
+class PretrainedInfo(NamedTuple):
     """Weights by name, before a byte of them is fetched."""
 
     architecture: str
     weights: str
     """The library's name of them, such as ``ResNet50_Weights.IMAGENET1K_V2``."""
-    normalisation: Normalisation
+    normalization: Normalization
     input_size: int
     num_classes: int
     """0 where they have no classifier."""
-    licence: str
+    license: str
 
 
-class Pretrained(NamedTuple):
+class PretrainedWeights(NamedTuple):
     """Weights that fit ``build`` with the same arguments."""
 
     weights: dict[str, Tensor]
-    normalisation: Normalisation
+    normalization: Normalization
     """Of the network's channels, in the order of the images'."""
     input_size: int
     """Side of the images that the weights were trained on, in pixels."""
     num_classes: int
     """Of the network that they fit."""
     architecture: str
-    licence: str
+    license: str
 
 
-def pretrained(
+def load_pretrained(
     name: str,
     *,
     num_classes: int | None = None,
     in_channels: int = 3,
     input_size: int | None = None,
     cache: Path | None = None,
-) -> Pretrained:
+) -> PretrainedWeights:
     """Fetch weights and fit them to a network of ``num_classes``, ``in_channels``, ``input_size``.
 
     ``name`` is as :func:`resolve` takes it; None of the numbers is the weights' own. Another number
@@ -64,30 +64,30 @@ def pretrained(
     own (``TORCH_HOME``, ``HF_HOME``). Raises UserFault ``teacher_load_failed`` when there are no
     such weights, or when they cannot be downloaded or read.
     """
-    published = resolve(name)
-    classes = published.num_classes if num_classes is None else num_classes
+    info = resolve_pretrained(name)
+    classes = info.num_classes if num_classes is None else num_classes
     if classes < 1:
-        raise _fault(
+        raise _load_error(
             f"the weights {name} have no classifier; choose others, or a number of classes"
         )
-    size = published.input_size if input_size is None else input_size
-    fetch = _torchvision if published.architecture.startswith("torchvision/") else _timm
+    size = info.input_size if input_size is None else input_size
+    fetch = _torchvision if info.architecture.startswith("torchvision/") else _timm
     try:
-        with _patience():
-            weights = fetch(published, classes, in_channels, size, cache)
-    except _FAILS as error:
-        raise _fault(f"the weights {name} could not be downloaded or read: {error}") from error
-    return Pretrained(
+        with _download_timeout():
+            weights = fetch(info, classes, in_channels, size, cache)
+    except _LIBRARY_ERRORS as error:
+        raise _load_error(f"the weights {name} could not be downloaded or read: {error}") from error
+    return PretrainedWeights(
         weights=weights,
-        normalisation=_of_channels(published.normalisation, in_channels),
-        input_size=published.input_size,
+        normalization=_normalization_for_channels(info.normalization, in_channels),
+        input_size=info.input_size,
         num_classes=classes,
-        architecture=published.architecture,
-        licence=published.licence,
+        architecture=info.architecture,
+        license=info.license,
     )
 
 
-def resolve(name: str) -> Published:
+def resolve_pretrained(name: str) -> PretrainedInfo:
     """What weights are meant, without fetching them.
 
     ``torchvision`` or ``timm``, a slash or a colon, and an architecture (its default weights), an
@@ -100,77 +100,79 @@ def resolve(name: str) -> Published:
         return _resolve_torchvision(bare)
     if library == "timm":
         return _resolve_timm(bare)
-    raise _fault(f"there are no published weights for {name!r}; torchvision/ and timm/ have them")
+    raise _load_error(
+        f"there are no published weights for {name!r}; torchvision/ and timm/ have them"
+    )
 
 
-def _resolve_torchvision(bare: str) -> Published:
+def _resolve_torchvision(bare: str) -> PretrainedInfo:
     library = torchvision_networks
-    wanted, _, version = bare.partition(".")
+    query, _, version = bare.partition(".")
     for name in library.names():
-        all_weights = library.weights(name)
+        all_weights = library.pretrained_weights(name)
         # Members of an enumeration of the library, which is named like the network.
-        if wanted not in (name, type(all_weights[0]).__name__):
+        if query not in (name, type(all_weights[0]).__name__):
             continue
-        versions = {each.name: each for each in all_weights}
-        found = all_weights[0] if version in ("", "DEFAULT") else versions.get(version)
-        if found is None:
-            raise _fault(f"{wanted} has no weights {version!r}; it has {', '.join(versions)}")
-        return Published(
+        versions = {entry.name: entry for entry in all_weights}
+        selected = all_weights[0] if version in ("", "DEFAULT") else versions.get(version)
+        if selected is None:
+            raise _load_error(f"{query} has no weights {version!r}; it has {', '.join(versions)}")
+        return PretrainedInfo(
             architecture=f"torchvision/{name}",
-            weights=str(found),
-            normalisation=library.normalisation_of(name, found),
-            input_size=library.input_size_of(found),
-            num_classes=len(found.meta["categories"]),
-            licence=library.licence_of(found),
+            weights=str(selected),
+            normalization=library.normalization_of(name, selected),
+            input_size=library.input_size_of(selected),
+            num_classes=len(selected.meta["categories"]),
+            license=library.license_of(selected),
         )
-    raise _fault(f"torchvision has no network {wanted!r}{_near(wanted, library.names())}")
+    raise _load_error(f"torchvision has no network {query!r}{_suggestions(query, library.names())}")
 
 
-def _resolve_timm(bare: str) -> Published:
+def _resolve_timm(bare: str) -> PretrainedInfo:
     library = timm_networks
     architecture = bare.partition(".")[0]
     if not library.has(architecture):
-        raise _fault(f"timm has no network {architecture!r}{_near(architecture, library.names())}")
-    known = library.weights(architecture)
+        raise _load_error(
+            f"timm has no network {architecture!r}{_suggestions(architecture, library.names())}"
+        )
+    known = library.pretrained_cfgs(architecture)
     weights = bare if bare != architecture else next(iter(known), "")
     if weights not in known:
         listed = f"it has {', '.join(known)}" if known else "it has none"
-        raise _fault(f"timm's {architecture} has no published weights {bare!r}; {listed}")
+        raise _load_error(f"timm's {architecture} has no published weights {bare!r}; {listed}")
     cfg = known[weights]
-    return Published(
+    return PretrainedInfo(
         architecture=f"timm/{architecture}",
         weights=weights,
-        normalisation=library.normalisation_of(cfg),
+        normalization=library.normalization_of(cfg),
         input_size=int(cfg.input_size[-1]),
         num_classes=int(cfg.num_classes),
-        licence=library.licence_of(cfg),
+        license=library.license_of(cfg),
     )
 
 
 def _torchvision(
-    published: Published, classes: int, channels: int, size: int, cache: Path | None
+    info: PretrainedInfo, classes: int, channels: int, size: int, cache: Path | None
 ) -> dict[str, Tensor]:
     from torchvision import models
 
-    name = published.architecture.partition("/")[2]
-    options = {"aux_logits": False} if torchvision_networks.options_of(name) else {}
-    weights = models.get_weight(published.weights)
-    with _hub(cache):
+    name = info.architecture.partition("/")[2]
+    options = {"aux_logits": False} if torchvision_networks.logits_only_options(name) else {}
+    weights = models.get_weight(info.weights)
+    with _hub_dir(cache):
         network = models.get_model(name, weights=weights, progress=False, **options)
     source = network.state_dict()
-    if name.startswith("vit_") and size != published.input_size:
+    if name.startswith("vit_") and size != info.input_size:
         source = models.vision_transformer.interpolate_embeddings(size, network.patch_size, source)
-    wanted = build(
-        published.architecture, num_classes=classes, in_channels=channels, input_size=size
-    )
-    return fitted(source, wanted.state_dict(), published.num_classes, classes)
+    target = build(info.architecture, num_classes=classes, in_channels=channels, input_size=size)
+    return fit_weights(source, target.state_dict(), info.num_classes, classes)
 
 
 def _timm(
-    published: Published, classes: int, channels: int, size: int, cache: Path | None
+    info: PretrainedInfo, classes: int, channels: int, size: int, cache: Path | None
 ) -> dict[str, Tensor]:
     network = timm_networks.make(
-        published.weights,
+        info.weights,
         num_classes=classes,
         in_channels=channels,
         input_size=size,
@@ -180,27 +182,33 @@ def _timm(
     return dict(network.state_dict())
 
 
-def fitted(
-    source: Mapping[str, Tensor], fresh: Mapping[str, Tensor], had: int, has: int
+def fit_weights(
+    source: Mapping[str, Tensor],
+    fresh: Mapping[str, Tensor],
+    source_classes: int,
+    target_classes: int,
 ) -> dict[str, Tensor]:
     """``source`` where it fits; of ``had`` classes, the classifier of ``has`` classes is fresh."""
     weights: dict[str, Tensor] = {}
-    for name, wanted in fresh.items():
-        found = source[name]
-        if found.shape == wanted.shape:
-            weights[name] = found
-        elif found.ndim == 4 and wanted.shape[1] == 1 and found.shape[1] == 3:
-            # A grey image is the same image in all three channels.
-            weights[name] = found.sum(1, keepdim=True)
-        elif had != has and (found.shape[0], wanted.shape[0]) == (had, has):
-            weights[name] = wanted
+    for name, target in fresh.items():
+        tensor = source[name]
+        if tensor.shape == target.shape:
+            weights[name] = tensor
+        elif tensor.ndim == 4 and target.shape[1] == 1 and tensor.shape[1] == 3:
+            # A gray image is the same image in all three channels.
+            weights[name] = tensor.sum(1, keepdim=True)
+        elif source_classes != target_classes and (tensor.shape[0], target.shape[0]) == (
+            source_classes,
+            target_classes,
+        ):
+            weights[name] = target
         else:
-            raise ValueError(f"{name} is {tuple(found.shape)}, not {tuple(wanted.shape)}")
+            raise ValueError(f"{name} is {tuple(tensor.shape)}, not {tuple(target.shape)}")
     return weights
 
 
 @contextlib.contextmanager
-def _hub(cache: Path | None) -> Iterator[None]:
+def _hub_dir(cache: Path | None) -> Iterator[None]:
     before = torch.hub.get_dir()
     if cache is not None:
         torch.hub.set_dir(str(cache))
@@ -212,27 +220,27 @@ def _hub(cache: Path | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _patience() -> Iterator[None]:
+def _download_timeout() -> Iterator[None]:
     """torchvision's downloads have no limit of their own, and would wait for ever."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_SILENCE_S)
+    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_S)
     try:
         yield
     finally:
         socket.setdefaulttimeout(before)
 
 
-def _of_channels(normalisation: Normalisation, channels: int) -> Normalisation:
-    if channels == len(normalisation.mean):
-        return normalisation
-    mean, std = (sum(each) / len(each) for each in (normalisation.mean, normalisation.std))
-    return Normalisation(mean=(mean,) * channels, std=(std,) * channels)
+def _normalization_for_channels(normalization: Normalization, channels: int) -> Normalization:
+    if channels == len(normalization.mean):
+        return normalization
+    mean, std = (sum(values) / len(values) for values in (normalization.mean, normalization.std))
+    return Normalization(mean=(mean,) * channels, std=(std,) * channels)
 
 
-def _near(name: str, known: list[str]) -> str:
+def _suggestions(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, 3)
     return f"; near it: {', '.join(close)}" if close else ""
 
 
-def _fault(message: str) -> UserFault:
-    return UserFault("teacher_load_failed", message, hint=_UPLOAD)
+def _load_error(message: str) -> UserError:
+    return UserError("teacher_load_failed", message, hint=_UPLOAD_HINT)

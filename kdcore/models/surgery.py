@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from kdcore.protocol.events import Item
-from kdcore.runtime.errors import UserFault, item
+from kdcore.protocol.events import ErrorDetail
+from kdcore.runtime.errors import UserError, error_detail
 
 
-class Scale:
+class WidthScaler:
     """Multiplies the channels of all layers of a network but for images and logits.
 
     Equal channel counts stay equal, so whatever was added to each other still can be.
@@ -20,42 +20,46 @@ class Scale:
         self.width = width
         self.stem = stem
         self.classifier = classifier
-        self.faults: list[Item] = []
+        self.issues: list[ErrorDetail] = []
 
-    def __call__(self, network: nn.Module) -> list[Item]:
+    def __call__(self, network: nn.Module) -> list[ErrorDetail]:
         """Change the network in place; returns each layer that cannot be so changed."""
         for path, module in network.named_modules():
             if isinstance(module, nn.Conv2d):
-                self._convolution(path, module)
+                self._scale_convolution(path, module)
             elif isinstance(module, nn.BatchNorm2d):
-                resize_norm(module, self._scaled(module.num_features))
+                resize_norm(module, self._scale_channels(module.num_features))
             elif isinstance(module, nn.Linear):
                 resize_linear(
                     module,
-                    self._scaled(module.in_features),
-                    self._outputs(path, module.out_features),
+                    self._scale_channels(module.in_features),
+                    self._scale_outputs(path, module.out_features),
                 )
             elif any(True for _ in module.parameters(recurse=False)):
-                self.faults.append(
-                    item(path or "the network", f"{type(module).__name__} has one width only")
+                self.issues.append(
+                    error_detail(
+                        path or "the network", f"{type(module).__name__} has one width only"
+                    )
                 )
-        return self.faults
+        return self.issues
 
-    def _convolution(self, path: str, conv: nn.Conv2d) -> None:
-        inputs = conv.in_channels if path == self.stem else self._scaled(conv.in_channels)
-        outputs = self._outputs(path, conv.out_channels)
+    def _scale_convolution(self, path: str, conv: nn.Conv2d) -> None:
+        inputs = conv.in_channels if path == self.stem else self._scale_channels(conv.in_channels)
+        outputs = self._scale_outputs(path, conv.out_channels)
         groups = inputs if conv.groups == conv.in_channels > 1 else conv.groups
         if inputs % groups or outputs % groups:
-            self.faults.append(
-                item(path, f"has {groups} groups, and would have {inputs} and {outputs} channels")
+            self.issues.append(
+                error_detail(
+                    path, f"has {groups} groups, and would have {inputs} and {outputs} channels"
+                )
             )
             return
         resize_convolution(conv, inputs, outputs, groups)
 
-    def _outputs(self, path: str, outputs: int) -> int:
-        return outputs if path == self.classifier else self._scaled(outputs)
+    def _scale_outputs(self, path: str, outputs: int) -> int:
+        return outputs if path == self.classifier else self._scale_channels(outputs)
 
-    def _scaled(self, channels: int) -> int:
+    def _scale_channels(self, channels: int) -> int:
         return max(1, round(channels * self.width))
 
 
@@ -71,29 +75,31 @@ def standard_convolutions(network: nn.Module, stem: str) -> dict[str, nn.Conv2d]
     }
 
 
-def grouped(network: nn.Module, convolutions: dict[str, nn.Conv2d], groups: int | None) -> None:
+def replace_with_grouped(
+    network: nn.Module, convolutions: dict[str, nn.Conv2d], groups: int | None
+) -> None:
     """Replace each by a grouped one that keeps the channels and a pointwise one that mixes them.
 
     ``groups`` None is one group a channel: depthwise separable. Raises UserFault
     ``student_incompatible`` with every layer whose channels the groups do not divide.
     """
     wrong = [
-        item(path, f"has {conv.in_channels} channels")
+        error_detail(path, f"has {conv.in_channels} channels")
         for path, conv in convolutions.items()
         if groups is not None and conv.in_channels % groups
     ]
     if wrong:
         common = math.gcd(*(conv.in_channels for conv in convolutions.values()))
-        raise UserFault(
+        raise UserError(
             "student_incompatible",
             f"{groups} groups do not divide the channels of {wrong[0].name}, which "
-            f"{wrong[0].detail}; every layer could have {_listed(common)} groups",
+            f"{wrong[0].detail}; every layer could have {_divisor_list(common)} groups",
             hint="choose one of these numbers of groups, or depthwise_separable",
             items=wrong,
         )
     for path, conv in convolutions.items():
         parent, _, name = path.rpartition(".")
-        replacement = _separable(conv, groups or conv.in_channels)
+        replacement = _separable_convolution(conv, groups or conv.in_channels)
         setattr(network.get_submodule(parent), name, replacement)
 
 
@@ -127,7 +133,7 @@ def resize_linear(linear: nn.Linear, inputs: int, outputs: int) -> None:
     linear.reset_parameters()
 
 
-def _separable(conv: nn.Conv2d, groups: int) -> nn.Sequential:
+def _separable_convolution(conv: nn.Conv2d, groups: int) -> nn.Sequential:
     pointwise = nn.Conv2d(
         conv.in_channels,
         conv.out_channels,
@@ -144,9 +150,9 @@ def _separable(conv: nn.Conv2d, groups: int) -> nn.Sequential:
     return nn.Sequential(spatial, pointwise)
 
 
-def _listed(number: int) -> str:
-    return ", ".join(str(each) for each in _divisors(number))
+def _divisor_list(number: int) -> str:
+    return ", ".join(str(divisor) for divisor in _divisors(number))
 
 
 def _divisors(number: int) -> Iterator[int]:
-    return (each for each in range(1, number + 1) if number % each == 0)
+    return (divisor for divisor in range(1, number + 1) if number % divisor == 0)

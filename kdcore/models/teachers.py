@@ -12,19 +12,19 @@ from torch import Tensor, nn
 
 from kdcore.methods.common.teacher_ensemble import mean_logits
 from kdcore.models import build
-from kdcore.models.normalized_model import Normalised
+from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.predict_logits import predict
 from kdcore.protocol.events import ErrorCode
 from kdcore.protocol.requests import ModelFile, TeacherFile
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.errors import UserError
 from kdcore.runtime.files import sha256_of
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FrozenTeacher:
     """One teacher: in eval mode, without gradients."""
 
-    network: Normalised
+    network: NormalizedModel
     weight: float = 1.0
     taps: tuple[str, ...] | None = None
     """Module paths that the job names; None finds them."""
@@ -32,30 +32,32 @@ class Frozen:
     """Of a network from a file: a digest of all that decides its answers."""
 
 
-class Teachers:
+class TeacherEnsemble:
     """Networks that never get a gradient. ``digest`` tells whether they changed."""
 
-    def __init__(self, members: Sequence[Frozen]) -> None:
+    def __init__(self, members: Sequence[FrozenTeacher]) -> None:
         self.members = tuple(members)
         self.weights = tuple(member.weight for member in members)
         self.networks = [member.network for member in members]
 
     @classmethod
-    def of(cls, files: Sequence[TeacherFile], device: torch.device) -> "Teachers":
+    def from_files(cls, files: Sequence[TeacherFile], device: torch.device) -> "TeacherEnsemble":
         """The job's teachers from their verified files."""
-        return cls([_opened(file, device) for file in files])
+        return cls([_load_teacher(file, device) for file in files])
 
     def logits(
         self,
         images: Tensor,
         *,
         device: torch.device,
-        boundary: Callable[[], None],
+        check_cancelled: Callable[[], None],
         autocast: torch.autocast | None = None,
     ) -> list[Tensor]:
         """Each teacher's logits (N, C) of uint8 ``images`` (N, C, H, W), float32 on the CPU."""
         return [
-            predict(network, images, device=device, boundary=boundary, autocast=autocast)
+            predict(
+                network, images, device=device, check_cancelled=check_cancelled, autocast=autocast
+            )
             for network in self.networks
         ]
 
@@ -73,19 +75,19 @@ class Teachers:
         return digest.hexdigest()
 
 
-def frozen(network: Normalised, device: torch.device) -> Normalised:
+def freeze(network: NormalizedModel, device: torch.device) -> NormalizedModel:
     """The same network, without gradients and in eval mode, on ``device``."""
     network.requires_grad_(requires_grad=False).eval()
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def open_model(file: ModelFile, code: ErrorCode) -> nn.Module:
+def load_model(file: ModelFile, code: ErrorCode) -> nn.Module:
     """The network of a verified file, float32 on the CPU. Raises ``UserFault`` with ``code``."""
     path = Path(file.path)
     if not path.is_file():
-        raise UserFault(code, f"the weights of {file.architecture} are not there: {path.name}")
+        raise UserError(code, f"the weights of {file.architecture} are not there: {path.name}")
     if sha256_of(path) != file.sha256:
-        raise UserFault(
+        raise UserError(
             code,
             f"the weights of {file.architecture} are not the ones that were verified: {path.name} "
             "has another digest",
@@ -100,18 +102,18 @@ def open_model(file: ModelFile, code: ErrorCode) -> nn.Module:
     try:
         network.load_state_dict(load_file(path), strict=True)
     except (SafetensorError, RuntimeError) as error:
-        raise UserFault(code, f"{path.name} does not fit {file.architecture}: {error}") from error
+        raise UserError(code, f"{path.name} does not fit {file.architecture}: {error}") from error
     return network
 
 
-def _opened(file: TeacherFile, device: torch.device) -> Frozen:
-    network = Normalised(
-        open_model(file, "teacher_load_failed"),
-        file.normalisation,
+def _load_teacher(file: TeacherFile, device: torch.device) -> FrozenTeacher:
+    network = NormalizedModel(
+        load_model(file, "teacher_load_failed"),
+        file.normalization,
         file.input_size,
         file.channels,
         file.class_map,
     )
-    decides = file.model_dump_json(exclude={"path", "weight", "taps"})
-    identity = hashlib.sha256(decides.encode()).hexdigest()
-    return Frozen(frozen(network, device), file.weight, file.taps, identity)
+    identity_json = file.model_dump_json(exclude={"path", "weight", "taps"})
+    identity = hashlib.sha256(identity_json.encode()).hexdigest()
+    return FrozenTeacher(freeze(network, device), file.weight, file.taps, identity)

@@ -4,18 +4,18 @@ from typing import Any
 
 from torch import nn
 
-from kdcore.schema.catalog import Normalisation
+from kdcore.schema.catalog import Normalization
 
-_LICENCES = {
+_LICENSES = {
     "apache-2.0": "Apache-2.0",
     "mit": "MIT",
     "bsd-3-clause": "BSD-3-Clause",
     "cc-by-4.0": "CC-BY-4.0",
     "cc-by-nc-4.0": "CC-BY-NC-4.0",
 }
-_LIBRARY_LICENCE = "Apache-2.0"
-_IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-_SIZE = 224
+_LIBRARY_LICENSE = "Apache-2.0"
+_IMAGENET_NORMALIZATION = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+_DEFAULT_SIZE = 224
 
 
 def names() -> list[str]:
@@ -40,42 +40,42 @@ def family(name: str) -> str:
     return str(timm.models.model_entrypoint(name).__module__).rpartition(".")[2]
 
 
-def default(name: str) -> Any:
+def default_cfg(name: str) -> Any:
     """What the library says of a network and its default weights; None where it says nothing."""
     import timm
 
     return timm.models.get_pretrained_cfg(name)
 
 
-def weights(name: str) -> dict[str, Any]:
+def pretrained_cfgs(name: str) -> dict[str, Any]:
     """What the library says of a network's published weights, by name, the default first."""
     import timm
 
     known = timm.models.get_arch_pretrained_cfgs(name)
-    return {tagged: cfg for tagged, cfg in known.items() if cfg.has_weights}
+    return {tag: cfg for tag, cfg in known.items() if cfg.has_weights}
 
 
 def reference_size(name: str) -> int:
     """Side of the images that the network is meant for, in pixels."""
-    cfg = default(name)
-    return int(cfg.input_size[-1]) if cfg else _SIZE
+    cfg = default_cfg(name)
+    return int(cfg.input_size[-1]) if cfg else _DEFAULT_SIZE
 
 
-def normalisation_of(cfg: Any) -> Normalisation:
+def normalization_of(cfg: Any) -> Normalization:
     """What weights expect of pixels in 0..1, ImageNet's where the library does not say."""
     if cfg is None or len(cfg.mean) != 3:
-        return _IMAGENET
-    return Normalisation(mean=tuple(cfg.mean), std=tuple(cfg.std))
+        return _IMAGENET_NORMALIZATION
+    return Normalization(mean=tuple(cfg.mean), std=tuple(cfg.std))
 
 
-def licence_of(cfg: Any) -> str:
-    """The licence of weights where they have one, the library's where not."""
-    stated = (cfg.license if cfg else None) or _LIBRARY_LICENCE
-    return _LICENCES.get(stated, stated)
+def license_of(cfg: Any) -> str:
+    """The license of weights where they have one, the library's where not."""
+    stated = (cfg.license if cfg else None) or _LIBRARY_LICENSE
+    return _LICENSES.get(stated, stated)
 
 
 def make(
-    name: str, *, num_classes: int, in_channels: int, input_size: int, **loading: Any
+    name: str, *, num_classes: int, in_channels: int, input_size: int, **create_options: Any
 ) -> nn.Module:
     """The network, with fresh weights unless ``loading`` (the library's options) says otherwise.
 
@@ -83,7 +83,7 @@ def make(
     """
     import timm
 
-    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels} | loading
+    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels} | create_options
     network: nn.Module
     if input_size != reference_size(name):
         try:

@@ -5,16 +5,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdcore.schema.catalog import Normalisation
+from kdcore.schema.catalog import Normalization
 
-_LIBRARY_LICENCE = "BSD-3-Clause"
-_SWAG_LICENCE = "CC-BY-NC-4.0"
+_LIBRARY_LICENSE = "BSD-3-Clause"
+_SWAG_LICENSE = "CC-BY-NC-4.0"
 # Auxiliary heads would make training return more than logits; the other is the warned-of default.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
 }
-_HALVES = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+_HALF_NORMALIZATION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 def names() -> list[str]:
@@ -36,17 +36,17 @@ def family(name: str) -> str:
     return str(models.get_model_builder(name).__module__).rpartition(".")[2]
 
 
-def weights(name: str) -> list[Any]:
+def pretrained_weights(name: str) -> list[Any]:
     """The published weights of a network, the default first."""
     from torchvision import models
 
     known = models.get_model_weights(name)
-    return sorted(known, key=lambda each: each is not known.DEFAULT)
+    return sorted(known, key=lambda entry: entry is not known.DEFAULT)
 
 
 def reference_size(name: str) -> int:
     """Side of the images that the network is meant for, in pixels."""
-    return input_size_of(weights(name)[0])
+    return input_size_of(pretrained_weights(name)[0])
 
 
 def input_size_of(published: Any) -> int:
@@ -54,42 +54,44 @@ def input_size_of(published: Any) -> int:
     return int(published.transforms().crop_size[0])
 
 
-def normalisation_of(name: str, published: Any) -> Normalisation:
+def normalization_of(name: str, published: Any) -> Normalization:
     """What published weights expect of pixels in 0..1."""
     if name in _OPTIONS:
-        # These weights come with a layer in front that undoes the usual one in favour of this one.
-        return _HALVES
+        # These weights come with a layer in front that undoes the usual one in favor of this one.
+        return _HALF_NORMALIZATION
     transforms = published.transforms()
-    return Normalisation(mean=tuple(transforms.mean), std=tuple(transforms.std))
+    return Normalization(mean=tuple(transforms.mean), std=tuple(transforms.std))
 
 
-def licence_of(published: Any) -> str:
-    """The library's licence, but for weights that name one of their own: SWAG's, all of them."""
-    return _SWAG_LICENCE if "license" in published.meta else _LIBRARY_LICENCE
+def license_of(published: Any) -> str:
+    """The library's license, but for weights that name one of their own: SWAG's, all of them."""
+    return _SWAG_LICENSE if "license" in published.meta else _LIBRARY_LICENSE
 
 
 def make(name: str, *, num_classes: int, in_channels: int, input_size: int) -> nn.Module:
     """The network with fresh weights; raises what the library raises for sizes it cannot take."""
-    options = {"num_classes": num_classes} | sized(name, input_size) | options_of(name)
-    network = _constructed(name, options)
+    options = (
+        {"num_classes": num_classes} | size_options(name, input_size) | logits_only_options(name)
+    )
+    network = _construct(name, options)
     if in_channels != 3:
-        _take_channels(network, in_channels)
+        _set_in_channels(network, in_channels)
     return network
 
 
-def sized(name: str, input_size: int) -> dict[str, Any]:
+def size_options(name: str, input_size: int) -> dict[str, Any]:
     """The options of networks whose weights depend on the size of the images."""
     if name.startswith("vit_"):
         return {"image_size": input_size}
     return {"input_size": (input_size, input_size)} if name.startswith("maxvit") else {}
 
 
-def options_of(name: str) -> dict[str, Any]:
+def logits_only_options(name: str) -> dict[str, Any]:
     """What makes the network return logits alone."""
     return dict(_OPTIONS.get(name, {}))
 
 
-def _constructed(name: str, options: dict[str, Any]) -> nn.Module:
+def _construct(name: str, options: dict[str, Any]) -> nn.Module:
     from torchvision import models
 
     try:
@@ -102,7 +104,7 @@ def _constructed(name: str, options: dict[str, Any]) -> nn.Module:
     return network
 
 
-def _take_channels(network: nn.Module, in_channels: int) -> None:
+def _set_in_channels(network: nn.Module, in_channels: int) -> None:
     """The first convolution with the weights of as many channels, drawn as the library draws."""
     stem = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
     stem.in_channels = in_channels

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Call(NamedTuple):
+class ModuleCall(NamedTuple):
     """One call of one module, in the order in which calls end."""
 
     path: str
@@ -14,7 +14,7 @@ class Call(NamedTuple):
     output: Any
     version: int
     """How often a tensor had been changed in place when the module gave it."""
-    passed: bool
+    is_passthrough: bool
     """The module gave its input back as it was."""
 
     @property
@@ -25,29 +25,29 @@ class Call(NamedTuple):
         return None
 
     @property
-    def changed(self) -> bool:
+    def modified_in_place(self) -> bool:
         """Something after the module changed its output in place."""
         return isinstance(self.output, Tensor) and self.output._version != self.version
 
 
-def trace(network: nn.Module, image: Tensor) -> tuple[list[Call], Tensor]:
+def trace_calls(network: nn.Module, image: Tensor) -> tuple[list[ModuleCall], Tensor]:
     """All calls of one forward pass in eval mode, and the logits; the network stays as it was."""
     names = {module: path for path, module in network.named_modules() if path}
-    calls: list[Call] = []
+    calls: list[ModuleCall] = []
     versions: dict[str, int] = {}
 
-    def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def pre_hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if inputs and isinstance(inputs[0], Tensor):
             versions[names[module]] = inputs[0]._version
 
-    def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def post_hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         version = output._version if isinstance(output, Tensor) else 0
         path = names[module]
         passed = bool(inputs) and inputs[0] is output and versions.get(path) == version
-        calls.append(Call(path, module, output, version, passed))
+        calls.append(ModuleCall(path, module, output, version, passed))
 
-    handles = [module.register_forward_pre_hook(before) for module in names]
-    handles += [module.register_forward_hook(after) for module in names]
+    handles = [module.register_forward_pre_hook(pre_hook) for module in names]
+    handles += [module.register_forward_hook(post_hook) for module in names]
     modes = {module: module.training for module in network.modules()}
     try:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""``python -m kdcore run --wait [THREADS]``: everything is loaded, and one request is waited for.
+"""``python -m kdcore run --prewarm [THREADS]``: load everything, then wait for one request.
 
 Loading torch takes longer than a small job's first step. Whoever supervises therefore keeps one
 process that has done so, gives it its request as one line on its standard input
@@ -13,28 +13,30 @@ import tempfile
 import threading
 from pathlib import Path
 
-from kdcore.process.main import serve
-from kdcore.protocol.requests import Errand
+from kdcore.process.main import run_request
+from kdcore.protocol.requests import RunCommand
 from kdcore.runtime import limits
 
-_LOADED = ("kdcore.training.run", "kdcore.export.exporter")
+_PRELOADED_MODULES = ("kdcore.training.run", "kdcore.export.exporter")
 
 
 def main(arguments: list[str]) -> int:
     """Load, wait, run. Ends at once when the other end of its standard input closes."""
-    limits.share(int(arguments[0]) if arguments else None)
-    sent: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    limits.set_thread_counts(int(arguments[0]) if arguments else None)
+    request_lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     # From the beginning: who is not wanted any more does not load torch to the end.
-    threading.Thread(target=_listen, args=(sent,), name="supervisor-watch", daemon=True).start()
-    for name in _LOADED:
+    threading.Thread(
+        target=_read_request_line, args=(request_lines,), name="supervisor-watch", daemon=True
+    ).start()
+    for name in _PRELOADED_MODULES:
         importlib.import_module(name)
-    errand = Errand.model_validate_json(sent.get())
-    workdir = Path(errand.workdir)
-    _become(errand, workdir)
-    return serve("run", Path(errand.request), workdir, workdir / "events.jsonl")
+    run_command = RunCommand.model_validate_json(request_lines.get())
+    workdir = Path(run_command.workdir)
+    _apply_run_command(run_command, workdir)
+    return run_request("run", Path(run_command.request), workdir, workdir / "events.jsonl")
 
 
-def _listen(sent: "queue.SimpleQueue[bytes]") -> None:
+def _read_request_line(request_lines: "queue.SimpleQueue[bytes]") -> None:
     """Hand on the one line that comes; end the process when nothing can come any more."""
     line = b""
     while not line.endswith(b"\n"):
@@ -43,16 +45,16 @@ def _listen(sent: "queue.SimpleQueue[bytes]") -> None:
         if not byte:
             os._exit(0)
         line += byte
-    sent.put(line)
-    limits.await_supervisor()
+    request_lines.put(line)
+    limits.wait_for_supervisor_exit()
 
 
-def _become(errand: Errand, workdir: Path) -> None:
+def _apply_run_command(run_command: RunCommand, workdir: Path) -> None:
     """Be what a process is that was started for this errand."""
-    os.environ.update(errand.environment)
+    os.environ.update(run_command.environment)
     os.chdir(workdir)
     tempfile.tempdir = None  # another TMPDIR counts from now on
-    told = os.open(errand.stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    output_descriptor = os.open(run_command.stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for standard in (1, 2):
-        os.dup2(told, standard)
-    os.close(told)
+        os.dup2(output_descriptor, standard)
+    os.close(output_descriptor)

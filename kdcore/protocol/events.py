@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from kdcore.schema.base import Sha256, Spec
+from kdcore.schema.base import FrozenModel, Sha256
 
 ErrorCode = Literal[
-    "recipe_invalid",
+    "job_invalid",
     "teacher_load_failed",
     "checkpoint_invalid",
     "dataset_invalid",
@@ -26,17 +26,17 @@ ErrorCode = Literal[
 ]
 
 
-Level = Literal["debug", "info", "warning", "error"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-class Item(Spec):
+class ErrorDetail(FrozenModel):
     """One bad thing among those that an error names."""
 
     name: str
     detail: str
 
 
-class Progress(Spec):
+class Progress(FrozenModel):
     """How far the whole run is, every phase counted."""
 
     epoch: int
@@ -46,7 +46,7 @@ class Progress(Spec):
     fraction: float
 
 
-class Event(Spec):
+class EngineEvent(FrozenModel):
     """What every line says."""
 
     seq: int
@@ -54,16 +54,16 @@ class Event(Spec):
     """RFC 3339, UTC."""
 
 
-class PhaseEvent(Event):
+class PhaseEvent(EngineEvent):
     """The run entered a phase. The first one of a run carries what the engine chose."""
 
     type: Literal["phase"] = "phase"
     phase: str
-    chosen: dict[str, Any] | None = None
+    runtime: dict[str, Any] | None = None
     """device, precision, threads, versions; and resumed_from_step, non_exact after a resume."""
 
 
-class MetricsEvent(Event):
+class MetricsEvent(EngineEvent):
     """Values of the fixed vocabulary at one step."""
 
     type: Literal["metrics"] = "metrics"
@@ -75,15 +75,15 @@ class MetricsEvent(Event):
     eta_s: float | None = None
 
 
-class LogEvent(Event):
+class LogEvent(EngineEvent):
     """A sentence for people."""
 
     type: Literal["log"] = "log"
-    level: Level
+    level: LogLevel
     message: str
 
 
-class CheckpointEvent(Event):
+class CheckpointEvent(EngineEvent):
     """A checkpoint that a later run can go on from."""
 
     type: Literal["checkpoint"] = "checkpoint"
@@ -95,7 +95,7 @@ class CheckpointEvent(Event):
     metrics: dict[str, float]
 
 
-class ArtifactEvent(Event):
+class ArtifactEvent(EngineEvent):
     """A finished file for the user."""
 
     type: Literal["artifact"] = "artifact"
@@ -107,15 +107,15 @@ class ArtifactEvent(Event):
     size_bytes: int
 
 
-class AnswersEvent(Event):
+class TeacherCacheEvent(EngineEvent):
     """A teacher's answers about one view of the training images are at hand, in a file."""
 
-    type: Literal["answers"] = "answers"
+    type: Literal["teacher_cache"] = "teacher_cache"
     key: Sha256
     """Of all that decides them."""
     name: str
     """Of the file in the folder of the request."""
-    teacher: int
+    teacher_index: int
     """Its place among the job's teachers."""
     seed: int
     """That drew the view."""
@@ -123,30 +123,30 @@ class AnswersEvent(Event):
     num_samples: int
     sha256: Sha256
     size_bytes: int
-    seconds: float
+    fill_s: float
     """That asking took, whoever asked."""
-    found: bool
+    hit: bool
     """They were there already: nobody was asked now."""
 
 
-class ReportEvent(Event):
+class ReportEvent(EngineEvent):
     """The outcome: a Report, a DatasetInfo or a ModelInfo, by command."""
 
     type: Literal["report"] = "report"
     report: dict[str, Any]
 
 
-class ErrorEvent(Event):
+class ErrorEvent(EngineEvent):
     """Why the run ends without an outcome."""
 
     type: Literal["error"] = "error"
     code: ErrorCode
     message: str
     hint: str | None = None
-    items: tuple[Item, ...] = ()
+    items: tuple[ErrorDetail, ...] = ()
 
 
-class DoneEvent(Event):
+class DoneEvent(EngineEvent):
     """The last line of a run that reached its end."""
 
     type: Literal["done"] = "done"
@@ -158,7 +158,7 @@ AnyEvent = Annotated[
     | LogEvent
     | CheckpointEvent
     | ArtifactEvent
-    | AnswersEvent
+    | TeacherCacheEvent
     | ReportEvent
     | ErrorEvent
     | DoneEvent,

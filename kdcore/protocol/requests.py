@@ -2,7 +2,8 @@
 
 ``python -m kdcore run|ingest|verify|convert REQUEST.json --workdir DIR [--events FILE]
 [--supervised]``. What it says is in kdcore.protocol.events.
-``python -m kdcore run --wait [THREADS]`` loads everything, then takes an :class:`Errand` from its
+``python -m kdcore run --prewarm [THREADS]`` loads everything, then takes a
+:class:`RunCommand` from its
 standard input.
 ``python -m kdcore predict REQUEST.json`` answers on its standard output: see
 kdcore.serving.predict_command.
@@ -14,32 +15,32 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from kdcore.schema.asset_info import ImageSize
-from kdcore.schema.base import Sha256, Spec
-from kdcore.schema.catalog import Normalisation
+from kdcore.schema.base import FrozenModel, Sha256
+from kdcore.schema.catalog import Normalization
 from kdcore.schema.dataset_sources import KnownSource
-from kdcore.schema.job import Channels, ResolvedJob
+from kdcore.schema.job import ChannelRule, ResolvedJob
 
 MAX_PIXELS = 25_000_000
 """Of one image, before it is decoded."""
 
 
-class Exit(enum.IntEnum):
+class ExitCode(enum.IntEnum):
     """Exit codes of the engine; anything else is a crash."""
 
     DONE = 0
     STOPPED = 10
-    USER_FAULT = 20
+    USER_ERROR = 20
     OUT_OF_MEMORY = 21
     NON_FINITE = 22
     NO_SPACE = 23
     """The disk is full. There may be no event that says so: events are on that disk, too."""
 
 
-PULSE = "pulse"
+HEARTBEAT_FILE = "pulse"
 """A file of the workdir that is touched while the engine gets on, about once a second."""
 
 
-class Errand(Spec):
+class RunCommand(FrozenModel):
     """What a process that waits is sent on: what others are told when they are started."""
 
     request: str
@@ -50,7 +51,7 @@ class Errand(Spec):
     """Variables beside those that it was started with."""
 
 
-class ResourceLimits(Spec):
+class ResourceLimits(FrozenModel):
     """Limits that the engine's process puts on itself before it opens anything."""
 
     memory_bytes: int | None = None
@@ -60,7 +61,7 @@ class ResourceLimits(Spec):
     """Largest file that may be written (RLIMIT_FSIZE)."""
 
 
-class Request(Spec):
+class EngineRequest(FrozenModel):
     """What every request says."""
 
     limits: ResourceLimits = ResourceLimits()
@@ -68,7 +69,7 @@ class Request(Spec):
     """Threads of one operator; null takes what the machine has."""
 
 
-class ModelFile(Spec):
+class ModelFile(FrozenModel):
     """Verified weights in safetensors form."""
 
     path: str
@@ -77,7 +78,7 @@ class ModelFile(Spec):
     num_classes: int
     in_channels: int
     input_size: int
-    normalisation: Normalisation
+    normalization: Normalization
 
 
 class TeacherFile(ModelFile):
@@ -85,37 +86,37 @@ class TeacherFile(ModelFile):
 
     weight: float
     class_map: tuple[int, ...] | None = None
-    channels: Channels | None = None
+    channels: ChannelRule | None = None
     taps: tuple[str, ...] | None = None
 
 
-class CheckpointFile(Spec):
+class CheckpointFile(FrozenModel):
     """A checkpoint of an earlier job, as the engine wrote it."""
 
     path: str
     sha256: Sha256
 
 
-class DatasetFile(Spec):
+class DatasetFile(FrozenModel):
     """An ingested data set: one safetensors file of uint8 images and int64 targets."""
 
     path: str
     sha256: Sha256
 
 
-class RunRequest(Request):
+class RunRequest(EngineRequest):
     """Train, evaluate, export."""
 
-    answers: str | None = None
+    teacher_cache_dir: str | None = None
     """Folder in which teachers' answers are kept for other runs; null keeps them for this one."""
-    only_answers: bool = False
+    fill_cache_only: bool = False
     """Ask the teachers about every view of the job, keep what they say, and train nothing."""
     job: ResolvedJob
     dataset: DatasetFile
     teachers: tuple[TeacherFile, ...] = ()
     init: ModelFile | None = None
     """What the student starts from, or what an evaluation measures."""
-    continued: CheckpointFile | None = None
+    continue_from: CheckpointFile | None = None
     """What the student starts from in a job that goes on from an earlier one."""
     device: str = "auto"
     """`auto` takes the first accelerator, else the CPU."""
@@ -123,7 +124,7 @@ class RunRequest(Request):
     """Seconds that earlier runs of this job took; counts against the job's limits."""
 
 
-class IngestRequest(Request):
+class IngestRequest(EngineRequest):
     """Turn uploaded bytes, a built-in set or one of torchvision's into a data set."""
 
     source: Literal["archive"] | KnownSource
@@ -141,7 +142,7 @@ class IngestRequest(Request):
     """Of all members of the archive together, counted while they are read, and of the store."""
 
 
-class VerifyRequest(Request):
+class VerifyRequest(EngineRequest):
     """Check weights against their architecture and convert them to safetensors.
 
     Uploaded ones, with what they are, or published ones, of which all is known.
@@ -150,18 +151,18 @@ class VerifyRequest(Request):
     path: str = ""
     architecture: str = ""
     num_classes: int = 0
-    published: str | None = None
+    pretrained: str | None = None
     """``torchvision:<weights>`` or ``timm:<weights>``: downloaded, unless a cache has them."""
 
     @model_validator(mode="after")
-    def _one_origin(self) -> Self:
+    def _check_one_origin(self) -> Self:
         uploaded = (self.path and self.architecture and self.num_classes) or None
-        if (uploaded is None) == (self.published is None):
+        if (uploaded is None) == (self.pretrained is None):
             raise ValueError("give path, architecture and num_classes, or published alone")
         return self
 
 
-class ConvertRequest(Request):
+class ConvertRequest(EngineRequest):
     """Write a model's verified weights as ONNX."""
 
     model: ModelFile
@@ -169,13 +170,13 @@ class ConvertRequest(Request):
     """Their names, put into the file; empty where nobody knows them."""
 
 
-class PredictRequest(Request):
+class PredictRequest(EngineRequest):
     """Ask an ONNX file about image files."""
 
     path: str
     images: tuple[str, ...]
     input_size: int
-    normalisation: Normalisation
+    normalization: Normalization
     """With as many channels as the network takes."""
     classes: tuple[str, ...] | None = None
     k: int

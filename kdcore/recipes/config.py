@@ -5,16 +5,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from kdcore.schema.asset_info import ImageSize
-from kdcore.schema.base import Spec
-from kdcore.schema.catalog import ArchitectureName, Normalisation
+from kdcore.schema.base import FrozenModel
+from kdcore.schema.catalog import ArchitectureName, Normalization
 from kdcore.schema.dataset_sources import KnownSource
-from kdcore.schema.job import Channels, JobSpec, Student, TapPaths
+from kdcore.schema.job import ChannelRule, JobSpec, Student, TapPaths
 
 PathText = Annotated[str, Field(min_length=1, max_length=4096)]
 NumClasses = Annotated[int, Field(ge=2, le=100_000)]
 
 
-class Weights(Spec):
+class RecipeModel(FrozenModel):
     """A network on disk."""
 
     weights: PathText
@@ -26,11 +26,11 @@ class Weights(Spec):
     """Of a state dict; null takes the data set's."""
     input_size: ImageSize | None = None
     """Side of the images that a state dict was trained on; null takes the data set's."""
-    normalisation: Normalisation | None = None
+    normalization: Normalization | None = None
     """That a state dict was trained with; null takes the architecture's own, as published."""
 
 
-class RecipeTeacher(Weights):
+class RecipeTeacher(RecipeModel):
     """One teacher and its share among several; the last four as in a job."""
 
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
@@ -38,7 +38,7 @@ class RecipeTeacher(Weights):
         Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=2, max_length=100_000)]
         | None
     ) = None
-    channels: Channels | None = None
+    channels: ChannelRule | None = None
     taps: TapPaths | None = None
 
 
@@ -50,7 +50,7 @@ class RecipeStudent(Student):
     folder of an earlier run."""
 
 
-class RecipeFrom(Spec):
+class RecipeFrom(FrozenModel):
     """Where a student starts from: an earlier run's."""
 
     folder: PathText
@@ -58,7 +58,7 @@ class RecipeFrom(Spec):
     """`best` is the delivered student; `last` the newest checkpoint; else a checkpoint's step."""
 
 
-class Data(Spec):
+class RecipeDataset(FrozenModel):
     """A data set and how it is taken in."""
 
     path: PathText | None = None
@@ -78,9 +78,9 @@ class Recipe(JobSpec):
     # Paths stand where the API has ids: these four fields are of other types on purpose.
     teachers: Annotated[tuple[RecipeTeacher, ...], Field(max_length=8)] = ()  # type: ignore[assignment]
     student: RecipeStudent | None = None
-    model: Weights | None = None  # type: ignore[assignment]
+    model: RecipeModel | None = None  # type: ignore[assignment]
     from_: Annotated[RecipeFrom | None, Field(alias="from")] = None  # type: ignore[assignment]
-    dataset: PathText | Data  # type: ignore[assignment]
+    dataset: PathText | RecipeDataset  # type: ignore[assignment]
     """A path, `builtin:digits`, `torchvision:CIFAR10` and its like, or an object that says more."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = "auto"
     """`auto` takes the first accelerator, else the CPU."""
@@ -88,7 +88,7 @@ class Recipe(JobSpec):
     """Threads of one operator; null takes what the machine has."""
 
 
-def spelled(body: Any) -> Any:
+def normalize_keys(body: Any) -> Any:
     """``body`` with ``from`` for a ``from_``, as a call writes what is a word of Python's.
 
     Both at once are left: that one of them is no field is told with the other faults.
@@ -98,5 +98,5 @@ def spelled(body: Any) -> Any:
     return {"from" if key == "from_" else key: value for key, value in body.items()}
 
 
-HERE: tuple[Literal["device"], Literal["threads"]] = ("device", "threads")
+MACHINE_FIELDS: tuple[Literal["device"], Literal["threads"]] = ("device", "threads")
 """Fields of a recipe that a job has not: where it runs is another's choice."""

@@ -4,38 +4,40 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kdcore.recipes.config import HERE, Recipe, Weights
-from kdcore.runtime.errors import UserFault, item
-from kdcore.schema.validation.cross_field import contradictions
-from kdcore.schema.validation.errors import Fault, field_faults
-from kdcore.schema.validation.partial_job import References
+from kdcore.recipes.config import MACHINE_FIELDS, Recipe, RecipeModel
+from kdcore.runtime.errors import UserError, error_detail
+from kdcore.schema.validation.cross_field import cross_field_issues
+from kdcore.schema.validation.errors import ValidationIssue, field_issues
+from kdcore.schema.validation.partial_job import PartialJob
 
-_FILE_FIELDS = set(Weights.model_fields)
+_FILE_FIELDS = set(RecipeModel.model_fields)
 
 
-def parsed(body: object) -> tuple[Recipe | None, list[Fault]]:
+def parse_recipe(body: object) -> tuple[Recipe | None, list[ValidationIssue]]:
     """The recipe, or every fault of its fields and between them."""
     try:
-        return Recipe.model_validate(body), list(contradictions(asked(body)))
+        return Recipe.model_validate(body), list(cross_field_issues(partial_job(body)))
     except ValidationError as error:
-        faults = field_faults(error.errors(include_url=False), body, Recipe)
-    told = {fault.pointer for fault in faults}
-    return None, faults + [each for each in contradictions(asked(body)) if each.pointer not in told]
+        issues = field_issues(error.errors(include_url=False), body, Recipe)
+    pointers = {issue.pointer for issue in issues}
+    return None, issues + [
+        issue for issue in cross_field_issues(partial_job(body)) if issue.pointer not in pointers
+    ]
 
 
-def asked(body: object) -> References:
+def partial_job(body: object) -> PartialJob:
     """What a recipe asks for, in a job's words; the recipe may be wrong in any way."""
-    return References.of(as_job(body, {}))
+    return PartialJob.from_body(as_job(body, {}))
 
 
 def as_job(body: object, ids: dict[str, str]) -> object:
     """The recipe as the body of a job: ``ids`` by pointer stand where it names files."""
     if not isinstance(body, dict):
         return body
-    job: dict[str, Any] = {key: value for key, value in body.items() if key not in HERE}
+    job: dict[str, Any] = {key: value for key, value in body.items() if key not in MACHINE_FIELDS}
     if isinstance(job.get("teachers"), list | tuple):
         job["teachers"] = [
-            _teacher(teacher, ids.get(f"/teachers/{position}", "mdl_"))
+            _job_teacher(teacher, ids.get(f"/teachers/{position}", "mdl_"))
             for position, teacher in enumerate(job["teachers"])
         ]
     student, start = job.get("student"), job.get("from")
@@ -51,40 +53,40 @@ def as_job(body: object, ids: dict[str, str]) -> object:
     return job
 
 
-def _teacher(teacher: object, identity: str) -> object:
+def _job_teacher(teacher: object, identity: str) -> object:
     if not isinstance(teacher, dict):
         return teacher
     return {k: v for k, v in teacher.items() if k not in _FILE_FIELDS} | {"model": identity}
 
 
-def of_user(fault: UserFault, pointer: str) -> Fault:
+def issue_from_user_error(error: UserError, pointer: str) -> ValidationIssue:
     """What was found when a file was opened, as a fault of the field that names it."""
-    bad = [f"{each.name} {each.detail}" for each in fault.items[:5]]
-    if len(fault.items) > len(bad):
-        bad.append(f"and {len(fault.items) - len(bad)} more")
-    sentence = "; ".join(filter(None, (fault.message, *bad, fault.hint)))
-    return Fault(pointer=pointer, code=fault.code, detail=sentence)
+    bad = [f"{entry.name} {entry.detail}" for entry in error.items[:5]]
+    if len(error.items) > len(bad):
+        bad.append(f"and {len(error.items) - len(bad)} more")
+    sentence = "; ".join(filter(None, (error.message, *bad, error.hint)))
+    return ValidationIssue(pointer=pointer, code=error.code, detail=sentence)
 
 
-def refusal(faults: list[Fault]) -> UserFault:
+def recipe_error(issues: list[ValidationIssue]) -> UserError:
     """All faults as the one error that a run of the recipe ends with."""
-    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    return UserFault(
-        "recipe_invalid",
+    count = "1 fault" if len(issues) == 1 else f"{len(issues)} faults"
+    return UserError(
+        "job_invalid",
         f"the recipe has {count}; nothing was trained",
-        items=[item(fault.pointer or "/", _here(fault.detail)) for fault in faults],
+        items=[error_detail(issue.pointer or "/", _in_cli_terms(issue.detail)) for issue in issues],
     )
 
 
-def in_own_words(fault: Fault, *, continued: bool) -> Fault:
+def to_recipe_issue(issue: ValidationIssue, *, continued: bool) -> ValidationIssue:
     """A misfit of a job as one of a recipe: a teacher has ``weights`` where a job's has a model."""
-    pointer = fault.pointer
+    pointer = issue.pointer
     if pointer.startswith("/teachers/") and pointer.endswith("/model"):
         pointer = pointer.removesuffix("model") + "weights"
     elif pointer == "/student/init" and continued:
         pointer = "/from"
-    return fault.model_copy(update={"pointer": pointer})
+    return issue.model_copy(update={"pointer": pointer})
 
 
-def _here(detail: str) -> str:
+def _in_cli_terms(detail: str) -> str:
     return detail.replace("GET /v1/architectures lists", "`python -m kdcore networks` lists")

@@ -8,48 +8,51 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from kdcore.runtime.errors import Stopped
+from kdcore.runtime.errors import RunCancelledError
 from kdcore.runtime.failpoints import failpoint
 
-_PULSE_S = 1.0
+_HEARTBEAT_INTERVAL_S = 1.0
 
 
-class Stop:
+class CancellationToken:
     """Whether someone asked for a stop. Long work looks at it at every batch boundary."""
 
-    def __init__(self, pulse: Path | None = None) -> None:
+    def __init__(self, heartbeat_file: Path | None = None) -> None:
         self._requested = False
-        self._pulse = pulse
-        self._beaten_at = 0.0
+        self._heartbeat_file = heartbeat_file
+        self._last_heartbeat = 0.0
 
     @property
     def requested(self) -> bool:
         """True from the first SIGTERM or SIGINT on."""
         return self._requested
 
-    def request(self) -> None:
+    def cancel(self) -> None:
         """Ask for a stop at the next boundary."""
         self._requested = True
 
-    def check(self) -> None:
+    def check_cancelled(self) -> None:
         """Raise :class:`~kdcore.runtime.errors.Stopped` if a stop was asked for.
 
         Show a sign of life.
         """
-        failpoint("engine.boundary")
+        failpoint("engine.check_cancelled")
         if self.requested:
-            raise Stopped("stopped on request")
-        if self._pulse is not None and time.monotonic() - self._beaten_at > _PULSE_S:
-            self._pulse.touch()
-            self._beaten_at = time.monotonic()
+            raise RunCancelledError("stopped on request")
+        if (
+            self._heartbeat_file is not None
+            and time.monotonic() - self._last_heartbeat > _HEARTBEAT_INTERVAL_S
+        ):
+            self._heartbeat_file.touch()
+            self._last_heartbeat = time.monotonic()
 
-    def listen(self) -> None:
+    def install_signal_handlers(self) -> None:
         """Let SIGTERM and SIGINT ask for a stop instead of ending the process at once."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
+    def handle_signals(self) -> Iterator[None]:
         """Listen inside the block alone: before and after, the signals do what they did.
 
         A second SIGINT is a KeyboardInterrupt. Outside of the main thread, where Python hands over
@@ -59,7 +62,10 @@ class Stop:
             yield
             return
         handlers = {signal.SIGTERM: self._on_signal, signal.SIGINT: self._on_interrupt}
-        before = {number: signal.signal(number, own) for number, own in handlers.items()}
+        before = {
+            number: signal.signal(number, signal_handler)
+            for number, signal_handler in handlers.items()
+        }
         try:
             yield
         finally:

@@ -14,7 +14,7 @@ Any other exception is a bug: it ends the process with its traceback on stderr a
 import re
 from collections.abc import Sequence
 
-from kdcore.protocol.events import ErrorCode, Item
+from kdcore.protocol.events import ErrorCode, ErrorDetail
 
 MAX_ITEMS = 1000
 """Bad things that one error names; the rest are counted."""
@@ -26,7 +26,7 @@ class EngineError(Exception):
     """Everything that the engine says about itself and its input."""
 
 
-class UserFault(EngineError):  # noqa: N818 - the house's word for it
+class UserError(EngineError):
     """The request, the data or the checkpoint is at fault; trying again would not help.
 
     ``message`` is a sentence that says what was wrong and what would be right, ``hint`` what to do
@@ -39,45 +39,45 @@ class UserFault(EngineError):  # noqa: N818 - the house's word for it
         message: str,
         *,
         hint: str | None = None,
-        items: Sequence[Item] = (),
+        items: Sequence[ErrorDetail] = (),
     ) -> None:
         super().__init__(message)
         self.code: ErrorCode = code
-        self.message = printable(message)
+        self.message = to_printable(message)
         self.hint = hint
-        self.items = capped(items)
+        self.items = cap_items(items)
 
     def __str__(self) -> str:
         """All of it: whoever logs an exception sees what to do."""
-        lines = [self.message, *(f"{each.name}: {each.detail}" for each in self.items)]
+        lines = [self.message, *(f"{entry.name}: {entry.detail}" for entry in self.items)]
         return "\n".join([*lines, *([self.hint] if self.hint else [])])
 
 
-class OutOfDeviceMemory(EngineError):  # noqa: N818 - the house's word for it
+class OutOfDeviceMemoryError(EngineError):
     """The smallest possible step does not fit into the memory of the device."""
 
 
-class NonFinite(EngineError):  # noqa: N818 - the house's word for it
+class NonFiniteError(EngineError):
     """A loss or a gradient is infinite or not a number; the message names step and term."""
 
 
-class Stopped(EngineError):  # noqa: N818 - nothing went wrong
+class RunCancelledError(EngineError):
     """Someone asked for a stop and it has been granted."""
 
 
-def item(name: str, detail: str) -> Item:
+def error_detail(name: str, detail: str) -> ErrorDetail:
     """One bad thing; ``name`` comes from strangers, so it is cut and made printable."""
-    return Item(name=printable(name)[:_MAX_NAME], detail=printable(detail)[:_MAX_NAME])
+    return ErrorDetail(name=to_printable(name)[:_MAX_NAME], detail=to_printable(detail)[:_MAX_NAME])
 
 
-def printable(text: str) -> str:
+def to_printable(text: str) -> str:
     """``text`` with control characters and lone surrogates replaced by U+FFFD."""
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
-def capped(items: Sequence[Item]) -> tuple[Item, ...]:
+def cap_items(items: Sequence[ErrorDetail]) -> tuple[ErrorDetail, ...]:
     """The first :data:`MAX_ITEMS` items and, if there are more, one that says how many."""
     if len(items) <= MAX_ITEMS:
         return tuple(items)
     more = f"and {len(items) - MAX_ITEMS} more"
-    return (*items[:MAX_ITEMS], Item(name="…", detail=more))
+    return (*items[:MAX_ITEMS], ErrorDetail(name="…", detail=more))

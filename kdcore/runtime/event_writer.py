@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from kdcore.protocol.events import (
-    AnswersEvent,
     ArtifactEvent,
     CheckpointEvent,
     DoneEvent,
+    EngineEvent,
     ErrorCode,
+    ErrorDetail,
     ErrorEvent,
-    Event,
-    Item,
-    Level,
     LogEvent,
+    LogLevel,
     MetricsEvent,
     PhaseEvent,
     Progress,
     ReportEvent,
+    TeacherCacheEvent,
 )
-from kdcore.runtime.errors import capped
+from kdcore.runtime.errors import cap_items
 from kdcore.runtime.files import sha256_of
 
 
@@ -39,12 +39,12 @@ class EventWriter:
     """
 
     def __init__(
-        self, path: Path, workdir: Path, watch: Callable[[Event], None] | None = None
+        self, path: Path, workdir: Path, on_event: Callable[[EngineEvent], None] | None = None
     ) -> None:
         self.workdir = workdir.resolve()
-        self._watch = watch
+        self._on_event = on_event
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._seq = _mend(path)
+        self._seq = _cut_partial_line(path)
         self._file = path.open("a", encoding="utf-8")
         self._lock = threading.Lock()
         self._started = time.monotonic()
@@ -55,9 +55,9 @@ class EventWriter:
         with contextlib.suppress(OSError):
             self._file.close()
 
-    def phase(self, name: str, chosen: dict[str, Any] | None = None) -> None:
-        """Enter a phase. The first one of a run says in ``chosen`` what the engine chose."""
-        self._write(PhaseEvent, phase=name, chosen=chosen)
+    def phase(self, name: str, runtime: dict[str, Any] | None = None) -> None:
+        """Enter a phase. The first one of a run says in ``runtime`` what the engine chose."""
+        self._write(PhaseEvent, phase=name, runtime=runtime)
 
     def metrics(
         self,
@@ -80,11 +80,11 @@ class EventWriter:
             eta_s=eta_s,
         )
 
-    def answers(self, **told: Any) -> None:
+    def teacher_cache(self, **fields: Any) -> None:
         """Tell of a teacher's answers that are at hand; the fields of :class:`AnswersEvent`."""
-        self._write(AnswersEvent, **told)
+        self._write(TeacherCacheEvent, **fields)
 
-    def log(self, level: Level, message: str) -> None:
+    def log(self, level: LogLevel, message: str) -> None:
         """Say a sentence to people."""
         self._write(LogEvent, level=level, message=message)
 
@@ -93,13 +93,15 @@ class EventWriter:
     ) -> None:
         """Name a checkpoint file that is whole: a later run can go on from it."""
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        self._write(CheckpointEvent, **self._facts(path), step=step, epoch=epoch, metrics=finite)
+        self._write(
+            CheckpointEvent, **self._file_fields(path), step=step, epoch=epoch, metrics=finite
+        )
 
     def artifact(self, path: Path, name: str, file_format: str, media_type: str) -> None:
         """Name a finished file for the user."""
         self._write(
             ArtifactEvent,
-            **self._facts(path),
+            **self._file_fields(path),
             name=name,
             format=file_format,
             media_type=media_type,
@@ -110,41 +112,45 @@ class EventWriter:
         self._write(ReportEvent, report=report)
 
     def error(
-        self, code: ErrorCode, message: str, hint: str | None = None, items: Sequence[Item] = ()
+        self,
+        code: ErrorCode,
+        message: str,
+        hint: str | None = None,
+        items: Sequence[ErrorDetail] = (),
     ) -> None:
         """Say why the run ends without an outcome."""
-        self._write(ErrorEvent, code=code, message=message, hint=hint, items=capped(items))
+        self._write(ErrorEvent, code=code, message=message, hint=hint, items=cap_items(items))
 
     def done(self) -> None:
         """Say that the run reached its end: the last line."""
         self._write(DoneEvent)
 
-    def _facts(self, path: Path) -> dict[str, Any]:
+    def _file_fields(self, path: Path) -> dict[str, Any]:
         return {
             "path": path.resolve().relative_to(self.workdir).as_posix(),
             "sha256": sha256_of(path),
             "size_bytes": path.stat().st_size,
         }
 
-    def _write(self, kind: type[Event], **fields: Any) -> None:
+    def _write(self, kind: type[EngineEvent], **fields: Any) -> None:
         with self._lock:
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
             event = kind(seq=self._seq + 1, time=now.replace("+00:00", "Z"), **fields)
             self._file.write(event.model_dump_json() + "\n")
             self._file.flush()
             self._seq += 1
-        if self._watch is not None:
-            self._watch(event)
+        if self._on_event is not None:
+            self._on_event(event)
 
 
-def _mend(path: Path) -> int:
+def _cut_partial_line(path: Path) -> int:
     """Cut off a last line that a killed run left half written; return the last whole one's seq."""
     if not path.exists():
         return 0
-    whole = path.read_bytes()
-    whole = whole[: whole.rfind(b"\n") + 1]
-    os.truncate(path, len(whole))
-    if not whole:
+    complete_lines = path.read_bytes()
+    complete_lines = complete_lines[: complete_lines.rfind(b"\n") + 1]
+    os.truncate(path, len(complete_lines))
+    if not complete_lines:
         return 0
-    last = whole.rstrip(b"\n").rpartition(b"\n")[2]
+    last = complete_lines.rstrip(b"\n").rpartition(b"\n")[2]
     return int(json.loads(last)["seq"])

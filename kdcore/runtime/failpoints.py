@@ -11,33 +11,33 @@ import signal
 import time
 from pathlib import Path
 
-VARIABLE = "STILLHOUSE_FAILPOINTS"
+ENV_VARIABLE = "STILLHOUSE_FAILPOINTS"
 
 
 def failpoint(name: str) -> None:
     """Do what a test has asked for at this place."""
     folder = _folder()
     if folder is not None and (folder / name).exists():
-        _meet(folder, name)
+        _trigger(folder, name)
 
 
 @functools.cache
 def _folder() -> Path | None:
-    named = os.environ.get(VARIABLE)
-    return Path(named) if named else None
+    value = os.environ.get(ENV_VARIABLE)
+    return Path(value) if value else None
 
 
-def _meet(folder: Path, name: str) -> None:
-    taken = folder / f".{name}.{os.getpid()}"
+def _trigger(folder: Path, name: str) -> None:
+    claimed = folder / f".{name}.{os.getpid()}"
     try:
-        (folder / name).rename(taken)  # of several processes, one succeeds
+        (folder / name).rename(claimed)  # of several processes, one succeeds
     except FileNotFoundError:
         return
-    act, _, rest = taken.read_text().partition(" ")
-    taken.rename(folder / f".met-{name}-{time.monotonic_ns()}")
-    if act == "kill":
+    action, _, rest = claimed.read_text().partition(" ")
+    claimed.rename(folder / f".met-{name}-{time.monotonic_ns()}")
+    if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    elif act == "sleep":
+    elif action == "sleep":
         time.sleep(float(rest))  # to hang is what was asked for
     else:
         raise OSError(rest)

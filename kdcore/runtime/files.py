@@ -14,7 +14,7 @@ def sha256_of(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a path to write to; it becomes ``path`` when the block ends well, else vanishes.
 
     Reaches the disk before the rename, so that a machine that loses power never shows half a file.

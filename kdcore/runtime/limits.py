@@ -11,7 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a prediction does not wait for what is only looked at by mypy
-    from kdcore.protocol.requests import Request, ResourceLimits
+    from kdcore.protocol.requests import EngineRequest, ResourceLimits
 
 
 _GRACE_S = 5
@@ -20,7 +20,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 memory is given back."""
 
 
-class CpuTimeExceeded(BaseException):
+class CpuTimeExceededError(BaseException):
     """The process has used the processor seconds that its request allows.
 
     No ``Exception``: code that takes whatever a decoder raises for a fault of one file must not
@@ -28,22 +28,22 @@ class CpuTimeExceeded(BaseException):
     """
 
 
-def apply(request: "Request") -> None:
+def apply_limits(request: "EngineRequest") -> None:
     """Set the request's resource limits and its number of threads, for this process for good."""
-    _limit(request.limits)
+    _set_limits(request.limits)
     # The process must not leave its memory on disk when a hostile file crashes a decoder.
-    _lower(resource.RLIMIT_CORE, 0)
+    _lower_limit(resource.RLIMIT_CORE, 0)
     # When memory runs out, this process is to go, not the database beside it (Linux alone).
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    share(request.threads)
-    hold_memory()
+    set_thread_counts(request.threads)
+    retain_freed_memory()
 
 
-def hold_memory() -> None:
+def retain_freed_memory() -> None:
     """Let the allocator keep what is freed, for the next batch (glibc alone).
 
-    It gives blocks of more than 32 MiB back to the system at once, such as 64 normalised images of
+    It gives blocks of more than 32 MiB back to the system at once, such as 64 normalized images of
     224 pixels: each time they are asked for again, every page of them is cleared anew, which takes
     longer than the arithmetic on them.
     """
@@ -53,7 +53,7 @@ def hold_memory() -> None:
         adjust(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def share(threads: int | None) -> None:
+def set_thread_counts(threads: int | None) -> None:
     """Set how many threads the libraries start; they read it when they are loaded."""
     if threads is not None:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -65,33 +65,33 @@ def share(threads: int | None) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
-def _limit(limits: "ResourceLimits") -> None:
+def _set_limits(limits: "ResourceLimits") -> None:
     if limits.memory_bytes is not None:
-        _lower(resource.RLIMIT_AS, limits.memory_bytes)
+        _lower_limit(resource.RLIMIT_AS, limits.memory_bytes)
     if limits.file_bytes is not None:
-        _lower(resource.RLIMIT_FSIZE, limits.file_bytes)
+        _lower_limit(resource.RLIMIT_FSIZE, limits.file_bytes)
     if limits.cpu_s is not None:
         # At the soft limit the kernel asks, at the hard one it kills: between them we can say why.
         signal.signal(signal.SIGXCPU, _on_cpu_limit)
-        _lower(resource.RLIMIT_CPU, limits.cpu_s, grace=_GRACE_S)
+        _lower_limit(resource.RLIMIT_CPU, limits.cpu_s, grace=_GRACE_S)
 
 
-def _lower(which: int, value: int, grace: int = 0) -> None:
+def _lower_limit(which: int, value: int, grace: int = 0) -> None:
     _, hard = resource.getrlimit(which)
     top = value + grace if hard == resource.RLIM_INFINITY else min(value + grace, hard)
     resource.setrlimit(which, (min(value, top), top))
 
 
 def _on_cpu_limit(_number: int, _frame: FrameType | None) -> None:
-    raise CpuTimeExceeded("the work took more processor time than its limit allows")
+    raise CpuTimeExceededError("the work took more processor time than its limit allows")
 
 
-def die_with_supervisor() -> None:
+def exit_with_supervisor() -> None:
     """Watch stdin: when its other end closes, the supervisor is gone and so is this process."""
-    threading.Thread(target=await_supervisor, name="supervisor-watch", daemon=True).start()
+    threading.Thread(target=wait_for_supervisor_exit, name="supervisor-watch", daemon=True).start()
 
 
-def await_supervisor() -> None:
+def wait_for_supervisor_exit() -> None:
     """Wait until the other end of stdin closes, then end this process and its children."""
     # os.read and not sys.stdin: a daemon thread inside a buffered reader aborts a normal exit.
     try:

@@ -4,14 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kdcore.schema.base import Sha256, Spec
-from kdcore.schema.catalog import Normalisation
+from kdcore.schema.base import FrozenModel, Sha256
+from kdcore.schema.catalog import Normalization
 
 ImageSize = Annotated[int, Field(ge=8, le=1024)]
 """Side in pixels: the smallest that networks are made for, the largest that makes sense here."""
 
 
-class Split(Spec):
+class SplitInfo(FrozenModel):
     """One split of a data set."""
 
     count: int
@@ -19,23 +19,23 @@ class Split(Spec):
     """Empty for the images without labels."""
 
 
-class DatasetInfo(Spec):
+class DatasetInfo(FrozenModel):
     """What ingestion reports of a data set."""
 
     classes: tuple[str, ...]
-    splits: dict[Literal["train", "val", "test", "unlabelled"], Split]
+    splits: dict[Literal["train", "val", "test", "unlabeled"], SplitInfo]
     """The last only where there are images without labels."""
     in_channels: int
     image_size: int
     """Side of the square images, in pixels."""
-    normalisation: Normalisation
+    normalization: Normalization
     """Mean and deviation of the training split, pixels scaled to 0..1."""
     split_seed: int
     digest: Sha256
     """Of the content: equal for equal images, targets, classes and splits."""
 
 
-class ModelInfo(Spec):
+class ModelInfo(FrozenModel):
     """What verification reports of a checkpoint."""
 
     architecture: str
@@ -44,7 +44,7 @@ class ModelInfo(Spec):
     num_params: int
     input_size: int | None = None
     """This and all that follows: of published weights alone, null where a user says it."""
-    normalisation: Normalisation | None = None
+    normalization: Normalization | None = None
     class_names: tuple[str, ...] | None = None
     """Null also where the weights do not say."""
-    licence: str | None = None
+    license: str | None = None

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from kdcore.schema.base import Spec
+from kdcore.schema.base import FrozenModel
 
 Probability = Annotated[float, Field(gt=0, le=1)]
 Alpha = Annotated[float, Field(gt=0, le=100)]
@@ -15,13 +15,13 @@ Ratio = Annotated[float, Field(ge=0.1, le=10)]
 Area = Annotated[float, Field(gt=0, le=1)]
 
 
-class NoAugmentation(Spec):
+class NoAugmentation(FrozenModel):
     """Every view is the image as it is."""
 
     type: Literal["none"]
 
 
-class CropFlip(Spec):
+class CropFlip(FrozenModel):
     """Pad with zeros, crop at random to the old size, mirror left and right at random."""
 
     type: Literal["crop_flip"]
@@ -31,7 +31,7 @@ class CropFlip(Spec):
     """Mirror half of the views; null means yes, except for digits, which have a handedness."""
 
 
-class RandomResizedCrop(Spec):
+class RandomResizedCrop(FrozenModel):
     """Cut out a part of random area and shape, stretch it to the old size, mirror at random.
 
     The usual choice from 64 pixels on (Szegedy et al. 2015, https://arxiv.org/abs/1409.4842).
@@ -46,18 +46,20 @@ class RandomResizedCrop(Spec):
     """Mirror half of the views; null means yes, except for digits, which have a handedness."""
 
     @model_validator(mode="after")
-    def _rising(self) -> Self:
+    def _check_ascending(self) -> Self:
         for name in ("scale", "ratio"):
             low, high = getattr(self, name)
             if low > high:
                 raise PydanticCustomError(
-                    "not_rising", "{name} is the smallest value, then the largest", {"name": name}
+                    "not_ascending",
+                    "{name} is the smallest value, then the largest",
+                    {"name": name},
                 )
         return self
 
 
-class RandAugment(Spec):
-    """A few random changes of colour and shape, all of one strength.
+class RandAugment(FrozenModel):
+    """A few random changes of color and shape, all of one strength.
 
     Cubuk et al. 2020, https://arxiv.org/abs/1909.13719.
     """
@@ -69,20 +71,20 @@ class RandAugment(Spec):
     """Their strength; 30 turns by 30 degrees and posterizes to 4 bits."""
 
 
-class Cutout(Spec):
-    """Cover a square at a random place with the view's own mean colour.
+class Cutout(FrozenModel):
+    """Cover a square at a random place with the view's own mean color.
 
     DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552.
     """
 
     type: Literal["cutout"]
     size: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Side in pixels; null means a quarter of the input size. Its centre is always in the image."""
+    """Side in pixels; null means a quarter of the input size. Its center is always in the image."""
     probability: Probability = 1.0
     """Share of the views that are covered."""
 
 
-class Mixup(Spec):
+class Mixup(FrozenModel):
     """Blend each view with another one of its batch, and their labels by the same shares.
 
     Zhang et al. 2018, https://arxiv.org/abs/1710.09412.
@@ -95,7 +97,7 @@ class Mixup(Spec):
     """Share of the views that are blended."""
 
 
-class Cutmix(Spec):
+class Cutmix(FrozenModel):
     """Replace a rectangle of each view by another view of its batch, and labels by its area.
 
     Yun et al. 2019, https://arxiv.org/abs/1905.04899.
@@ -114,17 +116,17 @@ AnyAugmentation = (
 Augmentation = Annotated[AnyAugmentation, Field(discriminator="type")]
 CROPS = ("crop_flip", "random_resized_crop")
 MIXING = ("mixup", "cutmix")
-AUGMENTATIONS: dict[str, type[Spec]] = {
+AUGMENTATIONS: dict[str, type[FrozenModel]] = {
     get_args(kind.model_fields["type"].annotation)[0]: kind for kind in get_args(AnyAugmentation)
 }
 
 
-def _together(several: tuple[AnyAugmentation, ...]) -> tuple[AnyAugmentation, ...]:
-    names = [one.type for one in several]
+def _check_combination(augmentations: tuple[AnyAugmentation, ...]) -> tuple[AnyAugmentation, ...]:
+    names = [augmentation.type for augmentation in augmentations]
     problem = _contradiction(names)
     if problem is not None:
         raise PydanticCustomError("augmentations", problem)
-    return several
+    return augmentations
 
 
 def _contradiction(names: Sequence[str]) -> str | None:
@@ -157,7 +159,7 @@ AugmentationField = Annotated[
     | Annotated[
         tuple[Augmentation, ...],
         Field(min_length=1, max_length=len(AUGMENTATIONS)),
-        AfterValidator(_together),
+        AfterValidator(_check_combination),
         Tag(_LIST),
     ],
     Discriminator(_shape),

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-class Spec(BaseModel):
+class FrozenModel(BaseModel):
     """A value that cannot change, with no unknown fields and no NaN; docstrings describe fields."""
 
     model_config = ConfigDict(
@@ -23,17 +23,17 @@ class Spec(BaseModel):
     )
 
 
-def _printable(text: str) -> str:
+def _check_printable(text: str) -> str:
     if _CONTROL.search(text):
         raise ValueError("must not contain control characters")
     return text
 
 
-Text = Annotated[str, StringConstraints(max_length=10_000), AfterValidator(_printable)]
+Text = Annotated[str, StringConstraints(max_length=10_000), AfterValidator(_check_printable)]
 Name = Annotated[
     str,
     StringConstraints(min_length=1, max_length=200, strip_whitespace=True),
-    AfterValidator(_printable),
+    AfterValidator(_check_printable),
 ]
 Label = Annotated[
     str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
@@ -43,6 +43,6 @@ Seed = Annotated[int, Field(ge=0, lt=NUM_SEEDS)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-def either(names: Sequence[str]) -> str:
+def join_with_or(names: Sequence[str]) -> str:
     """Names as a sentence offers them: `a, b or c`."""
     return " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

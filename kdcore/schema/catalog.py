@@ -1,4 +1,4 @@
-"""The catalogue of architectures: what may be built, and what it costs."""
+"""The catalog of architectures: what may be built, and what it costs."""
 
 import difflib
 import functools
@@ -8,10 +8,10 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from kdcore.schema.base import Spec
+from kdcore.schema.base import FrozenModel
 
 
-class Tap(Spec):
+class Tap(FrozenModel):
     """A place in a network where a feature map can be taken."""
 
     path: str
@@ -19,7 +19,7 @@ class Tap(Spec):
     """(C, H, W) at the reference input."""
 
 
-class Normalisation(Spec):
+class Normalization(FrozenModel):
     """Per-channel mean and deviation of pixels that are scaled to 0..1."""
 
     mean: Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
@@ -34,7 +34,7 @@ class Normalisation(Spec):
         return self
 
 
-class Architecture(Spec):
+class Architecture(FrozenModel):
     """One architecture, measured at its reference input and number of classes."""
 
     name: str
@@ -50,8 +50,8 @@ class Architecture(Spec):
     pooled_features: int | None
     """Length of the vector before the classifier; None where no single layer gives the logits."""
     taps: tuple[Tap, ...]
-    normalisation: Normalisation
-    licence: str
+    normalization: Normalization
+    license: str
     """SPDX name, of the code and, where they are under another, of the default weights."""
     paper: str | None
     pretrained: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class Architecture(Spec):
     take them."""
 
 
-class Catalogue(Spec):
+class ArchitectureCatalog(FrozenModel):
     """The file that the engine writes and everyone reads."""
 
     generated_by: str
@@ -69,44 +69,52 @@ class Catalogue(Spec):
 @functools.cache
 def architectures() -> dict[str, Architecture]:
     """Every architecture by name, in the order that the API lists them: sorted, CIFAR first."""
-    text = importlib.resources.files("kdcore.schema").joinpath("catalogue.json").read_bytes()
-    return {entry.name: entry for entry in Catalogue.model_validate_json(text).architectures}
+    text = importlib.resources.files("kdcore.schema").joinpath("catalog.json").read_bytes()
+    return {
+        entry.name: entry for entry in ArchitectureCatalog.model_validate_json(text).architectures
+    }
 
 
-def near(name: str) -> list[str]:
-    """Up to three names of the catalogue that ``name`` may mean, whatever library they are of."""
+def similar_architectures(name: str) -> list[str]:
+    """Up to three names of the catalog that ``name`` may mean, whatever library they are of."""
     library, _, bare = name.lower().rpartition("/")
     by_bare: dict[str, list[str]] = {}
     for known in architectures():
         by_bare.setdefault(known.partition("/")[2].lower(), []).append(known)
-    own = [each for each, names in by_bare.items() if any(_of(library, known) for known in names)]
+    same_library = [
+        bare_name
+        for bare_name, names in by_bare.items()
+        if any(_in_library(library, known) for known in names)
+    ]
     # The same library first, then any.
     close = [
         known
-        for each in difflib.get_close_matches(bare, own, 3)
-        for known in by_bare[each]
-        if _of(library, known)
+        for bare_name in difflib.get_close_matches(bare, same_library, 3)
+        for known in by_bare[bare_name]
+        if _in_library(library, known)
     ]
     close += [
-        known for each in difflib.get_close_matches(bare, by_bare, 3) for known in by_bare[each]
+        known
+        for bare_name in difflib.get_close_matches(bare, by_bare, 3)
+        for known in by_bare[bare_name]
     ]
     return list(dict.fromkeys(close))[:3]
 
 
-def _of(library: str, name: str) -> bool:
+def _in_library(library: str, name: str) -> bool:
     return name.startswith(f"{library}/")
 
 
-def _known(name: str) -> str:
+def _check_known(name: str) -> str:
     if name not in architectures():
-        # Only the catalogue's names are told, never what was sent.
-        close = near(name)
+        # Only the catalog's names are told, never what was sent.
+        similar = similar_architectures(name)
         raise PydanticCustomError(
             "unknown_architecture",
             "there is no such architecture; {near}GET /v1/architectures lists them",
-            {"near": f"near it: {', '.join(close)}; " if close else ""},
+            {"near": f"near it: {', '.join(similar)}; " if similar else ""},
         )
     return name
 
 
-ArchitectureName = Annotated[str, StringConstraints(max_length=200), AfterValidator(_known)]
+ArchitectureName = Annotated[str, StringConstraints(max_length=200), AfterValidator(_check_known)]

@@ -1,4 +1,4 @@
-"""Names of derived networks: an architecture of the catalogue with cheaper convolutions.
+"""Names of derived networks: an architecture of the catalog with cheaper convolutions.
 
 ``cifar/resnet32x4+grouped-8+width-0.5`` is resnet32x4 with grouped convolutions of 8 groups at half
 the width; ``…+depthwise_separable+width-1`` has depthwise separable ones. Such a name stands for
@@ -14,7 +14,7 @@ _NAME = re.compile(
 )
 
 
-class Derived(NamedTuple):
+class DerivedNetwork(NamedTuple):
     """What a derived network is made of."""
 
     architecture: str
@@ -30,15 +30,15 @@ class Derived(NamedTuple):
         return f"{self.architecture}+{kind}+width-{self.width:g}"
 
 
-def parse(name: str) -> Derived | None:
+def parse_derived_name(name: str) -> DerivedNetwork | None:
     """What ``name`` is made of; None where it is no derived network's."""
-    found = _NAME.fullmatch(name)
-    if found is None:
+    match = _NAME.fullmatch(name)
+    if match is None:
         return None
-    groups = found["groups"]
-    return Derived(
-        found["base"],
+    groups = match["groups"]
+    return DerivedNetwork(
+        match["base"],
         "depthwise_separable" if groups is None else "grouped",
         int(groups or 1),
-        float(found["width"]),
+        float(match["width"]),
     )

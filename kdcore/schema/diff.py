@@ -6,38 +6,38 @@ from typing import Any
 _ABSENT = object()
 
 
-def flat(value: Any, path: str = "") -> dict[str, Any]:
+def flatten(value: Any, path: str = "") -> dict[str, Any]:
     """Leaves by dotted path; empty objects and lists are leaves, and so are lists of plain values.
 
     The entries of a list of objects are named by their ``type`` where each has another.
     """
     if isinstance(value, dict) and value:
-        named = {str(key): each for key, each in value.items()}
-    elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
-        named = dict(zip(_names(value), value, strict=True))
+        children = {str(key): child for key, child in value.items()}
+    elif isinstance(value, list) and any(isinstance(child, dict) for child in value):
+        children = dict(zip(_names(value), value, strict=True))
     else:
         return {path: value}
-    found: dict[str, Any] = {}
-    for name, each in named.items():
-        found |= flat(each, f"{path}.{name}" if path else name)
-    return found
+    leaves: dict[str, Any] = {}
+    for name, child in children.items():
+        leaves |= flatten(child, f"{path}.{name}" if path else name)
+    return leaves
 
 
 def _names(values: list[Any]) -> list[str]:
-    types = [each.get("type") if isinstance(each, dict) else None for each in values]
+    types = [item.get("type") if isinstance(item, dict) else None for item in values]
     if None not in types and len(set(types)) == len(types):
-        return [str(each) for each in types]
-    return [str(number) for number in range(len(values))]
+        return [str(item) for item in types]
+    return [str(index) for index in range(len(values))]
 
 
-def differing(*settings: Any) -> dict[str, tuple[Any, ...]]:
+def find_differences(*settings: Any) -> dict[str, tuple[Any, ...]]:
     """Leaves that are not the same in all, by path: one value each, None where there is no such."""
-    leaves = [flat(each) for each in settings]
-    paths = dict.fromkeys(path for each in leaves for path in each)
+    leaves = [flatten(setting) for setting in settings]
+    paths = dict.fromkeys(path for setting in leaves for path in setting)
     return {
-        path: tuple(each.get(path) for each in leaves)
+        path: tuple(setting.get(path) for setting in leaves)
         for path in paths
-        if not _same([each.get(path, _ABSENT) for each in leaves])
+        if not _same([setting.get(path, _ABSENT) for setting in leaves])
     }
 
 

@@ -5,34 +5,34 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from kdcore.schema.base import NUM_SEEDS, Label, Name, Seed, Spec, Text
+from kdcore.schema.base import NUM_SEEDS, FrozenModel, Label, Name, Seed, Text
 from kdcore.schema.catalog import ArchitectureName
-from kdcore.schema.derived_name import Derived
+from kdcore.schema.derived_name import DerivedNetwork
 from kdcore.schema.exports import ExportFormat
 from kdcore.schema.methods import AnyMethod, MethodField
-from kdcore.schema.presets import Preset, filled
+from kdcore.schema.presets import Preset, apply_preset
 from kdcore.schema.schemes import Offline, SchemeField
-from kdcore.schema.training import Training
+from kdcore.schema.training import TrainingConfig
 
 ModelId = Annotated[str, Field(max_length=64, description="Id of a model, `mdl_…`")]
 DatasetId = Annotated[str, Field(max_length=64, description="Id of a data set, `ds_…`")]
 
 
-Channels = Literal["repeat", "luminance"]
-"""How images meet a network of other channels: `repeat` shows grey images to an RGB network three
-times over, `luminance` shows colour images to a grey network by ITU-R BT.601."""
+ChannelRule = Literal["repeat", "luminance"]
+"""How images meet a network of other channels: `repeat` shows gray images to an RGB network three
+times over, `luminance` shows color images to a gray network by ITU-R BT.601."""
 
 
-def channels_of(rule: str | None, in_channels: int) -> int:
+def network_channels(rule: str | None, in_channels: int) -> int:
     """How many channels a network takes that meets images of ``in_channels`` by ``rule``."""
     return {None: in_channels, "repeat": 3, "luminance": 1}[rule]
 
 
-def rule_between(in_channels: int, wanted: int) -> Channels | None:
+def channel_rule(in_channels: int, num_channels: int) -> ChannelRule | None:
     """By which rule images of ``in_channels`` meet a network of ``wanted``; None where none does
     and where none is needed."""
-    rules: dict[tuple[int, int], Channels] = {(1, 3): "repeat", (3, 1): "luminance"}
-    return rules.get((in_channels, wanted))
+    rules: dict[tuple[int, int], ChannelRule] = {(1, 3): "repeat", (3, 1): "luminance"}
+    return rules.get((in_channels, num_channels))
 
 
 TapPaths = Annotated[
@@ -42,7 +42,7 @@ TapPaths = Annotated[
 JobId = Annotated[str, Field(max_length=64, description="Id of a job, `job_…`")]
 
 
-class Teacher(Spec):
+class Teacher(FrozenModel):
     """One teacher of the job and its share among several."""
 
     model: ModelId
@@ -53,13 +53,13 @@ class Teacher(Spec):
     ) = None
     """For each of the data set's classes, in order, the teacher's class; null where both have the
     same classes."""
-    channels: Channels | None = None
+    channels: ChannelRule | None = None
     taps: TapPaths | None = None
     """Module paths whose feature maps teach, shallow to deep; null finds the last map of each
     stage."""
 
 
-class Student(Spec):
+class Student(FrozenModel):
     """The network to train: an architecture by name, or one derived from the teacher."""
 
     architecture: ArchitectureName | None = None
@@ -75,13 +75,13 @@ class Student(Spec):
     """`random`, `pretrained` (torchvision and timm), or the id of a model to start from."""
     num_classes: Annotated[int, Field(ge=2, le=100_000)] | None = None
     """Null takes the data set's number of classes; anything else must equal it."""
-    channels: Channels | None = None
+    channels: ChannelRule | None = None
     taps: TapPaths | None = None
     """Module paths whose feature maps learn, shallow to deep; null finds the last map of each
     stage."""
 
 
-class From(Spec):
+class ContinueFrom(FrozenModel):
     """Where a job that goes on from an earlier one starts."""
 
     job: JobId
@@ -89,7 +89,7 @@ class From(Spec):
     """`best` is the delivered student; `last` the newest checkpoint; else a checkpoint's step."""
 
 
-class EvaluationPlan(Spec):
+class EvaluationPlan(FrozenModel):
     """What is measured beside the student itself."""
 
     baseline: bool | None = None
@@ -97,7 +97,7 @@ class EvaluationPlan(Spec):
     seeds: Annotated[int, Field(ge=1, le=10)] = 1
 
 
-class Accept(Spec):
+class AcceptanceCriteria(FrozenModel):
     """What the student must meet. The verdict says which criteria held; the job succeeds anyway."""
 
     max_top1_drop: Annotated[float, Field(ge=0, le=100)] | None = None
@@ -110,7 +110,7 @@ class Accept(Spec):
     """p50 at batch 1 on the worker's device."""
 
 
-class Limits(Spec):
+class JobLimits(FrozenModel):
     """When to stop a job that takes too long."""
 
     wall_s: Annotated[float, Field(gt=0)] | None = None
@@ -119,7 +119,7 @@ class Limits(Spec):
     """Seconds of a device in use, all runs together."""
 
 
-class JobSpec(Spec):
+class JobSpec(FrozenModel):
     """A job: which teachers, which student, which data, and how."""
 
     kind: Literal["distill", "evaluate"] = "distill"
@@ -130,7 +130,7 @@ class JobSpec(Spec):
     """Required, except where `model` is evaluated."""
     model: ModelId | None = None
     """What to evaluate, for `kind: evaluate`."""
-    from_: Annotated[From | None, Field(alias="from")] = None
+    from_: Annotated[ContinueFrom | None, Field(alias="from")] = None
     """An earlier job whose student this one's starts from, with settings of its own."""
     dataset: DatasetId
     method: MethodField | None = None
@@ -143,22 +143,22 @@ class JobSpec(Spec):
     """A recipe for what the job does not say: `fast` sees the fewest images, `paper` is what the
     research libraries train, `balanced` lies between. It fills `training`, and where a teacher
     teaches and the job says neither of them, `method` and `label_weight`."""
-    training: Training = Training()
+    training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationPlan = EvaluationPlan()
     exports: Annotated[tuple[ExportFormat, ...], Field(min_length=1, max_length=8)] = (
         "safetensors",
     )
     """Forms in which the student is published; safetensors always is."""
-    accept: Accept | None = None
-    limits: Limits = Limits()
+    accept: AcceptanceCriteria | None = None
+    limits: JobLimits = JobLimits()
     seed: Seed = 0
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     labels: Annotated[dict[Label, Text], Field(max_length=64, default_factory=dict)]
 
     @model_validator(mode="before")
     @classmethod
-    def _by_preset(cls, body: Any) -> Any:
-        return filled(body) if isinstance(body, Mapping) else body
+    def _apply_preset(cls, body: Any) -> Any:
+        return apply_preset(body) if isinstance(body, Mapping) else body
 
 
 class ResolvedStudent(Student):
@@ -172,7 +172,7 @@ class ResolvedStudent(Student):
         if self.derive is None:
             return self.architecture
         kind, groups = self.convolution or "grouped", self.groups or 1
-        return Derived(self.architecture, kind, groups, self.width or 1.0).name
+        return DerivedNetwork(self.architecture, kind, groups, self.width or 1.0).name
 
 
 class ResolvedJob(JobSpec):
@@ -186,7 +186,7 @@ class ResolvedJob(JobSpec):
     @property
     def seeds(self) -> list[int]:
         """Of its students: the k-th has ``seed + k``, and 0 follows the greatest one."""
-        return [(self.seed + number) % NUM_SEEDS for number in range(self.evaluation.seeds)]
+        return [(self.seed + seed_index) % NUM_SEEDS for seed_index in range(self.evaluation.seeds)]
 
     @property
     def view_seeds(self) -> list[int]:

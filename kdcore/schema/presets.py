@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 Preset = Literal["fast", "balanced", "paper"]
 
-_SWIFT: dict[str, Any] = {
+_SHORT_TRAINING: dict[str, Any] = {
     "batch_size": 32,
     "optimizer": {"type": "sgd", "lr": 0.1, "nesterov": True},
     "schedule": {"type": "cosine"},
     "augmentation": {"type": "crop_flip", "padding": 0},
 }
 _TRAINING: dict[str, dict[str, Any]] = {
-    "fast": _SWIFT | {"epochs": 8},
-    "balanced": _SWIFT | {"epochs": 30, "augmentation": {"type": "crop_flip"}},
+    "fast": _SHORT_TRAINING | {"epochs": 8},
+    "balanced": _SHORT_TRAINING | {"epochs": 30, "augmentation": {"type": "crop_flip"}},
     "paper": {
         "epochs": 240,
         "batch_size": 64,
@@ -25,15 +25,15 @@ _TRAINING: dict[str, dict[str, Any]] = {
         "augmentation": {"type": "crop_flip"},
     },
 }
-_MATCHING: dict[str, Any] = {"method": {"type": "logit_matching"}, "label_weight": 0.0}
-_TEACHING: dict[str, dict[str, Any]] = {
-    "fast": _MATCHING,
-    "balanced": _MATCHING,
+_LOGIT_MATCHING: dict[str, Any] = {"method": {"type": "logit_matching"}, "label_weight": 0.0}
+_DISTILLATION: dict[str, dict[str, Any]] = {
+    "fast": _LOGIT_MATCHING,
+    "balanced": _LOGIT_MATCHING,
     "paper": {"method": {"type": "kd", "temperature": 4.0}, "label_weight": 0.1},
 }
 
 
-def filled(body: Mapping[str, Any]) -> Mapping[str, Any]:
+def apply_preset(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """A job as posted, with its preset's values where it has none of its own.
 
     A field of ``training`` is taken whole. ``method`` and ``label_weight`` are the preset's only
@@ -43,11 +43,11 @@ def filled(body: Mapping[str, Any]) -> Mapping[str, Any]:
     preset, training = body.get("preset"), body.get("training", {})
     if not isinstance(preset, str) or preset not in _TRAINING or not isinstance(training, Mapping):
         return body
-    found = {**body, "training": {**_TRAINING[preset], **training}}
-    silent = body.get("method") is None and body.get("label_weight") is None
-    if silent and body.get("teachers") and _offline(body.get("scheme")):
-        found |= _TEACHING[preset]
-    return found
+    merged = {**body, "training": {**_TRAINING[preset], **training}}
+    unspecified = body.get("method") is None and body.get("label_weight") is None
+    if unspecified and body.get("teachers") and _offline(body.get("scheme")):
+        merged |= _DISTILLATION[preset]
+    return merged
 
 
 def _offline(scheme: object) -> bool:

@@ -4,19 +4,19 @@ from typing import Any
 
 from pydantic import Field
 
-from kdcore.schema.base import Spec
-from kdcore.schema.catalog import Normalisation
+from kdcore.schema.base import FrozenModel
+from kdcore.schema.catalog import Normalization
 from kdcore.schema.exports import ExportFormat
 
 
-class Latency(Spec):
+class Latency(FrozenModel):
     """Time of one forward pass of one image, in milliseconds."""
 
     p50: float
     p95: float
 
 
-class Evaluation(Spec):
+class Evaluation(FrozenModel):
     """One network on the test split. Shares are percentages, 0 to 100."""
 
     top1: float
@@ -45,7 +45,7 @@ class Evaluation(Spec):
     """Batch 32 in onnxruntime on a CPU; null where no ONNX was made."""
 
 
-class ExportEvaluation(Spec):
+class ExportEvaluation(FrozenModel):
     """One published file, opened and run by itself on the test split. Shares are percentages."""
 
     file: str
@@ -67,7 +67,7 @@ class ExportEvaluation(Spec):
     """What a user should know before taking this file."""
 
 
-class Disagreement(Spec):
+class Disagreement(FrozenModel):
     """A test image whose best class is another for the student than for the teacher."""
 
     index: int
@@ -80,7 +80,7 @@ class Disagreement(Spec):
     student_confidence: float
 
 
-class Check(Spec):
+class AcceptanceCheck(FrozenModel):
     """One acceptance criterion and what was measured."""
 
     name: str
@@ -89,14 +89,14 @@ class Check(Spec):
     passed: bool
 
 
-class Verdict(Spec):
+class Verdict(FrozenModel):
     """Whether the student meets the job's ``accept``; null where nothing was asked."""
 
     accepted: bool | None
-    checks: tuple[Check, ...]
+    checks: tuple[AcceptanceCheck, ...]
 
 
-class Spread(Spec):
+class MeanStd(FrozenModel):
     """Mean and sample deviation over the seeds."""
 
     mean: float
@@ -104,19 +104,19 @@ class Spread(Spec):
     """Null for a single seed: one number has no deviation."""
 
 
-class Seeds(Spec):
+class SeedStatistics(FrozenModel):
     """What several seeds say of the student's and the baseline's test top-1."""
 
     num_seeds: int
-    student_top1: Spread
-    baseline_top1: Spread | None
-    helped_by: Spread | None
+    student_top1: MeanStd
+    baseline_top1: MeanStd | None
+    top1_gain: MeanStd | None
     """Student minus baseline, paired by seed: by how much distillation helped, in points."""
     statement: str | None = None
     """The same as a sentence; null without a baseline."""
 
 
-class Epochs(Spec):
+class EpochSummary(FrozenModel):
     """Validation top-1 of the last and of the best epoch; the best (earliest on ties) is kept."""
 
     best_epoch: int
@@ -124,18 +124,18 @@ class Epochs(Spec):
     last_val_top1: float
 
 
-class Report(Spec):
+class Report(FrozenModel):
     """The outcome of a job."""
 
     student: Evaluation
     teacher: Evaluation | None
     baseline: Evaluation | None
     verdict: Verdict
-    seeds: Seeds
-    epochs: Epochs | None
+    seeds: SeedStatistics
+    epochs: EpochSummary | None
     """Null where nothing was trained."""
-    normalisation: Normalisation
-    """What the student's images must be normalised by: its own, or its initial weights'."""
+    normalization: Normalization
+    """What the student's images must be normalized by: its own, or its initial weights'."""
     exports: dict[ExportFormat, ExportEvaluation] = Field(default_factory=dict)
     """Every form in which the student was published."""
     refused_exports: dict[ExportFormat, str] = Field(default_factory=dict)

@@ -4,17 +4,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kdcore.schema.base import Spec
+from kdcore.schema.base import FrozenModel
 from kdcore.schema.catalog import ArchitectureName
 
 
-class Offline(Spec):
+class Offline(FrozenModel):
     """Frozen teachers teach one student: the classical arrangement."""
 
     type: Literal["offline"] = "offline"
 
 
-class Mutual(Spec):
+class Mutual(FrozenModel):
     """A cohort of students teach each other while they learn (Deep Mutual Learning).
 
     Choose it where there is no teacher. Each learner adds the mean over its peers of
@@ -32,7 +32,7 @@ class Mutual(Spec):
     """What the mean KL is multiplied with."""
 
 
-class BornAgain(Spec):
+class BornAgain(FrozenModel):
     """Generations of one architecture, each taught by the last.
 
     Choose it to get more out of an architecture that cannot change. The first generation learns
@@ -46,7 +46,7 @@ class BornAgain(Spec):
     """Also publish the ensemble as one network, as ONNX and as an exported program."""
 
 
-class TeacherAssistant(Spec):
+class TeacherAssistant(FrozenModel):
     """A chain of assistants between a teacher and a much smaller student.
 
     Choose it where the student is less than a tenth of its teacher. Each network is taught by the
@@ -63,10 +63,10 @@ class TeacherAssistant(Spec):
     """How many to propose."""
 
 
-class LabelRefinery(Spec):
+class LabelRefinery(FrozenModel):
     """Rounds in which the last model labels every view softly and the next learns from those alone.
 
-    Choose it where labels are noisy, or say too little of what a crop shows. The first labeller is
+    Choose it where labels are noisy, or say too little of what a crop shows. The first labeler is
     the job's teacher, or a network that learned from the labels. Ends when validation top-1 no
     longer improves.
     """
@@ -81,7 +81,7 @@ AnyScheme = Offline | Mutual | BornAgain | TeacherAssistant | LabelRefinery
 SchemeField = Annotated[AnyScheme, Field(discriminator="type")]
 
 
-def most_phases(scheme: AnyScheme, *, taught: bool) -> int:
+def max_phases(scheme: AnyScheme, *, has_teacher: bool) -> int:
     """Trainings of one seed at most, the baseline left out; ``taught`` by a teacher of the job."""
     match scheme:
         case BornAgain():
@@ -89,15 +89,15 @@ def most_phases(scheme: AnyScheme, *, taught: bool) -> int:
         case TeacherAssistant():
             return len(scheme.assistants or ()) + 1
         case LabelRefinery():
-            return scheme.max_rounds + (not taught)
+            return scheme.max_rounds + (not has_teacher)
         case _:
             return 1
 
 
-class SchemeEntry(Spec):
-    """One line of the catalogue of schemes."""
+class SchemeEntry(FrozenModel):
+    """One line of the catalog of schemes."""
 
-    params: type[Spec]
+    params: type[FrozenModel]
     paper: str | None
     teacher: Literal["required", "optional"]
     """Whether a job must name a teacher for methods that look at one."""

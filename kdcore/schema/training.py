@@ -6,13 +6,13 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from kdcore.schema.augmentation import MIXING, AugmentationField, CropFlip, as_augmentations
-from kdcore.schema.base import Seed, Spec
+from kdcore.schema.base import FrozenModel, Seed
 
 LearningRate = Annotated[float, Field(gt=0, le=100)]
 WeightDecay = Annotated[float, Field(ge=0, le=1)]
 
 
-class SGD(Spec):
+class SGD(FrozenModel):
     """Stochastic gradient descent with momentum."""
 
     type: Literal["sgd"]
@@ -22,7 +22,7 @@ class SGD(Spec):
     nesterov: bool = False
 
     @model_validator(mode="after")
-    def _has_momentum(self) -> Self:
+    def _check_momentum(self) -> Self:
         if self.nesterov and not self.momentum:
             raise PydanticCustomError(
                 "nesterov_without_momentum",
@@ -31,7 +31,7 @@ class SGD(Spec):
         return self
 
 
-class AdamW(Spec):
+class AdamW(FrozenModel):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
 
     type: Literal["adamw"]
@@ -46,7 +46,7 @@ class AdamW(Spec):
 WarmupEpochs = Annotated[float, Field(ge=0, le=1000)]
 
 
-class Constant(Spec):
+class ConstantSchedule(FrozenModel):
     """The same learning rate in every step after warm-up."""
 
     type: Literal["constant"]
@@ -54,7 +54,7 @@ class Constant(Spec):
     """Epochs over which the learning rate rises linearly from zero."""
 
 
-class Step(Spec):
+class StepSchedule(FrozenModel):
     """The learning rate is multiplied by ``gamma`` at each milestone."""
 
     type: Literal["step"]
@@ -65,7 +65,7 @@ class Step(Spec):
     """Epochs over which the learning rate rises linearly from zero."""
 
 
-class Cosine(Spec):
+class CosineSchedule(FrozenModel):
     """The learning rate falls to zero along half a cosine (Loshchilov & Hutter 2017)."""
 
     type: Literal["cosine"]
@@ -74,10 +74,10 @@ class Cosine(Spec):
 
 
 Optimizer = Annotated[SGD | AdamW, Field(discriminator="type")]
-Schedule = Annotated[Constant | Step | Cosine, Field(discriminator="type")]
+Schedule = Annotated[ConstantSchedule | StepSchedule | CosineSchedule, Field(discriminator="type")]
 
 
-class EarlyStopping(Spec):
+class EarlyStopping(FrozenModel):
     """End a training whose validation top-1 no longer improves; the best epoch is kept anyway."""
 
     patience: Annotated[int, Field(ge=1, le=10_000)] = 10
@@ -89,13 +89,13 @@ class EarlyStopping(Spec):
 ClassWeight = Annotated[float, Field(ge=0, le=1e6)]
 
 
-class Training(Spec):
+class TrainingConfig(FrozenModel):
     """The recipe of one training."""
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
     batch_size: Annotated[int, Field(ge=2, le=16_384)] = 64
     optimizer: Optimizer = SGD(type="sgd")
-    schedule: Schedule = Cosine(type="cosine")
+    schedule: Schedule = CosineSchedule(type="cosine")
     augmentation: AugmentationField = CropFlip(type="crop_flip")
     views: Literal["fresh"] | Annotated[int, Field(ge=1, le=10_000)] = "fresh"
     """How many augmented versions of each image there are: `fresh` draws a new one in every epoch,
@@ -103,7 +103,7 @@ class Training(Spec):
     view_seed: Seed | None = None
     """Seed of the views; null takes each student's own. Students of other seeds that have this one
     in common see the same views, so that a teacher is asked once for all of them."""
-    kept_logits: Literal["all"] | Annotated[int, Field(ge=2, le=1000)] = "all"
+    teacher_cache_logits: Literal["all"] | Annotated[int, Field(ge=2, le=1000)] = "all"
     """Of a teacher that is asked once for each view: `all` of its logits, or the largest so many
     and what the others sum up to, which is needed above 1,000 classes and saves room below."""
     clip_grad_norm: Annotated[float, Field(gt=0, le=1e6)] | None = None
@@ -131,9 +131,11 @@ class Training(Spec):
 
     @field_validator("views")
     @classmethod
-    def _unmixed(cls, views: Literal["fresh"] | int, told: ValidationInfo) -> Any:
-        several = as_augmentations(told.data.get("augmentation", ()))
-        mixing = [each.type for each in several if each.type in MIXING]
+    def _check_mixed_views(cls, views: Literal["fresh"] | int, info: ValidationInfo) -> Any:
+        augmentations = as_augmentations(info.data.get("augmentation", ()))
+        mixing = [
+            augmentation.type for augmentation in augmentations if augmentation.type in MIXING
+        ]
         if views != "fresh" and mixing:
             raise PydanticCustomError(
                 "mixed_views",

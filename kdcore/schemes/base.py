@@ -9,11 +9,11 @@ from torch import Tensor
 from kdcore.schema.job import ResolvedJob, ResolvedStudent
 from kdcore.schema.methods import AnyMethod
 
-Role = Literal["student", "baseline", "peer", "generation", "assistant", "labeller", "round"]
+Role = Literal["student", "baseline", "peer", "generation", "assistant", "labeler", "round"]
 
 
 @dataclass(frozen=True)
-class Pupil:
+class StudentSpec:
     """A network that learns in a phase."""
 
     role: Role
@@ -32,33 +32,36 @@ class Pupil:
 class Phase:
     """One training of one network, or of several that teach each other, first epoch to last."""
 
-    number: int
+    seed_index: int
     """Which of the job's seeds, from 0."""
     seed: int
-    pupils: tuple[Pupil, ...]
+    students: tuple[StudentSpec, ...]
     teacher: Literal["job", "last"] | None = "job"
     """Who teaches: the job's teachers, the last network of this seed that is done, or nobody."""
-    budget: Pupil | None = None
+    budget_student: StudentSpec | None = None
     """Whose number of steps it takes, where it is not the first pupil's own."""
 
-    def prefix(self, pupil: Pupil) -> str:
+    def metric_prefix(self, student_spec: StudentSpec) -> str:
         """What a pupil's metrics' names start with: nothing for the student of the first seed."""
-        seed = f"seed{self.number}/" if self.number else ""
-        return seed + ("" if pupil.name == "student" else f"{pupil.name}/")
+        seed = f"seed{self.seed_index}/" if self.seed_index else ""
+        return seed + ("" if student_spec.name == "student" else f"{student_spec.name}/")
 
     @property
     def title(self) -> str:
         """Its name in a sentence."""
-        return f"{' and '.join(pupil.name for pupil in self.pupils)} with seed {self.seed}"
+        return (
+            f"{' and '.join(student_spec.name for student_spec in self.students)} with seed "
+            f"{self.seed}"
+        )
 
 
 @dataclass(frozen=True)
-class Result:
+class StudentResult:
     """A network that has learned."""
 
-    phase: int
+    phase_index: int
     """Which of the job's phases, from 0."""
-    number: int
+    seed_index: int
     """Which of the job's seeds, from 0."""
     role: Role
     name: str
@@ -73,17 +76,17 @@ class Result:
 class Scheme(NamedTuple):
     """An arrangement: pure functions of the job and of what one seed has brought so far."""
 
-    next_phase: Callable[[ResolvedJob, int, int, Sequence[Result]], Phase | None]
+    next_phase: Callable[[ResolvedJob, int, int, Sequence[StudentResult]], Phase | None]
     """From job, number and seed, and this seed's results without its baseline."""
-    delivered: Callable[[Sequence[Result]], Result]
+    select_student: Callable[[Sequence[StudentResult]], StudentResult]
     """The student among one seed's finished networks."""
 
 
-def pupil_of(job: ResolvedJob) -> Pupil:
+def job_student_spec(job: ResolvedJob) -> StudentSpec:
     """The job's student, taught as the job says."""
-    return Pupil("student", "student", job.student, job.method, job.label_weight)
+    return StudentSpec("student", "student", job.student, job.method, job.label_weight)
 
 
-def latest(done: Sequence[Result]) -> Result:
+def select_last(results: Sequence[StudentResult]) -> StudentResult:
     """The network that was trained last."""
-    return done[-1]
+    return results[-1]

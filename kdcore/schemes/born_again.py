@@ -7,32 +7,38 @@ the job's teacher, or from labels alone where there is none.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kdcore.data.rng import fold
+from kdcore.data.rng import derive_key
 from kdcore.schema.job import ResolvedJob
 from kdcore.schema.methods import Supervised
 from kdcore.schema.schemes import BornAgain
-from kdcore.schemes.base import Phase, Result, Scheme, latest, pupil_of
+from kdcore.schemes.base import Phase, Scheme, StudentResult, job_student_spec, select_last
 
-_GENERATION = 5
+_GENERATION_STREAM = 5
 """Stream of a seed for the generations' own seeds."""
 
 
-def next_phase(job: ResolvedJob, number: int, seed: int, done: Sequence[Result]) -> Phase | None:
+def next_phase(
+    job: ResolvedJob, seed_index: int, seed: int, results: Sequence[StudentResult]
+) -> Phase | None:
     """The next generation, until there are as many as asked for; the last is the student."""
     generations = num_generations(job)
-    place = len(done) + 1
-    if place > generations:
+    generation = len(results) + 1
+    if generation > generations:
         return None
-    pupil = pupil_of(job)
-    if place < generations:
-        pupil = replace(pupil, role="generation", name=f"generation{place}")
-    if place == 1:
+    student_spec = job_student_spec(job)
+    if generation < generations:
+        student_spec = replace(student_spec, role="generation", name=f"generation{generation}")
+    if generation == 1:
         if job.teachers:
-            return Phase(number, seed, (pupil,), "job")
-        alone = replace(pupil, methods=(Supervised(type="supervised"),), label_weight=1.0)
-        return Phase(number, seed, (alone,), None)
+            return Phase(seed_index, seed, (student_spec,), "job")
+        supervised = replace(
+            student_spec, methods=(Supervised(type="supervised"),), label_weight=1.0
+        )
+        return Phase(seed_index, seed, (supervised,), None)
     # Each generation has weights and views of its own: equal ones would copy what came before.
-    return Phase(number, fold(seed, _GENERATION, place) >> 1, (pupil,), "last")
+    return Phase(
+        seed_index, derive_key(seed, _GENERATION_STREAM, generation) >> 1, (student_spec,), "last"
+    )
 
 
 def num_generations(job: ResolvedJob) -> int:
@@ -42,4 +48,4 @@ def num_generations(job: ResolvedJob) -> int:
     return job.scheme.generations
 
 
-SCHEME = Scheme(next_phase, latest)
+SCHEME = Scheme(next_phase, select_last)

@@ -7,65 +7,69 @@ are not asked. Rounds go on while validation top-1 improves.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kdcore.data.rng import fold
+from kdcore.data.rng import derive_key
 from kdcore.schema.job import ResolvedJob
 from kdcore.schema.methods import KD, AnyMethod, Supervised, teaches_classifier
 from kdcore.schema.schemes import LabelRefinery
-from kdcore.schemes.base import Phase, Result, Scheme, pupil_of
+from kdcore.schemes.base import Phase, Scheme, StudentResult, job_student_spec
 
-_ROUND = 6
+_ROUND_STREAM = 6
 """Stream of a seed for the rounds' own seeds."""
 
 
-def next_phase(job: ResolvedJob, number: int, seed: int, done: Sequence[Result]) -> Phase | None:
-    """The labeller where the job has no teacher, then rounds while they help."""
+def next_phase(
+    job: ResolvedJob, seed_index: int, seed: int, results: Sequence[StudentResult]
+) -> Phase | None:
+    """The labeler where the job has no teacher, then rounds while they help."""
     scheme = _scheme(job)
-    if not job.teachers and not done:
-        labeller = replace(
-            pupil_of(job),
-            role="labeller",
-            name="labeller",
+    if not job.teachers and not results:
+        labeler = replace(
+            job_student_spec(job),
+            role="labeler",
+            name="labeler",
             methods=(Supervised(type="supervised"),),
             label_weight=1.0,
         )
-        return Phase(number, seed, (labeller,), None)
-    rounds = [result for result in done if result.role != "labeller"]
-    if len(rounds) == scheme.max_rounds or _exhausted(done, scheme.min_gain):
+        return Phase(seed_index, seed, (labeler,), None)
+    rounds = [result for result in results if result.role != "labeler"]
+    if len(rounds) == scheme.max_rounds or _stopped_improving(results, scheme.min_gain):
         return None
-    place = len(rounds) + 1
-    pupil = replace(
-        pupil_of(job),
-        role="student" if place == 1 else "round",
-        name="student" if place == 1 else f"round{place}",
-        methods=refining(job),
+    round_index = len(rounds) + 1
+    student_spec = replace(
+        job_student_spec(job),
+        role="student" if round_index == 1 else "round",
+        name="student" if round_index == 1 else f"round{round_index}",
+        methods=round_methods(job),
         label_weight=0.0,
     )
-    if not done:
-        return Phase(number, seed, (pupil,), "job")
-    return Phase(number, fold(seed, _ROUND, place) >> 1, (pupil,), "last")
+    if not results:
+        return Phase(seed_index, seed, (student_spec,), "job")
+    return Phase(
+        seed_index, derive_key(seed, _ROUND_STREAM, round_index) >> 1, (student_spec,), "last"
+    )
 
 
-def refining(job: ResolvedJob) -> tuple[AnyMethod, ...]:
+def round_methods(job: ResolvedJob) -> tuple[AnyMethod, ...]:
     """What a round learns by: the job's methods and, where none of them reaches the classifier,
     cross-entropy with soft labels at T = 1."""
-    taught = tuple(method for method in job.method if method.type != "supervised")
-    if any(teaches_classifier(method) for method in taught):
-        return taught
+    teacher_methods = tuple(method for method in job.method if method.type != "supervised")
+    if any(teaches_classifier(method) for method in teacher_methods):
+        return teacher_methods
     # KL and cross-entropy with the same soft labels differ by a constant.
-    return (*taught, KD(type="kd", temperature=1.0, weight=1.0))
+    return (*teacher_methods, KD(type="kd", temperature=1.0, weight=1.0))
 
 
-def delivered(done: Sequence[Result]) -> Result:
+def select_student(results: Sequence[StudentResult]) -> StudentResult:
     """The round with the best validation top-1, the earliest on ties."""
-    rounds = [result for result in done if result.role != "labeller"]
+    rounds = [result for result in results if result.role != "labeler"]
     return max(rounds, key=lambda result: result.best_val_top1)
 
 
-def _exhausted(done: Sequence[Result], min_gain: float) -> bool:
-    """Whether the last round was no better than the network that labelled for it."""
-    if len(done) < 2:
+def _stopped_improving(results: Sequence[StudentResult], min_gain: float) -> bool:
+    """Whether the last round was no better than the network that labeled for it."""
+    if len(results) < 2:
         return False
-    gain = done[-1].best_val_top1 - done[-2].best_val_top1
+    gain = results[-1].best_val_top1 - results[-2].best_val_top1
     return gain <= min_gain
 
 
@@ -75,4 +79,4 @@ def _scheme(job: ResolvedJob) -> LabelRefinery:
     return job.scheme
 
 
-SCHEME = Scheme(next_phase, delivered)
+SCHEME = Scheme(next_phase, select_student)

@@ -10,50 +10,54 @@ from dataclasses import replace
 from kdcore.schema.job import ResolvedJob, ResolvedStudent
 from kdcore.schema.methods import KD, AnyMethod, Supervised
 from kdcore.schema.schemes import Mutual
-from kdcore.schemes.base import Phase, Result, Scheme, pupil_of
+from kdcore.schemes.base import Phase, Scheme, StudentResult, job_student_spec
 
 _SUPERVISED = (Supervised(type="supervised"),)
 _KL = (KD(type="kd", temperature=1.0, weight=1.0),)
 
 
-def next_phase(job: ResolvedJob, number: int, seed: int, done: Sequence[Result]) -> Phase | None:
+def next_phase(
+    job: ResolvedJob, seed_index: int, seed: int, results: Sequence[StudentResult]
+) -> Phase | None:
     """The whole cohort, once; the job's student is its first."""
-    if done:
+    if results:
         return None
     scheme = job.scheme
     if not isinstance(scheme, Mutual):
         raise ValueError(f"not a mutual job: {scheme!r}")  # noqa: TRY004 - a bug, no type
-    own, among = lessons(job)
-    first = replace(pupil_of(job), methods=own, peer_methods=among, peer_weight=scheme.weight)
-    peers = tuple(
-        replace(first, role="peer", name=f"peer{place}", student=network)
-        for place, network in enumerate(_peers(job.student, scheme), start=1)
+    methods, peer_methods = split_methods(job)
+    first = replace(
+        job_student_spec(job), methods=methods, peer_methods=peer_methods, peer_weight=scheme.weight
     )
-    return Phase(number, seed, (first, *peers))
+    peers = tuple(
+        replace(first, role="peer", name=f"peer{index}", student=network)
+        for index, network in enumerate(_peer_networks(job.student, scheme), start=1)
+    )
+    return Phase(seed_index, seed, (first, *peers))
 
 
-def lessons(job: ResolvedJob) -> tuple[tuple[AnyMethod, ...], tuple[AnyMethod, ...]]:
+def split_methods(job: ResolvedJob) -> tuple[tuple[AnyMethod, ...], tuple[AnyMethod, ...]]:
     """What a pupil learns from the teacher or the labels, and what from each of its peers."""
-    taught = any(method.type != "supervised" for method in job.method)
-    if job.teachers or not taught:
+    has_teacher_methods = any(method.type != "supervised" for method in job.method)
+    if job.teachers or not has_teacher_methods:
         return job.method, _KL
     return _SUPERVISED, job.method
 
 
-def _peers(student: ResolvedStudent, scheme: Mutual) -> list[ResolvedStudent]:
+def _peer_networks(student: ResolvedStudent, scheme: Mutual) -> list[ResolvedStudent]:
     """The named architectures as they are, whatever is derived; without names one more student."""
     if scheme.peers is None:
         return [student]
-    classes, rule = student.num_classes, student.channels
+    classes, channels = student.num_classes, student.channels
     return [
-        ResolvedStudent(architecture=name, num_classes=classes, channels=rule)
+        ResolvedStudent(architecture=name, num_classes=classes, channels=channels)
         for name in scheme.peers
     ]
 
 
-def delivered(done: Sequence[Result]) -> Result:
+def select_student(results: Sequence[StudentResult]) -> StudentResult:
     """The job's own student, whatever its peers reached."""
-    return next(result for result in done if result.role == "student")
+    return next(result for result in results if result.role == "student")
 
 
-SCHEME = Scheme(next_phase, delivered)
+SCHEME = Scheme(next_phase, select_student)

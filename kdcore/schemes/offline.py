@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 from kdcore.schema.job import ResolvedJob
-from kdcore.schemes.base import Phase, Result, Scheme, latest, pupil_of
+from kdcore.schemes.base import Phase, Scheme, StudentResult, job_student_spec, select_last
 
 
-def next_phase(job: ResolvedJob, number: int, seed: int, done: Sequence[Result]) -> Phase | None:
+def next_phase(
+    job: ResolvedJob, seed_index: int, seed: int, results: Sequence[StudentResult]
+) -> Phase | None:
     """The student, once."""
-    return None if done else Phase(number, seed, (pupil_of(job),))
+    return None if results else Phase(seed_index, seed, (job_student_spec(job),))
 
 
-SCHEME = Scheme(next_phase, latest)
+SCHEME = Scheme(next_phase, select_last)

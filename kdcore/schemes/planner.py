@@ -10,7 +10,7 @@ from kdcore.schema import schemes as spec
 from kdcore.schema.job import ResolvedJob
 from kdcore.schema.methods import Supervised
 from kdcore.schemes import born_again, label_refinery, mutual, offline, teacher_assistant
-from kdcore.schemes.base import Phase, Pupil, Result, Scheme
+from kdcore.schemes.base import Phase, Scheme, StudentResult, StudentSpec
 
 SCHEMES: dict[str, Scheme] = {
     "offline": offline.SCHEME,
@@ -21,23 +21,31 @@ SCHEMES: dict[str, Scheme] = {
 }
 
 
-def next_phase(job: ResolvedJob, results: Sequence[Result]) -> Phase | None:
+def next_phase(job: ResolvedJob, results: Sequence[StudentResult]) -> Phase | None:
     """What to train next; None when everything is done.
 
     The student that is delivered and the undistilled one start from the same weights, make the
-    same number of steps and, where no unlabelled images join the student's, see the same views in
+    same number of steps and, where no unlabeled images join the student's, see the same views in
     the same order: what differs is the teaching alone.
     """
     if job.kind == "evaluate":
         return None
     scheme = SCHEMES[job.scheme.type]
-    for number, seed in enumerate(job.seeds):
-        phase = scheme.next_phase(job, number, seed, _taught(results, number))
+    for seed_index, seed in enumerate(job.seeds):
+        phase = scheme.next_phase(job, seed_index, seed, _scheme_results(results, seed_index))
         if phase is not None:
             return phase
-        if job.evaluation.baseline and not _of(results, number, baseline=True):
-            own = _delivering(job, number, seed, _taught(results, number))
-            return Phase(number, own.seed, (_undistilled(job),), None, own.pupils[0])
+        if job.evaluation.baseline and not _results_of_seed(results, seed_index, baseline=True):
+            student_phase = _student_phase(
+                job, seed_index, seed, _scheme_results(results, seed_index)
+            )
+            return Phase(
+                seed_index,
+                student_phase.seed,
+                (_baseline_spec(job),),
+                None,
+                student_phase.students[0],
+            )
     return None
 
 
@@ -45,57 +53,64 @@ def first_phases(job: ResolvedJob) -> list[Phase]:
     """What each seed begins with, planned before anything has been trained; of seeds that share
     their views the first one alone."""
     scheme = SCHEMES[job.scheme.type]
-    own = enumerate(job.seeds[: len(job.view_seeds)])
-    planned = [scheme.next_phase(job, number, seed, []) for number, seed in own]
+    indexed_seeds = enumerate(job.seeds[: len(job.view_seeds)])
+    planned = [scheme.next_phase(job, seed_index, seed, []) for seed_index, seed in indexed_seeds]
     return [phase for phase in planned if phase is not None]
 
 
-def _delivering(job: ResolvedJob, number: int, seed: int, done: Sequence[Result]) -> Phase:
+def _student_phase(
+    job: ResolvedJob, seed_index: int, seed: int, results: Sequence[StudentResult]
+) -> Phase:
     """The phase that trained this seed's student, planned again from what came before it."""
     scheme = SCHEMES[job.scheme.type]
-    student = scheme.delivered(done)
-    before = [result for result in done if result.phase < student.phase]
-    phase = scheme.next_phase(job, number, seed, before)
+    student = scheme.select_student(results)
+    earlier = [result for result in results if result.phase_index < student.phase_index]
+    phase = scheme.next_phase(job, seed_index, seed, earlier)
     if phase is None:
-        raise ValueError(f"phase {student.phase} cannot be planned again")
+        raise ValueError(f"phase {student.phase_index} cannot be planned again")
     return phase
 
 
-def most_phases(job: ResolvedJob) -> int:
+def max_phases(job: ResolvedJob) -> int:
     """How many phases the job has at most."""
-    of_scheme = spec.most_phases(job.scheme, taught=bool(job.teachers))
+    of_scheme = spec.max_phases(job.scheme, has_teacher=bool(job.teachers))
     return (of_scheme + bool(job.evaluation.baseline)) * job.evaluation.seeds
 
 
-def students(job: ResolvedJob, results: Sequence[Result]) -> list[Result]:
+def students(job: ResolvedJob, results: Sequence[StudentResult]) -> list[StudentResult]:
     """The student that each seed delivers."""
     scheme = SCHEMES[job.scheme.type]
-    return [scheme.delivered(_taught(results, n)) for n in range(job.evaluation.seeds)]
+    return [
+        scheme.select_student(_scheme_results(results, seed_index))
+        for seed_index in range(job.evaluation.seeds)
+    ]
 
 
-def baselines(results: Sequence[Result]) -> list[Result]:
+def baselines(results: Sequence[StudentResult]) -> list[StudentResult]:
     """The undistilled students, one a seed, or none."""
     return [result for result in results if result.role == "baseline"]
 
 
-def cohort(results: Sequence[Result], number: int) -> list[Result]:
+def seed_results(results: Sequence[StudentResult], seed_index: int) -> list[StudentResult]:
     """All that this seed's scheme trained, in the order of their training."""
-    return _taught(results, number)
+    return _scheme_results(results, seed_index)
 
 
-def last(results: Sequence[Result], number: int) -> Result:
+def last_result(results: Sequence[StudentResult], seed_index: int) -> StudentResult:
     """The network of this seed that was trained last, the undistilled one left out."""
-    return _taught(results, number)[-1]
+    return _scheme_results(results, seed_index)[-1]
 
 
-def _undistilled(job: ResolvedJob) -> Pupil:
-    return Pupil("baseline", "baseline", job.student, (Supervised(type="supervised"),), 1.0)
+def _baseline_spec(job: ResolvedJob) -> StudentSpec:
+    return StudentSpec("baseline", "baseline", job.student, (Supervised(type="supervised"),), 1.0)
 
 
-def _taught(results: Sequence[Result], number: int) -> list[Result]:
-    return _of(results, number, baseline=False)
+def _scheme_results(results: Sequence[StudentResult], seed_index: int) -> list[StudentResult]:
+    return _results_of_seed(results, seed_index, baseline=False)
 
 
-def _of(results: Sequence[Result], number: int, *, baseline: bool) -> list[Result]:
-    of_seed = [result for result in results if result.number == number]
+def _results_of_seed(
+    results: Sequence[StudentResult], seed_index: int, *, baseline: bool
+) -> list[StudentResult]:
+    of_seed = [result for result in results if result.seed_index == seed_index]
     return [result for result in of_seed if (result.role == "baseline") == baseline]

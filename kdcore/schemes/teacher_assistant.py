@@ -7,24 +7,33 @@ from collections.abc import Sequence
 
 from kdcore.schema.job import ResolvedJob, ResolvedStudent
 from kdcore.schema.schemes import TeacherAssistant
-from kdcore.schemes.base import Phase, Pupil, Result, Scheme, latest, pupil_of
+from kdcore.schemes.base import (
+    Phase,
+    Scheme,
+    StudentResult,
+    StudentSpec,
+    job_student_spec,
+    select_last,
+)
 
 
-def next_phase(job: ResolvedJob, number: int, seed: int, done: Sequence[Result]) -> Phase | None:
+def next_phase(
+    job: ResolvedJob, seed_index: int, seed: int, results: Sequence[StudentResult]
+) -> Phase | None:
     """The next assistant, from the teacher's side; after the last one the student."""
-    names, place = assistants(job), len(done)
-    if place > len(names):
+    names, index = assistants(job), len(results)
+    if index > len(names):
         return None
-    pupil = pupil_of(job)
-    if place < len(names):
+    student_spec = job_student_spec(job)
+    if index < len(names):
         network = ResolvedStudent(
-            architecture=names[place],
+            architecture=names[index],
             num_classes=job.student.num_classes,
             channels=job.student.channels,
         )
-        name = f"assistant{place + 1}"
-        pupil = Pupil("assistant", name, network, job.method, job.label_weight)
-    return Phase(number, seed, (pupil,), "last" if done else "job")
+        name = f"assistant{index + 1}"
+        student_spec = StudentSpec("assistant", name, network, job.method, job.label_weight)
+    return Phase(seed_index, seed, (student_spec,), "last" if results else "job")
 
 
 def assistants(job: ResolvedJob) -> tuple[str, ...]:
@@ -34,4 +43,4 @@ def assistants(job: ResolvedJob) -> tuple[str, ...]:
     return job.scheme.assistants
 
 
-SCHEME = Scheme(next_phase, latest)
+SCHEME = Scheme(next_phase, select_last)

@@ -1,9 +1,9 @@
 """``python -m kdcore predict REQUEST.json [--supervised]``: one JSON object on standard output.
 
-``{"answers": [...]}`` and exit code 0; or ``{"error": sentence}`` and 20, where images or network
-want more than the limits give. Anything else is a crash. Somebody waits for the answer, so this
-reads the request as plain JSON: it was written by :class:`kdcore.protocol.requests.PredictRequest`,
-and loading that would take longer than the prediction.
+``{"predictions": [...]}`` and exit code 0; or ``{"error": sentence}`` and 20, where images or
+network need more than the limits allow. Anything else is a crash. The command reads the request as
+plain JSON: it was written by :class:`kdcore.protocol.requests.PredictRequest`, and loading that
+would take longer than the prediction.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from typing import Any
 
 from kdcore.runtime import limits
 
-_DONE, _USER_FAULT = 0, 20
+_DONE, _USER_ERROR = 0, 20
 _NO_MEMORY = ("bad_alloc", "allocate", "memory")
 """In the words of onnxruntime, which has no exception of its own for it."""
 
@@ -24,23 +24,25 @@ def main(arguments: list[str]) -> int:
     """Answer one request and return the exit code, as in kdcore.protocol.requests.Exit."""
     options = _parse(arguments)
     if options.supervised:
-        limits.die_with_supervisor()
-    asked: Any = json.loads(
+        limits.exit_with_supervisor()
+    request: Any = json.loads(
         options.request.read_text(encoding="utf-8"),
         object_hook=lambda fields: SimpleNamespace(**fields),
     )
-    limits.apply(asked)
+    limits.apply_limits(request)
     try:
         # Here, because the limits must hold before a library is loaded.
         from kdcore.serving.predictor import predict
 
-        return _say({"answers": predict(asked)}, _DONE)
-    except limits.CpuTimeExceeded:
-        return _say({"error": "the images take more processor time than they may"}, _USER_FAULT)
+        return _print_json({"predictions": predict(request)}, _DONE)
+    except limits.CpuTimeExceededError:
+        return _print_json(
+            {"error": "the images take more processor time than they may"}, _USER_ERROR
+        )
     except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, MemoryError) or _speaks_of_memory(error)):
+        if not (isinstance(error, MemoryError) or _is_memory_error(error)):
             raise
-        return _say({"error": "the network takes more memory than it may"}, _USER_FAULT)
+        return _print_json({"error": "the network takes more memory than it may"}, _USER_ERROR)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -52,10 +54,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _speaks_of_memory(error: Exception) -> bool:
+def _is_memory_error(error: Exception) -> bool:
     return any(word in str(error).lower() for word in _NO_MEMORY)
 
 
-def _say(answer: dict[str, Any], code: int) -> int:
-    sys.stdout.write(json.dumps(answer))
+def _print_json(result: dict[str, Any], code: int) -> int:
+    sys.stdout.write(json.dumps(result))
     return code

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.errors import UserError
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.runtime.failpoints import failpoint
-from kdcore.runtime.files import replacing, sha256_of
+from kdcore.runtime.files import atomic_write, sha256_of
 
-KEPT = 2
-State = dict[str, Any]
+MAX_CHECKPOINTS = 2
+StateDict = dict[str, Any]
 
 
 class Checkpoints:
@@ -29,10 +29,10 @@ class Checkpoints:
         self._folder = folder
         self._events = events
 
-    def save(self, state: State, *, step: int, epoch: float, metrics: dict[str, float]) -> None:
+    def save(self, state: StateDict, *, step: int, epoch: float, metrics: dict[str, float]) -> None:
         """Write ``state`` as the newest checkpoint, tell of it, and drop all but two."""
         path = self._folder / f"step-{step:08d}.pt"
-        with replacing(path) as partial:
+        with atomic_write(path) as partial:
             # A file of ours, not a path: of a full disk torch itself would say no number.
             with partial.open("wb") as file:
                 torch.save(state, file)
@@ -45,29 +45,29 @@ class Checkpoints:
             "epoch": epoch,
             "job_digest": state["job_digest"],
         }
-        with replacing(path.with_suffix(".json")) as partial:
+        with atomic_write(path.with_suffix(".json")) as partial:
             partial.write_text(json.dumps(sidecar))
         _sync(self._folder)
-        for old in self._names()[KEPT:]:
+        for old in self._paths()[MAX_CHECKPOINTS:]:
             old.with_suffix(".json").unlink(missing_ok=True)
             old.unlink(missing_ok=True)
         self._events.checkpoint(path, step=step, epoch=epoch, metrics=metrics)
 
-    def newest(self, job_digest: str) -> State | None:
+    def load_newest(self, job_digest: str) -> StateDict | None:
         """The newest whole checkpoint of the job, or None; a damaged one is told of and passed by.
 
         Raises ``UserFault`` where it belongs to another job: its owner may still want it.
         """
-        for path in self._names():
+        for path in self._paths():
             try:
-                state = _open(path)
-            except DamagedError as damage:
-                self._events.log("warning", f"{path.name} is damaged and passed by: {damage}")
+                state = _load(path)
+            except CorruptCheckpointError as error:
+                self._events.log("warning", f"{path.name} is damaged and passed by: {error}")
                 # Out of the way: it must not count among those kept, nor be written over.
                 path.replace(path.with_name(f"damaged-{path.name}"))
                 continue
             if state["job_digest"] != job_digest:
-                raise UserFault(
+                raise UserError(
                     "checkpoint_invalid",
                     f"{path.name} in the workdir belongs to another job; this one was not started",
                     hint="Give every job a workdir of its own.",
@@ -75,25 +75,25 @@ class Checkpoints:
             return state
         return None
 
-    def _names(self) -> list[Path]:
+    def _paths(self) -> list[Path]:
         return sorted(self._folder.glob("step-*.pt"), reverse=True)
 
 
-class DamagedError(Exception):
+class CorruptCheckpointError(Exception):
     """A checkpoint that is not what its sidecar says."""
 
 
-def _open(path: Path) -> State:
+def _load(path: Path) -> StateDict:
     try:
         sidecar = json.loads(path.with_suffix(".json").read_text())
         expected = sidecar["sha256"]
     except FileNotFoundError:
-        raise DamagedError("its sidecar is missing") from None
+        raise CorruptCheckpointError("its sidecar is missing") from None
     except (ValueError, KeyError, TypeError):
-        raise DamagedError("its sidecar cannot be read") from None
+        raise CorruptCheckpointError("its sidecar cannot be read") from None
     if sha256_of(path) != expected:
-        raise DamagedError("its bytes are not those that were written")
-    state: State = torch.load(path, map_location="cpu", weights_only=True)
+        raise CorruptCheckpointError("its bytes are not those that were written")
+    state: StateDict = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
 
@@ -105,29 +105,29 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-class Cadence:
+class CheckpointSchedule:
     """When the next checkpoint is due. Decides about time alone: no number depends on it.
 
     At each epoch's end and at least every 15 s, unless that would cost 2 % of the time or come
     within 2 s of the last one, as in epochs of a few milliseconds.
     """
 
-    longest_s = 15.0
-    shortest_s = 2.0
-    share = 0.02
+    max_interval_s = 15.0
+    min_interval_s = 2.0
+    max_time_share = 0.02
 
     def __init__(self) -> None:
-        self._last = time.monotonic()
+        self._last_save = time.monotonic()
         self._cost_s = 0.0
 
-    def due(self, *, epoch_ended: bool) -> bool:
+    def is_due(self, *, epoch_ended: bool) -> bool:
         """Whether to write one now."""
-        since = time.monotonic() - self._last
-        if since < max(self.shortest_s, self._cost_s / self.share):
+        since_s = time.monotonic() - self._last_save
+        if since_s < max(self.min_interval_s, self._cost_s / self.max_time_share):
             return False
-        return epoch_ended or since >= self.longest_s
+        return epoch_ended or since_s >= self.max_interval_s
 
-    def written(self, started: float) -> None:
+    def record_save(self, started: float) -> None:
         """One was written since ``started`` (of ``time.monotonic``)."""
-        self._last = time.monotonic()
-        self._cost_s = self._last - started
+        self._last_save = time.monotonic()
+        self._cost_s = self._last_save - started

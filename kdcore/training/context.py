@@ -5,116 +5,125 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kdcore.data.dataset import DatasetStore
+from kdcore.data.dataset import MappedDataset
 from kdcore.data.loader import Loader, steps_per_epoch
-from kdcore.data.rng import fold
+from kdcore.data.rng import derive_key
 from kdcore.models import build
-from kdcore.models.normalized_model import Normalised
-from kdcore.models.teachers import Teachers
-from kdcore.runtime.errors import UserFault
-from kdcore.schema.catalog import Normalisation
-from kdcore.schema.job import ResolvedJob, ResolvedStudent, channels_of
+from kdcore.models.normalized_model import NormalizedModel
+from kdcore.models.teachers import TeacherEnsemble
+from kdcore.runtime.errors import UserError
+from kdcore.schema.catalog import Normalization
+from kdcore.schema.job import ResolvedJob, ResolvedStudent, network_channels
 from kdcore.schema.methods import METHODS
-from kdcore.schemes.base import Pupil, Result, Role
-from kdcore.training.teacher_cache.provider import Place
+from kdcore.schemes.base import Role, StudentResult, StudentSpec
+from kdcore.training.teacher_cache.provider import TeacherCacheConfig
 
-_FRESH: tuple[Role, ...] = ("peer", "assistant")
+_FRESH_ROLES: tuple[Role, ...] = ("peer", "assistant")
 """Who starts from fresh weights, whatever the student starts from: two pupils of one cohort that
 start alike and see the same views would never differ."""
-_INIT = 3
+_INIT_STREAM = 3
 """Stream of a seed for fresh weights; the views and orders have others."""
 
 
 @dataclass(frozen=True)
-class Task:
+class JobContext:
     """One job's material. Tensors are on the CPU."""
 
     job: ResolvedJob
-    store: DatasetStore
-    teachers: Teachers
-    normalisation: Normalisation
+    dataset: MappedDataset
+    teachers: TeacherEnsemble
+    normalization: Normalization
     """The student's, for what its network sees."""
-    init: dict[str, Tensor] | None = None
+    init_weights: dict[str, Tensor] | None = None
     """Weights that the job's student starts from; None means fresh ones."""
     input_size: int | None = None
     """Side that the student's network wants, where it is not the data set's."""
-    keep: Place | None = None
+    cache_config: TeacherCacheConfig | None = None
     """Where the teachers' answers may be kept; None keeps none."""
-    teacher_val: Tensor | None = None
+    teacher_val_logits: Tensor | None = None
     """The teachers' logits (N, C) on the validation split."""
 
-    def student(self, pupil: Pupil, seed: int, place: int = 0) -> Normalised:
+    def build_student(
+        self, student_spec: StudentSpec, seed: int, index: int = 0
+    ) -> NormalizedModel:
         """A network before its first step, on the CPU: equal for equal seeds and places.
 
         ``place`` tells those of one cohort apart. Raises ``UserFault`` where the job's weights are
         another network's.
         """
-        torch.manual_seed(fold(seed, _INIT) if place == 0 else fold(seed, _INIT, place))
-        network = self.plain(pupil.student)
-        if self.init is not None and pupil.role not in _FRESH:
+        torch.manual_seed(
+            derive_key(seed, _INIT_STREAM) if index == 0 else derive_key(seed, _INIT_STREAM, index)
+        )
+        network = self.build_network(student_spec.student)
+        if self.init_weights is not None and student_spec.role not in _FRESH_ROLES:
             try:
-                network.load_state_dict(self.init, strict=True)
+                network.load_state_dict(self.init_weights, strict=True)
             except RuntimeError as error:
-                raise UserFault(
+                raise UserError(
                     "student_incompatible",
-                    f"the weights to start from are not those of {pupil.student.network}: {error}",
+                    "the weights to start from are not those of "
+                    f"{student_spec.student.network}: {error}",
                 ) from error
-        return self._behind(network, pupil.student)
+        return self._normalize(network, student_spec.student)
 
-    def plain(self, pupil: ResolvedStudent) -> nn.Module:
+    def build_network(self, student: ResolvedStudent) -> nn.Module:
         """The network itself, with fresh weights from torch's global generator."""
-        info = self.store.info
+        info = self.dataset.info
         return build(
-            pupil.network,
+            student.network,
             num_classes=len(info.classes),
-            in_channels=channels_of(pupil.channels, info.in_channels),
+            in_channels=network_channels(student.channels, info.in_channels),
             input_size=self.input_size or info.image_size,
         )
 
-    def trained(self, result: Result) -> Normalised:
+    def load_trained(self, result: StudentResult) -> NormalizedModel:
         """The network of a result, with its best epoch's weights, on the CPU."""
         # The fresh weights that it is built with are all replaced: no seed is needed.
-        network = self.plain(result.student)
+        network = self.build_network(result.student)
         network.load_state_dict(result.weights, strict=True)
-        return self._behind(network, result.student)
+        return self._normalize(network, result.student)
 
-    def _behind(self, network: nn.Module, pupil: ResolvedStudent) -> Normalised:
-        return Normalised(network, self.normalisation, self.input_size, pupil.channels)
+    def _normalize(self, network: nn.Module, student: ResolvedStudent) -> NormalizedModel:
+        return NormalizedModel(network, self.normalization, self.input_size, student.channels)
 
-    def loader(self, seed: int, pupil: Pupil, device: torch.device) -> Loader:
+    def build_loader(self, seed: int, student_spec: StudentSpec, device: torch.device) -> Loader:
         """The training images as this seed shuffles and augments them.
 
-        Unlabelled ones are among them where the pupil's methods can do without labels.
+        Unlabeled ones are among them where the pupil's methods can do without labels.
         """
-        recipe = self.job.training
-        unlabelled = self._unlabelled(pupil)
+        training = self.job.training
+        unlabeled = self._unlabeled_images(student_spec)
         return Loader(
-            self.store.images("train"),
-            self.store.targets("train"),
-            unlabelled=unlabelled if len(unlabelled) else None,
-            batch_size=recipe.batch_size,
-            augmentation=recipe.augmentation,
+            self.dataset.images("train"),
+            self.dataset.targets("train"),
+            unlabeled=unlabeled if len(unlabeled) else None,
+            batch_size=training.batch_size,
+            augmentation=training.augmentation,
             seed=seed,
             device=device,
-            views=None if recipe.views == "fresh" else recipe.views,
-            view_seed=recipe.view_seed,
+            num_views=None if training.views == "fresh" else training.views,
+            view_seed=training.view_seed,
         )
 
-    def steps_per_epoch(self, pupil: Pupil) -> int:
+    def steps_per_epoch(self, student_spec: StudentSpec) -> int:
         """Batches of one epoch of all the images that teach this pupil."""
-        count = len(self.store.targets("train")) + len(self._unlabelled(pupil))
+        count = len(self.dataset.targets("train")) + len(self._unlabeled_images(student_spec))
         return steps_per_epoch(count, self.job.training.batch_size)
 
-    def _unlabelled(self, pupil: Pupil) -> Tensor:
-        images = self.store.images("unlabelled")
-        return images if learns_unlabelled(pupil) else images[:0]
+    def _unlabeled_images(self, student_spec: StudentSpec) -> Tensor:
+        images = self.dataset.images("unlabeled")
+        return images if learns_from_unlabeled(student_spec) else images[:0]
 
 
-def learns_unlabelled(pupil: Pupil) -> bool:
+def learns_from_unlabeled(student_spec: StudentSpec) -> bool:
     """Whether images without labels teach this pupil anything: some method must, all must bear it.
 
     Supervised has no term of its own, so beside others it does not count.
     """
-    methods = [m.type for m in (*pupil.methods, *pupil.peer_methods) if m.type != "supervised"]
-    labelled = [name for name in methods if {"target", "index"} & set(METHODS[name].needs)]
-    return bool(methods) and not labelled
+    methods = [
+        m.type
+        for m in (*student_spec.methods, *student_spec.peer_methods)
+        if m.type != "supervised"
+    ]
+    label_methods = [name for name in methods if {"target", "index"} & set(METHODS[name].needs)]
+    return bool(methods) and not label_methods

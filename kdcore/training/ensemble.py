@@ -7,84 +7,98 @@ from typing import Any
 from torch import Tensor
 
 from kdcore.evaluation import metrics
-from kdcore.evaluation.report_builder import TestBench
+from kdcore.evaluation.report_builder import Evaluator
 from kdcore.export.ensemble_network import MeanOfProbabilities
-from kdcore.export.exportable import Source, calibration_images, facts
-from kdcore.export.exporter import Exports, export_all
+from kdcore.export.exportable import ExportableNetwork, calibration_images, onnx_metadata
+from kdcore.export.exporter import ExportResults, export_all
 from kdcore.methods.common.teacher_ensemble import mean_logits
-from kdcore.models.normalized_model import Normalised
+from kdcore.models.normalized_model import NormalizedModel
 from kdcore.schema.exports import ExportFormat
 from kdcore.schema.job import ResolvedJob
 from kdcore.schema.schemes import BornAgain
 from kdcore.schemes import planner
-from kdcore.schemes.base import Result
-from kdcore.training.context import Task
-from kdcore.training.run_state import Session
+from kdcore.schemes.base import StudentResult
+from kdcore.training.context import JobContext
+from kdcore.training.run_state import RunState
 
-_FORMS: tuple[ExportFormat, ...] = ("onnx", "exported_program")
+_FORMATS: tuple[ExportFormat, ...] = ("onnx", "exported_program")
 
 
-def joined(job: ResolvedJob) -> bool:
+def exports_ensemble(job: ResolvedJob) -> bool:
     """Whether the job asks for its generations as one network."""
     return isinstance(job.scheme, BornAgain) and job.scheme.export_ensemble
 
 
-def logits(session: Session, task: Task, bench: TestBench, result: Result) -> Tensor:
+def test_logits(
+    run_state: RunState, context: JobContext, evaluator: Evaluator, result: StudentResult
+) -> Tensor:
     """Test logits (N, C) of a result's network."""
-    return bench.logits(task.trained(result).to(session.machine.device))
+    return evaluator.logits(context.load_trained(result).to(run_state.compute_env.device))
 
 
-def told(session: Session, task: Task, bench: TestBench, student: Result) -> dict[str, Any]:
+def network_details(
+    run_state: RunState, context: JobContext, evaluator: Evaluator, student: StudentResult
+) -> dict[str, Any]:
     """Test top-1 of every network of the student's seed and, where they are alike, of them all.
 
     Nothing where the student was trained alone.
     """
-    taught = planner.cohort(session.results, student.number)
-    if len(taught) < 2:
+    networks = planner.seed_results(run_state.results, student.seed_index)
+    if len(networks) < 2:
         return {}
-    answers = {result.name: logits(session, task, bench, result) for result in taught}
-    found: dict[str, Any] = {
+    logits_by_name = {
+        result.name: test_logits(run_state, context, evaluator, result) for result in networks
+    }
+    details: dict[str, Any] = {
         "networks": [
             {
                 "name": result.name,
                 "architecture": result.student.network,
                 "best_val_top1": result.best_val_top1,
-                "test_top1": metrics.top(answers[result.name], bench.target, 1),
+                "test_top1": metrics.top_k_accuracy(
+                    logits_by_name[result.name], evaluator.target, 1
+                ),
             }
-            for result in taught
+            for result in networks
         ]
     }
-    if task.job.scheme.type in ("born_again", "mutual"):
-        ensemble = mean_of(list(answers.values()))
-        found["ensemble_top1"] = metrics.top(ensemble, bench.target, 1)
-    return found
+    if context.job.scheme.type in ("born_again", "mutual"):
+        ensemble = ensemble_logits(list(logits_by_name.values()))
+        details["ensemble_top1"] = metrics.top_k_accuracy(ensemble, evaluator.target, 1)
+    return details
 
 
-def mean_of(answers: Sequence[Tensor]) -> Tensor:
+def ensemble_logits(logits: Sequence[Tensor]) -> Tensor:
     """The mean of several networks' probabilities, as logits (N, C)."""
-    return mean_logits(answers, [1.0] * len(answers), 1.0)
+    return mean_logits(logits, [1.0] * len(logits), 1.0)
 
 
-def export(folder: Path, task: Task, session: Session, bench: TestBench) -> Exports:
+def export(
+    folder: Path, context: JobContext, run_state: RunState, evaluator: Evaluator
+) -> ExportResults:
     """The first seed's generations as one network: ``ensemble.onnx`` and ``ensemble.pt2``."""
-    generations = [task.trained(result) for result in planner.cohort(session.results, 0)]
-    side = generations[0].input_size
-    rule = generations[0].channels
+    generations = [
+        context.load_trained(result) for result in planner.seed_results(run_state.results, 0)
+    ]
+    input_size = generations[0].input_size
+    channels = generations[0].channels
     networks = [generation.network for generation in generations]
-    network = Normalised(MeanOfProbabilities(networks), task.normalisation, side, rule).eval()
-    placed = network.to(session.machine.device)
-    answers, spent = bench.logits(placed), bench.cost(placed)
-    source = Source(
-        network=placed.cpu(),
-        logits=answers,
-        speed=spent.speed,
-        calibration=calibration_images(task.store.images("train"), task.job.seed),
-        facts=facts(
-            f"{task.job.student.network} x {len(networks)}",
-            bench.classes,
-            task.normalisation,
-            bench.shape(network)[1],
+    network = NormalizedModel(
+        MeanOfProbabilities(networks), context.normalization, input_size, channels
+    ).eval()
+    on_device = network.to(run_state.compute_env.device)
+    logits, cost = evaluator.logits(on_device), evaluator.measure_cost(on_device)
+    source = ExportableNetwork(
+        network=on_device.cpu(),
+        logits=logits,
+        speed=cost.speed,
+        calibration=calibration_images(context.dataset.images("train"), context.job.seed),
+        metadata=onnx_metadata(
+            f"{context.job.student.network} x {len(networks)}",
+            evaluator.classes,
+            context.normalization,
+            evaluator.input_shape(network)[1],
         ),
         stem="ensemble",
     )
-    return export_all(folder, _FORMS, source, bench)
+    return export_all(folder, _FORMATS, source, evaluator)

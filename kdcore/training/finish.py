@@ -7,115 +7,142 @@ from torch import Tensor
 
 from kdcore.evaluation import metrics
 from kdcore.evaluation.error_analysis import confusion, disagreements
-from kdcore.evaluation.report_builder import Cost, TestBench, seeds, teacher_on, verdict
-from kdcore.export.artifacts import publish
-from kdcore.export.exportable import Source, calibration_images, facts
+from kdcore.evaluation.report_builder import (
+    Evaluator,
+    NetworkCost,
+    evaluate_teachers,
+    summarize_seeds,
+    verdict,
+)
+from kdcore.export.artifacts import publish_artifacts
+from kdcore.export.exportable import ExportableNetwork, calibration_images, onnx_metadata
 from kdcore.export.exporter import export_all
 from kdcore.protocol.requests import RunRequest
-from kdcore.schema.report import Epochs, Report
+from kdcore.schema.report import EpochSummary, Report
 from kdcore.schemes import planner
-from kdcore.schemes.base import Result
+from kdcore.schemes.base import StudentResult
 from kdcore.training import ensemble
-from kdcore.training.context import Task
-from kdcore.training.run_state import Session
+from kdcore.training.context import JobContext
+from kdcore.training.run_state import RunState
 
 
-class Outcome(NamedTuple):
+class FinalEvaluation(NamedTuple):
     """What the test split says."""
 
     report: Report
-    student: Result
+    student: StudentResult
     """The one that is delivered."""
     logits: Tensor
     """Its test logits (N, C)."""
-    cost: Cost
+    cost: NetworkCost
 
 
-def conclude(request: RunRequest, session: Session, task: Task, folder: Path) -> None:
+def evaluate_and_export(
+    request: RunRequest, run_state: RunState, context: JobContext, folder: Path
+) -> None:
     """Evaluate every finished network, export the first student, and tell the report.
 
     A run that is stopped in here has lost nothing: all of it is made again from the results in the
     last checkpoint.
     """
-    session.events.phase("evaluating")
-    bench = TestBench(
-        images=task.store.images("test"),
-        target=task.store.targets("test"),
-        classes=task.store.info.classes,
-        device=session.machine.device,
-        boundary=session.boundary,
+    run_state.events.phase("evaluating")
+    evaluator = Evaluator(
+        images=context.dataset.images("test"),
+        target=context.dataset.targets("test"),
+        classes=context.dataset.info.classes,
+        device=run_state.compute_env.device,
+        check_cancelled=run_state.check_cancelled,
     )
-    outcome = evaluate(session, task, bench)
-    session.events.phase("exporting")
-    session.boundary()
+    final = evaluate_on_test(run_state, context, evaluator)
+    run_state.events.phase("exporting")
+    run_state.check_cancelled()
     folder.mkdir(parents=True, exist_ok=True)
-    made = export_all(folder, task.job.exports, _source(task, bench, outcome), bench)
-    report = made.on(outcome.report)
-    told = made.sentences()
-    if ensemble.joined(task.job):
-        joined = ensemble.export(folder, task, session, bench)
-        report = report.model_copy(update={"ensemble_exports": joined.made})
-        told += [f"ensemble: {sentence}" for sentence in joined.sentences()]
-    for sentence in told:
-        session.events.log("warning", sentence)
-    publish(folder, session.events, request, task.store.info, report, task.normalisation)
-    session.events.report(report.model_dump(mode="json"))
+    exported = export_all(
+        folder, context.job.exports, _export_source(context, evaluator, final), evaluator
+    )
+    report = exported.add_to_report(final.report)
+    warnings = exported.log_messages()
+    if ensemble.exports_ensemble(context.job):
+        ensemble_exports = ensemble.export(folder, context, run_state, evaluator)
+        report = report.model_copy(update={"ensemble_exports": ensemble_exports.evaluations})
+        warnings += [f"ensemble: {sentence}" for sentence in ensemble_exports.log_messages()]
+    for sentence in warnings:
+        run_state.events.log("warning", sentence)
+    publish_artifacts(
+        folder, run_state.events, request, context.dataset.info, report, context.normalization
+    )
+    run_state.events.report(report.model_dump(mode="json"))
 
 
-def evaluate(session: Session, task: Task, bench: TestBench) -> Outcome:
+def evaluate_on_test(
+    run_state: RunState, context: JobContext, evaluator: Evaluator
+) -> FinalEvaluation:
     """The report, and the student that is delivered."""
-    teacher_logits, teacher = teacher_on(bench, task.teachers)
-    students = planner.students(task.job, session.results)
-    baselines = planner.baselines(session.results)
-    logits = [ensemble.logits(session, task, bench, result) for result in students]
-    undistilled = [ensemble.logits(session, task, bench, result) for result in baselines]
+    teacher_logits, teacher = evaluate_teachers(evaluator, context.teachers)
+    students = planner.students(context.job, run_state.results)
+    baselines = planner.baselines(run_state.results)
+    logits = [ensemble.test_logits(run_state, context, evaluator, result) for result in students]
+    baseline_logits = [
+        ensemble.test_logits(run_state, context, evaluator, result) for result in baselines
+    ]
     # One architecture, so one cost: measuring it again would only add noise.
-    spent = bench.cost(task.trained(students[0]).to(session.machine.device))
-    student = bench.evaluation(logits[0], teacher_logits, spent)
+    cost = evaluator.measure_cost(
+        context.load_trained(students[0]).to(run_state.compute_env.device)
+    )
+    student = evaluator.evaluate(logits[0], teacher_logits, cost)
     top1 = {
-        "student": [metrics.top(z, bench.target, 1) for z in logits],
-        "baseline": [metrics.top(z, bench.target, 1) for z in undistilled],
+        "student": [
+            metrics.top_k_accuracy(student_logits, evaluator.target, 1) for student_logits in logits
+        ],
+        "baseline": [
+            metrics.top_k_accuracy(student_logits, evaluator.target, 1)
+            for student_logits in baseline_logits
+        ],
     }
     report = Report(
         student=student,
         teacher=teacher,
-        baseline=bench.evaluation(undistilled[0], teacher_logits, spent) if baselines else None,
-        verdict=verdict(task.job.accept, student, teacher),
-        seeds=seeds(top1["student"], top1["baseline"]),
-        epochs=_epochs(students[0]) if task.job.kind == "distill" else None,
-        confusion=confusion(bench, logits[0]),
-        disagreements=disagreements(bench, logits[0], teacher_logits),
-        device=session.machine.name,
-        versions=session.machine.versions,
-        normalisation=task.normalisation,
+        baseline=evaluator.evaluate(baseline_logits[0], teacher_logits, cost)
+        if baselines
+        else None,
+        verdict=verdict(context.job.accept, student, teacher),
+        seeds=summarize_seeds(top1["student"], top1["baseline"]),
+        epochs=_epochs(students[0]) if context.job.kind == "distill" else None,
+        confusion=confusion(evaluator, logits[0]),
+        disagreements=disagreements(evaluator, logits[0], teacher_logits),
+        device=run_state.compute_env.name,
+        versions=run_state.compute_env.versions,
+        normalization=context.normalization,
         details={
             "test_top1_by_seed": top1,
-            "training_s": round(session.wall_s, 3),
-            **session.tally.told(),
-            **ensemble.told(session, task, bench, students[0]),
+            "training_s": round(run_state.wall_s, 3),
+            **run_state.teacher_cache_stats.report_details(),
+            **ensemble.network_details(run_state, context, evaluator, students[0]),
         },
     )
-    return Outcome(report, students[0], logits[0], spent)
+    return FinalEvaluation(report, students[0], logits[0], cost)
 
 
-def _source(task: Task, bench: TestBench, outcome: Outcome) -> Source:
-    network = task.trained(outcome.student).eval()
-    return Source(
+def _export_source(
+    context: JobContext, evaluator: Evaluator, final: FinalEvaluation
+) -> ExportableNetwork:
+    network = context.load_trained(final.student).eval()
+    return ExportableNetwork(
         network=network,
-        logits=outcome.logits,
-        speed=outcome.cost.speed,
-        calibration=calibration_images(task.store.images("train"), task.job.seed),
-        facts=facts(
-            outcome.student.student.network,
-            bench.classes,
-            task.normalisation,
-            bench.shape(network)[1],
+        logits=final.logits,
+        speed=final.cost.speed,
+        calibration=calibration_images(context.dataset.images("train"), context.job.seed),
+        metadata=onnx_metadata(
+            final.student.student.network,
+            evaluator.classes,
+            context.normalization,
+            evaluator.input_shape(network)[1],
         ),
     )
 
 
-def _epochs(student: Result) -> Epochs:
-    return Epochs(
+def _epochs(student: StudentResult) -> EpochSummary:
+    return EpochSummary(
         best_epoch=student.best_epoch,
         best_val_top1=student.best_val_top1,
         last_val_top1=student.last_val_top1,

@@ -7,135 +7,143 @@ import torch
 from torch import Tensor
 
 from kdcore.data import dataset
-from kdcore.data.rng import fold
+from kdcore.data.rng import derive_key
 from kdcore.evaluation import teacher_check
-from kdcore.models.normalized_model import by_rule
-from kdcore.models.teachers import Teachers, open_model
+from kdcore.models.normalized_model import normalization_for_channels
+from kdcore.models.teachers import TeacherEnsemble, load_model
 from kdcore.protocol.requests import CheckpointFile, RunRequest
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.errors import UserError
 from kdcore.runtime.files import sha256_of
-from kdcore.schema.catalog import Normalisation
-from kdcore.schema.job import channels_of
-from kdcore.training.context import Task
-from kdcore.training.run_state import Session
-from kdcore.training.teacher_cache.provider import Place
+from kdcore.schema.catalog import Normalization
+from kdcore.schema.job import network_channels
+from kdcore.training.context import JobContext
+from kdcore.training.run_state import RunState
+from kdcore.training.teacher_cache.provider import TeacherCacheConfig
 
-_CLASSIFIER = 8
+_CLASSIFIER_STREAM = 8
 """Stream of a seed for the classifier that published weights lack."""
-Weights = dict[str, Tensor]
+WeightsDict = dict[str, Tensor]
 
 
-class Beginning(NamedTuple):
+class InitialWeights(NamedTuple):
     """Where the student starts from."""
 
-    weights: Weights | None
-    normalisation: Normalisation
+    weights: WeightsDict | None
+    normalization: Normalization
     """By which its weights want images: given ones were trained behind their own."""
     input_size: int | None = None
     """Side of its images, where it is not the data set's."""
 
 
-def gathered(request: RunRequest, session: Session, workdir: Path, *, told: bool) -> Task:
+def load_inputs(
+    request: RunRequest, run_state: RunState, workdir: Path, *, log_top1: bool
+) -> JobContext:
     """Open data and models; let the teachers through the gate; ``told`` says that it is known."""
-    data = dataset.load(Path(request.dataset.path))
+    data = dataset.load_dataset(Path(request.dataset.path))
     if sha256_of(Path(request.dataset.path)) != request.dataset.sha256:
-        raise UserFault("dataset_invalid", "the data set is not the one that was ingested")
-    teachers = Teachers.of(request.teachers, session.machine.device)
-    begun = _beginning(request, data, workdir)
-    return Task(
+        raise UserError("dataset_invalid", "the data set is not the one that was ingested")
+    teachers = TeacherEnsemble.from_files(request.teachers, run_state.compute_env.device)
+    initial = _initial_weights(request, data, workdir)
+    return JobContext(
         job=request.job,
-        store=data,
+        dataset=data,
         teachers=teachers,
-        normalisation=begun.normalisation,
-        init=begun.weights,
-        input_size=begun.input_size,
-        keep=Place(
-            Path(request.answers) if request.answers else workdir / "answers",
+        normalization=initial.normalization,
+        init_weights=initial.weights,
+        input_size=initial.input_size,
+        cache_config=TeacherCacheConfig(
+            Path(request.teacher_cache_dir)
+            if request.teacher_cache_dir
+            else workdir / "teacher_cache",
             {"dataset": request.dataset.sha256},
         ),
-        teacher_val=_gated(request, session, data, teachers, told=told),
+        teacher_val_logits=_check_teachers(request, run_state, data, teachers, log_top1=log_top1),
     )
 
 
-def _beginning(request: RunRequest, data: dataset.DatasetStore, workdir: Path) -> Beginning:
+def _initial_weights(
+    request: RunRequest, data: dataset.MappedDataset, workdir: Path
+) -> InitialWeights:
     student = request.job.student
-    own = by_rule(data.info.normalisation, student.channels)
+    default_normalization = normalization_for_channels(data.info.normalization, student.channels)
     if request.init is not None:
-        weights = open_model(request.init, "student_incompatible").state_dict()
-        side = request.init.input_size
+        weights = load_model(request.init, "student_incompatible").state_dict()
+        input_size = request.init.input_size
         # A student is trained at the data set's side; a model that is only measured keeps its own.
-        evaluated = request.job.kind == "evaluate" and side != data.info.image_size
-        return Beginning(weights, request.init.normalisation, side if evaluated else None)
-    if request.continued is not None:
-        return _continued(request.continued)
+        only_evaluates = request.job.kind == "evaluate" and input_size != data.info.image_size
+        return InitialWeights(
+            weights, request.init.normalization, input_size if only_evaluates else None
+        )
+    if request.continue_from is not None:
+        return _weights_from_checkpoint(request.continue_from)
     if student.init == "pretrained":
-        from kdcore.models.pretrained import pretrained  # loads the libraries of models
+        from kdcore.models.pretrained import load_pretrained  # loads the libraries of models
 
         # A classifier for other classes is fresh: equal for equal jobs.
-        torch.manual_seed(fold(request.job.seed, _CLASSIFIER))
-        found = pretrained(
+        torch.manual_seed(derive_key(request.job.seed, _CLASSIFIER_STREAM))
+        pretrained_model = load_pretrained(
             student.architecture,
             num_classes=len(data.info.classes),
-            in_channels=channels_of(student.channels, data.info.in_channels),
+            in_channels=network_channels(student.channels, data.info.in_channels),
             input_size=data.info.image_size,
         )
-        return Beginning(found.weights, found.normalisation)
-    return Beginning(None, own)
+        return InitialWeights(pretrained_model.weights, pretrained_model.normalization)
+    return InitialWeights(None, default_normalization)
 
 
-def _continued(file: CheckpointFile) -> Beginning:
+def _weights_from_checkpoint(file: CheckpointFile) -> InitialWeights:
     """The first seed's student as an earlier job's checkpoint holds it: at work, or else finished.
 
     Raises ``UserFault`` for a checkpoint from before the student: of an assistant, for instance.
     """
     path = Path(file.path)
     if not path.is_file() or sha256_of(path) != file.sha256:
-        raise UserFault("checkpoint_invalid", "the earlier job's checkpoint is not what it was")
+        raise UserError("checkpoint_invalid", "the earlier job's checkpoint is not what it was")
     state = torch.load(path, map_location="cpu", weights_only=True)
-    normalisation = Normalisation.model_validate(state["normalisation"])
+    normalization = Normalization.model_validate(state["normalization"])
     current = state["current"]
-    if current is not None and _of_student(current):
-        return Beginning(current["cohort"]["learners"][0]["student"], normalisation)
-    done = [result for result in state["results"] if _of_student(result)]
-    if not done:
-        raise UserFault(
+    if current is not None and _is_student(current):
+        return InitialWeights(current["cohort"]["learners"][0]["student"], normalization)
+    finished = [result for result in state["results"] if _is_student(result)]
+    if not finished:
+        raise UserError(
             "checkpoint_invalid",
             "the earlier job's checkpoint was written before its student began to learn",
             hint="Go on from a later one, or from the best.",
         )
     # More than one only where rounds refine each other.
-    best = max(done, key=lambda result: float(result["best_val_top1"]))
-    return Beginning(best["weights"], normalisation)
+    best = max(finished, key=lambda result: float(result["best_val_top1"]))
+    return InitialWeights(best["weights"], normalization)
 
 
-def _of_student(part: dict[str, Any]) -> bool:
+def _is_student(part: dict[str, Any]) -> bool:
     return part["number"] == 0 and part["role"] in ("student", "round")
 
 
-def _gated(
+def _check_teachers(
     request: RunRequest,
-    session: Session,
-    data: dataset.DatasetStore,
-    teachers: Teachers,
+    run_state: RunState,
+    data: dataset.MappedDataset,
+    teachers: TeacherEnsemble,
     *,
-    told: bool,
+    log_top1: bool,
 ) -> Tensor | None:
     if not teachers.networks:
         return None
     target = data.targets("val")
-    each = teachers.logits(
+    teacher_logits = teachers.logits(
         data.images("val"),
-        device=session.machine.device,
-        boundary=session.boundary,
-        autocast=session.machine.autocast(),
+        device=run_state.compute_env.device,
+        check_cancelled=run_state.check_cancelled,
+        autocast=run_state.compute_env.autocast(),
     )
-    together = teachers.mean(each)
-    if told:
-        top1 = teacher_check.hits(together, target).top1
-        session.events.metrics(0, 0.0, {"teacher/top1": top1}, wall_s=0.0)
+    mean_logits = teachers.mean(teacher_logits)
+    if log_top1:
+        top1 = teacher_check.count_correct(mean_logits, target).top1
+        run_state.events.metrics(0, 0.0, {"teacher/top1": top1}, wall_s=0.0)
     names = [f"{file.architecture} ({file.sha256[:12]})" for file in request.teachers]
-    for warning in teacher_check.check(
-        names, [teacher_check.hits(logits, target) for logits in each]
+    for warning in teacher_check.check_teachers(
+        names, [teacher_check.count_correct(logits, target) for logits in teacher_logits]
     ):
-        session.events.log("warning", warning)
-    return together
+        run_state.events.log("warning", warning)
+    return mean_logits

@@ -6,45 +6,51 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kdcore.models.teachers import Frozen, Teachers, frozen
+from kdcore.models.teachers import FrozenTeacher, TeacherEnsemble, freeze
 from kdcore.schemes import planner
-from kdcore.schemes.base import Phase, Result
-from kdcore.training.compute.quantized_teacher import as_asked
-from kdcore.training.context import Task
-from kdcore.training.run_state import Session
+from kdcore.schemes.base import Phase, StudentResult
+from kdcore.training.compute.quantized_teacher import apply_teacher_precision
+from kdcore.training.context import JobContext
+from kdcore.training.run_state import RunState
 
-_NOBODY = Teachers(())
+_NO_TEACHERS = TeacherEnsemble(())
 
 
 @dataclass(frozen=True)
-class Lesson:
+class PhaseTeachers:
     """Who teaches in a phase."""
 
-    teachers: Teachers
-    val: Tensor | None
+    teachers: TeacherEnsemble
+    val_logits: Tensor | None
     """The logits (N, C) on the validation split that fidelity is measured against."""
 
 
-def lesson(session: Session, task: Task, phase: Phase) -> Lesson:
+def teachers_for_phase(run_state: RunState, context: JobContext, phase: Phase) -> PhaseTeachers:
     """Who teaches in ``phase``; the untaught are compared with the job's teachers all the same."""
-    machine = session.machine
-    teachers = teachers_of(task, phase, session.results, machine.device)
+    compute_env = run_state.compute_env
+    teachers = select_teachers(context, phase, run_state.results, compute_env.device)
     if phase.teacher != "last":
-        return Lesson(as_asked(session, task, phase, teachers), task.teacher_val)
+        return PhaseTeachers(
+            apply_teacher_precision(run_state, context, phase, teachers), context.teacher_val_logits
+        )
     logits = teachers.logits(
-        task.store.images("val"),
-        device=machine.device,
-        boundary=session.boundary,
-        autocast=machine.autocast(),
+        context.dataset.images("val"),
+        device=compute_env.device,
+        check_cancelled=run_state.check_cancelled,
+        autocast=compute_env.autocast(),
     )
-    return Lesson(as_asked(session, task, phase, teachers), teachers.mean(logits))
+    return PhaseTeachers(
+        apply_teacher_precision(run_state, context, phase, teachers), teachers.mean(logits)
+    )
 
 
-def teachers_of(
-    task: Task, phase: Phase, results: Sequence[Result], device: torch.device
-) -> Teachers:
+def select_teachers(
+    context: JobContext, phase: Phase, results: Sequence[StudentResult], device: torch.device
+) -> TeacherEnsemble:
     """The job's teachers, or the last network of ``results``, or nobody, as ``phase`` says."""
     if phase.teacher != "last":
-        return task.teachers if phase.teacher else _NOBODY
-    before = planner.last(results, phase.number)
-    return Teachers((Frozen(frozen(task.trained(before), device), taps=before.student.taps),))
+        return context.teachers if phase.teacher else _NO_TEACHERS
+    previous = planner.last_result(results, phase.seed_index)
+    return TeacherEnsemble(
+        (FrozenTeacher(freeze(context.load_trained(previous), device), taps=previous.student.taps),)
+    )

@@ -5,26 +5,28 @@ from typing import Any
 
 from kdcore.data import dataset
 from kdcore.protocol.requests import RunRequest
-from kdcore.runtime.cancellation import Stop
+from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.event_writer import EventWriter
-from kdcore.schema.job import channels_of
+from kdcore.schema.job import network_channels
 from kdcore.schemes import planner
-from kdcore.schemes.base import Result
-from kdcore.training.checkpoint import Checkpoints, State
+from kdcore.schemes.base import StudentResult
+from kdcore.training.checkpoint import Checkpoints, StateDict
 from kdcore.training.compute import device
-from kdcore.training.compute.autocast_policy import Precision, Sketch
-from kdcore.training.context import Task
-from kdcore.training.dry_run import rehearse
-from kdcore.training.finish import conclude
-from kdcore.training.inputs import gathered
-from kdcore.training.job_digest import digest
-from kdcore.training.loop.trainer import Loop
-from kdcore.training.phase_teachers import lesson
-from kdcore.training.run_state import Clock, Position, Session
-from kdcore.training.teacher_cache.policy import ask_all
+from kdcore.training.compute.autocast_policy import NetworkSpec, Precision
+from kdcore.training.context import JobContext
+from kdcore.training.dry_run import dry_run
+from kdcore.training.finish import evaluate_and_export
+from kdcore.training.inputs import load_inputs
+from kdcore.training.job_digest import compute_job_digest
+from kdcore.training.loop.trainer import Trainer
+from kdcore.training.phase_teachers import teachers_for_phase
+from kdcore.training.run_state import PhasePosition, RunState, TimeBudget
+from kdcore.training.teacher_cache.policy import fill_teacher_cache
 
 
-def run(request: RunRequest, workdir: Path, events: EventWriter, stop: Stop) -> None:
+def run_job(
+    request: RunRequest, workdir: Path, events: EventWriter, stop: CancellationToken
+) -> None:
     """Train, evaluate and export what ``request`` asks, going on from the workdir's checkpoint.
 
     Everything is told through ``events``. Raises ``Stopped``, ``NonFinite``, ``OutOfDeviceMemory``
@@ -32,67 +34,69 @@ def run(request: RunRequest, workdir: Path, events: EventWriter, stop: Stop) -> 
     """
     job = request.job
     checkpoints = Checkpoints(workdir / "checkpoints", events)
-    job_digest = digest(request)
-    resumed = checkpoints.newest(job_digest)
-    machine = _machine(request, resumed)
-    session = Session(
-        machine=machine,
+    job_digest = compute_job_digest(request)
+    resumed_state = checkpoints.load_newest(job_digest)
+    compute_env = _prepare_compute_env(request, resumed_state)
+    run_state = RunState(
+        compute_env=compute_env,
         events=events,
-        stop=stop,
-        clock=Clock(job.limits, request.elapsed_s),
+        cancellation=stop,
+        time_budget=TimeBudget(job.limits, request.elapsed_s),
         checkpoints=checkpoints,
         job_digest=job_digest,
-        phases=planner.most_phases(job),
+        max_phases=planner.max_phases(job),
     )
-    chosen = _chosen(session, resumed)
-    events.phase("verifying_teacher" if request.teachers else "training", chosen)
-    if chosen.get("non_exact"):
-        events.log("warning", _difference(session, resumed or {}))
-    task = gathered(request, session, workdir, told=resumed is None)
-    session.normalisation = task.normalisation
-    if request.only_answers:
-        _ask(session, task)
+    environment = _run_environment(run_state, resumed_state)
+    events.phase("verifying_teacher" if request.teachers else "training", environment)
+    if environment.get("non_exact"):
+        events.log("warning", _describe_difference(run_state, resumed_state or {}))
+    context = load_inputs(request, run_state, workdir, log_top1=resumed_state is None)
+    run_state.normalization = context.normalization
+    if request.fill_cache_only:
+        _fill_teacher_cache(run_state, context)
         return
-    before = task.teachers.digest()
+    teacher_digest = context.teachers.digest()
     if request.teachers:
         events.phase("training")
     if job.kind == "evaluate":
-        session.results = [_as_it_is(task)]
+        run_state.results = [_untrained_result(context)]
     else:
-        _train(session, task, resumed)
-    if task.teachers.digest() != before:
+        _train(run_state, context, resumed_state)
+    if context.teachers.digest() != teacher_digest:
         raise RuntimeError("training changed the teacher: its parameters or buffers differ")
-    conclude(request, session, task, workdir / "artifacts")
+    evaluate_and_export(request, run_state, context, workdir / "artifacts")
 
 
-def _machine(request: RunRequest, resumed: State | None) -> device.Machine:
+def _prepare_compute_env(request: RunRequest, resumed_state: StateDict | None) -> device.ComputeEnv:
     job = request.job
     # What trains nothing computes as ever, and is not timed.
-    learns = job.kind == "distill" and not request.only_answers
-    before: Precision | None = None if learns else "float32"
-    if resumed is not None:
-        before = resumed["machine"]["precision"]
-    threads, sketch = request.threads, _sketch(request)
-    return device.prepare(request.device, threads, job.training, sketch, before)
+    learns = job.kind == "distill" and not request.fill_cache_only
+    previous_precision: Precision | None = None if learns else "float32"
+    if resumed_state is not None:
+        previous_precision = resumed_state["machine"]["precision"]
+    threads, network_spec = request.threads, _network_spec(request)
+    return device.prepare_compute_env(
+        request.device, threads, job.training, network_spec, previous_precision
+    )
 
 
-def _sketch(request: RunRequest) -> Sketch:
+def _network_spec(request: RunRequest) -> NetworkSpec:
     student = request.job.student
-    info = dataset.load(Path(request.dataset.path)).info
-    channels = channels_of(student.channels, info.in_channels)
-    return Sketch(student.network, len(info.classes), channels, info.image_size)
+    info = dataset.load_dataset(Path(request.dataset.path)).info
+    channels = network_channels(student.channels, info.in_channels)
+    return NetworkSpec(student.network, len(info.classes), channels, info.image_size)
 
 
-def _chosen(session: Session, resumed: State | None) -> dict[str, Any]:
-    chosen = session.machine.chosen()
-    if resumed is not None:
-        chosen["resumed_from_step"] = resumed["step"]
-        chosen["non_exact"] = resumed["machine"] != session.machine.chosen()
-    return chosen
+def _run_environment(run_state: RunState, resumed_state: StateDict | None) -> dict[str, Any]:
+    environment = run_state.compute_env.as_dict()
+    if resumed_state is not None:
+        environment["resumed_from_step"] = resumed_state["step"]
+        environment["non_exact"] = resumed_state["machine"] != run_state.compute_env.as_dict()
+    return environment
 
 
-def _difference(session: Session, resumed: State) -> str:
-    then, now = resumed["machine"], session.machine.chosen()
+def _describe_difference(run_state: RunState, resumed_state: StateDict) -> str:
+    then, now = resumed_state["machine"], run_state.compute_env.as_dict()
     parts = [
         f"{name} was {then.get(name)}, is {value}"
         for name, value in now.items()
@@ -104,51 +108,53 @@ def _difference(session: Session, resumed: State) -> str:
     )
 
 
-def _train(session: Session, task: Task, resumed: State | None) -> None:
+def _train(run_state: RunState, context: JobContext, resumed_state: StateDict | None) -> None:
     """Every phase that the checkpoint does not hold as finished; a checkpoint after each."""
     current = None
-    if resumed is not None:
-        session.restore(resumed)
-        current = resumed["current"]
+    if resumed_state is not None:
+        run_state.load_state_dict(resumed_state)
+        current = resumed_state["current"]
     else:
-        rehearse(task, session.machine)
-    session.begin()
-    while (phase := planner.next_phase(task.job, session.results)) is not None:
-        loop = Loop(session, task, phase, lesson(session, task, phase))
+        dry_run(context, run_state.compute_env)
+    run_state.start_timer()
+    while (phase := planner.next_phase(context.job, run_state.results)) is not None:
+        trainer = Trainer(run_state, context, phase, teachers_for_phase(run_state, context, phase))
         if current is not None:
-            loop.restore(current)
+            trainer.load_state_dict(current)
             current = None
-        results, metrics = loop.run()
-        here = loop.position
-        session.finish(results, here.step, here.epoch)
-        session.save(None, Position(0, here.steps, here.epochs), metrics)
+        results, metrics = trainer.run()
+        position = trainer.position
+        run_state.finish_phase(results, position.step, position.epoch)
+        run_state.save_checkpoint(None, PhasePosition(0, position.steps, position.epochs), metrics)
 
 
-def _ask(session: Session, task: Task) -> None:
+def _fill_teacher_cache(run_state: RunState, context: JobContext) -> None:
     """Have what each seed of the job first asks its teachers kept: later runs find it."""
-    session.events.phase("asking_teacher")
-    phases = planner.first_phases(task.job)
+    run_state.events.phase("caching_teacher")
+    phases = planner.first_phases(context.job)
     if not phases:
         raise ValueError("a job without a phase asks nothing")
     for phase in phases:
-        loop = Loop(session, task, phase, lesson(session, task, phase))
-        epochs = range(1, task.job.training.epochs + 1)
-        ask_all(loop.kept, map(loop.loader.turn, epochs), session)
-    session.events.report(session.tally.told())
+        trainer = Trainer(run_state, context, phase, teachers_for_phase(run_state, context, phase))
+        epochs = range(1, context.job.training.epochs + 1)
+        fill_teacher_cache(
+            trainer.teacher_cache, map(trainer.loader.view_of_epoch, epochs), run_state
+        )
+    run_state.events.report(run_state.teacher_cache_stats.report_details())
 
 
-def _as_it_is(task: Task) -> Result:
+def _untrained_result(context: JobContext) -> StudentResult:
     """The model that is evaluated, in the place of a student that was trained."""
-    if task.init is None:
+    if context.init_weights is None:
         raise ValueError("an evaluation needs the model's weights")
-    return Result(
-        phase=0,
-        number=0,
+    return StudentResult(
+        phase_index=0,
+        seed_index=0,
         role="student",
         name="student",
-        student=task.job.student,
+        student=context.job.student,
         best_epoch=0,
         best_val_top1=0.0,
         last_val_top1=0.0,
-        weights=task.init,
+        weights=context.init_weights,
     )

@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kdcore.protocol.events import Progress
-from kdcore.runtime.cancellation import Stop
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.cancellation import CancellationToken
+from kdcore.runtime.errors import UserError
 from kdcore.runtime.event_writer import EventWriter
-from kdcore.schema.catalog import Normalisation
-from kdcore.schema.job import Limits, ResolvedStudent
-from kdcore.schemes.base import Result
-from kdcore.training.checkpoint import Cadence, Checkpoints, State
-from kdcore.training.compute.device import Machine
-from kdcore.training.teacher_cache.provider import Tally
+from kdcore.schema.catalog import Normalization
+from kdcore.schema.job import JobLimits, ResolvedStudent
+from kdcore.schemes.base import StudentResult
+from kdcore.training.checkpoint import Checkpoints, CheckpointSchedule, StateDict
+from kdcore.training.compute.device import ComputeEnv
+from kdcore.training.teacher_cache.provider import TeacherCacheStats
 
 
-class Position(NamedTuple):
+class PhasePosition(NamedTuple):
     """A place in a phase."""
 
     step: int
@@ -30,10 +30,10 @@ class Position(NamedTuple):
         return self.step * self.epochs / self.steps
 
 
-class Clock:
+class TimeBudget:
     """Seconds that the job took, earlier runs included, against its limits."""
 
-    def __init__(self, limits: Limits, elapsed_s: float) -> None:
+    def __init__(self, limits: JobLimits, elapsed_s: float) -> None:
         self._limits = limits
         self._origin = time.monotonic() - elapsed_s
 
@@ -41,13 +41,13 @@ class Clock:
         """Raise ``UserFault`` when a limit is passed. A run holds its device all the time."""
         spent = time.monotonic() - self._origin
         if self._limits.wall_s is not None and spent > self._limits.wall_s:
-            raise UserFault(
+            raise UserError(
                 "deadline_exceeded",
                 f"the job's limit of {self._limits.wall_s:g} s has passed, training is not done",
                 hint="Raise limits.wall_s and go on, or train fewer epochs or a smaller student.",
             )
         if self._limits.device_s is not None and spent > self._limits.device_s:
-            raise UserFault(
+            raise UserError(
                 "budget_exhausted",
                 f"the job's {self._limits.device_s:g} s of a device are used up",
                 hint="Raise limits.device_s and go on, or train fewer epochs or a smaller student.",
@@ -55,109 +55,114 @@ class Clock:
 
 
 @dataclass
-class Session:
+class RunState:
     """The run: where it computes, whom it tells, what is finished, and when it must stop."""
 
-    machine: Machine
+    compute_env: ComputeEnv
     events: EventWriter
-    stop: Stop
-    clock: Clock
+    cancellation: CancellationToken
+    time_budget: TimeBudget
     checkpoints: Checkpoints
     job_digest: str
-    phases: int
+    max_phases: int
     """How many the job has at most."""
-    normalisation: Normalisation | None = None
+    normalization: Normalization | None = None
     """By which the student wants its images: who goes on from a checkpoint must know."""
-    results: list[Result] = field(default_factory=list)
+    results: list[StudentResult] = field(default_factory=list)
     phases_done: int = 0
     steps_before: int = 0
     """Steps of the phases that are done."""
     epochs_before: float = 0.0
-    earlier_s: float = 0.0
+    previous_wall_s: float = 0.0
     """Seconds of training that are in the checkpoint which this run went on from."""
-    cadence: Cadence = field(default_factory=Cadence)
-    tally: Tally = field(default_factory=Tally)
+    checkpoint_schedule: CheckpointSchedule = field(default_factory=CheckpointSchedule)
+    teacher_cache_stats: TeacherCacheStats = field(default_factory=TeacherCacheStats)
     """What keeping the teachers' answers was good for in this run."""
     _started: float = field(default_factory=time.monotonic)
-    _steps_here: int = 0
+    _steps_this_run: int = 0
 
-    def boundary(self) -> None:
+    def check_cancelled(self) -> None:
         """Between two batches: stop if asked to, or if a limit of the job is passed."""
-        self.stop.check()
-        self.clock.check()
+        self.cancellation.check_cancelled()
+        self.time_budget.check()
 
-    def begin(self) -> None:
+    def start_timer(self) -> None:
         """Training starts now: what came before is not in its time."""
         self._started = time.monotonic()
 
     @property
     def wall_s(self) -> float:
         """Seconds since the first training began, pauses between runs left out."""
-        return self.earlier_s + time.monotonic() - self._started
+        return self.previous_wall_s + time.monotonic() - self._started
 
     def count_step(self) -> None:
         """One more step is done, for the estimate of the time left."""
-        self._steps_here += 1
+        self._steps_this_run += 1
 
-    def finish(self, results: Sequence[Result], steps: int, epochs: float) -> None:
+    def finish_phase(self, results: Sequence[StudentResult], steps: int, epochs: float) -> None:
         """A phase is done after so many of its own steps and epochs."""
         self.results += results
         self.phases_done += 1
         self.steps_before += steps
         self.epochs_before += epochs
 
-    def save(self, current: State | None, here: Position, metrics: dict[str, float]) -> None:
+    def save_checkpoint(
+        self, current: StateDict | None, position: PhasePosition, metrics: dict[str, float]
+    ) -> None:
         """Write a checkpoint of everything; ``current`` is the unfinished phase's part."""
         started = time.monotonic()
-        step, epoch = self.steps_before + here.step, self.epochs_before + here.epoch
+        step, epoch = self.steps_before + position.step, self.epochs_before + position.epoch
         state = {
             "job_digest": self.job_digest,
-            "machine": self.machine.chosen(),
+            "machine": self.compute_env.as_dict(),
             "step": step,
             "wall_s": self.wall_s,
-            "normalisation": self.normalisation and self.normalisation.model_dump(),
-            "results": [_plain(result) for result in self.results],
+            "normalization": self.normalization and self.normalization.model_dump(),
+            "results": [_result_to_dict(result) for result in self.results],
             "phases_done": self.phases_done,
             "steps_before": self.steps_before,
             "epochs_before": self.epochs_before,
             "current": current,
         }
         self.checkpoints.save(state, step=step, epoch=epoch, metrics=metrics)
-        self.cadence.written(started)
+        self.checkpoint_schedule.record_save(started)
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what :meth:`save` wrote."""
-        self.results = [_result(each) for each in state["results"]]
-        self.phases_done = state["phases_done"]
-        self.steps_before, self.epochs_before = state["steps_before"], state["epochs_before"]
-        self.earlier_s = state["wall_s"]
+        self.results = [_result_from_dict(result) for result in state_dict["results"]]
+        self.phases_done = state_dict["phases_done"]
+        self.steps_before, self.epochs_before = (
+            state_dict["steps_before"],
+            state_dict["epochs_before"],
+        )
+        self.previous_wall_s = state_dict["wall_s"]
 
-    def metrics(self, here: Position, values: dict[str, float]) -> None:
+    def log_metrics(self, position: PhasePosition, values: dict[str, float]) -> None:
         """Tell ``values`` at a place of the phase that is at work."""
-        done = self.steps_before + here.step
-        left = self.phases - self.phases_done
-        total = self.steps_before + left * here.steps
-        pace = (time.monotonic() - self._started) / max(1, self._steps_here)
+        steps_done = self.steps_before + position.step
+        phases_left = self.max_phases - self.phases_done
+        total = self.steps_before + phases_left * position.steps
+        seconds_per_step = (time.monotonic() - self._started) / max(1, self._steps_this_run)
         self.events.metrics(
-            here.step,
-            here.epoch,
+            position.step,
+            position.epoch,
             values,
             wall_s=self.wall_s,
             progress=Progress(
-                epoch=int(self.epochs_before + here.epoch),
-                epochs=int(self.epochs_before) + left * here.epochs,
-                step=done,
+                epoch=int(self.epochs_before + position.epoch),
+                epochs=int(self.epochs_before) + phases_left * position.epochs,
+                step=steps_done,
                 steps=total,
-                fraction=done / total,
+                fraction=steps_done / total,
             ),
-            eta_s=(total - done) * pace if self._steps_here else None,
+            eta_s=(total - steps_done) * seconds_per_step if self._steps_this_run else None,
         )
 
 
-def _plain(result: Result) -> dict[str, Any]:
+def _result_to_dict(result: StudentResult) -> dict[str, Any]:
     return vars(result) | {"student": result.student.model_dump(mode="json")}
 
 
-def _result(plain: dict[str, Any]) -> Result:
-    student = ResolvedStudent.model_validate(plain["student"])
-    return Result(**plain | {"student": student})
+def _result_from_dict(data: dict[str, Any]) -> StudentResult:
+    student = ResolvedStudent.model_validate(data["student"])
+    return StudentResult(**data | {"student": student})

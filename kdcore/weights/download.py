@@ -5,50 +5,59 @@ from pathlib import Path
 import torch
 
 from kdcore.models import build
-from kdcore.models.pretrained import Pretrained, pretrained, resolve
-from kdcore.runtime.cancellation import Stop
+from kdcore.models.pretrained import PretrainedWeights, load_pretrained, resolve_pretrained
+from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.schema.asset_info import ModelInfo
-from kdcore.weights.verify import hand_over
+from kdcore.weights.verify import write_model
 
 
-def fetch(name: str, workdir: Path, events: EventWriter, stop: Stop) -> None:
+def download_weights(
+    name: str, workdir: Path, events: EventWriter, cancellation: CancellationToken
+) -> None:
     """Download the weights, or take them from the libraries' caches, and write safetensors.
 
     Raises UserFault ``teacher_load_failed`` where there are none of the name, or they cannot be
     downloaded or read, and Stopped.
     """
     events.phase("download")
-    found = pretrained(name)
-    stop.check()
-    tensors = {key: value.detach().clone().contiguous() for key, value in found.weights.items()}
-    hand_over(dict(sorted(tensors.items())), _info(name, found), workdir, events)
+    pretrained_weights = load_pretrained(name)
+    cancellation.check_cancelled()
+    tensors = {
+        key: value.detach().clone().contiguous()
+        for key, value in pretrained_weights.weights.items()
+    }
+    write_model(
+        dict(sorted(tensors.items())), _model_info(name, pretrained_weights), workdir, events
+    )
 
 
-def _info(name: str, found: Pretrained) -> ModelInfo:
+def _model_info(name: str, pretrained_weights: PretrainedWeights) -> ModelInfo:
     with torch.device("meta"):
         network = build(
-            found.architecture, num_classes=found.num_classes, input_size=found.input_size
+            pretrained_weights.architecture,
+            num_classes=pretrained_weights.num_classes,
+            input_size=pretrained_weights.input_size,
         )
     return ModelInfo(
-        architecture=found.architecture,
-        num_classes=found.num_classes,
-        in_channels=len(found.normalisation.mean),
+        architecture=pretrained_weights.architecture,
+        num_classes=pretrained_weights.num_classes,
+        in_channels=len(pretrained_weights.normalization.mean),
         num_params=sum(parameter.numel() for parameter in network.parameters()),
-        input_size=found.input_size,
-        normalisation=found.normalisation,
-        class_names=_class_names(name, found.num_classes),
-        licence=found.licence,
+        input_size=pretrained_weights.input_size,
+        normalization=pretrained_weights.normalization,
+        class_names=_class_names(name, pretrained_weights.num_classes),
+        license=pretrained_weights.license,
     )
 
 
 def _class_names(name: str, num_classes: int) -> tuple[str, ...] | None:
     """The classes in the order of the logits; None where the library does not say."""
-    published = resolve(name)
-    if published.architecture.startswith("torchvision/"):
+    info = resolve_pretrained(name)
+    if info.architecture.startswith("torchvision/"):
         from torchvision import models
 
-        return tuple(models.get_weight(published.weights).meta["categories"])
+        return tuple(models.get_weight(info.weights).meta["categories"])
     from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 
     subset = infer_imagenet_subset({"num_classes": num_classes})

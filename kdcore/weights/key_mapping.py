@@ -8,21 +8,21 @@ from torch import Tensor, nn
 
 from kdcore.models import build
 from kdcore.models.registry import ENTRIES
-from kdcore.protocol.events import Item
-from kdcore.runtime.errors import UserFault, item
+from kdcore.protocol.events import ErrorDetail
+from kdcore.runtime.errors import UserError, error_detail
 from kdcore.schema.catalog import architectures
 
 _PREFIXES = ("module.", "_orig_mod.", "model.", "student.")
-_STUDENTS = ("module.student.", "student.")
-COUNTER = "num_batches_tracked"
-"""Old checkpoints lack this counter of batch normalisation; nothing that we do reads it."""
+_STUDENT_PREFIXES = ("module.student.", "student.")
+BATCH_COUNTER = "num_batches_tracked"
+"""Old checkpoints lack this counter of batch normalization; nothing that we do reads it."""
 
 
-_SIDE = 32
-"""Pixels, of a network that the catalogue does not know."""
+_DEFAULT_INPUT_SIZE = 32
+"""Pixels, of a network that the catalog does not know."""
 
 
-class Target(NamedTuple):
+class TargetNetwork(NamedTuple):
     """The network that a checkpoint must be: shapes alone, no values."""
 
     architecture: str
@@ -35,27 +35,29 @@ class Target(NamedTuple):
     """Name of the weight (num_classes, D) of the last layer."""
 
 
-def target_for(architecture: str, num_classes: int, tensors: Mapping[str, Tensor]) -> Target:
+def target_network(
+    architecture: str, num_classes: int, tensors: Mapping[str, Tensor]
+) -> TargetNetwork:
     """The target, with the number of input channels that the first convolution was made for."""
-    rgb = _target(architecture, num_classes, 3)
+    rgb = _build_target(architecture, num_classes, 3)
     first = next(name for name, tensor in rgb.tensors.items() if tensor.ndim == 4)
-    found = tensors.get(first)
-    if found is None or found.ndim != 4 or found.shape[1] == 3:
+    first_weight = tensors.get(first)
+    if first_weight is None or first_weight.ndim != 4 or first_weight.shape[1] == 3:
         return rgb
-    if found.shape[1] != 1:
-        raise UserFault(
+    if first_weight.shape[1] != 1:
+        raise UserError(
             "checkpoint_invalid",
-            f"the checkpoint takes images of {found.shape[1]} channels; 1 or 3 are possible",
+            f"the checkpoint takes images of {first_weight.shape[1]} channels; 1 or 3 are possible",
         )
-    return _target(architecture, num_classes, 1)
+    return _build_target(architecture, num_classes, 1)
 
 
-def renamed(tensors: dict[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
+def strip_prefixes(tensors: dict[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
     """Take off the prefixes that wrappers of a network leave on all of its names.
 
     Of a distiller's checkpoint, with a student beside its teacher, the student is taken.
     """
-    for prefix in _STUDENTS:
+    for prefix in _STUDENT_PREFIXES:
         students = {name: t for name, t in tensors.items() if name.startswith(prefix)}
         if students:
             tensors = students
@@ -67,7 +69,7 @@ def renamed(tensors: dict[str, Tensor], expected: Collection[str]) -> dict[str, 
     return tensors
 
 
-def check(tensors: Mapping[str, Tensor], target: Target) -> None:
+def check_tensors(tensors: Mapping[str, Tensor], target: TargetNetwork) -> None:
     """Names and shapes must be the target's. Raises UserFault with every difference."""
     items = differences(tensors, target.tensors)
     if not items:
@@ -75,16 +77,16 @@ def check(tensors: Mapping[str, Tensor], target: Target) -> None:
     name, classes = target.architecture, target.num_classes
     head = tensors.get(target.classifier)
     if head is not None and head.ndim in (2, 4) and head.shape[0] != classes:
-        other = _target(name, head.shape[0], target.in_channels)
+        other = _build_target(name, head.shape[0], target.in_channels)
         if not differences(tensors, other.tensors):
-            raise UserFault(
+            raise UserError(
                 "checkpoint_invalid",
                 f"the checkpoint is a {name} of {head.shape[0]} classes, not of {classes}",
                 hint=f"register it with num_classes {head.shape[0]}",
                 items=items,
             )
-    fitting = _fitting(tensors, target)
-    raise UserFault(
+    fitting = _matching_architecture(tensors, target)
+    raise UserError(
         "checkpoint_invalid",
         f"the checkpoint is no {name}: {len(items)} of its tensors are missing, unexpected or of "
         "another shape",
@@ -93,27 +95,27 @@ def check(tensors: Mapping[str, Tensor], target: Target) -> None:
     )
 
 
-def differences(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[Item]:
+def differences(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[ErrorDetail]:
     """One item for each name that is missing, unexpected or of another shape, in this order."""
     missing = [
-        item(name, f"is missing; expected {_shape(tensor)}")
+        error_detail(name, f"is missing; expected {_shape(tensor)}")
         for name, tensor in expected.items()
-        if name not in tensors and not name.endswith(COUNTER)
+        if name not in tensors and not name.endswith(BATCH_COUNTER)
     ]
     unexpected = [
-        item(name, f"is unexpected, of shape {_shape(tensor)}")
+        error_detail(name, f"is unexpected, of shape {_shape(tensor)}")
         for name, tensor in tensors.items()
         if name not in expected
     ]
     misshaped = [
-        item(name, f"expected {_shape(tensor)}, found {_shape(tensors[name])}")
+        error_detail(name, f"expected {_shape(tensor)}, found {_shape(tensors[name])}")
         for name, tensor in expected.items()
         if name in tensors and tensors[name].shape != tensor.shape
     ]
     return missing + unexpected + misshaped
 
 
-def _target(architecture: str, num_classes: int, in_channels: int) -> Target:
+def _build_target(architecture: str, num_classes: int, in_channels: int) -> TargetNetwork:
     entry = architectures().get(architecture)
     with torch.device("meta"):
         # At its own size: some networks have weights for every place of the image.
@@ -121,10 +123,12 @@ def _target(architecture: str, num_classes: int, in_channels: int) -> Target:
             architecture,
             num_classes=num_classes,
             in_channels=in_channels,
-            input_size=entry.input_size if entry else _SIDE,
+            input_size=entry.input_size if entry else _DEFAULT_INPUT_SIZE,
         )
-    heads = [name for name, each in network.named_modules() if _width(each) == num_classes]
-    return Target(
+    heads = [
+        name for name, module in network.named_modules() if _out_channels(module) == num_classes
+    ]
+    return TargetNetwork(
         architecture=architecture,
         num_classes=num_classes,
         in_channels=in_channels,
@@ -134,19 +138,19 @@ def _target(architecture: str, num_classes: int, in_channels: int) -> Target:
     )
 
 
-def _width(layer: nn.Module) -> int | None:
+def _out_channels(layer: nn.Module) -> int | None:
     if isinstance(layer, nn.Linear):
         return layer.out_features
     return layer.out_channels if isinstance(layer, nn.Conv2d) else None
 
 
-def _fitting(tensors: Mapping[str, Tensor], target: Target) -> str | None:
-    """Another architecture of the catalogue that the checkpoint could be."""
+def _matching_architecture(tensors: Mapping[str, Tensor], target: TargetNetwork) -> str | None:
+    """Another architecture of the catalog that the checkpoint could be."""
     for name in ENTRIES:
-        other = _target(name, target.num_classes, target.in_channels)
+        other = _build_target(name, target.num_classes, target.in_channels)
         head = tensors.get(other.classifier)
         if head is not None and head.ndim in (2, 4) and head.shape[0] != target.num_classes:
-            other = _target(name, head.shape[0], target.in_channels)
+            other = _build_target(name, head.shape[0], target.in_channels)
         if not differences(tensors, other.tensors):
             return f"{name} of {other.num_classes} classes"
     return None

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
-from kdcore.runtime.errors import UserFault, item
+from kdcore.runtime.errors import UserError, error_detail
 
 _MAX_PICKLE = 64 << 20
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -37,7 +37,9 @@ _SAFE = {
 }
 _STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"}
 _SILENT = {"MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"}
-_PLAIN = "save the weights alone with torch.save(model.state_dict(), path), or as safetensors"
+_STATE_DICT_HINT = (
+    "save the weights alone with torch.save(model.state_dict(), path), or as safetensors"
+)
 
 
 def scan_zip(path: Path) -> None:
@@ -45,53 +47,55 @@ def scan_zip(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         names = [info.orig_filename for info in archive.infolist()]
         if len(set(names)) != len(names):
-            raise _fault("the checkpoint has two parts of the same name")
+            raise _checkpoint_error("the checkpoint has two parts of the same name")
         if any("/code/" in f"/{name}" for name in names):
-            raise _fault("the checkpoint is a TorchScript program, not a state dict")
+            raise _checkpoint_error("the checkpoint is a TorchScript program, not a state dict")
         # torch never compresses; what is packed or overlaps unpacks to more than the upload.
         packed = any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist())
         if packed or sum(i.file_size for i in archive.infolist()) > path.stat().st_size:
-            raise _fault("the checkpoint is compressed; torch.save writes it uncompressed")
-        found: set[str] = set()
+            raise _checkpoint_error(
+                "the checkpoint is compressed; torch.save writes it uncompressed"
+            )
+        imported: set[str] = set()
         for info in archive.infolist():
             if not info.filename.endswith(".pkl"):
                 continue
             if info.file_size > _MAX_PICKLE:
-                raise _fault("the checkpoint has a pickle of more than 64 MiB")
+                raise _checkpoint_error("the checkpoint has a pickle of more than 64 MiB")
             with archive.open(info) as file:
-                found |= imports(file)
-    _judge(found)
+                imported |= find_imports(file)
+    _check_imports(imported)
 
 
 def scan_legacy(path: Path) -> None:
     """Check the consecutive pickles of the format before torch 1.6, or of any other pickle."""
-    found: set[str] = set()
+    imported: set[str] = set()
     with path.open("rb") as file:
         magic = _first_number(file)
         file.seek(0)
         for _ in range(_LEGACY_PICKLES if magic == _LEGACY_MAGIC else 1):
-            found |= imports(file)
-    _judge(found)
+            imported |= find_imports(file)
+    _check_imports(imported)
     if magic != _LEGACY_MAGIC:
-        raise _fault("the file is a pickle, but torch.save did not write it")
+        raise _checkpoint_error("the file is a pickle, but torch.save did not write it")
 
 
-def imports(file: IO[bytes]) -> set[str]:
+def find_imports(file: IO[bytes]) -> set[str]:
     """Dotted names that one pickle imports; ``(hidden)`` where they are made while it runs."""
-    found: set[str] = set()
+    imported: set[str] = set()
     strings: list[str] = []
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name in ("GLOBAL", "INST"):
-            found.add(str(argument).replace(" ", ".", 1))
+            imported.add(str(argument).replace(" ", ".", 1))
         elif opcode.name == "STACK_GLOBAL":
-            found.add(".".join(strings[-2:]) if len(strings) >= 2 else "(hidden)")
+            imported.add(".".join(strings[-2:]) if len(strings) >= 2 else "(hidden)")
         elif opcode.name in ("EXT1", "EXT2", "EXT4"):
-            found.add("(hidden)")
+            imported.add("(hidden)")
         if opcode.name in _STRINGS:
             strings.append(str(argument))
         elif opcode.name not in _SILENT:
             strings.clear()
-    return found
+    return imported
 
 
 def _first_number(file: IO[bytes]) -> object:
@@ -99,11 +103,11 @@ def _first_number(file: IO[bytes]) -> object:
     return numbers[0] if len(numbers) == 1 else None
 
 
-def _judge(found: set[str]) -> None:
-    foreign = sorted(found - _SAFE)
+def _check_imports(imported: set[str]) -> None:
+    foreign = sorted(imported - _SAFE)
     if not foreign:
         return
-    items = [item(name, "is not part of a plain state dict") for name in foreign]
+    items = [error_detail(name, "is not part of a plain state dict") for name in foreign]
     if set(foreign) == {"argparse.Namespace"}:
         message = "the checkpoint also holds training options (argparse.Namespace)"
     elif any(name.startswith("torch.nn.") for name in foreign):
@@ -112,8 +116,8 @@ def _judge(found: set[str]) -> None:
         message = f"the checkpoint has tensors that are not plain and dense ({foreign[0]})"
     else:
         message = f"the checkpoint would run {foreign[0]}, and nothing of an upload is run"
-    raise UserFault("checkpoint_invalid", message, hint=_PLAIN, items=items)
+    raise UserError("checkpoint_invalid", message, hint=_STATE_DICT_HINT, items=items)
 
 
-def _fault(message: str) -> UserFault:
-    return UserFault("checkpoint_invalid", message, hint=_PLAIN)
+def _checkpoint_error(message: str) -> UserError:
+    return UserError("checkpoint_invalid", message, hint=_STATE_DICT_HINT)

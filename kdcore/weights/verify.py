@@ -7,77 +7,83 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kdcore.protocol.requests import VerifyRequest
-from kdcore.runtime.cancellation import Stop
-from kdcore.runtime.errors import UserFault, item
+from kdcore.runtime.cancellation import CancellationToken
+from kdcore.runtime.errors import UserError, error_detail
 from kdcore.runtime.event_writer import EventWriter
-from kdcore.runtime.files import replacing
+from kdcore.runtime.files import atomic_write
 from kdcore.schema.asset_info import ModelInfo
 from kdcore.weights import key_mapping
-from kdcore.weights.checkpoint_reader import read
+from kdcore.weights.checkpoint_reader import read_checkpoint
 
 
-def verify(request: VerifyRequest, workdir: Path, events: EventWriter, stop: Stop) -> None:
+def verify(
+    request: VerifyRequest, workdir: Path, events: EventWriter, cancellation: CancellationToken
+) -> None:
     """Open, compare with the architecture, look at every value, write float32 safetensors.
 
     The written bytes depend on the weights alone, whichever container they came in. Raises
     UserFault ``checkpoint_invalid`` with every difference named, and Stopped; of published weights
     what :func:`kdcore.weights.download.fetch` raises.
     """
-    if request.published is not None:
+    if request.pretrained is not None:
         from kdcore.weights import download  # loads the libraries of models
 
-        download.fetch(request.published, workdir, events, stop)
+        download.download_weights(request.pretrained, workdir, events, cancellation)
         return
     events.phase("check")
     path = Path(request.path)
-    found = read(path)
-    stop.check()
+    checkpoint_tensors = read_checkpoint(path)
+    cancellation.check_cancelled()
     # The first convolution has the same name for every number of channels and classes.
-    names = key_mapping.target_for(request.architecture, request.num_classes, {}).tensors
-    found = key_mapping.renamed(found, names)
-    target = key_mapping.target_for(request.architecture, request.num_classes, found)
-    key_mapping.check(found, target)
-    tensors = _plain(found, target, path.stat().st_size)
-    stop.check()
+    names = key_mapping.target_network(request.architecture, request.num_classes, {}).tensors
+    checkpoint_tensors = key_mapping.strip_prefixes(checkpoint_tensors, names)
+    target = key_mapping.target_network(
+        request.architecture, request.num_classes, checkpoint_tensors
+    )
+    key_mapping.check_tensors(checkpoint_tensors, target)
+    tensors = _to_plain_tensors(checkpoint_tensors, target, path.stat().st_size)
+    cancellation.check_cancelled()
     info = ModelInfo(
         architecture=target.architecture,
         num_classes=target.num_classes,
         in_channels=target.in_channels,
         num_params=sum(target.tensors[name].numel() for name in target.parameters),
     )
-    hand_over(tensors, info, workdir, events)
+    write_model(tensors, info, workdir, events)
 
 
-def hand_over(
+def write_model(
     tensors: dict[str, Tensor], info: ModelInfo, workdir: Path, events: EventWriter
 ) -> None:
     """Write weights as safetensors, and tell of them and of what they are."""
     events.phase("write")
     written = workdir / "artifacts" / "model.safetensors"
-    with replacing(written) as partial:
+    with atomic_write(written) as partial:
         save_file(tensors, partial)
     events.artifact(written, written.name, "safetensors", "application/octet-stream")
     events.report(info.model_dump(mode="json"))
 
 
-def _plain(
-    found: dict[str, Tensor], target: key_mapping.Target, size_bytes: int
+def _to_plain_tensors(
+    checkpoint_tensors: dict[str, Tensor], target: key_mapping.TargetNetwork, size_bytes: int
 ) -> dict[str, Tensor]:
     """Float32 (counters int64) copies in memory of their own, in the order of names."""
     plain: dict[str, Tensor] = {}
     problems = []
     for name, expected in sorted(target.tensors.items()):
-        if name not in found:
+        if name not in checkpoint_tensors:
             plain[name] = torch.zeros((), dtype=torch.int64)
             continue
-        problem = _container_problem(found[name], expected, size_bytes)
+        problem = _container_problem(checkpoint_tensors[name], expected, size_bytes)
         if problem is None:
-            plain[name] = found[name].detach().to(expected.dtype, copy=True).contiguous()
+            plain[name] = (
+                checkpoint_tensors[name].detach().to(expected.dtype, copy=True).contiguous()
+            )
             problem = _value_problem(name, plain[name])
         if problem is not None:
-            problems.append(item(name, problem))
+            problems.append(error_detail(name, problem))
     if problems:
-        raise UserFault(
+        raise UserError(
             "checkpoint_invalid",
             f"{len(problems)} tensors of the checkpoint cannot be used",
             items=problems,

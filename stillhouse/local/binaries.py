@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from stillhouse.local.errors import PartsMissingError
+from stillhouse.local.errors import BinariesMissingError
 
 
-def package_folder(package: str) -> Path:
+def package_dir(package: str) -> Path:
     """The folder of an installed package. Raises PartsMissingError, saying how to get it."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise PartsMissingError(
+        raise BinariesMissingError(
             f"The local stack needs the package {package}, and the servers beside it. "
             "It runs from a checkout: there, `make up` installs and starts everything."
         )

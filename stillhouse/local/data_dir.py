@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from stillhouse.local.errors import FolderError
+from stillhouse.local.errors import DataDirError
 
 LAYOUT = 1
 # From a layout to the next one: `UPGRADES[1]` would turn layout 1 into layout 2.
 UPGRADES: Mapping[int, Callable[[Path], None]] = {}
 # A socket's address holds 104 bytes on macOS and 108 on Linux; the longest name in it needs 20.
-LONGEST_SOCKET_FOLDER = 80
+MAX_SOCKET_DIR_BYTES = 80
 
 
 def default_data_dir() -> Path:
@@ -31,7 +31,7 @@ def default_data_dir() -> Path:
     return Path(base) / "stillhouse"
 
 
-class DataFolder:
+class DataDir:
     """Paths inside one data folder."""
 
     def __init__(self, root: Path) -> None:
@@ -39,9 +39,9 @@ class DataFolder:
         self.lock = self.root / "lock"
         self.version = self.root / "version"
         self.api_key = self.root / "api-key"
-        self.roster = self.root / "running"
+        self.process_registry = self.root / "running"
         self.postgres = self.root / "postgres"
-        self.postgres_away = self.root / "postgres-away"
+        self.postgres_moved_marker = self.root / "postgres-away"
         self.valkey = self.root / "valkey"
         self.objects = self.root / "objects"
         self.work = self.root / "work"
@@ -54,7 +54,7 @@ class DataFolder:
             owner = self.root.stat().st_uid
             self.logs.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise FolderError(
+            raise DataDirError(
                 f"The data folder {self.root} cannot be used: {error.strerror}. "
                 "Choose another one with --data-dir."
             ) from None
@@ -62,12 +62,12 @@ class DataFolder:
             if path.exists():
                 owner = path.stat().st_uid
                 if owner != os.geteuid():
-                    raise FolderError(
+                    raise DataDirError(
                         f"{path} belongs to user {owner} and you are user {os.geteuid()}. Run as "
                         "its owner, or choose another folder with --data-dir."
                     )
 
-    def settle(self) -> None:
+    def prepare(self) -> None:
         """Check the layout, upgrade an older one, make the folders. The lock is held."""
         self._check_version()
         for path in (self.valkey, self.objects, self.work):
@@ -84,33 +84,33 @@ class DataFolder:
 
     def scratch(self) -> Path:
         """A folder that others may enter but not list, in the system's temporary folder."""
-        path = self._scratch()
+        path = self._scratch_path()
         with suppress(FileExistsError):
             path.mkdir(mode=0o711)
             # mkdir's mode is cut by the umask.
             path.chmod(0o711)
-        if not _ours(path):
-            raise FolderError(f"{path} is someone else's; remove it, or set TMPDIR elsewhere.")
+        if not _is_ours(path):
+            raise DataDirError(f"{path} is someone else's; remove it, or set TMPDIR elsewhere.")
         return path
 
     def remove_scratch(self) -> None:
         """Delete the folder outside, unless Postgres's files are still in it."""
-        path = self._scratch()
-        if path.exists() and _ours(path) and not self.postgres_away.exists():
+        path = self._scratch_path()
+        if path.exists() and _is_ours(path) and not self.postgres_moved_marker.exists():
             shutil.rmtree(path, ignore_errors=True)
 
-    def _scratch(self) -> Path:
+    def _scratch_path(self) -> Path:
         # Always the same for one data folder, so a crash leaves no second one.
         name = f"stillhouse-{os.geteuid()}-{hashlib.sha256(bytes(self.root)).hexdigest()[:12]}"
         base = Path(tempfile.gettempdir())
-        if len(bytes(base)) + len(name) + 5 > LONGEST_SOCKET_FOLDER:
+        if len(bytes(base)) + len(name) + 5 > MAX_SOCKET_DIR_BYTES:
             base = Path("/tmp")  # noqa: S108 - what is made there is checked to be ours
         return base / name
 
     def sockets(self) -> Path:
         """The folder for sockets: inside the data folder where their addresses fit."""
         path = self.root / "run"
-        if len(bytes(path)) > LONGEST_SOCKET_FOLDER:
+        if len(bytes(path)) > MAX_SOCKET_DIR_BYTES:
             path = self.scratch() / "run"
         path.mkdir(mode=0o700, exist_ok=True)
         for left in path.iterdir():
@@ -119,39 +119,39 @@ class DataFolder:
 
     def _check_version(self) -> None:
         try:
-            found = int(self.version.read_text())
+            version = int(self.version.read_text())
         except FileNotFoundError:
             if self.postgres.exists():
-                raise FolderError(
+                raise DataDirError(
                     f"{self.root} holds a `postgres` folder but no `version` file, so it is no "
                     "data folder of Stillhouse. Choose another one with --data-dir."
                 ) from None
-            found = LAYOUT
+            version = LAYOUT
             write_private(self.version, f"{LAYOUT}\n")
         except ValueError:
-            raise FolderError(f"{self.version} holds no number; it should say {LAYOUT}.") from None
-        if found > LAYOUT:
-            raise FolderError(
-                f"{self.root} was written by a newer Stillhouse (layout {found}, this one knows "
+            raise DataDirError(f"{self.version} holds no number; it should say {LAYOUT}.") from None
+        if version > LAYOUT:
+            raise DataDirError(
+                f"{self.root} was written by a newer Stillhouse (layout {version}, this one knows "
                 f"{LAYOUT}). Use the newer version, or choose another folder with --data-dir."
             )
-        for layout in range(found, LAYOUT):
+        for layout in range(version, LAYOUT):
             UPGRADES[layout](self.root)
             write_private(self.version, f"{layout + 1}\n")
 
 
-def _ours(path: Path) -> bool:
-    found = path.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+def _is_ours(path: Path) -> bool:
+    status = path.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def write_private(path: Path, text: str) -> None:
     """Write a whole file that only its owner can read; a crash leaves the old one or the new."""
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    fresh.replace(path)
+    temporary.replace(path)

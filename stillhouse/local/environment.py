@@ -17,19 +17,19 @@ PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "PYTORCH_", "TORCH_", "OMP_", "MKL_", "ST
 # Proxies are needed to fetch a teacher from elsewhere, and some programs know only small letters.
 PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
 # The client's own, for some other server.
-CLIENT = frozenset({"STILLHOUSE_API_KEY", "STILLHOUSE_URL"})
+CLIENT_ONLY = frozenset({"STILLHOUSE_API_KEY", "STILLHOUSE_URL"})
 
 
-def kept_environment(source: Mapping[str, str] | None = None) -> dict[str, str]:
+def child_environment(source: Mapping[str, str] | None = None) -> dict[str, str]:
     """The part of `source` (the process environment by default) that every part may see."""
-    found = os.environ if source is None else source
-    kept = {name: value for name, value in found.items() if _wanted(name)}
-    kept.setdefault("PATH", os.defpath)
+    environment = os.environ if source is None else source
+    allowed = {name: value for name, value in environment.items() if _is_allowed(name)}
+    allowed.setdefault("PATH", os.defpath)
     # A folder called `api` where the user happens to stand must not shadow ours.
-    return kept | {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+    return allowed | {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def _wanted(name: str) -> bool:
-    if name in CLIENT:
+def _is_allowed(name: str) -> bool:
+    if name in CLIENT_ONLY:
         return False
     return name in NAMES or name.startswith(PREFIXES) or name.upper() in PROXIES

@@ -16,11 +16,11 @@ class LocalError(Exception):
     """A sentence that says what was wrong and what would be right."""
 
 
-class FolderError(LocalError):
+class DataDirError(LocalError):
     """The data folder cannot be used."""
 
 
-class FolderInUseError(LocalError):
+class DataDirInUseError(LocalError):
     """Another process owns the data folder."""
 
 
@@ -28,13 +28,13 @@ class PortTakenError(LocalError):
     """The address asked for cannot be listened on."""
 
 
-class PartsMissingError(LocalError):
+class BinariesMissingError(LocalError):
     """A server's binaries are not installed here."""
 
 
-class PartFailedError(LocalError):
+class ProcessFailedError(LocalError):
     """A part could not be started or kept alive."""
 
 
-class CancelledError(LocalError):
+class StartCancelledError(LocalError):
     """A stop was asked for while something was being started."""

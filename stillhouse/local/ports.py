@@ -7,7 +7,7 @@ import socket
 
 from stillhouse.local.errors import PortTakenError
 
-ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to call instead of these
+WILDCARD_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to call instead of these
 
 
 def free_port(host: str, port: int) -> int:
@@ -25,7 +25,7 @@ def free_port(host: str, port: int) -> int:
     except OverflowError:
         raise PortTakenError(f"Port {port} does not exist; choose one from 0 to 65535.") from None
     except OSError as error:
-        raise PortTakenError(_sentence(host, port, error)) from None
+        raise PortTakenError(_bind_error_message(host, port, error)) from None
 
 
 def url(host: str, port: int) -> str:
@@ -35,10 +35,10 @@ def url(host: str, port: int) -> str:
 
 def local_url(host: str, port: int) -> str:
     """The address at which this machine itself reaches a server that listens on `host`."""
-    return url(ANYWHERE.get(host, host), port)
+    return url(WILDCARD_HOSTS.get(host, host), port)
 
 
-def _sentence(host: str, port: int, error: OSError) -> str:
+def _bind_error_message(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
             f"Port {port} on {host} is taken by another program; "

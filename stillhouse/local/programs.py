@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-from stillhouse.local.data_dir import DataFolder
+from stillhouse.local.data_dir import DataDir
 from stillhouse.local.ports import local_url
-from stillhouse.local.supervise.process_spec import Part
+from stillhouse.local.supervise.process_spec import ProcessSpec
 
 CELERY = ["-m", "celery", "-A", "worker.celery_app", "worker", "-P", "prefork"]
 QUIET = ["--without-gossip", "--without-mingle", "--loglevel=WARNING"]
@@ -19,31 +19,36 @@ ONE_SHOTS = {
 }
 
 
-def application_parts(
-    environment: Mapping[str, str], folder: DataFolder, address: tuple[str, int], workers: int
-) -> list[Part]:
+def program_specs(
+    environment: Mapping[str, str], data_dir: DataDir, address: tuple[str, int], workers: int
+) -> list[ProcessSpec]:
     """The parts that need a migrated database: the API first."""
     host, port = address
-    api = Part(
+    api = ProcessSpec(
         name="api",
         argv=(sys.executable, "-m", "api", "--host", host, "--port", str(port)),
         env=environment,
-        cwd=folder.root,
-        ready=lambda: api_ready(local_url(host, port)),
+        cwd=data_dir.root,
+        is_ready=lambda: api_ready(local_url(host, port)),
         grace_s=API_GRACE_S,
     )
-    keeper = Part("keeper", (sys.executable, "-m", "worker.maintenance"), environment, folder.root)
-    lanes = [_lane("train", workers, environment, folder), _lane("prepare", 1, environment, folder)]
-    return [api, keeper, *lanes]
+    maintenance = ProcessSpec(
+        "keeper", (sys.executable, "-m", "worker.maintenance"), environment, data_dir.root
+    )
+    worker_specs = [
+        _worker_spec("train", workers, environment, data_dir),
+        _worker_spec("prepare", 1, environment, data_dir),
+    ]
+    return [api, maintenance, *worker_specs]
 
 
 def one_shot(
-    name: str, environment: Mapping[str, str], folder: DataFolder, base_url: str = ""
-) -> Part:
+    name: str, environment: Mapping[str, str], data_dir: DataDir, base_url: str = ""
+) -> ProcessSpec:
     """A program that does one thing and ends."""
-    last = {"bootstrap": str(folder.api_key), "login-link": base_url}.get(name)
+    last = {"bootstrap": str(data_dir.api_key), "login-link": base_url}.get(name)
     argv = (sys.executable, *ONE_SHOTS[name], *([last] if last else []))
-    return Part(name, argv, environment, folder.root, grace_s=5.0)
+    return ProcessSpec(name, argv, environment, data_dir.root, grace_s=5.0)
 
 
 def api_ready(base_url: str) -> bool:
@@ -56,6 +61,8 @@ def api_ready(base_url: str) -> bool:
         return False
 
 
-def _lane(name: str, slots: int, environment: Mapping[str, str], folder: DataFolder) -> Part:
+def _worker_spec(
+    name: str, slots: int, environment: Mapping[str, str], data_dir: DataDir
+) -> ProcessSpec:
     arguments = ["-c", str(slots), "-Q", name, "-n", f"{name}@%h", *QUIET]
-    return Part(name, (sys.executable, *CELERY, *arguments), environment, folder.root)
+    return ProcessSpec(name, (sys.executable, *CELERY, *arguments), environment, data_dir.root)

@@ -7,22 +7,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from stillhouse.local.data_dir import DataFolder
-from stillhouse.local.environment import kept_environment
+from stillhouse.local.data_dir import DataDir
+from stillhouse.local.environment import child_environment
 from stillhouse.local.errors import LocalError
-from stillhouse.local.postgres.server import Cluster
-from stillhouse.local.supervise.lock import FolderLock
-from stillhouse.local.supervise.process_registry import Roster, end_leftovers
+from stillhouse.local.postgres.server import PostgresCluster
+from stillhouse.local.supervise.lock import DataDirLock
+from stillhouse.local.supervise.process_registry import ProcessRegistry, end_leftover_processes
 from stillhouse.local.supervise.spawn import open_log
 from stillhouse.local.supervise.supervisor import Supervisor
-from stillhouse.local.supervise.watchdog_client import Guard
-from stillhouse.local.valkey import broker_url, valkey_part
+from stillhouse.local.supervise.watchdog_client import WatchdogClient
+from stillhouse.local.valkey import broker_url, valkey_spec
 
 ENGINE_GRACE_S = 9
-Say = Callable[[str], None]
+MessageHandler = Callable[[str], None]
 
 
-def silent(line: str) -> None:
+def ignore_message(line: str) -> None:
     """Say nothing."""
 
 
@@ -32,48 +32,57 @@ class Services:
     As a context manager it does all of that. `environment` is what every other part needs to know.
     """
 
-    def __init__(self, data_dir: Path, say: Say = silent, on_failure: Say = silent) -> None:
-        self.folder = DataFolder(data_dir)
-        self.say = say
-        self._lock: FolderLock | None = None
-        self._guard: Guard | None = None
-        self._cluster: Cluster | None = None
-        self._base = kept_environment()
+    def __init__(
+        self,
+        data_dir: Path,
+        on_message: MessageHandler = ignore_message,
+        on_failure: MessageHandler = ignore_message,
+    ) -> None:
+        self.data_dir = DataDir(data_dir)
+        self.on_message = on_message
+        self._lock: DataDirLock | None = None
+        self._watchdog: WatchdogClient | None = None
+        self._cluster: PostgresCluster | None = None
+        self._base_environment = child_environment()
         self.environment: dict[str, str] = {}
-        self._roster = Roster(self.folder.roster)
-        self.supervisor = Supervisor(self.folder.logs, self._roster, say, on_failure)
+        self._registry = ProcessRegistry(self.data_dir.process_registry)
+        self.supervisor = Supervisor(self.data_dir.logs, self._registry, on_message, on_failure)
 
     def open(self) -> None:
         """Own the folder: lock it, end what a killed owner left, upgrade it. Raises LocalError."""
-        self.folder.create()
-        lock = FolderLock(self.folder.lock)
-        lock.acquire(self.supervisor.pause, self.say)
+        self.data_dir.create()
+        lock = DataDirLock(self.data_dir.lock)
+        lock.acquire(self.supervisor.sleep, self.on_message)
         self._lock = lock
-        if left := end_leftovers(self.folder.roster):
-            self.say(f"ended {left} processes that a killed owner had left")
-        self.folder.settle()
-        open_log(self.folder.logs / "watchdog.log").close()
-        self._guard = Guard(self.folder.logs / "watchdog.log", self._base, lock.descriptor)
-        self._guard.open()
-        self._roster.guard = self._guard
+        if left := end_leftover_processes(self.data_dir.process_registry):
+            self.on_message(f"ended {left} processes that a killed owner had left")
+        self.data_dir.prepare()
+        open_log(self.data_dir.logs / "watchdog.log").close()
+        self._watchdog = WatchdogClient(
+            self.data_dir.logs / "watchdog.log", self._base_environment, lock.descriptor
+        )
+        self._watchdog.open()
+        self._registry.watchdog = self._watchdog
 
     def start(self) -> None:
         """Start both servers and wait for them. Raises LocalError, CancelledError among them."""
-        supervisor, sockets = self.supervisor, self.folder.sockets()
-        broker = supervisor.start(valkey_part(self.folder, sockets / "valkey.sock", self._base))
-        cluster = self._cluster = Cluster(self.folder, sockets, self._base)
-        cluster.prepare(supervisor.run, self.say)
-        self.say("starting Postgres and Valkey")
-        database = supervisor.start(cluster.part())
+        supervisor, sockets = self.supervisor, self.data_dir.sockets()
+        broker = supervisor.start(
+            valkey_spec(self.data_dir, sockets / "valkey.sock", self._base_environment)
+        )
+        cluster = self._cluster = PostgresCluster(self.data_dir, sockets, self._base_environment)
+        cluster.prepare(supervisor.run, self.on_message)
+        self.on_message("starting Postgres and Valkey")
+        database = supervisor.start(cluster.server_spec())
         supervisor.await_ready(database)
         supervisor.await_ready(broker)
         cluster.create_database("stillhouse")
-        self.environment = self._base | {
+        self.environment = self._base_environment | {
             "STILLHOUSE_DATABASE_URL": cluster.url(),
             "STILLHOUSE_BROKER_URL": broker_url(sockets / "valkey.sock"),
-            "STILLHOUSE_OBJECT_STORE": self.folder.objects.as_uri(),
-            "STILLHOUSE_WORK_DIR": str(self.folder.work),
-            "STILLHOUSE_SECRET_KEY": self.folder.secret("secret-key"),
+            "STILLHOUSE_OBJECT_STORE": self.data_dir.objects.as_uri(),
+            "STILLHOUSE_WORK_DIR": str(self.data_dir.work),
+            "STILLHOUSE_SECRET_KEY": self.data_dir.secret("secret-key"),
             # Less than the workers' own grace here: a hung engine is killed and its job queued
             # again before the worker itself is killed.
             "STILLHOUSE_STOP_GRACE_S": str(ENGINE_GRACE_S),
@@ -85,25 +94,25 @@ class Services:
             raise LocalError("The services have not been started.")
         return self._cluster.create_database(name)
 
-    def note(self, **facts: object) -> None:
+    def update_owner_info(self, **facts: object) -> None:
         """Tell whoever comes second more about this owner."""
         if self._lock:
-            self._lock.note(**facts)
+            self._lock.update_owner_info(**facts)
 
     def stop(self) -> None:
         """End every part and give the folder up. Safe to call twice, and after a failed start."""
-        self.note(stopping=True)
+        self.update_owner_info(stopping=True)
         self.supervisor.stop()
         try:
             if self._cluster:
                 self._cluster.close()
             if self._lock:
-                self.folder.remove_scratch()
+                self.data_dir.remove_scratch()
         finally:
             self._cluster = None
-            if self._guard:
-                self._guard.close()
-                self._guard = None
+            if self._watchdog:
+                self._watchdog.close()
+                self._watchdog = None
             if self._lock:
                 self._lock.release()
                 self._lock = None

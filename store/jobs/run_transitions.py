@@ -8,54 +8,61 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from store import event_log, outbox
-from store.jobs.states import FencedOut, end, enter, lease_end, leave, run_of
+from store.jobs.states import (
+    LeaseLostError,
+    current_run,
+    end_job,
+    end_run,
+    enter_state,
+    lease_expiry,
+)
 from store.settings import settings
 from store.tables import Artifact, Job
-from store.tables.jobs import LIVE
+from store.tables.jobs import LIVE_STATES
 
 
-def held(session: Session, job_id: str, fence: int) -> Job:
+def lock_leased_job(session: Session, job_id: str, fence: int) -> Job:
     """The job's row, locked, for the run that holds it; raises FencedOut for any other."""
     job = session.scalars(select(Job).where(Job.id == job_id).with_for_update()).one_or_none()
-    if job is None or job.fence != fence or job.state not in LIVE or job.lease_owner is None:
-        raise FencedOut(job_id)
+    if job is None or job.fence != fence or job.state not in LIVE_STATES or job.lease_owner is None:
+        raise LeaseLostError(job_id)
     return job
 
 
-def renew(session: Session, job_id: str, fence: int) -> str:
+def renew_lease(session: Session, job_id: str, fence: int) -> str:
     """Heartbeat: the lease from now on. Returns what the user wants: run, pause or cancel."""
-    wanted = session.scalar(
+    desired_state = session.scalar(
         update(Job)
-        .where(Job.id == job_id, Job.fence == fence, Job.state.in_(LIVE))
-        .values(lease_expires_at=lease_end())
+        .where(Job.id == job_id, Job.fence == fence, Job.state.in_(LIVE_STATES))
+        .values(lease_expires_at=lease_expiry())
         .returning(Job.desired_state)
     )
-    if wanted is None:
-        raise FencedOut(job_id)
-    return str(wanted)
+    if desired_state is None:
+        raise LeaseLostError(job_id)
+    return str(desired_state)
 
 
-def begin(session: Session, job: Job, phase: str, chosen: dict[str, Any] | None) -> None:
+def enter_phase(session: Session, job: Job, phase: str, chosen: dict[str, Any] | None) -> None:
     """The held job's engine has entered a phase; the first one makes it running."""
     job.phase = phase
     if chosen:
-        job.resolved = {**job.resolved, "chosen": chosen}
-        run_of(session, job).device = chosen.get("device")
-        run_of(session, job).resumed_from_step = chosen.get("resumed_from_step")
+        job.resolved = {**job.resolved, "runtime": chosen}
+        current_run(session, job).device = chosen.get("device")
+        current_run(session, job).resumed_from_step = chosen.get("resumed_from_step")
     if job.state == "starting":
-        enter(session, job, "running")
+        enter_state(session, job, "running")
     event_log.append(
-        session, job, "phase", {"phase": phase} | ({"chosen": chosen} if chosen else {})
+        session, job, "phase", {"phase": phase} | ({"runtime": chosen} if chosen else {})
     )
 
 
-def accept(session: Session, job: Job, last: int) -> int:
+def record_engine_seq(session: Session, job: Job, last_seq: int) -> int:
     """Note the number of the last engine event that is stored now; returns the one before.
 
     The reply to a commit may be lost: what comes again must not be stored again.
     """
-    run = run_of(session, job)
-    before, run.engine_seq = run.engine_seq, max(run.engine_seq, last)
+    run = current_run(session, job)
+    before, run.engine_seq = run.engine_seq, max(run.engine_seq, last_seq)
     return before
 
 
@@ -73,7 +80,7 @@ def succeed(
         )
     job.result = result
     event_log.append(session, job, "report", {})
-    end(session, job, "succeeded", "done")
+    end_job(session, job, "succeeded", "done")
 
 
 def fail(session: Session, job: Job, error: dict[str, Any], run_exit: str) -> None:
@@ -81,44 +88,44 @@ def fail(session: Session, job: Job, error: dict[str, Any], run_exit: str) -> No
 
     A job that shall be cancelled is: its error is told of, and nobody has to deal with it.
     """
-    found = error | {"run": job.num_runs, "phase": job.phase}
-    event_log.append(session, job, "error", found)
+    job_error = error | {"run": job.num_runs, "phase": job.phase}
+    event_log.append(session, job, "error", job_error)
     if job.desired_state == "cancel":
-        end(session, job, "cancelled", run_exit)
+        end_job(session, job, "cancelled", run_exit)
         return
-    job.error = found
-    end(session, job, "failed", run_exit)
+    job.error = job_error
+    end_job(session, job, "failed", run_exit)
 
 
-def release(session: Session, job: Job, run_exit: str, pause_s: float = 0.0) -> None:
+def release(session: Session, job: Job, run_exit: str, delay_s: float = 0.0) -> None:
     """Give the held job back: to the queue, or to rest where the user wants that.
 
     Nobody takes it from the queue before ``pause_s`` seconds are over.
     """
     if job.desired_state == "cancel":
-        end(session, job, "cancelled", run_exit)
+        end_job(session, job, "cancelled", run_exit)
         return
-    leave(session, job, run_exit)
+    end_run(session, job, run_exit)
     if job.desired_state == "pause":
-        enter(session, job, "paused", reason=run_exit)
+        enter_state(session, job, "paused", reason=run_exit)
         return
     job.queued_at = func.clock_timestamp()
-    enter(session, job, "queued", reason=run_exit)
-    if pause_s:
-        job.not_before = func.clock_timestamp() + timedelta(seconds=pause_s)
+    enter_state(session, job, "queued", reason=run_exit)
+    if delay_s:
+        job.not_before = func.clock_timestamp() + timedelta(seconds=delay_s)
     else:
-        outbox.poke(session, job.lane)
+        outbox.notify(session, job.queue)
 
 
-def lose(session: Session, job: Job, message: str, run_exit: str = "lost") -> None:
+def handle_lost_run(session: Session, job: Job, message: str, run_exit: str = "lost") -> None:
     """A run of the held job is lost: queue it again, unless too many were lost in a row."""
-    job.losses += 1
-    told = {"level": "warning", "message": f"run {job.num_runs} is lost: {message}"}
-    event_log.append(session, job, "log", told)
-    if job.losses >= settings().max_losses and job.desired_state != "cancel":
+    job.lost_runs += 1
+    log_data = {"level": "warning", "message": f"run {job.num_runs} is lost: {message}"}
+    event_log.append(session, job, "log", log_data)
+    if job.lost_runs >= settings().max_lost_runs and job.desired_state != "cancel":
         error = {
             "code": "worker_lost",
-            "message": f"{message}; {job.losses} runs were lost since the last new checkpoint",
+            "message": f"{message}; {job.lost_runs} runs were lost since the last new checkpoint",
             "hint": _HINTS.get(run_exit, _HINTS["lost"]),
             "retryable": True,
             "items": [],
@@ -134,23 +141,23 @@ _HINTS = {
 }
 
 
-def wake(session: Session) -> None:
+def wake_delayed_jobs(session: Session) -> None:
     """Let the jobs be taken again whose pause is over, and ask workers to look."""
     over = Job.not_before <= func.clock_timestamp()
-    woken = session.scalars(
-        update(Job).where(Job.state == "queued", over).values(not_before=None).returning(Job.lane)
+    woken_queues = session.scalars(
+        update(Job).where(Job.state == "queued", over).values(not_before=None).returning(Job.queue)
     )
-    for lane in set(woken):
-        outbox.poke(session, lane)
+    for queue_name in set(woken_queues):
+        outbox.notify(session, queue_name)
 
 
-def reap(session: Session) -> int:
+def reap_expired_leases(session: Session) -> int:
     """Take back every job whose lease has expired. Returns how many."""
     expired = session.scalars(
         select(Job)
-        .where(Job.lease_expires_at < func.clock_timestamp(), Job.state.in_(LIVE))
+        .where(Job.lease_expires_at < func.clock_timestamp(), Job.state.in_(LIVE_STATES))
         .with_for_update(skip_locked=True)
     ).all()
     for job in expired:
-        lose(session, job, f"the worker {job.lease_owner} was not heard of any more")
+        handle_lost_run(session, job, f"the worker {job.lease_owner} was not heard of any more")
     return len(expired)

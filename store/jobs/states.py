@@ -17,14 +17,14 @@ from store.jobs import prepared_assets
 from store.settings import settings
 from store.tables import Job, Run
 
-TERMINAL = ("succeeded", "failed", "cancelled")
+TERMINAL_STATES = ("succeeded", "failed", "cancelled")
 
 
-class FencedOut(Exception):  # noqa: N818 - it is an outcome, not a fault
+class LeaseLostError(Exception):
     """The job belongs to a later run, or to none: this one must stop and write nothing."""
 
 
-class IllegalTransition(Exception):  # noqa: N818 - the name that the API's problem uses
+class IllegalTransitionError(Exception):
     """The action is not possible in the job's present state."""
 
     def __init__(self, action: str, state: str) -> None:
@@ -33,37 +33,37 @@ class IllegalTransition(Exception):  # noqa: N818 - the name that the API's prob
 
 
 def create(session: Session, job: Job) -> Job:
-    """Store a new job, queued, and ask a worker of its lane to look."""
+    """Store a new job, queued, and ask a worker of its queue to look."""
     job.state = "queued"
     job.num_runs = job.event_seq = 0
     session.add(job)
     session.flush()
-    enter(session, job, "queued")
-    outbox.poke(session, job.lane)
+    enter_state(session, job, "queued")
+    outbox.notify(session, job.queue)
     return job
 
 
-def enter(session: Session, job: Job, state: str, **data: Any) -> None:
+def enter_state(session: Session, job: Job, state: str, **data: Any) -> None:
     """Bring a locked job to a state; the event says so, with ``data`` beside it."""
     job.state = state
     job.rev += 1
     event_log.append(session, job, "state", {"state": state, **data})
 
 
-def end(session: Session, job: Job, state: str, run_exit: str) -> None:
+def end_job(session: Session, job: Job, state: str, run_exit: str) -> None:
     """Bring a locked job to a state that it does not leave by itself."""
-    leave(session, job, run_exit)
+    end_run(session, job, run_exit)
     job.finished_at = func.clock_timestamp()
     job.eta_s = None
-    enter(session, job, state)
-    prepared_assets.settle(session, job)
+    enter_state(session, job, state)
+    prepared_assets.finalize_prepared_asset(session, job)
 
 
-def leave(session: Session, job: Job, run_exit: str) -> None:
+def end_run(session: Session, job: Job, run_exit: str) -> None:
     """End the present run, if there is one, and count its time."""
     if job.lease_owner is not None:
-        run = run_of(session, job)
-        run.ended_at = max(run.started_at, _in_use_until(session, job))
+        run = current_run(session, job)
+        run.ended_at = max(run.started_at, _device_used_until(session, job))
         run.exit = run_exit
         job.device_s += (run.ended_at - run.started_at).total_seconds()
     job.lease_owner = None
@@ -71,7 +71,7 @@ def leave(session: Session, job: Job, run_exit: str) -> None:
     job.phase = None
 
 
-def _in_use_until(session: Session, job: Job) -> datetime:
+def _device_used_until(session: Session, job: Job) -> datetime:
     """Now, or when the worker's silence began: the lease of a dead one is no device in use."""
     now: datetime = session.scalars(select(func.clock_timestamp())).one()
     if job.lease_expires_at is None:
@@ -80,19 +80,19 @@ def _in_use_until(session: Session, job: Job) -> datetime:
     return min(now, job.lease_expires_at - timedelta(seconds=after_heartbeat))
 
 
-def run_of(session: Session, job: Job) -> Run:
+def current_run(session: Session, job: Job) -> Run:
     """The present run of a job that has one."""
     return session.scalars(
         select(Run).where(Run.job_id == job.id, Run.number == job.num_runs)
     ).one()
 
 
-def lease_end() -> Any:
+def lease_expiry() -> Any:
     """When a lease that is taken now will end, by the database's clock."""
     return func.clock_timestamp() + timedelta(seconds=settings().lease_s)
 
 
-def lease_holds(session: Session, job: Job) -> bool:
+def is_leased(session: Session, job: Job) -> bool:
     """Whether some worker has the job, as far as anybody knows."""
     query = select(Job.lease_expires_at > func.clock_timestamp()).where(Job.id == job.id)
     return bool(session.scalar(query))

@@ -3,8 +3,8 @@
 from store.tables.accounts import ApiKey, DashboardSession, LoginCode, Project
 from store.tables.assets import Dataset, Model, TeacherCache, Upload, UploadPart
 from store.tables.base import Base
-from store.tables.jobs import Artifact, Checkpoint, Event, Job, Metric, Run
-from store.tables.workers import IdempotencyKey, Poke, Turn, Worker
+from store.tables.jobs import Artifact, Checkpoint, Job, JobEvent, Metric, Run
+from store.tables.workers import IdempotencyKey, OutboxMessage, ProjectTurn, Worker
 
 __all__ = [
     "ApiKey",
@@ -13,17 +13,17 @@ __all__ = [
     "Checkpoint",
     "DashboardSession",
     "Dataset",
-    "Event",
     "IdempotencyKey",
     "Job",
+    "JobEvent",
     "LoginCode",
     "Metric",
     "Model",
-    "Poke",
+    "OutboxMessage",
     "Project",
+    "ProjectTurn",
     "Run",
     "TeacherCache",
-    "Turn",
     "Upload",
     "UploadPart",
     "Worker",

@@ -6,7 +6,7 @@ from sqlalchemy import ForeignKey, LargeBinary
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Mapped, mapped_column
 
-from store.tables.base import Base, Created, Id, Moment, ProjectId
+from store.tables.base import Base, CreatedAt, Id, ProjectId, Timestamp
 
 
 class Project(Base):
@@ -15,7 +15,7 @@ class Project(Base):
     __tablename__ = "projects"
     id: Mapped[Id]
     name: Mapped[str]
-    created_at: Mapped[Created]
+    created_at: Mapped[CreatedAt]
 
 
 class ApiKey(Base):
@@ -27,7 +27,7 @@ class ApiKey(Base):
     name: Mapped[str]
     digest: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
     scopes: Mapped[list[str]] = mapped_column(ARRAY(TEXT))
-    created_at: Mapped[Created]
+    created_at: Mapped[CreatedAt]
     revoked_at: Mapped[datetime | None]
 
 
@@ -37,7 +37,7 @@ class LoginCode(Base):
     __tablename__ = "login_codes"
     digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"))
-    expires_at: Mapped[Moment]
+    expires_at: Mapped[Timestamp]
 
 
 class DashboardSession(Base):
@@ -46,5 +46,5 @@ class DashboardSession(Base):
     __tablename__ = "dashboard_sessions"
     digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"))
-    created_at: Mapped[Created]
-    expires_at: Mapped[Moment]
+    created_at: Mapped[CreatedAt]
+    expires_at: Mapped[Timestamp]

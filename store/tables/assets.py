@@ -7,7 +7,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from store.tables.base import Base, Big, Created, Id, Json, Moment, ProjectId
+from store.tables.base import Base, BigInt, CreatedAt, Id, Json, ProjectId, Timestamp
 
 
 class Upload(Base):
@@ -18,12 +18,12 @@ class Upload(Base):
     id: Mapped[Id]
     project_id: Mapped[ProjectId]
     filename: Mapped[str]
-    size_bytes: Mapped[Big]
-    part_bytes: Mapped[Big]
+    size_bytes: Mapped[BigInt]
+    part_bytes: Mapped[BigInt]
     sha256: Mapped[str]
     state: Mapped[str]
-    created_at: Mapped[Created]
-    expires_at: Mapped[Moment]
+    created_at: Mapped[CreatedAt]
+    expires_at: Mapped[Timestamp]
     parts: Mapped[list["UploadPart"]] = relationship(
         order_by="UploadPart.number", lazy="selectin", cascade="all, delete-orphan"
     )
@@ -37,7 +37,7 @@ class UploadPart(Base):
         ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True
     )
     number: Mapped[int] = mapped_column(primary_key=True)
-    size_bytes: Mapped[Big]
+    size_bytes: Mapped[BigInt]
     object_key: Mapped[str]
 
 
@@ -54,15 +54,15 @@ class Dataset(Base):
     name: Mapped[str]
     source: Mapped[str]
     upload_id: Mapped[str | None] = mapped_column(ForeignKey("uploads.id"))
-    split_seed: Mapped[Big]
+    split_seed: Mapped[BigInt]
     state: Mapped[str]
     error: Mapped[Json | None]
     info: Mapped[Json | None]
     object_key: Mapped[str | None] = mapped_column(index=True)
     sha256: Mapped[str | None]
-    size_bytes: Mapped[Big | None]
+    size_bytes: Mapped[BigInt | None]
     rev: Mapped[int] = mapped_column(default=1)
-    created_at: Mapped[Created]
+    created_at: Mapped[CreatedAt]
     ready_at: Mapped[datetime | None]
 
 
@@ -84,21 +84,21 @@ class TeacherCache(Base):
     dataset_id: Mapped[str]
     teacher_sha256: Mapped[str]
     dataset_sha256: Mapped[str]
-    seed: Mapped[Big]
+    seed: Mapped[BigInt]
     augmentation: Mapped[Any] = mapped_column(JSONB)
     view: Mapped[int]
-    num_samples: Mapped[Big]
+    num_samples: Mapped[BigInt]
     object_key: Mapped[str] = mapped_column(index=True)
     sha256: Mapped[str]
-    size_bytes: Mapped[Big]
-    seconds: Mapped[float]
+    size_bytes: Mapped[BigInt]
+    fill_s: Mapped[float]
     """That asking took."""
     job_id: Mapped[str]
     """Whose run asked."""
     hits: Mapped[int] = mapped_column(default=0)
     """Runs of other jobs that asked nothing because of it."""
-    created_at: Mapped[Created]
-    used_at: Mapped[Created]
+    created_at: Mapped[CreatedAt]
+    used_at: Mapped[CreatedAt]
 
 
 class Model(Base):
@@ -118,23 +118,23 @@ class Model(Base):
     num_classes: Mapped[int]
     in_channels: Mapped[int | None]
     input_size: Mapped[int]
-    normalisation: Mapped[Json | None]
+    normalization: Mapped[Json | None]
     class_names: Mapped[list[Any] | None]
-    licence: Mapped[str | None]
+    license: Mapped[str | None]
     labels: Mapped[Json]
     warnings: Mapped[list[Any]]
     state: Mapped[str]
     error: Mapped[Json | None]
-    num_params: Mapped[Big | None]
+    num_params: Mapped[BigInt | None]
     object_key: Mapped[str | None] = mapped_column(index=True)
     sha256: Mapped[str | None]
-    size_bytes: Mapped[Big | None]
+    size_bytes: Mapped[BigInt | None]
     onnx_object_key: Mapped[str | None] = mapped_column(index=True)
     """The same network as ONNX, from the first time that it is asked something."""
     onnx_sha256: Mapped[str | None]
-    onnx_size_bytes: Mapped[Big | None]
+    onnx_size_bytes: Mapped[BigInt | None]
     onnx_error: Mapped[Json | None]
     """Why there can be none."""
     rev: Mapped[int] = mapped_column(default=1)
-    created_at: Mapped[Created]
+    created_at: Mapped[CreatedAt]
     ready_at: Mapped[datetime | None]

@@ -9,9 +9,9 @@ from sqlalchemy.orm import DeclarativeBase, mapped_column
 
 Id = Annotated[str, mapped_column(Text, primary_key=True)]
 ProjectId = Annotated[str, mapped_column(Text, ForeignKey("projects.id"))]
-Created = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=func.now())]
-Moment = Annotated[datetime, mapped_column(DateTime(timezone=True))]
-Big = Annotated[int, mapped_column(BigInteger)]
+CreatedAt = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=func.now())]
+Timestamp = Annotated[datetime, mapped_column(DateTime(timezone=True))]
+BigInt = Annotated[int, mapped_column(BigInteger)]
 Json = dict[str, Any]
 
 

@@ -6,7 +6,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Mapped, mapped_column
 
-from store.tables.base import Base, Big, Created, Id, Json, ProjectId
+from store.tables.base import Base, BigInt, CreatedAt, Id, Json, ProjectId
 
 _STATES = (
     "queued",
@@ -21,7 +21,7 @@ _STATES = (
 )
 
 
-LIVE = ("starting", "running", "pausing", "cancelling")
+LIVE_STATES = ("starting", "running", "pausing", "cancelling")
 """States in which a run may hold the job."""
 
 
@@ -32,11 +32,11 @@ class Job(Base):
     __table_args__ = (
         CheckConstraint(f"state IN {_STATES}", "state"),
         CheckConstraint("desired_state IN ('run', 'pause', 'cancel')", "desired_state"),
-        CheckConstraint("lane IN ('train', 'prepare')", "lane"),
-        Index(None, "project_id", "created_at", "id", postgresql_where=text("lane = 'train'")),
+        CheckConstraint("queue IN ('train', 'prepare')", "queue"),
+        Index(None, "project_id", "created_at", "id", postgresql_where=text("queue = 'train'")),
         Index(
             "ix_jobs_queue",
-            "lane",
+            "queue",
             "project_id",
             text("priority DESC"),
             "created_at",
@@ -44,7 +44,7 @@ class Job(Base):
         ),
         Index(
             "ix_jobs_live",
-            "lane",
+            "queue",
             "project_id",
             postgresql_where=text("state IN ('starting', 'running', 'pausing', 'cancelling')"),
         ),
@@ -59,7 +59,7 @@ class Job(Base):
     id: Mapped[Id]
     project_id: Mapped[ProjectId]
     kind: Mapped[str]
-    lane: Mapped[str]
+    queue: Mapped[str]
     name: Mapped[str]
     labels: Mapped[Json]
     priority: Mapped[int]
@@ -83,19 +83,19 @@ class Job(Base):
     error: Mapped[Json | None]
     result: Mapped[Json | None]
 
-    fence: Mapped[Big] = mapped_column(default=0)
+    fence: Mapped[BigInt] = mapped_column(default=0)
     """Raised by every claim; a write with an older one touches nothing."""
     lease_owner: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]
     num_runs: Mapped[int] = mapped_column(default=0)
-    losses: Mapped[int] = mapped_column(default=0)
+    lost_runs: Mapped[int] = mapped_column(default=0)
     """Lost runs since the last new checkpoint."""
     crashes: Mapped[int] = mapped_column(default=0)
     device_s: Mapped[float] = mapped_column(default=0.0)
-    event_seq: Mapped[Big] = mapped_column(default=0)
-    rev: Mapped[Big] = mapped_column(default=1)
-    created_at: Mapped[Created]
-    queued_at: Mapped[Created]
+    event_seq: Mapped[BigInt] = mapped_column(default=0)
+    rev: Mapped[BigInt] = mapped_column(default=1)
+    created_at: Mapped[CreatedAt]
+    queued_at: Mapped[CreatedAt]
     not_before: Mapped[datetime | None]
     """What it waits for is away: it is not taken again earlier than this."""
     started_at: Mapped[datetime | None]
@@ -110,28 +110,28 @@ class Run(Base):
     project_id: Mapped[ProjectId]
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     number: Mapped[int]
-    fence: Mapped[Big]
+    fence: Mapped[BigInt]
     worker: Mapped[str]
     device: Mapped[str | None]
-    started_at: Mapped[Created]
+    started_at: Mapped[CreatedAt]
     ended_at: Mapped[datetime | None]
     exit: Mapped[str | None]
-    resumed_from_step: Mapped[Big | None]
-    engine_seq: Mapped[Big] = mapped_column(default=0, server_default="0")
+    resumed_from_step: Mapped[BigInt | None]
+    engine_seq: Mapped[BigInt] = mapped_column(default=0, server_default="0")
     """Number of the last event of its engine that is stored."""
 
 
-class Event(Base):
+class JobEvent(Base):
     """What happened, in order: the durable log behind the stream."""
 
     __tablename__ = "events"
     # What has changed in a project of late: the stream behind a table of jobs.
     __table_args__ = (Index(None, "project_id", "time"),)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    seq: Mapped[Big] = mapped_column(primary_key=True)
+    seq: Mapped[BigInt] = mapped_column(primary_key=True)
     project_id: Mapped[ProjectId]
     run: Mapped[int | None]
-    time: Mapped[Created]
+    time: Mapped[CreatedAt]
     type: Mapped[str]
     data: Mapped[Json]
 
@@ -142,37 +142,37 @@ class Metric(Base):
     __tablename__ = "metrics"
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
-    step: Mapped[Big] = mapped_column(primary_key=True)
+    step: Mapped[BigInt] = mapped_column(primary_key=True)
     project_id: Mapped[ProjectId]
     epoch: Mapped[float]
     wall_s: Mapped[float]
     value: Mapped[float | None]
 
 
-class _File:
+class _StoredFile:
     """An object in the store that a run published under its fence."""
 
     id: Mapped[Id]
     object_key: Mapped[str] = mapped_column(index=True)
     sha256: Mapped[str]
-    size_bytes: Mapped[Big]
-    fence: Mapped[Big]
+    size_bytes: Mapped[BigInt]
+    fence: Mapped[BigInt]
 
 
-class Checkpoint(_File, Base):
+class Checkpoint(_StoredFile, Base):
     """A place from which a later run can go on."""
 
     __tablename__ = "checkpoints"
     project_id: Mapped[ProjectId]
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     name: Mapped[str]
-    step: Mapped[Big]
+    step: Mapped[BigInt]
     epoch: Mapped[float]
     metrics: Mapped[Json]
-    created_at: Mapped[Created]
+    created_at: Mapped[CreatedAt]
 
 
-class Artifact(_File, Base):
+class Artifact(_StoredFile, Base):
     """A finished file for the user."""
 
     __tablename__ = "artifacts"
@@ -181,4 +181,4 @@ class Artifact(_File, Base):
     name: Mapped[str]
     format: Mapped[str]
     media_type: Mapped[str]
-    created_at: Mapped[Created]
+    created_at: Mapped[CreatedAt]

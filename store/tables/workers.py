@@ -5,25 +5,25 @@ from datetime import datetime
 from sqlalchemy import Identity
 from sqlalchemy.orm import Mapped, mapped_column
 
-from store.tables.base import Base, Big, Created, Json, ProjectId
+from store.tables.base import Base, BigInt, CreatedAt, Json, ProjectId
 
 
-class Poke(Base):
-    """The outbox: a message to a lane, written with the row it is about, sent after the commit."""
+class OutboxMessage(Base):
+    """The outbox: a message to a queue, written with the row it is about, sent after the commit."""
 
     __tablename__ = "outbox"
-    id: Mapped[Big] = mapped_column(Identity(), primary_key=True)
-    lane: Mapped[str]
-    created_at: Mapped[Created]
+    id: Mapped[BigInt] = mapped_column(Identity(), primary_key=True)
+    queue: Mapped[str]
+    created_at: Mapped[CreatedAt]
 
 
-class Turn(Base):
-    """When a project last had its turn in a lane: whose is longest ago has the next one."""
+class ProjectTurn(Base):
+    """When a project last had its turn in a queue: whose is longest ago has the next one."""
 
-    __tablename__ = "turns"
+    __tablename__ = "project_turns"
     project_id: Mapped[ProjectId] = mapped_column(primary_key=True)
-    lane: Mapped[str] = mapped_column(primary_key=True)
-    taken_at: Mapped[datetime]
+    queue: Mapped[str] = mapped_column(primary_key=True)
+    last_claimed_at: Mapped[datetime]
 
 
 class Worker(Base):
@@ -31,8 +31,8 @@ class Worker(Base):
 
     __tablename__ = "workers"
     name: Mapped[str] = mapped_column(primary_key=True)
-    lane: Mapped[str]
-    started_at: Mapped[Created]
+    queue: Mapped[str]
+    started_at: Mapped[CreatedAt]
     seen_at: Mapped[datetime]
 
 
@@ -47,4 +47,4 @@ class IdempotencyKey(Base):
     status: Mapped[int]
     headers: Mapped[Json]
     body: Mapped[str]
-    created_at: Mapped[Created]
+    created_at: Mapped[CreatedAt]

@@ -165,13 +165,13 @@ VALID: dict[str, Json] = {
         "architecture": "cifar/resnet8",
         "num_classes": 10,
         "upload_id": "upl_x",
-        "normalisation": {"mean": [0.5] * 3, "std": [0.5] * 3},
+        "normalization": {"mean": [0.5] * 3, "std": [0.5] * 3},
         "class_names": ["a"] * 10,
         "input_size": 8,
     },
     "/v1/projects": {"name": "x"},
     "/v1/jobs/{job_id}": {"name": "x", "labels": {"a": "b"}, "priority": 1},
-    "/v1/models/{model_id}": {"name": "x", "licence": "x"},
+    "/v1/models/{model_id}": {"name": "x", "license": "x"},
 }
 
 

@@ -33,15 +33,17 @@ async def fails(scope: Scope, receive: Receive, send: Send) -> None:
 def short(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     from store.settings import settings
 
-    monkeypatch.setattr(settings(), "request_s", LIMIT_S)
+    monkeypatch.setattr(settings(), "request_timeout_s", LIMIT_S)
 
 
 def asked(app: ASGIApp, content: object = None, path: str = "/v1/jobs") -> httpx.Response:
-    from api.http.middleware import Frame
-    from api.http.timeout import Deadline
+    from api.http.middleware import RequestContextMiddleware
+    from api.http.timeout import TimeoutMiddleware
 
     async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(Frame(Deadline(app)), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(
+            RequestContextMiddleware(TimeoutMiddleware(app)), raise_app_exceptions=False
+        )
         async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
             sent = content() if callable(content) else None
             return await client.post(path, content=sent)
@@ -97,7 +99,7 @@ def test_a_threads_place_is_not_given_away_while_it_works() -> None:
         at_work -= 1
 
     async def ask() -> list[int]:
-        from api.http.timeout import Deadline
+        from api.http.timeout import TimeoutMiddleware
 
         places = anyio.CapacityLimiter(1)
 
@@ -106,7 +108,7 @@ def test_a_threads_place_is_not_given_away_while_it_works() -> None:
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"done"})
 
-        transport = httpx.ASGITransport(Deadline(slow))
+        transport = httpx.ASGITransport(TimeoutMiddleware(slow))
         async with (
             httpx.AsyncClient(transport=transport, base_url="http://here") as client,
             anyio.create_task_group() as group,

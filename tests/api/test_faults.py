@@ -93,7 +93,7 @@ def test_a_body_that_is_no_object_is_one_fault_of_the_whole(
         assert set(faults(client.post(f"/v1/{path}", json=body))) == {""}
 
 
-def test_faults_of_fields_catalogue_and_data_come_together(client: httpx.Client) -> None:
+def test_faults_of_fields_catalog_and_data_come_together(client: httpx.Client) -> None:
     dataset = client.post(
         "/v1/datasets", json={"name": "digits", "source": "builtin:digits"}
     ).json()
@@ -213,7 +213,7 @@ def test_no_fault_echoes_what_was_sent(client: httpx.Client, digits: Json) -> No
     for path, body in (
         ("uploads", {"filename": "x\0", "size_bytes": secret, "sha256": secret}),
         ("datasets", {"name": "x", "source": secret, "split_seed": secret}),
-        ("models", {"name": "x", "source": secret, "normalisation": secret}),
+        ("models", {"name": "x", "source": secret, "normalization": secret}),
     ):
         answer = client.post(f"/v1/{path}", json=body)
         problem(answer, 422)
@@ -225,14 +225,14 @@ def test_no_fault_echoes_what_was_sent(client: httpx.Client, digits: Json) -> No
 
 
 @pytest.mark.parametrize(
-    "normalisation",
+    "normalization",
     [{"mean": [0.5], "std": [0.5, 0.5, 0.5]}, {"mean": [0.5, 0.5], "std": [0.5, 0.5]}, {}],
 )
-def test_a_normalisation_has_one_mean_and_deviation_for_each_channel(
-    client: httpx.Client, normalisation: Json
+def test_a_normalization_has_one_mean_and_deviation_for_each_channel(
+    client: httpx.Client, normalization: Json
 ) -> None:
     body = {"name": "x", "architecture": "cifar/resnet8", "num_classes": 10, "upload_id": "upl_x"}
-    found = faults(client.post("/v1/models", json=body | {"normalisation": normalisation}))
+    found = faults(client.post("/v1/models", json=body | {"normalization": normalization}))
     assert found.pop("/upload_id") == "not_found"
     assert found
-    assert all(pointer.startswith("/normalisation") for pointer in found)
+    assert all(pointer.startswith("/normalization") for pointer in found)

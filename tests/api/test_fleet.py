@@ -19,8 +19,8 @@ def test_a_worker_is_busy_with_a_job_that_only_its_project_sees(
 ) -> None:
     job = posted(client, digits)
     with transaction() as session:
-        session.add(Worker(name="here", lane="train", seen_at=func.clock_timestamp()))
-        session.add(Worker(name="gone", lane="train", seen_at=func.to_timestamp(0)))
+        session.add(Worker(name="here", queue="train", seen_at=func.clock_timestamp()))
+        session.add(Worker(name="gone", queue="train", seen_at=func.to_timestamp(0)))
         held = {"state": "running", "lease_owner": "here/4711"}
         session.execute(update(Job).where(Job.id == job["id"]).values(held))
     listed = {each["name"]: each for each in client.get("/v1/workers").json()["data"]}

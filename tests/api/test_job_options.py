@@ -234,7 +234,7 @@ def test_schemes_that_need_no_teacher(
         assert found["resolved"]["scheme"]["peers"] == ["cifar/resnet8"]
 
 
-def test_colour_networks_for_grey_images_are_asked_for_a_rule(
+def test_color_networks_for_gray_images_are_asked_for_a_rule(
     trained: Any, trained_model: Json
 ) -> None:
     student = {"architecture": "cifar/resnet8", "channels": "repeat"}

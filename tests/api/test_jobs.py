@@ -8,10 +8,10 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
-from api.http.problems import Problem
+from api.http.problems import ProblemError
 from store import jobs as transitions
 from store.database import transaction
-from store.tables import Job, Poke
+from store.tables import Job, OutboxMessage
 from tests.helpers import faults, job, posted, problem
 
 Json = dict[str, Any]
@@ -60,7 +60,7 @@ def test_a_minimal_job_has_every_default_of_the_contract(
             "augmentation": {"type": "crop_flip", "padding": 1, "flip": False},
             "views": "fresh",
             "view_seed": None,
-            "kept_logits": "all",
+            "teacher_cache_logits": "all",
             "clip_grad_norm": None,
             "early_stopping": None,
             "label_smoothing": 0.0,
@@ -143,7 +143,7 @@ def test_the_example_of_the_contract_is_accepted(trained: Any, trained_model: Js
 
 def test_validating_stores_nothing(client: httpx.Client, digits: Json, tenant: Any) -> None:
     with transaction() as session:
-        pokes = session.scalar(select(func.count()).select_from(Poke))
+        pokes = session.scalar(select(func.count()).select_from(OutboxMessage))
     answer = client.post("/v1/jobs?validate_only=true", json=job(digits)).raise_for_status()
     assert set(answer.json()) == {"resolved", "estimate", "warnings", "methods"}
     assert answer.json()["resolved"]["training"]["epochs"] == 1
@@ -151,7 +151,7 @@ def test_validating_stores_nothing(client: httpx.Client, digits: Json, tenant: A
     with transaction() as session:
         query = select(func.count()).select_from(Job).where(Job.project_id == tenant.id)
         assert session.scalar(query) == 0
-        assert session.scalar(select(func.count()).select_from(Poke)) == pokes
+        assert session.scalar(select(func.count()).select_from(OutboxMessage)) == pokes
     answer = client.post("/v1/jobs?validate_only=true", json=job(digits, seed=-1))
     assert set(faults(answer)) == {"/seed"}
 
@@ -159,7 +159,7 @@ def test_validating_stores_nothing(client: httpx.Client, digits: Json, tenant: A
 def test_a_project_may_not_queue_for_ever(
     client: httpx.Client, digits: Json, tenant: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from api.jobs.routes import bounded
+    from api.jobs.routes import require_queue_capacity
     from store.access.credentials import Principal
     from store.settings import settings
 
@@ -167,10 +167,10 @@ def test_a_project_may_not_queue_for_ever(
     posted(client, digits)
     with transaction() as session:
         monkeypatch.setattr(settings(), "max_queued", 2)
-        bounded(session, caller)
+        require_queue_capacity(session, caller)
         monkeypatch.setattr(settings(), "max_queued", 1)
-        with pytest.raises(Problem) as refused:
-            bounded(session, caller)
+        with pytest.raises(ProblemError) as refused:
+            require_queue_capacity(session, caller)
     assert (refused.value.status, refused.value.code) == (429, "queue_full")
     assert refused.value.headers["Retry-After"] == "30"
 

@@ -156,7 +156,7 @@ def test_all_else_is_taken_from_the_job(trained: Any) -> None:
 def test_a_models_name_and_labels_can_be_changed(trained: Any, trained_model: Json) -> None:
     own = trained_model["links"]["self"]
     tag = trained.client.get(own).headers["etag"]
-    change = {"labels": {"a": "b"}, "licence": "CC0-1.0"}
+    change = {"labels": {"a": "b"}, "license": "CC0-1.0"}
     answer = trained.client.patch(own, json=change, headers={"If-Match": tag})
     assert change.items() <= answer.json().items()
     problem(trained.client.patch(own, json=change, headers={"If-Match": tag}), 412)

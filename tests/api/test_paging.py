@@ -122,7 +122,7 @@ def test_a_page_has_at_most_200_rows(client: httpx.Client, digits: Json) -> None
 
 
 @pytest.mark.parametrize("path", ["methods", "schemes", "architectures"])
-def test_the_catalogue_is_sorted_by_name(client: httpx.Client, path: str) -> None:
+def test_the_catalog_is_sorted_by_name(client: httpx.Client, path: str) -> None:
     names = [each["name"] for page in pages(client, f"/v1/{path}", limit=2) for each in page]
     assert names
     assert names == sorted(names)

@@ -55,8 +55,8 @@ def test_a_network_with_too_few_maps(trained: Any, teacher: Callable[..., Json])
 
 
 def test_a_missing_rule_for_channels_is_offered(trained: Any, teacher: Callable[..., Json]) -> None:
-    coloured = teacher(in_channels=3)
-    body = job(trained.dataset, teachers=[coloured])
+    colored = teacher(in_channels=3)
+    body = job(trained.dataset, teachers=[colored])
     told = problem(trained.client.post("/v1/jobs", json=body), 422)
     assert told["errors"][0]["code"] == "channels_mismatch"
     (patch,) = told["fix"]
@@ -69,8 +69,8 @@ def test_a_missing_rule_for_channels_is_offered(trained: Any, teacher: Callable[
 def test_a_useless_rule_for_channels_is_taken_out(
     trained: Any, teacher: Callable[..., Json]
 ) -> None:
-    grey = teacher() | {"channels": "luminance"}
-    told = refused(trained, teachers=[grey])
+    gray = teacher() | {"channels": "luminance"}
+    told = refused(trained, teachers=[gray])
     assert told["fix"] == [{"op": "remove", "path": "/teachers/0/channels"}]
 
 
@@ -173,7 +173,7 @@ def test_weights_that_nobody_publishes(trained: Any, teacher: Callable[..., Json
     ):
         told = refused(trained, teachers=[teacher()], student=student)
         assert [(fault["pointer"], fault["code"]) for fault in told["errors"]] == [
-            ("/student/init", "no_published_weights")
+            ("/student/init", "no_pretrained_weights")
         ]
         assert told["fix"][0]["value"] == "random"
     body = job(trained.dataset)

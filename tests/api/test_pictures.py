@@ -59,7 +59,7 @@ def test_they_can_be_had_smaller_but_never_larger(client: httpx.Client, digits: 
         ({"rows": "99999"}, ("?rows", "bad_rows")),
         ({"rows": ""}, ("?rows", "bad_rows")),
         ({"rows": ",".join(["0"] * 101)}, ("?rows", "too_many")),
-        ({"split": "unlabelled"}, ("?split", "not_found")),
+        ({"split": "unlabeled"}, ("?split", "not_found")),
     ],
 )
 def test_rows_that_are_not_there(

@@ -60,7 +60,7 @@ def split(trained: Trained) -> dict[str, torch.Tensor]:
     from worker.files import local_copies
 
     with transaction() as session:
-        path = local_copies.copy_of(session.get_one(Dataset, trained.dataset["id"]))
+        path = local_copies.fetch_asset(session.get_one(Dataset, trained.dataset["id"]))
     found: dict[str, torch.Tensor] = load_file(path)
     return found
 
@@ -134,7 +134,7 @@ def test_it_answers_like_the_network_that_was_trained(
     network = build("cifar/resnet8", num_classes=10, in_channels=1, input_size=8).eval()
     network.load_state_dict(load(trained.student))
     scaled = split["test/images"][:COUNT].float() / 255
-    (mean,), (std,) = (model["normalisation"][name] for name in ("mean", "std"))
+    (mean,), (std,) = (model["normalization"][name] for name in ("mean", "std"))
     with torch.inference_mode():
         expected = network((scaled - mean) / std).double().softmax(dim=1)
     answer = own.post(url, files=form(*digits_png), data={"k": "20"}).raise_for_status().json()

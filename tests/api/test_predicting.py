@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from api.http.problems import Problem
+from api.http.problems import ProblemError
 from api.predictions import onnx_cache, runner
-from api.predictions.runner import Crowd
+from api.predictions.runner import PredictionLimiter
 from store import object_store
 from store.settings import settings
 from tests.helpers import in_a_thread
@@ -19,16 +19,16 @@ from tests.helpers import in_a_thread
 def test_only_so_many_are_held_and_only_so_many_work(
     environment: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings(), "predict_queue_s", 0.05)
+    monkeypatch.setattr(settings(), "predict_queue_timeout_s", 0.05)
 
-    async def crowded() -> list[Problem]:
-        crowd, refused = Crowd(most=1, working=1), []
-        for place in (partial(crowd.inside, "a project"), crowd.working):
+    async def crowded() -> list[ProblemError]:
+        crowd, refused = PredictionLimiter(max_pending=1, max_running=1), []
+        for place in (partial(crowd.reserve, "a project"), crowd.acquire_slot):
             async with place():
                 try:
                     async with place():
                         pytest.fail("there was room for two")
-                except Problem as busy:
+                except ProblemError as busy:
                     refused.append(busy)
             async with place():  # and there is room again
                 pass
@@ -41,14 +41,14 @@ def test_only_so_many_are_held_and_only_so_many_work(
 
 def test_one_project_leaves_places_for_the_others(environment: Any) -> None:
     async def shared() -> str:
-        crowd = Crowd(most=4, working=1)
-        async with crowd.inside("one"), crowd.inside("one"):
-            async with crowd.inside("another"):
+        crowd = PredictionLimiter(max_pending=4, max_running=1)
+        async with crowd.reserve("one"), crowd.reserve("one"):
+            async with crowd.reserve("another"):
                 pass
-            with pytest.raises(Problem) as busy:
-                async with crowd.inside("one"):
+            with pytest.raises(ProblemError) as busy:
+                async with crowd.reserve("one"):
                     pytest.fail("it has half of the places already")
-        async with crowd.inside("one"):
+        async with crowd.reserve("one"):
             return str(busy.value.code)
 
     assert in_a_thread(shared) == "busy"
@@ -60,7 +60,7 @@ def test_a_process_that_takes_too_long_is_ended(
     monkeypatch.setattr(settings(), "predict_wall_s", 0.2)
     os.mkfifo(tmp_path / "request.json")  # nobody ever writes into it
 
-    with pytest.raises(Problem) as late:
+    with pytest.raises(ProblemError) as late:
         in_a_thread(runner._run, tmp_path)
     assert (late.value.status, late.value.code) == (503, "timed_out")
     for process in Path("/proc").glob("[0-9]*"):
@@ -71,7 +71,7 @@ def test_a_process_that_takes_too_long_is_ended(
 
 
 def test_the_process_gets_no_secret(environment: Any, tmp_path: Path) -> None:
-    given = runner.environment(tmp_path)
+    given = runner.subprocess_env(tmp_path)
     assert not any(name.startswith(("STILLHOUSE", "AWS")) for name in given)
 
 
@@ -88,7 +88,7 @@ def test_the_least_used_files_make_room(
         (tmp_path / "file").write_bytes(data)
         object_store.put_file(key, tmp_path / "file")
         target = tmp_path / f"{number}-{len(list(tmp_path.iterdir()))}"
-        onnx_cache.link(key, digest, 100, target)
+        onnx_cache.link_cached(key, digest, 100, target)
         assert target.read_bytes() == data
         os.utime(tmp_path / "work" / "onnx" / digest, (clock(), clock()))
 
@@ -106,4 +106,4 @@ def test_the_least_used_files_make_room(
     (tmp_path / "file").write_bytes(b"other bytes")
     object_store.put_file(f"{tmp_path.name}/damaged", tmp_path / "file")
     with pytest.raises(OSError, match="SHA-256"):
-        onnx_cache.link(f"{tmp_path.name}/damaged", "0" * 64, 100, tmp_path / "target")
+        onnx_cache.link_cached(f"{tmp_path.name}/damaged", "0" * 64, 100, tmp_path / "target")

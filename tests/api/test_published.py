@@ -61,7 +61,7 @@ def test_unknown_weights_are_told_the_nearest(
 
 def test_all_else_is_the_weights_own(client: httpx.Client) -> None:
     body = {"name": "x", "source": "timm:resnet50", "num_classes": 10}
-    assert faults(client.post("/v1/models", json=body)) == {"": "one_origin"}
+    assert faults(client.post("/v1/models", json=body)) == {"": "source_conflict"}
 
 
 def test_an_evaluation_has_no_student_to_make_a_model_of(trained: Any, trained_model: Json) -> None:

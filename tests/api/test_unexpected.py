@@ -13,14 +13,16 @@ async def raising(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.mark.usefixtures("environment")
 def test_a_500_is_a_problem_document_with_a_request_id_and_nothing_of_the_fault() -> None:
-    from api.http.middleware import REQUESTS, Frame
+    from api.http.middleware import REQUEST_COUNT, RequestContextMiddleware
 
     async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(Frame(raising), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(
+            RequestContextMiddleware(raising), raise_app_exceptions=False
+        )
         async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
             return await client.get("/v1/jobs", headers={"X-Request-Id": "mine"})
 
-    counted = REQUESTS.labels("GET", "none", 500)
+    counted = REQUEST_COUNT.labels("GET", "none", 500)
     before = counted._value.get()
     answer = in_a_thread(ask)
     document = problem(answer, 500, "internal")

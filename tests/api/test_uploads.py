@@ -72,13 +72,13 @@ def test_missing_parts_are_named(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize("size", [0, 9, 11, 3 * 2**20])
 def test_a_part_of_the_wrong_size_is_refused_and_not_kept(client: httpx.Client, size: int) -> None:
-    before = {entry.key for entry in object_store.listing()}
+    before = {entry.key for entry in object_store.list_objects()}
     begun = begin(client, bytes(10))
     part = begun["parts"][0]["url"]
     problem(client.put(part, content=bytes(size)), 422, "wrong_part_size")
     problem(client.put(part, content=iter([bytes(size)])), 422, "wrong_part_size")
     assert not client.get(f"/v1/uploads/{begun['id']}").json()["parts"][0]["received"]
-    assert {entry.key for entry in object_store.listing()} == before
+    assert {entry.key for entry in object_store.list_objects()} == before
     assert client.put(part, content=bytes(10)).status_code == 200
 
 
@@ -120,9 +120,9 @@ def test_an_impossible_upload_is_refused(client: httpx.Client, changes: Json, st
 
 
 def test_a_name_is_never_a_path(client: httpx.Client) -> None:
-    before = {entry.key for entry in object_store.listing()}
+    before = {entry.key for entry in object_store.list_objects()}
     begun = begin(client, b"x", filename="../../../etc/passwd")
     client.put(begun["parts"][0]["url"], content=b"x").raise_for_status()
-    (new,) = {entry.key for entry in object_store.listing()} - before
+    (new,) = {entry.key for entry in object_store.list_objects()} - before
     assert "passwd" not in new
     assert upload(client, b"y")

@@ -21,8 +21,8 @@ from kdcore.runtime import failpoints
 from stillhouse.local import Services
 from stillhouse.local.ports import free_port
 from stillhouse.local.programs import CELERY, QUIET, api_ready, one_shot
-from stillhouse.local.supervise.process_spec import Part
-from stillhouse.local.supervise.supervisor import Running
+from stillhouse.local.supervise.process_spec import ProcessSpec
+from stillhouse.local.supervise.supervisor import SupervisedProcess
 from tests.chaos.commits import Commits
 from tests.chaos.proxy import Proxy
 from tests.chaos.weed import BUCKET, Weed
@@ -31,17 +31,17 @@ LEASE_S = 4.0
 SHORT = {
     "LEASE_S": str(LEASE_S),
     "HEARTBEAT_S": "0.5",
-    "KEEPER_S": "0.5",
-    "REPOKE_S": "2",
+    "MAINTENANCE_INTERVAL_S": "0.5",
+    "REMINDER_INTERVAL_S": "2",
     "POLL_S": "0.1",
     "STOP_GRACE_S": "6",
-    "STORAGE_PAUSE_S": "0.5",
+    "STORAGE_RETRY_DELAY_S": "0.5",
     "STALL_S": "20",
     "STATEMENT_TIMEOUT_S": "2",
-    "ANSWER_S": "3",
-    "REQUEST_S": "8",
-    "OBJECT_ANSWER_S": "3",
-    "OBJECT_RETRY_S": "6",
+    "DATABASE_TIMEOUT_S": "3",
+    "REQUEST_TIMEOUT_S": "8",
+    "OBJECT_TIMEOUT_S": "3",
+    "OBJECT_RETRY_TIMEOUT_S": "6",
     "ENGINE_THREADS": "1",
     "TRAINING_SLOTS": "2",
 }
@@ -50,8 +50,8 @@ TRAINERS = ("train-1", "train-2")
 KEEPERS = ("keeper-1", "keeper-2")
 
 
-def _worker(name: str, lane: str) -> tuple[str, ...]:
-    return (*CELERY, "-c", "1", "-Q", lane, "-n", f"{name}@%h", *QUIET)
+def _worker(name: str, queue: str) -> tuple[str, ...]:
+    return (*CELERY, "-c", "1", "-Q", queue, "-n", f"{name}@%h", *QUIET)
 
 
 def _stopped(pid: int) -> list[int]:
@@ -116,10 +116,10 @@ class Arena:
             "AWS_REGION": "us-east-1",
             "AWS_ALLOW_HTTP": "true",
             "STILLHOUSE_OBJECT_STORE": f"s3://{BUCKET}/chaos",
-            failpoints.VARIABLE: str(self.failpoints),
+            failpoints.ENV_VARIABLE: str(self.failpoints),
         }
         for name in ("migrate", "bootstrap"):
-            done = supervisor.run(one_shot(name, self.environment, self.services.folder))
+            done = supervisor.run(one_shot(name, self.environment, self.services.data_dir))
             assert done.returncode == 0, done.stderr
         port = free_port("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{port}"
@@ -144,14 +144,14 @@ class Arena:
                 start_new_session=True,
             )
 
-    def _program(self, name: str, *arguments: str) -> Running:
-        folder = self.services.folder.root
-        part = Part(name, (sys.executable, *arguments), self.environment, folder)
+    def _program(self, name: str, *arguments: str) -> SupervisedProcess:
+        folder = self.services.data_dir.root
+        part = ProcessSpec(name, (sys.executable, *arguments), self.environment, folder)
         return self.services.supervisor.start(part)
 
     @property
     def api_key(self) -> str:
-        return self.services.folder.api_key.read_text().strip()
+        return self.services.data_dir.api_key.read_text().strip()
 
     def client(self, key: str = "") -> httpx.Client:
         headers = {"Authorization": f"Bearer {key or self.api_key}"}
@@ -167,7 +167,7 @@ class Arena:
 
     def pid(self, part: str) -> int:
         """The process of a part; it is waited for while it is being started again."""
-        running = self.services.supervisor.running[part]
+        running = self.services.supervisor.processes[part]
         self.until(lambda: running.pid > 0, 30, f"{part} runs")
         return running.pid
 
@@ -200,7 +200,7 @@ class Arena:
 
     def forget_files(self) -> None:
         """Empty the workers' cache: what they need comes from the object store again."""
-        for path in (self.services.folder.work / "cache").glob("*"):
+        for path in (self.services.data_dir.work / "cache").glob("*"):
             path.unlink(missing_ok=True)
 
     def forget_messages(self) -> None:

@@ -69,7 +69,7 @@ class Checker:
 
     def nothing_is_lost(self, clients: list[Client]) -> None:
         """I1, I2: what was acknowledged is there, once, and over as it was wished."""
-        jobs = {row["id"]: row for row in self.rows("SELECT * FROM jobs WHERE lane = 'train'")}
+        jobs = {row["id"]: row for row in self.rows("SELECT * FROM jobs WHERE queue = 'train'")}
         keys = Counter(row["labels"].get("key") for row in jobs.values())
         for client in clients:
             for key, job in client.acknowledged.items():
@@ -134,7 +134,7 @@ class Checker:
                 content = bytes(obstore.get(self.store, row["object_key"]).bytes())
                 assert len(content) == row["size_bytes"], (table, row["id"])
                 assert hashlib.sha256(content).hexdigest() == row["sha256"], (table, row["id"])
-        query = "SELECT id FROM jobs WHERE state = 'succeeded' AND lane = 'train'"
+        query = "SELECT id FROM jobs WHERE state = 'succeeded' AND queue = 'train'"
         for row in self.rows(query):
             query = "SELECT 1 FROM artifacts WHERE job_id = %s AND name = 'student.safetensors'"
             assert len(self.rows(query, row["id"])) == 1, row

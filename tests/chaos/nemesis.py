@@ -16,9 +16,9 @@ from tests.chaos.checker import Checker
 from tests.chaos.proxy import Fault
 
 PLACES = (
-    *("api.stored", "api.committed", "keeper.taken", "keeper.sent", "keeper.reaped"),
+    *("api.stored", "api.committed", "maintenance.taken", "maintenance.sent", "maintenance.reaped"),
     *("worker.claimed", "worker.fetched", "worker.checkpoint", "worker.uploaded", "worker.ended"),
-    *("engine.boundary", "engine.checkpoint"),
+    *("engine.check_cancelled", "engine.checkpoint"),
 )
 STORE = (
     *(("refuse", None, 5), ("hang", "PUT", 1), ("hang", "GET", 1)),
@@ -56,7 +56,7 @@ class Nemesis:
                 "(SELECT id FROM jobs WHERE lease_owner IS NOT NULL ORDER BY id LIMIT 1)"
             ),
             "five messages": lambda: self._sql(
-                "INSERT INTO outbox (lane) SELECT 'train' FROM generate_series(1, 5)"
+                "INSERT INTO outbox (queue) SELECT 'train' FROM generate_series(1, 5)"
             ),
             "no messages": lambda: self._sql("DELETE FROM outbox"),
             "store": self._store,

@@ -81,7 +81,7 @@ def told(nemesis: Nemesis, clients: list[Client], checker: Checker) -> str:
     for kind, found in sorted(nemesis.recoveries.items()):
         middle = statistics.median(found)
         lines.append(f"| {kind} | {len(found)} | {middle:.1f} | {max(found):.1f} |")
-    states = checker.rows("SELECT state, count(*) AS n FROM jobs WHERE lane = 'train' GROUP BY 1")
+    states = checker.rows("SELECT state, count(*) AS n FROM jobs WHERE queue = 'train' GROUP BY 1")
     runs = checker.rows('SELECT "exit", count(*) AS n FROM runs GROUP BY 1 ORDER BY 2 DESC')
     accepted = {job for client in clients for job in client.acknowledged.values()}
     known = {row["id"] for row in checker.rows("SELECT id FROM jobs")}

@@ -12,9 +12,9 @@ pytestmark = pytest.mark.timeout(600)
 
 PLACES = (
     *("api.stored", "api.committed"),
-    *("keeper.taken", "keeper.sent", "keeper.reaped"),
+    *("maintenance.taken", "maintenance.sent", "maintenance.reaped"),
     *("worker.claimed", "worker.fetched", "worker.checkpoint", "worker.uploaded", "worker.ended"),
-    *("engine.boundary", "engine.checkpoint"),
+    *("engine.check_cancelled", "engine.checkpoint"),
 )
 
 

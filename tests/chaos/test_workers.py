@@ -38,7 +38,7 @@ def test_a_zombie_publishes_nothing(
     arena: Arena, client: Client, recipe: Any, holds: Holds
 ) -> None:
     """Stopped past its lease and continued: another has the job, and the student is the same."""
-    arena.arm("engine.boundary", "sleep 10")  # it trains until the worker is thawed
+    arena.arm("engine.check_cancelled", "sleep 10")  # it trains until the worker is thawed
     job = client.submit(recipe)
     part = worker_of(arena, client, job)
     arena.freeze(part, LEASE_S + 3)
@@ -50,7 +50,7 @@ def test_a_zombie_publishes_nothing(
 def test_a_drained_worker_hands_over(
     arena: Arena, client: Client, recipe: Any, holds: Holds
 ) -> None:
-    arena.arm("engine.boundary", "sleep 3")
+    arena.arm("engine.check_cancelled", "sleep 3")
     job = client.submit(recipe)
     part = worker_of(arena, client, job)
     pid = arena.pid(part)
@@ -64,7 +64,7 @@ def test_a_drained_worker_hands_over(
 def test_an_engine_that_hangs_is_ended(
     arena: Arena, client: Client, recipe: Any, holds: Holds
 ) -> None:
-    arena.arm("engine.boundary", "sleep 3600")
+    arena.arm("engine.check_cancelled", "sleep 3600")
     job = client.submit(recipe)
     arena.until(lambda: not arena.armed, 60, "an engine hangs")
     holds(client)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from stillhouse.local.supervise.process_spec import Part
+from stillhouse.local.supervise.process_spec import ProcessSpec
 
 BUCKET = "objects"
 PORTS = ("master", "volume", "filer", "s3", "admin")
@@ -39,11 +39,11 @@ class Weed:
         self._grpc = dict(zip(PORTS, ports[len(PORTS) :], strict=True))
         self.port = self._ports["s3"]
 
-    def part(self, base: Mapping[str, str]) -> Part:
+    def part(self, base: Mapping[str, str]) -> ProcessSpec:
         """The server, started again when it dies."""
         ports = [f"-{name}.port={port}" for name, port in self._ports.items()]
         ports += [f"-{name}.port.grpc={port}" for name, port in self._grpc.items()]
-        return Part(
+        return ProcessSpec(
             "weed",
             (
                 *(str(Path(sys.executable).with_name("weed")), "-logtostderr=true", "mini"),
@@ -53,7 +53,7 @@ class Weed:
             ),
             {**base, **self.credentials, "GOMEMLIMIT": "256MiB", "TMPDIR": str(self._folder)},
             self._folder,
-            ready=self._ready,
+            is_ready=self._ready,
         )
 
     @property

@@ -1,4 +1,4 @@
-"""The catalogue: looking at what there is, and renaming and deleting what is one's own."""
+"""The catalog: looking at what there is, and renaming and deleting what is one's own."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ MINUTE = 60_000
 def test_data_set_shows_its_classes_and_images(
     opened: Opened, api: httpx.Client, dataset: str
 ) -> None:
-    page = opened("/#/catalogue").page
+    page = opened("/#/catalog").page
     find(page, dataset)
     page.get_by_role("button", name="digits", exact=True).click()
     rows = page.get_by_role("region", name="Classes of digits").locator("tbody tr")
@@ -38,7 +38,7 @@ def test_data_set_shows_its_classes_and_images(
 def test_data_set_in_use_stays(
     opened: Opened, api: httpx.Client, finished: dict[str, Any], dataset: str
 ) -> None:
-    page = opened(f"/#/catalogue?tab=datasets&open={dataset}").page
+    page = opened(f"/#/catalog?tab=datasets&open={dataset}").page
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("button", name="Keep it").click()
     page.get_by_role("button", name="Delete").click()
@@ -51,7 +51,7 @@ def test_data_set_in_use_stays(
 
 def test_first_data_set_is_a_click_away(opened: Opened, api: httpx.Client) -> None:
     project = api.post("/v1/projects", json={"name": "bare"}).raise_for_status().json()
-    page = opened("/#/catalogue", key=project["api_key"]).page
+    page = opened("/#/catalog", key=project["api_key"]).page
     page.get_by_role("button", name="Add the built-in digits").click()
     # It is looked at again until it is ready, and can go as long as no job needs it.
     row = page.get_by_role("row", name="digits")
@@ -67,7 +67,7 @@ def test_model_gets_another_name(
 ) -> None:
     body = {"name": "as it was", "source": f"job:{finished['id']}"}
     model = api.post("/v1/models", json=body).raise_for_status().json()["id"]
-    watched = opened(f"/#/catalogue?tab=models&open={model}")
+    watched = opened(f"/#/catalog?tab=models&open={model}")
     page = watched.page
     expect(page.get_by_role("link", name="Teach with it")).to_have_attribute(
         "href", f"#/new?teacher={model}"
@@ -94,7 +94,7 @@ def rename(page: Page, name: str) -> None:
 
 
 def test_architecture_is_found_among_all(opened: Opened, api: httpx.Client) -> None:
-    page = opened("/#/catalogue?tab=architectures").page
+    page = opened("/#/catalog?tab=architectures").page
     expect(page.get_by_text("1,154 of 1,154")).to_be_visible(timeout=30_000)
     page.get_by_role("link", name="cifar", exact=True).click()
     find(page, "RESNET20")
@@ -117,13 +117,13 @@ def test_architecture_is_found_among_all(opened: Opened, api: httpx.Client) -> N
 
 
 def every(api: httpx.Client, prefix: str) -> list[dict[str, Any]]:
-    """The catalogue begins with them."""
+    """The catalog begins with them."""
     data: list[dict[str, Any]] = api.get("/v1/architectures?limit=200").json()["data"]
     return [each for each in data if each["name"].startswith(prefix)]
 
 
 def test_method_explains_itself(opened: Opened, api: httpx.Client) -> None:
-    page = opened("/#/catalogue?tab=datasets").page
+    page = opened("/#/catalog?tab=datasets").page
     page.get_by_role("tab", name="Methods").click()
     cards = page.get_by_role("article")
     expect(cards).to_have_count(18)

@@ -48,7 +48,7 @@ def test_the_page_has_nothing_inline() -> None:
             assert (DASHBOARD / address.removeprefix("/static/")).is_file(), address
 
 
-def test_colours_are_in_one_file() -> None:
+def test_colors_are_in_one_file() -> None:
     for path in sorted((DASHBOARD / "css").glob("*.css")):
         if path.name != "tokens.css":
             assert not re.search(r"#[0-9a-f]{3,8}\b", path.read_text()), path.name

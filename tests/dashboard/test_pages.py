@@ -14,8 +14,8 @@ pytestmark = pytest.mark.browser
 Json = dict[str, Any]
 PHONE = {"width": 360, "height": 740}
 EVERYTHING = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-OF_SIZE_AND_COLOUR = ["color-contrast", "link-in-text-block", "target-size", "meta-viewport"]
-OF_SIZE_AND_COLOUR += ["scrollable-region-focusable", "css-orientation-lock"]
+OF_SIZE_AND_COLOR = ["color-contrast", "link-in-text-block", "target-size", "meta-viewport"]
+OF_SIZE_AND_COLOR += ["scrollable-region-focusable", "css-orientation-lock"]
 """What axe can say of a page in another theme and size that it has not said before."""
 RUN_AXE = """async (rules) => {
   const { violations } = await axe.run(document, { runOnly: rules });
@@ -64,14 +64,14 @@ VIEWS = {
     "compare, empty": View("/#/compare", heading("Which jobs?")),
     "frontier": View("/#/frontier", found(".scatter [role=option]")),
     "student": View("/#/students/{job}", heading("Model card")),
-    "data sets": View("/#/catalogue?open={dataset}", region("Classes of digits")),
-    "models": View("/#/catalogue?tab=models", found(".shelf")),
+    "data sets": View("/#/catalog?open={dataset}", region("Classes of digits")),
+    "models": View("/#/catalog?tab=models", found(".shelf")),
     "architectures": View(
-        "/#/catalogue?tab=architectures&q=resnet20&open=cifar/resnet20",
+        "/#/catalog?tab=architectures&q=resnet20&open=cifar/resnet20",
         region("Taps of cifar/resnet20"),
     ),
-    "methods": View("/#/catalogue?tab=methods&open=dkd", region("Fields of dkd")),
-    "schemes": View("/#/catalogue?tab=schemes&open=mutual", region("Fields of mutual")),
+    "methods": View("/#/catalog?tab=methods&open=dkd", region("Fields of dkd")),
+    "schemes": View("/#/catalog?tab=schemes&open=mutual", region("Fields of mutual")),
     "workers": View("/#/system", region("Workers")),
     "queue": View(
         "/#/system?tab=queue", lambda page: page.get_by_role("list", name="Jobs by state")
@@ -100,7 +100,7 @@ def test_accessible_in_both_themes_and_on_a_phone(
     page.wait_for_function(
         "width => document.documentElement.scrollWidth <= width", arg=PHONE["width"]
     )
-    assert page.evaluate(RUN_AXE, OF_SIZE_AND_COLOUR) == []
+    assert page.evaluate(RUN_AXE, OF_SIZE_AND_COLOR) == []
 
 
 def test_names_are_shown_literally(opened: Opened, finished: dict[str, Any]) -> None:

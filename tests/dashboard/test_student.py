@@ -118,7 +118,7 @@ def test_files_and_test_images_are_asked_by_keyboard(student: Watched, images: l
     page.get_by_role("button", name="class 3").focus()
     page.keyboard.press("Enter")
     card = page.get_by_role("article", name="test image")
-    expect(card).to_contain_text("Labelled 3")
+    expect(card).to_contain_text("Labeled 3")
     answered(card, "Student")
     page.get_by_role("button", name="Clear the answers").click()
     expect(page.get_by_role("article")).to_have_count(0)
@@ -147,7 +147,7 @@ def test_the_card_tells_what_the_report_tells(
         expect(listed.locator(f"code[title='{file['sha256']}']")).to_be_visible()
     assert {"student.safetensors", "student.onnx", "model_card.md"} <= set(files)
     card = page.get_by_role("region", name="Model card")
-    expect(card).to_contain_text("8 \u00d7 8 pixels, grey")
+    expect(card).to_contain_text("8 \u00d7 8 pixels, gray")
     expect(card).to_contain_text("kd (temperature 4")
     for digest in (files["student.safetensors"]["sha256"], *_teachers(api, taught)):
         expect(card.locator(f"code[title='{digest}']")).to_be_visible()

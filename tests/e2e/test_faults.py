@@ -72,7 +72,7 @@ def test_a_killed_worker_loses_its_lease_and_another_takes_the_job(
 ) -> None:
     job = post(stack_client, dataset, 10)
     eventually(lambda: get(stack_client, job)["phase"] == "training", 90, "it trains")
-    os.killpg(os.getpgid(stack.part("train").pid), signal.SIGKILL)
+    os.killpg(os.getpgid(stack.process("train").pid), signal.SIGKILL)
     eventually(lambda: engine_of(job) is None, 20, "its engine has ended with it")
     eventually(lambda: get(stack_client, job)["state"] == "succeeded", 180, "the job is done")
     assert len(stack_client.get(job["links"]["runs"]).json()["data"]) == 2

@@ -8,12 +8,6 @@ from pathlib import Path
 import pytest
 
 
-def test_the_import_rules_of_the_house_hold(root: Path) -> None:
-    lint = Path(sys.executable).with_name("lint-imports")
-    done = subprocess.run([lint, "--no-cache"], cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-
-
 @pytest.mark.parametrize(
     "module",
     [

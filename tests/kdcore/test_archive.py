@@ -8,8 +8,8 @@ import zipfile
 
 import pytest
 
-from kdcore.data.ingest.safe_zip import Archive, Unreadable
-from kdcore.runtime.errors import UserFault
+from kdcore.data.ingest.safe_zip import Archive, UnreadableMemberError
+from kdcore.runtime.errors import UserError
 from tests.kdcore.uploads import archive, png, tree
 
 
@@ -95,9 +95,12 @@ def test_what_systems_leave_behind_is_ignored(tmp_path):
 def test_a_bomb_is_stopped_by_what_comes_out(tmp_path):
     path = archive(tmp_path / "a.zip", {"ant/1.bmp": bytes(100 << 20)}, zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 200_000
-    with opened(path) as found, pytest.raises(UserFault, match="unpacks to more than"):
+    with opened(path) as found, pytest.raises(UserError, match="unpacks to more than"):
         found.read(found.members[0])
-    with opened(path, max_member=1 << 20) as found, pytest.raises(Unreadable, match="1048576"):
+    with (
+        opened(path, max_member=1 << 20) as found,
+        pytest.raises(UnreadableMemberError, match="1048576"),
+    ):
         found.read(found.members[0])
 
 
@@ -106,27 +109,27 @@ def test_a_lying_size_does_not_pass(tmp_path):
     data = bytearray(path.read_bytes())
     struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 24, 10)
     path.write_bytes(data)
-    with opened(path) as found, pytest.raises(Unreadable, match="cannot be unpacked"):
+    with opened(path) as found, pytest.raises(UnreadableMemberError, match="cannot be unpacked"):
         found.read(found.members[0])
 
 
 def test_total_and_member_caps(tmp_path):
     path = archive(tmp_path / "a.zip", tree(3))
-    with opened(path, max_bytes=1000) as found, pytest.raises(UserFault, match="1000 bytes"):
+    with opened(path, max_bytes=1000) as found, pytest.raises(UserError, match="1000 bytes"):
         [found.read(member) for member in found.members]
 
 
 def test_too_many_members(tmp_path, monkeypatch):
     monkeypatch.setattr("kdcore.data.ingest.safe_zip._SPARE_MEMBERS", 0)
     path = archive(tmp_path / "a.zip", tree(3))
-    with pytest.raises(UserFault, match="more than 5 files"):
+    with pytest.raises(UserError, match="more than 5 files"):
         opened(path, max_members=5)
 
 
 def test_a_damaged_member_is_unreadable(tmp_path):
     path = archive(tmp_path / "a.zip", {"ant/1.png": bytes(range(200))})
     path.write_bytes(path.read_bytes().replace(bytes(range(100)), bytes(100)))
-    with opened(path) as found, pytest.raises(Unreadable, match="CRC"):
+    with opened(path) as found, pytest.raises(UnreadableMemberError, match="CRC"):
         found.read(found.members[0])
 
 
@@ -141,7 +144,7 @@ def test_a_damaged_member_is_unreadable(tmp_path):
 def test_what_is_no_zip(tmp_path, cut, words):
     path = archive(tmp_path / "a.zip", tree(1))
     path.write_bytes(cut(path.read_bytes()))
-    with pytest.raises(UserFault, match=words) as fault:
+    with pytest.raises(UserError, match=words) as fault:
         opened(path)
     assert fault.value.code == "dataset_invalid"
 
@@ -160,7 +163,7 @@ def test_random_damage_never_ends_in_another_exception(tmp_path):
                 for member in found.members:
                     try:
                         found.read(member)
-                    except Unreadable:
+                    except UnreadableMemberError:
                         continue
-        except UserFault:
+        except UserError:
             continue

@@ -13,7 +13,7 @@ PASS = "from kdcore.runtime.failpoints import failpoint; failpoint('here'); prin
 
 
 def passing(folder: Path | None) -> "subprocess.CompletedProcess[str]":
-    environment = {failpoints.VARIABLE: str(folder)} if folder else {}
+    environment = {failpoints.ENV_VARIABLE: str(folder)} if folder else {}
     return subprocess.run(
         [sys.executable, "-c", PASS], env=environment, capture_output=True, text=True, check=False
     )
@@ -31,11 +31,11 @@ def test_a_place_is_met_once(tmp_path: Path) -> None:
 
 
 def test_a_place_can_raise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(failpoints.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(failpoints.ENV_VARIABLE, str(tmp_path))
     failpoints._folder.cache_clear()
     (tmp_path / "here").write_text("raise no room")
     with pytest.raises(OSError, match="no room"):
         failpoints.failpoint("here")
     failpoints.failpoint("here")
-    monkeypatch.delenv(failpoints.VARIABLE)
+    monkeypatch.delenv(failpoints.ENV_VARIABLE)
     failpoints._folder.cache_clear()

@@ -12,7 +12,7 @@ from PIL import Image
 from kdcore.data import dataset, decode
 from kdcore.data.ingest.pipeline import ingest
 from kdcore.protocol.requests import IngestRequest
-from kdcore.runtime.errors import Stopped, UserFault
+from kdcore.runtime.errors import RunCancelledError, UserError
 from kdcore.schema.asset_info import DatasetInfo
 from tests.kdcore.uploads import Room, archive, encoded, png, tree
 
@@ -26,11 +26,11 @@ def taken(room, members, **options):
     path = archive(room.path / "in.zip", members)
     request = IngestRequest(source="archive", path=str(path), **options)
     info = DatasetInfo.model_validate(room.call(ingest, request))
-    return info, dataset.load(room.path / "artifacts" / "dataset.safetensors")
+    return info, dataset.load_dataset(room.path / "artifacts" / "dataset.safetensors")
 
 
 def refused(room, members, **options):
-    with pytest.raises(UserFault) as fault:
+    with pytest.raises(UserError) as fault:
         taken(room, members, **options)
     assert fault.value.code == "dataset_invalid"
     assert not (room.path / "artifacts" / "dataset.safetensors").exists()
@@ -44,7 +44,7 @@ def test_digits(room):
     assert sum(counts.values()) == 1797
     assert counts == {"train": 1259, "val": 179, "test": 359}
     assert (info.in_channels, info.image_size, len(info.classes)) == (1, 8, 10)
-    data = dataset.load(room.path / "artifacts" / "dataset.safetensors")
+    data = dataset.load_dataset(room.path / "artifacts" / "dataset.safetensors")
     assert data.info == info
     images, targets = data.images("train"), data.targets("train")
     assert images.dtype == torch.uint8
@@ -53,8 +53,8 @@ def test_digits(room):
     assert Counter(targets.tolist())[3] == info.splits["train"].per_class["3"]
     # The statistics are those of the training split, on the scale 0..1.
     scaled = images.double() / 255
-    assert info.normalisation.mean[0] == pytest.approx(scaled.mean().item(), abs=1e-6)
-    assert info.normalisation.std[0] == pytest.approx(scaled.std(correction=0).item(), abs=1e-6)
+    assert info.normalization.mean[0] == pytest.approx(scaled.mean().item(), abs=1e-6)
+    assert info.normalization.std[0] == pytest.approx(scaled.std(correction=0).item(), abs=1e-6)
     assert not (room.path / "digits.zip").exists()
 
 
@@ -103,7 +103,7 @@ def test_given_splits_are_kept(room):
     info, data = taken(room, members)
     counts = {split: info.splits[split].count for split in dataset.SPLITS}
     assert counts == {"train": 8, "val": 4, "test": 6}
-    expected = decode.decode(members["train/bee/0.png"], grey=False, size=10, max_pixels=1000)
+    expected = decode.decode(members["train/bee/0.png"], gray=False, size=10, max_pixels=1000)
     assert (data.images("train")[4].numpy() == expected).all()
     assert data.targets("train").tolist() == [0] * 4 + [1] * 4
 
@@ -191,7 +191,7 @@ def test_one_square_size_is_kept_and_others_are_brought_to_the_median(tmp_path):
     assert info.image_size == 224
 
 
-def test_all_grey_makes_one_channel_and_one_colour_makes_three(tmp_path):
+def test_all_gray_makes_one_channel_and_one_color_makes_three(tmp_path):
     members = {name: png(i, mode="L") for i, name in enumerate(tree(4))}
     info, _ = taken(Room(tmp_path / "a"), members)
     assert info.in_channels == 1
@@ -199,14 +199,14 @@ def test_all_grey_makes_one_channel_and_one_colour_makes_three(tmp_path):
     assert info.in_channels == 3
 
 
-def pixels(image, kind="PNG", *, grey=False, size=4, **options):
+def pixels(image, kind="PNG", *, gray=False, size=4, **options):
     data = encoded(image, kind, **options)
-    return decode.decode(data, grey=grey, size=size, max_pixels=10_000)
+    return decode.decode(data, gray=gray, size=size, max_pixels=10_000)
 
 
 def test_sixteen_bits_are_scaled():
     deep = np.array([[0, 257, 65_535, 32_768]] * 4, np.uint16)
-    assert pixels(Image.fromarray(deep), grey=True)[0, 0].tolist() == [0, 1, 255, 128]
+    assert pixels(Image.fromarray(deep), gray=True)[0, 0].tolist() == [0, 1, 255, 128]
 
 
 def test_transparency_becomes_white():
@@ -239,18 +239,18 @@ def test_the_crop_is_central():
 
 def test_other_formats_behind_a_right_name_are_refused():
     for kind in ("GIF", "TIFF", "PPM"):
-        with pytest.raises(decode.BadImage, match="is no PNG"):
+        with pytest.raises(decode.InvalidImageError, match="is no PNG"):
             pixels(Image.new("L", (4, 4)), kind)
 
 
 def test_a_stop_ends_between_two_images(room):
     room.stop.request()
-    with pytest.raises(Stopped):
+    with pytest.raises(RunCancelledError):
         taken(room, tree(5))
     assert not (room.path / "artifacts").exists()
 
 
 def test_a_store_that_ingestion_did_not_write_is_refused(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(io.BytesIO(b"12345678").getvalue())
-    with pytest.raises(UserFault, match="not a store"):
-        dataset.load(tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match="not a store"):
+        dataset.load_dataset(tmp_path / "x.safetensors")

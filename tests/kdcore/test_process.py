@@ -20,11 +20,18 @@ from safetensors import SafetensorError
 from kdcore.process import main
 from kdcore.process.main import Command
 from kdcore.protocol.events import AnyEvent
-from kdcore.protocol.requests import PULSE, Exit, IngestRequest
+from kdcore.protocol.requests import HEARTBEAT_FILE, ExitCode, IngestRequest
 from kdcore.runtime import limits
-from kdcore.runtime.cancellation import Stop
-from kdcore.runtime.errors import NonFinite, OutOfDeviceMemory, Stopped, UserFault, item
+from kdcore.runtime.cancellation import CancellationToken
+from kdcore.runtime.errors import (
+    NonFiniteError,
+    OutOfDeviceMemoryError,
+    RunCancelledError,
+    UserError,
+    error_detail,
+)
 from kdcore.runtime.event_writer import EventWriter
+from kdcore.runtime.exit_codes import report_failure
 from tests.kdcore.uploads import archive, encoded, png, tree
 
 EVENT = TypeAdapter(AnyEvent)
@@ -71,7 +78,7 @@ def test_a_good_ingestion_ends_with_zero_and_does_not_load_torch(tmp_path):
 
 def test_a_bad_archive_ends_with_twenty_and_an_error_event(tmp_path):
     process = start(tmp_path, "ingest", zipped(tmp_path, {**tree(3), "../x.png": png(1)}))
-    assert ended(process) == (Exit.USER_FAULT, "")
+    assert ended(process) == (ExitCode.USER_ERROR, "")
     error = lines(tmp_path)[-1]
     assert (error.type, error.code) == ("error", "dataset_invalid")
     assert [i.name for i in error.items] == ["../x.png"]
@@ -82,19 +89,19 @@ def test_memory_limit_is_a_fault_of_the_upload(tmp_path):
     # Less than the copies of one such image take, more than the interpreter needs.
     limits_ = {"memory_bytes": 400 << 20}
     request = zipped(tmp_path, dict.fromkeys(tree(3), image)) | {"limits": limits_, "threads": 1}
-    assert ended(start(tmp_path, "ingest", request)) == (Exit.USER_FAULT, "")
+    assert ended(start(tmp_path, "ingest", request)) == (ExitCode.USER_ERROR, "")
     assert "more memory to open than it may" in lines(tmp_path)[-1].message
 
 
 def test_cpu_and_file_limits_are_faults_of_the_upload(tmp_path):
     members = {name: png(i, (300, 300)) for i, name in enumerate(tree(4))}
     request = zipped(tmp_path, members) | {"limits": {"file_bytes": 100_000}}
-    assert ended(start(tmp_path, "ingest", request))[0] == Exit.USER_FAULT
+    assert ended(start(tmp_path, "ingest", request))[0] == ExitCode.USER_ERROR
     assert "room on disk" in lines(tmp_path)[-1].message
     assert not (tmp_path / "artifacts" / "dataset.safetensors").exists()
     request = {"source": "builtin:digits", "limits": {"cpu_s": 1}}
     code, _ = ended(start(tmp_path, "ingest", request))
-    assert code == Exit.USER_FAULT
+    assert code == ExitCode.USER_ERROR
     assert "processor time" in lines(tmp_path)[-1].message
 
 
@@ -104,7 +111,7 @@ def test_cpu_and_file_limits_are_faults_of_the_upload(tmp_path):
 def test_a_bad_request(tmp_path, text, words):
     (tmp_path / "r.json").write_text(text)
     code = main.main(["ingest", str(tmp_path / "r.json"), "--workdir", str(tmp_path)])
-    assert code == Exit.USER_FAULT
+    assert code == ExitCode.USER_ERROR
     error = lines(tmp_path)[-1]
     assert error.code == "internal"
     assert error.items
@@ -133,7 +140,7 @@ def test_sigterm_stops_between_two_images(tmp_path):
     wait_for(tmp_path, "phase")
     process.send_signal(signal.SIGTERM)
     code, err = ended(process)
-    assert (code, err) == (Exit.STOPPED, "")
+    assert (code, err) == (ExitCode.STOPPED, "")
     assert not (tmp_path / "artifacts").exists()
 
 
@@ -150,13 +157,17 @@ def wait_for(tmp_path, kind):
 @pytest.mark.parametrize(
     ("error", "code", "event"),
     [
-        (UserFault("dataset_invalid", "bad", items=[item("x", "y")]), 20, "dataset_invalid"),
-        (NonFinite("step 3"), 22, "non_finite_loss"),
-        (OutOfDeviceMemory("too big"), 21, "out_of_memory"),
+        (
+            UserError("dataset_invalid", "bad", items=[error_detail("x", "y")]),
+            20,
+            "dataset_invalid",
+        ),
+        (NonFiniteError("step 3"), 22, "non_finite_loss"),
+        (OutOfDeviceMemoryError("too big"), 21, "out_of_memory"),
         (MemoryError(), 20, "dataset_invalid"),
-        (limits.CpuTimeExceeded(), 20, "dataset_invalid"),
+        (limits.CpuTimeExceededError(), 20, "dataset_invalid"),
         (RuntimeError("a bug"), 1, None),
-        (Stopped("on request"), 10, None),
+        (RunCancelledError("on request"), 10, None),
     ],
 )
 def test_every_end_has_its_code(tmp_path, monkeypatch, capsys, error, code, event):
@@ -203,7 +214,7 @@ def test_a_hostile_checkpoint_ends_with_twenty_under_a_memory_limit(tmp_path):
     (tmp_path / "upload").write_bytes(pickle.dumps(Runs(tmp_path / "canary"), protocol=2))
     request = {"path": str(tmp_path / "upload"), "architecture": "cifar/resnet8", "num_classes": 3}
     request |= {"limits": {"memory_bytes": 6 << 30, "cpu_s": 60}, "threads": 1}
-    assert ended(start(tmp_path, "verify", request)) == (Exit.USER_FAULT, "")
+    assert ended(start(tmp_path, "verify", request)) == (ExitCode.USER_ERROR, "")
     error = lines(tmp_path)[-1]
     assert (error.type, error.code) == ("error", "checkpoint_invalid")
     assert "would run posix.mkdir" in error.message
@@ -236,7 +247,7 @@ def test_a_full_disk_has_an_exit_code_of_its_own(tmp_path, write):
         write(room)
     error = raised.value
     with contextlib.closing(EventWriter(tmp_path / "events.jsonl", tmp_path)) as events:
-        assert main.ending(error, events) == Exit.NO_SPACE
+        assert report_failure(error, events) == ExitCode.NO_SPACE
     assert [event.code for event in lines(tmp_path)] == ["storage_unavailable"]
 
 
@@ -246,18 +257,18 @@ def test_a_full_disk_is_told_also_where_events_cannot_be(tmp_path):
         events._file = open("/dev/full", "a", encoding="utf-8")  # noqa: SIM115
         with pytest.raises(OSError, match="No space left"):
             events.log("info", "x")
-        code = main.ending(OSError(errno.ENOSPC, "full"), events)
-    assert code == Exit.NO_SPACE
+        code = report_failure(OSError(errno.ENOSPC, "full"), events)
+    assert code == ExitCode.NO_SPACE
 
 
 def test_work_shows_a_sign_of_life(tmp_path):
-    stop = Stop(tmp_path / PULSE)
-    assert not (tmp_path / PULSE).exists()
-    stop.check()
-    assert (tmp_path / PULSE).exists()
-    stop.request()
-    with pytest.raises(Stopped):
-        stop.check()
+    stop = CancellationToken(tmp_path / HEARTBEAT_FILE)
+    assert not (tmp_path / HEARTBEAT_FILE).exists()
+    stop.check_cancelled()
+    assert (tmp_path / HEARTBEAT_FILE).exists()
+    stop.cancel()
+    with pytest.raises(RunCancelledError):
+        stop.check_cancelled()
 
 
 HOLDING = """

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from kdcore.models import build
 from kdcore.protocol.requests import VerifyRequest
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.errors import UserError
 from kdcore.weights.verify import verify
 from tests.kdcore.uploads import Room
 
@@ -56,7 +56,7 @@ def accepted(room, name=NAME, num_classes=5):
 
 
 def refused(room, name=NAME, num_classes=5):
-    with pytest.raises(UserFault) as fault:
+    with pytest.raises(UserError) as fault:
         accepted(room, name, num_classes)
     assert fault.value.code == "checkpoint_invalid"
     assert not (room.path / "artifacts" / "model.safetensors").exists()
@@ -185,7 +185,7 @@ def test_flipped_bits_end_in_a_verdict(room, state):
             for _ in range(5):
                 data[chance.randrange(6000)] ^= 1 << chance.randrange(8)
             (room.path / "upload").write_bytes(data)
-            with contextlib.suppress(UserFault):
+            with contextlib.suppress(UserError):
                 accepted(room)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kdcore.runtime.cancellation import Stop
+from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.event_writer import EventWriter
 
 
@@ -50,7 +50,7 @@ class Room:
     def __init__(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self.stop = Stop()
+        self.stop = CancellationToken()
 
     def call(self, command: Any, request: Any) -> dict[str, Any]:
         """Run a command and return its report."""

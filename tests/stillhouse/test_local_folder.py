@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from stillhouse.local import data_dir as folders
-from stillhouse.local.data_dir import DataFolder
-from stillhouse.local.environment import kept_environment
-from stillhouse.local.errors import FolderError, FolderInUseError, PortTakenError
+from stillhouse.local.data_dir import DataDir
+from stillhouse.local.environment import child_environment
+from stillhouse.local.errors import DataDirError, DataDirInUseError, PortTakenError
 from stillhouse.local.ports import free_port, local_url, url
 from stillhouse.local.supervise import lock as locks
-from stillhouse.local.supervise.lock import FolderLock
-from stillhouse.local.supervise.proc import birth
+from stillhouse.local.supervise.lock import DataDirLock
+from stillhouse.local.supervise.proc import process_start_time
 
 HOLDER = """
 import sys, time
@@ -50,8 +50,8 @@ def _end(holder: subprocess.Popen[str]) -> None:
 def test_a_healthy_owner_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "HEALTHY_WAIT_S", 0.2)
     holder = _holder(tmp_path / "lock", "60")
-    with pytest.raises(FolderInUseError) as caught:
-        FolderLock(tmp_path / "lock").acquire()
+    with pytest.raises(DataDirInUseError) as caught:
+        DataDirLock(tmp_path / "lock").acquire()
     message = str(caught.value)
     assert f"{tmp_path} is in use by process {holder.pid}, started 20" in message
     assert "serving http://127.0.0.1:8123. Stop that one, or choose another folder" in message
@@ -61,8 +61,8 @@ def test_a_healthy_owner_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_dying_owner_is_waited_for(tmp_path: Path) -> None:
     holder = _holder(tmp_path / "lock", "1.0", "stopping")
     said: list[str] = []
-    lock = FolderLock(tmp_path / "lock")
-    lock.acquire(say=said.append)
+    lock = DataDirLock(tmp_path / "lock")
+    lock.acquire(on_message=said.append)
     assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
     assert said == [f"waiting for the previous owner of {tmp_path} to finish"]
     lock.release()
@@ -75,16 +75,16 @@ def test_a_dying_owner_that_stays_is_named_in_the_end(
     monkeypatch.setattr(locks, "DYING_WAIT_S", 0.5)
     holder = _holder(tmp_path / "lock", "60", "stopping")
     began = time.monotonic()
-    with pytest.raises(FolderInUseError, match=f"process {holder.pid}"):
-        FolderLock(tmp_path / "lock").acquire()
+    with pytest.raises(DataDirInUseError, match=f"process {holder.pid}"):
+        DataDirLock(tmp_path / "lock").acquire()
     assert time.monotonic() - began >= 0.5
     _end(holder)
 
 
 def test_the_folder_and_its_secrets_are_private(tmp_path: Path) -> None:
-    folder = DataFolder(tmp_path / "new" / "data")
+    folder = DataDir(tmp_path / "new" / "data")
     folder.create()
-    folder.settle()
+    folder.prepare()
     first = folder.secret("secret-key")
     assert len(first) == 64
     assert folder.secret("secret-key") == first
@@ -95,14 +95,14 @@ def test_the_folder_and_its_secrets_are_private(tmp_path: Path) -> None:
 
 def test_a_folder_that_exists_keeps_its_mode(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    DataFolder(tmp_path).create()
+    DataDir(tmp_path).create()
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
 
 
 def test_a_newer_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "version").write_text("99\n")
-    with pytest.raises(FolderError, match=r"newer Stillhouse \(layout 99, this one knows"):
-        DataFolder(tmp_path).settle()
+    with pytest.raises(DataDirError, match=r"newer Stillhouse \(layout 99, this one knows"):
+        DataDir(tmp_path).prepare()
 
 
 def test_an_older_folder_is_upgraded_step_by_step(
@@ -113,28 +113,28 @@ def test_an_older_folder_is_upgraded_step_by_step(
     monkeypatch.setattr(folders, "LAYOUT", 3)
     monkeypatch.setattr(folders, "UPGRADES", upgrades)
     (tmp_path / "version").write_text("1\n")
-    DataFolder(tmp_path).settle()
+    DataDir(tmp_path).prepare()
     assert steps == [1, 2]
     assert (tmp_path / "version").read_text() == "3\n"
 
 
 def test_somebody_elses_postgres_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
-    with pytest.raises(FolderError, match="no data folder of Stillhouse"):
-        DataFolder(tmp_path).settle()
+    with pytest.raises(DataDirError, match="no data folder of Stillhouse"):
+        DataDir(tmp_path).prepare()
 
 
 def test_a_file_in_the_way_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(FolderError, match="cannot be used: Not a directory"):
-        DataFolder(tmp_path / "file" / "data").create()
+    with pytest.raises(DataDirError, match="cannot be used: Not a directory"):
+        DataDir(tmp_path / "file" / "data").create()
 
 
 def test_sockets_move_out_of_a_deep_folder(tmp_path: Path) -> None:
-    folder = DataFolder(tmp_path / ("d" * 90))
+    folder = DataDir(tmp_path / ("d" * 90))
     folder.create()
     sockets = folder.sockets()
-    assert len(bytes(sockets)) <= folders.LONGEST_SOCKET_FOLDER
+    assert len(bytes(sockets)) <= folders.MAX_SOCKET_DIR_BYTES
     assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
     assert folder.sockets() == sockets
     folder.remove_scratch()
@@ -162,7 +162,7 @@ def test_urls() -> None:
 
 
 def test_the_users_secrets_stay_with_the_user() -> None:
-    kept = kept_environment(
+    kept = child_environment(
         {
             "PATH": "/bin",
             "LC_ALL": "C",
@@ -183,9 +183,9 @@ def test_the_users_secrets_stay_with_the_user() -> None:
 def test_a_zombie_is_not_alive() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert birth(child.pid) is None
+    assert process_start_time(child.pid) is None
     child.wait()
-    assert birth(os.getpid()) is not None
+    assert process_start_time(os.getpid()) is not None
 
 
 def test_the_public_import_is_light() -> None:

@@ -14,9 +14,9 @@ import pytest
 from redis import Redis
 
 from stillhouse.local import Services
-from stillhouse.local.errors import FolderError, PartFailedError
-from stillhouse.local.postgres.rootless import FORCE
-from stillhouse.local.supervise.proc import birth, families
+from stillhouse.local.errors import DataDirError, ProcessFailedError
+from stillhouse.local.postgres.rootless import FORCED_RUNNER_VARIABLE
+from stillhouse.local.supervise.proc import process_start_time, process_tree
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="these are the ways of root")
 
@@ -64,7 +64,7 @@ def start_owner(folder: Path) -> subprocess.Popen[str]:
 def kill_everything(owner: subprocess.Popen[str]) -> None:
     """The supervisor, its watchdog and the servers, all by SIGKILL, the owner stopped first."""
     os.kill(owner.pid, signal.SIGSTOP)
-    members = families([owner.pid])
+    members = process_tree([owner.pid])
     assert len(members) > 5
     for pid in members:
         with suppress(ProcessLookupError):  # a backend goes as soon as its postmaster has gone
@@ -91,7 +91,7 @@ def test_what_was_written_survives_the_death_of_everything(tmp_path: Path) -> No
 def test_killed_servers_come_back_with_their_data(tmp_path: Path) -> None:
     with Services(tmp_path) as services:
         write(services, 1)
-        running = services.supervisor.running
+        running = services.supervisor.processes
         with valkey(services) as client:
             client.set("key", "value")
         for name in ("postgres", "valkey"):
@@ -107,7 +107,7 @@ def test_killed_servers_come_back_with_their_data(tmp_path: Path) -> None:
 
 
 def test_it_is_private_and_durable(tmp_path: Path) -> None:
-    others = set(families([os.getpid()]))  # what this session's fixtures run
+    others = set(process_tree([os.getpid()]))  # what this session's fixtures run
     with Services(tmp_path) as services:
         with connect(services) as connection:
             for name, wanted in (
@@ -127,9 +127,9 @@ def test_it_is_private_and_durable(tmp_path: Path) -> None:
         )
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
             psycopg.connect(wrong)
-        members = set(families([os.getpid()])) - others
+        members = set(process_tree([os.getpid()])) - others
     assert members
-    assert [pid for pid in members if birth(pid)] == []
+    assert [pid for pid in members if process_start_time(pid)] == []
     with Services(tmp_path) as services:
         assert services.environment["STILLHOUSE_OBJECT_STORE"] == (tmp_path / "objects").as_uri()
 
@@ -141,7 +141,7 @@ def test_a_stale_pid_file_with_a_living_number_is_no_obstacle(tmp_path: Path) ->
     lines = [stranger.pid, tmp_path / "postgres", 1, 5432, tmp_path / "run", "", "  1 1", "ready"]
     (tmp_path / "postgres" / "postmaster.pid").write_text("\n".join(map(str, lines)))
     with Services(tmp_path) as services:
-        assert services.supervisor.running["postgres"].starts == 1
+        assert services.supervisor.processes["postgres"].starts == 1
     assert stranger.poll() is None
     stranger.kill()
     stranger.wait()
@@ -152,7 +152,7 @@ def test_a_database_of_another_major_version_is_one_sentence(tmp_path: Path) -> 
         pass
     (tmp_path / "postgres" / "PG_VERSION").write_text("12\n")
     with (
-        pytest.raises(FolderError, match="holds a database of Postgres 12, but Postgres 18"),
+        pytest.raises(DataDirError, match="holds a database of Postgres 12, but Postgres 18"),
         Services(tmp_path),
     ):
         pass
@@ -162,22 +162,22 @@ def test_a_database_of_another_major_version_is_one_sentence(tmp_path: Path) -> 
 def test_both_ways_of_root_work_on_one_folder_whatever_happens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(FORCE, "unshared")
+    monkeypatch.setenv(FORCED_RUNNER_VARIABLE, "unshared")
     with Services(tmp_path) as services:
         write(services, 1)
-    monkeypatch.setenv(FORCE, "other_user")
+    monkeypatch.setenv(FORCED_RUNNER_VARIABLE, "other_user")
     owner = start_owner(tmp_path)
     assert (tmp_path / "postgres-away").exists()
     away = Path((tmp_path / "postgres-away").read_text().strip())
     kill_everything(owner)
     with Services(tmp_path) as services:
-        pid = services.supervisor.running["postgres"].pid
+        pid = services.supervisor.processes["postgres"].pid
         assert Path(f"/proc/{pid}").stat().st_uid != 0
         write(services, 2)
     assert (tmp_path / "postgres").stat().st_uid == 0
     assert not (tmp_path / "postgres-away").exists()
     assert not away.parent.exists()
-    monkeypatch.delenv(FORCE)
+    monkeypatch.delenv(FORCED_RUNNER_VARIABLE)
     with Services(tmp_path) as services:
         assert kept(services) == [1, 2]
 
@@ -186,6 +186,6 @@ def test_both_ways_of_root_work_on_one_folder_whatever_happens(
 def test_without_any_way_there_is_one_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(FORCE, "none of them")
-    with pytest.raises(PartFailedError, match="refuses root"), Services(tmp_path):
+    monkeypatch.setenv(FORCED_RUNNER_VARIABLE, "none of them")
+    with pytest.raises(ProcessFailedError, match="refuses root"), Services(tmp_path):
         pass

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stillhouse.local.supervise.proc import birth, families
+from stillhouse.local.supervise.proc import process_start_time, process_tree
 
 COMMAND = [sys.executable, "-m", "stillhouse.cli", "up"]
 STOPPED_WITHIN_S = 20
@@ -43,7 +43,7 @@ class Up:
         raise AssertionError(f"no line {start!r} in:\n{''.join(self.lines)}")
 
     def members(self) -> dict[int, str]:
-        return families([self.process.pid])
+        return process_tree([self.process.pid])
 
     def end(self) -> str:
         """The rest of its output; fails if it does not end in time."""
@@ -65,7 +65,7 @@ def ups() -> Iterator[list[Up]]:
 
 
 def living(members: dict[int, str]) -> list[int]:
-    return [pid for pid, born in members.items() if birth(pid) == born]
+    return [pid for pid, born in members.items() if process_start_time(pid) == born]
 
 
 def command_lines(members: dict[int, str]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stillhouse.client import Client, Missing
+from stillhouse.client import ArtifactNotFoundError, Client
 from stillhouse.student import load, top1
 from store.database import transaction
 from store.tables import Dataset
@@ -32,7 +32,7 @@ def test_a_derived_student_with_a_rule_for_channels(
         done = client.wait(made)
         for name in ("student.safetensors", "config.json", "student.onnx"):
             assert client.fetch(done, name, tmp_path).name == name
-        with pytest.raises(Missing, match=r"student\.onnx"):
+        with pytest.raises(ArtifactNotFoundError, match=r"student\.onnx"):
             client.fetch(done, "student.tflite", tmp_path)
         report = client.get(done["links"]["report"])
         # Its job has published an ONNX file: it can be asked though no worker is there.
@@ -54,4 +54,4 @@ def _images(dataset_id: str) -> Path:
     from worker.files import local_copies
 
     with transaction() as session:
-        return Path(local_copies.copy_of(session.get_one(Dataset, dataset_id)))
+        return Path(local_copies.fetch_asset(session.get_one(Dataset, dataset_id)))

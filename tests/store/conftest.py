@@ -12,15 +12,15 @@ from store.ids import new_id
 from store.tables import Job
 from tests.conftest import Tenant
 
-LANE = "train"
+QUEUE = "train"
 
 
 @pytest.fixture(autouse=True)
 def empty_queue(environment: dict[str, str]) -> None:
-    """Claims see the whole lane: what other tests left there is put away."""
+    """Claims see the whole queue: what other tests left there is put away."""
     with transaction() as session:
         session.execute(update(Job).where(Job.state == "queued").values(state="cancelled"))
-        live = Job.state.in_(jobs.LIVE)
+        live = Job.state.in_(jobs.LIVE_STATES)
         session.execute(update(Job).where(live).values(state="cancelled", lease_expires_at=None))
 
 
@@ -32,7 +32,7 @@ def new_job(tenant: Any) -> Callable[..., str]:
                 id=new_id("job"),
                 project_id=project or tenant.id,
                 kind="distill",
-                lane=LANE,
+                queue=QUEUE,
                 name="a job",
                 labels={},
                 priority=priority,
@@ -56,7 +56,7 @@ def other_project(new_tenant: Callable[[], Tenant]) -> str:
 def claim() -> Callable[[], Job | None]:
     def take(worker: str = "a worker") -> Job | None:
         with transaction() as session:
-            return jobs.claim(session, LANE, worker)
+            return jobs.claim(session, QUEUE, worker)
 
     return take
 

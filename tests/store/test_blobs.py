@@ -35,7 +35,7 @@ def test_what_was_put_comes_back(key: str, tmp_path: Path) -> None:
     assert b"".join(object_store.read(key)) == data
     assert b"".join(object_store.read(key, 5, len(data) - 7)) == data[5:-7]
     assert b"".join(object_store.read(key, 5, 6)) == data[5:6]
-    assert key in {entry.key for entry in object_store.listing()}
+    assert key in {entry.key for entry in object_store.list_objects()}
     object_store.copy(key, f"{key}-copy")
     object_store.delete(key)
     object_store.delete(key)
@@ -73,7 +73,7 @@ def test_what_is_not_there_is_an_oserror(key: str) -> None:
 
 def test_a_store_that_fails_is_an_oserror(key: str, tmp_path: Path) -> None:
     put(key, b"x", tmp_path)
-    with pytest.raises(object_store.StoreAwayError):
+    with pytest.raises(object_store.ObjectStoreUnavailableError):
         put(f"{key}/below-an-object", b"x", tmp_path)
 
 

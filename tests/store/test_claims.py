@@ -12,7 +12,7 @@ from kdcore.protocol.events import MetricsEvent
 from store import event_log, jobs, metric_series, outbox
 from store.database import transaction
 from store.settings import settings
-from store.tables import Event, Job, Metric, Run
+from store.tables import Job, JobEvent, Metric, Run
 
 Claim = Callable[[], Job | None]
 
@@ -21,8 +21,8 @@ def test_the_highest_priority_goes_first_then_the_oldest(new_job: Any, claim: Cl
     low, first, second, high = (new_job(priority) for priority in (-1, 0, 0, 5))
     with transaction() as session:
         waiting = session.scalars(select(Job).where(Job.state == "queued")).all()
-        places = outbox.Waiting(session)
-        ahead = {job.id: places.ahead(job) for job in waiting}
+        places = outbox.QueueStatus(session)
+        ahead = {job.id: places.jobs_ahead(job) for job in waiting}
     assert ahead == {high: 0, first: 1, second: 2, low: 3}
     claimed = [claim() for _ in range(5)]
     assert [job and job.id for job in claimed] == [high, first, second, low, None]
@@ -61,8 +61,8 @@ def test_a_claim_has_a_lease_a_fence_and_a_run(new_job: Any, claim: Claim) -> No
 
 
 WRITES: dict[str, Callable[[Any, Job], object]] = {
-    "renew": lambda session, job: jobs.renew(session, job.id, job.fence),
-    "begin": lambda session, job: jobs.begin(session, _held(session, job), "training", None),
+    "renew": lambda session, job: jobs.renew_lease(session, job.id, job.fence),
+    "begin": lambda session, job: jobs.enter_phase(session, _held(session, job), "training", None),
     "metrics": lambda session, job: metric_series.write(session, _held(session, job), [METRICS]),
     "event": lambda session, job: event_log.append(session, _held(session, job), "log", {}),
     "succeed": lambda session, job: jobs.succeed(session, _held(session, job), {}, []),
@@ -73,7 +73,7 @@ METRICS = MetricsEvent(seq=1, time="", step=1, epoch=1.0, wall_s=1.0, values={"t
 
 
 def _held(session: Any, job: Job) -> Job:
-    return jobs.held(session, job.id, job.fence)
+    return jobs.lock_leased_job(session, job.id, job.fence)
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
@@ -90,11 +90,11 @@ def test_a_stale_run_writes_nothing(
         elif now == "deleted":
             session.delete(session.get_one(Job, job_id))
         else:
-            assert jobs.reap(session) == 1
+            assert jobs.reap_expired_leases(session) == 1
     if now == "claimed_again":
         assert claim() is not None
     before = _all_of(job_id)
-    with transaction() as session, pytest.raises(jobs.FencedOut):
+    with transaction() as session, pytest.raises(jobs.LeaseLostError):
         write(session, stale)
     assert _all_of(job_id) == before
 
@@ -103,7 +103,7 @@ def _all_of(job_id: str) -> list[object]:
     with transaction() as session:
         return [
             session.execute(select(Job.__table__).where(Job.id == job_id)).all(),
-            session.scalar(select(func.count()).where(Event.job_id == job_id)),
+            session.scalar(select(func.count()).where(JobEvent.job_id == job_id)),
             session.scalar(select(func.count()).where(Metric.job_id == job_id)),
         ]
 
@@ -118,7 +118,7 @@ def test_a_job_that_is_being_cancelled_ends_when_its_worker_is_lost(
     assert row(job_id).state == "cancelling"
     expire(job_id)
     with transaction() as session:
-        jobs.reap(session)
+        jobs.reap_expired_leases(session)
     assert row(job_id).state == "cancelled"
 
 
@@ -133,7 +133,7 @@ def test_two_who_reap_at_once_lose_a_job_once(
 
     def reap(_: int) -> int:
         with transaction() as session:
-            return jobs.reap(session)
+            return jobs.reap_expired_leases(session)
 
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(reap, range(4))) == 6
@@ -156,12 +156,12 @@ def test_the_lease_of_a_dead_worker_is_no_device_in_use(
             held.lease_expires_at -= timedelta(seconds=heard_s)
         with transaction() as session:
             if heard_s:
-                assert jobs.reap(session) == 1
+                assert jobs.reap_expired_leases(session) == 1
             else:
                 jobs.release(session, _held(session, job), "stopped")
         if heard_s:
             with transaction() as session:
-                (line,) = event_log.logs(session, job_id, 9)
+                (line,) = event_log.list_logs(session, job_id, 9)
             assert "is lost: the worker a worker was not heard of" in line.data["message"]
         spent = row(job_id).device_s
         assert worked_s <= spent <= worked_s + chosen.heartbeat_s + 1

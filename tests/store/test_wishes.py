@@ -53,13 +53,13 @@ def bring(job_id: str, claim: Claim, state: str) -> None:
         job = claim()
         assert job is not None
         with transaction() as session:
-            row = jobs.held(session, job.id, job.fence)
+            row = jobs.lock_leased_job(session, job.id, job.fence)
             if state != "starting":
-                jobs.begin(session, row, "training", None)
+                jobs.enter_phase(session, row, "training", None)
             if state == "succeeded":
                 jobs.succeed(session, row, {}, [])
             if state == "failed":
-                row.losses = 2
+                row.lost_runs = 2
                 jobs.fail(session, row, {"code": "internal", "message": "x"}, "crashed")
         if state in ("pausing", "cancelling"):
             act({"pausing": "pause", "cancelling": "cancel"}[state], job_id)
@@ -76,7 +76,7 @@ def test_an_action_is_done_or_refused(
     assert before.state == state
     expected = LEGAL.get((state, action))
     if expected is None:
-        with pytest.raises(jobs.IllegalTransition) as refused:
+        with pytest.raises(jobs.IllegalTransitionError) as refused:
             act(action, job_id)
         assert refused.value.state == state
         assert row(job_id).rev == before.rev
@@ -93,8 +93,8 @@ def test_a_pause_ends_when_the_run_lets_go(new_job: Any, claim: Claim, row: Any)
     bring(job_id, claim, "pausing")
     job = row(job_id)
     with transaction() as session:
-        assert jobs.renew(session, job_id, job.fence) == "pause"
-        jobs.release(session, jobs.held(session, job_id, job.fence), "stopped")
+        assert jobs.renew_lease(session, job_id, job.fence) == "pause"
+        jobs.release(session, jobs.lock_leased_job(session, job_id, job.fence), "stopped")
     assert row(job_id).state == "paused"
     assert claim() is None
     act("resume", job_id)
@@ -125,8 +125,8 @@ def test_a_job_that_fails_while_it_is_cancelled_is_cancelled(
     assert job is not None
     act("cancel", job_id)
     with transaction() as session:
-        held = jobs.held(session, job_id, job.fence)
-        jobs.fail(session, held, {"code": "deadline_exceeded"}, "user_fault")
+        held = jobs.lock_leased_job(session, job_id, job.fence)
+        jobs.fail(session, held, {"code": "deadline_exceeded"}, "user_error")
     ended = row(job_id)
     assert (ended.state, ended.error) == ("cancelled", None)
 
@@ -138,7 +138,7 @@ def test_a_lost_job_that_should_rest_rests(
     bring(job_id, claim, "pausing")
     expire(job_id)
     with transaction() as session:
-        assert jobs.reap(session) == 1
+        assert jobs.reap_expired_leases(session) == 1
     assert (row(job_id).state, row(job_id).losses) == ("paused", 1)
 
 
@@ -160,9 +160,11 @@ def test_a_flood_delays_nobody_by_more_than_a_turn(
     late = new_job(project=other_project)
     last = new_job(project=other_project)
     with transaction() as session:
-        places = outbox.Waiting(session)
-        told = {job_id: places.ahead(session.get_one(Job, job_id)) for job_id in [*flood, late]}
-        alone = outbox.Waiting(session, only=late).ahead(session.get_one(Job, late))
+        places = outbox.QueueStatus(session)
+        told = {
+            job_id: places.jobs_ahead(session.get_one(Job, job_id)) for job_id in [*flood, late]
+        }
+        alone = outbox.QueueStatus(session, job_id=late).jobs_ahead(session.get_one(Job, late))
     order = []
     for _ in range(3):  # two slots
         taken = claim()
@@ -175,7 +177,7 @@ def test_a_flood_delays_nobody_by_more_than_a_turn(
     with transaction() as session:
         for job_id in order:
             job = session.get_one(Job, job_id)
-            jobs.release(session, jobs.held(session, job_id, job.fence), "stopped")
+            jobs.release(session, jobs.lock_leased_job(session, job_id, job.fence), "stopped")
         for job_id in order:
             jobs.cancel(session, session.get_one(Job, job_id, with_for_update=True))
     turns = []
@@ -192,7 +194,7 @@ def test_a_fence_is_never_given_again(new_job: Any, claim: Claim) -> None:
     first = claim()
     assert first is not None
     with transaction() as session:
-        jobs.release(session, jobs.held(session, job_id, first.fence), "stopped")
+        jobs.release(session, jobs.lock_leased_job(session, job_id, first.fence), "stopped")
         session.get_one(Job, job_id).fence = 0
     again = claim()
     assert again is not None

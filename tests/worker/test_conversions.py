@@ -1,4 +1,4 @@
-"""A model becomes ONNX in the prepare lane, once; why it cannot is remembered, a mishap is not."""
+"""A model becomes ONNX in the prepare queue, once; why it cannot is remembered, a mishap is not."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -87,7 +87,7 @@ def test_a_model_is_converted_kept_and_cleaned_away_with_it(
     want(impatient, made, eventually)
     work("prepare")
     (job,) = conversions(made)
-    assert (job.state, job.lane) == ("succeeded", "prepare")
+    assert (job.state, job.queue) == ("succeeded", "prepare")
     assert job.result["max_rel_difference"] < 1e-4
     found = row(made)
     key = str(found.onnx_object_key)
@@ -96,9 +96,9 @@ def test_a_model_is_converted_kept_and_cleaned_away_with_it(
     (answer,) = ask(tenant_client, made).raise_for_status().json()["data"]
     assert {each["class"] for each in answer["top"]} == {"ant", "bee", "cat", "dog"}
     assert np.isclose(sum(each["probability"] for each in answer["top"]), 1)
-    assert __main__._named({key}) == {key}
+    assert __main__._referenced_keys({key}) == {key}
     tenant_client.delete(made["links"]["self"]).raise_for_status()
-    assert __main__._named({key}) == set()
+    assert __main__._referenced_keys({key}) == set()
     assert conversions(made) == []
 
 

@@ -24,11 +24,11 @@ BAD = {
 
 
 def arrays() -> bytes:
-    """An .npz of 40 grey images, half of them without labels."""
+    """An .npz of 40 gray images, half of them without labels."""
     file = io.BytesIO()
     images = np.arange(40 * 12 * 12).reshape(40, 12, 12).astype(np.uint8)
     labels = np.arange(20) % 2
-    np.savez(file, images=images[:20], labels=labels, unlabelled_images=images[20:])
+    np.savez(file, images=images[:20], labels=labels, unlabeled_images=images[20:])
     return file.getvalue()
 
 
@@ -71,7 +71,7 @@ def test_arrays_of_an_asked_size(outcomes: Any) -> None:
     ready = found["arrays"]
     assert (ready["state"], ready["error"]) == ("ready", None)
     assert (ready["classes"], ready["in_channels"], ready["image_size"]) == (["0", "1"], 1, 16)
-    assert ready["splits"]["unlabelled"] == {"count": 20, "per_class": {}}
+    assert ready["splits"]["unlabeled"] == {"count": 20, "per_class": {}}
 
 
 def test_an_archive_with_splits_keeps_them(outcomes: Any) -> None:
@@ -123,7 +123,7 @@ def test_a_bad_archive_fails_and_names_all_that_is_bad(
 
 def test_bytes_of_a_bad_archive_are_deleted_and_its_row_is_kept(outcomes: Any) -> None:
     client, found = outcomes
-    kept = {entry.key for entry in object_store.listing()}
+    kept = {entry.key for entry in object_store.list_objects()}
     for name in (*BAD, "no_zip"):
         with transaction() as session:
             row = session.get_one(Dataset, found[name]["id"])

@@ -6,41 +6,41 @@ from pathlib import Path
 
 import pytest
 
-from worker.engine.engine_process import Engine
+from worker.engine.engine_process import EngineProcess
 
 LINE = {"seq": 1, "time": "2026-01-01T00:00:00Z", "type": "log", "level": "info"}
 
 
 @pytest.fixture
-def engine(environment: dict[str, str], tmp_path: Path) -> Engine:
+def engine(environment: dict[str, str], tmp_path: Path) -> EngineProcess:
     """An engine that ends at once, whose events the test writes."""
     from kdcore.protocol.requests import IngestRequest
 
-    own = Engine("ingest", IngestRequest(source="archive", path="/nowhere"), tmp_path)
+    own = EngineProcess("ingest", IngestRequest(source="archive", path="/nowhere"), tmp_path)
     own.process.wait(timeout=60)
     own.kill()
     (tmp_path / "events.jsonl").unlink(missing_ok=True)
     return own
 
 
-def test_only_whole_lines_are_read_and_each_once(engine: Engine, tmp_path: Path) -> None:
+def test_only_whole_lines_are_read_and_each_once(engine: EngineProcess, tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     line = json.dumps(LINE | {"message": "ä"}, ensure_ascii=False).encode()
     file.write_bytes(line + b"\n" + line[:-5])
-    events, offset = engine.new_events()
+    events, offset = engine.read_events()
     assert [event.message for event in events] == ["ä"]
-    assert len(engine.new_events()[0]) == 1  # not accepted: told again
-    engine.accept(offset)
-    assert engine.new_events()[0] == []
+    assert len(engine.read_events()[0]) == 1  # not accepted: told again
+    engine.mark_stored(offset)
+    assert engine.read_events()[0] == []
     with file.open("ab") as more:
         more.write(line[-5:] + b"\n")
-    assert len(engine.new_events()[0]) == 1
+    assert len(engine.read_events()[0]) == 1
 
 
-def test_text_that_postgres_refuses_is_replaced(engine: Engine, tmp_path: Path) -> None:
+def test_text_that_postgres_refuses_is_replaced(engine: EngineProcess, tmp_path: Path) -> None:
     message = "a\0b\udcffc"
     (tmp_path / "events.jsonl").write_text(json.dumps(LINE | {"message": message}) + "\n")
-    ((event,), _) = engine.new_events()
+    ((event,), _) = engine.read_events()
     assert event.message == "a\ufffdb\ufffdc"
 
 
@@ -51,7 +51,7 @@ def test_the_process_knows_no_address_and_no_secret(
 ) -> None:
     from kdcore.protocol.requests import IngestRequest
 
-    own = Engine("ingest", IngestRequest(source="builtin:digits"), tmp_path)
+    own = EngineProcess("ingest", IngestRequest(source="builtin:digits"), tmp_path)
     try:
         entry = Path(f"/proc/{own.process.pid}")
         # Popen returns while the kernel still lays the new program out.

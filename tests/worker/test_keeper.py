@@ -17,7 +17,7 @@ from store import jobs, object_store
 from store.database import transaction
 from store.ids import new_id
 from store.settings import settings
-from store.tables import Artifact, Job, Poke, Run
+from store.tables import Artifact, Job, OutboxMessage, Run
 from tests.helpers import posted
 
 Json = dict[str, Any]
@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 def _waiting() -> int:
     with transaction() as session:
-        return session.scalar(select(func.count()).select_from(Poke)) or 0
+        return session.scalar(select(func.count()).select_from(OutboxMessage)) or 0
 
 
 def _relay(environment: dict[str, str]) -> None:
@@ -48,7 +48,7 @@ def test_messages_wait_in_the_outbox_while_the_broker_is_dead(
 
 @pytest.fixture
 def keepers(environment: dict[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
-    fast = environment | {"STILLHOUSE_KEEPER_S": "0.2"}
+    fast = environment | {"STILLHOUSE_MAINTENANCE_INTERVAL_S": "0.2"}
     command = [sys.executable, "-m", "worker.maintenance"]
     output = subprocess.DEVNULL
     running = [subprocess.Popen(command, env=fast, stdout=output, stderr=output) for _ in range(2)]
@@ -83,8 +83,8 @@ def test_two_keepers_repair_each_thing_once_and_one_is_enough(
         with transaction() as session:
             run = session.scalars(select(Run).where(Run.job_id == job_id)).one()
             job = session.get_one(Job, job_id)
-            assert job.losses in (0, 1)
-            return job.state == "queued" and run.exit == "lost" and job.losses == 1
+            assert job.lost_runs in (0, 1)
+            return job.state == "queued" and run.exit == "lost" and job.lost_runs == 1
 
     eventually(lambda: all(map(_listens, keepers)), 60, "both keepers run")
     first = lose(99)
@@ -126,10 +126,10 @@ def test_only_old_objects_without_a_row_are_deleted(
                 fence=1,
             )
         )
-    orphans = keeper.Orphans()
-    orphans.delete()
+    orphans = keeper.OrphanCollector()
+    orphans.delete_orphans()
     assert object_store.exists(old), (
         "a row may be on its way: it is seen twice before it is deleted"
     )
-    orphans.delete()
+    orphans.delete_orphans()
     assert [object_store.exists(key) for key in (old, young, named)] == [False, True, True]

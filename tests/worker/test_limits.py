@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kdcore.protocol.requests import PULSE, IngestRequest
+from kdcore.protocol.requests import HEARTBEAT_FILE, IngestRequest
 from store.settings import settings
 from worker.engine import engine_process, stall_detector
 
@@ -33,28 +33,28 @@ def clock(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Clock
 
 
 def test_a_pause_is_believed_in_by_the_pauses_before_it(clock: Clock, tmp_path: Path) -> None:
-    watch = stall_detector.Watch(tmp_path)
+    watch = stall_detector.StallDetector(tmp_path)
     clock.now = 9.0  # the libraries load: that says nothing of the work
-    (tmp_path / PULSE).touch()
-    os.utime(tmp_path / PULSE, ns=(1, 10**9))
-    watch.look()
-    assert (watch.pause_s, watch.bound_s) == (0.0, 10.0)
+    (tmp_path / HEARTBEAT_FILE).touch()
+    os.utime(tmp_path / HEARTBEAT_FILE, ns=(1, 10**9))
+    watch.update()
+    assert (watch.pause_s, watch.max_pause_s) == (0.0, 10.0)
     clock.now = 11.0
-    os.utime(tmp_path / PULSE, ns=(1, 3 * 10**9))
-    watch.look()
-    assert watch.bound_s == 2.0 * stall_detector.PATIENCE
-    clock.now = 11.0 + 2.0 * stall_detector.PATIENCE + 1.0
-    watch.look()
-    assert watch.pause_s > watch.bound_s
+    os.utime(tmp_path / HEARTBEAT_FILE, ns=(1, 3 * 10**9))
+    watch.update()
+    assert watch.max_pause_s == 2.0 * stall_detector.PAUSE_FACTOR
+    clock.now = 11.0 + 2.0 * stall_detector.PAUSE_FACTOR + 1.0
+    watch.update()
+    assert watch.pause_s > watch.max_pause_s
     # What it says counts, too: a long export has no batches, but events.
     (tmp_path / "events.jsonl").touch()
-    watch.look()
+    watch.update()
     assert watch.pause_s == 0.0
 
 
 @pytest.fixture
 def ended(environment: dict[str, str], tmp_path: Path) -> Any:
-    own = engine_process.Engine(
+    own = engine_process.EngineProcess(
         "ingest", IngestRequest(source="archive", path="/nowhere"), tmp_path
     )
     own.process.wait(timeout=60)

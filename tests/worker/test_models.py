@@ -15,7 +15,7 @@ from tests.helpers import upload
 
 Json = dict[str, Any]
 BODY = {"architecture": "cifar/resnet8", "num_classes": 5}
-NORMALISATION = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2]}
+NORMALIZATION = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2]}
 
 
 class Runs:
@@ -51,13 +51,13 @@ def outcomes(api_url: str, work: Any, canary: Path) -> Iterator[Any]:
     from tests.conftest import create_tenant, speaking
 
     whole = save(network())
-    grey = save(network(in_channels=1))
-    given = {"normalisation": NORMALISATION, "input_size": 16}
+    gray = save(network(in_channels=1))
+    given = {"normalization": NORMALIZATION, "input_size": 16}
     sent: dict[str, tuple[bytes, Json]] = {
         "safetensors": (whole, given),
         "pytorch": (pytorch({"state_dict": network()}), {}),
-        "grey": (grey, {}),
-        "grey_and_wrong": (grey, given),
+        "gray": (gray, {}),
+        "gray_and_wrong": (gray, given),
         "foreign": (save(network("cifar/resnet14")), {}),
         "truncated": (whole[: len(whole) // 2], {}),
         "code": (pytorch({"a": Runs(canary)}), {}),
@@ -95,25 +95,25 @@ def test_weights_come_back_as_they_were(outcomes: Any) -> None:
 def test_what_is_left_out_is_taken_from_the_architecture_with_a_warning(outcomes: Any) -> None:
     client, made, found = outcomes
     assert made["safetensors"]["warnings"] == []
-    assert found["safetensors"]["normalisation"] == NORMALISATION
+    assert found["safetensors"]["normalization"] == NORMALIZATION
     assert found["safetensors"]["input_size"] == 16
     warnings = made["pytorch"]["warnings"]
     assert len(warnings) == 2
-    assert "normalisation" in warnings[0]
+    assert "normalization" in warnings[0]
     assert "input_size" in warnings[1]
     own = client.get("/v1/architectures/cifar/resnet8").json()
-    assert found["pytorch"]["normalisation"] == own["normalisation"]
+    assert found["pytorch"]["normalization"] == own["normalization"]
     assert found["pytorch"]["input_size"] == own["input_size"]
 
 
-def test_a_grey_network_has_a_normalisation_of_one_channel(outcomes: Any) -> None:
+def test_a_gray_network_has_a_normalization_of_one_channel(outcomes: Any) -> None:
     _, _, found = outcomes
-    model = found["grey"]
+    model = found["gray"]
     assert (model["state"], model["in_channels"]) == ("ready", 1)
-    assert [len(values) for values in model["normalisation"].values()] == [1, 1]
-    failed = found["grey_and_wrong"]
+    assert [len(values) for values in model["normalization"].values()] == [1, 1]
+    failed = found["gray_and_wrong"]
     assert failed["state"] == "failed"
-    assert [item["name"] for item in failed["error"]["items"]] == ["normalisation"]
+    assert [item["name"] for item in failed["error"]["items"]] == ["normalization"]
 
 
 def test_a_foreign_network_is_compared_key_by_key(outcomes: Any) -> None:

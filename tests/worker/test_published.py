@@ -72,12 +72,12 @@ def test_weights_in_the_cache_are_a_model_with_all_that_is_known(
     cached: Path = settings().work_dir / "published" / "torch" / "hub" / "checkpoints" / FILE
     cached.parent.mkdir(parents=True, exist_ok=True)
     torch.save(weights, cached)
-    model = outcome("torchvision:squeezenet1_1", licence="as agreed")
+    model = outcome("torchvision:squeezenet1_1", license="as agreed")
     assert (model["state"], model["error"]) == ("ready", None)
     assert (model["num_classes"], model["in_channels"], model["input_size"]) == (1000, 3, 224)
-    assert model["normalisation"]["mean"] == [0.485, 0.456, 0.406]
+    assert model["normalization"]["mean"] == [0.485, 0.456, 0.406]
     assert model["class_names"][:2] == ["tench", "goldfish"]
-    assert model["licence"] == "as agreed"
+    assert model["license"] == "as agreed"
     assert model["num_params"] == sum(
         each.numel() for each in build("torchvision/squeezenet1_1", num_classes=1000).parameters()
     )

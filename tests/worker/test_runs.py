@@ -16,7 +16,7 @@ from store import jobs, object_store
 from store.database import transaction
 from store.ids import new_id
 from store.settings import settings
-from store.tables import Event, Job, Model, Run, Worker
+from store.tables import Job, JobEvent, Model, Run, Worker
 from tests.helpers import faults, posted, problem
 from worker import executor, shutdown
 from worker.lease import Lease
@@ -29,8 +29,8 @@ RESUMED = {"epochs": 15, "batch_size": 64}
 @pytest.fixture
 def draining() -> Iterator[Any]:
     """Tell the slots of this process to stop, as Celery's shutdown does."""
-    yield shutdown.begin
-    shutdown._flag.clear()
+    yield shutdown.request_shutdown
+    shutdown._shutdown_requested.clear()
 
 
 def test_a_job_in_training_is_cancelled(client: httpx.Client, digits: Json, start: Any) -> None:
@@ -147,10 +147,10 @@ def test_a_run_is_let_go_while_it_fetches(
         draining()
     else:
         assert client.post(f"/v1/jobs/{job_id}/{wish}").status_code == 202
-        lease.wanted = wish
+        lease.desired_state = wish
     workdir = settings().work_dir / "runs" / job.id
     workdir.mkdir(parents=True)
-    executor._run(job, workdir, lease)
+    executor._execute(job, workdir, lease)
     assert list((settings().work_dir / "cache").glob("*")) == []
     with transaction() as session:
         row = session.get_one(Job, job_id)
@@ -178,7 +178,7 @@ def test_a_run_that_lost_its_lease_stops_and_writes_nothing(
     with transaction() as session:
         past = func.now() - func.make_interval(0, 0, 0, 1)
         session.execute(update(Job).where(Job.id == running.id).values(lease_expires_at=past))
-        assert jobs.reap(session) == 1
+        assert jobs.reap_expired_leases(session) == 1
         taken = jobs.claim(session, "train", "another worker")
         assert taken is not None
         assert taken.id == running.id
@@ -197,7 +197,7 @@ def test_a_run_that_lost_its_lease_stops_and_writes_nothing(
 
 def _number_of_events(job_id: str) -> int:
     with transaction() as session:
-        return session.scalar(select(func.count()).where(Event.job_id == job_id)) or 0
+        return session.scalar(select(func.count()).where(JobEvent.job_id == job_id)) or 0
 
 
 def _copy(model: Json, **changes: Any) -> str:
@@ -238,7 +238,7 @@ def test_an_engine_that_crashes_is_tried_once_more(
     with transaction() as session:
         channels = session.get_one(Model, trained_model["id"]).in_channels
     odd = {name: values[: 3 if channels == 1 else 1] for name, values in odd.items()}
-    teacher = _copy(trained_model, normalisation=odd)
+    teacher = _copy(trained_model, normalization=odd)
     job = posted(trained.client, trained.dataset, teachers=[{"model": teacher}])
     running = start(job["id"])
     ended = running.ends()
@@ -253,7 +253,7 @@ def test_a_workers_sign_of_life_is_seen(client: httpx.Client, digits: Json) -> N
     own = posted(client, digits)["links"]["self"]
     assert client.get(own).json()["waiting_reason"] == "no worker is running"
     with transaction() as session:
-        session.add(Worker(name="w", lane="train", seen_at=func.clock_timestamp()))
+        session.add(Worker(name="w", queue="train", seen_at=func.clock_timestamp()))
     try:
         assert client.get(own).json()["waiting_reason"] != "no worker is running"
     finally:
@@ -278,4 +278,4 @@ def test_a_job_at_its_limit_is_given_more_and_goes_on(
     assert client.post(f"{own}/retry").json()["state"] == "queued"
     running = start(job_id)
     assert running.ends().state == "succeeded"
-    assert [run.exit for run in running.runs] == ["user_fault", "done"]
+    assert [run.exit for run in running.runs] == ["user_error", "done"]

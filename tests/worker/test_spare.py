@@ -23,22 +23,22 @@ SHORT = {"epochs": 1, "batch_size": 256}
 
 @pytest.fixture(autouse=True)
 def none_waits(environment: dict[str, str]) -> Iterator[None]:
-    prewarm.close()
+    prewarm.discard_prewarmed()
     yield
-    prewarm.close()
+    prewarm.discard_prewarmed()
 
 
 def waiting() -> int | None:
-    return None if prewarm._waiting is None else prewarm._waiting.pid
+    return None if prewarm._prewarmed is None else prewarm._prewarmed.pid
 
 
 def test_a_job_takes_it_and_the_slot_has_another(
     client: httpx.Client, digits: Json, start: Any
 ) -> None:
-    engine_process.reserve()
+    engine_process.prewarm_engine()
     first = waiting()
     assert first is not None
-    engine_process.reserve()
+    engine_process.prewarm_engine()
     assert waiting() == first
     running = start(posted(client, digits, training=SHORT)["id"])
     running.wait_for(lambda: running.engines != [], "its engine is at work")
@@ -72,18 +72,18 @@ def test_with_an_accelerator_there_is_room_while_it_trains(
     asked: list[str] = []
     monkeypatch.setattr(engine_process, "reserve", lambda: asked.append(device))
     monkeypatch.setattr(engine_process, "RESERVE_AFTER_S", -1.0)
-    own = engine_process.Engine("run", IngestRequest(source="builtin:digits"), tmp_path)
+    own = engine_process.EngineProcess("run", IngestRequest(source="builtin:digits"), tmp_path)
     try:
-        own.heed(PhaseEvent(seq=1, time="", phase="training", chosen={"device": device}))
-        own.tend()
-        own.tend()
+        own.on_event(PhaseEvent(seq=1, time="", phase="training", runtime={"device": device}))
+        own.poll()
+        own.poll()
     finally:
         own.kill()
     assert len(asked) == times
 
 
 def test_one_that_has_died_costs_nothing(client: httpx.Client, digits: Json, start: Any) -> None:
-    engine_process.reserve()
+    engine_process.prewarm_engine()
     first = waiting()
     assert first is not None
     os.kill(first, signal.SIGKILL)
@@ -93,7 +93,7 @@ def test_one_that_has_died_costs_nothing(client: httpx.Client, digits: Json, sta
 
 
 def test_it_knows_no_secret(eventually: Callable[[Callable[[], bool], float, str], None]) -> None:
-    engine_process.reserve()
+    engine_process.prewarm_engine()
     environ = Path(f"/proc/{waiting()}/environ")
     # Popen returns while the kernel still lays the new program out.
     eventually(lambda: environ.read_bytes() != b"", 10, "it has an environment")
@@ -126,14 +126,14 @@ def test_a_folder_that_cannot_be_made_costs_the_spare_alone(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr(settings(), "work_dir", tmp_path / "file" / "work")
-    engine_process.reserve()
+    engine_process.prewarm_engine()
     assert waiting() is None
     monkeypatch.setattr(settings(), "work_dir", tmp_path / "not yet" / "there")
-    engine_process.reserve()
+    engine_process.prewarm_engine()
     assert waiting() is not None
 
 
 def test_it_can_be_gone_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings(), "spare_engine", False)
-    engine_process.reserve()
+    monkeypatch.setattr(settings(), "prewarm_engine", False)
+    engine_process.prewarm_engine()
     assert waiting() is None

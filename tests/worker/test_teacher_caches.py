@@ -44,7 +44,7 @@ def taught(
         job: Json = trained.client.get(own).raise_for_status().json()
         assert job["state"] == "succeeded", job["error"]
         report = trained.client.get(f"{own}/report").raise_for_status().json()
-        kept: Json = report["details"]["kept_answers"]
+        kept: Json = report["details"]["teacher_cache"]
         student_sha256 = trained.client.get(f"{own}/artifacts").json()["data"]
         return kept | {"id": job["id"], "artifacts": student_sha256}
 
@@ -72,12 +72,12 @@ def test_a_second_job_asks_nothing_on_any_worker(
         (1, 0, first["id"]),
         (2, 0, first["id"]),
     ]
-    assert all(row["asked_s"] > 0 and row["size_bytes"] > 0 for row in made)
+    assert all(row["fill_s"] > 0 and row["size_bytes"] > 0 for row in made)
     used = trained.client.get("/v1/usage").json()["storage_bytes"]
     assert used["teacher_caches"] >= sum(row["size_bytes"] for row in made)
     second = taught(31)
     assert (second["asked"], second["found"]) == (0, VIEWS)
-    assert second["saved_s"] == pytest.approx(sum(row["asked_s"] for row in made), abs=0.01)
+    assert second["saved_s"] == pytest.approx(sum(row["fill_s"] for row in made), abs=0.01)
     assert weights(second) == weights(first)
     another = taught(31, "cifar/resnet14")
     assert (another["asked"], another["found"]) == (0, VIEWS)
@@ -111,7 +111,7 @@ def test_what_is_not_there_at_once_comes_while_it_trains(
 ) -> None:
     monkeypatch.setattr(teacher_cache, "AT_ONCE_BYTES", 0)
     fetched: list[str] = []
-    own = teacher_cache._bring
+    own = teacher_cache._download
 
     def bring(row: TeacherCache) -> None:
         fetched.append(threading.current_thread().name)
@@ -166,15 +166,17 @@ def test_the_least_recently_used_go(
     monkeypatch.setattr(settings(), "teacher_cache_bytes", 2 * size)
     with transaction() as session:
         keys = session.scalars(select(TeacherCache.object_key).where(TeacherCache.seed == 35)).all()
-        teacher_caches.forget(session)
+        teacher_caches.evict(session)
     assert len(rows(trained.client, 34)) == VIEWS
     assert rows(trained.client, 35) == []
-    from worker.maintenance.__main__ import Orphans  # which wants the settings when it is imported
+    from worker.maintenance.__main__ import (
+        OrphanCollector,  # which wants the settings when it is imported
+    )
 
     monkeypatch.setattr(settings(), "orphan_grace_s", -60.0)
-    orphans = Orphans()
-    orphans.delete()
-    orphans.delete()
+    orphans = OrphanCollector()
+    orphans.delete_orphans()
+    orphans.delete_orphans()
     assert not any(object_store.exists(key) for key in keys)
     assert taught(34)["found"] == VIEWS
 
@@ -228,5 +230,5 @@ def test_what_is_never_kept_is_not_asked_ahead(
     own = trained.client.post(f"{LIST}/warm", json=body).raise_for_status().json()["links"]["self"]
     work("train")
     job = trained.client.get(own).raise_for_status().json()
-    assert (job["state"], job["error"]["code"]) == ("failed", "recipe_invalid")
+    assert (job["state"], job["error"]["code"]) == ("failed", "job_invalid")
     assert "logits" in job["error"]["message"]

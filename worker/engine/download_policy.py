@@ -3,13 +3,24 @@
 import os
 from typing import Any
 
-from kdcore.protocol.requests import IngestRequest, Request, RunRequest, VerifyRequest
-from kdcore.schema.dataset_sources import PREFIX
+from kdcore.protocol.requests import EngineRequest, IngestRequest, RunRequest, VerifyRequest
+from kdcore.schema.dataset_sources import TORCHVISION_PREFIX
 from store.settings import settings
 
-_WAY_OUT = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
-_KEPT = (*_WAY_OUT, *(name.lower() for name in _WAY_OUT), "HF_ENDPOINT")
-REFUSED: dict[str, Any] = {
+_NETWORK_VARIABLES = (
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+)
+_PASSED_VARIABLES = (
+    *_NETWORK_VARIABLES,
+    *(name.lower() for name in _NETWORK_VARIABLES),
+    "HF_ENDPOINT",
+)
+DOWNLOADS_DISABLED_ERROR: dict[str, Any] = {
     "code": "teacher_load_failed",
     "message": "published weights are not downloaded here: STILLHOUSE_DOWNLOADS is off",
     "hint": "download the checkpoint yourself and upload it as a model of your own",
@@ -18,21 +29,23 @@ REFUSED: dict[str, Any] = {
 }
 
 
-def needed(request: Request) -> bool:
+def needs_download(request: EngineRequest) -> bool:
     """Whether the engine needs weights that torchvision or timm publish."""
     if isinstance(request, VerifyRequest):
-        return request.published is not None
+        return request.pretrained is not None
     return isinstance(request, RunRequest) and request.job.student.init == "pretrained"
 
 
-def environment(request: Request) -> dict[str, str]:
+def download_environment(request: EngineRequest) -> dict[str, str]:
     """What the libraries that download go by; without a need, they stay within the machine."""
-    sets = isinstance(request, IngestRequest) and request.source.startswith(PREFIX)
-    if not needed(request) and not sets:
+    downloads_dataset = isinstance(request, IngestRequest) and request.source.startswith(
+        TORCHVISION_PREFIX
+    )
+    if not needs_download(request) and not downloads_dataset:
         return {"HF_HUB_OFFLINE": "1"}
     folder = settings().work_dir / "published"
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    return kept | {
+    passed_variables = {name: os.environ[name] for name in _PASSED_VARIABLES if name in os.environ}
+    return passed_variables | {
         # Runs share it, and it survives them: equal weights are downloaded once.
         "TORCH_HOME": str(folder / "torch"),
         "HF_HOME": str(folder / "huggingface"),

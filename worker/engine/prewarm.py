@@ -11,33 +11,33 @@ import threading
 
 import structlog
 
-from kdcore.protocol.requests import Errand
+from kdcore.protocol.requests import RunCommand
 from store.settings import settings
 
 log = structlog.get_logger()
 _lock = threading.Lock()  # slots of a test may be threads
-_waiting: "subprocess.Popen[bytes] | None" = None
+_prewarmed: "subprocess.Popen[bytes] | None" = None
 
 
-def prepare(environment: dict[str, str], threads: int) -> None:
+def start_prewarmed(environment: dict[str, str], threads: int) -> None:
     """Have one wait, if none does."""
-    global _waiting
+    global _prewarmed
     with _lock:
-        if not settings().spare_engine or (_waiting is not None and _waiting.poll() is None):
+        if not settings().prewarm_engine or (_prewarmed is not None and _prewarmed.poll() is None):
             return
-        if _waiting is not None:
-            log.warning("spare_engine_ended", exit=_waiting.returncode)
+        if _prewarmed is not None:
+            log.warning("prewarmed_engine_ended", exit=_prewarmed.returncode)
         _discard()
         try:
-            _waiting = _started(environment, threads)
+            _prewarmed = _start(environment, threads)
         except OSError as error:  # no room, no memory: the next engine is started when it is wanted
-            log.warning("no_spare_engine", error=str(error))
+            log.warning("prewarm_failed", error=str(error))
 
 
-def _started(environment: dict[str, str], threads: int) -> "subprocess.Popen[bytes]":
+def _start(environment: dict[str, str], threads: int) -> "subprocess.Popen[bytes]":
     settings().work_dir.mkdir(parents=True, exist_ok=True)
     return subprocess.Popen(
-        [sys.executable, "-m", "kdcore", "run", "--wait", str(threads)],
+        [sys.executable, "-m", "kdcore", "run", "--prewarm", str(threads)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -48,48 +48,48 @@ def _started(environment: dict[str, str], threads: int) -> "subprocess.Popen[byt
     )
 
 
-def take(errand: Errand) -> "subprocess.Popen[bytes] | None":
+def take_prewarmed(run_command: RunCommand) -> "subprocess.Popen[bytes] | None":
     """The one that waits, sent on its errand; None where there is none."""
-    global _waiting
+    global _prewarmed
     with _lock:
-        process, _waiting = _waiting, None
+        process, _prewarmed = _prewarmed, None
     if process is None or process.stdin is None:
         return None
     try:
-        process.stdin.write(errand.model_dump_json().encode() + b"\n")
+        process.stdin.write(run_command.model_dump_json().encode() + b"\n")
         process.stdin.flush()
     except OSError:
-        log.warning("spare_engine_ended", exit=process.poll())
-        _end(process)
+        log.warning("prewarmed_engine_ended", exit=process.poll())
+        _kill(process)
         return None
     return process
 
 
-def close() -> None:
+def discard_prewarmed() -> None:
     """Let the one that waits go."""
     with _lock:
         _discard()
 
 
 def _discard() -> None:
-    global _waiting
-    if _waiting is not None:
-        _end(_waiting)
-    _waiting = None
+    global _prewarmed
+    if _prewarmed is not None:
+        _kill(_prewarmed)
+    _prewarmed = None
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _kill(process: "subprocess.Popen[bytes]") -> None:
     process.kill()
     process.wait()
     if process.stdin is not None:
         process.stdin.close()
 
 
-def _forget() -> None:
+def _forget_after_fork() -> None:
     """After a fork: the one that waits is the parent's."""
-    global _waiting
-    _waiting = None
+    global _prewarmed
+    _prewarmed = None
 
 
-atexit.register(close)
-os.register_at_fork(after_in_child=_forget)
+atexit.register(discard_prewarmed)
+os.register_at_fork(after_in_child=_forget_after_fork)

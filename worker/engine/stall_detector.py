@@ -3,32 +3,32 @@
 import time
 from pathlib import Path
 
-from kdcore.protocol.requests import PULSE
+from kdcore.protocol.requests import HEARTBEAT_FILE
 from store.settings import settings
 
-PATIENCE = 20
+PAUSE_FACTOR = 20
 """Times the longest pause that the run has made so far: an epoch's end takes longer than a step."""
 
 
-class Watch:
+class StallDetector:
     """Compares the pause since the last sign of life with those that this run has made before."""
 
     def __init__(self, workdir: Path) -> None:
-        self._files = (workdir / PULSE, workdir / "events.jsonl")
-        self._seen = self._signs()
+        self._files = (workdir / HEARTBEAT_FILE, workdir / "events.jsonl")
+        self._last_signs = self._signs()
         self._since = time.monotonic()
         self._longest_s = 0.0
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Take note of what the engine has shown since the last look."""
         signs = self._signs()
-        if signs == self._seen:
+        if signs == self._last_signs:
             return
         # By the times of the signs: this process may have been busy with an upload meanwhile. How
         # long the libraries took to load says nothing of the work.
-        if self._seen[0]:
-            self._longest_s = max(self._longest_s, (max(signs) - max(self._seen)) / 1e9)
-        self._seen, self._since = signs, time.monotonic()
+        if self._last_signs[0]:
+            self._longest_s = max(self._longest_s, (max(signs) - max(self._last_signs)) / 1e9)
+        self._last_signs, self._since = signs, time.monotonic()
 
     @property
     def pause_s(self) -> float:
@@ -36,9 +36,9 @@ class Watch:
         return time.monotonic() - self._since
 
     @property
-    def bound_s(self) -> float:
+    def max_pause_s(self) -> float:
         """How long a pause is still believed in."""
-        return max(settings().stall_s, PATIENCE * self._longest_s)
+        return max(settings().stall_s, PAUSE_FACTOR * self._longest_s)
 
     def _signs(self) -> tuple[int, ...]:
         return tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in self._files)

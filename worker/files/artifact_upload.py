@@ -39,7 +39,7 @@ def upload_checkpoint(job: Job, event: CheckpointEvent, workdir: Path) -> Checkp
     )
 
 
-def keep_newest(session: Session, job: Job) -> list[str]:
+def prune_checkpoints(session: Session, job: Job) -> list[str]:
     """Drop the rows of all but the newest checkpoints; the keys to delete after the commit.
 
     A resumed run may reach a step again: of one step, the later checkpoint alone is kept.
@@ -49,21 +49,23 @@ def keep_newest(session: Session, job: Job) -> list[str]:
         .where(Checkpoint.job_id == job.id)
         .order_by(Checkpoint.created_at.desc(), Checkpoint.id.desc())
     ).all()
-    kept: set[str] = set()
+    retained_names: set[str] = set()
     dropped = []
     for row in rows:
-        if row.name in kept or len(kept) == settings().checkpoints_kept:
+        if row.name in retained_names or len(retained_names) == settings().max_checkpoints:
             session.delete(row)
             dropped.append(row.object_key)
         else:
-            kept.add(row.name)
+            retained_names.add(row.name)
     return dropped
 
 
-def upload_artifacts(job: Job, found: list[ArtifactEvent], workdir: Path) -> list[Artifact]:
+def upload_artifacts(
+    job: Job, artifact_events: list[ArtifactEvent], workdir: Path
+) -> list[Artifact]:
     """Store a finished run's files; their rows are for the transaction that ends the job."""
     rows = []
-    for event in found:
+    for event in artifact_events:
         artifact_id = new_id("art")
         key = f"{job.project_id}/jobs/{job.id}/{job.fence}/{artifact_id}"
         object_store.put_file(key, workdir / event.path)
@@ -84,9 +86,9 @@ def upload_artifacts(job: Job, found: list[ArtifactEvent], workdir: Path) -> lis
     return rows
 
 
-def upload_asset(job: Job, found: ArtifactEvent, workdir: Path) -> dict[str, object]:
+def upload_asset(job: Job, artifact: ArtifactEvent, workdir: Path) -> dict[str, object]:
     """Store an ingested data set, a verified model or its ONNX by content: equal bytes once."""
     folder = "datasets" if job.kind == "ingest" else "models"
-    key = f"{job.project_id}/{folder}/{found.sha256}"
-    object_store.put_file(key, workdir / found.path)
-    return {"object_key": key, "sha256": found.sha256, "size_bytes": found.size_bytes}
+    key = f"{job.project_id}/{folder}/{artifact.sha256}"
+    object_store.put_file(key, workdir / artifact.path)
+    return {"object_key": key, "sha256": artifact.sha256, "size_bytes": artifact.size_bytes}

@@ -11,10 +11,10 @@ from pathlib import Path
 from store import object_store
 from store.settings import settings
 
-KEPT_S = 7 * 24 * 3600
+MAX_AGE_S = 7 * 24 * 3600
 
 
-def cached(key: str, sha256: str) -> Path:
+def fetch_cached(key: str, sha256: str) -> Path:
     """The local file with this digest; fetched, and checked, if it is not there yet.
 
     Raises:
@@ -26,12 +26,12 @@ def cached(key: str, sha256: str) -> Path:
         os.utime(path)
     except FileNotFoundError:
         folder.mkdir(parents=True, exist_ok=True)
-        _forget_old(folder)
+        _evict_old(folder)
         object_store.fetch([key], path, sha256)
     return path
 
 
-def _whole(path: Path, sha256: str) -> bool:
+def _is_intact(path: Path, sha256: str) -> bool:
     """Whether the file is there with the bytes that its name promises: disks fail, too."""
     if not path.exists():
         return False
@@ -39,34 +39,34 @@ def _whole(path: Path, sha256: str) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
-def has_room() -> bool:
+def ensure_free_space() -> bool:
     """Whether the work folder has room for a run; what is cached goes, the oldest first."""
     settings().work_dir.mkdir(parents=True, exist_ok=True)
-    for _, path in sorted(_cached_by_age()):
-        if fits(0):
+    for _, path in sorted(_files_by_age()):
+        if has_space_for(0):
             break
         path.unlink(missing_ok=True)  # an engine that reads it has it open
-    return fits(0)
+    return has_space_for(0)
 
 
-def fits(size_bytes: int) -> bool:
+def has_space_for(size_bytes: int) -> bool:
     """Whether so much more leaves the room that a run needs; nothing is cleared away for it."""
-    return _free() >= settings().min_free_bytes + size_bytes
+    return _free_bytes() >= settings().min_free_bytes + size_bytes
 
 
-def _cached_by_age() -> Iterator[tuple[float, Path]]:
+def _files_by_age() -> Iterator[tuple[float, Path]]:
     # What somebody is about to write there has a hidden name.
     for path in (settings().work_dir / "cache").glob("[!.]*"):
         with contextlib.suppress(FileNotFoundError):  # another slot clears away, too
             yield path.stat().st_mtime, path
 
 
-def _free() -> int:
+def _free_bytes() -> int:
     return shutil.disk_usage(settings().work_dir).free
 
 
-def _forget_old(folder: Path) -> None:
-    oldest = time.time() - KEPT_S
+def _evict_old(folder: Path) -> None:
+    oldest = time.time() - MAX_AGE_S
     for path in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):  # another slot forgets, too
             if path.stat().st_mtime < oldest:

@@ -14,13 +14,14 @@ from store.tables import Job
 log = structlog.get_logger()
 
 
-def clean() -> None:
+def delete_stale_folders() -> None:
     """Delete the folders of runs that hold no job any more."""
     folders = {path.name: path for path in (settings().work_dir / "runs").glob("job_*-*")}
     try:
         with transaction() as session:
             query = select(Job.id, Job.fence).where(
-                Job.state.in_(jobs.LIVE), Job.id.in_([name.split("-")[0] for name in folders])
+                Job.state.in_(jobs.LIVE_STATES),
+                Job.id.in_([name.split("-")[0] for name in folders]),
             )
             live = {f"{job_id}-{fence}" for job_id, fence in session.execute(query)}
     except SQLAlchemyError as error:

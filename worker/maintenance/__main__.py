@@ -34,47 +34,47 @@ from store.tables import (
     UploadPart,
     Worker,
 )
-from worker.celery_app import send
+from worker.celery_app import send_notification
 
 log = structlog.get_logger()
-KEYS_AT_ONCE = 1000
-SWEEP_S = 600.0
-MESSAGES_AT_MOST = 32  # per lane and round: one message wakes a worker until its lane is empty
+KEY_BATCH_SIZE = 1000
+SWEEP_INTERVAL_S = 600.0
+MAX_MESSAGES = 32  # per queue and round: one message wakes a worker until its queue is empty
 
 
-def keep(stop: threading.Event) -> None:
+def run_maintenance(stop: threading.Event) -> None:
     """Work until asked to stop; a database or broker that is away is waited for."""
     while not stop.is_set():
         try:
             # Not one of the pool: LISTEN must end with this very connection.
             with connect() as connection:
                 connection.autocommit = True
-                _rounds(connection, stop)
+                _run_rounds(connection, stop)
         except (SQLAlchemyError, DatabaseError) as error:
-            log.warning("database_away", error=str(error))
-        stop.wait(settings().keeper_s)
+            log.warning("database_unavailable", error=str(error))
+        stop.wait(settings().maintenance_interval_s)
 
 
-def _rounds(connection: Connection, stop: threading.Event) -> None:
+def _run_rounds(connection: Connection, stop: threading.Event) -> None:
     connection.execute(f"LISTEN {outbox.CHANNEL}")
     next_sweep = next_reminder = time.monotonic()
-    orphans = Orphans()
+    orphans = OrphanCollector()
     while not stop.is_set():
-        _guarded(reap)
+        _run_guarded(reap)
         if time.monotonic() > next_reminder:
-            _guarded(remind)
-            next_reminder = time.monotonic() + settings().repoke_s
-        _guarded(relay)
+            _run_guarded(remind)
+            next_reminder = time.monotonic() + settings().reminder_interval_s
+        _run_guarded(relay)
         if time.monotonic() > next_sweep:
-            _guarded(expire)
-            _guarded(orphans.delete)
-            next_sweep = time.monotonic() + SWEEP_S
-        _wait(connection, stop)
+            _run_guarded(delete_expired)
+            _run_guarded(orphans.delete_orphans)
+            next_sweep = time.monotonic() + SWEEP_INTERVAL_S
+        _wait_for_message(connection, stop)
 
 
-def _wait(connection: Connection, stop: threading.Event) -> None:
+def _wait_for_message(connection: Connection, stop: threading.Event) -> None:
     """Until a message is written, at most the keeper's interval; a stop is seen within a second."""
-    end = time.monotonic() + settings().keeper_s
+    end = time.monotonic() + settings().maintenance_interval_s
     while not stop.is_set() and (left := end - time.monotonic()) > 0:
         for _ in connection.notifies(timeout=min(left, 0.5), stop_after=1):
             return
@@ -83,33 +83,33 @@ def _wait(connection: Connection, stop: threading.Event) -> None:
 def reap() -> None:
     """Take back the jobs of workers that were not heard of; wake those that have waited enough."""
     with transaction() as session:
-        lost = jobs.reap(session)
-        jobs.wake(session)
-        failpoint("keeper.reaped")
-    if lost:
-        log.warning("leases_expired", jobs=lost)
+        num_lost = jobs.reap_expired_leases(session)
+        jobs.wake_delayed_jobs(session)
+        failpoint("maintenance.reaped")
+    if num_lost:
+        log.warning("leases_expired", jobs=num_lost)
 
 
 def remind() -> None:
     """Send another message where jobs wait for long: the first may be lost."""
     with transaction() as session:
-        outbox.repoke(session)
+        outbox.remind(session)
 
 
 def relay() -> None:
     """Send the outbox. A broker that is away leaves it as it was."""
     try:
         with transaction() as session:
-            for lane, count in outbox.take(session).items():
-                failpoint("keeper.taken")
-                for _ in range(min(count, MESSAGES_AT_MOST)):
-                    send(lane)
-                failpoint("keeper.sent")
+            for queue_name, count in outbox.take_messages(session).items():
+                failpoint("maintenance.taken")
+                for _ in range(min(count, MAX_MESSAGES)):
+                    send_notification(queue_name)
+                failpoint("maintenance.sent")
     except BrokerError as error:
-        log.warning("broker_away", error=str(error))
+        log.warning("broker_unavailable", error=str(error))
 
 
-def expire() -> None:
+def delete_expired() -> None:
     """Delete rows that have had their time."""
     now = func.now()
     old = now - timedelta(seconds=settings().idempotency_s)
@@ -118,7 +118,7 @@ def expire() -> None:
         session.execute(delete(LoginCode).where(LoginCode.expires_at < now))
         session.execute(delete(DashboardSession).where(DashboardSession.expires_at < now))
         session.execute(delete(Worker).where(Worker.seen_at < old))
-        teacher_caches.forget(session)
+        teacher_caches.evict(session)
         used = [
             Upload.id.in_(select(table.upload_id).where(table.upload_id.is_not(None)))
             for table in (Dataset, Model)
@@ -126,7 +126,7 @@ def expire() -> None:
         session.execute(delete(Upload).where(Upload.expires_at < now, not_(or_(*used))))
 
 
-class Orphans:
+class OrphanCollector:
     """Objects that no row names. One is deleted when it was an orphan in two sweeps and is old.
 
     A young one's row may be on its way. Content-addressed keys may come to be used again, so that
@@ -136,54 +136,56 @@ class Orphans:
     def __init__(self) -> None:
         self._seen: set[str] = set()
 
-    def delete(self) -> None:
+    def delete_orphans(self) -> None:
         """Delete what was already seen at the last call; remember what is seen now."""
         young = datetime.now(UTC) - timedelta(seconds=settings().orphan_grace_s)
-        found = {entry.key for entry in object_store.listing() if entry.modified < young}
-        orphans = found - _named(found)
+        old_keys = {
+            entry.key for entry in object_store.list_objects() if entry.last_modified < young
+        }
+        orphans = old_keys - _referenced_keys(old_keys)
         for key in orphans & self._seen:
-            modified = object_store.modified(key)
-            if modified is not None and modified < young and not _named({key}):
+            modified = object_store.last_modified(key)
+            if modified is not None and modified < young and not _referenced_keys({key}):
                 object_store.delete(key)
                 log.info("orphan_deleted", key=key)
         self._seen = orphans
 
 
-def _some(keys: Iterable[str]) -> Iterator[list[str]]:
+def _batches(keys: Iterable[str]) -> Iterator[list[str]]:
     """A few at a time: a query takes no more than 65,535 values."""
     left = iter(keys)
-    while some := list(itertools.islice(left, KEYS_AT_ONCE)):
-        yield some
+    while batch := list(itertools.islice(left, KEY_BATCH_SIZE)):
+        yield batch
 
 
-def _named(keys: set[str]) -> set[str]:
+def _referenced_keys(keys: set[str]) -> set[str]:
     """Those of the keys that a row names."""
     tables = (Artifact, Checkpoint, Dataset, Model, TeacherCache, UploadPart)
     columns = [table.object_key for table in tables]
-    named: set[str] = set()
-    for some in _some(keys):
+    referenced: set[str] = set()
+    for batch in _batches(keys):
         with transaction() as session:
             for column in (*columns, Model.onnx_object_key):
-                found = session.scalars(select(column).where(column.in_(some)))
-                named.update(key for key in found if key is not None)
-    return named
+                rows = session.scalars(select(column).where(column.in_(batch)))
+                referenced.update(key for key in rows if key is not None)
+    return referenced
 
 
-def _guarded(task: Callable[[], None]) -> None:
+def _run_guarded(task: Callable[[], None]) -> None:
     """One task's trouble with the database must not keep the others from their work."""
     try:
         task()
     except (SQLAlchemyError, OSError) as error:
-        log.warning("keeper_task_failed", task=task.__name__, error=str(error))
+        log.warning("maintenance_task_failed", task=task.__name__, error=str(error))
 
 
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
     logs.configure()
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    keep(stop)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: stop.set())
+    run_maintenance(stop)
 
 
 if __name__ == "__main__":

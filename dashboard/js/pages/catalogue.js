@@ -1,8 +1,8 @@
 // What there is to work with; here data sets and models.
 
 import { ago, blank as nothing, bytes, copyOf, el, facts, get, grid, here, href, meter, moment, moot, notice, post, problem, put, replaceQuery, sentence, short, si, small, tabbed, thumbs, token, typing, whole } from "../kit.js";
-import { architecturesTab, methodsTab, schemesTab } from "./catalogue/known.js";
-import { remover, renamer, stateOf, stock } from "./catalogue/stock.js";
+import { architecturesTab, methodsTab, schemesTab } from "./catalog/known.js";
+import { remover, renamer, stateOf, stock } from "./catalog/stock.js";
 
 const PAUSE_MS = 200;
 
@@ -13,7 +13,7 @@ export function mount(main, { query }) {
   };
   let timer = 0;
   const box = el("input", { class: "input", type: "search", maxlength: "200", "aria-keyshortcuts": "/", on: { input: later, keydown: (event) => event.key === "Escape" && box.blur() } });
-  const page = tabbed(main, "Catalogue", kinds, query, el("div", { class: "search" }, box, el("kbd", { "aria-hidden": "true" }, "/")), (next, label) => {
+  const page = tabbed(main, "Catalog", kinds, query, el("div", { class: "search" }, box, el("kbd", { "aria-hidden": "true" }, "/")), (next, label) => {
     clearTimeout(timer); // a search that was being written belongs to the tab before
     const q = next.get("q") ?? "";
     if (box.value.trim() !== q) box.value = q;
@@ -60,7 +60,7 @@ const datasetsTab = (signal) => stock({
     stateOf(one),
     one.num_classes ? whole(one.num_classes) : "–",
     one.splits ? whole(splitsOf(one).reduce((sum, { count }) => sum + count, 0)) : "–",
-    one.image_size ? `${one.image_size} × ${one.image_size}, ${{ 1: "grey", 3: "colour" }[one.in_channels] ?? `${one.in_channels} channels`}` : "–",
+    one.image_size ? `${one.image_size} × ${one.image_size}, ${{ 1: "gray", 3: "color" }[one.in_channels] ?? `${one.in_channels} channels`}` : "–",
     bytes(one.size_bytes),
     one.source.startsWith("upload:") ? "upload" : one.source.startsWith("builtin:") ? "built-in" : one.source,
     el("span", { class: "muted num", title: moment(one.created_at) }, ago(one.created_at)),
@@ -79,7 +79,7 @@ function inDataset(one, on) {
     remove.said,
     facts([
       ["Splits", splitsOf(one).map(({ name, count }) => `${name} ${whole(count)}`).join(" · ")], ["Split seed", one.splits && one.split_seed], ["From", el("code", {}, one.source)],
-      ["Mean", list(one.normalisation?.mean)], ["Deviation", list(one.normalisation?.std)],
+      ["Mean", list(one.normalization?.mean)], ["Deviation", list(one.normalization?.std)],
       ["Digest", one.digest && token(one.digest, "the digest")], ["Id", token(one.id, "the data set's id", 40)],
     ]),
     one.classes ? classes(one, on.signal) : null);
@@ -127,7 +127,7 @@ const modelsTab = (signal) => stock({
   path: "/v1/models",
   caption: "Models, the newest first",
   columns: ["Model", "State", "Architecture", "Classes", "Parameters", "Size", "From", "Added"],
-  text: ({ name, id, architecture, source, licence }) => [name, id, architecture, source, licence].join(" "),
+  text: ({ name, id, architecture, source, license }) => [name, id, architecture, source, license].join(" "),
   cells: (one) => [
     stateOf(one),
     el("span", { title: one.architecture }, short(one.architecture)),
@@ -162,10 +162,10 @@ function details(one, job) {
   return facts([
     ["Architecture", el("code", {}, one.architecture)],
     ["From", job ? el("a", { href: href(`/jobs/${job}`) }, job) : el("code", {}, one.source)],
-    ["Licence", one.licence ?? "not given"],
+    ["License", one.license ?? "not given"],
     ["Parameters", one.num_params && whole(one.num_params)],
     ["Input", `${one.input_size} × ${one.input_size}${one.in_channels ? `, channels: ${one.in_channels}` : ""}`],
-    ["Mean", list(one.normalisation?.mean)], ["Deviation", list(one.normalisation?.std)],
+    ["Mean", list(one.normalization?.mean)], ["Deviation", list(one.normalization?.std)],
     ["Classes", names ? names.slice(0, CLASSES_SHOWN).join(", ") + (names.length > CLASSES_SHOWN ? ", …" : "") : `${whole(one.num_classes)}, without names`],
     ["Labels", Object.entries(one.labels ?? {}).map(([name, value]) => `${name}: ${value}`).join(", ")],
     ["SHA-256", one.sha256 && token(one.sha256, "the SHA-256")], ["Id", token(one.id, "the model's id", 40)],

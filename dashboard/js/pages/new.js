@@ -125,7 +125,7 @@ export function mount(main, { query }) {
     if (!student?.architecture && !teacher.length) return;
     try {
       const { data } = await get("/v1/methods", { student: student?.architecture, teacher, limit: 200 }, gone.signal);
-      if (data[0].fits !== null && last.status === "invalid") form.update(data, last.body);
+      if (data[0].compatible !== null && last.status === "invalid") form.update(data, last.body);
     } catch { /* an unknown name, which the check has told of already */ }
   }
 

@@ -24,9 +24,9 @@ function workersTab(signal) {
     draw({ workers }) {
       const alive = workers.filter((worker) => worker.alive);
       setText(words, alive.length
-        ? `Alive: ${alive.length}, busy: ${alive.filter(({ busy }) => busy).length}. One lane trains, the other prepares what is uploaded.`
+        ? `Alive: ${alive.length}, busy: ${alive.filter(({ busy }) => busy).length}. One queue trains, the other prepares what is uploaded.`
         : "No worker is alive: jobs wait until one is. Workers come with stillhouse up.");
-      show(workers.sort((a, b) => b.alive - a.alive || (a.lane + a.name < b.lane + b.name ? 1 : -1)));
+      show(workers.sort((a, b) => b.alive - a.alive || (a.queue + a.name < b.queue + b.name ? 1 : -1)));
       table.hidden = !workers.length;
     },
   }, signal);
@@ -34,7 +34,7 @@ function workersTab(signal) {
 
 function workerRow(worker) {
   const [state, doing, age] = [el("span"), el("span"), el("span", { class: "num" })];
-  const node = row(WORKER, [worker.name, state, worker.lane, doing, age, el("span", { class: "muted num", title: moment(worker.started_at) }, ago(worker.started_at))]);
+  const node = row(WORKER, [worker.name, state, worker.queue, doing, age, el("span", { class: "muted num", title: moment(worker.started_at) }, ago(worker.started_at))]);
   let seen = "";
   return {
     update({ seen_at: at, alive, busy, jobs }) {

@@ -1,14 +1,14 @@
-"""Changes of colour on batches of uint8 images (B, C, H, W), C = 1 or 3, in whole numbers.
+"""Changes of color on batches of uint8 images (B, C, H, W), C = 1 or 3, in whole numbers.
 
-Grey images have no colour: for them the grey version of an image is the image itself.
+Gray images have no color: for them the gray version of an image is the image itself.
 """
 
 import torch
 from torch import Tensor
 
-from kdcore.data.transfer import moved
+from kdcore.data.transfer import to_device
 
-_ONE = 1024
+_FACTOR_SCALE = 1024
 """Factors are multiples of 1 / 1024."""
 
 
@@ -55,16 +55,16 @@ def brightness(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Away from the mean of the grey version by ``factor`` (B,); 0 is one flat grey."""
+    """Away from the mean of the gray version by ``factor`` (B,); 0 is one flat gray."""
     pixels = images.shape[2] * images.shape[3]
-    total = grey(images).sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64)
+    total = to_gray(images).sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64)
     mean = torch.div(2 * total + pixels, 2 * pixels, rounding_mode="floor").to(torch.int32)
     return _blend(mean, images.to(torch.int32), factor)
 
 
 def color(images: Tensor, factor: Tensor) -> Tensor:
-    """Away from the grey version by ``factor`` (B,); 0 is the grey version."""
-    return _blend(grey(images), images.to(torch.int32), factor)
+    """Away from the gray version by ``factor`` (B,); 0 is the gray version."""
+    return _blend(to_gray(images), images.to(torch.int32), factor)
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
@@ -74,13 +74,13 @@ def sharpness(images: Tensor, factor: Tensor) -> Tensor:
     if min(images.shape[2:]) > 2:
         rows = values[:, :, :-2] + values[:, :, 1:-1] + values[:, :, 2:]
         around = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
-        # The kernel is 1 all around and 5 in the centre.
+        # The kernel is 1 all around and 5 in the center.
         weighted = around + 4 * values[:, :, 1:-1, 1:-1]
         smooth[:, :, 1:-1, 1:-1] = torch.div(weighted + 6, 13, rounding_mode="floor")
     return _blend(smooth, values, factor)
 
 
-def grey(images: Tensor) -> Tensor:
+def to_gray(images: Tensor) -> Tensor:
     """The luma (B, 1, H, W) int32 of ITU-R 601-2, rounded."""
     values = images.to(torch.int32)
     if images.shape[1] == 1:
@@ -90,6 +90,8 @@ def grey(images: Tensor) -> Tensor:
 
 
 def _blend(base: Tensor, values: Tensor, factor: Tensor) -> Tensor:
-    share = moved((factor * _ONE).round().to(torch.int32), values.device)[:, None, None, None]
-    mixed = (base * (_ONE - share) + values * share + _ONE // 2) >> 10
+    share = to_device((factor * _FACTOR_SCALE).round().to(torch.int32), values.device)[
+        :, None, None, None
+    ]
+    mixed = (base * (_FACTOR_SCALE - share) + values * share + _FACTOR_SCALE // 2) >> 10
     return mixed.clamp(0, 255).to(torch.uint8)

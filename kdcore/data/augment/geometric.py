@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from kdcore.data.rng import below, fold, stream, unit
-from kdcore.data.transfer import placed
+from kdcore.data.rng import bounded_integers, derive_key, random_bits, uniform
+from kdcore.data.transfer import array_to_device
 from kdcore.schema.augmentation import CropFlip, Cutout, RandomResizedCrop
 
-_VIEW, _RESIZED, _CUTOUT = 1, 4, 5
+_CROP_STREAM, _RESIZED_CROP_STREAM, _CUTOUT_STREAM = 1, 4, 5
 """Streams of one seed."""
-_TRIES = 10
+_MAX_TRIES = 10
 """Boxes that are drawn until one fits; then the largest central one is taken."""
 _FRACTION = 16
 """Binary digits behind the point of an affine map's coefficients."""
@@ -26,7 +26,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-class CropFlips(NamedTuple):
+class CropFlipParams(NamedTuple):
     """Parameters of the views of B images."""
 
     top: Ints  # (B,) row of the padded image where the crop starts
@@ -34,7 +34,7 @@ class CropFlips(NamedTuple):
     mirrored: NDArray[np.bool_]  # (B,)
 
 
-class Boxes(NamedTuple):
+class ResizedCropParams(NamedTuple):
     """The parts of B images that are stretched to the whole size."""
 
     top: Ints  # (B,)
@@ -44,100 +44,108 @@ class Boxes(NamedTuple):
     mirrored: NDArray[np.bool_]  # (B,)
 
 
-_Drawn = TypeVar("_Drawn", CropFlips, Boxes)
+_Params = TypeVar("_Params", CropFlipParams, ResizedCropParams)
 
 
-def of_part(drawn: _Drawn, part: slice) -> _Drawn:
+def slice_params(params: _Params, rows: slice) -> _Params:
     """The parameters of a part of the images."""
-    fields = drawn._asdict().items()
-    return drawn._replace(**{name: values[part] for name, values in fields})
+    fields = params._asdict().items()
+    return params._replace(**{name: values[rows] for name, values in fields})
 
 
-def crop_flips(seed: int, epoch: int, ids: Ints, augmentation: CropFlip) -> CropFlips:
+def crop_flip_params(seed: int, epoch: int, ids: Ints, augmentation: CropFlip) -> CropFlipParams:
     """Where to crop and whether to mirror each of the sample ``ids`` (B,) in this epoch."""
-    key = fold(seed, _VIEW, epoch)
-    places = 2 * (augmentation.padding or 0) + 1
-    mirrored = below(stream(key, ids, 2), 2) == 1
-    return CropFlips(
-        top=below(stream(key, ids, 0), places),
-        left=below(stream(key, ids, 1), places),
+    key = derive_key(seed, _CROP_STREAM, epoch)
+    num_positions = 2 * (augmentation.padding or 0) + 1
+    mirrored = bounded_integers(random_bits(key, ids, 2), 2) == 1
+    return CropFlipParams(
+        top=bounded_integers(random_bits(key, ids, 0), num_positions),
+        left=bounded_integers(random_bits(key, ids, 1), num_positions),
         mirrored=mirrored & bool(augmentation.flip),
     )
 
 
-def resized_crops(
+def resized_crop_params(
     seed: int, epoch: int, ids: Ints, augmentation: RandomResizedCrop, *, size: tuple[int, int]
-) -> Boxes:
+) -> ResizedCropParams:
     """Which part of images of ``size`` (H, W) each of the ``ids`` (B,) shows in this epoch.
 
     Area uniform within ``scale``, width by height log-uniform within ``ratio``, place uniform;
     a box that does not fit is drawn again, ten times at most.
     """
-    key = fold(seed, _RESIZED, epoch)
-    height, width = _central(size, augmentation.ratio, len(ids))
-    open_ = np.ones(len(ids), dtype=bool)
+    key = derive_key(seed, _RESIZED_CROP_STREAM, epoch)
+    height, width = _central_box(size, augmentation.ratio, len(ids))
+    pending = np.ones(len(ids), dtype=bool)
     low, high = augmentation.scale
     first, last = np.log(augmentation.ratio)
-    for attempt in range(_TRIES):
-        share = low + (high - low) * unit(stream(key, ids, 2 * attempt))
-        ratio = np.exp(first + (last - first) * unit(stream(key, ids, 2 * attempt + 1)))
+    for attempt in range(_MAX_TRIES):
+        share = low + (high - low) * uniform(random_bits(key, ids, 2 * attempt))
+        ratio = np.exp(first + (last - first) * uniform(random_bits(key, ids, 2 * attempt + 1)))
         area = share * size[0] * size[1]
         tall = np.rint(np.sqrt(area / ratio)).astype(np.int64)
         wide = np.rint(np.sqrt(area * ratio)).astype(np.int64)
-        fits = open_ & (tall > 0) & (tall <= size[0]) & (wide > 0) & (wide <= size[1])
+        fits = pending & (tall > 0) & (tall <= size[0]) & (wide > 0) & (wide <= size[1])
         height, width = np.where(fits, tall, height), np.where(fits, wide, width)
-        open_ &= ~fits
-    places, mirror = 2 * _TRIES, bool(augmentation.flip)
-    top = below(stream(key, ids, places), size[0] - height + 1)
-    left = below(stream(key, ids, places + 1), size[1] - width + 1)
-    return Boxes(
-        top=np.where(open_, (size[0] - height) // 2, top),
-        left=np.where(open_, (size[1] - width) // 2, left),
+        pending &= ~fits
+    first_draw, mirror = 2 * _MAX_TRIES, bool(augmentation.flip)
+    top = bounded_integers(random_bits(key, ids, first_draw), size[0] - height + 1)
+    left = bounded_integers(random_bits(key, ids, first_draw + 1), size[1] - width + 1)
+    return ResizedCropParams(
+        top=np.where(pending, (size[0] - height) // 2, top),
+        left=np.where(pending, (size[1] - width) // 2, left),
         height=height,
         width=width,
-        mirrored=(below(stream(key, ids, places + 2), 2) == 1) & mirror,
+        mirrored=(bounded_integers(random_bits(key, ids, first_draw + 2), 2) == 1) & mirror,
     )
 
 
-def _central(size: tuple[int, int], ratio: tuple[float, float], count: int) -> tuple[Ints, Ints]:
+def _central_box(
+    size: tuple[int, int], ratio: tuple[float, float], count: int
+) -> tuple[Ints, Ints]:
     """The largest box of an allowed shape."""
     height, width = size
-    own = min(max(width / height, ratio[0]), ratio[1])
-    tall, wide = min(height, round(width / own)), min(width, round(height * own))
+    aspect_ratio = min(max(width / height, ratio[0]), ratio[1])
+    tall, wide = min(height, round(width / aspect_ratio)), min(width, round(height * aspect_ratio))
     return np.full(count, max(1, tall)), np.full(count, max(1, wide))
 
 
-def crop(images: Tensor, drawn: CropFlips, padding: int) -> Tensor:
+def crop_and_flip(images: Tensor, params: CropFlipParams, padding: int) -> Tensor:
     """Crops (B, C, H, W) of ``images`` (B, C, H, W) padded with zeros on each side."""
     batch, channels, height, width = images.shape
     columns = np.arange(width)
-    columns = np.where(drawn.mirrored[:, None], width - 1 - columns, columns) + drawn.left[:, None]
-    rows = drawn.top[:, None] + np.arange(height)
+    columns = (
+        np.where(params.mirrored[:, None], width - 1 - columns, columns) + params.left[:, None]
+    )
+    rows = params.top[:, None] + np.arange(height)
     padded = functional.pad(images, (padding, padding, padding, padding))
     stride = width + 2 * padding
     # One flat gather per image, the same for all of its channels.
-    across = placed(columns, images.device)[:, None, :]
-    places = (placed(rows * stride, images.device)[:, :, None] + across).view(batch, 1, -1)
-    flat = padded.flatten(2).gather(2, places.expand(-1, channels, -1))
+    across = array_to_device(columns, images.device)[:, None, :]
+    flat_index = (array_to_device(rows * stride, images.device)[:, :, None] + across).view(
+        batch, 1, -1
+    )
+    flat = padded.flatten(2).gather(2, flat_index.expand(-1, channels, -1))
     return flat.view(batch, channels, height, width)
 
 
-def resized(images: Tensor, boxes: Boxes) -> Tensor:
+def resized_crop(images: Tensor, boxes: ResizedCropParams) -> Tensor:
     """The boxes of ``images`` (B, C, H, W) stretched to (H, W), bilinear, corners not aligned.
 
     A box is never larger than the image, so nothing shrinks and no antialiasing is needed.
     """
     _, _, height, width = images.shape
-    rows = _between(boxes.top, boxes.height, height, np.zeros_like(boxes.mirrored), images.device)
-    columns = _between(boxes.left, boxes.width, width, boxes.mirrored, images.device)
+    rows = _interpolation_index(
+        boxes.top, boxes.height, height, np.zeros_like(boxes.mirrored), images.device
+    )
+    columns = _interpolation_index(boxes.left, boxes.width, width, boxes.mirrored, images.device)
     # Whole lines are copied many times faster than single pixels: turned, columns are lines too.
     tall = _blend(images, rows, torch.int16).transpose(2, 3)  # values times 128
-    whole = _blend(tall.contiguous(), columns, torch.int32)  # and times 128 again
-    whole = whole.add_(1 << 13).bitwise_right_shift_(14).to(torch.uint8)
-    return whole.transpose(2, 3).contiguous()
+    stretched = _blend(tall.contiguous(), columns, torch.int32)  # and times 128 again
+    stretched = stretched.add_(1 << 13).bitwise_right_shift_(14).to(torch.uint8)
+    return stretched.transpose(2, 3).contiguous()
 
 
-class _Between(NamedTuple):
+class _InterpolationIndex(NamedTuple):
     """For each place of a line, the two places it lies between and how near the second is."""
 
     low: Tensor  # (B, S)
@@ -145,22 +153,22 @@ class _Between(NamedTuple):
     share: Tensor  # (B, S) int16 in 0..127, of the second, in 128ths
 
 
-def _between(
+def _interpolation_index(
     start: Ints, length: Ints, size: int, mirrored: NDArray[np.bool_], device: torch.device
-) -> _Between:
-    places = np.arange(size)
-    places = np.where(mirrored[:, None], size - 1 - places, places)
+) -> _InterpolationIndex:
+    positions = np.arange(size)
+    positions = np.where(mirrored[:, None], size - 1 - positions, positions)
     longest = (length - 1)[:, None]
     # Of 128ths the nearest; with 256ths a blended byte would not fit into sixteen bits.
-    found = ((2 * places + 1) * length[:, None] * 128 // size - 127) >> 1
-    found = np.clip(found, 0, longest * 128)
-    low = found >> 7
+    offsets = ((2 * positions + 1) * length[:, None] * 128 // size - 127) >> 1
+    offsets = np.clip(offsets, 0, longest * 128)
+    low = offsets >> 7
     high = np.minimum(low + 1, longest)
-    lines = (low + start[:, None], high + start[:, None], (found & 127).astype(np.int16))
-    return _Between(*(placed(line, device) for line in lines))
+    lines = (low + start[:, None], high + start[:, None], (offsets & 127).astype(np.int16))
+    return _InterpolationIndex(*(array_to_device(line, device) for line in lines))
 
 
-def _blend(values: Tensor, places: _Between, kind: torch.dtype) -> Tensor:
+def _blend(values: Tensor, lines_between: _InterpolationIndex, kind: torch.dtype) -> Tensor:
     """Lines (B, C, S, L) between those of ``values`` (B, C, R, L), times 128, as ``kind``.
 
     Bytes fit into int16, times 128 and their differences too; what has been blended once does not.
@@ -168,55 +176,55 @@ def _blend(values: Tensor, places: _Between, kind: torch.dtype) -> Tensor:
     batch, channels, height, width = values.shape
     lines = values.reshape(-1, width)
     first = torch.arange(batch * channels, device=values.device).view(batch, channels, 1) * height
-    low = lines.index_select(0, (first + places.low[:, None]).flatten()).to(kind)
-    high = lines.index_select(0, (first + places.high[:, None]).flatten()).to(kind)
-    share = places.share[:, None].expand(-1, channels, -1).reshape(-1, 1)
+    low = lines.index_select(0, (first + lines_between.low[:, None]).flatten()).to(kind)
+    high = lines.index_select(0, (first + lines_between.high[:, None]).flatten()).to(kind)
+    share = lines_between.share[:, None].expand(-1, channels, -1).reshape(-1, 1)
     # In place: fresh memory would cost more than the arithmetic.
     high.sub_(low).mul_(share)
     return low.mul_(128).add_(high).view(batch, channels, -1, width)
 
 
-def affine(images: Tensor, maps: Floats) -> Tensor:
+def affine(images: Tensor, matrices: Floats) -> Tensor:
     """``images`` (B, C, H, W) through inverse maps (B, 2, 3); what comes from outside is 0.
 
-    A map takes a pixel of the result, (x, y) from the centre in pixels, to the place in the image
+    A map takes a pixel of the result, (x, y) from the center in pixels, to the place in the image
     whose nearest pixel is shown.
     """
     batch, channels, height, width = images.shape
     device = images.device
-    # In half pixels from the centre, so that every coordinate is a whole number.
+    # In half pixels from the center, so that every coordinate is a whole number.
     x = (2 * torch.arange(width, dtype=torch.int32, device=device) + 1 - width)[None, None, :]
     y = (2 * torch.arange(height, dtype=torch.int32, device=device) + 1 - height)[None, :, None]
-    scaled = np.rint(maps * (1 << _FRACTION) * np.array([1, 1, 2])).astype(np.int32)
-    a, b, c, d, e, f = placed(scaled, device).view(batch, 6, 1, 1).unbind(1)
+    scaled = np.rint(matrices * (1 << _FRACTION) * np.array([1, 1, 2])).astype(np.int32)
+    a, b, c, d, e, f = array_to_device(scaled, device).view(batch, 6, 1, 1).unbind(1)
     column = (a * x + b * y + c + (width << _FRACTION)) >> (_FRACTION + 1)
     row = (d * x + e * y + f + (height << _FRACTION)) >> (_FRACTION + 1)
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    places = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).to(torch.int64)
-    flat = images.flatten(2).gather(2, places.view(batch, 1, -1).expand(-1, channels, -1))
+    flat_index = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).to(torch.int64)
+    flat = images.flatten(2).gather(2, flat_index.view(batch, 1, -1).expand(-1, channels, -1))
     return flat.view(images.shape) * inside[:, None]
 
 
 def cutout(images: Tensor, ids: Ints, augmentation: Cutout, *, seed: int, epoch: int) -> Tensor:
-    """``images`` (B, C, H, W) with a square of each covered; its centre is in the image."""
+    """``images`` (B, C, H, W) with a square of each covered; its center is in the image."""
     _, _, height, width = images.shape
-    key = fold(seed, _CUTOUT, epoch)
+    key = derive_key(seed, _CUTOUT_STREAM, epoch)
     size = augmentation.size or max(1, height // 4)
-    covered = unit(stream(key, ids, 2)) < augmentation.probability
-    top = below(stream(key, ids, 0), height) - size // 2
-    left = below(stream(key, ids, 1), width) - size // 2
-    mask = inside(images, (top, left, np.where(covered, size, 0), np.where(covered, size, 0)))
+    covered = uniform(random_bits(key, ids, 2)) < augmentation.probability
+    top = bounded_integers(random_bits(key, ids, 0), height) - size // 2
+    left = bounded_integers(random_bits(key, ids, 1), width) - size // 2
+    mask = box_mask(images, (top, left, np.where(covered, size, 0), np.where(covered, size, 0)))
     pixels = height * width
     total = images.sum(dim=(2, 3), keepdim=True, dtype=torch.int64)
     mean = torch.div(2 * total + pixels, 2 * pixels, rounding_mode="floor").to(torch.uint8)
     return torch.where(mask, mean, images)
 
 
-def inside(images: Tensor, boxes: tuple[Ints, Ints, Ints, Ints]) -> Tensor:
+def box_mask(images: Tensor, boxes: tuple[Ints, Ints, Ints, Ints]) -> Tensor:
     """(B, 1, H, W) bool: in the box (top, left, height, width), each (B,), of its image."""
     _, _, height, width = images.shape
     top, left, tall, wide = (box[:, None] for box in boxes)
     y, x = np.arange(height), np.arange(width)
-    rows = placed((y >= top) & (y < top + tall), images.device)
-    columns = placed((x >= left) & (x < left + wide), images.device)
+    rows = array_to_device((y >= top) & (y < top + tall), images.device)
+    columns = array_to_device((x >= left) & (x < left + wide), images.device)
     return rows[:, None, :, None] & columns[:, None, None, :]

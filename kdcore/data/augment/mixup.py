@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdcore.data.augment.geometric import inside
-from kdcore.data.rng import below, fold, stream, unit
-from kdcore.data.transfer import placed
+from kdcore.data.augment.geometric import box_mask
+from kdcore.data.rng import bounded_integers, derive_key, random_bits, uniform
+from kdcore.data.transfer import array_to_device
 from kdcore.schema.augmentation import AnyAugmentation, Cutmix, Mixup
 
 _STREAM = 7
@@ -24,16 +24,23 @@ _LEVELS = 256
 Ints = NDArray[np.int64]
 
 
-class Mixed(NamedTuple):
+class MixedViews(NamedTuple):
     """A batch of mixed views."""
 
     images: Tensor  # (B, C, H, W) uint8
     share: Tensor  # (B,) float32, of the view's own label; its partner has the rest
 
 
-def mixing_of(augmentations: tuple[AnyAugmentation, ...]) -> Mixup | Cutmix | None:
+def find_mixing(augmentations: tuple[AnyAugmentation, ...]) -> Mixup | Cutmix | None:
     """The one that mixes, if any."""
-    return next((one for one in augmentations if isinstance(one, Mixup | Cutmix)), None)
+    return next(
+        (
+            augmentation
+            for augmentation in augmentations
+            if isinstance(augmentation, Mixup | Cutmix)
+        ),
+        None,
+    )
 
 
 def partners(values: Tensor) -> Tensor:
@@ -41,22 +48,25 @@ def partners(values: Tensor) -> Tensor:
     return values.roll(-1, 0)
 
 
-def mixed(
+def mix_views(
     images: Tensor, ids: Ints, augmentation: Mixup | Cutmix, *, seed: int, epoch: int
-) -> Mixed:
+) -> MixedViews:
     """Mix the views (B, C, H, W) uint8 of the sample ``ids`` (B,) with their partners."""
-    key = fold(seed, _STREAM, epoch)
-    levels = own_levels(unit(stream(key, ids, 0)), augmentation.alpha)
-    chosen = unit(stream(key, ids, 1)) < augmentation.probability
+    key = derive_key(seed, _STREAM, epoch)
+    levels = sample_levels(uniform(random_bits(key, ids, 0)), augmentation.alpha)
+    chosen = uniform(random_bits(key, ids, 1)) < augmentation.probability
     levels = np.where(chosen, levels, _LEVELS)
     if isinstance(augmentation, Mixup):
-        return _blended(images, levels)
+        return _blend(images, levels)
     height, width = images.shape[2:]
-    rows, columns = below(stream(key, ids, 2), height), below(stream(key, ids, 3), width)
-    return _pasted(images, levels, rows, columns)
+    rows, columns = (
+        bounded_integers(random_bits(key, ids, 2), height),
+        bounded_integers(random_bits(key, ids, 3), width),
+    )
+    return _paste(images, levels, rows, columns)
 
 
-def own_levels(draws: NDArray[np.float64], alpha: float) -> Ints:
+def sample_levels(draws: NDArray[np.float64], alpha: float) -> Ints:
     """Shares in 256ths, 0..256, distributed as Beta(alpha, alpha), from uniform draws (B,)."""
     return np.searchsorted(_cumulative(alpha), draws, side="right").astype(np.int64)
 
@@ -70,27 +80,27 @@ def _cumulative(alpha: float) -> NDArray[np.float64]:
     return np.asarray(betainc(alpha, alpha, borders))
 
 
-def _blended(images: Tensor, levels: Ints) -> Mixed:
-    own = placed(levels.astype(np.int32), images.device)
-    weights = own[:, None, None, None]
+def _blend(images: Tensor, levels: Ints) -> MixedViews:
+    device_levels = array_to_device(levels.astype(np.int32), images.device)
+    weights = device_levels[:, None, None, None]
     both = images * weights + partners(images) * (_LEVELS - weights)
-    return Mixed(((both + _LEVELS // 2) >> 8).to(torch.uint8), own.float() / _LEVELS)
+    return MixedViews(((both + _LEVELS // 2) >> 8).to(torch.uint8), device_levels.float() / _LEVELS)
 
 
-def _pasted(images: Tensor, levels: Ints, rows: Ints, columns: Ints) -> Mixed:
+def _paste(images: Tensor, levels: Ints, rows: Ints, columns: Ints) -> MixedViews:
     height, width = images.shape[2:]
     side = np.sqrt(1 - levels / _LEVELS)
     tall, wide = (height * side).astype(np.int64), (width * side).astype(np.int64)
     # A box around a random pixel is cut at the border, and the labels' shares follow what is left.
-    top, bottom = _clipped(rows, tall, height)
-    left, right = _clipped(columns, wide, width)
+    top, bottom = _clip_box(rows, tall, height)
+    left, right = _clip_box(columns, wide, width)
     area = (bottom - top) * (right - left)
     share = (1 - area / (height * width)).astype(np.float32)
-    mask = inside(images, (top, left, bottom - top, right - left))
+    mask = box_mask(images, (top, left, bottom - top, right - left))
     pasted = torch.where(mask, partners(images), images)
-    return Mixed(pasted, placed(share, images.device))
+    return MixedViews(pasted, array_to_device(share, images.device))
 
 
-def _clipped(centre: Ints, length: Ints, size: int) -> tuple[Ints, Ints]:
-    start = centre - length // 2
+def _clip_box(center: Ints, length: Ints, size: int) -> tuple[Ints, Ints]:
+    start = center - length // 2
     return np.clip(start, 0, size), np.clip(start + length, 0, size)

@@ -13,20 +13,20 @@ from torch import Tensor
 
 from kdcore.data.augment import color
 from kdcore.data.augment.geometric import affine
-from kdcore.data.rng import below, fold, stream
-from kdcore.data.transfer import placed
+from kdcore.data.rng import bounded_integers, derive_key, random_bits
+from kdcore.data.transfer import array_to_device
 from kdcore.schema.augmentation import RandAugment
 
 _STREAM = 6
-_MOST = 30
+_MAX_MAGNITUDE = 30
 """The largest magnitude."""
 _SHEAR, _DEGREES, _FACTOR = 0.3, 30.0, 0.9
-_SHIFT = 150 / 331
+_MAX_SHIFT = 150 / 331
 """Largest shift, in sides: the paper's 150 pixels of 331."""
 
 Ints = NDArray[np.int64]
 Signs = NDArray[np.float64]
-Change = Callable[[Tensor, Signs, float], Tensor]
+Operation = Callable[[Tensor, Signs, float], Tensor]
 """images (n, C, H, W), signs (n,) of -1 and 1, strength in 0..1 -> images."""
 
 
@@ -34,14 +34,14 @@ def _identity(images: Tensor, _signs: Signs, _strength: float) -> Tensor:
     return images
 
 
-def _plain(change: Callable[[Tensor], Tensor], images: Tensor, *_: object) -> Tensor:
-    return change(images)
+def _apply_unsigned(operation: Callable[[Tensor], Tensor], images: Tensor, *_: object) -> Tensor:
+    return operation(images)
 
 
-def _scaled(
-    change: Callable[[Tensor, Tensor], Tensor], images: Tensor, signs: Signs, strength: float
+def _apply_factor(
+    operation: Callable[[Tensor, Tensor], Tensor], images: Tensor, signs: Signs, strength: float
 ) -> Tensor:
-    return change(images, torch.from_numpy(1 + _FACTOR * strength * signs))
+    return operation(images, torch.from_numpy(1 + _FACTOR * strength * signs))
 
 
 def _posterize(images: Tensor, _signs: Signs, strength: float) -> Tensor:
@@ -52,11 +52,17 @@ def _solarize(images: Tensor, _signs: Signs, strength: float) -> Tensor:
     return color.solarize(images, round(256 * (1 - strength)))
 
 
-def _moved(place: tuple[int, int], most: float, images: Tensor, signs: Signs, s: float) -> Tensor:
+def _apply_affine(
+    matrix_index: tuple[int, int], max_amount: float, images: Tensor, signs: Signs, strength: float
+) -> Tensor:
     maps = np.tile(np.eye(2, 3), (len(signs), 1, 1))
     # A shift is a share of the side; whole pixels, as in the paper.
-    amount = np.rint(most * s * images.shape[3 - place[0]]) if place[1] == 2 else most * s
-    maps[:, place[0], place[1]] = signs * amount
+    amount = (
+        np.rint(max_amount * strength * images.shape[3 - matrix_index[0]])
+        if matrix_index[1] == 2
+        else max_amount * strength
+    )
+    maps[:, matrix_index[0], matrix_index[1]] = signs * amount
     return affine(images, maps)
 
 
@@ -67,36 +73,36 @@ def _rotate(images: Tensor, signs: Signs, strength: float) -> Tensor:
     return affine(images, maps)
 
 
-CHANGES: dict[str, Change] = {
+OPERATIONS: dict[str, Operation] = {
     "identity": _identity,
-    "autocontrast": partial(_plain, color.autocontrast),
-    "equalize": partial(_plain, color.equalize),
+    "autocontrast": partial(_apply_unsigned, color.autocontrast),
+    "equalize": partial(_apply_unsigned, color.equalize),
     "rotate": _rotate,
     "posterize": _posterize,
     "solarize": _solarize,
-    "color": partial(_scaled, color.color),
-    "contrast": partial(_scaled, color.contrast),
-    "brightness": partial(_scaled, color.brightness),
-    "sharpness": partial(_scaled, color.sharpness),
-    "shear_x": partial(_moved, (0, 1), _SHEAR),
-    "shear_y": partial(_moved, (1, 0), _SHEAR),
-    "translate_x": partial(_moved, (0, 2), _SHIFT),
-    "translate_y": partial(_moved, (1, 2), _SHIFT),
+    "color": partial(_apply_factor, color.color),
+    "contrast": partial(_apply_factor, color.contrast),
+    "brightness": partial(_apply_factor, color.brightness),
+    "sharpness": partial(_apply_factor, color.sharpness),
+    "shear_x": partial(_apply_affine, (0, 1), _SHEAR),
+    "shear_y": partial(_apply_affine, (1, 0), _SHEAR),
+    "translate_x": partial(_apply_affine, (0, 2), _MAX_SHIFT),
+    "translate_y": partial(_apply_affine, (1, 2), _MAX_SHIFT),
 }
 """By the names of the paper, in a fixed order: what a seed draws depends on it."""
 
 
-def drawn(
+def draw_operations(
     seed: int, epoch: int, ids: Ints, augmentation: RandAugment
 ) -> list[tuple[Ints, NDArray[np.float64]]]:
     """For each change in turn: which of :data:`CHANGES` (B,) the ids got, and its sign (B,)."""
-    key = fold(seed, _STREAM, epoch)
+    key = derive_key(seed, _STREAM, epoch)
     return [
         (
-            below(stream(key, ids, 2 * turn), len(CHANGES)),
-            np.where(below(stream(key, ids, 2 * turn + 1), 2) == 1, 1.0, -1.0),
+            bounded_integers(random_bits(key, ids, 2 * op_index), len(OPERATIONS)),
+            np.where(bounded_integers(random_bits(key, ids, 2 * op_index + 1), 2) == 1, 1.0, -1.0),
         )
-        for turn in range(augmentation.num_ops)
+        for op_index in range(augmentation.num_ops)
     ]
 
 
@@ -104,13 +110,13 @@ def randaugment(
     images: Tensor, ids: Ints, augmentation: RandAugment, *, seed: int, epoch: int
 ) -> Tensor:
     """Views (B, C, H, W) uint8 of ``images``, C = 1 or 3, whose sample ids are ``ids`` (B,)."""
-    strength = augmentation.magnitude / _MOST
-    changes = list(CHANGES.values())
-    for kinds, signs in drawn(seed, epoch, ids, augmentation):
+    strength = augmentation.magnitude / _MAX_MAGNITUDE
+    operations = list(OPERATIONS.values())
+    for kinds, signs in draw_operations(seed, epoch, ids, augmentation):
         changed = images.clone()
         for kind in np.unique(kinds):
             chosen = np.flatnonzero(kinds == kind)
-            rows = placed(chosen, images.device)
-            changed.index_copy_(0, rows, changes[kind](images[rows], signs[chosen], strength))
+            rows = array_to_device(chosen, images.device)
+            changed.index_copy_(0, rows, operations[kind](images[rows], signs[chosen], strength))
         images = changed
     return images

@@ -13,9 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdcore.data.augment import geometric
-from kdcore.data.augment.geometric import CropFlips, crop_flips, of_part, resized_crops
+from kdcore.data.augment.geometric import (
+    CropFlipParams,
+    crop_flip_params,
+    resized_crop_params,
+    slice_params,
+)
 from kdcore.data.augment.randaugment import randaugment
-from kdcore.data.rng import fold, stream
+from kdcore.data.rng import derive_key, random_bits
 from kdcore.schema.augmentation import (
     MIXING,
     AnyAugmentation,
@@ -26,28 +31,35 @@ from kdcore.schema.augmentation import (
     as_augmentations,
 )
 
-__all__ = ["VIEW_FORMAT", "CropFlips", "crop_flips", "order", "resized_crops", "view"]
+__all__ = [
+    "VIEW_FORMAT",
+    "CropFlipParams",
+    "augment",
+    "crop_flip_params",
+    "epoch_order",
+    "resized_crop_params",
+]
 
 VIEW_FORMAT = 2
 """Another number whenever the bytes of some view become others: kept answers belong to views of one
 format, and a training that goes on with views of another one is not exact."""
-_ELSEWHERE = ("none", *MIXING)
+_NOT_PER_IMAGE = ("none", *MIXING)
 _BLOCK = 1 << 19
 """Values that a processor works on at once: what lies between two steps then stays in its cache."""
-_ORDER = 2
+_ORDER_STREAM = 2
 """Streams of one seed: its views and its orders never share a random number."""
 
-_Change = Callable[[Tensor, slice], Tensor]
+_Transform = Callable[[Tensor, slice], Tensor]
 """From the images of a part of the batch to what they become."""
 
 
-def order(seed: int, epoch: int, num_samples: int) -> NDArray[np.int64]:
+def epoch_order(seed: int, epoch: int, num_samples: int) -> NDArray[np.int64]:
     """The sample ids 0..num_samples-1 in the order of this epoch: sorted by random keys."""
     ids = np.arange(num_samples)
-    return np.argsort(stream(fold(seed, _ORDER, epoch), ids, 0), kind="stable")
+    return np.argsort(random_bits(derive_key(seed, _ORDER_STREAM, epoch), ids, 0), kind="stable")
 
 
-def view(
+def augment(
     images: Tensor,
     ids: NDArray[np.int64],
     augmentation: AnyAugmentation | tuple[AnyAugmentation, ...],
@@ -60,36 +72,45 @@ def view(
     ``ids`` (B,) are the images' places in their split. Several augmentations are applied in their
     order. Mixup and cutmix are not done here: they need the batch (kdcore.data.augment.mixup).
     """
-    several = tuple(one for one in as_augmentations(augmentation) if one.type not in _ELSEWHERE)
-    if not several:
+    augmentations = tuple(
+        single for single in as_augmentations(augmentation) if single.type not in _NOT_PER_IMAGE
+    )
+    if not augmentations:
         return images
     # Crops are drawn for the whole batch at once: small arrays cost more than one of them all.
-    changes = [_change(images, ids, one, seed, epoch) for one in several]
+    changes = [_make_transform(images, ids, single, seed, epoch) for single in augmentations]
     block = max(1, _BLOCK // images[0].numel()) if images.device.type == "cpu" else len(images)
     if len(images) <= block:
-        return _changed(images, changes, slice(None))
+        return _apply_transforms(images, changes, slice(None))
     parts = [slice(start, start + block) for start in range(0, len(images), block)]
-    return torch.cat([_changed(images[part], changes, part) for part in parts])
+    return torch.cat([_apply_transforms(images[part], changes, part) for part in parts])
 
 
-def _changed(images: Tensor, changes: Sequence[_Change], part: slice) -> Tensor:
+def _apply_transforms(images: Tensor, changes: Sequence[_Transform], part: slice) -> Tensor:
     for change in changes:
         images = change(images, part)
     return images
 
 
-def _change(
-    images: Tensor, ids: NDArray[np.int64], one: AnyAugmentation, seed: int, epoch: int
-) -> _Change:
+def _make_transform(
+    images: Tensor, ids: NDArray[np.int64], augmentation: AnyAugmentation, seed: int, epoch: int
+) -> _Transform:
     """What ``one`` does to a part of the batch ``images`` whose samples are ``ids``."""
-    if isinstance(one, CropFlip):
-        drawn, padding = crop_flips(seed, epoch, ids, one), one.padding or 0
-        return lambda some, part: geometric.crop(some, of_part(drawn, part), padding)
-    if isinstance(one, RandomResizedCrop):
-        boxes = resized_crops(seed, epoch, ids, one, size=(images.shape[2], images.shape[3]))
-        return lambda some, part: geometric.resized(some, of_part(boxes, part))
-    if isinstance(one, Cutout):
-        return lambda some, part: geometric.cutout(some, ids[part], one, seed=seed, epoch=epoch)
-    if isinstance(one, RandAugment):
-        return lambda some, part: randaugment(some, ids[part], one, seed=seed, epoch=epoch)
-    raise ValueError(f"{one.type} is no change of single images")
+    if isinstance(augmentation, CropFlip):
+        params, padding = (
+            crop_flip_params(seed, epoch, ids, augmentation),
+            augmentation.padding or 0,
+        )
+        return lambda some, part: geometric.crop_and_flip(some, slice_params(params, part), padding)
+    if isinstance(augmentation, RandomResizedCrop):
+        boxes = resized_crop_params(
+            seed, epoch, ids, augmentation, size=(images.shape[2], images.shape[3])
+        )
+        return lambda some, part: geometric.resized_crop(some, slice_params(boxes, part))
+    if isinstance(augmentation, Cutout):
+        return lambda some, part: geometric.cutout(
+            some, ids[part], augmentation, seed=seed, epoch=epoch
+        )
+    if isinstance(augmentation, RandAugment):
+        return lambda some, part: randaugment(some, ids[part], augmentation, seed=seed, epoch=epoch)
+    raise ValueError(f"{augmentation.type} is no change of single images")

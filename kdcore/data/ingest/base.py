@@ -1,4 +1,4 @@
-"""What every kind of upload is to ingestion: a list of labelled images, then their pixels."""
+"""What every kind of upload is to ingestion: a list of labeled images, then their pixels."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -8,69 +8,73 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from kdcore.data.decode import Shape
-from kdcore.data.types import PartName
-from kdcore.protocol.events import Item, Progress
+from kdcore.data.decode import ImageHeader
+from kdcore.data.types import SubsetName
+from kdcore.protocol.events import ErrorDetail, Progress
 from kdcore.protocol.requests import IngestRequest
-from kdcore.runtime.cancellation import Stop
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.cancellation import CancellationToken
+from kdcore.runtime.errors import UserError
 from kdcore.runtime.event_writer import EventWriter
 
 _REPORT_EVERY_S = 1.0
-MAX_CLASS_NAME = 200
+MAX_CLASS_NAME_LENGTH = 200
 
 Pixels = npt.NDArray[np.uint8]
 
 
-class Labelled(NamedTuple):
+class LabeledImage(NamedTuple):
     """One image with its label."""
 
-    parts: tuple[str, ...]
+    path_parts: tuple[str, ...]
     """Its folders and its name; what it is drawn by and named by."""
-    split: PartName
+    split: SubsetName
     label: str
-    """Empty where it has none, which only ``unlabelled`` may."""
-    place: Any
+    """Empty where it has none, which only ``unlabeled`` may."""
+    location: Any
     """Where its source finds it."""
 
     @property
     def name(self) -> str:
         """As a client reads it."""
-        return "/".join(self.parts)
+        return "/".join(self.path_parts)
 
 
-class Found(NamedTuple):
+class ScannedImage(NamedTuple):
     """One image that can probably be read."""
 
-    image: Labelled
-    shape: Shape
+    image: LabeledImage
+    header: ImageHeader
 
 
-class Frame(NamedTuple):
+class ImageFormat(NamedTuple):
     """What all images are brought to."""
 
     size: int
-    grey: bool
+    gray: bool
 
 
-class Context:
+class IngestContext:
     """What every step of one ingestion needs."""
 
     def __init__(
-        self, request: IngestRequest, workdir: Path, events: EventWriter, stop: Stop
+        self,
+        request: IngestRequest,
+        workdir: Path,
+        events: EventWriter,
+        cancellation: CancellationToken,
     ) -> None:
         self.request = request
         self.workdir = workdir
         self.events = events
-        self._stop = stop
-        self._last = time.monotonic()
+        self._cancellation = cancellation
+        self._last_report_s = time.monotonic()
 
-    def tick(self, done: int, total: int | None = None) -> None:
+    def report_progress(self, done: int, total: int | None = None) -> None:
         """Look at the stop flag and, if ``total`` is known, report progress now and then."""
-        self._stop.check()
-        if total is None or time.monotonic() - self._last < _REPORT_EVERY_S:
+        self._cancellation.check_cancelled()
+        if total is None or time.monotonic() - self._last_report_s < _REPORT_EVERY_S:
             return
-        self._last = time.monotonic()
+        self._last_report_s = time.monotonic()
         fraction = done / total
         progress = Progress(epoch=0, epochs=0, step=done, steps=total, fraction=fraction)
         self.events.metrics(done, 0.0, {}, progress=progress)
@@ -78,26 +82,26 @@ class Context:
     def check_count(self, count: int) -> None:
         """Raise UserFault if there are more images than are taken."""
         if count > self.request.max_images:
-            raise UserFault(
+            raise UserError(
                 "dataset_invalid",
                 f"the archive has {count} images; at most {self.request.max_images} are taken",
             )
 
 
-class Source(Protocol):
+class DatasetReader(Protocol):
     """One kind of upload, open."""
 
     classes: tuple[str, ...] | None
     """The classes in their own order, where the source has one; else they are sorted."""
-    problems: list[Item]
+    problems: list[ErrorDetail]
     """Everything that cannot be used, by its name; grows with each of the calls."""
 
-    def survey(self) -> list[Found]:
+    def scan(self) -> list[ScannedImage]:
         """Every usable image, in an order that is a function of the content."""
         ...
 
-    def pixels(
-        self, images: Sequence[Labelled], frame: Frame
+    def decode_images(
+        self, images: Sequence[LabeledImage], image_format: ImageFormat
     ) -> Iterator[tuple[int, Pixels | None]]:
         """(C, S, S) of each image with its place in ``images``, in the source's own order.
 

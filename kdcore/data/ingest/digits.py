@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-_FULL = 16
+_MAX_VALUE = 16
 """The data's own pixels go from 0 to 16."""
 
 
@@ -20,9 +20,9 @@ def write_archive(path: Path) -> None:
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    pixels = np.rint(data.images * (255 / _FULL)).astype(np.uint8)
+    pixels = np.rint(data.images * (255 / _MAX_VALUE)).astype(np.uint8)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for number, (image, digit) in enumerate(zip(pixels, data.target, strict=True)):
+        for index, (image, digit) in enumerate(zip(pixels, data.target, strict=True)):
             file = io.BytesIO()
             Image.fromarray(image).save(file, "PNG")
-            archive.writestr(zipfile.ZipInfo(f"{digit}/{number:04d}.png"), file.getvalue())
+            archive.writestr(zipfile.ZipInfo(f"{digit}/{index:04d}.png"), file.getvalue())

@@ -4,59 +4,61 @@ from collections.abc import Iterator, Sequence
 
 from kdcore.data import decode
 from kdcore.data.ingest import folder_layout
-from kdcore.data.ingest.base import Context, Found, Frame, Labelled, Pixels
-from kdcore.data.ingest.safe_zip import Archive, Unreadable
-from kdcore.runtime.errors import item, printable
+from kdcore.data.ingest.base import ImageFormat, IngestContext, LabeledImage, Pixels, ScannedImage
+from kdcore.data.ingest.safe_zip import Archive, UnreadableMemberError
+from kdcore.runtime.errors import error_detail, to_printable
 
 
-class FolderSource:
+class ImageFolderReader:
     """Images of an open archive, two passes over them: headers first, then pixels."""
 
     classes: tuple[str, ...] | None = None
 
-    def __init__(self, archive: Archive, context: Context) -> None:
+    def __init__(self, archive: Archive, context: IngestContext) -> None:
         self._archive = archive
         self._context = context
         self.problems = list(archive.problems)
 
-    def survey(self) -> list[Found]:
+    def scan(self) -> list[ScannedImage]:
         """Read every header. Raises UserFault if there are too many images."""
-        arranged = folder_layout.arrange(self._archive.members)
-        self.problems.extend(arranged.problems)
-        tell_ignored(self._context, arranged.ignored)
-        images = arranged.images
+        file_layout = folder_layout.parse_layout(self._archive.members)
+        self.problems.extend(file_layout.problems)
+        log_ignored(self._context, file_layout.ignored)
+        images = file_layout.images
         self._context.check_count(len(images))
-        found = []
+        scanned = []
         for done, image in enumerate(images):
-            self._context.tick(done, len(images))
+            self._context.report_progress(done, len(images))
             try:
-                data = self._archive.read(image.place)
-                shape = decode.peek(data, self._context.request.max_pixels)
-                found.append(Found(image, shape))
-            except (Unreadable, decode.BadImage) as error:
-                self.problems.append(item(image.name, str(error)))
-        return found
+                data = self._archive.read(image.location)
+                shape = decode.read_header(data, self._context.request.max_pixels)
+                scanned.append(ScannedImage(image, shape))
+            except (UnreadableMemberError, decode.InvalidImageError) as error:
+                self.problems.append(error_detail(image.name, str(error)))
+        return scanned
 
-    def pixels(
-        self, images: Sequence[Labelled], frame: Frame
+    def decode_images(
+        self, images: Sequence[LabeledImage], image_format: ImageFormat
     ) -> Iterator[tuple[int, Pixels | None]]:
         """In the order of ``images``."""
         for position, image in enumerate(images):
-            self._context.tick(position, len(images))
-            yield position, self._decoded(image, frame)
+            self._context.report_progress(position, len(images))
+            yield position, self._decode(image, image_format)
 
-    def _decoded(self, image: Labelled, frame: Frame) -> Pixels | None:
+    def _decode(self, image: LabeledImage, image_format: ImageFormat) -> Pixels | None:
         most = self._context.request.max_pixels
         try:
-            data = self._archive.read(image.place, count=False)
-            return decode.decode(data, grey=frame.grey, size=frame.size, max_pixels=most)
-        except (Unreadable, decode.BadImage) as error:
-            self.problems.append(item(image.name, str(error)))
+            data = self._archive.read(image.location, count_bytes=False)
+            return decode.decode(
+                data, gray=image_format.gray, size=image_format.size, max_pixels=most
+            )
+        except (UnreadableMemberError, decode.InvalidImageError) as error:
+            self.problems.append(error_detail(image.name, str(error)))
             return None
 
 
-def tell_ignored(context: Context, names: list[str]) -> None:
+def log_ignored(context: IngestContext, names: list[str]) -> None:
     """Say which files were left out because they are no images."""
     if names:
-        few = printable(", ".join(names[:3]))
+        few = to_printable(", ".join(names[:3]))
         context.events.log("warning", f"{len(names)} files that are no images are left out: {few}")

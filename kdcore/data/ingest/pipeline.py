@@ -11,111 +11,118 @@ from pathlib import Path
 import numpy as np
 
 from kdcore.data import splits, statistics
-from kdcore.data.decode import Shape
+from kdcore.data.decode import ImageHeader
 from kdcore.data.ingest import folder_layout
-from kdcore.data.ingest.base import Context, Frame, Labelled, Source
-from kdcore.data.ingest.detect import opened
-from kdcore.data.store_writer import drafting
-from kdcore.data.types import SPLITS, PartName
-from kdcore.protocol.events import Item
+from kdcore.data.ingest.base import DatasetReader, ImageFormat, IngestContext, LabeledImage
+from kdcore.data.ingest.detect import open_reader
+from kdcore.data.store_writer import open_writer
+from kdcore.data.types import SPLITS, SubsetName
+from kdcore.protocol.events import ErrorDetail
 from kdcore.protocol.requests import IngestRequest
-from kdcore.runtime.cancellation import Stop
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.cancellation import CancellationToken
+from kdcore.runtime.errors import UserError
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.schema.asset_info import DatasetInfo
 
 MIN_SIDE = 8
-MAX_SIDE = 224
+MAX_RESIZED_SIDE = 224
 """Of images that have to be resized anyway."""
-MAX_KEPT = 256
+MAX_NATIVE_SIDE = 256
 """Of images that all have one square size already."""
 
 
-def ingest(request: IngestRequest, workdir: Path, events: EventWriter, stop: Stop) -> None:
+def ingest(
+    request: IngestRequest, workdir: Path, events: EventWriter, cancellation: CancellationToken
+) -> None:
     """Check a source, split it, decode it, write the store and report its DatasetInfo.
 
     Raises UserFault ``dataset_invalid`` with every bad file named at once, and Stopped.
     """
-    context = Context(request, workdir, events, stop)
+    context = IngestContext(request, workdir, events, cancellation)
     target = workdir / "artifacts" / "dataset.safetensors"
-    with opened(context) as source:
-        info = _stored(source, context, target)
+    with open_reader(context) as reader:
+        info = _ingest(reader, context, target)
     events.artifact(target, target.name, "safetensors", "application/octet-stream")
     events.report(info.model_dump(mode="json"))
 
 
-def _stored(source: Source, context: Context, target: Path) -> DatasetInfo:
+def _ingest(reader: DatasetReader, context: IngestContext, target: Path) -> DatasetInfo:
     context.events.phase("check")
-    found = source.survey()
-    images = [one.image for one in found]
-    classes = folder_layout.check_classes(images, source.problems, source.classes)
-    if not found:
-        raise _fault(source.problems)
-    frame = _frame(context.request, [one.shape for one in found])
+    scanned = reader.scan()
+    images = [scanned_image.image for scanned_image in scanned]
+    classes = folder_layout.check_classes(images, reader.problems, reader.classes)
+    if not scanned:
+        raise _dataset_error(reader.problems)
+    image_format = _choose_format(
+        context.request, [scanned_image.header for scanned_image in scanned]
+    )
     context.events.phase("decode")
-    if source.problems:
+    if reader.problems:
         # Nothing can come of it, but broken pixels are to be told together with the rest.
-        for _ in source.pixels(images, frame):
+        for _ in reader.decode_images(images, image_format):
             pass
-        raise _fault(source.problems)
-    images = splits.draw_missing(images, context.request.split_seed)
-    _check_size(len(images), frame, context.request)
-    plan = _plan(images, classes, frame, context.request.split_seed)
-    return _written(source, context, images, (plan, target))
+        raise _dataset_error(reader.problems)
+    images = splits.draw_missing_splits(images, context.request.split_seed)
+    _check_size(len(images), image_format, context.request)
+    plan = _outline(images, classes, image_format, context.request.split_seed)
+    return _write_dataset(reader, context, images, (plan, target))
 
 
-def _written(
-    source: Source, context: Context, images: Sequence[Labelled], form: tuple[statistics.Plan, Path]
+def _write_dataset(
+    reader: DatasetReader,
+    context: IngestContext,
+    images: Sequence[LabeledImage],
+    plan_and_target: tuple[statistics.DatasetOutline, Path],
 ) -> DatasetInfo:
-    plan, target = form
-    frame = Frame(plan.image_size, grey=plan.in_channels == 1)
-    outline = statistics.outline(plan)
+    plan, target = plan_and_target
+    image_format = ImageFormat(plan.image_size, gray=plan.in_channels == 1)
+    outline = statistics.info_without_statistics(plan)
     rows = _rows(images)
-    with drafting(target, outline, plan.targets) as draft:
-        for position, pixels in source.pixels(images, frame):
+    with open_writer(target, outline, plan.targets) as writer:
+        for position, pixels in reader.decode_images(images, image_format):
             if pixels is not None:
-                draft.put(images[position].split, rows[position], pixels)
-        if source.problems:
-            raise _fault(source.problems)
+                writer.write_images(images[position].split, rows[position], pixels)
+        if reader.problems:
+            raise _dataset_error(reader.problems)
         context.events.phase("write")
-        info = statistics.completed(outline, draft.arrays())
-        draft.finish(info)
+        info = statistics.add_statistics(outline, writer.read_back())
+        writer.finish(info)
     return info
 
 
-def _frame(request: IngestRequest, shapes: list[Shape]) -> Frame:
-    """The side that all images get, and whether all are grey."""
-    grey = all(shape.grey for shape in shapes)
+def _choose_format(request: IngestRequest, shapes: list[ImageHeader]) -> ImageFormat:
+    """The side that all images get, and whether all are gray."""
+    gray = all(shape.gray for shape in shapes)
     if request.image_size is not None:
-        return Frame(request.image_size, grey)
+        return ImageFormat(request.image_size, gray)
     sides = {(shape.width, shape.height) for shape in shapes}
     width, height = next(iter(sides))
     if len(sides) == 1 and width == height >= MIN_SIDE:
-        return Frame(min(width, MAX_KEPT), grey)
+        return ImageFormat(min(width, MAX_NATIVE_SIDE), gray)
     median = int(np.median([min(shape.width, shape.height) for shape in shapes]))
-    return Frame(min(max(median, MIN_SIDE), MAX_SIDE), grey)
+    return ImageFormat(min(max(median, MIN_SIDE), MAX_RESIZED_SIDE), gray)
 
 
-def _plan(
-    images: Sequence[Labelled], classes: list[str], frame: Frame, seed: int
-) -> statistics.Plan:
+def _outline(
+    images: Sequence[LabeledImage], classes: list[str], image_format: ImageFormat, seed: int
+) -> statistics.DatasetOutline:
     index = {label: position for position, label in enumerate(classes)}
-    return statistics.Plan(
+    return statistics.DatasetOutline(
         classes=classes,
         targets={
             split: np.array([index[i.label] for i in images if i.split == split], dtype=np.int64)
             for split in SPLITS
         },
-        num_unlabelled=sum(image.split == "unlabelled" for image in images),
-        in_channels=1 if frame.grey else 3,
-        image_size=frame.size,
+        num_unlabeled=sum(image.split == "unlabeled" for image in images),
+        in_channels=1 if image_format.gray else 3,
+        image_size=image_format.size,
         split_seed=seed,
     )
 
 
-def _rows(images: Sequence[Labelled]) -> list[int]:
+def _rows(images: Sequence[LabeledImage]) -> list[int]:
     """The place of each image within its part."""
-    before: Counter[PartName] = Counter()
+    before: Counter[SubsetName] = Counter()
     rows = []
     for image in images:
         rows.append(before[image.split])
@@ -123,10 +130,10 @@ def _rows(images: Sequence[Labelled]) -> list[int]:
     return rows
 
 
-def _check_size(count: int, frame: Frame, request: IngestRequest) -> None:
-    needed = count * (1 if frame.grey else 3) * frame.size**2
+def _check_size(count: int, image_format: ImageFormat, request: IngestRequest) -> None:
+    needed = count * (1 if image_format.gray else 3) * image_format.size**2
     if needed > request.max_decoded_bytes:
-        raise UserFault(
+        raise UserError(
             "dataset_invalid",
             f"decoded, the images take {needed} bytes; at most {request.max_decoded_bytes} "
             "are kept",
@@ -134,9 +141,9 @@ def _check_size(count: int, frame: Frame, request: IngestRequest) -> None:
         )
 
 
-def _fault(problems: list[Item]) -> UserFault:
+def _dataset_error(problems: list[ErrorDetail]) -> UserError:
     things = "1 thing" if len(problems) == 1 else f"{len(problems)} things"
-    return UserFault(
+    return UserError(
         "dataset_invalid",
         f"{things} in the data set cannot be used",
         hint="mend or remove what is named, and give the data set again",

@@ -9,9 +9,14 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, NamedTuple, Protocol
 
-from kdcore.data.ingest.safe_zip import Unreadable, ignored, name_problem, parts_of
-from kdcore.protocol.events import Item
-from kdcore.runtime.errors import item
+from kdcore.data.ingest.safe_zip import (
+    UnreadableMemberError,
+    is_ignored,
+    name_problem,
+    path_parts_of,
+)
+from kdcore.protocol.events import ErrorDetail
+from kdcore.runtime.errors import error_detail
 
 _CHUNK = 1 << 20
 _MAX_EXTENSION = 1 << 20
@@ -25,16 +30,16 @@ _EXTENSIONS = (
 )
 
 
-class Readable(Protocol):
+class ReadableStream(Protocol):
     """Bytes to be read forwards."""
 
     def read(self, size: int, /) -> bytes: ...  # noqa: D102
 
 
-class File(NamedTuple):
+class TarMember(NamedTuple):
     """A regular file of a tar. It can be read until the next one is asked for."""
 
-    parts: tuple[str, ...]
+    path_parts: tuple[str, ...]
     """Folders and name, those of the tars around it first."""
     size: int
     stream: IO[bytes]
@@ -44,72 +49,80 @@ class File(NamedTuple):
         try:
             return self.stream.read()
         except _ERRORS as error:
-            raise Unreadable(f"cannot be read: {error}") from error
+            raise UnreadableMemberError(f"cannot be read: {error}") from error
 
 
-class Damaged(Exception):  # noqa: N818 - becomes an item
+class DamagedTarError(Exception):
     """The tar cannot be read any further; the message says why."""
 
 
-_ERRORS = (Damaged, Unreadable, tarfile.TarError, zlib.error, EOFError, OSError)
+_ERRORS = (DamagedTarError, UnreadableMemberError, tarfile.TarError, zlib.error, EOFError, OSError)
 
 
-def walk(
-    file: Readable, parts: tuple[str, ...], problems: list[Item], *, depth: int = 1
-) -> Iterator[File]:
+def iter_members(
+    file: ReadableStream,
+    path_parts: tuple[str, ...],
+    problems: list[ErrorDetail],
+    *,
+    depth: int = 1,
+) -> Iterator[TarMember]:
     """The files of the tar called ``parts``, and those of the tars in it, ``depth`` levels down.
 
     What cannot be used, damage included, is added to ``problems`` by its name.
     """
-    end = _end_mark()
+    header_class = _header_class()
     position, last = 0, "its beginning"
-    shard = "/".join(parts)
+    shard = "/".join(path_parts)
     try:
-        with tarfile.open(fileobj=file, mode="r|", tarinfo=end) as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=file, mode="r|", tarinfo=header_class) as tar:  # type: ignore[call-overload]
             while (info := tar.next()) is not None:
                 # The reader would keep every header it has seen.
                 tar.members.clear()
                 position, last = tar.offset, info.name
-                yield from _of_member(tar, info, (parts, problems), depth)
-            _check_end(tar, seen=end.seen)
+                yield from _iter_member(tar, info, (path_parts, problems), depth)
+            _check_end(tar, seen=header_class.seen)
     except _ERRORS as error:
         detail = f"is damaged near byte {position}, after {last}: {error}"
-        problems.append(item(shard or "the tar archive", detail))
+        problems.append(error_detail(shard or "the tar archive", detail))
 
 
-def _of_member(
+def _iter_member(
     tar: tarfile.TarFile,
     info: tarfile.TarInfo,
-    place: tuple[tuple[str, ...], list[Item]],
+    parent: tuple[tuple[str, ...], list[ErrorDetail]],
     depth: int,
-) -> Iterator[File]:
-    around, problems = place
-    own = parts_of(info.name)
-    problem = name_problem(info.name, own)
+) -> Iterator[TarMember]:
+    parent_parts, problems = parent
+    member_parts = path_parts_of(info.name)
+    problem = name_problem(info.name, member_parts)
     if problem is None and not info.isdir() and (not info.isreg() or info.issparse()):
         problem = "is not a regular file; put the file itself into the archive"
-    nested = bool(own) and own[-1].lower().endswith(".tar")
+    nested = bool(member_parts) and member_parts[-1].lower().endswith(".tar")
     if problem is None and nested and depth == 0:
         problem = "is a tar in a tar in a tar; put its files into a shard"
     if problem is not None:
-        problems.append(item("/".join((*around, info.name)), problem))
+        problems.append(error_detail("/".join((*parent_parts, info.name)), problem))
         return
-    stream = tar.extractfile(info) if info.isreg() and own and not ignored(own) else None
+    stream = (
+        tar.extractfile(info)
+        if info.isreg() and member_parts and not is_ignored(member_parts)
+        else None
+    )
     if stream is None:
         return
     if nested:
-        yield from walk(stream, (*around, *own), problems, depth=depth - 1)
+        yield from iter_members(stream, (*parent_parts, *member_parts), problems, depth=depth - 1)
     else:
-        yield File((*around, *own), info.size, stream)
+        yield TarMember((*parent_parts, *member_parts), info.size, stream)
 
 
 def _check_end(tar: tarfile.TarFile, *, seen: bool) -> None:
     if not seen:
-        raise Damaged("the next header cannot be read")
+        raise DamagedTarError("the next header cannot be read")
     # A stream's file has no type of its own; what follows is only ever padding.
     while rest := tar.fileobj.read(_CHUNK):
         if rest.strip(b"\0"):
-            raise Damaged("there is more behind its end mark")
+            raise DamagedTarError("there is more behind its end mark")
 
 
 class _Header(tarfile.TarInfo):
@@ -126,14 +139,14 @@ class _Header(tarfile.TarInfo):
             cls.seen = True
             raise
         except tarfile.EmptyHeaderError as error:  # type: ignore[attr-defined]
-            raise Damaged("it is cut off: its end mark is missing") from error
+            raise DamagedTarError("it is cut off: its end mark is missing") from error
         except tarfile.HeaderError as error:
-            raise Damaged(f"a header is broken ({error})") from error
+            raise DamagedTarError(f"a header is broken ({error})") from error
         if header.type in _EXTENSIONS and header.size > _MAX_EXTENSION:
-            raise Damaged(f"a header has an extension of {header.size} bytes")
+            raise DamagedTarError(f"a header has an extension of {header.size} bytes")
         return header
 
 
-def _end_mark() -> type[_Header]:
+def _header_class() -> type[_Header]:
     """A kind of header of its own for each tar, because the reader makes them by their class."""
     return type("Header", (_Header,), {"seen": False})

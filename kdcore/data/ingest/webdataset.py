@@ -2,7 +2,7 @@
 
 One tar, a tar of tars or a zip of tars. The label is the text of ``.cls`` or ``label`` in
 ``.json``, a number or a name. A split is named by a folder (``train/``, ``val/``, ``test/``,
-``unlabelled/``) or by the first word of the shard's name (``val-0001.tar``), else it is train.
+``unlabeled/``) or by the first word of the shard's name (``val-0001.tar``), else it is train.
 
 Format: https://github.com/webdataset/webdataset. Its pickled members are never read.
 """
@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdcore.data import decode
-from kdcore.data.ingest.base import Context, Found, Frame, Labelled, Pixels
-from kdcore.data.ingest.folder_layout import IMAGES, SPLIT_FOLDERS, class_problem
-from kdcore.data.ingest.image_folder import tell_ignored
-from kdcore.data.ingest.safe_tar import File, walk
-from kdcore.data.ingest.safe_zip import Archive, Unreadable
-from kdcore.data.types import PartName
-from kdcore.protocol.events import Item
-from kdcore.runtime.errors import item, printable
+from kdcore.data.ingest.base import ImageFormat, IngestContext, LabeledImage, Pixels, ScannedImage
+from kdcore.data.ingest.folder_layout import IMAGE_SUFFIXES, SPLIT_FOLDERS, class_name_problem
+from kdcore.data.ingest.image_folder import log_ignored
+from kdcore.data.ingest.safe_tar import TarMember, iter_members
+from kdcore.data.ingest.safe_zip import Archive, UnreadableMemberError
+from kdcore.data.types import SubsetName
+from kdcore.protocol.events import ErrorDetail
+from kdcore.runtime.errors import error_detail, to_printable
 
-_LABELS = (".cls", ".json")
+_LABEL_SUFFIXES = (".cls", ".json")
 _MAX_LABEL_BYTES = 1 << 20
 _MAGIC = (257, b"ustar")
 _FIRST_WORD = re.compile(r"[A-Za-z]+")
@@ -45,149 +45,152 @@ class _Sample(NamedTuple):
     key: tuple[str, ...]
     files: dict[str, tuple[str, ...]]
     """By extension: the names of its files."""
-    shape: decode.Shape | None
+    shape: decode.ImageHeader | None
     labels: dict[str, str]
     """By extension."""
 
 
-class ShardSource:
+class WebDatasetReader:
     """Every pass reads the shards from the first byte to the last."""
 
     classes: tuple[str, ...] | None = None
 
-    def __init__(self, path: Path, archive: Archive | None, context: Context) -> None:
+    def __init__(self, path: Path, archive: Archive | None, context: IngestContext) -> None:
         self._path = path
         self._archive = archive
         self._context = context
-        self.problems: list[Item] = list(archive.problems) if archive else []
+        self.problems: list[ErrorDetail] = list(archive.problems) if archive else []
 
-    def survey(self) -> list[Found]:
+    def scan(self) -> list[ScannedImage]:
         """Read labels and headers; the images come sorted by split, label and name."""
-        found: dict[tuple[str, ...], Found] = {}
+        scanned: dict[tuple[str, ...], ScannedImage] = {}
         for sample in self._samples():
-            image = self._found(sample)
+            image = self._scanned_image(sample)
             if image is None:
                 continue
-            if image.image.parts in found:
-                self.problems.append(item(image.image.name, "is there twice; keep one"))
-            found[image.image.parts] = image
-            self._context.check_count(len(found))
-        labels = {one.image.label for one in found.values()} - {""}
+            if image.image.path_parts in scanned:
+                self.problems.append(error_detail(image.image.name, "is there twice; keep one"))
+            scanned[image.image.path_parts] = image
+            self._context.check_count(len(scanned))
+        labels = {scanned_image.image.label for scanned_image in scanned.values()} - {""}
         if labels and all(label.isdecimal() for label in labels):
             # Numbers stand for the places of a list: 10 comes after 9.
             self.classes = tuple(sorted(labels, key=lambda label: (int(label), label)))
-        return sorted(found.values(), key=_order)
+        return sorted(scanned.values(), key=_sort_key)
 
-    def pixels(
-        self, images: Sequence[Labelled], frame: Frame
+    def decode_images(
+        self, images: Sequence[LabeledImage], image_format: ImageFormat
     ) -> Iterator[tuple[int, Pixels | None]]:
         """In the order of the shards."""
-        positions = {image.parts: position for position, image in enumerate(images)}
+        positions = {image.path_parts: position for position, image in enumerate(images)}
         done = 0
-        for file in self._files(count=False):
-            position = positions.get(file.parts)
+        for file in self._files(count_bytes=False):
+            position = positions.get(file.path_parts)
             if position is not None:
-                self._context.tick(done, len(images))
+                self._context.report_progress(done, len(images))
                 done += 1
-                yield position, self._decoded(file, frame)
+                yield position, self._decode(file, image_format)
         # The second pass meets the same damage as the first.
         self.problems = list(dict.fromkeys(self.problems))
 
-    def _decoded(self, file: File, frame: Frame) -> Pixels | None:
+    def _decode(self, file: TarMember, image_format: ImageFormat) -> Pixels | None:
         most = self._context.request.max_pixels
         try:
             data = file.read()
-            return decode.decode(data, grey=frame.grey, size=frame.size, max_pixels=most)
-        except (Unreadable, decode.BadImage) as error:
-            self.problems.append(item("/".join(file.parts), str(error)))
+            return decode.decode(
+                data, gray=image_format.gray, size=image_format.size, max_pixels=most
+            )
+        except (UnreadableMemberError, decode.InvalidImageError) as error:
+            self.problems.append(error_detail("/".join(file.path_parts), str(error)))
             return None
 
-    def _files(self, *, count: bool) -> Iterator[File]:
+    def _files(self, *, count_bytes: bool) -> Iterator[TarMember]:
         if self._archive is None:
             with self._path.open("rb") as file:
-                yield from walk(file, (), self.problems)
+                yield from iter_members(file, (), self.problems)
             return
-        for member in sorted(self._archive.members, key=lambda member: member.parts):
-            name = "/".join(member.parts)
+        for member in sorted(self._archive.members, key=lambda member: member.path_parts):
+            name = "/".join(member.path_parts)
             if not name.lower().endswith(".tar"):
                 continue
             try:
-                with self._archive.stream(member, count=count) as stream:
-                    yield from walk(stream, member.parts, self.problems, depth=0)
-            except Unreadable as error:
-                self.problems.append(item(name, str(error)))
+                with self._archive.stream(member, count_bytes=count_bytes) as stream:
+                    yield from iter_members(stream, member.path_parts, self.problems, depth=0)
+            except UnreadableMemberError as error:
+                self.problems.append(error_detail(name, str(error)))
 
     def _samples(self) -> Iterator[_Sample]:
         sample: _Sample | None = None
         others = self._archive.members if self._archive else []
-        names = ["/".join(member.parts) for member in others]
+        names = ["/".join(member.path_parts) for member in others]
         strange = [name for name in names if not name.lower().endswith(".tar")]
-        for file in self._files(count=True):
-            self._context.tick(0)
-            stem, dot, extension = file.parts[-1].partition(".")
-            key, extension = (*file.parts[:-1], stem), dot + extension.lower()
-            if extension not in IMAGES and extension not in _LABELS:
-                strange.append("/".join(file.parts))
+        for file in self._files(count_bytes=True):
+            self._context.report_progress(0)
+            stem, dot, extension = file.path_parts[-1].partition(".")
+            key, extension = (*file.path_parts[:-1], stem), dot + extension.lower()
+            if extension not in IMAGE_SUFFIXES and extension not in _LABEL_SUFFIXES:
+                strange.append("/".join(file.path_parts))
                 continue
             if sample is None or sample.key != key:
                 if sample is not None:
                     yield sample
                 sample = _Sample(key, {}, None, {})
-            sample = self._read(file, extension, sample)
+            sample = self._add_file(file, extension, sample)
         if sample is not None:
             yield sample
-        tell_ignored(self._context, strange)
+        log_ignored(self._context, strange)
 
-    def _read(self, file: File, extension: str, sample: _Sample) -> _Sample:
-        name = "/".join(file.parts)
+    def _add_file(self, file: TarMember, extension: str, sample: _Sample) -> _Sample:
+        name = "/".join(file.path_parts)
         if extension in sample.files:
-            self.problems.append(item(name, "is there twice; keep one"))
-        sample.files[extension] = file.parts
+            self.problems.append(error_detail(name, "is there twice; keep one"))
+        sample.files[extension] = file.path_parts
         try:
-            if extension in IMAGES:
-                return sample._replace(shape=self._peek(file))
-            sample.labels[extension] = _label(file, extension)
-        except (Unreadable, decode.BadImage) as error:
-            self.problems.append(item(name, str(error)))
+            if extension in IMAGE_SUFFIXES:
+                return sample._replace(shape=self._read_header(file))
+            sample.labels[extension] = _read_label(file, extension)
+        except (UnreadableMemberError, decode.InvalidImageError) as error:
+            self.problems.append(error_detail(name, str(error)))
         return sample
 
-    def _peek(self, file: File) -> decode.Shape:
+    def _read_header(self, file: TarMember) -> decode.ImageHeader:
         most = self._context.request.max_pixels
         if file.size > 4 * most + (1 << 20):
-            raise decode.BadImage(f"has {file.size} bytes, too many for {most} pixels")
-        return decode.peek(file.read(), most)
+            raise decode.InvalidImageError(f"has {file.size} bytes, too many for {most} pixels")
+        return decode.read_header(file.read(), most)
 
-    def _found(self, sample: _Sample) -> Found | None:
-        images = [parts for kind, parts in sample.files.items() if kind in IMAGES]
+    def _scanned_image(self, sample: _Sample) -> ScannedImage | None:
+        images = [parts for kind, parts in sample.files.items() if kind in IMAGE_SUFFIXES]
         split = _split(sample.key)
         label = sample.labels.get(".cls", sample.labels.get(".json", ""))
-        unread = (set(_LABELS) & set(sample.files)) - set(sample.labels)
+        unread = (set(_LABEL_SUFFIXES) & set(sample.files)) - set(sample.labels)
         if unread or (images and sample.shape is None):
             return None  # broken, and told already
         problem = _problem(len(images), split, label)
         if problem is not None or sample.shape is None:
-            self.problems.append(item("/".join(sample.key), problem or "has no image"))
+            self.problems.append(error_detail("/".join(sample.key), problem or "has no image"))
             return None
-        return Found(
-            Labelled(images[0], split, "" if split == "unlabelled" else label, None), sample.shape
+        return ScannedImage(
+            LabeledImage(images[0], split, "" if split == "unlabeled" else label, None),
+            sample.shape,
         )
 
 
-def _problem(num_images: int, split: PartName, label: str) -> str | None:
+def _problem(num_images: int, split: SubsetName, label: str) -> str | None:
     if num_images != 1:
         return "has several images" if num_images else "has a label and no image"
-    if split == "unlabelled":
+    if split == "unlabeled":
         return None
     if not label:
         return "has no label: put a .cls file of the same name beside it"
-    return class_problem(label)
+    return class_name_problem(label)
 
 
-def _order(one: Found) -> tuple[str, str, tuple[str, ...]]:
-    return one.image.split, one.image.label, one.image.parts
+def _sort_key(scanned_image: ScannedImage) -> tuple[str, str, tuple[str, ...]]:
+    return scanned_image.image.split, scanned_image.image.label, scanned_image.image.path_parts
 
 
-def _split(key: tuple[str, ...]) -> PartName:
+def _split(key: tuple[str, ...]) -> SubsetName:
     for folder in key[:-1]:
         word = folder
         if folder.lower().endswith(".tar"):
@@ -198,10 +201,10 @@ def _split(key: tuple[str, ...]) -> PartName:
     return "train"
 
 
-def _label(file: File, extension: str) -> str:
+def _read_label(file: TarMember, extension: str) -> str:
     """The text of a label. Raises BadImage, which names the file like any other."""
     if file.size > _MAX_LABEL_BYTES:
-        raise decode.BadImage(f"has {file.size} bytes, too many for a label")
+        raise decode.InvalidImageError(f"has {file.size} bytes, too many for a label")
     data = file.read()
     try:
         text = data.decode("utf-8").strip()
@@ -211,5 +214,5 @@ def _label(file: File, extension: str) -> str:
             right = isinstance(value, str | int) and not isinstance(value, bool)
             text = str(value).strip() if right else ""
     except (ValueError, RecursionError) as error:
-        raise decode.BadImage(f"is no label: {printable(str(error))}") from error
+        raise decode.InvalidImageError(f"is no label: {to_printable(str(error))}") from error
     return text

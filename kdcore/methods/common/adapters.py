@@ -29,8 +29,8 @@ def regressor(student: Tensor, teacher: Tensor) -> nn.Sequential:
     pools the larger map.
     """
     down = (student.shape[2] // teacher.shape[2], student.shape[3] // teacher.shape[3])
-    whole = student.shape[2:] == (down[0] * teacher.shape[2], down[1] * teacher.shape[3])
-    kernel, stride = (3, down) if whole and down != (1, 1) else (1, (1, 1))
+    divides = student.shape[2:] == (down[0] * teacher.shape[2], down[1] * teacher.shape[3])
+    kernel, stride = (3, down) if divides and down != (1, 1) else (1, (1, 1))
     return nn.Sequential(
         nn.Conv2d(
             student.shape[1], teacher.shape[1], kernel, stride, padding=kernel // 2, bias=False

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kdcore.methods.base import UNLABELLED, Batch
+from kdcore.methods.base import UNLABELED, Batch
 from kdcore.methods.common.full_precision import at_least_float32
 
 CROSS_ENTROPY = "cross_entropy"
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelLoss:
     """How the true labels teach."""
 
     weight: float
@@ -22,41 +22,44 @@ class Labels:
     """Share of the label that is spread over all classes (Szegedy et al. 2016, section 7)."""
     class_weights: Tensor | None = None  # (C,)
 
-    def loss(self, logits: Tensor, batch: Batch) -> Tensor | None:
-        """Unweighted cross-entropy of logits (B, C), mean over the labelled images.
+    def cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor | None:
+        """Unweighted cross-entropy of logits (B, C), mean over the labeled images.
 
-        None where no label counts. A batch without a labelled image gives a zero with a gradient.
+        None where no label counts. A batch without a labeled image gives a zero with a gradient.
         """
         if self.weight == 0 or batch.target is None:
             return None
         z = at_least_float32(logits)
         # As torch's own mean does: over the sum of the weights of the targets.
-        each, counted = self._each(z, batch.target), self._counted(z, batch.target).sum()
+        losses, total_weight = (
+            self._losses(z, batch.target),
+            self._label_weights(z, batch.target).sum(),
+        )
         if batch.mix is not None:
-            # An unlabelled partner says nothing; the labelled one then counts by its share alone.
+            # An unlabeled partner says nothing; the labeled one then counts by its share alone.
             share = batch.mix.share.to(z)
-            each = share * each + (1 - share) * self._each(z, batch.mix.target)
+            losses = share * losses + (1 - share) * self._losses(z, batch.mix.target)
             # Equal sums, as everyone is somebody's partner; but not within a part of a batch.
-            counted = (counted + self._counted(z, batch.mix.target).sum()) / 2
-        return each.sum() / counted.clamp_min(torch.finfo(z.dtype).tiny)
+            total_weight = (total_weight + self._label_weights(z, batch.mix.target).sum()) / 2
+        return losses.sum() / total_weight.clamp_min(torch.finfo(z.dtype).tiny)
 
-    def _each(self, z: Tensor, target: Tensor) -> Tensor:
+    def _losses(self, z: Tensor, target: Tensor) -> Tensor:
         """(B,): 0 for an image without a label, or of a class that has no weight."""
         weights = None if self.class_weights is None else self.class_weights.to(z)
-        each = functional.cross_entropy(
+        losses = functional.cross_entropy(
             z,
             target,
             weight=weights,
-            ignore_index=UNLABELLED,
+            ignore_index=UNLABELED,
             label_smoothing=self.smoothing,
             reduction="none",
         )
         # Smoothing lets a class of weight 0 say something of the others: here it says nothing.
-        return each if weights is None else each.where(self._counted(z, target) > 0, 0.0)
+        return losses if weights is None else losses.where(self._label_weights(z, target) > 0, 0.0)
 
-    def _counted(self, z: Tensor, target: Tensor) -> Tensor:
+    def _label_weights(self, z: Tensor, target: Tensor) -> Tensor:
         """(B,): the weight of each image's class, 0 for an image without a label."""
-        labelled = target != UNLABELLED
+        labeled = target != UNLABELED
         if self.class_weights is None:
-            return labelled.to(z)
-        return self.class_weights.to(z)[target.clamp_min(0)] * labelled
+            return labeled.to(z)
+        return self.class_weights.to(z)[target.clamp_min(0)] * labeled

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from kdcore.methods.base import Batch, DataFacts, Method, Outputs
 from kdcore.methods.common.full_precision import full_precision
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.errors import UserError
 from kdcore.schema.methods import Need
 
-Maps = list[Tensor]
+FeatureMaps = list[Tensor]
 
 
-class MapMethod(Method):
+class FeatureMapMethod(Method):
     """Terms of the student's and the teacher's maps, in full precision."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"maps"})
@@ -30,36 +30,38 @@ class MapMethod(Method):
         """
         s, t = _pairs(self, student, teacher)
         if len(s) < self.min_maps:
-            raise UserFault(
+            raise UserError(
                 "student_incompatible",
                 f"{_name(self)} needs {self.min_maps} feature map(s) or more of both networks, and "
                 f"this pair has {len(s)}",
                 hint="Choose another method, or name more layers of both networks to compare.",
             )
-        self.adapt(s, t)
+        self.build_adapters(s, t)
 
-    def adapt(self, student: Maps, teacher: Maps) -> None:
+    def build_adapters(self, student: FeatureMaps, teacher: FeatureMaps) -> None:
         """Make what is trained beside the student; most methods have nothing."""
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
         """The subclass's terms of both networks' maps [(B, C_i, H_i, W_i)]."""
         return full_precision(self.terms)(*_pairs(self, student, teacher))
 
-    def terms(self, student: Maps, teacher: Maps) -> dict[str, Tensor]:
+    def terms(self, student: FeatureMaps, teacher: FeatureMaps) -> dict[str, Tensor]:
         """Named, unweighted terms; the teacher's maps carry no gradient."""
         raise NotImplementedError
 
 
-def _pairs(method: Method, student: Outputs, teacher: Outputs | None) -> tuple[Maps, Maps]:
+def _pairs(
+    method: Method, student: Outputs, teacher: Outputs | None
+) -> tuple[FeatureMaps, FeatureMaps]:
     if teacher is None or len(teacher.maps) != len(student.maps):
         raise ValueError(f"{_name(method)} needs one teacher, with as many maps as the student")
-    return list(student.maps), [each.detach() for each in teacher.maps]
+    return list(student.maps), [feature_map.detach() for feature_map in teacher.maps]
 
 
 def _name(method: Method) -> str:
     return type(method).__name__
 
 
-def total(terms: Sequence[Tensor]) -> Tensor:
+def sum_terms(terms: Sequence[Tensor]) -> Tensor:
     """Sum of scalars."""
     return sum(terms[1:], start=terms[0])

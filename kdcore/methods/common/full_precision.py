@@ -26,21 +26,21 @@ def full_precision(loss: Callable[_P, _R]) -> Callable[_P, _R]:
     """
 
     @functools.wraps(loss)
-    def at_full_precision(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        given: list[Tensor] = []
-        positional = [_raised(value, given) for value in args]
-        named = {name: _raised(value, given) for name, value in kwargs.items()}
-        with torch.autocast(given[0].device.type if given else "cpu", enabled=False):
+    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        tensors: list[Tensor] = []
+        positional = [_upcast(value, tensors) for value in args]
+        named = {name: _upcast(value, tensors) for name, value in kwargs.items()}
+        with torch.autocast(tensors[0].device.type if tensors else "cpu", enabled=False):
             return loss(*positional, **named)
 
-    return at_full_precision
+    return wrapper
 
 
-def _raised(value: Any, given: list[Tensor]) -> Any:
+def _upcast(value: Any, tensors: list[Tensor]) -> Any:
     """``value`` with its tensors raised; notes them in ``given``."""
     if isinstance(value, Tensor):
-        given.append(value)
+        tensors.append(value)
         return at_least_float32(value)
     if type(value) in (list, tuple):
-        return type(value)(_raised(each, given) for each in value)
+        return type(value)(_upcast(item, tensors) for item in value)
     return value

@@ -9,23 +9,23 @@ _TINY = 1e-12
 """A vector that is shorter has no direction."""
 
 
-def unit(x: Tensor, dim: int, *, added: float = 0.0) -> Tensor:
+def l2_normalize(x: Tensor, dim: int, *, eps: float = 0.0) -> Tensor:
     """``x`` over its L2 norm (plus ``added``) along ``dim``.
 
     A vector of zeros stays zeros and gets no gradient: dividing it by a small number would give it
     one of 1e12.
     """
     norm: Tensor = vector_norm(x, dim=dim, keepdim=True)
-    return x / (norm + added).masked_fill(norm <= _TINY, math.inf)
+    return x / (norm + eps).masked_fill(norm <= _TINY, math.inf)
 
 
-def distance(a: Tensor, b: Tensor) -> Tensor:
+def l2_distance(a: Tensor, b: Tensor) -> Tensor:
     """L2 distance along the last dimension; where it is 0, the gradient is 0 as well."""
     length: Tensor = vector_norm(a - b, dim=-1)
     return length
 
 
-def need_two(x: Tensor, loss: str) -> None:
+def require_two_samples(x: Tensor, loss: str) -> None:
     """Raise ``ValueError`` where ``x`` (B, ...) is a batch of one: ``loss`` compares samples."""
     if len(x) < 2:
         raise ValueError(

@@ -10,7 +10,7 @@ from kdcore.schema.methods import Need
 
 
 class LogitMethod(Method):
-    """A term of the student's and the teacher's logits alone, standardised first if asked."""
+    """A term of the student's and the teacher's logits alone, standardized first if asked."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"logits"})
 

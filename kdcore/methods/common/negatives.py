@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.errors import UserError
 
 
-class Negatives(nn.Module):
+class NegativeSampler(nn.Module):
     """Draws from the images of other classes, however many each class has.
 
     ``targets`` are the labels (N,) of all images. Its buffers follow from the data, so they are not
@@ -22,10 +22,10 @@ class Negatives(nn.Module):
         targets = targets.cpu().long()
         count = torch.bincount(targets, minlength=num_classes)
         self.num_samples = len(targets)
-        self.fewest = self.num_samples - int(count.max())
+        self.min_candidates = self.num_samples - int(count.max())
         """Images that even the largest class has against it."""
-        if self.fewest == 0:
-            raise UserFault(
+        if self.min_candidates == 0:
+            raise UserError(
                 "dataset_invalid",
                 "crd tells an image from those of other classes, and all training images are of "
                 "one class",
@@ -38,16 +38,16 @@ class Negatives(nn.Module):
         ):
             self.register_buffer(name, value, persistent=False)
 
-    def draw(self, target: Tensor, number: int) -> Tensor:
+    def sample(self, target: Tensor, num_negatives: int) -> Tensor:
         """Sample ids (B, number) of other classes than ``target`` (B,), with replacement.
 
         Each other image is equally likely; from torch's global generator of the device.
         """
         count, first = self.count[target].unsqueeze(1), self.first[target].unsqueeze(1)
-        shape = (len(target), number)
+        shape = (len(target), num_negatives)
         # float64: float32 has fewer steps between 0 and 1 than some data sets have images.
         uniform = torch.rand(shape, dtype=torch.float64, device=target.device)
         others = self.num_samples - count
-        place = torch.minimum((uniform * others).long(), others - 1)
+        offset = torch.minimum((uniform * others).long(), others - 1)
         # The class itself lies in one piece: step over it.
-        return self.order[place + (place >= first) * count]
+        return self.order[offset + (offset >= first) * count]

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from kdcore.methods.base import Batch, DataFacts, Method, Outputs, Stage
-from kdcore.methods.common.cross_entropy import CROSS_ENTROPY, Labels
-from kdcore.methods.common.teacher_ensemble import as_one
+from kdcore.methods.common.cross_entropy import CROSS_ENTROPY, LabelLoss
+from kdcore.methods.common.teacher_ensemble import combine_teachers
 from kdcore.schema.methods import Need
 
 __all__ = ["CROSS_ENTROPY", "Loss", "Objective", "stage_at"]
@@ -29,37 +29,41 @@ class Objective(nn.Module):
     """
 
     def __init__(
-        self, methods: Sequence[Method], labels: Labels, weights: Sequence[float], steps: int
+        self,
+        methods: Sequence[Method],
+        label_loss: LabelLoss,
+        teacher_weights: Sequence[float],
+        steps: int,
     ) -> None:
         super().__init__()
         self.methods = nn.ModuleList(methods)
-        self.labels = labels
-        self.weights = tuple(weights)
+        self.label_loss = label_loss
+        self.teacher_weights = tuple(teacher_weights)
         self.steps = steps
 
     @property
-    def taught(self) -> bool:
+    def uses_teacher(self) -> bool:
         """Whether any method looks at a teacher."""
-        return any(method.taught for method in self._methods())
+        return any(method.uses_teacher for method in self._methods())
 
     @property
-    def idle(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether it has nothing to say: no method is taught and labels do not count."""
-        return not self.taught and self.labels.weight == 0
+        return not self.uses_teacher and self.label_loss.weight == 0
 
     @property
     def needs(self) -> frozenset[Need]:
         """All that the methods need of networks and batches together."""
         return frozenset[Need]().union(*(method.needs for method in self._methods()))
 
-    def preparing(self, step: int) -> bool:
+    def in_adapter_stage(self, step: int) -> bool:
         """Whether in ``step`` (from 1) some method's own terms count and nothing else does."""
-        return any(stage.only is not None for stage in self._stages(step))
+        return any(stage.only_terms is not None for stage in self._stages(step))
 
     def build(self, student: Outputs, teachers: Sequence[Outputs], data: DataFacts) -> None:
         """Let every method make its adapters and memories from one small batch's outputs."""
         for method in self._methods():
-            method.build(student, self._seen_by(method, teachers), data)
+            method.build(student, self._teacher_outputs(method, teachers), data)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> Loss:
         """The loss of one batch; ``teachers`` is empty where no method is taught."""
@@ -67,14 +71,16 @@ class Objective(nn.Module):
         weighted: list[Tensor] = []
         stages = self._stages(batch.step)
         for method, stage in zip(self._methods(), stages, strict=True):
-            method.enter(stage)
-        labelled = self.labels.loss(student.logits, batch)
-        if labelled is not None and _counts(CROSS_ENTROPY, stages):
-            terms[CROSS_ENTROPY] = labelled
-            weighted.append(self.labels.weight * labelled)
+            method.enter_stage(stage)
+        label_term = self.label_loss.cross_entropy(student.logits, batch)
+        if label_term is not None and _is_active(CROSS_ENTROPY, stages):
+            terms[CROSS_ENTROPY] = label_term
+            weighted.append(self.label_loss.weight * label_term)
         for method in self._methods():
-            for name, term in method(student, self._seen_by(method, teachers), batch).items():
-                if _counts(name, stages):
+            for name, term in method(
+                student, self._teacher_outputs(method, teachers), batch
+            ).items():
+                if _is_active(name, stages):
                     terms[name] = term
                     weighted.append(method.weight_of(name, batch.epoch) * term)
         if not weighted:
@@ -82,20 +88,20 @@ class Objective(nn.Module):
             raise ValueError(f"no term counts in step {batch.step}")
         return Loss(torch.stack(weighted).sum(), terms)
 
-    def remember(self) -> None:
+    def commit_batch(self) -> None:
         """Let every method keep what it saw of a batch whose gradients are whole."""
         for method in self._methods():
-            method.remember()
+            method.commit_batch()
 
-    def forget(self) -> None:
+    def discard_batch(self) -> None:
         """Let every method drop what it saw of a batch that comes again."""
         for method in self._methods():
-            method.forget()
+            method.discard_batch()
 
-    def _seen_by(self, method: Method, teachers: Sequence[Outputs]) -> Outputs | None:
-        if not method.taught or not teachers:
+    def _teacher_outputs(self, method: Method, teachers: Sequence[Outputs]) -> Outputs | None:
+        if not method.uses_teacher or not teachers:
             return None
-        return as_one(teachers, self.weights, method.temperature)
+        return combine_teachers(teachers, self.teacher_weights, method.temperature)
 
     def _stages(self, step: int) -> list[Stage]:
         return [stage_at(method.stages(), step, self.steps) for method in self._methods()]
@@ -104,11 +110,11 @@ class Objective(nn.Module):
         return [method for method in self.methods if isinstance(method, Method)]
 
 
-def _counts(term: str, stages: Sequence[Stage]) -> bool:
+def _is_active(term: str, stages: Sequence[Stage]) -> bool:
     # Two methods may begin with a stage of their own each: then both of these are trained at once.
-    alone = [stage.only for stage in stages if stage.only is not None]
-    kept = not alone or any(term in only for only in alone)
-    return kept and not any(term in stage.without for stage in stages)
+    alone = [stage.only_terms for stage in stages if stage.only_terms is not None]
+    included = not alone or any(term in only for only in alone)
+    return included and not any(term in stage.excluded_terms for stage in stages)
 
 
 def stage_at(stages: Sequence[Stage], step: int, steps: int) -> Stage:

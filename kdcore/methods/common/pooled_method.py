@@ -21,9 +21,9 @@ class PooledMethod(Method):
     def build(self, student: Outputs, teacher: Outputs | None, data: DataFacts) -> None:
         """Make what is trained and remembered for features of these sizes."""
         s, t = self._pair(student, teacher)
-        self.embed(s.shape[1], t.shape[1], data)
+        self.build_embeddings(s.shape[1], t.shape[1], data)
 
-    def embed(self, student_dim: int, teacher_dim: int, data: DataFacts) -> None:
+    def build_embeddings(self, student_dim: int, teacher_dim: int, data: DataFacts) -> None:
         """Make embeddings and memories; most methods have none."""
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:

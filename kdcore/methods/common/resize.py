@@ -27,7 +27,7 @@ def pool_to(x: Tensor, size: Size) -> Tensor:
 
 
 def enlarge_to(x: Tensor, size: Size) -> Tensor:
-    """Nearest neighbours of a map (B, C, H, W) at ``size``; equal to torch's interpolate."""
+    """Nearest neighbors of a map (B, C, H, W) at ``size``; equal to torch's interpolate."""
     (height, width), (to_height, to_width) = size_of(x), size
     if (height, width) == size:
         return x
@@ -43,10 +43,10 @@ def same_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def _averages(num_in: int, num_out: int, like: Tensor) -> Tensor:
     # (num_out, num_in): bin i is the mean of floor(i·in/out) up to ceil((i+1)·in/out).
     bins = torch.arange(num_out, device=like.device).unsqueeze(1)
-    here = torch.arange(num_in, device=like.device)
+    positions = torch.arange(num_in, device=like.device)
     first = bins * num_in // num_out
     end = -(-(bins + 1) * num_in // num_out)
-    inside = ((here >= first) & (here < end)).to(like)
+    inside = ((positions >= first) & (positions < end)).to(like)
     return inside / inside.sum(dim=1, keepdim=True)
 
 

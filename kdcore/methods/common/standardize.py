@@ -11,5 +11,5 @@ _TINY = 1e-7
 def standardize(logits: Tensor) -> Tensor:
     """Each row of ``logits`` (B, C) brought to mean 0 and (unbiased) deviation 1."""
     z = at_least_float32(logits)
-    centred = z - z.mean(dim=1, keepdim=True)
-    return centred / (_TINY + z.std(dim=1, keepdim=True))
+    centered = z - z.mean(dim=1, keepdim=True)
+    return centered / (_TINY + z.std(dim=1, keepdim=True))

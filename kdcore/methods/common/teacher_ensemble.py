@@ -24,7 +24,9 @@ def mean_logits(logits: Sequence[Tensor], weights: Sequence[float], temperature:
     return temperature * torch.stack(shares).logsumexp(dim=0)
 
 
-def as_one(teachers: Sequence[Outputs], weights: Sequence[float], temperature: float) -> Outputs:
+def combine_teachers(
+    teachers: Sequence[Outputs], weights: Sequence[float], temperature: float
+) -> Outputs:
     """What a logit method sees of its teachers; a single teacher is seen as it is."""
     if len(teachers) == 1:
         return teachers[0]

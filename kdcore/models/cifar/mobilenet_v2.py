@@ -30,17 +30,17 @@ class InvertedResidual(nn.Module):
     def __init__(self, in_channels: int, channels: int, stride: int, expansion: int) -> None:
         super().__init__()
         inner = in_channels * expansion
-        self.adds = stride == 1 and in_channels == channels
+        self.use_shortcut = stride == 1 and in_channels == channels
         self.conv = nn.Sequential(
-            *_unit(in_channels, inner, 1),
-            *_unit(inner, inner, 3, stride=stride, groups=inner),
-            *_unit(inner, channels, 1)[:2],
+            *_conv_bn_relu(in_channels, inner, 1),
+            *_conv_bn_relu(inner, inner, 3, stride=stride, groups=inner),
+            *_conv_bn_relu(inner, channels, 1)[:2],
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """The projection is linear; it is added to the input where the shapes are equal."""
         y: Tensor = self.conv(x)
-        return x + y if self.adds else y
+        return x + y if self.use_shortcut else y
 
 
 class CifarMobileNetV2(nn.Module):
@@ -48,7 +48,7 @@ class CifarMobileNetV2(nn.Module):
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(*_unit(in_channels, STEM, 3, stride=2))
+        self.conv1 = nn.Sequential(*_conv_bn_relu(in_channels, STEM, 3, stride=2))
         self.blocks = nn.Sequential()
         channels = STEM
         for expansion, out_channels, num_blocks, stride in STAGES:
@@ -57,19 +57,19 @@ class CifarMobileNetV2(nn.Module):
                 stage.append(InvertedResidual(out_channels, out_channels, 1, expansion))
             self.blocks.append(stage)
             channels = out_channels
-        self.conv2 = nn.Sequential(*_unit(channels, HEAD, 1))
+        self.conv2 = nn.Sequential(*_conv_bn_relu(channels, HEAD, 1))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Sequential(nn.Linear(HEAD, num_classes))
-        self.apply(_initialise)
+        self.apply(_init_weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a normalised batch."""
+        """Logits of a normalized batch."""
         x = self.conv2(self.blocks(self.conv1(x)))
         logits: Tensor = self.classifier(self.avgpool(x).flatten(1))
         return logits
 
 
-def _unit(
+def _conv_bn_relu(
     in_channels: int, channels: int, kernel: int, *, stride: int = 1, groups: int = 1
 ) -> list[nn.Module]:
     padding = kernel // 2
@@ -80,7 +80,7 @@ def _unit(
     ]
 
 
-def _initialise(module: nn.Module) -> None:
+def _init_weights(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         # Fan-out of all groups together, as the checkpoints' authors started from.
         fan = module.kernel_size[0] * module.kernel_size[1] * module.out_channels

@@ -56,10 +56,10 @@ class CifarResNet(nn.Module):
         self.layer3 = _stage(second, third, blocks, stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(third, num_classes)
-        self.apply(_initialise)
+        self.apply(_init_weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a normalised batch."""
+        """Logits of a normalized batch."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         logits: Tensor = self.fc(self.avgpool(x).flatten(1))
@@ -75,7 +75,7 @@ def _conv3x3(in_channels: int, channels: int, stride: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
 
 
-def _initialise(module: nn.Module) -> None:
+def _init_weights(module: nn.Module) -> None:
     # BatchNorm2d starts at weight 1 and bias 0 by itself; the linear layer keeps torch's default.
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

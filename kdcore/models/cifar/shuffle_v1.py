@@ -16,7 +16,7 @@ MIN_INPUT_SIZE = 8
 """Three times halved, a pixel remains."""
 
 
-class Shuffle(nn.Module):
+class ChannelShuffle(nn.Module):
     """Channel (group, i) becomes channel (i, group), so that the next groups see all of them."""
 
     def __init__(self, groups: int) -> None:
@@ -30,7 +30,7 @@ class Shuffle(nn.Module):
         return grouped.transpose(1, 2).reshape(batch, -1, height, width)
 
 
-class Unit(nn.Module):
+class ShuffleUnit(nn.Module):
     """Pointwise, shuffle, depthwise, pointwise.
 
     With stride 1 the input is added; with stride 2 its pooled form is put beside the result, whose
@@ -46,7 +46,7 @@ class Unit(nn.Module):
         groups = 1 if in_channels == STEM else GROUPS
         self.conv1 = nn.Conv2d(in_channels, inner, 1, groups=groups, bias=False)
         self.bn1 = nn.BatchNorm2d(inner)
-        self.shuffle1 = Shuffle(groups)
+        self.shuffle1 = ChannelShuffle(groups)
         self.conv2 = nn.Conv2d(inner, inner, 3, stride, 1, groups=inner, bias=False)
         self.bn2 = nn.BatchNorm2d(inner)
         self.conv3 = nn.Conv2d(inner, out_channels, 1, groups=GROUPS, bias=False)
@@ -78,7 +78,7 @@ class CifarShuffleNet(nn.Module):
         self.linear = nn.Linear(CHANNELS[2], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a normalised batch."""
+        """Logits of a normalized batch."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         logits: Tensor = self.linear(self.avgpool(x).flatten(1))
@@ -86,5 +86,5 @@ class CifarShuffleNet(nn.Module):
 
 
 def _stage(in_channels: int, channels: int, blocks: int) -> nn.Sequential:
-    rest = [Unit(channels, channels, 1) for _ in range(blocks - 1)]
-    return nn.Sequential(Unit(in_channels, channels, 2), *rest)
+    rest = [ShuffleUnit(channels, channels, 1) for _ in range(blocks - 1)]
+    return nn.Sequential(ShuffleUnit(in_channels, channels, 2), *rest)

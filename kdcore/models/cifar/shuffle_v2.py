@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdcore.models.cifar.shuffle_v1 import Shuffle
+from kdcore.models.cifar.shuffle_v1 import ChannelShuffle
 
 CHANNELS = (116, 232, 464)
 BLOCKS = (3, 7, 3)
@@ -30,7 +30,7 @@ class BasicUnit(nn.Module):
         self.bn2 = nn.BatchNorm2d(half)
         self.conv3 = nn.Conv2d(half, half, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(half)
-        self.shuffle = Shuffle(2)
+        self.shuffle = ChannelShuffle(2)
 
     def forward(self, x: Tensor) -> Tensor:
         """The first half passes as it is."""
@@ -58,7 +58,7 @@ class DownUnit(nn.Module):
         self.bn4 = nn.BatchNorm2d(half)
         self.conv5 = nn.Conv2d(half, half, 1, bias=False)
         self.bn5 = nn.BatchNorm2d(half)
-        self.shuffle = Shuffle(2)
+        self.shuffle = ChannelShuffle(2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Both branches see all channels."""
@@ -89,7 +89,7 @@ class CifarShuffleNetV2(nn.Module):
         self.linear = nn.Linear(HEAD, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a normalised batch."""
+        """Logits of a normalized batch."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         x = self.relu2(self.bn2(self.conv2(x)))

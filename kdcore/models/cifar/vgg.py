@@ -1,7 +1,7 @@
-"""VGG with batch normalisation for 32-pixel images, and one linear layer as its head.
+"""VGG with batch normalization for 32-pixel images, and one linear layer as its head.
 
 Source: Simonyan and Zisserman 2015, https://arxiv.org/abs/1409.1556, table 1 (columns A, B, D, E;
-``vgg8`` has one convolution a stage), with the batch normalisation of Ioffe and Szegedy 2015.
+``vgg8`` has one convolution a stage), with the batch normalization of Ioffe and Szegedy 2015.
 """
 
 from torch import Tensor, nn
@@ -35,10 +35,10 @@ class CifarVgg(nn.Module):
         self.pool = nn.MaxPool2d(2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(CHANNELS[-1], num_classes)
-        self.apply(_initialise)
+        self.apply(_init_weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a normalised batch."""
+        """Logits of a normalized batch."""
         large = x.shape[2] >= _LARGE
         for stage, act in enumerate(self.acts):
             if 1 <= stage <= 3 or (stage == 4 and large):
@@ -49,7 +49,7 @@ class CifarVgg(nn.Module):
 
 
 def _block(in_channels: int, channels: int, convolutions: int) -> nn.Sequential:
-    """Convolve, normalise, rectify, but for the last rectification."""
+    """Convolve, normalize, rectify, but for the last rectification."""
     layers: list[nn.Module] = []
     for _ in range(convolutions):
         layers += [nn.Conv2d(in_channels, channels, 3, padding=1), nn.BatchNorm2d(channels)]
@@ -58,7 +58,7 @@ def _block(in_channels: int, channels: int, convolutions: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def _initialise(module: nn.Module) -> None:
+def _init_weights(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:

@@ -11,7 +11,7 @@ MIN_INPUT_SIZE = 8
 
 
 class PreactBlock(nn.Module):
-    """Twice normalise, rectify, convolve; add: (B, C, H, W) -> (B, C', H / stride, W / stride).
+    """Twice normalize, rectify, convolve; add: (B, C, H, W) -> (B, C', H / stride, W / stride).
 
     Where the shape changes, the shortcut starts at the rectified input, as in the paper's code.
     """
@@ -36,7 +36,7 @@ class PreactBlock(nn.Module):
         return total
 
 
-class Stage(nn.Module):
+class WideResNetStage(nn.Module):
     """Blocks in a row; the first one changes the shape."""
 
     def __init__(self, in_channels: int, channels: int, blocks: int, stride: int) -> None:
@@ -57,24 +57,24 @@ class WideResNet(nn.Module):
         super().__init__()
         blocks = (depth - 4) // 6
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        self.block1 = Stage(16, 16 * width, blocks, stride=1)
-        self.block2 = Stage(16 * width, 32 * width, blocks, stride=2)
-        self.block3 = Stage(32 * width, 64 * width, blocks, stride=2)
+        self.block1 = WideResNetStage(16, 16 * width, blocks, stride=1)
+        self.block2 = WideResNetStage(16 * width, 32 * width, blocks, stride=2)
+        self.block3 = WideResNetStage(32 * width, 64 * width, blocks, stride=2)
         self.bn1 = nn.BatchNorm2d(64 * width)
         self.relu = nn.ReLU(inplace=True)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(64 * width, num_classes)
-        self.apply(_initialise)
+        self.apply(_init_weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a normalised batch."""
+        """Logits of a normalized batch."""
         x = self.block3(self.block2(self.block1(self.conv1(x))))
         x = self.avgpool(self.relu(self.bn1(x)))
         logits: Tensor = self.fc(x.flatten(1))
         return logits
 
 
-def _initialise(module: nn.Module) -> None:
+def _init_weights(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(module, nn.Linear):

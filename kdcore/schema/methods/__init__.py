@@ -15,9 +15,9 @@ from kdcore.schema.methods.relations import CRD, PKT, RKD, Correlation, Similari
 from kdcore.schema.methods.types import Need, Temperature, Weight
 from kdcore.schema.methods.union import (
     AnyMethod,
-    Method,
     MethodField,
     MethodName,
+    TaggedMethod,
     as_methods,
     default_label_weight,
     teaches_classifier,
@@ -41,7 +41,6 @@ __all__ = [
     "FactorTransfer",
     "FitNet",
     "LogitMatching",
-    "Method",
     "MethodEntry",
     "MethodField",
     "MethodName",
@@ -49,6 +48,7 @@ __all__ = [
     "ReviewKD",
     "Similarity",
     "Supervised",
+    "TaggedMethod",
     "Temperature",
     "Weight",
     "as_methods",

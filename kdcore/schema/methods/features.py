@@ -4,14 +4,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from kdcore.schema.base import Spec
-from kdcore.schema.methods.types import Part, Share, Temperature, Weight
+from kdcore.schema.base import FrozenModel
+from kdcore.schema.methods.types import PartWeight, StepShare, Temperature, Weight
 
-Tap = Annotated[int, Field(ge=0, le=1000)]
-Channels = Annotated[int, Field(ge=1, le=65536)]
+TapIndex = Annotated[int, Field(ge=0, le=1000)]
+NumChannels = Annotated[int, Field(ge=1, le=65536)]
 
 
-class FitNet(Spec):
+class FitNet(FrozenModel):
     """Hints: a middle layer of the student, through a learned regressor, matches the teacher's.
 
     Choose it for a student that is thinner or deeper than its teacher. In two stages as in the
@@ -21,19 +21,19 @@ class FitNet(Spec):
     type: Literal["fitnet"]
     two_stage: bool = True
     """First the hint alone, then kd; false: hint and labels throughout, no kd."""
-    stage_one: Share = 0.2
+    stage_one: StepShare = 0.2
     """The first stage's share of the training; of no effect with one stage."""
-    tap: Tap | None = None
+    tap: TapIndex | None = None
     """Which of the paired feature maps is the hint, from 0; null: the middle one."""
     weight: Weight = 100.0
     """Of the hint."""
-    kd_weight: Part = 0.9
+    kd_weight: PartWeight = 0.9
     """Of the soft targets in the second stage; 0 leaves it to the labels."""
     temperature: Temperature = 4.0
     """Of the soft targets in the second stage."""
 
 
-class Attention(Spec):
+class Attention(FrozenModel):
     """Attention transfer: the student looks at the same places as the teacher.
 
     Choose it for networks of like shape, whatever their channels: it has nothing to train and is
@@ -54,7 +54,7 @@ class Attention(Spec):
         return {"weight": 2.0, **fields} if chosen else fields
 
 
-class FactorTransfer(Spec):
+class FactorTransfer(FrozenModel):
     """The student learns the teacher's last map in a compressed form.
 
     Choose it when the teacher's map is far wider than the student's: an autoencoder, trained first
@@ -64,12 +64,12 @@ class FactorTransfer(Spec):
     type: Literal["factor_transfer"]
     compression: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Channels of the factors, as a share of the teacher's."""
-    stage_one: Share = 0.1
+    stage_one: StepShare = 0.1
     """The share of the training in which only the autoencoder learns."""
     weight: Weight = 200.0
 
 
-class FSP(Spec):
+class FSP(FrozenModel):
     """The flow between layers: how features change from one stage to the next.
 
     Choose it when the student should solve the task by the same steps, with networks of like
@@ -77,12 +77,12 @@ class FSP(Spec):
     """
 
     type: Literal["fsp"]
-    between: Literal["neighbours", "ends"] = "neighbours"
+    between: Literal["neighbors", "ends"] = "neighbors"
     """Every two maps that follow each other, or only the first and the last."""
     weight: Weight = 50.0
 
 
-class NST(Spec):
+class NST(FrozenModel):
     """Neuron selectivity: the student's channels are active at the same places as the teacher's.
 
     Choose it when channels do not correspond one to one: it compares distributions over the
@@ -93,7 +93,7 @@ class NST(Spec):
     weight: Weight = 50.0
 
 
-class VID(Spec):
+class VID(FrozenModel):
     """Variational information distillation: the student's maps predict the teacher's.
 
     Choose it when parts of the teacher's maps are noise to the student: each channel learns how
@@ -105,7 +105,7 @@ class VID(Spec):
     weight: Weight = 1.0
 
 
-class ReviewKD(Spec):
+class ReviewKD(FrozenModel):
     """Review: the student's deep maps help its shallow ones to match the teacher's.
 
     Choose it when feature methods are worth their cost: among the strongest of them, with the
@@ -113,6 +113,6 @@ class ReviewKD(Spec):
     """
 
     type: Literal["reviewkd"]
-    max_channels: Channels = 512
+    max_channels: NumChannels = 512
     """Channels of the fused maps, at most."""
     weight: Weight = 5.0

@@ -4,17 +4,23 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kdcore.schema.base import Spec
-from kdcore.schema.methods.types import Part, Standardized, Temperature, Weight, with_a_part
+from kdcore.schema.base import FrozenModel
+from kdcore.schema.methods.types import (
+    PartWeight,
+    Standardized,
+    Temperature,
+    Weight,
+    require_positive_part,
+)
 
 
-class Supervised(Spec):
+class Supervised(FrozenModel):
     """Cross-entropy with the true labels alone: trains teachers, and baselines to compare with."""
 
     type: Literal["supervised"]
 
 
-class KD(Spec):
+class KD(FrozenModel):
     """Soft targets: the student matches the teacher's softened class probabilities.
 
     The first choice for any pair whose classes are the same. Loss: T² · KL(teacher ‖ student),
@@ -28,7 +34,7 @@ class KD(Spec):
     logit_standardization: Standardized = False
 
 
-class LogitMatching(Spec):
+class LogitMatching(FrozenModel):
     """The student matches the teacher's logits directly: mean squared error.
 
     Choose it when the scale of the logits matters, for instance when they are used as scores.
@@ -39,7 +45,7 @@ class LogitMatching(Spec):
     logit_standardization: Standardized = False
 
 
-class DKD(Spec):
+class DKD(FrozenModel):
     """Soft targets in two parts: how sure of the true class, and how the others share the rest.
 
     Choose it when the teacher is very sure: plain soft targets then hardly show the other classes,
@@ -48,9 +54,9 @@ class DKD(Spec):
     """
 
     type: Literal["dkd"]
-    alpha: Part = 1.0
+    alpha: PartWeight = 1.0
     """Weight of the true class against all others."""
-    beta: Part = 8.0
+    beta: PartWeight = 8.0
     """Weight of the other classes among themselves; 2 to 8 are usual, less for a weak student."""
     temperature: Temperature = 4.0
     weight: Weight = 1.0
@@ -61,10 +67,10 @@ class DKD(Spec):
 
     @model_validator(mode="after")
     def _teaches(self) -> Self:
-        return with_a_part(self, "alpha", "beta")
+        return require_positive_part(self, "alpha", "beta")
 
 
-class DIST(Spec):
+class DIST(FrozenModel):
     """Correlation in place of equality: the student ranks classes and samples as the teacher does.
 
     Choose it when the teacher is much stronger than the student, who then could not match its exact
@@ -72,9 +78,9 @@ class DIST(Spec):
     """
 
     type: Literal["dist"]
-    beta: Part = 1.0
+    beta: PartWeight = 1.0
     """Weight of the correlation between classes, within each sample."""
-    gamma: Part = 1.0
+    gamma: PartWeight = 1.0
     """Weight of the correlation between samples, within each class."""
     temperature: Temperature = 4.0
     weight: Weight = 2.0
@@ -82,10 +88,10 @@ class DIST(Spec):
 
     @model_validator(mode="after")
     def _teaches(self) -> Self:
-        return with_a_part(self, "beta", "gamma")
+        return require_positive_part(self, "beta", "gamma")
 
 
-class BatchLogits(Spec):
+class BatchLogits(FrozenModel):
     """The student matches which classes, and which samples, the teacher finds alike in a batch.
 
     Choose it beside kd: it adds what a whole batch shows and single samples do not. These are the

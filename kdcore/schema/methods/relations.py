@@ -4,11 +4,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kdcore.schema.base import Spec
-from kdcore.schema.methods.types import Part, Weight, with_a_part
+from kdcore.schema.base import FrozenModel
+from kdcore.schema.methods.types import PartWeight, Weight, require_positive_part
 
 
-class RKD(Spec):
+class RKD(FrozenModel):
     """Relational KD: distances of pairs and angles of triplets of samples are the teacher's.
 
     Choose it for embeddings, in which only the arrangement counts, and where the two networks'
@@ -16,17 +16,17 @@ class RKD(Spec):
     """
 
     type: Literal["rkd"]
-    distance_weight: Part = 25.0
-    angle_weight: Part = 50.0
+    distance_weight: PartWeight = 25.0
+    angle_weight: PartWeight = 50.0
     weight: Weight = 1.0
     """Of both together."""
 
     @model_validator(mode="after")
     def _teaches(self) -> Self:
-        return with_a_part(self, "distance_weight", "angle_weight")
+        return require_positive_part(self, "distance_weight", "angle_weight")
 
 
-class Similarity(Spec):
+class Similarity(FrozenModel):
     """Similarity-preserving KD: samples alike to the teacher are alike to the student.
 
     Choose it when maps of the two networks have nothing in common but the samples: only
@@ -37,8 +37,8 @@ class Similarity(Spec):
     weight: Weight = 3000.0
 
 
-class PKT(Spec):
-    """Probabilistic knowledge transfer: each sample's neighbours are as probable as the teacher's.
+class PKT(FrozenModel):
+    """Probabilistic knowledge transfer: each sample's neighbors are as probable as the teacher's.
 
     Choose it for embeddings and retrieval: cosine similarities, made a distribution over the batch,
     are compared; it has nothing to train.
@@ -48,7 +48,7 @@ class PKT(Spec):
     weight: Weight = 30000.0
 
 
-class Correlation(Spec):
+class Correlation(FrozenModel):
     """Correlation congruence: what relates the samples of a batch is as in the teacher.
 
     Choose `gaussian`, the paper's, for relations alone; `product`, the known code's, pulls the
@@ -73,7 +73,7 @@ class Correlation(Spec):
         return {"weight": 100.0, **fields} if chosen else fields
 
 
-class CRD(Spec):
+class CRD(FrozenModel):
     """Contrastive representation distillation: tell one's own image from those of other classes.
 
     Choose it when accuracy counts more than training time: among the strongest of the methods of

@@ -27,7 +27,7 @@ AnyMethod = (
     | relations.Correlation
     | relations.CRD
 )
-Method = Annotated[AnyMethod, Field(discriminator="type")]
+TaggedMethod = Annotated[AnyMethod, Field(discriminator="type")]
 MethodName = Literal[
     "supervised",
     "kd",
@@ -60,14 +60,14 @@ def _shape(value: object) -> str:
     return _LIST if isinstance(value, list | tuple) else _ONE
 
 
-_NamedOrWhole = Annotated[
-    Annotated[MethodName, Tag(_NAME)] | Annotated[Method, Tag(_ONE)], Discriminator(_shape)
+_MethodItem = Annotated[
+    Annotated[MethodName, Tag(_NAME)] | Annotated[TaggedMethod, Tag(_ONE)], Discriminator(_shape)
 ]
 MethodField = Annotated[
     Annotated[MethodName, Tag(_NAME)]
-    | Annotated[Method, Tag(_ONE)]
+    | Annotated[TaggedMethod, Tag(_ONE)]
     | Annotated[
-        tuple[_NamedOrWhole, ...],
+        tuple[_MethodItem, ...],
         Field(min_length=1, max_length=8),
         Tag(_LIST),
     ],
@@ -79,10 +79,10 @@ def as_methods(
     field: MethodName | AnyMethod | tuple[MethodName | AnyMethod, ...],
 ) -> tuple[AnyMethod, ...]:
     """One way to write ``method`` out of the three: a name is short for its defaults."""
-    return tuple(_whole(each) for each in (field if isinstance(field, tuple) else (field,)))
+    return tuple(_expand_name(item) for item in (field if isinstance(field, tuple) else (field,)))
 
 
-def _whole(method: MethodName | AnyMethod) -> AnyMethod:
+def _expand_name(method: MethodName | AnyMethod) -> AnyMethod:
     if isinstance(method, str):
         return METHODS[method].params.model_validate({"type": method})  # type: ignore[return-value]
     return method

@@ -6,152 +6,167 @@ as a temperature of 0.
 
 from collections.abc import Iterator, Sequence
 
-from kdcore.schema.assistant_selection import propose
+from kdcore.schema.assistant_selection import propose_assistants
 from kdcore.schema.catalog import architectures
-from kdcore.schema.job import rule_between
+from kdcore.schema.job import channel_rule
 from kdcore.schema.methods import METHODS
 from kdcore.schema.schemes import SCHEMES
-from kdcore.schema.validation.errors import Fault
-from kdcore.schema.validation.method_compatibility import Pair, misfit
-from kdcore.schema.validation.partial_job import DatasetFacts, ModelFacts, References, TeacherAsked
+from kdcore.schema.validation.errors import ValidationIssue
+from kdcore.schema.validation.method_compatibility import TeacherStudentPair, find_incompatibility
+from kdcore.schema.validation.partial_job import (
+    DatasetFacts,
+    ModelFacts,
+    PartialJob,
+    PartialTeacher,
+)
 
-__all__ = ["DatasetFacts", "ModelFacts", "References", "misfits", "pair_of"]
+__all__ = [
+    "DatasetFacts",
+    "ModelFacts",
+    "PartialJob",
+    "compatibility_issues",
+    "teacher_student_pair",
+]
 
 
-def misfits(
-    asked: References,
+def compatibility_issues(
+    job: PartialJob,
     dataset: DatasetFacts,
     teachers: Sequence[ModelFacts | None],
     init: ModelFacts | None,
     model: ModelFacts | None = None,
-) -> list[Fault]:
+) -> list[ValidationIssue]:
     """Every way in which the student, the teachers and the data set do not fit each other.
 
     ``model`` is what an evaluation measures.
     """
-    faults = [*_student_faults(asked, dataset), *_init_faults(asked, init, dataset)]
-    if asked.derive and teachers and teachers[0] is not None:
-        faults += _derivation_faults(teachers[0].architecture, dataset)
-    faults += _model_faults(model, dataset)
+    issues = [*_student_issues(job, dataset), *_init_issues(job, init, dataset)]
+    if job.derive and teachers and teachers[0] is not None:
+        issues += _derivation_issues(teachers[0].architecture, dataset)
+    issues += _model_issues(model, dataset)
     for position, teacher in enumerate(teachers):
         if teacher is not None:
-            faults += _teacher_faults(position, asked.teachers[position], teacher, dataset)
-    faults += _method_faults(asked, pair_of(asked, teachers, dataset))
-    faults += _assistant_faults(asked, teachers)
-    for place, name in enumerate(asked.companions):
-        field = "peers" if asked.scheme == "mutual" else "assistants"
-        faults += _size_faults(f"/scheme/{field}/{place}", name, dataset)
-    return faults
+            issues += _teacher_issues(position, job.teachers[position], teacher, dataset)
+    issues += _method_issues(job, teacher_student_pair(job, teachers, dataset))
+    issues += _assistant_issues(job, teachers)
+    for index, name in enumerate(job.scheme_architectures):
+        field = "peers" if job.scheme == "mutual" else "assistants"
+        issues += _size_issues(f"/scheme/{field}/{index}", name, dataset)
+    return issues
 
 
-def pair_of(
-    asked: References, teachers: Sequence[ModelFacts | None], dataset: DatasetFacts
-) -> Pair:
+def teacher_student_pair(
+    job: PartialJob, teachers: Sequence[ModelFacts | None], dataset: DatasetFacts
+) -> TeacherStudentPair:
     """What decides which methods fit this job."""
     known = tuple(teacher.architecture for teacher in teachers if teacher is not None)
     # A teacher that was not found is told by itself, and is a teacher all the same.
-    names = known + ("",) * (len(asked.teachers) - len(known))
+    names = known + ("",) * (len(job.teachers) - len(known))
     first = known[0] if known else None
-    scheme = SCHEMES.get(asked.scheme or "")
-    return Pair(
-        student=first if asked.derive else asked.architecture,
+    scheme = SCHEMES.get(job.scheme or "")
+    return TeacherStudentPair(
+        student=first if job.derive else job.architecture,
         teachers=names,
-        companions=asked.companions,
+        scheme_architectures=job.scheme_architectures,
         teacher_required=scheme is None or scheme.teacher == "required",
-        augmentations=asked.augmentations,
-        student_taps=asked.student_taps,
-        teacher_taps=tuple(teacher.taps for teacher in asked.teachers),
-        adjacent=asked.scheme != "teacher_assistant",
-        batch=_largest_batch(asked, dataset),
+        augmentations=job.augmentations,
+        num_student_taps=job.num_student_taps,
+        num_teacher_taps=tuple(teacher.num_taps for teacher in job.teachers),
+        teachers_teach_student=job.scheme != "teacher_assistant",
+        batch_size=_largest_batch(job, dataset),
     )
 
 
-def _largest_batch(asked: References, dataset: DatasetFacts) -> int:
-    images = dataset.num_train + dataset.num_unlabelled
-    return images if asked.batch_size is None else min(asked.batch_size, images)
+def _largest_batch(job: PartialJob, dataset: DatasetFacts) -> int:
+    images = dataset.num_train + dataset.num_unlabeled
+    return images if job.batch_size is None else min(job.batch_size, images)
 
 
-def _method_faults(asked: References, pair: Pair) -> Iterator[Fault]:
-    listed = asked.methods or []
-    for position, name in enumerate(listed):
-        found = misfit(name, pair) if name in METHODS else None
+def _method_issues(job: PartialJob, pair: TeacherStudentPair) -> Iterator[ValidationIssue]:
+    methods = job.methods or []
+    for position, name in enumerate(methods):
+        incompatibility = find_incompatibility(name, pair) if name in METHODS else None
         # Contradictions tell of a missing teacher, once for all methods.
-        if found is not None and found.code != "teacher_required":
-            yield Fault(
-                pointer="/method" if len(listed) == 1 else f"/method/{position}",
-                code=found.code,
-                detail=f"{name} does not fit: {found.reason}; {found.help}",
+        if incompatibility is not None and incompatibility.code != "teacher_required":
+            yield ValidationIssue(
+                pointer="/method" if len(methods) == 1 else f"/method/{position}",
+                code=incompatibility.code,
+                detail=f"{name} does not fit: {incompatibility.reason}; {incompatibility.help}",
             )
 
 
-def _assistant_faults(asked: References, teachers: Sequence[ModelFacts | None]) -> Iterator[Fault]:
+def _assistant_issues(
+    job: PartialJob, teachers: Sequence[ModelFacts | None]
+) -> Iterator[ValidationIssue]:
     known = architectures()
     teacher = teachers[0].architecture if teachers and teachers[0] is not None else ""
-    if asked.scheme != "teacher_assistant" or asked.companions or not teacher:
+    if job.scheme != "teacher_assistant" or job.scheme_architectures or not teacher:
         return
-    student = asked.architecture
-    if asked.derive or teacher not in known:
+    student = job.architecture
+    if job.derive or teacher not in known:
         reason = "sizes of derived networks are not known before they are built"
-    elif student in known and not propose(teacher, student, 1, asked.methods or ()):
+    elif student in known and not propose_assistants(teacher, student, 1, job.methods or ()):
         reason = (
-            f"no architecture of the catalogue is between {teacher} and {student} in size and "
+            f"no architecture of the catalog is between {teacher} and {student} in size and "
             "gives what the methods look at"
         )
     else:
         return
-    yield Fault(
+    yield ValidationIssue(
         pointer="/scheme/assistants",
         code="no_assistant",
         detail=f"{reason}; name the assistants, or choose offline",
     )
 
 
-def _model_faults(model: ModelFacts | None, dataset: DatasetFacts) -> Iterator[Fault]:
+def _model_issues(model: ModelFacts | None, dataset: DatasetFacts) -> Iterator[ValidationIssue]:
     if model is None:
         return
     if model.num_classes != dataset.num_classes:
-        yield Fault(
+        yield ValidationIssue(
             pointer="/model",
             code="classes_mismatch",
             detail=f"the model has {model.num_classes} classes, the data set {dataset.num_classes}",
         )
 
 
-def _student_faults(asked: References, dataset: DatasetFacts) -> Iterator[Fault]:
-    if asked.num_classes not in (None, dataset.num_classes):
+def _student_issues(job: PartialJob, dataset: DatasetFacts) -> Iterator[ValidationIssue]:
+    if job.num_classes not in (None, dataset.num_classes):
         pointer = "/student/num_classes"
-        yield Fault(
+        yield ValidationIssue(
             pointer=pointer,
             code="classes_mismatch",
             detail=f"the data set has {dataset.num_classes} classes, the student is asked for "
-            f"{asked.num_classes}",
+            f"{job.num_classes}",
             fix=[{"op": "replace", "path": pointer, "value": dataset.num_classes}],
         )
-    yield from _size_faults("/student/architecture", asked.architecture or "", dataset)
-    entry = architectures().get(asked.architecture or "")
-    if asked.pretrained and (asked.derive or (entry and not entry.pretrained)):
-        yield Fault(
+    yield from _size_issues("/student/architecture", job.architecture or "", dataset)
+    entry = architectures().get(job.architecture or "")
+    if job.pretrained and (job.derive or (entry and not entry.pretrained)):
+        yield ValidationIssue(
             pointer="/student/init",
-            code="no_published_weights",
+            code="no_pretrained_weights",
             detail="nobody publishes weights of this network; leave init out, or name a model to "
             "start from",
             fix=[{"op": "replace", "path": "/student/init", "value": "random"}],
         )
-    if asked.class_weights not in (None, dataset.num_classes):
-        yield Fault(
+    if job.num_class_weights not in (None, dataset.num_classes):
+        yield ValidationIssue(
             pointer="/training/class_weights",
             code="classes_mismatch",
-            detail=f"there are {asked.class_weights} class weights for a data set of "
+            detail=f"there are {job.num_class_weights} class weights for a data set of "
             f"{dataset.num_classes} classes; give one each, or `balanced`",
         )
-    if asked.student_channels and asked.student_channels != _rule_from(dataset):
-        yield _useless_rule("/student/channels", asked.student_channels, dataset)
+    if job.student_channels and job.student_channels != _rule_from(dataset):
+        yield _unneeded_rule_issue("/student/channels", job.student_channels, dataset)
 
 
-def _size_faults(pointer: str, architecture: str, dataset: DatasetFacts) -> Iterator[Fault]:
+def _size_issues(
+    pointer: str, architecture: str, dataset: DatasetFacts
+) -> Iterator[ValidationIssue]:
     entry = architectures().get(architecture)
     if entry and dataset.image_size < entry.min_input_size:
-        yield Fault(
+        yield ValidationIssue(
             pointer=pointer,
             code="input_too_small",
             detail=f"{entry.name} needs images of {entry.min_input_size} pixels or more, "
@@ -159,55 +174,55 @@ def _size_faults(pointer: str, architecture: str, dataset: DatasetFacts) -> Iter
         )
 
 
-def _derivation_faults(teacher: str, dataset: DatasetFacts) -> Iterator[Fault]:
+def _derivation_issues(teacher: str, dataset: DatasetFacts) -> Iterator[ValidationIssue]:
     if teacher not in architectures():
-        yield Fault(
+        yield ValidationIssue(
             pointer="/student/derive",
             code="derived_twice",
             detail=f"the teacher is {teacher}, which is derived itself; derive from a teacher of "
-            "the catalogue's architectures, or name the student's",
+            "the catalog's architectures, or name the student's",
         )
-    yield from _size_faults("/student/derive", teacher, dataset)
+    yield from _size_issues("/student/derive", teacher, dataset)
 
 
-def _teacher_faults(
-    position: int, asked: TeacherAsked, teacher: ModelFacts, dataset: DatasetFacts
-) -> Iterator[Fault]:
-    here = f"/teachers/{position}"
-    if asked.class_map is not None:
-        yield from _class_map_faults(f"{here}/class_map", asked.class_map, teacher, dataset)
+def _teacher_issues(
+    position: int, job_teacher: PartialTeacher, teacher: ModelFacts, dataset: DatasetFacts
+) -> Iterator[ValidationIssue]:
+    prefix = f"/teachers/{position}"
+    if job_teacher.class_map is not None:
+        yield from _class_map_issues(f"{prefix}/class_map", job_teacher.class_map, teacher, dataset)
     elif teacher.num_classes != dataset.num_classes:
-        yield Fault(
-            pointer=f"{here}/model",
+        yield ValidationIssue(
+            pointer=f"{prefix}/model",
             code="classes_mismatch",
             detail=f"the teacher knows {teacher.num_classes} classes, the data set has "
             f"{dataset.num_classes}; choose a teacher of the same classes, or give a class_map",
         )
-    rule = rule_between(dataset.in_channels, teacher.in_channels)
-    if asked.channels != rule and rule is not None:
-        yield Fault(
-            pointer=f"{here}/model",
+    rule = channel_rule(dataset.in_channels, teacher.in_channels)
+    if job_teacher.channels != rule and rule is not None:
+        yield ValidationIssue(
+            pointer=f"{prefix}/model",
             code="channels_mismatch",
             detail=f"the teacher takes {teacher.in_channels} channels, the images have "
             f"{dataset.in_channels}; choose a teacher for such images, or set channels to {rule}",
-            fix=[{"op": "add", "path": f"{here}/channels", "value": rule}],
+            fix=[{"op": "add", "path": f"{prefix}/channels", "value": rule}],
         )
-    elif asked.channels and asked.channels != rule:
-        yield _useless_rule(f"{here}/channels", asked.channels, dataset)
+    elif job_teacher.channels and job_teacher.channels != rule:
+        yield _unneeded_rule_issue(f"{prefix}/channels", job_teacher.channels, dataset)
 
 
-def _class_map_faults(
+def _class_map_issues(
     pointer: str, class_map: tuple[int, ...], teacher: ModelFacts, dataset: DatasetFacts
-) -> Iterator[Fault]:
+) -> Iterator[ValidationIssue]:
     if len(class_map) != dataset.num_classes:
-        yield Fault(
+        yield ValidationIssue(
             pointer=pointer,
             code="classes_mismatch",
             detail=f"names {len(class_map)} of the teacher's classes for the data set's "
             f"{dataset.num_classes}; give one for each, in the data set's order",
         )
     elif max(class_map) >= teacher.num_classes or len(set(class_map)) < len(class_map):
-        yield Fault(
+        yield ValidationIssue(
             pointer=pointer,
             code="classes_mismatch",
             detail=f"must name different classes from 0 to {teacher.num_classes - 1}",
@@ -218,8 +233,8 @@ def _rule_from(dataset: DatasetFacts) -> str:
     return "repeat" if dataset.in_channels == 1 else "luminance"
 
 
-def _useless_rule(pointer: str, rule: str, dataset: DatasetFacts) -> Fault:
-    return Fault(
+def _unneeded_rule_issue(pointer: str, rule: str, dataset: DatasetFacts) -> ValidationIssue:
+    return ValidationIssue(
         pointer=pointer,
         code="channels_mismatch",
         detail=f"{rule} does not lead from images of {dataset.in_channels} channels to this "
@@ -228,22 +243,24 @@ def _useless_rule(pointer: str, rule: str, dataset: DatasetFacts) -> Fault:
     )
 
 
-def _init_faults(asked: References, init: ModelFacts | None, dataset: DatasetFacts) -> list[Fault]:
+def _init_issues(
+    job: PartialJob, init: ModelFacts | None, dataset: DatasetFacts
+) -> list[ValidationIssue]:
     if init is None:
         return []
     # By rule the student's network is of other channels than the images.
-    channels = dataset.in_channels if asked.student_channels is None else 4 - dataset.in_channels
+    channels = dataset.in_channels if job.student_channels is None else 4 - dataset.in_channels
     # What a derived student's network is shows when it is resolved.
-    name = init.architecture if asked.derive else asked.architecture
-    wanted = (name, dataset.num_classes, channels)
-    if (init.architecture, init.num_classes, init.in_channels) == wanted:
+    name = init.architecture if job.derive else job.architecture
+    expected = (name, dataset.num_classes, channels)
+    if (init.architecture, init.num_classes, init.in_channels) == expected:
         return []
     return [
-        Fault(
+        ValidationIssue(
             pointer="/student/init",
             code="init_mismatch",
             detail=f"the model is {init.architecture} with {init.num_classes} classes and "
-            f"{init.in_channels} channels; the student is {wanted[0]} with {wanted[1]} classes "
-            f"and {wanted[2]} channels",
+            f"{init.in_channels} channels; the student is {expected[0]} with {expected[1]} classes "
+            f"and {expected[2]} channels",
         )
     ]

@@ -5,13 +5,13 @@ from typing import Any
 from pydantic import BaseModel, Field
 from pydantic_core import ErrorDetails
 
-from kdcore.schema.validation.suggestions import meant
+from kdcore.schema.validation.suggestions import suggest_fields
 
-_MOST_HINTS = 20
+_MAX_SUGGESTIONS = 20
 """Faults that are looked at for what was meant: a body may have tens of thousands."""
 
 
-class Fault(BaseModel):
+class ValidationIssue(BaseModel):
     """One fault of a request, as a problem document lists it."""
 
     pointer: str = Field(description="JSON pointer into the body as it was sent")
@@ -22,56 +22,56 @@ class Fault(BaseModel):
     )
 
 
-def field_faults(
+def field_issues(
     errors: list[ErrorDetails], body: object, model: type[BaseModel] | None = None
-) -> list[Fault]:
+) -> list[ValidationIssue]:
     """Pydantic's errors as faults whose pointers exist in ``body``, never a union's branch.
 
     With the ``model`` that the body should be, an unknown field is told what it may have meant.
     """
-    faults: dict[tuple[str, str, str], Fault] = {}
-    for number, error in enumerate(errors):
-        pointer = pointer_into(body, error["loc"], error["type"])
-        sentence = _sentence(error, model if number < _MOST_HINTS else None)
-        fault = Fault(pointer=pointer, code=error["type"], detail=sentence)
-        faults.setdefault((fault.pointer, fault.code, fault.detail), fault)
-    told = list(faults.values())
-    return [fault for fault in told if not _echo(fault, told)]
+    unique_issues: dict[tuple[str, str, str], ValidationIssue] = {}
+    for index, error in enumerate(errors):
+        pointer = json_pointer(body, error["loc"], error["type"])
+        message = _message(error, model if index < _MAX_SUGGESTIONS else None)
+        issue = ValidationIssue(pointer=pointer, code=error["type"], detail=message)
+        unique_issues.setdefault((issue.pointer, issue.code, issue.detail), issue)
+    issues = list(unique_issues.values())
+    return [issue for issue in issues if not _is_redundant(issue, issues)]
 
 
-def _echo(fault: Fault, faults: list[Fault]) -> bool:
+def _is_redundant(issue: ValidationIssue, issues: list[ValidationIssue]) -> bool:
     """A list whose items are faulty is also told to be too short: the items' own faults suffice."""
-    below = f"{fault.pointer}/"
-    return fault.code == "too_short" and any(other.pointer.startswith(below) for other in faults)
+    below = f"{issue.pointer}/"
+    return issue.code == "too_short" and any(other.pointer.startswith(below) for other in issues)
 
 
-def pointer_into(body: object, loc: tuple[int | str, ...], kind: str = "") -> str:
+def json_pointer(body: object, loc: tuple[int | str, ...], kind: str = "") -> str:
     """The JSON pointer for pydantic's ``loc``: steps that the client did not write are left out."""
-    here: object = body
+    node: object = body
     steps: list[str] = []
     variant: object = None
     for position, step in enumerate(loc):
-        if step == _variant(here) and here is not variant:
-            variant = here  # the name of a union's branch; a field of that name would come next
+        if step == _union_tag(node) and node is not variant:
+            variant = node  # the name of a union's branch; a field of that name would come next
             continue
-        if _has(here, step):
-            here = here[step]  # type: ignore[index]
+        if _has(node, step):
+            node = node[step]  # type: ignore[index]
         elif not (kind == "missing" and position == len(loc) - 1 and isinstance(step, str)):
             continue
         steps.append(_escape(str(step)))
-    if kind in ("union_tag_invalid", "union_tag_not_found") and isinstance(here, dict):
+    if kind in ("union_tag_invalid", "union_tag_not_found") and isinstance(node, dict):
         steps.append("type")
     return "".join(f"/{step}" for step in steps)
 
 
-def _variant(here: object) -> object:
-    return here.get("type") if isinstance(here, dict) else None
+def _union_tag(node: object) -> object:
+    return node.get("type") if isinstance(node, dict) else None
 
 
-def _has(here: object, step: int | str) -> bool:
-    if isinstance(here, list):
-        return isinstance(step, int) and step < len(here)
-    return isinstance(here, dict) and step in here
+def _has(node: object, step: int | str) -> bool:
+    if isinstance(node, list):
+        return isinstance(step, int) and step < len(node)
+    return isinstance(node, dict) and step in node
 
 
 def _escape(step: str) -> str:
@@ -80,7 +80,7 @@ def _escape(step: str) -> str:
     return step.replace("~", "~0").replace("/", "~1")[:200]
 
 
-_SENTENCES = {
+_MESSAGES = {
     "missing": "this field is required",
     "extra_forbidden": "there is no such field here",
     "union_tag_invalid": "must be one of {expected_tags}",
@@ -95,15 +95,15 @@ _SENTENCES = {
 }
 
 
-def _sentence(error: ErrorDetails, model: type[BaseModel] | None) -> str:
+def _message(error: ErrorDetails, model: type[BaseModel] | None) -> str:
     if error["type"] == "extra_forbidden" and model is not None:
-        near = meant(model, error["loc"])
-        return _SENTENCES["extra_forbidden"] + (f"; did you mean {near}?" if near else "")
+        suggestion = suggest_fields(model, error["loc"])
+        return _MESSAGES["extra_forbidden"] + (
+            f"; did you mean {suggestion}?" if suggestion else ""
+        )
     context = error.get("ctx", {})
     if error["type"] == "value_error" and "error" in context:
         return str(context["error"])
-    if error["type"] in _SENTENCES:
-        return _SENTENCES[error["type"]].format_map(
-            {"expected": "", "expected_tags": "", **context}
-        )
+    if error["type"] in _MESSAGES:
+        return _MESSAGES[error["type"]].format_map({"expected": "", "expected_tags": "", **context})
     return error["msg"]

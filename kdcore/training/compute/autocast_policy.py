@@ -19,9 +19,9 @@ from kdcore.models import build
 from kdcore.models.flops import macs
 
 Precision = Literal["float32", "bfloat16"]
-_LEAST_MACS = 20_000_000
+_MIN_MACS = 20_000_000
 """Of one image."""
-_MEASURED, _WORTH = 3, 0.9
+_TIMED_STEPS, _MAX_TIME_RATIO = 3, 0.9
 """Steps that are timed, and the share of float32's time below which digits are given up."""
 _MATRIX_UNITS = {"amx_bf16", "bf16"}
 """Flags of Intel's and Arm's processors that are made for bfloat16; not measured."""
@@ -36,90 +36,100 @@ class Processor(NamedTuple):
     flags: frozenset[str]
 
 
-class Sketch(NamedTuple):
+class NetworkSpec(NamedTuple):
     """A network that is not built yet, at the images that it will see."""
 
     name: str
     num_classes: int
     in_channels: int
-    side: int
+    input_size: int
 
-    def network(self) -> nn.Module:
+    def build_network(self) -> nn.Module:
         """It, with fresh weights."""
         return build(
             self.name,
             num_classes=self.num_classes,
             in_channels=self.in_channels,
-            input_size=self.side,
+            input_size=self.input_size,
         )
 
 
-def of_student(device: torch.device, sketch: Sketch) -> Precision:
+def student_precision(device: torch.device, network_spec: NetworkSpec) -> Precision:
     """What a training of this network takes when it may choose."""
     if device.type != "cpu":
-        return _accelerator(device)
-    if not _gains(_processor()):
+        return _accelerator_precision(device)
+    if not _gains_from_bfloat16(_processor()):
         return "float32"
     try:
         with torch.device("meta"):
-            network = sketch.network()
-        return _table(network, sketch.in_channels, sketch.side)
+            network = network_spec.build_network()
+        return _table_precision(network, network_spec.in_channels, network_spec.input_size)
     except (RuntimeError, NotImplementedError, TypeError):
         return "float32"  # it cannot be counted without being built
 
 
-def measured(device: torch.device, sketch: Sketch, batch_size: int) -> Precision:
+def measure_precision(
+    device: torch.device, network_spec: NetworkSpec, batch_size: int
+) -> Precision:
     """What a few steps of this network say, on a processor that can do both.
 
     An accelerator goes by the table: there float32 may need more memory than there is.
     """
     if device.type != "cpu":
-        return _accelerator(device)
+        return _accelerator_precision(device)
     if not _processor().flags & {*_MATRIX_UNITS, _VECTOR_UNITS}:
         return "float32"
-    network = sketch.network()
+    network = network_spec.build_network()
     network.to(memory_format=torch.channels_last).train()
-    images = torch.rand(batch_size, sketch.in_channels, sketch.side, sketch.side)
+    images = torch.rand(
+        batch_size, network_spec.in_channels, network_spec.input_size, network_spec.input_size
+    )
     images = images.contiguous(memory_format=torch.channels_last)
-    spent: dict[Precision, list[float]] = {"float32": [], "bfloat16": []}
-    for _ in range(1 + _MEASURED):
-        for precision, seconds in spent.items():
+    times: dict[Precision, list[float]] = {"float32": [], "bfloat16": []}
+    for _ in range(1 + _TIMED_STEPS):
+        for precision, seconds in times.items():
             seconds.append(_step_s(network, images, precision))
     # The first step of each chooses kernels and fills caches.
-    plain, short = (min(spent[precision][1:]) for precision in ("float32", "bfloat16"))
-    return "bfloat16" if short < _WORTH * plain else "float32"
+    float32_s, bfloat16_s = (min(times[precision][1:]) for precision in ("float32", "bfloat16"))
+    return "bfloat16" if bfloat16_s < _MAX_TIME_RATIO * float32_s else "float32"
 
 
 def _step_s(network: nn.Module, images: torch.Tensor, precision: Precision) -> float:
-    began = time.perf_counter()
+    started = time.perf_counter()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
         loss = network(images).float().logsumexp(dim=1).mean()
     loss.backward()
     network.zero_grad(set_to_none=True)
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
-def of_teacher(device: torch.device, network: nn.Module, in_channels: int, side: int) -> Precision:
+def teacher_precision(
+    device: torch.device, network: nn.Module, in_channels: int, input_size: int
+) -> Precision:
     """The same of a network that is there and only asked."""
     if device.type != "cpu":
-        return _accelerator(device)
-    return _table(network, in_channels, side) if _gains(_processor()) else "float32"
+        return _accelerator_precision(device)
+    return (
+        _table_precision(network, in_channels, input_size)
+        if _gains_from_bfloat16(_processor())
+        else "float32"
+    )
 
 
-def _accelerator(device: torch.device) -> Precision:
+def _accelerator_precision(device: torch.device) -> Precision:
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
         return "bfloat16"
     return "float32"
 
 
-def _table(network: nn.Module, in_channels: int, side: int) -> Precision:
-    convolutions = [each for each in network.modules() if isinstance(each, nn.Conv2d)]
-    if not convolutions or any(each.groups > 1 for each in convolutions):
+def _table_precision(network: nn.Module, in_channels: int, input_size: int) -> Precision:
+    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    if not convolutions or any(layer.groups > 1 for layer in convolutions):
         return "float32"
-    return "bfloat16" if macs(network, in_channels, side) >= _LEAST_MACS else "float32"
+    return "bfloat16" if macs(network, in_channels, input_size) >= _MIN_MACS else "float32"
 
 
-def _gains(processor: Processor) -> bool:
+def _gains_from_bfloat16(processor: Processor) -> bool:
     amd = processor.vendor == "AuthenticAMD" and _VECTOR_UNITS in processor.flags
     return amd or bool(_MATRIX_UNITS & processor.flags)
 
@@ -127,12 +137,12 @@ def _gains(processor: Processor) -> bool:
 @functools.cache
 def _processor() -> Processor:
     try:
-        return _told(Path("/proc/cpuinfo").read_text())
+        return _parse_cpuinfo(Path("/proc/cpuinfo").read_text())
     except OSError:
         return Processor("", frozenset())
 
 
-def _told(cpuinfo: str) -> Processor:
+def _parse_cpuinfo(cpuinfo: str) -> Processor:
     lines = (line.partition(":") for line in cpuinfo.splitlines())
     # Of the last core; they are alike.
     facts = {name.strip(): rest.strip() for name, _, rest in lines}

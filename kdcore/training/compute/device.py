@@ -13,17 +13,17 @@ from typing import Any
 import torch
 
 from kdcore.data.augment.views import VIEW_FORMAT
-from kdcore.runtime.errors import UserFault
-from kdcore.schema.training import Training
+from kdcore.runtime.errors import UserError
+from kdcore.schema.training import TrainingConfig
 from kdcore.training.compute import autocast_policy as precision
-from kdcore.training.compute.autocast_policy import Precision, Sketch
+from kdcore.training.compute.autocast_policy import NetworkSpec, Precision
 
 _PACKAGES = ("torch", "numpy", "safetensors")
 _deterministic: Any = torch.utils.deterministic
 
 
 @dataclass(frozen=True)
-class Machine:
+class ComputeEnv:
     """What a run chose. Equal machines give equal bytes under strict determinism."""
 
     device: torch.device
@@ -32,7 +32,7 @@ class Machine:
     threads: int
     versions: dict[str, str]
 
-    def chosen(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """As the first phase event and the checkpoint tell it."""
         return {
             "device": str(self.device),
@@ -67,33 +67,36 @@ def memory_bytes(device: torch.device) -> int:
 
 
 @contextlib.contextmanager
-def as_before() -> Iterator[None]:
+def restore_torch_state() -> Iterator[None]:
     """Give back, after the block, what :func:`prepare` sets: a notebook has its own ways."""
     threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    benchmark, filled = torch.backends.cudnn.benchmark, _deterministic.fill_uninitialized_memory
+    benchmark, fill_memory = (
+        torch.backends.cudnn.benchmark,
+        _deterministic.fill_uninitialized_memory,
+    )
     try:
         yield
     finally:
         torch.set_num_threads(threads)
         torch.set_deterministic_debug_mode(mode)
         torch.backends.cudnn.benchmark = benchmark
-        _deterministic.fill_uninitialized_memory = filled
+        _deterministic.fill_uninitialized_memory = fill_memory
 
 
-def prepare(
+def prepare_compute_env(
     device: str,
     threads: int | None,
-    training: Training,
-    student: Sketch | None = None,
-    before: Precision | None = None,
-) -> Machine:
+    training: TrainingConfig,
+    network_spec: NetworkSpec | None = None,
+    previous_precision: Precision | None = None,
+) -> ComputeEnv:
     """Choose, and set the process up accordingly. Raises ``UserFault`` for a device not there.
 
     The precision ``auto`` goes by the ``student``; without one it is float32 on a processor. Under
     strict determinism a table decides, else a few steps of it are timed, or the run goes on as it
     did ``before``.
     """
-    chosen = _device(device)
+    torch_device = _resolve_device(device)
     strict = training.determinism == "strict"
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     if strict:
@@ -103,10 +106,10 @@ def prepare(
     # Both ways: an earlier run of this process may have been another.
     torch.use_deterministic_algorithms(strict)
     torch.backends.cudnn.benchmark = not strict
-    return Machine(
-        device=chosen,
-        name=_name(chosen),
-        precision=_precision(chosen, training, student, before),
+    return ComputeEnv(
+        device=torch_device,
+        name=_device_name(torch_device),
+        precision=_choose_precision(torch_device, training, network_spec, previous_precision),
         threads=torch.get_num_threads(),
         versions={
             "python": platform.python_version(),
@@ -116,32 +119,37 @@ def prepare(
     )
 
 
-def _device(asked: str) -> torch.device:
-    if asked == "auto":
+def _resolve_device(requested: str) -> torch.device:
+    if requested == "auto":
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    device = torch.device(asked)
+    device = torch.device(requested)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserFault(
+        raise UserError(
             "internal",
-            f"there is no device {asked} here, only {torch.cuda.device_count()} accelerators",
+            f"there is no device {requested} here, only {torch.cuda.device_count()} accelerators",
             hint="Ask for auto, or cpu.",
         )
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
-def _precision(
-    device: torch.device, training: Training, student: Sketch | None, before: Precision | None
+def _choose_precision(
+    device: torch.device,
+    training: TrainingConfig,
+    network_spec: NetworkSpec | None,
+    previous_precision: Precision | None,
 ) -> Precision:
     if training.precision != "auto":
         return training.precision
-    if student is None:
+    if network_spec is None:
         return "float32"
     if training.determinism == "fast":
-        return before or precision.measured(device, student, training.batch_size)
-    return precision.of_student(device, student)
+        return previous_precision or precision.measure_precision(
+            device, network_spec, training.batch_size
+        )
+    return precision.student_precision(device, network_spec)
 
 
-def _name(device: torch.device) -> str:
+def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     # Which kernels run is decided by the instruction set, and with them the last digits.

@@ -11,7 +11,7 @@ from kdcore.training.compute.device import memory_bytes
 
 
 @dataclass
-class Best:
+class BestEpoch:
     """The epoch with the best validation top-1 so far, the earliest on ties."""
 
     epoch: int
@@ -19,46 +19,46 @@ class Best:
     weights: dict[str, Tensor]
 
 
-class Patience:
+class EarlyStopper:
     """Counts epochs without an improvement of the delivered network's validation top-1."""
 
     def __init__(self, spec: EarlyStopping | None) -> None:
         self._spec = spec
-        self._mark = float("-inf")
-        self._since = 0
+        self._best_top1 = float("-inf")
+        self._epochs_since_best = 0
 
-    def note(self, top1: float) -> None:
+    def update(self, top1: float) -> None:
         """One more epoch was validated."""
         if self._spec is None:
             return
-        if top1 > self._mark + self._spec.min_delta or self._mark == float("-inf"):
-            self._mark, self._since = top1, 0
+        if top1 > self._best_top1 + self._spec.min_delta or self._best_top1 == float("-inf"):
+            self._best_top1, self._epochs_since_best = top1, 0
         else:
-            self._since += 1
+            self._epochs_since_best += 1
 
     @property
     def exhausted(self) -> bool:
         """Whether to stop now."""
-        return self._spec is not None and self._since >= self._spec.patience
+        return self._spec is not None and self._epochs_since_best >= self._spec.patience
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
-        return {"mark": self._mark, "since": self._since}
+        return {"mark": self._best_top1, "since": self._epochs_since_best}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from :meth:`state`."""
-        self._mark, self._since = state["mark"], state["since"]
+        self._best_top1, self._epochs_since_best = state_dict["mark"], state_dict["since"]
 
 
 @dataclass
-class Pace:
+class Throughput:
     """Seconds of training since the last reading, and what of it went into batches."""
 
     samples: int = 0
     data_s: float = 0.0
     busy_s: float = 0.0
 
-    def read(self, device: torch.device) -> dict[str, float]:
+    def read_and_reset(self, device: torch.device) -> dict[str, float]:
         """Throughput, the share of time spent on data in percent, and the memory in use."""
         busy = max(self.busy_s, 1e-9)
         values = {

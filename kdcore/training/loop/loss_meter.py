@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 
-class Bad(NamedTuple):
+class NonFiniteStep(NamedTuple):
     """The first step of a window whose loss is infinite or not a number."""
 
     step: int
     term: str
 
 
-class Meter:
+class LossMeter:
     """Collects one row (total loss, then its terms) a step; reading it waits for the device once.
 
     A row is float32 and its names never change within a stage of the training.
@@ -26,39 +26,41 @@ class Meter:
         self._rows: list[Tensor] = []
         self._counts: list[int] = []
         self._first_step = 0
-        self._looked_at = 0
+        self._checked_rows = 0
 
     def add(self, step: int, names: tuple[str, ...], row: Tensor, count: int) -> None:
         """Note the losses ``row`` (1 + terms,) of ``step``, the mean over ``count`` samples."""
         if not self._rows or names != self._names:
             self._names, self._rows, self._counts = names, [], []
-            self._first_step, self._looked_at = step, 0
+            self._first_step, self._checked_rows = step, 0
         self._rows.append(row)
         self._counts.append(count)
 
-    def bad(self) -> Bad | None:
+    def first_nonfinite(self) -> NonFiniteStep | None:
         """The first step since the last look that is not finite, and its first such term."""
-        start, self._looked_at = self._looked_at, len(self._rows)
+        start, self._checked_rows = self._checked_rows, len(self._rows)
         if start == len(self._rows):
             return None
         rows = torch.stack(self._rows[start:]).tolist()
         for offset, row in enumerate(rows, start=start):
             broken = [n for n, v in zip(self._names, row[1:], strict=True) if not math.isfinite(v)]
             if broken or not math.isfinite(row[0]):
-                return Bad(self._first_step + offset, broken[0] if broken else "sum of the terms")
+                return NonFiniteStep(
+                    self._first_step + offset, broken[0] if broken else "sum of the terms"
+                )
         return None
 
-    def read(self) -> dict[str, float]:
+    def read_and_reset(self) -> dict[str, float]:
         """Means over the samples since the last reading, by metric name; starts anew."""
         if not self._rows:
             return {}
         counts = torch.tensor(self._counts, dtype=torch.float64)
         means = (counts @ self._table().double()) / counts.sum()
-        self._rows, self._counts, self._looked_at = [], [], 0
+        self._rows, self._counts, self._checked_rows = [], [], 0
         names = ("train/loss", *(f"train/loss/{name}" for name in self._names))
         return dict(zip(names, means.tolist(), strict=True))
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """For the checkpoint: a resumed training tells the same means."""
         return {
             "names": list(self._names),
@@ -67,11 +69,11 @@ class Meter:
             "first_step": self._first_step,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from :meth:`state`."""
-        rows: Tensor | None = state["rows"]
-        self._names, self._counts = tuple(state["names"]), list(state["counts"])
-        self._first_step = state["first_step"]
+        rows: Tensor | None = state_dict["rows"]
+        self._names, self._counts = tuple(state_dict["names"]), list(state_dict["counts"])
+        self._first_step = state_dict["first_step"]
         self._rows = [] if rows is None else list(rows.to(self._device).unbind())
 
     def _table(self) -> Tensor:

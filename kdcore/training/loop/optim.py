@@ -6,10 +6,10 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from kdcore.schema.training import SGD, Constant, Optimizer, Schedule, Step
+from kdcore.schema.training import SGD, ConstantSchedule, Optimizer, Schedule, StepSchedule
 
 
-def make(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def build_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer of a recipe: one group, the same weight decay for every parameter."""
     if isinstance(spec, SGD):
         return _sgd(spec, list(parameters))
@@ -35,7 +35,7 @@ def _sgd(spec: SGD, parameters: list[nn.Parameter]) -> torch.optim.SGD:
     return optimizer
 
 
-def factor(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> float:
+def lr_factor(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> float:
     """What the learning rate is multiplied with in ``step`` (from 0).
 
     Linear warm-up reaches 1 in its last step: step s of w has (s + 1) / w. The cosine runs from 1
@@ -45,9 +45,9 @@ def factor(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> 
     warmup = round(schedule.warmup_epochs * steps_per_epoch)
     if step < warmup:
         return (step + 1) / warmup
-    if isinstance(schedule, Constant):
+    if isinstance(schedule, ConstantSchedule):
         return 1.0
-    if isinstance(schedule, Step):
+    if isinstance(schedule, StepSchedule):
         passed = sum(step >= milestone * steps_per_epoch for milestone in schedule.milestones)
         return float(schedule.gamma**passed)
     total = epochs * steps_per_epoch

@@ -8,241 +8,264 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdcore.data.rng import fold
+from kdcore.data.rng import derive_key
 from kdcore.evaluation import metrics
 from kdcore.methods.base import Batch
 from kdcore.models.predict_logits import predict
-from kdcore.runtime.errors import NonFinite, Stopped
-from kdcore.schemes.base import Phase, Result
-from kdcore.training.checkpoint import State
-from kdcore.training.context import Task
+from kdcore.runtime.errors import NonFiniteError, RunCancelledError
+from kdcore.schemes.base import Phase, StudentResult
+from kdcore.training.checkpoint import StateDict
+from kdcore.training.context import JobContext
 from kdcore.training.loop import optim
-from kdcore.training.loop.builder import begin
-from kdcore.training.loop.early_stopping import Best, Pace, Patience
-from kdcore.training.loop.loss_meter import Meter
-from kdcore.training.loop.nonfinite import explain
-from kdcore.training.phase_teachers import Lesson
-from kdcore.training.run_state import Position, Session
-from kdcore.training.teacher_cache.policy import keeping
+from kdcore.training.loop.builder import build_student_group
+from kdcore.training.loop.early_stopping import BestEpoch, EarlyStopper, Throughput
+from kdcore.training.loop.loss_meter import LossMeter
+from kdcore.training.loop.nonfinite import nonfinite_error
+from kdcore.training.phase_teachers import PhaseTeachers
+from kdcore.training.run_state import PhasePosition, RunState
+from kdcore.training.teacher_cache.policy import build_teacher_cache
 
-_STEP = 4
+_STEP_STREAM = 4
 """Stream of a seed for the global generators: dropout and the like."""
-_POINTS_PER_EPOCH, _POINTS = 20, 1000
+_POINTS_PER_EPOCH, _MAX_POINTS = 20, 1000
 """Of a curve, at most: more than that nobody sees, and each is rows in a database."""
 
 
-class Loop:
+class Trainer:
     """One phase from wherever its checkpoint stands to its last epoch."""
 
-    def __init__(self, session: Session, task: Task, phase: Phase, lesson: Lesson) -> None:
-        self._session, self._task, self._phase, self._lesson = session, task, phase, lesson
-        recipe = task.job.training
-        device = session.machine.device
-        self._recipe = recipe
-        self.loader = task.loader(phase.seed, phase.pupils[0], device)
-        self._per_epoch = task.steps_per_epoch(phase.budget or phase.pupils[0])
-        self.steps = recipe.epochs * self._per_epoch
-        fewest = self._per_epoch / _POINTS_PER_EPOCH, self.steps / _POINTS
-        self._every = math.ceil(max(fewest))
-        samples = (self.loader.targets, self.steps)
-        self.cohort = begin(task, phase, lesson.teachers, session.machine, samples)
-        live, loader = self.cohort.teachers, self.loader
-        self.kept = keeping(session, task, lesson.teachers, live, loader)
-        self.cohort.teachers = self.kept or live
-        self._meters = [Meter(device) for _ in phase.pupils]
-        self._pace = Pace()
-        self._patience = Patience(recipe.early_stopping)
+    def __init__(
+        self, run_state: RunState, context: JobContext, phase: Phase, phase_teachers: PhaseTeachers
+    ) -> None:
+        self._run_state, self._context, self._phase, self._phase_teachers = (
+            run_state,
+            context,
+            phase,
+            phase_teachers,
+        )
+        training = context.job.training
+        device = run_state.compute_env.device
+        self._training = training
+        self.loader = context.build_loader(phase.seed, phase.students[0], device)
+        self._steps_per_epoch = context.steps_per_epoch(phase.budget_student or phase.students[0])
+        self.total_steps = training.epochs * self._steps_per_epoch
+        min_intervals = self._steps_per_epoch / _POINTS_PER_EPOCH, self.total_steps / _MAX_POINTS
+        self._log_interval = math.ceil(max(min_intervals))
+        samples = (self.loader.targets, self.total_steps)
+        self.student_group = build_student_group(
+            context, phase, phase_teachers.teachers, run_state.compute_env, samples
+        )
+        live, loader = self.student_group.teacher_outputs, self.loader
+        self.teacher_cache = build_teacher_cache(
+            run_state, context, phase_teachers.teachers, live, loader
+        )
+        self.student_group.teacher_outputs = self.teacher_cache or live
+        self._loss_meters = [LossMeter(device) for _ in phase.students]
+        self._throughput = Throughput()
+        self._early_stopper = EarlyStopper(training.early_stopping)
         self._step = 0
-        self._validated = 0
-        self._last: list[dict[str, float]] = [{} for _ in phase.pupils]
-        self._best: list[Best | None] = [None for _ in phase.pupils]
+        self._validated_epochs = 0
+        self._last_metrics: list[dict[str, float]] = [{} for _ in phase.students]
+        self._best: list[BestEpoch | None] = [None for _ in phase.students]
 
-    def run(self) -> tuple[list[Result], dict[str, float]]:
+    def run(self) -> tuple[list[StudentResult], dict[str, float]]:
         """Train to the end; return the results and the last validation's metrics.
 
         Raises ``Stopped`` with a checkpoint, ``NonFinite``, ``UserFault``."""
-        self.cohort.train()
+        self.student_group.train()
         while True:
-            if self._step == (self._validated + 1) * self._per_epoch:
+            if self._step == (self._validated_epochs + 1) * self._steps_per_epoch:
                 self._validate()
-            if self._step == self.steps or self._stopped_early():
+            if self._step == self.total_steps or self._should_stop_early():
                 break
-            self._boundary()
-            self._train()
-        self._trust()
-        self.cohort.close()
-        return [self._result(place) for place in range(len(self._best))], self._named()
+            self._before_step()
+            self._train_step()
+        self._check_finite()
+        self.student_group.close()
+        return [self._result(index) for index in range(len(self._best))], self._metrics_by_name()
 
-    def _stopped_early(self) -> bool:
-        if not (self._at_epoch_end() and self._patience.exhausted):
+    def _should_stop_early(self) -> bool:
+        if not (self._at_epoch_end() and self._early_stopper.exhausted):
             return False
-        self._session.events.log(
+        self._run_state.events.log(
             "info",
-            f"the {self._phase.title} no longer improves: stopped after epoch {self._validated} of "
-            f"{self._recipe.epochs}",
+            f"the {self._phase.title} no longer improves: stopped after epoch "
+            f"{self._validated_epochs} of "
+            f"{self._training.epochs}",
         )
         return True
 
-    def _boundary(self) -> None:
+    def _before_step(self) -> None:
         try:
-            self._session.boundary()
-            if self.kept is not None:
-                turn = self.loader.turn(self._step // self.loader.steps_per_epoch + 1)
-                self.kept.ready(turn, self._session.boundary, self._session.events)
-        except Stopped:
-            self._save()
+            self._run_state.check_cancelled()
+            if self.teacher_cache is not None:
+                view = self.loader.view_of_epoch(self._step // self.loader.steps_per_epoch + 1)
+                self.teacher_cache.prepare_view(
+                    view, self._run_state.check_cancelled, self._run_state.events
+                )
+        except RunCancelledError:
+            self._save_checkpoint()
             raise
-        if self._session.cadence.due(epoch_ended=self._at_epoch_end()):
-            self._save()
+        if self._run_state.checkpoint_schedule.is_due(epoch_ended=self._at_epoch_end()):
+            self._save_checkpoint()
 
     def _at_epoch_end(self) -> bool:
-        return self._step > 0 and self._step == self._validated * self._per_epoch
+        return self._step > 0 and self._step == self._validated_epochs * self._steps_per_epoch
 
-    def _train(self) -> None:
+    def _train_step(self) -> None:
         started = time.perf_counter()
         views, batch = self._batch(self._step)
-        self._pace.data_s += time.perf_counter() - started
-        torch.manual_seed(fold(self._phase.seed, _STEP, self._step))
-        rows = self.cohort.gradients(views, batch, self._warn)
-        for meter, row in zip(self._meters, rows, strict=True):
+        self._throughput.data_s += time.perf_counter() - started
+        torch.manual_seed(derive_key(self._phase.seed, _STEP_STREAM, self._step))
+        losses_by_student = self.student_group.compute_gradients(views, batch, self._warn)
+        for meter, row in zip(self._loss_meters, losses_by_student, strict=True):
             meter.add(self._step + 1, row.names, row.values, len(views))
-        if rows[0].values.device.type == "cpu":
+        if losses_by_student[0].values.device.type == "cpu":
             # Looking costs nothing here, so that the update is never made from a broken loss.
             self._check_losses()
         lr = self._lr()
-        self.cohort.update(lr)
+        self.student_group.update(lr)
         self._step += 1
-        self._session.count_step()
-        self._pace.samples += len(views)
-        if self._step % self._per_epoch % self._every == 0:
+        self._run_state.count_step()
+        self._throughput.samples += len(views)
+        if self._step % self._steps_per_epoch % self._log_interval == 0:
             self._check_losses()
-            losses = [meter.read() for meter in self._meters]
-            self._pace.busy_s += time.perf_counter() - started
-            losses[0] |= {"train/lr": lr, **self._pace.read(self._session.machine.device)}
-            self._tell(losses)
+            losses = [meter.read_and_reset() for meter in self._loss_meters]
+            self._throughput.busy_s += time.perf_counter() - started
+            losses[0] |= {
+                "train/lr": lr,
+                **self._throughput.read_and_reset(self._run_state.compute_env.device),
+            }
+            self._log_metrics(losses)
         else:
-            self._pace.busy_s += time.perf_counter() - started
+            self._throughput.busy_s += time.perf_counter() - started
 
     def _batch(self, step: int) -> tuple[Tensor, Batch]:
         # On another's budget it may have begun with its images anew before the epoch ends.
-        times, number = divmod(step, self.loader.steps_per_epoch)
-        views = self.loader.batch(times + 1, number)
-        epoch = step // self._per_epoch + 1
+        loader_epochs, batch_index = divmod(step, self.loader.steps_per_epoch)
+        views = self.loader.batch(loader_epochs + 1, batch_index)
+        epoch = step // self._steps_per_epoch + 1
         batch = Batch(views.target, views.index, epoch, step + 1, views.mix, views.view)
         return views.images, batch
 
     def _lr(self) -> float:
-        recipe = self._recipe
-        scale = optim.factor(recipe.schedule, self._step, self._per_epoch, recipe.epochs)
-        return recipe.optimizer.lr * scale
+        training = self._training
+        scale = optim.lr_factor(
+            training.schedule, self._step, self._steps_per_epoch, training.epochs
+        )
+        return training.optimizer.lr * scale
 
     def _validate(self) -> None:
         try:
-            told = [self._validation(place) for place in range(len(self._last))]
-        except Stopped:
-            self._save()
+            values = [self._validation_metrics(index) for index in range(len(self._last_metrics))]
+        except RunCancelledError:
+            self._save_checkpoint()
             raise
-        self.cohort.train()
-        self._last = told
-        self._validated += 1
-        for place, learner in enumerate(self.cohort.learners):
-            top1, best = told[place]["val/top1"], self._best[place]
+        self.student_group.train()
+        self._last_metrics = values
+        self._validated_epochs += 1
+        for index, student in enumerate(self.student_group.students):
+            top1, best = values[index]["val/top1"], self._best[index]
             if best is None or top1 > best.top1:
-                self._best[place] = Best(self._validated, top1, learner.weights())
-        if not self.cohort.learners[0].preparing(self._step):
+                self._best[index] = BestEpoch(self._validated_epochs, top1, student.weights())
+        if not self.student_group.students[0].is_warming_up(self._step):
             # While only adapters or early layers learn, nobody can expect better answers.
-            self._patience.note(told[0]["val/top1"])
-        self._tell(told)
+            self._early_stopper.update(values[0]["val/top1"])
+        self._log_metrics(values)
 
-    def _validation(self, place: int) -> dict[str, float]:
-        store, machine = self._task.store, self._session.machine
+    def _validation_metrics(self, student_index: int) -> dict[str, float]:
+        dataset, compute_env = self._context.dataset, self._run_state.compute_env
         logits = predict(
-            self.cohort.learners[place].student,
-            store.images("val"),
-            device=machine.device,
-            boundary=self._session.boundary,
-            autocast=machine.autocast(),
+            self.student_group.students[student_index].network,
+            dataset.images("val"),
+            device=compute_env.device,
+            check_cancelled=self._run_state.check_cancelled,
+            autocast=compute_env.autocast(),
         )
-        return metrics.validation(logits, store.targets("val"), self._lesson.val)
+        return metrics.validation_metrics(
+            logits, dataset.targets("val"), self._phase_teachers.val_logits
+        )
 
     def _check_losses(self) -> None:
-        for place, meter in enumerate(self._meters):
-            bad = meter.bad()
-            if bad is not None:
-                torch.manual_seed(fold(self._phase.seed, _STEP, bad.step - 1))
-                views, batch = self._batch(bad.step - 1)
-                raise explain(self.cohort, place, views, batch, bad, self._phase)
+        for student_index, meter in enumerate(self._loss_meters):
+            nonfinite = meter.first_nonfinite()
+            if nonfinite is not None:
+                torch.manual_seed(derive_key(self._phase.seed, _STEP_STREAM, nonfinite.step - 1))
+                views, batch = self._batch(nonfinite.step - 1)
+                raise nonfinite_error(
+                    self.student_group, student_index, views, batch, nonfinite, self._phase
+                )
 
-    def _trust(self) -> None:
+    def _check_finite(self) -> None:
         """Raise ``NonFinite`` before broken weights are kept anywhere."""
         self._check_losses()
-        if not self.cohort.finite():
-            raise NonFinite(
+        if not self.student_group.is_finite():
+            raise NonFiniteError(
                 f"the weights of the {self._phase.title} are not finite after step {self._step}; "
                 "the loss was, so its gradient was not"
             )
 
-    def _save(self) -> None:
-        self._trust()
-        self._session.save(self.state(), self.position, self._named())
+    def _save_checkpoint(self) -> None:
+        self._check_finite()
+        self._run_state.save_checkpoint(self.state_dict(), self.position, self._metrics_by_name())
 
     @property
-    def position(self) -> Position:
+    def position(self) -> PhasePosition:
         """How far this phase is."""
-        return Position(self._step, self.steps, self._recipe.epochs)
+        return PhasePosition(self._step, self.total_steps, self._training.epochs)
 
-    def _result(self, place: int) -> Result:
-        pupil, best = self._phase.pupils[place], self._best[place]
+    def _result(self, student_index: int) -> StudentResult:
+        student_spec, best = self._phase.students[student_index], self._best[student_index]
         if best is None:
             raise ValueError("a training of no epochs has no result")
-        return Result(
-            phase=self._session.phases_done,
-            number=self._phase.number,
-            role=pupil.role,
-            name=pupil.name,
-            student=pupil.student,
+        return StudentResult(
+            phase_index=self._run_state.phases_done,
+            seed_index=self._phase.seed_index,
+            role=student_spec.role,
+            name=student_spec.name,
+            student=student_spec.student,
             best_epoch=best.epoch,
             best_val_top1=best.top1,
-            last_val_top1=self._last[place]["val/top1"],
+            last_val_top1=self._last_metrics[student_index]["val/top1"],
             weights=best.weights,
         )
 
-    def state(self) -> State:
+    def state_dict(self) -> StateDict:
         """This training's part of a checkpoint."""
         return {
-            "role": self._phase.pupils[0].role,
-            "number": self._phase.number,
-            "cohort": self.cohort.state(),
-            "meters": [meter.state() for meter in self._meters],
-            "patience": self._patience.state(),
+            "role": self._phase.students[0].role,
+            "number": self._phase.seed_index,
+            "cohort": self.student_group.state_dict(),
+            "meters": [meter.state_dict() for meter in self._loss_meters],
+            "patience": self._early_stopper.state_dict(),
             "step": self._step,
-            "validated": self._validated,
-            "last": self._last,
+            "validated": self._validated_epochs,
+            "last": self._last_metrics,
             "best": [None if best is None else vars(best) for best in self._best],
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from :meth:`state`."""
-        self.cohort.restore(state["cohort"])
-        for meter, part in zip(self._meters, state["meters"], strict=True):
-            meter.restore(part)
-        self._patience.restore(state["patience"])
-        self._step, self._validated = state["step"], state["validated"]
-        self._last = state["last"]
-        self._best = [None if best is None else Best(**best) for best in state["best"]]
+        self.student_group.load_state_dict(state_dict["cohort"])
+        for meter, part in zip(self._loss_meters, state_dict["meters"], strict=True):
+            meter.load_state_dict(part)
+        self._early_stopper.load_state_dict(state_dict["patience"])
+        self._step, self._validated_epochs = state_dict["step"], state_dict["validated"]
+        self._last_metrics = state_dict["last"]
+        self._best = [None if best is None else BestEpoch(**best) for best in state_dict["best"]]
 
-    def _tell(self, values: Sequence[dict[str, float]]) -> None:
-        self._session.metrics(self.position, self._merged(values))
+    def _log_metrics(self, values: Sequence[dict[str, float]]) -> None:
+        self._run_state.log_metrics(self.position, self._merge(values))
 
-    def _named(self) -> dict[str, float]:
-        return self._merged(self._last)
+    def _metrics_by_name(self) -> dict[str, float]:
+        return self._merge(self._last_metrics)
 
-    def _merged(self, values: Sequence[dict[str, float]]) -> dict[str, float]:
+    def _merge(self, values: Sequence[dict[str, float]]) -> dict[str, float]:
         return {
-            self._phase.prefix(pupil) + name: value
-            for pupil, told in zip(self._phase.pupils, values, strict=True)
-            for name, value in told.items()
+            self._phase.metric_prefix(student_spec) + name: value
+            for student_spec, student_metrics in zip(self._phase.students, values, strict=True)
+            for name, value in student_metrics.items()
         }
 
     def _warn(self, message: str) -> None:
-        self._session.events.log("warning", message)
+        self._run_state.events.log("warning", message)

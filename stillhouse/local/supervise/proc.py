@@ -38,7 +38,7 @@ def _ps(*arguments: str) -> str:
     return done.stdout
 
 
-def birth(pid: int) -> str | None:
+def process_start_time(pid: int) -> str | None:
     """When `pid` began, as text only good for comparing; None if it is gone or only a zombie."""
     if not _linux():
         state, _, started = _ps("-o", "stat=,lstart=", "-p", str(pid)).strip().partition(" ")
@@ -62,17 +62,17 @@ def _parents() -> dict[int, int]:
     return parents
 
 
-def families(pids: list[int]) -> dict[int, str]:
+def process_tree(pids: list[int]) -> dict[int, str]:
     """Every living process below `pids`, themselves included, with its birth."""
     parents = _parents()
     members = {pid for pid in pids if pid in parents}
     while more := {pid for pid, parent in parents.items() if parent in members} - members:
         members |= more
-    births = {pid: birth(pid) for pid in members}
-    return {pid: born for pid, born in births.items() if born is not None}
+    start_times = {pid: process_start_time(pid) for pid in members}
+    return {pid: start_time for pid, start_time in start_times.items() if start_time is not None}
 
 
-def send(pid: int, number: int) -> None:
+def send_signal(pid: int, number: int) -> None:
     """Signal one process; one that has gone already is no fault."""
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)

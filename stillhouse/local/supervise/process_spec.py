@@ -9,7 +9,7 @@ from enum import IntEnum
 from pathlib import Path
 
 
-class Stage(IntEnum):
+class StopStage(IntEnum):
     """The order of stopping: whoever uses a server goes before it."""
 
     APPS = 0
@@ -18,7 +18,7 @@ class Stage(IntEnum):
 
 
 @dataclass(frozen=True)
-class Part:
+class ProcessSpec:
     """A command that the supervisor starts, and restarts when it dies.
 
     `ready` is asked until it says True; `before` runs ahead of every start; `user` is the numeric
@@ -29,9 +29,9 @@ class Part:
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False, default_factory=dict)
     cwd: Path = Path("/")
-    ready: Callable[[], bool] | None = None
-    before: Callable[[], None] | None = None
+    is_ready: Callable[[], bool] | None = None
+    before_start: Callable[[], None] | None = None
     stop_signal: signal.Signals = signal.SIGTERM
-    stage: Stage = Stage.APPS
+    stage: StopStage = StopStage.APPS
     grace_s: float = 14.0
     user: int | None = None

@@ -13,14 +13,14 @@ FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 2.0
 
 
-class Restarts:
+class RestartPolicy:
     """The deaths of one part within the last minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._deaths: deque[float] = deque()
 
-    def wait_after_death(self) -> float | None:
+    def delay_after_death_s(self) -> float | None:
         """Seconds to wait before the next start; None when it died too often."""
         now = self._clock()
         self._deaths.append(now)

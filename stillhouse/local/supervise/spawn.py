@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TypedDict
 
-from stillhouse.local.supervise.process_spec import Part
+from stillhouse.local.supervise.process_spec import ProcessSpec
 
 LOG_LIMIT_BYTES = 10_000_000
 # The process waits for a word before it becomes the part. A supervisor killed between starting it
@@ -22,18 +22,18 @@ class _Identity(TypedDict, total=False):
     extra_groups: list[int]
 
 
-def launch(part: Part, out: IO[bytes] | int, err: IO[bytes] | int) -> subprocess.Popen[bytes]:
+def spawn(spec: ProcessSpec, out: IO[bytes] | int, err: IO[bytes] | int) -> subprocess.Popen[bytes]:
     """Start `part` behind its gate, in a session of its own; `open_gate` lets it run."""
     identity = _Identity()
-    if part.user is not None:
-        identity = _Identity(user=part.user, group=part.user, extra_groups=[])
+    if spec.user is not None:
+        identity = _Identity(user=spec.user, group=spec.user, extra_groups=[])
     return subprocess.Popen(
-        [*GATE, *part.argv],
+        [*GATE, *spec.argv],
         stdin=subprocess.PIPE,
         stdout=out,
         stderr=err,
-        env=dict(part.env),
-        cwd=part.cwd,
+        env=dict(spec.env),
+        cwd=spec.cwd,
         start_new_session=True,
         umask=0o077,
         **identity,

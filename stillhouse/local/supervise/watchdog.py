@@ -11,20 +11,20 @@ import os
 import signal
 import sys
 
-from stillhouse.local.supervise.stop_order import Target, wind_down
+from stillhouse.local.supervise.stop_order import ShutdownTarget, shut_down
 
 
 def main() -> None:
     """Follow the pipe on the descriptor in the first argument, then end what is left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    targets: dict[int, Target] = {}
+    targets: dict[int, ShutdownTarget] = {}
     with os.fdopen(int(sys.argv[1]), encoding="utf-8") as lines:
         for line in lines:
             verb, _, rest = line.strip().partition(" ")
             if verb == "+":
-                target = Target.parse(rest)
+                target = ShutdownTarget.parse(rest)
                 targets[target.pid] = target
             elif verb == "-":
                 targets.pop(int(rest), None)
-    wind_down(targets.values())
+    shut_down(targets.values())

@@ -10,14 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from stillhouse.local.supervise.stop_order import Target
+from stillhouse.local.supervise.stop_order import ShutdownTarget
 
 # Read from standard input: the command line then names no module and no folder, so whoever kills
 # every process with "stillhouse" in it leaves the one that cleans up behind them.
 PROGRAM = b"from stillhouse.local.supervise.watchdog import main\nmain()\n"
 
 
-class Guard:
+class WatchdogClient:
     """A watchdog process, started again if it dies, that knows every running target."""
 
     def __init__(
@@ -26,8 +26,8 @@ class Guard:
         self._log = log
         self._environment = environment
         self._lock_descriptor = lock_descriptor
-        self._guarding = threading.Lock()
-        self._targets: dict[int, Target] = {}
+        self._mutex = threading.Lock()
+        self._targets: dict[int, ShutdownTarget] = {}
         self._pipe = -1
         self._closing = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -40,26 +40,26 @@ class Guard:
 
     def open(self) -> None:
         """Start the watchdog; everything started later is covered by it."""
-        with self._guarding:
+        with self._mutex:
             self._start()
-        self._thread = threading.Thread(target=self._tend, name="watchdog", daemon=True)
+        self._thread = threading.Thread(target=self._restart_on_exit, name="watchdog", daemon=True)
         self._thread.start()
 
-    def add(self, target: Target) -> None:
+    def add(self, target: ShutdownTarget) -> None:
         """Have `target` ended should the supervisor die."""
-        with self._guarding:
+        with self._mutex:
             self._targets[target.pid] = target
-            self._say(f"+ {target.line()}\n")
+            self._send(f"+ {target.to_line()}\n")
 
     def remove(self, pid: int) -> None:
         """Forget a process that has ended."""
-        with self._guarding:
+        with self._mutex:
             self._targets.pop(pid, None)
-            self._say(f"- {pid}\n")
+            self._send(f"- {pid}\n")
 
     def close(self) -> None:
         """Let the watchdog go, after it has ended whatever it still knows."""
-        with self._guarding:
+        with self._mutex:
             self._closing = True
             if self._pipe >= 0:
                 os.close(self._pipe)
@@ -81,7 +81,7 @@ class Guard:
             with suppress(BrokenPipeError), self._process.stdin as program:
                 program.write(PROGRAM)
         for target in self._targets.values():
-            self._say(f"+ {target.line()}\n")
+            self._send(f"+ {target.to_line()}\n")
 
     def _popen(self, reading: int, passed: list[int], log: IO[bytes]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -96,19 +96,19 @@ class Guard:
             cwd="/",
         )
 
-    def _say(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         # A watchdog that has just died is started again by `_tend` and told everything then.
         if self._pipe >= 0:
             with suppress(BrokenPipeError):
                 os.write(self._pipe, line.encode())
 
-    def _tend(self) -> None:
+    def _restart_on_exit(self) -> None:
         while True:
             process = self._process
             if process is None:
                 return
             process.wait()
-            with self._guarding:
+            with self._mutex:
                 if self._closing:
                     return
                 os.close(self._pipe)

@@ -9,7 +9,7 @@ import pytest
 from kdcore.data import dataset
 from kdcore.data.ingest.pipeline import ingest
 from kdcore.protocol.requests import IngestRequest
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.errors import UserError
 from kdcore.schema.asset_info import DatasetInfo
 from tests.kdcore.uploads import png
 
@@ -20,13 +20,13 @@ NUMBERS = np.arange(40) % 4
 def taken(room, path, **options):
     request = IngestRequest(source="archive", path=str(path), **options)
     info = DatasetInfo.model_validate(room.call(ingest, request))
-    data = dataset.load(room.path / "artifacts" / "dataset.safetensors")
+    data = dataset.load_dataset(room.path / "artifacts" / "dataset.safetensors")
     assert data.info == info
     return data
 
 
 def refused(room, path, **options):
-    with pytest.raises(UserFault) as fault:
+    with pytest.raises(UserError) as fault:
         taken(room, path, **options)
     assert fault.value.code == "dataset_invalid"
     assert not (room.path / "artifacts" / "dataset.safetensors").exists()

@@ -9,12 +9,12 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torch.nn import functional
 
 from kdcore.data.augment import color
-from kdcore.data.augment.geometric import affine, resized_crops
-from kdcore.data.augment.mixup import mixed, own_levels
-from kdcore.data.augment.randaugment import CHANGES, drawn, randaugment
-from kdcore.data.augment.views import view
+from kdcore.data.augment.geometric import affine, resized_crop_params
+from kdcore.data.augment.mixup import mix_views, sample_levels
+from kdcore.data.augment.randaugment import OPERATIONS, draw_operations, randaugment
+from kdcore.data.augment.views import augment
 from kdcore.data.loader import Loader
-from kdcore.methods.base import UNLABELLED
+from kdcore.methods.base import UNLABELED
 from kdcore.schema.augmentation import (
     CropFlip,
     Cutmix,
@@ -38,8 +38,8 @@ CROP = CropFlip(type="crop_flip", padding=2, flip=True)
 
 
 def test_a_resized_crop_is_the_box_stretched():
-    boxes = resized_crops(1, 2, IDS, RESIZED, size=(24, 24))
-    views = view(NOISE, IDS, RESIZED, seed=1, epoch=2)
+    boxes = resized_crop_params(1, 2, IDS, RESIZED, size=(24, 24))
+    views = augment(NOISE, IDS, RESIZED, seed=1, epoch=2)
     assert len(set(boxes.height.tolist())) > 5
     assert 10 < boxes.mirrored.sum() < 50
     for i in range(60):
@@ -55,7 +55,7 @@ def test_boxes_have_the_asked_area_and_shape():
     narrow = RandomResizedCrop(
         type="random_resized_crop", scale=(0.2, 0.5), ratio=(0.8, 1.25), flip=False
     )
-    boxes = resized_crops(3, 1, np.arange(4000), narrow, size=(64, 64))
+    boxes = resized_crop_params(3, 1, np.arange(4000), narrow, size=(64, 64))
     area = boxes.height * boxes.width / 64**2
     ratio = boxes.width / boxes.height
     assert 0.19 < area.min() < 0.22
@@ -67,19 +67,19 @@ def test_boxes_have_the_asked_area_and_shape():
     assert boxes.top.min() == 0 == boxes.left.min()
     assert not boxes.mirrored.any()
     whole = RandomResizedCrop(type="random_resized_crop", scale=(1, 1), ratio=(1, 1), flip=False)
-    assert torch.equal(view(NOISE, IDS, whole, seed=1, epoch=1), NOISE)
+    assert torch.equal(augment(NOISE, IDS, whole, seed=1, epoch=1), NOISE)
 
 
 def test_a_box_that_never_fits_is_the_largest_central_one():
     wide = RandomResizedCrop(type="random_resized_crop", scale=(1, 1), ratio=(2, 2), flip=False)
-    boxes = resized_crops(1, 1, IDS, wide, size=(24, 24))
+    boxes = resized_crop_params(1, 1, IDS, wide, size=(24, 24))
     assert {part.tolist()[0] for part in boxes[:1]} == {6}
     assert (boxes.height == 12).all()
     assert (boxes.width == 24).all()
 
 
 def test_cutout_covers_its_square_with_the_mean():
-    views = view(NOISE, IDS, CUTOUT, seed=1, epoch=2)
+    views = augment(NOISE, IDS, CUTOUT, seed=1, epoch=2)
     touched = 0
     for image, cut in zip(NOISE.numpy(), views.numpy(), strict=True):
         changed = (image != cut).any(0)
@@ -146,7 +146,7 @@ def test_smoothing_is_pillows():
 def test_moves_are_pillows(name):
     picture = pil(NOISE[0])
     for sign, strength in itertools.product((-1.0, 1.0), (0.3, 1.0)):
-        moved = CHANGES[name](NOISE[:1], np.array([sign]), strength)[0]
+        moved = OPERATIONS[name](NOISE[:1], np.array([sign]), strength)[0]
         a, b, c, d, e, f = 1.0, 0.0, 0.0, 0.0, 1.0, 0.0
         if name == "rotate":
             angle = sign * np.deg2rad(30 * strength)
@@ -159,7 +159,7 @@ def test_moves_are_pillows(name):
             c = sign * round(150 / 331 * 24 * strength)
         else:
             f = sign * round(150 / 331 * 24 * strength)
-        # Pillow counts from the corner, the map from the centre.
+        # Pillow counts from the corner, the map from the center.
         c, f = c + 12 - a * 12 - b * 12, f + 12 - d * 12 - e * 12
         expected = back(picture.transform((24, 24), Image.Transform.AFFINE, (a, b, c, d, e, f)))
         # A place on the border of two pixels may fall on either side.
@@ -172,19 +172,19 @@ def test_an_affine_map_without_a_change_is_the_image():
 
 def test_each_image_gets_what_it_drew():
     one = RandAugment(type="randaugment", num_ops=1, magnitude=20)
-    [(kinds, signs)] = drawn(4, 1, IDS, one)
+    [(kinds, signs)] = draw_operations(4, 1, IDS, one)
     views = randaugment(NOISE, IDS, one, seed=4, epoch=1)
-    names = list(CHANGES)
+    names = list(OPERATIONS)
     for i in range(60):
-        alone = CHANGES[names[kinds[i]]](NOISE[i : i + 1], signs[i : i + 1], 20 / 30)
+        alone = OPERATIONS[names[kinds[i]]](NOISE[i : i + 1], signs[i : i + 1], 20 / 30)
         assert torch.equal(views[i], alone[0])
-    [(many, up)] = drawn(4, 1, np.arange(14_000), one)
+    [(many, up)] = draw_operations(4, 1, np.arange(14_000), one)
     assert np.abs(np.bincount(many, minlength=14) / 1000 - 1).max() < 0.15
     assert abs(up.mean()) < 0.03
 
 
 def test_mixup_is_the_weighted_mean_with_the_next():
-    found = mixed(NOISE, IDS, Mixup(type="mixup", alpha=1.0), seed=2, epoch=1)
+    found = mix_views(NOISE, IDS, Mixup(type="mixup", alpha=1.0), seed=2, epoch=1)
     for i in range(60):
         share = found.share[i].item()
         both = share * NOISE[i].double() + (1 - share) * NOISE[(i + 1) % 60].double()
@@ -193,7 +193,7 @@ def test_mixup_is_the_weighted_mean_with_the_next():
 
 
 def test_cutmix_shares_are_areas():
-    found = mixed(NOISE, IDS, Cutmix(type="cutmix", probability=0.8), seed=2, epoch=1)
+    found = mix_views(NOISE, IDS, Cutmix(type="cutmix", probability=0.8), seed=2, epoch=1)
     for i in range(60):
         own, other = NOISE[i], NOISE[(i + 1) % 60]
         foreign = (found.images[i] != own).any(0)
@@ -208,7 +208,7 @@ def test_cutmix_shares_are_areas():
 def test_shares_are_beta_distributed():
     draws = (np.arange(100_000) + 0.5) / 100_000
     for alpha in (0.2, 1.0, 4.0):
-        shares = own_levels(draws, alpha) / 256
+        shares = sample_levels(draws, alpha) / 256
         assert shares.mean() == pytest.approx(0.5, abs=0.002)
         assert shares.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.02)
         assert shares.min() >= 0
@@ -231,7 +231,7 @@ def test_a_loader_mixes_and_gives_the_partners_labels():
     assert (both.images - expected).abs().max() <= 0.5
 
 
-def test_unlabelled_images_join_behind_the_labelled_ones():
+def test_unlabeled_images_join_behind_the_labeled_ones():
     loader = Loader(
         NOISE[:20],
         torch.arange(20),
@@ -239,7 +239,7 @@ def test_unlabelled_images_join_behind_the_labelled_ones():
         augmentation=CropFlip(type="crop_flip", padding=0, flip=False),
         seed=5,
         device=CPU,
-        unlabelled=NOISE[20:43],
+        unlabeled=NOISE[20:43],
     )
     assert loader.num_samples == 43
     batches = [loader.batch(1, number) for number in range(loader.steps_per_epoch)]
@@ -247,5 +247,5 @@ def test_unlabelled_images_join_behind_the_labelled_ones():
     assert sorted(index.tolist()) == list(range(43))
     for batch in batches:
         assert torch.equal(batch.images, NOISE[batch.index])
-        expected = torch.where(batch.index < 20, batch.index, UNLABELLED)
+        expected = torch.where(batch.index < 20, batch.index, UNLABELED)
         assert torch.equal(batch.target, expected)

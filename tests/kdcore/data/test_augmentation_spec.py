@@ -4,7 +4,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from kdcore.schema.augmentation import AUGMENTATIONS, AugmentationField, CropFlip, as_augmentations
-from kdcore.schema.validation.errors import field_faults
+from kdcore.schema.validation.errors import field_issues
 
 FIELD = TypeAdapter(AugmentationField)
 
@@ -45,7 +45,7 @@ def test_every_name_has_defaults(name):
 def test_lists_that_make_no_sense(names, words):
     with pytest.raises(ValidationError, match=words) as error:
         FIELD.validate_python(listed(*names))
-    [fault] = field_faults(error.value.errors(), listed(*names))
+    [fault] = field_issues(error.value.errors(), listed(*names))
     assert fault.pointer == ""
 
 
@@ -62,4 +62,4 @@ def test_lists_that_make_no_sense(names, words):
 def test_faults_point_at_what_was_written(value, pointer):
     with pytest.raises(ValidationError) as error:
         FIELD.validate_python(value)
-    assert [fault.pointer for fault in field_faults(error.value.errors(), value)] == [pointer]
+    assert [fault.pointer for fault in field_issues(error.value.errors(), value)] == [pointer]

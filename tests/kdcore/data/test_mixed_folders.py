@@ -1,4 +1,4 @@
-"""Unlabelled folders, and images of mixed sizes."""
+"""Unlabeled folders, and images of mixed sizes."""
 
 import numpy as np
 import pytest
@@ -10,29 +10,29 @@ from tests.kdcore.uploads import Room, archive, encoded, png, tree
 
 
 @pytest.mark.parametrize("prefix", ["", "train/", "set/", "set/train/"])
-def test_an_unlabelled_folder_stands_beside_the_others(room, prefix):
+def test_an_unlabeled_folder_stands_beside_the_others(room, prefix):
     around = "set/" if prefix.startswith("set") else ""
-    extra = {f"{around}Unlabelled/deep/{i}.png": png(500 + i) for i in range(7)}
+    extra = {f"{around}Unlabeled/deep/{i}.png": png(500 + i) for i in range(7)}
     members = tree(10, prefix=prefix)
     data = taken(room, archive(room.path / "in.zip", members | extra))
     assert data.info.classes == ("ant", "bee")
-    assert data.info.splits["unlabelled"].count == 7
-    expected = [decode.decode(d, grey=False, size=10, max_pixels=999) for d in extra.values()]
-    assert np.array_equal(data.images("unlabelled").numpy(), np.stack(expected))
+    assert data.info.splits["unlabeled"].count == 7
+    expected = [decode.decode(d, gray=False, size=10, max_pixels=999) for d in extra.values()]
+    assert np.array_equal(data.images("unlabeled").numpy(), np.stack(expected))
     assert sum(data.info.splits[split].count for split in dataset.SPLITS) == 20
 
 
-def test_unlabelled_images_are_part_of_the_digest_and_of_nothing_else(tmp_path):
+def test_unlabeled_images_are_part_of_the_digest_and_of_nothing_else(tmp_path):
     plain = taken(Room(tmp_path / "a"), archive(tmp_path / "a.zip", tree(10)))
-    extra = {"unlabelled/1.png": png(7)}
+    extra = {"unlabeled/1.png": png(7)}
     more = taken(Room(tmp_path / "b"), archive(tmp_path / "b.zip", tree(10) | extra))
     other = taken(
-        Room(tmp_path / "c"), archive(tmp_path / "c.zip", tree(10) | {"unlabelled/1.png": png(8)})
+        Room(tmp_path / "c"), archive(tmp_path / "c.zip", tree(10) | {"unlabeled/1.png": png(8)})
     )
     assert len({data.info.digest for data in (plain, more, other)}) == 3
-    assert plain.info.normalisation == more.info.normalisation
-    assert "unlabelled" not in plain.info.splits
-    assert len(plain.images("unlabelled")) == 0
+    assert plain.info.normalization == more.info.normalization
+    assert "unlabeled" not in plain.info.splits
+    assert len(plain.images("unlabeled")) == 0
 
 
 def test_the_asked_size_of_mixed_images(room):
@@ -53,6 +53,6 @@ def test_a_large_jpeg_is_decoded_small_and_right():
     coarse = Image.fromarray(chance.integers(0, 256, (12, 12, 3), dtype=np.uint8))
     large = coarse.resize((1200, 900), Image.Resampling.BICUBIC)
     data = encoded(large, "JPEG", quality=95)
-    small = decode.decode(data, grey=False, size=48, max_pixels=2_000_000)
+    small = decode.decode(data, gray=False, size=48, max_pixels=2_000_000)
     exact = np.asarray(large.crop((150, 0, 1050, 900)).resize((48, 48), Image.Resampling.BOX))
     assert np.abs(small.transpose(1, 2, 0).astype(int) - exact).mean() < 6

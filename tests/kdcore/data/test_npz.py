@@ -60,12 +60,12 @@ def test_arrays_that_are_not_square_or_not_opaque(room):
     assert (data.images("train")[:, 0] == 200).all()
 
 
-def test_unlabelled_arrays(room):
-    path = npz(room, images=PIXELS[:20], labels=NUMBERS[:20], unlabelled_images=PIXELS[20:])
+def test_unlabeled_arrays(room):
+    path = npz(room, images=PIXELS[:20], labels=NUMBERS[:20], unlabeled_images=PIXELS[20:])
     data = taken(room, path)
-    assert np.array_equal(rows(data, "unlabelled"), PIXELS[20:])
-    assert data.info.splits["unlabelled"].count == 20
-    assert data.info.splits["unlabelled"].per_class == {}
+    assert np.array_equal(rows(data, "unlabeled"), PIXELS[20:])
+    assert data.info.splits["unlabeled"].count == 20
+    assert data.info.splits["unlabeled"].per_class == {}
 
 
 @pytest.mark.parametrize(

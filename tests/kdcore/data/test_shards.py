@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from kdcore.data import dataset, decode
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.errors import UserError
 from tests.kdcore.data.helpers import refused, samples, shard, taken, write
 from tests.kdcore.uploads import Room, archive, encoded, png
 
@@ -31,7 +31,7 @@ def test_one_shard(room, kind):
 
 
 def png_pixels(number):
-    return decode.decode(png(number), grey=False, size=10, max_pixels=999).tobytes()
+    return decode.decode(png(number), gray=False, size=10, max_pixels=999).tobytes()
 
 
 def shards():
@@ -40,7 +40,7 @@ def shards():
         "train/a-0001.tar": shard(samples(8, 8)),
         "val-0000.tar": shard(samples(16, 4)),
         "test/x.tar": shard(samples(20, 6)),
-        "unlabelled/x.tar": shard({f"{i}.png": png(i) for i in range(26, 31)}),
+        "unlabeled/x.tar": shard({f"{i}.png": png(i) for i in range(26, 31)}),
     }
 
 
@@ -54,8 +54,8 @@ def test_shards_in_a_zip_and_in_a_tar_are_the_same_data(tmp_path):
             path = wrap(shards(), room.path / "in.zip")
         data = taken(room, path)
         counts = {split: part.count for split, part in data.info.splits.items()}
-        assert counts == {"train": 16, "val": 4, "test": 6, "unlabelled": 5}
-        found = {image.numpy().tobytes() for image in data.images("unlabelled")}
+        assert counts == {"train": 16, "val": 4, "test": 6, "unlabeled": 5}
+        found = {image.numpy().tobytes() for image in data.images("unlabeled")}
         assert found == {png_pixels(number) for number in range(26, 31)}
         file = room.path / "artifacts" / "dataset.safetensors"
         digests.add(hashlib.sha256(file.read_bytes()).hexdigest())
@@ -171,5 +171,5 @@ def test_random_damage_of_a_tar_never_ends_in_another_exception(tmp_path):
         room = Room(tmp_path / str(trial))
         try:
             taken(room, write(room, bytes(data[: len(data) - trial * 3])))
-        except UserFault:
+        except UserError:
             continue

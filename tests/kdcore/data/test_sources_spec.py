@@ -3,7 +3,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from kdcore.schema.dataset_sources import SOURCES, KnownSource, mirrors
+from kdcore.schema.dataset_sources import SOURCES, KnownSource, allows_flip
 
 FIELD = TypeAdapter(KnownSource)
 
@@ -30,7 +30,7 @@ def test_the_nearest_are_named(name, near):
 
 
 def test_what_must_not_be_mirrored():
-    assert not mirrors("builtin:digits")
-    assert not mirrors("torchvision:SVHN")
-    assert mirrors("torchvision:CIFAR10")
-    assert mirrors("upload:upl_1")
+    assert not allows_flip("builtin:digits")
+    assert not allows_flip("torchvision:SVHN")
+    assert allows_flip("torchvision:CIFAR10")
+    assert allows_flip("upload:upl_1")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdcore.data.augment.views import VIEW_FORMAT, view
+from kdcore.data.augment.views import VIEW_FORMAT, augment
 from kdcore.schema.augmentation import CropFlip, Cutout, RandAugment, RandomResizedCrop
 
 NOISE = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (60, 3, 24, 24), dtype=np.uint8))
@@ -24,28 +24,28 @@ LISTS = [(RESIZED,), (RANDOM,), (CUTOUT,), (CROP, RANDOM, CUTOUT)]
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_view_is_a_function_of_seed_epoch_and_id(augmentation, channels):
     images = NOISE[:, :channels]
-    together = view(images, IDS, augmentation, seed=1, epoch=2)
+    together = augment(images, IDS, augmentation, seed=1, epoch=2)
     assert together.shape == images.shape
     assert together.dtype == torch.uint8
     ids = np.array([31, 4, 59])
-    alone = view(images[torch.from_numpy(ids)], ids, augmentation, seed=1, epoch=2)
+    alone = augment(images[torch.from_numpy(ids)], ids, augmentation, seed=1, epoch=2)
     assert torch.equal(alone, together[torch.from_numpy(ids)])
     for seed, epoch in ((1, 3), (2, 2)):
-        assert not torch.equal(together, view(images, IDS, augmentation, seed=seed, epoch=epoch))
+        assert not torch.equal(together, augment(images, IDS, augmentation, seed=seed, epoch=epoch))
 
 
 @pytest.mark.parametrize("augmentation", LISTS)
 def test_a_batch_in_parts_is_the_batch(augmentation, monkeypatch):
-    together = view(NOISE, IDS, augmentation, seed=1, epoch=2)
+    together = augment(NOISE, IDS, augmentation, seed=1, epoch=2)
     # The last part is smaller.
     monkeypatch.setattr("kdcore.data.augment.views._BLOCK", 7 * NOISE[0].numel())
-    assert torch.equal(view(NOISE, IDS, augmentation, seed=1, epoch=2), together)
+    assert torch.equal(augment(NOISE, IDS, augmentation, seed=1, epoch=2), together)
 
 
 def test_the_bytes_of_views_belong_to_their_format():
     """Other bytes are another format: raise it, or kept answers would meet images of their own."""
     found = {
-        name: hashlib.sha256(view(NOISE, IDS, one, seed=1, epoch=2).numpy()).hexdigest()[:16]
+        name: hashlib.sha256(augment(NOISE, IDS, one, seed=1, epoch=2).numpy()).hexdigest()[:16]
         for name, one in {
             "crop_flip": CROP,
             "random_resized_crop": RESIZED,

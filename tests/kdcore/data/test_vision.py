@@ -7,11 +7,11 @@ from PIL import Image
 
 from kdcore.data import dataset
 from kdcore.data.ingest.pipeline import ingest
-from kdcore.data.ingest.torchvision_sets import RECIPES
+from kdcore.data.ingest.torchvision_sets import TORCHVISION_DATASETS
 from kdcore.protocol.requests import IngestRequest
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.errors import UserError
 from kdcore.schema.asset_info import DatasetInfo
-from kdcore.schema.dataset_sources import VISION
+from kdcore.schema.dataset_sources import TORCHVISION_DATASET_INFO
 from tests.kdcore.uploads import Room
 
 CHANCE = np.random.default_rng(0)
@@ -39,7 +39,7 @@ def root(tmp_path):
 def taken(room, name, root, **options):
     request = IngestRequest(source=f"torchvision:{name}", root=str(root), **options)
     info = DatasetInfo.model_validate(room.call(ingest, request))
-    return info, dataset.load(room.path / "artifacts" / "dataset.safetensors")
+    return info, dataset.load_dataset(room.path / "artifacts" / "dataset.safetensors")
 
 
 def test_fashion_mnist_from_its_files(tmp_path, root):
@@ -54,7 +54,7 @@ def test_fashion_mnist_from_its_files(tmp_path, root):
     rows = {image.tobytes() for image in TRAIN}
     for split in ("train", "val"):
         assert all(image.numpy().tobytes() in rows for image in data.images(split))
-    assert any("licence" in line.get("message", "") for line in room.lines())
+    assert any("license" in line.get("message", "") for line in room.lines())
 
 
 def test_another_size_is_made(tmp_path, root):
@@ -83,7 +83,7 @@ def test_what_is_neither_here_nor_to_be_had(tmp_path, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     with pytest.raises(
-        UserFault, match="torchvision:KMNIST is not in the operator's folder"
+        UserError, match="torchvision:KMNIST is not in the operator's folder"
     ) as fault:
         taken(Room(tmp_path / "work"), "KMNIST", tmp_path / "empty")
     assert "download failed" in fault.value.message
@@ -91,6 +91,6 @@ def test_what_is_neither_here_nor_to_be_had(tmp_path, monkeypatch):
 
 
 def test_every_named_set_is_one_of_torchvisions():
-    assert set(RECIPES) == set(VISION)
-    for name in RECIPES:
+    assert set(TORCHVISION_DATASETS) == set(TORCHVISION_DATASET_INFO)
+    for name in TORCHVISION_DATASETS:
         assert issubclass(getattr(torchvision.datasets, name), torchvision.datasets.VisionDataset)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from kdcore.evaluation.teacher_check import Hits, check
-from kdcore.runtime.errors import UserFault
+from kdcore.evaluation.teacher_check import ChanceTest, check_teachers
+from kdcore.runtime.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -26,16 +26,16 @@ from kdcore.runtime.errors import UserFault
 def test_a_teacher_is_held_against_the_most_frequent_class(
     right: int, majority: int, weak: bool
 ) -> None:
-    warned = Hits(right=right, total=1000, majority=majority).weak
+    warned = ChanceTest(num_correct=right, total=1000, majority_count=majority).is_weak
     assert warned == weak
 
 
 def test_a_good_teacher_of_two_classes_is_not_warned_of() -> None:
-    assert check(["t"], [Hits(right=485, total=500, majority=260)]) == []
+    assert check_teachers(["t"], [ChanceTest(num_correct=485, total=500, majority_count=260)]) == []
 
 
 def test_a_weak_teacher_is_warned_of_and_a_useless_one_refused() -> None:
-    (told,) = check(["t"], [Hits(right=2150, total=4000, majority=2000)])
+    (told,) = check_teachers(["t"], [ChanceTest(num_correct=2150, total=4000, majority_count=2000)])
     assert "the teacher t is weak: 53.8 % of 4000" in told
-    with pytest.raises(UserFault, match="no better than chance"):
-        check(["t"], [Hits(right=2050, total=4000, majority=2000)])
+    with pytest.raises(UserError, match="no better than chance"):
+        check_teachers(["t"], [ChanceTest(num_correct=2050, total=4000, majority_count=2000)])

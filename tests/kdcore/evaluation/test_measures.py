@@ -5,25 +5,25 @@ import torch
 
 from kdcore.evaluation import metrics
 from kdcore.evaluation.error_analysis import confusion, disagreements
-from kdcore.evaluation.latency import Speed, measure_calls
-from kdcore.evaluation.report_builder import Cost, TestBench, seeds, statement
+from kdcore.evaluation.latency import Speed, measure_callables
+from kdcore.evaluation.report_builder import Evaluator, NetworkCost, statement, summarize_seeds
 from kdcore.models import build
-from kdcore.models.normalized_model import Normalised
-from kdcore.schema.catalog import Normalisation
+from kdcore.models.normalized_model import NormalizedModel
+from kdcore.schema.catalog import Normalization
 from kdcore.schema.report import Latency, Report
 
 TARGET = torch.tensor([0, 0, 1, 1, 2])
 NAMED = torch.tensor([0, 2, 1, 0, 2])
-COST = Cost(1, 2, 3, Speed(Latency(p50=1.0, p95=2.0), 3.0))
+COST = NetworkCost(1, 2, 3, Speed(Latency(p50=1.0, p95=2.0), 3.0))
 
 
 def nothing() -> None:
     pass
 
 
-def bench_of(classes: tuple[str, ...], images: torch.Tensor | None = None) -> TestBench:
+def bench_of(classes: tuple[str, ...], images: torch.Tensor | None = None) -> Evaluator:
     images = torch.zeros(5, 1, 8, 8, dtype=torch.uint8) if images is None else images
-    return TestBench(images, TARGET, classes, torch.device("cpu"), nothing)
+    return Evaluator(images, TARGET, classes, torch.device("cpu"), nothing)
 
 
 def naming(classes: torch.Tensor, logit: float = 3.0, num_classes: int = 3) -> torch.Tensor:
@@ -56,7 +56,7 @@ def test_disagreements_are_told_the_surest_first() -> None:
 
 def test_at_most_fifty_disagreements_are_told() -> None:
     count = 80
-    bench = TestBench(
+    bench = Evaluator(
         torch.zeros(count, 1, 8, 8, dtype=torch.uint8),
         torch.zeros(count, dtype=torch.long),
         ("a", "b"),
@@ -70,10 +70,10 @@ def test_at_most_fifty_disagreements_are_told() -> None:
 
 def test_two_classes_and_no_teacher_are_measured() -> None:
     logits = torch.tensor([[2.0, 0.0], [0.0, 2.0], [0.0, 2.0], [0.0, 2.0], [2.0, 0.0]])
-    bench = TestBench(
+    bench = Evaluator(
         torch.zeros(5, 1, 8, 8), TARGET.clamp_max(1), ("a", "b"), torch.device("cpu"), nothing
     )
-    found = bench.evaluation(logits, None, COST)
+    found = bench.evaluate(logits, None, COST)
     assert (found.top1, found.top5, found.agreement, found.kl_to_teacher) == (60, None, None, None)
     assert found.per_class_top1 == {"a": 50, "b": pytest.approx(200 / 3)}
 
@@ -93,9 +93,9 @@ def test_two_classes_and_no_teacher_are_measured() -> None:
 )
 def test_a_sentence_says_whether_distillation_helped(helped: list[float], told: str) -> None:
     assert statement(helped) == told
-    found = seeds([90 + points for points in helped], [90.0] * len(helped))
+    found = summarize_seeds([90 + points for points in helped], [90.0] * len(helped))
     assert found.statement == told
-    assert seeds([90.0, 91.0], []).statement is None
+    assert summarize_seeds([90.0, 91.0], []).statement is None
 
 
 def test_a_call_is_timed_with_one_thread_and_then_with_all() -> None:
@@ -107,7 +107,7 @@ def test_a_call_is_timed_with_one_thread_and_then_with_all() -> None:
 
     torch.set_num_threads(2)
     try:
-        found = measure_calls(call, call, (1, 8, 8))
+        found = measure_callables(call, call, (1, 8, 8))
     finally:
         torch.set_num_threads(before)
     assert set(seen) == {(1, 1), (32, 2)}
@@ -115,19 +115,19 @@ def test_a_call_is_timed_with_one_thread_and_then_with_all() -> None:
 
 
 def test_a_network_is_measured_at_what_it_sees() -> None:
-    """Grey images of 8 pixels, an RGB network at 16: the cost is that of (3, 16, 16)."""
-    rgb = Normalisation(mean=(0.5,) * 3, std=(0.25,) * 3)
+    """Gray images of 8 pixels, an RGB network at 16: the cost is that of (3, 16, 16)."""
+    rgb = Normalization(mean=(0.5,) * 3, std=(0.25,) * 3)
     network = build("cifar/resnet8", num_classes=3, in_channels=3, input_size=16)
     bench = bench_of(("a", "b", "c"))
-    student = Normalised(network, rgb, 16, channels="repeat").eval()
-    assert bench.shape(student) == (3, 16, 16)
+    student = NormalizedModel(network, rgb, 16, channels="repeat").eval()
+    assert bench.input_shape(student) == (3, 16, 16)
     small = build("cifar/resnet8", num_classes=3, in_channels=1, input_size=8)
-    grey = Normalised(small, Normalisation(mean=(0.5,), std=(0.25,))).eval()
-    assert bench.cost(student).macs > 3.9 * bench.cost(grey).macs
+    gray = NormalizedModel(small, Normalization(mean=(0.5,), std=(0.25,))).eval()
+    assert bench.measure_cost(student).macs > 3.9 * bench.measure_cost(gray).macs
 
 
 def test_a_report_from_before_the_exports_is_still_one() -> None:
-    evaluation = bench_of(("a", "b", "c")).evaluation(naming(NAMED).float(), None, COST)
+    evaluation = bench_of(("a", "b", "c")).evaluate(naming(NAMED).float(), None, COST)
     old = {
         "student": evaluation.model_dump(exclude={"cpu_latency_ms", "cpu_images_per_s"}),
         "teacher": None,
@@ -137,10 +137,10 @@ def test_a_report_from_before_the_exports_is_still_one() -> None:
             "num_seeds": 1,
             "student_top1": {"mean": 60.0, "std": None},
             "baseline_top1": None,
-            "helped_by": None,
+            "top1_gain": None,
         },
         "epochs": {"best_epoch": 1, "best_val_top1": 60.0, "last_val_top1": 60.0},
-        "normalisation": {"mean": [0.5], "std": [0.5]},
+        "normalization": {"mean": [0.5], "std": [0.5]},
         "device": "cpu",
     }
     report = Report.model_validate(old)

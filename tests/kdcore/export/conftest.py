@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdcore.evaluation.latency import Speed
-from kdcore.evaluation.report_builder import TestBench
-from kdcore.export.exportable import Source, calibration_images, facts
+from kdcore.evaluation.report_builder import Evaluator
+from kdcore.export.exportable import ExportableNetwork, calibration_images, onnx_metadata
 from kdcore.models import build
-from kdcore.models.normalized_model import Normalised
-from kdcore.schema.catalog import Normalisation
+from kdcore.models.normalized_model import NormalizedModel
+from kdcore.schema.catalog import Normalization
 from kdcore.schema.report import Latency
 
-NORMALISATION = Normalisation(mean=(0.3,), std=(0.37,))
+NORMALIZATION = Normalization(mean=(0.3,), std=(0.37,))
 CLASSES = tuple("0123456789")
 SPEED = Speed(Latency(p50=1.0, p95=2.0), 30.0)
 
@@ -29,7 +29,7 @@ def nothing() -> None:
 class Digits:
     train: Tensor  # (1200, 1, 8, 8) uint8
     train_target: Tensor
-    bench: TestBench
+    bench: Evaluator
 
 
 @pytest.fixture(scope="session")
@@ -37,14 +37,14 @@ def digits() -> Digits:
     data = load_digits()
     images = torch.from_numpy(data.images * (255 / 16)).round().to(torch.uint8)[:, None]
     target = torch.from_numpy(data.target).long()
-    bench = TestBench(images[1200:1500], target[1200:1500], CLASSES, torch.device("cpu"), nothing)
+    bench = Evaluator(images[1200:1500], target[1200:1500], CLASSES, torch.device("cpu"), nothing)
     return Digits(images[:1200], target[:1200], bench)
 
 
-def taught(digits: Digits, seed: int, steps: int = 60) -> Normalised:
+def taught(digits: Digits, seed: int, steps: int = 60) -> NormalizedModel:
     torch.manual_seed(seed)
     network = build("cifar/resnet8", num_classes=10, in_channels=1, input_size=8)
-    student = Normalised(network, NORMALISATION).train()
+    student = NormalizedModel(network, NORMALIZATION).train()
     optimizer = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9)
     for _ in range(steps):
         rows = torch.randint(0, 1200, (32,))
@@ -56,17 +56,17 @@ def taught(digits: Digits, seed: int, steps: int = 60) -> Normalised:
     return student.eval()
 
 
-def source_of(digits: Digits, network: Normalised, stem: str = "student") -> Source:
-    return Source(
+def source_of(digits: Digits, network: NormalizedModel, stem: str = "student") -> ExportableNetwork:
+    return ExportableNetwork(
         network=network,
         logits=digits.bench.logits(network),
         speed=SPEED,
         calibration=calibration_images(digits.train, 0),
-        facts=facts("cifar/resnet8", CLASSES, NORMALISATION, 8),
+        metadata=onnx_metadata("cifar/resnet8", CLASSES, NORMALIZATION, 8),
         stem=stem,
     )
 
 
 @pytest.fixture(scope="session")
-def student(digits: Digits) -> Normalised:
+def student(digits: Digits) -> NormalizedModel:
     return taught(digits, 0)

@@ -7,49 +7,49 @@ import pytest
 import torch
 
 from kdcore.data import dataset, statistics
-from kdcore.data.dataset import Arrays
-from kdcore.evaluation.report_builder import Cost, seeds, verdict
-from kdcore.export.artifacts import publish
+from kdcore.data.dataset import SplitArrays
+from kdcore.evaluation.report_builder import NetworkCost, summarize_seeds, verdict
+from kdcore.export.artifacts import publish_artifacts
 from kdcore.export.exporter import export_all
-from kdcore.models.normalized_model import Normalised
+from kdcore.models.normalized_model import NormalizedModel
 from kdcore.runtime.event_writer import EventWriter
-from kdcore.schema.report import Epochs, Report
-from tests.kdcore.export.conftest import CLASSES, NORMALISATION, SPEED, Digits, source_of
+from kdcore.schema.report import EpochSummary, Report
+from tests.kdcore.export.conftest import CLASSES, NORMALIZATION, SPEED, Digits, source_of
 from tests.kdcore.training.helpers import World, events_of, sha256
 
 
 @pytest.fixture(scope="module")
 def published(
-    tmp_path_factory: pytest.TempPathFactory, digits: Digits, student: Normalised
+    tmp_path_factory: pytest.TempPathFactory, digits: Digits, student: NormalizedModel
 ) -> Path:
     workdir = tmp_path_factory.mktemp("published")
     folder, bench = workdir / "artifacts", digits.bench
-    train = Arrays(digits.train.numpy(), digits.train_target.numpy())
-    test = Arrays(bench.images.numpy(), bench.target.numpy())
+    train = SplitArrays(digits.train.numpy(), digits.train_target.numpy())
+    test = SplitArrays(bench.images.numpy(), bench.target.numpy())
     splits = {"train": train, "val": test, "test": test}
     info = statistics.describe(CLASSES, splits, 0)
-    dataset.write(workdir / "dataset.safetensors", splits, info)
+    dataset.write_dataset(workdir / "dataset.safetensors", splits, info)
     world = World(workdir / "dataset.safetensors", info)
     request = world.request("supervised", 0, exports=["safetensors", "onnx", "onnx_int8"])
     source = source_of(digits, student)
-    measured = bench.evaluation(source.logits, None, Cost(1, 2, 3, SPEED))
+    measured = bench.evaluate(source.logits, None, NetworkCost(1, 2, 3, SPEED))
     report = Report(
         student=measured,
         teacher=None,
         baseline=None,
         verdict=verdict(None, measured, None),
-        seeds=seeds([92.0, 93.0], [90.0, 91.5]),
-        epochs=Epochs(best_epoch=1, best_val_top1=60.0, last_val_top1=60.0),
-        normalisation=NORMALISATION,
+        seeds=summarize_seeds([92.0, 93.0], [90.0, 91.5]),
+        epochs=EpochSummary(best_epoch=1, best_val_top1=60.0, last_val_top1=60.0),
+        normalization=NORMALIZATION,
         device="a machine",
         versions={"torch": torch.__version__},
     )
     exports = export_all(folder, request.job.exports, source, bench)
-    report = exports.on(report)
-    assert report.student.cpu_latency_ms == exports.made["onnx"].latency_ms
-    assert report.student.cpu_images_per_s == exports.made["onnx"].images_per_s
+    report = exports.add_to_report(report)
+    assert report.student.cpu_latency_ms == exports.evaluations["onnx"].latency_ms
+    assert report.student.cpu_images_per_s == exports.evaluations["onnx"].images_per_s
     events = EventWriter(workdir / "events.jsonl", workdir)
-    publish(folder, events, request, info, report, NORMALISATION)
+    publish_artifacts(folder, events, request, info, report, NORMALIZATION)
     events.close()
     return workdir
 
@@ -76,7 +76,7 @@ def test_the_card_holds_what_programs_need(published: Path) -> None:
     assert card["recipe"]["training"]["augmentation"]["type"] == "crop_flip"
     assert card["recipe"]["scheme"]["type"] == "offline"
     assert card["statement"] == "distillation helped by 1.8 ± 0.4 points (2 seeds)"
-    assert card["licence"] == "BSD-2-Clause"
+    assert card["license"] == "BSD-2-Clause"
     assert card["data"]["counts"]["train"] == 1200
     assert card["limits"]
 
@@ -101,6 +101,6 @@ def test_the_configuration_builds_and_feeds_the_network(published: Path) -> None
         "in_channels": 1,
         "channels": None,
         "input_size": 8,
-        "normalisation": {"mean": [0.3], "std": [0.37]},
+        "normalization": {"mean": [0.3], "std": [0.37]},
         "classes": list(CLASSES),
     }

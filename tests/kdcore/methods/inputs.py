@@ -67,6 +67,6 @@ def built(
     name: str, s: Outputs | None = None, t: Outputs | None = None, **fields: object
 ) -> Method:
     torch.manual_seed(0)
-    method = registry.create(params(name, **fields))
+    method = registry.create_method(params(name, **fields))
     method.build(s or student(2), t or teacher(2), FACTS)
     return method

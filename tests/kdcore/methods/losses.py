@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdcore.methods.attention import attention, unsquared
+from kdcore.methods.attention import attention, attention_distance
 from kdcore.methods.batch_logits import batch_logits
 from kdcore.methods.correlation import correlation, gaussian
 from kdcore.methods.crd import contrast
@@ -82,7 +82,7 @@ CASES = {
     ),
     "fitnet": Case(hint, *_MAPS, 0.5079314473),
     "attention": Case(attention, *_MAPS, 0.0002877501957),
-    "attention unsquared": Case(unsquared, *_MAPS),
+    "attention unsquared": Case(attention_distance, *_MAPS),
     "factor_transfer": Case(factor, *_MAPS, 0.02529713438),
     "fsp": Case(
         _fsp, (i.STUDENT_MAP, i.STUDENT_DEEP), (i.TEACHER_MAP, i.TEACHER_DEEP), 0.02215844074

@@ -7,8 +7,8 @@ import torch
 from pydantic import ValidationError
 
 from kdcore.methods.base import Batch, Outputs
-from kdcore.methods.common.linalg import unit
-from kdcore.methods.common.negatives import Negatives
+from kdcore.methods.common.linalg import l2_normalize
+from kdcore.methods.common.negatives import NegativeSampler
 from kdcore.methods.crd import CRDMethod, contrast
 from tests.kdcore.methods.inputs import NUM_SAMPLES, TARGETS, batch, built, student, teacher
 
@@ -22,7 +22,7 @@ def made(**fields: object) -> CRDMethod:
 def test_negatives_are_of_other_classes_and_all_of_them_are_drawn_alike() -> None:
     torch.manual_seed(3)
     shuffled = TARGETS[torch.randperm(NUM_SAMPLES)]
-    drawn = Negatives(shuffled, 5).draw(torch.arange(4), 20_000)
+    drawn = NegativeSampler(shuffled, 5).sample(torch.arange(4), 20_000)
     assert drawn.shape == (4, 20_000)
     for label in range(4):
         seen = torch.bincount(drawn[label], minlength=NUM_SAMPLES)
@@ -33,23 +33,23 @@ def test_negatives_are_of_other_classes_and_all_of_them_are_drawn_alike() -> Non
 
 
 def test_negatives_follow_the_global_seed() -> None:
-    negatives = Negatives(TARGETS, 4)
+    negatives = NegativeSampler(TARGETS, 4)
     torch.manual_seed(5)
-    first = negatives.draw(torch.tensor([0, 1]), 9)
+    first = negatives.sample(torch.tensor([0, 1]), 9)
     torch.manual_seed(5)
-    assert torch.equal(first, negatives.draw(torch.tensor([0, 1]), 9))
-    assert not torch.equal(first, negatives.draw(torch.tensor([0, 1]), 9))
+    assert torch.equal(first, negatives.sample(torch.tensor([0, 1]), 9))
+    assert not torch.equal(first, negatives.sample(torch.tensor([0, 1]), 9))
 
 
 def test_the_number_of_negatives_is_capped_by_the_largest_class() -> None:
-    assert made().negatives.fewest == NUM_SAMPLES - 25
+    assert made().negatives.min_candidates == NUM_SAMPLES - 25
 
 
 def test_a_class_of_one_image_has_all_others_against_it() -> None:
     targets = torch.tensor([0, 0, 0, 1, 2, 2])
-    drawn = Negatives(targets, 3).draw(torch.tensor([1]), 5_000)
+    drawn = NegativeSampler(targets, 3).sample(torch.tensor([1]), 5_000)
     assert set(drawn[0].tolist()) == {0, 1, 2, 4, 5}
-    assert 3 in Negatives(targets, 3).draw(torch.tensor([0]), 5_000)[0].tolist()
+    assert 3 in NegativeSampler(targets, 3).sample(torch.tensor([0]), 5_000)[0].tolist()
 
 
 def test_the_loss_is_the_formula_of_both_anchors() -> None:
@@ -62,10 +62,10 @@ def test_the_loss_is_the_formula_of_both_anchors() -> None:
     assert now.target is not None
     assert s.pooled is not None
     assert t.pooled is not None
-    drawn = method.negatives.draw(now.target, 3)
+    drawn = method.negatives.sample(now.target, 3)
     ids = torch.cat([now.index[:, None], drawn], dim=1)
     embedded = method.student_embedding(s.pooled), method.teacher_embedding(t.pooled)
-    anchors = [unit(x, 1).detach() for x in embedded]
+    anchors = [l2_normalize(x, 1).detach() for x in embedded]
     expected = 0.0
     for anchor, bank in zip(anchors, reversed(banks), strict=True):
         raw = ((anchor[:, None] * bank[ids]).sum(2) / 0.07).exp()  # (B, 1 + K)
@@ -77,11 +77,11 @@ def test_memories_move_by_the_momentum_and_keep_unit_length() -> None:
     method, s, t = made(), student(), teacher()
     before, ids = method.student_memory.bank.clone(), batch().index
     method(s, t, batch())
-    method.remember()
+    method.commit_batch()
     assert s.pooled is not None
-    embedded = unit(method.student_embedding(s.pooled), 1)
+    embedded = l2_normalize(method.student_embedding(s.pooled), 1)
     after = method.student_memory.bank
-    torch.testing.assert_close(after[ids], unit(0.5 * before[ids] + 0.5 * embedded, 1))
+    torch.testing.assert_close(after[ids], l2_normalize(0.5 * before[ids] + 0.5 * embedded, 1))
     rest = torch.ones(NUM_SAMPLES, dtype=torch.bool).index_fill(0, ids, False)
     assert torch.equal(after[rest], before[rest])
     torch.testing.assert_close(after.norm(dim=1), torch.ones(NUM_SAMPLES))
@@ -92,7 +92,7 @@ def test_a_batch_that_comes_again_in_parts_moves_the_memories_once() -> None:
     method, s, t = made(), student(), teacher()
     before, ids = method.student_memory.bank.clone(), batch().index
     method(s, t, batch())
-    method.forget()  # as where the device had no room for its gradients
+    method.discard_batch()  # as where the device had no room for its gradients
     for part in (slice(0, 2), slice(2, 6)):
         ours, theirs = (
             Outputs(each.logits[part], None if each.pooled is None else each.pooled[part])
@@ -102,13 +102,13 @@ def test_a_batch_that_comes_again_in_parts_moves_the_memories_once() -> None:
         assert whole.target is not None
         method(ours, theirs, Batch(whole.target[part], whole.index[part], 1, 1))
         assert torch.equal(method.student_memory.bank, before)
-    method.remember()
+    method.commit_batch()
     assert s.pooled is not None
-    embedded = unit(method.student_embedding(s.pooled), 1)
-    moved = unit(0.5 * before[ids] + 0.5 * embedded, 1)
+    embedded = l2_normalize(method.student_embedding(s.pooled), 1)
+    moved = l2_normalize(0.5 * before[ids] + 0.5 * embedded, 1)
     torch.testing.assert_close(method.student_memory.bank[ids], moved)
     once = method.student_memory.bank.clone()
-    method.remember()
+    method.commit_batch()
     assert torch.equal(method.student_memory.bank, once)
 
 

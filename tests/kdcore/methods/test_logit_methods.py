@@ -6,7 +6,7 @@ from torch import Tensor
 
 from kdcore.methods import registry
 from kdcore.methods.base import Batch, Method, Outputs, Stage
-from kdcore.methods.common.cross_entropy import Labels
+from kdcore.methods.common.cross_entropy import LabelLoss
 from kdcore.methods.common.objective import Objective, stage_at
 from kdcore.methods.common.teacher_ensemble import mean_logits
 from kdcore.methods.kd import kd, standardize
@@ -34,14 +34,16 @@ def test_kd_is_the_reference(temperature: float, golden: float) -> None:
 def test_standardized_kd_is_the_reference() -> None:
     loss = kd(standardize(S), standardize(T), temperature=2)
     assert float(loss) == pytest.approx(0.8153963776, rel=1e-7)
-    method = registry.create(KD(type="kd", temperature=2, logit_standardization=True))
+    method = registry.create_method(KD(type="kd", temperature=2, logit_standardization=True))
     assert float(method(Outputs(S), Outputs(T), BATCH)["kd"]) == pytest.approx(0.8153963776)
 
 
 def test_logit_matching_is_the_mean_over_batch_and_classes() -> None:
     by_hand = sum((a - b) ** 2 for a, b in zip(S.flatten(), T.flatten(), strict=True)) / 80
     assert float(logit_matching(S, T)) == pytest.approx(float(by_hand), rel=1e-12)
-    method = registry.create(LogitMatching(type="logit_matching", logit_standardization=True))
+    method = registry.create_method(
+        LogitMatching(type="logit_matching", logit_standardization=True)
+    )
     term = method(Outputs(S), Outputs(T), BATCH)["logit_matching"]
     assert float(term) == pytest.approx(float(logit_matching(standardize(S), standardize(T))))
 
@@ -80,19 +82,23 @@ def test_several_teachers_are_their_weighted_mean_at_the_temperature() -> None:
 
 def test_no_gradient_reaches_the_teacher() -> None:
     t = T.clone().requires_grad_()
-    registry.create(KD(type="kd"))(Outputs(S.clone().requires_grad_()), Outputs(t), BATCH)[
+    registry.create_method(KD(type="kd"))(Outputs(S.clone().requires_grad_()), Outputs(t), BATCH)[
         "kd"
     ].backward()
     assert t.grad is None
 
 
 def test_the_objective_weights_the_terms() -> None:
-    methods = [registry.create(p) for p in (*as_methods("kd"), *as_methods("logit_matching"))]
-    loss = Objective(methods, Labels(0.1), [1.0], 1)(Outputs(S), [Outputs(T)], BATCH)
+    methods = [
+        registry.create_method(p) for p in (*as_methods("kd"), *as_methods("logit_matching"))
+    ]
+    loss = Objective(methods, LabelLoss(0.1), [1.0], 1)(Outputs(S), [Outputs(T)], BATCH)
     assert set(loss.terms) == {"cross_entropy", "kd", "logit_matching"}
     by_hand = 0.1 * loss.terms["cross_entropy"] + 0.9 * 6.481297584 + logit_matching(S, T)
     assert float(loss.total) == pytest.approx(float(by_hand), rel=1e-7)
-    assert not Objective([registry.create(*as_methods("supervised"))], Labels(1), [], 1).taught
+    assert not Objective(
+        [registry.create_method(*as_methods("supervised"))], LabelLoss(1), [], 1
+    ).uses_teacher
 
 
 class Staged(Method):
@@ -108,7 +114,7 @@ class Staged(Method):
 
 
 def test_stages_choose_the_terms() -> None:
-    objective = Objective([Staged()], Labels(1.0), [], 4)
+    objective = Objective([Staged()], LabelLoss(1.0), [], 4)
     terms = [
         set(objective(Outputs(S), [], Batch(TARGET, TARGET, 1, step)).terms) for step in (2, 3)
     ]
@@ -117,6 +123,6 @@ def test_stages_choose_the_terms() -> None:
 
 
 def test_the_registry_is_loud_about_a_taken_name() -> None:
-    registry.create(KD(type="kd"))
+    registry.create_method(KD(type="kd"))
     with pytest.raises(ValueError, match="taken"):
         registry.register("kd")(Staged)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from kdcore.methods import registry
-from kdcore.methods.base import Batch, DataFacts, Method, Mix, Outputs
-from kdcore.methods.common.cross_entropy import Labels
-from kdcore.methods.common.feature_map_method import MapMethod
+from kdcore.methods.base import Batch, DataFacts, Method, MixedLabels, Outputs
+from kdcore.methods.common.cross_entropy import LabelLoss
+from kdcore.methods.common.feature_map_method import FeatureMapMethod
 from kdcore.methods.common.objective import Objective
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.errors import UserError
 from kdcore.schema.methods import METHODS, Need, as_methods
 from tests.kdcore.methods.inputs import (
     FACTS,
@@ -116,7 +116,7 @@ def test_a_student_of_its_teachers_shapes_is_taught_as_well(name: str) -> None:
 
 @each_method
 def test_restored_state_gives_the_same_next_losses_to_the_bit(name: str) -> None:
-    first, second = built(name), registry.create(params(name))
+    first, second = built(name), registry.create_method(params(name))
     torch.manual_seed(99)
     second.build(student(2), teacher(2), FACTS)
     steps(first, range(1, 4))
@@ -139,7 +139,7 @@ def steps(method: Method, numbers: range) -> list[float]:
         t = outputs(100 + step, 20, (5, 4, 16), (10, 8, 8), (20, 3, 3))
         loss = weighed(method, method(s, t, batch(step)))
         loss.backward()
-        method.remember()
+        method.commit_batch()
         with torch.no_grad():
             for parameter in method.parameters():
                 parameter -= 0.01 * parameter.grad
@@ -149,8 +149,8 @@ def steps(method: Method, numbers: range) -> list[float]:
 
 def test_sums_have_a_metric_for_every_term() -> None:
     names = [name for name in TAUGHT if name not in ("fitnet", "factor_transfer")]
-    methods = [registry.create(params(name)) for name in names]
-    objective = Objective(methods, Labels(0.1), [1.0], 10)
+    methods = [registry.create_method(params(name)) for name in names]
+    objective = Objective(methods, LabelLoss(0.1), [1.0], 10)
     objective.build(student(2), [teacher(2)], FACTS)
     loss = objective(student(), [teacher()], batch())
     assert {"cross_entropy", "rkd_angle", "batch_logits_class", "crd"} <= set(loss.terms)
@@ -162,10 +162,10 @@ def test_sums_have_a_metric_for_every_term() -> None:
 
 
 @each_method
-def test_the_catalogue_says_what_the_class_needs(name: str) -> None:
+def test_the_catalog_says_what_the_class_needs(name: str) -> None:
     entry, method = METHODS[name], built(name)
     assert set(entry.needs) == method.needs <= set(get_args(Need))
-    assert entry.min_maps == (method.min_maps if isinstance(method, MapMethod) else 0)
+    assert entry.min_maps == (method.min_maps if isinstance(method, FeatureMapMethod) else 0)
     assert entry.one_teacher == (entry.group in ("features", "relations"))
     assert params(name).weight == method.weight
     if entry.min_batch > 1:
@@ -212,7 +212,7 @@ def test_dkd_warms_up_from_epoch_one() -> None:
 def test_two_stages_train_one_thing_after_the_other(name: str) -> None:
     early = {"fitnet": {"fitnet_hint"}, "factor_transfer": {"factor_transfer_paraphraser"}}[name]
     late = {"fitnet": {"fitnet_kd"}, "factor_transfer": {"factor_transfer"}}[name]
-    objective = Objective([built(name)], Labels(1.0), [1.0], 10)
+    objective = Objective([built(name)], LabelLoss(1.0), [1.0], 10)
     found = [set(objective(student(), [teacher()], batch(step)).terms) for step in (1, 3, 10)]
     assert found[0] == early
     assert found[1] == found[2] == late | {"cross_entropy"}
@@ -224,7 +224,7 @@ def test_two_stages_train_one_thing_after_the_other(name: str) -> None:
 
 def test_the_paraphraser_rests_in_stage_two() -> None:
     method = built("factor_transfer")
-    objective = Objective([method], Labels(1.0), [1.0], 10)
+    objective = Objective([method], LabelLoss(1.0), [1.0], 10)
     objective(student(), [teacher()], batch(9)).total.backward()
     trained = {name for name, p in method.named_parameters() if p.grad is not None}
     assert trained
@@ -233,18 +233,18 @@ def test_the_paraphraser_rests_in_stage_two() -> None:
 
 def test_faults_are_told_when_it_is_built() -> None:
     flat = outputs(1, 12, (4, 8, 8)), outputs(2, 20, (5, 8, 8))
-    with pytest.raises(UserFault, match="2 feature map") as few:
+    with pytest.raises(UserError, match="2 feature map") as few:
         built("fsp", *flat)
     assert few.value.code == "student_incompatible"
-    with pytest.raises(UserFault, match="tap is 3, and this pair has the feature maps 0 to 2"):
+    with pytest.raises(UserError, match="tap is 3, and this pair has the feature maps 0 to 2"):
         built("fitnet", tap=3)
     for name in ("dkd", "crd"):
         for targets in (None, TARGETS.where(TARGETS != 2, -1)):
-            method = registry.create(params(name))
-            with pytest.raises(UserFault, match="label for every training image"):
+            method = registry.create_method(params(name))
+            with pytest.raises(UserError, match="label for every training image"):
                 method.build(student(2), teacher(2), DataFacts(NUM_SAMPLES, 4, targets))
-    method = registry.create(params("crd"))
-    with pytest.raises(UserFault, match="one class"):
+    method = registry.create_method(params("crd"))
+    with pytest.raises(UserError, match="one class"):
         method.build(student(2), teacher(2), DataFacts(NUM_SAMPLES, 4, torch.zeros(40).long()))
 
 
@@ -252,22 +252,22 @@ def test_faults_are_told_when_it_is_built() -> None:
 def test_mixed_and_missing_labels_are_refused(name: str) -> None:
     plain = batch()
     assert plain.target is not None
-    mix = Mix(plain.target, torch.full((6,), 0.7))
+    mix = MixedLabels(plain.target, torch.full((6,), 0.7))
     for given in (
         Batch(plain.target, plain.index, 1, 1, mix=mix),
         Batch(None, plain.index, 1, 1),
     ):
-        with pytest.raises(UserFault, match="one true label"):
+        with pytest.raises(UserError, match="one true label"):
             built(name)(student(), teacher(), given)
 
 
 def test_the_autoencoder_of_factor_transfer_stands_still_in_stage_two() -> None:
-    method = registry.create(*as_methods("factor_transfer"))
+    method = registry.create_method(*as_methods("factor_transfer"))
     generator = torch.Generator().manual_seed(0)
     s, t = (torch.randn(4, 6, 5, 5, generator=generator) for _ in range(2))
     ours, theirs = (Outputs(torch.zeros(4, 3), maps=(each,)) for each in (s, t))
     method.build(ours, theirs, DataFacts(4, 3, None))
-    objective = Objective([method], Labels(0.0), [1.0], 10)
+    objective = Objective([method], LabelLoss(0.0), [1.0], 10)
     for step, moves in ((1, True), (5, False)):
         before = {n: b.clone() for n, b in method.paraphraser.named_buffers()}
         objective(ours, [theirs], Batch(None, torch.arange(4), 1, step))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kdcore.models import build
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.errors import UserError
 
 SMALL = {
     "cifar/resnet8": 8,
@@ -50,11 +50,11 @@ def test_equal_seeds_give_equal_weights(name, channels):
     assert not all(torch.equal(a, c) for a, _, c in pairs)
 
 
-def test_a_grey_stem_is_drawn_like_a_colour_one():
-    grey = build("torchvision/resnet18", num_classes=3, in_channels=1, input_size=64)
-    assert grey.conv1.weight.shape == (64, 1, 7, 7)
+def test_a_gray_stem_is_drawn_like_a_color_one():
+    gray = build("torchvision/resnet18", num_classes=3, in_channels=1, input_size=64)
+    assert gray.conv1.weight.shape == (64, 1, 7, 7)
     # Fan-out: sqrt(2 / (64 * 49)), whatever the number of input channels.
-    assert grey.conv1.weight.std().item() == pytest.approx(0.0253, rel=0.1)
+    assert gray.conv1.weight.std().item() == pytest.approx(0.0253, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_grey_stem_is_drawn_like_a_colour_one():
     ],
 )
 def test_what_cannot_be_built_is_said(options, words):
-    with pytest.raises(UserFault, match=words) as raised:
+    with pytest.raises(UserError, match=words) as raised:
         build(**{"name": "cifar/resnet8", "num_classes": 10} | options)
     assert raised.value.code == "student_incompatible"
 

@@ -1,13 +1,13 @@
-"""The checked-in catalogue is what the engine would write today."""
+"""The checked-in catalog is what the engine would write today."""
 
 import time
 
 import pytest
 
 from kdcore.models import catalog_builder
-from kdcore.models.profile import measure
+from kdcore.models.profile import profile_architecture
 from kdcore.models.registry import ENTRIES
-from kdcore.schema.catalog import Catalogue, architectures, near
+from kdcore.schema.catalog import ArchitectureCatalog, architectures, similar_architectures
 
 
 def test_names_are_all_there_and_a_sample_is_fresh(capsys):
@@ -16,8 +16,8 @@ def test_names_are_all_there_and_a_sample_is_fresh(capsys):
     assert (status, capsys.readouterr().err) == (0, "")
 
 
-def test_a_stale_catalogue_is_noticed(tmp_path, monkeypatch, capsys):
-    stale = tmp_path / "catalogue.json"
+def test_a_stale_catalog_is_noticed(tmp_path, monkeypatch, capsys):
+    stale = tmp_path / "catalog.json"
     monkeypatch.setattr(catalog_builder, "PATH", stale)
     monkeypatch.setattr(catalog_builder, "names", lambda: ["cifar/resnet14", "cifar/resnet8"])
     assert catalog_builder.main(["--check"]) == 1
@@ -35,14 +35,14 @@ def test_a_stale_catalogue_is_noticed(tmp_path, monkeypatch, capsys):
 
 
 def test_large_networks_of_timm_are_left_out():
-    assert measure("cifar/resnet8", largest=83_891) is None
-    assert measure("cifar/resnet8", largest=83_892).num_params == 83_892
+    assert profile_architecture("cifar/resnet8", max_params=83_891) is None
+    assert profile_architecture("cifar/resnet8", max_params=83_892).num_params == 83_892
     sizes = [entry.num_params for name, entry in architectures().items() if "timm/" in name]
     assert max(sizes) <= 100e6
     assert len(sizes) > 1000
 
 
-def test_the_catalogue_is_sorted_and_cifar_comes_first():
+def test_the_catalog_is_sorted_and_cifar_comes_first():
     names = list(architectures())
     assert names == sorted(names)
     assert names[: len(ENTRIES)] == sorted(ENTRIES)
@@ -50,10 +50,10 @@ def test_the_catalogue_is_sorted_and_cifar_comes_first():
     assert libraries == ["cifar", "timm", "torchvision"]
 
 
-def test_the_catalogue_opens_quickly():
+def test_the_catalog_opens_quickly():
     text = catalog_builder.PATH.read_bytes()
     started = time.perf_counter()
-    assert Catalogue.model_validate_json(text).architectures
+    assert ArchitectureCatalog.model_validate_json(text).architectures
     # Some 20 ms; the API opens it once.
     assert time.perf_counter() - started < 1
     assert len(text) < 1e6
@@ -69,11 +69,11 @@ def test_an_entry_tells_cost_taps_and_facts():
     resnet50 = architectures()["torchvision/resnet50"]
     assert (resnet50.num_params, resnet50.macs // 10**6) == (25_557_032, 4089)
     assert resnet50.pretrained[0] == "ResNet50_Weights.IMAGENET1K_V2"
-    assert resnet50.licence == "BSD-3-Clause"
+    assert resnet50.license == "BSD-3-Clause"
     assert resnet50.taps[-1].shape == (2048, 7, 7)
-    assert resnet50.normalisation.mean == (0.485, 0.456, 0.406)
+    assert resnet50.normalization.mean == (0.485, 0.456, 0.406)
     swin = architectures()["timm/swin_tiny_patch4_window7_224"]
-    assert (swin.licence, swin.pooled_features) == ("MIT", 768)
+    assert (swin.license, swin.pooled_features) == ("MIT", 768)
 
 
 @pytest.mark.parametrize(
@@ -87,5 +87,5 @@ def test_an_entry_tells_cost_taps_and_facts():
     ],
 )
 def test_near_names_are_told_whatever_their_library(wanted, found):
-    assert found in near(wanted)
-    assert near("xyzzy") == []
+    assert found in similar_architectures(wanted)
+    assert similar_architectures("xyzzy") == []

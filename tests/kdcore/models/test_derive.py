@@ -6,7 +6,7 @@ import torch
 from kdcore.models import build, feature_hooks, flops
 from kdcore.models.derive import derive
 from kdcore.models.surgery import standard_convolutions
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.errors import UserError
 from tests.kdcore.models.golden import wave
 
 NETWORKS = {
@@ -45,16 +45,16 @@ def test_groups_and_pointwise_stand_for_each_convolution(name):
             torch.tensor(stem.weight.shape),
             torch.tensor(plain.get_submodule(NETWORKS[name]).weight.shape),
         )
-    with_taps = feature_hooks.find(separable.eval(), wave()[:1])
-    assert with_taps.shapes == feature_hooks.find(plain, wave()[:1]).shapes
+    with_taps = feature_hooks.find_hook_points(separable.eval(), wave()[:1])
+    assert with_taps.shapes == feature_hooks.find_hook_points(plain, wave()[:1]).shapes
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_half_the_width_is_about_a_quarter_of_the_weights(name):
     plain = build(name, num_classes=10)
     narrow = made(name, width=0.5)
-    shapes = feature_hooks.find(plain, wave()[:1]).shapes
-    assert feature_hooks.find(narrow, wave()[:1]).shapes == tuple(
+    shapes = feature_hooks.find_hook_points(plain, wave()[:1]).shapes
+    assert feature_hooks.find_hook_points(narrow, wave()[:1]).shapes == tuple(
         (c // 2, h, w) for c, h, w in shapes
     )
     assert 0.2 < flops.num_params(narrow) / flops.num_params(plain) < 0.3
@@ -104,13 +104,13 @@ def test_odd_widths_fit_where_channels_are_added():
     ],
 )
 def test_what_cannot_be_derived_is_said(options, words):
-    with pytest.raises(UserFault, match=words) as raised:
+    with pytest.raises(UserError, match=words) as raised:
         made(**{"name": "cifar/resnet20"} | options)
     assert raised.value.code == "student_incompatible"
 
 
 def test_every_layer_that_does_not_divide_is_named():
-    with pytest.raises(UserFault) as raised:
+    with pytest.raises(UserError) as raised:
         made("cifar/resnet8", groups=32)
     # Of 16 channels are both convolutions of the first stage and the next one after it.
     assert [each.name for each in raised.value.items] == [

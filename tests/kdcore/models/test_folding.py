@@ -5,18 +5,18 @@ import torch
 from torch import Tensor, nn
 
 from kdcore.models import build
-from kdcore.models.inference import _folded, answering
-from kdcore.models.normalized_model import Normalised
-from kdcore.schema.catalog import Normalisation
+from kdcore.models.inference import _fold_batch_norms, fuse_for_inference
+from kdcore.models.normalized_model import NormalizedModel
+from kdcore.schema.catalog import Normalization
 
-NORMALISATION = Normalisation(mean=(0.5, 0.4, 0.6), std=(0.2, 0.3, 0.25))
+NORMALIZATION = Normalization(mean=(0.5, 0.4, 0.6), std=(0.2, 0.3, 0.25))
 NETWORKS = [
     *("cifar/resnet20", "cifar/resnet8x4", "cifar/wrn_16_2", "cifar/vgg8", "cifar/MobileNetV2"),
     *("cifar/ShuffleV1", "cifar/ShuffleV2", "torchvision/resnet18"),
 ]
 
 
-def teacher(name: str, side: int = 32) -> Normalised:
+def teacher(name: str, side: int = 32) -> NormalizedModel:
     torch.manual_seed(1)
     network = build(name, num_classes=10, in_channels=3, input_size=side)
     for module in network.modules():
@@ -25,7 +25,7 @@ def teacher(name: str, side: int = 32) -> Normalised:
             nn.init.uniform_(module.bias, -0.2, 0.2)
             nn.init.uniform_(module.running_mean, -0.3, 0.3)
             nn.init.uniform_(module.running_var, 0.5, 2.0)
-    return Normalised(network, NORMALISATION, side).requires_grad_(requires_grad=False).eval()
+    return NormalizedModel(network, NORMALIZATION, side).requires_grad_(requires_grad=False).eval()
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def norms(network: nn.Module) -> int:
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "cifar/vgg8"])
 def test_folded_it_answers_the_same(name: str, views: Tensor) -> None:
     own = teacher(name)
-    folded = _folded(own.network)
+    folded = _fold_batch_norms(own.network)
     assert folded is not None
     assert norms(folded) < norms(own.network)
     images = own.prepare(views)
@@ -52,14 +52,14 @@ def test_folded_it_answers_the_same(name: str, views: Tensor) -> None:
 def test_in_bfloat16_it_says_nearly_the_same(name: str, views: Tensor) -> None:
     own = teacher(name)
     before = {key: value.clone() for key, value in own.state_dict().items()}
-    ours, theirs = answering(own, views[:2])(views), own(views)
+    ours, theirs = fuse_for_inference(own, views[:2])(views), own(views)
     assert ours.dtype == torch.float32
     assert (ours - theirs).abs().max() < 0.05 * theirs.abs().max()
     assert all(torch.equal(value, before[key]) for key, value in own.state_dict().items())
 
 
 def test_an_image_has_one_answer_whatever_stands_beside_it(views: Tensor) -> None:
-    swift = answering(teacher("cifar/resnet8x4"), views[:2])
+    swift = fuse_for_inference(teacher("cifar/resnet8x4"), views[:2])
     together = swift(views)
     assert torch.equal(together, swift(views))
     torch.testing.assert_close(swift(views[:1]), together[:1], rtol=0.02, atol=0.02)
@@ -78,15 +78,15 @@ class Choosy(nn.Module):
 
 
 def test_what_cannot_be_traced_is_not_folded(views: Tensor) -> None:
-    own = Normalised(Choosy(), NORMALISATION).eval()
-    assert _folded(own.network) is None
-    swift = answering(own, views[:2])
+    own = NormalizedModel(Choosy(), NORMALIZATION).eval()
+    assert _fold_batch_norms(own.network) is None
+    swift = fuse_for_inference(own, views[:2])
     assert norms(swift) == 1
     torch.testing.assert_close(swift(views), own(views), rtol=0.05, atol=0.05)
 
 
 class Shared(nn.Module):
-    """One normalisation after two convolutions: folding it into either would be wrong."""
+    """One normalization after two convolutions: folding it into either would be wrong."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,8 +98,8 @@ class Shared(nn.Module):
 
 
 def test_what_is_used_twice_is_not_folded(views: Tensor) -> None:
-    own = Normalised(Shared(), NORMALISATION).eval()
-    folded = _folded(own.network)
+    own = NormalizedModel(Shared(), NORMALIZATION).eval()
+    folded = _fold_batch_norms(own.network)
     assert folded is not None
     assert norms(folded) == 1
     images = own.prepare(views)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from kdcore.models import build, timm_networks
-from kdcore.models.pretrained import pretrained, resolve
-from kdcore.runtime.errors import UserFault
+from kdcore.models.pretrained import load_pretrained, resolve_pretrained
+from kdcore.runtime.errors import UserError
 from kdcore.schema.catalog import architectures
 
 SQUEEZENET = "torchvision/squeezenet1_1"
@@ -33,21 +33,21 @@ SQUEEZENET_FILE = "checkpoints/squeezenet1_1-b8a52dc0.pth"
     ],
 )
 def test_a_name_means_weights(name, architecture, weights):
-    published = resolve(name)
+    published = resolve_pretrained(name)
     assert (published.architecture, published.weights) == (architecture, weights)
     assert (published.input_size, published.num_classes) == (224, 1000)
-    assert published.normalisation.mean == (0.485, 0.456, 0.406)
+    assert published.normalization.mean == (0.485, 0.456, 0.406)
     assert weights in architectures()[architecture].pretrained
 
 
-def test_weights_know_their_own_size_pixels_and_licence():
+def test_weights_know_their_own_size_pixels_and_license():
     # Its checkpoint is used behind a layer that expects this instead of ImageNet's.
-    assert resolve("torchvision/inception_v3").normalisation.std == (0.5, 0.5, 0.5)
-    assert resolve("torchvision/inception_v3").input_size == 299
-    swag = resolve("torchvision/vit_b_16.IMAGENET1K_SWAG_E2E_V1")
-    assert (swag.input_size, swag.licence) == (384, "CC-BY-NC-4.0")
-    clip = resolve("timm/vit_base_patch16_clip_224.openai")
-    assert clip.normalisation.mean == (0.48145466, 0.4578275, 0.40821073)
+    assert resolve_pretrained("torchvision/inception_v3").normalization.std == (0.5, 0.5, 0.5)
+    assert resolve_pretrained("torchvision/inception_v3").input_size == 299
+    swag = resolve_pretrained("torchvision/vit_b_16.IMAGENET1K_SWAG_E2E_V1")
+    assert (swag.input_size, swag.license) == (384, "CC-BY-NC-4.0")
+    clip = resolve_pretrained("timm/vit_base_patch16_clip_224.openai")
+    assert clip.normalization.mean == (0.48145466, 0.4578275, 0.40821073)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_weights_know_their_own_size_pixels_and_licence():
     ],
 )
 def test_names_of_no_weights_are_said(name, words):
-    with pytest.raises(UserFault, match=words) as raised:
-        pretrained(name)
+    with pytest.raises(UserError, match=words) as raised:
+        load_pretrained(name)
     assert raised.value.code == "teacher_load_failed"
 
 
@@ -80,16 +80,16 @@ def hub(tmp_path: Path) -> Path:
 def test_weights_of_the_cache_fit_their_network(hub):
     own = torch.load(hub / SQUEEZENET_FILE)
     before = torch.hub.get_dir()
-    found = pretrained(SQUEEZENET, cache=hub)
+    found = load_pretrained(SQUEEZENET, cache=hub)
     assert (found.input_size, found.num_classes) == (224, 1000)
     assert found.weights.keys() == own.keys()
     assert all(torch.equal(found.weights[name], own[name]) for name in own)
     assert torch.hub.get_dir() == before
 
 
-def test_weights_are_fitted_to_grey_images_and_other_classes(hub):
+def test_weights_are_fitted_to_gray_images_and_other_classes(hub):
     own = torch.load(hub / SQUEEZENET_FILE)
-    found = pretrained(SQUEEZENET, num_classes=7, in_channels=1, input_size=64, cache=hub)
+    found = load_pretrained(SQUEEZENET, num_classes=7, in_channels=1, input_size=64, cache=hub)
     network = build(SQUEEZENET, num_classes=7, in_channels=1, input_size=64)
     network.load_state_dict(found.weights)
     stem, head = "features.0.weight", "classifier.1.weight"
@@ -97,13 +97,13 @@ def test_weights_are_fitted_to_grey_images_and_other_classes(hub):
     assert found.weights[head].shape[0] == 7
     fitting = own.keys() - {stem, head, "classifier.1.bias"}
     assert all(torch.equal(found.weights[name], own[name]) for name in fitting)
-    assert found.normalisation.mean == pytest.approx((0.449,))
+    assert found.normalization.mean == pytest.approx((0.449,))
 
 
 def test_weights_of_another_network_are_refused(hub):
     torch.save({"conv1.weight": torch.zeros(1)}, hub / SQUEEZENET_FILE)
-    with pytest.raises(UserFault, match="squeezenet1_1 could not be downloaded or read"):
-        pretrained(SQUEEZENET, cache=hub)
+    with pytest.raises(UserError, match="squeezenet1_1 could not be downloaded or read"):
+        load_pretrained(SQUEEZENET, cache=hub)
 
 
 def test_a_download_that_fails_says_what_else_can_be_done(tmp_path, monkeypatch):
@@ -111,16 +111,16 @@ def test_a_download_that_fails_says_what_else_can_be_done(tmp_path, monkeypatch)
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    with pytest.raises(UserFault, match="could not be downloaded or read") as raised:
-        pretrained(SQUEEZENET, cache=tmp_path)
+    with pytest.raises(UserError, match="could not be downloaded or read") as raised:
+        load_pretrained(SQUEEZENET, cache=tmp_path)
     assert raised.value.code == "teacher_load_failed"
     assert "upload the checkpoint" in raised.value.hint
 
 
 def test_timm_without_a_network_says_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserFault, match=r"timm/lcnet_050 could not be downloaded or read"):
-        pretrained("timm/lcnet_050", cache=tmp_path)
+    with pytest.raises(UserError, match=r"timm/lcnet_050 could not be downloaded or read"):
+        load_pretrained("timm/lcnet_050", cache=tmp_path)
 
 
 def test_timms_weights_of_a_file_are_fitted(tmp_path):

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from kdcore.models import build, feature_hooks
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.errors import UserError
 from tests.kdcore.models.golden import LOGITS, fill, wave
 
 MAPS = {
@@ -32,8 +32,8 @@ def test_the_last_map_of_each_stage_is_found(name):
     size = 32 if name.startswith("cifar/") else 224
     with torch.device("meta"):
         network = build(name, num_classes=10, input_size=size)
-        points = feature_hooks.find(network, torch.empty(1, 3, size, size))
-        with feature_hooks.Tapped(network, points) as tapped:
+        points = feature_hooks.find_hook_points(network, torch.empty(1, 3, size, size))
+        with feature_hooks.FeatureHooks(network, points) as tapped:
             seen = tapped(torch.empty(2, 3, size, size))
     assert points.maps == tuple(MAPS[name].split())
     assert [tuple(each.shape) for each in seen.maps] == [(2, *shape) for shape in points.shapes]
@@ -50,7 +50,9 @@ def test_taps_change_nothing_and_give_what_flows_on(name):
     network = build(f"cifar/{name}", num_classes=10).eval()
     fill(network)
     x = wave()
-    with feature_hooks.Tapped(network, feature_hooks.find(network, x[:1])) as tapped:
+    with feature_hooks.FeatureHooks(
+        network, feature_hooks.find_hook_points(network, x[:1])
+    ) as tapped:
         seen = tapped(x)
     assert torch.equal(seen.logits, network(x))
     # All seven families average their last map: had it been taken before its rectification, or
@@ -65,7 +67,9 @@ def test_taps_change_nothing_and_give_what_flows_on(name):
 def test_a_tapped_map_is_the_next_stages_input():
     network = build("cifar/vgg8", num_classes=10).eval()
     x = wave()
-    with feature_hooks.Tapped(network, feature_hooks.find(network, x[:1])) as tapped:
+    with feature_hooks.FeatureHooks(
+        network, feature_hooks.find_hook_points(network, x[:1])
+    ) as tapped:
         first, second, *_ = tapped(x).maps
     assert torch.equal(second, functional.relu(network.block1(functional.max_pool2d(first, 2))))
     assert first.min() == 0
@@ -91,12 +95,14 @@ def test_a_later_change_in_place_flows_on_but_does_not_reach_a_named_tap():
     x = wave(8)
     normed = network.norm(network.conv(x))
     assert normed.min() < 0
-    found = feature_hooks.find(network, x)
-    with feature_hooks.Tapped(network, found) as tapped:
+    found = feature_hooks.find_hook_points(network, x)
+    with feature_hooks.FeatureHooks(network, found) as tapped:
         seen = tapped(x)
     assert found.maps == ("norm",)
     assert torch.equal(seen.maps[0], normed.relu())
-    with feature_hooks.Tapped(network, feature_hooks.named(network, x, ["norm", "conv"])) as tapped:
+    with feature_hooks.FeatureHooks(
+        network, feature_hooks.hook_points_at(network, x, ["norm", "conv"])
+    ) as tapped:
         own = tapped(x)
     assert torch.equal(own.maps[0], normed)
     own.maps[0].sum().backward()
@@ -106,8 +112,8 @@ def test_a_later_change_in_place_flows_on_but_does_not_reach_a_named_tap():
 def test_a_convolution_may_be_the_classifier():
     network = InPlace().eval()
     x = wave(8)
-    points = feature_hooks.find(network, x)
-    with feature_hooks.Tapped(network, points) as tapped:
+    points = feature_hooks.find_hook_points(network, x)
+    with feature_hooks.FeatureHooks(network, points) as tapped:
         seen = tapped(x)
     assert points.classifier == "classifier"
     assert torch.equal(seen.pooled, seen.maps[0].mean((2, 3)))
@@ -115,13 +121,13 @@ def test_a_convolution_may_be_the_classifier():
 
 def test_only_what_is_asked_for_is_taken():
     network = build("cifar/resnet8", num_classes=3)
-    points = feature_hooks.find(network, wave()[:1])
+    points = feature_hooks.find_hook_points(network, wave()[:1])
     assert network.training
-    with feature_hooks.Tapped(network, points, maps=False) as tapped:
+    with feature_hooks.FeatureHooks(network, points, maps=False) as tapped:
         seen = tapped(wave())
         assert seen.maps == []
         assert seen.pooled.shape == (2, 64)
-    with feature_hooks.Tapped(network, points, pooled=False) as tapped:
+    with feature_hooks.FeatureHooks(network, points, pooled=False) as tapped:
         for _ in range(2):
             seen = tapped(wave())
             assert seen.pooled is None
@@ -130,9 +136,12 @@ def test_only_what_is_asked_for_is_taken():
 
 def test_taps_work_under_autocast_and_channels_last():
     network = build("cifar/resnet8", num_classes=3).to(memory_format=torch.channels_last)
-    points = feature_hooks.find(network, wave()[:1])
+    points = feature_hooks.find_hook_points(network, wave()[:1])
     x = wave().to(memory_format=torch.channels_last)
-    with feature_hooks.Tapped(network, points) as tapped, torch.autocast("cpu", torch.bfloat16):
+    with (
+        feature_hooks.FeatureHooks(network, points) as tapped,
+        torch.autocast("cpu", torch.bfloat16),
+    ):
         seen = tapped(x)
     assert seen.maps[0].dtype == torch.bfloat16
     assert seen.maps[0].is_contiguous(memory_format=torch.channels_last)
@@ -142,22 +151,22 @@ def test_taps_work_under_autocast_and_channels_last():
 
 def test_a_network_without_a_classifier_has_no_pooled_features():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(1))
-    points = feature_hooks.find(network, wave()[:1])
+    points = feature_hooks.find_hook_points(network, wave()[:1])
     assert points.classifier in (None, "0")
     headless = nn.Sequential(nn.AvgPool2d(8), nn.ReLU(), nn.AvgPool2d(4), nn.Flatten(1))
-    points = feature_hooks.find(headless, wave()[:1])
+    points = feature_hooks.find_hook_points(headless, wave()[:1])
     assert points.classifier is None
-    with feature_hooks.Tapped(headless, points) as tapped:
+    with feature_hooks.FeatureHooks(headless, points) as tapped:
         assert tapped(wave()).pooled is None
-    with pytest.raises(UserFault, match="no pooled features"):
-        feature_hooks.Tapped(headless, points, pooled=True).__enter__()
+    with pytest.raises(UserError, match="no pooled features"):
+        feature_hooks.FeatureHooks(headless, points, pooled=True).__enter__()
 
 
 def test_named_taps_are_taken_in_their_order():
     network = build("cifar/resnet8", num_classes=3).eval()
-    points = feature_hooks.named(network, wave()[:1], ["layer2.0", "layer1.0.bn1"])
+    points = feature_hooks.hook_points_at(network, wave()[:1], ["layer2.0", "layer1.0.bn1"])
     assert points.shapes == ((32, 16, 16), (16, 32, 32))
-    with feature_hooks.Tapped(network, points) as tapped:
+    with feature_hooks.FeatureHooks(network, points) as tapped:
         deep, shallow = tapped(wave()).maps
     x = network.relu(network.bn1(network.conv1(wave())))
     assert torch.equal(deep, network.layer2(network.layer1(x)))
@@ -179,7 +188,7 @@ def test_named_taps_are_taken_in_their_order():
 def test_what_cannot_be_tapped_is_said(path, words):
     network = build("cifar/resnet8", num_classes=3)
     network.layer1[0].unused = nn.Identity()
-    with pytest.raises(UserFault, match=words) as raised:
-        feature_hooks.named(network, wave()[:1], ["layer1", path, "layer9"])
+    with pytest.raises(UserError, match=words) as raised:
+        feature_hooks.hook_points_at(network, wave()[:1], ["layer1", path, "layer9"])
     assert raised.value.code == "student_incompatible"
     assert [each.name for each in raised.value.items] == [path, "layer9"]

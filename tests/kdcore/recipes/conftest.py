@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from kdcore import Distilled, distill
+from kdcore import DistillationResult, distill
 
 QUICK = {"epochs": 1, "batch_size": 256}
 
 
 @pytest.fixture(scope="session")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Distilled:
+def taught(tmp_path_factory: pytest.TempPathFactory) -> DistillationResult:
     """A supervised resnet8 after one epoch of the digits: barely better than guessing."""
     return distill(
         "cifar/resnet8",
@@ -24,7 +24,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Distilled:
 
 
 @pytest.fixture(scope="session")
-def digits(taught: Distilled) -> Path:
+def digits(taught: DistillationResult) -> Path:
     """The store that the run ingested."""
     return taught.path / ".work" / "data" / "artifacts" / "dataset.safetensors"
 

@@ -13,14 +13,14 @@ from rich.console import Console
 
 from kdcore.__main__ import main
 from kdcore.cli import compare_runs, listing
-from kdcore.cli.progress import View, duration
-from kdcore.cli.summary import count, size
-from kdcore.protocol.events import ErrorEvent, Item, LogEvent, MetricsEvent, Progress
-from kdcore.protocol.requests import Exit
-from kdcore.recipes.runner import Order
-from kdcore.runtime.cancellation import Stop
+from kdcore.cli.progress import ProgressView, format_duration
+from kdcore.cli.summary import format_count, format_size
+from kdcore.protocol.events import ErrorDetail, ErrorEvent, LogEvent, MetricsEvent, Progress
+from kdcore.protocol.requests import ExitCode
+from kdcore.recipes.runner import RunSpec
+from kdcore.runtime.cancellation import CancellationToken
 from kdcore.schema.catalog import architectures
-from kdcore.schema.diff import differing
+from kdcore.schema.diff import find_differences
 from kdcore.schema.methods import METHODS
 from kdcore.schema.schemes import SCHEMES
 from tests.kdcore.recipes.conftest import QUICK
@@ -73,7 +73,7 @@ def test_networks_by_pattern_and_one_in_full(wide, capsys):
 
 @pytest.mark.parametrize("command", ["methods", "schemes", "networks"])
 def test_a_name_that_is_none_is_the_users_fault(capsys, command):
-    assert main([command, "resnte8-nope"]) == Exit.USER_FAULT
+    assert main([command, "resnte8-nope"]) == ExitCode.USER_ERROR
     assert "resnte8-nope" in capsys.readouterr().err
 
 
@@ -83,7 +83,7 @@ def test_programs_still_speak_the_protocol(tmp_path):
     arguments = ["run", str(tmp_path / "r.json"), "--workdir", str(tmp_path / "w")]
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
-        assert main(arguments) == Exit.USER_FAULT
+        assert main(arguments) == ExitCode.USER_ERROR
     finally:
         for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
             signal.signal(number, handler)
@@ -98,12 +98,12 @@ def event(step, values, fraction):
 
 
 def test_plain_lines_where_nothing_moves(capsys):
-    with View(Console(force_terminal=False)) as view:
+    with ProgressView(Console(force_terminal=False)) as view:
         view(event(2, {"train/loss": 0.5}, 0.25))
         view(event(4, {"val/top1": 91.26, "val/agreement": 80.0}, 0.5))
         view(LogEvent(seq=1, time="", level="warning", message="[red] is no markup"))
         view(event(6, {"baseline/val/top1": 10.0}, 0.75))
-        items = (Item(name="/a", detail="b"),)
+        items = (ErrorDetail(name="/a", detail="b"),)
         view(ErrorEvent(seq=1, time="", code="internal", message="no", hint="yes", items=items))
     told = "epoch 1/2  loss 0.500  val top-1 91.3 %  agreement 80.0 %  2 min left"
     assert capsys.readouterr().out.splitlines() == [
@@ -118,7 +118,7 @@ def test_plain_lines_where_nothing_moves(capsys):
 
 
 def test_a_bar_in_a_terminal(capsys):
-    with View(Console(force_terminal=True, width=120)) as view:
+    with ProgressView(Console(force_terminal=True, width=120)) as view:
         view(event(4, {"val/top1": 91.26}, 0.5))
     out = capsys.readouterr().out
     assert "val top-1 91.3 %" in out
@@ -126,14 +126,24 @@ def test_a_bar_in_a_terminal(capsys):
 
 
 def test_numbers_are_short():
-    assert [size(n) for n in (5, 318_000, 4_860_000, 2e9)] == ["5 B", "318 kB", "4.86 MB", "2 GB"]
-    assert [count(n) for n in (83_892, 1_210_000, 4.1e9)] == ["83.9 k", "1.21 M", "4.1 G"]
-    assert [duration(s) for s in (0.2, 89, 200, 7500)] == ["1 s", "89 s", "3 min", "2 h 05 min"]
+    assert [format_size(n) for n in (5, 318_000, 4_860_000, 2e9)] == [
+        "5 B",
+        "318 kB",
+        "4.86 MB",
+        "2 GB",
+    ]
+    assert [format_count(n) for n in (83_892, 1_210_000, 4.1e9)] == ["83.9 k", "1.21 M", "4.1 G"]
+    assert [format_duration(s) for s in (0.2, 89, 200, 7500)] == [
+        "1 s",
+        "89 s",
+        "3 min",
+        "2 h 05 min",
+    ]
 
 
 def test_settings_that_differ():
     kd, fsp = {"type": "kd", "weight": 1}, {"type": "fsp", "weight": 2}
-    assert differing({"m": [kd], "s": 1}, {"m": [kd | {"weight": 3}, fsp], "s": 1}) == {
+    assert find_differences({"m": [kd], "s": 1}, {"m": [kd | {"weight": 3}, fsp], "s": 1}) == {
         "m.kd.weight": (1, 3),
         "m.fsp.type": (None, "fsp"),
         "m.fsp.weight": (None, 2),
@@ -147,14 +157,14 @@ def unseen(_event):
 def test_a_comparison_runs_both_and_says_what_the_difference_is_worth(tmp_path, digits, capsys):
     body = {"student": {"architecture": "cifar/resnet8"}, "dataset": str(digits), "threads": 1}
     sides = [
-        compare_runs.carried_out(
-            Order(body | {"training": QUICK, "seed": seed}, tmp_path, tmp_path / name),
+        compare_runs.load_or_run(
+            RunSpec(body | {"training": QUICK, "seed": seed}, tmp_path, tmp_path / name),
             unseen,
-            Stop(),
+            CancellationToken(),
         )
         for name, seed in (("a", 0), ("b", 1))
     ]
-    found = compare_runs.compared(*sides)
+    found = compare_runs.compare_runs(*sides)
     assert found["settings"] == {"seed": {"a": 0, "b": 1}}
     a, b = (side.report.student.top1 / 100 for side in sides)
     images = sides[0].data["counts"]["test"]
@@ -162,7 +172,7 @@ def test_a_comparison_runs_both_and_says_what_the_difference_is_worth(tmp_path, 
     assert found["significance"]["standard_error"] == pytest.approx(expected)
     assert found["metrics"]["top1"]["difference"] == pytest.approx(100 * (b - a))
     assert found["metrics"]["num_params"]["difference"] == 0
-    compare_runs.show(found, Console(width=200))
+    compare_runs.show_comparison(found, Console(width=200))
     assert found["significance"]["statement"] in capsys.readouterr().out
 
     other = sides[1]._replace(data=sides[1].data | {"digest": "0" * 64})
@@ -177,7 +187,7 @@ def test_of_several_seeds_their_deviation_counts(taught):
         spread = seeds.student_top1.model_copy(update={"mean": mean, "std": std})
         told = seeds.model_copy(update={"num_seeds": 4, "student_top1": spread})
         report = taught.report.model_copy(update={"seeds": told})
-        return compare_runs.Side(Order({}, taught.path, taught.path), report, {}, data)
+        return compare_runs.ComparedRun(RunSpec({}, taught.path, taught.path), report, {}, data)
 
     found = compare_runs.significance(side(90.0, 3.0), side(96.0, 4.0))
     assert found["basis"] == "seeds"
@@ -204,6 +214,6 @@ def test_control_c_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path, digits, al
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=180)
-    assert process.returncode == Exit.STOPPED
+    assert process.returncode == ExitCode.STOPPED
     assert "To go on: python -m kdcore run long.json" in out
     assert list((tmp_path / "long" / ".work" / "checkpoints").glob("step-*.pt"))

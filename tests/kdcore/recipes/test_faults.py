@@ -4,14 +4,14 @@ import pytest
 
 from kdcore.recipes import recipe_data
 from kdcore.recipes.prepare import prepare
-from kdcore.runtime.cancellation import Stop
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.cancellation import CancellationToken
+from kdcore.runtime.errors import UserError
 from tests.kdcore.uploads import archive, png, tree
 
 
 def faults(body, base):
-    with pytest.raises(UserFault) as caught:
-        prepare(body, base, base / "work", Stop())
+    with pytest.raises(UserError) as caught:
+        prepare(body, base, base / "work", CancellationToken())
     return {each.name: each.detail for each in caught.value.items}
 
 
@@ -96,8 +96,8 @@ def test_a_folder_is_a_data_set_and_is_taken_in_once(tmp_path):
         path.write_bytes(image)
 
     def taken():
-        asked = recipe_data.asked_of("images")
-        return recipe_data.take(asked, tmp_path, tmp_path / "work", Stop())
+        asked = recipe_data.dataset_config("images")
+        return recipe_data.prepare_dataset(asked, tmp_path, tmp_path / "work", CancellationToken())
 
     first = taken()
     assert (first.facts.num_classes, first.facts.in_channels, first.facts.image_size) == (2, 3, 10)

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 import kdcore
 from kdcore import distill, evaluate
 from kdcore.recipes import model_files
-from kdcore.recipes.runner import Order, perform
-from kdcore.runtime.cancellation import Stop
-from kdcore.runtime.errors import Stopped, UserFault
+from kdcore.recipes.runner import RunSpec, run_recipe
+from kdcore.runtime.cancellation import CancellationToken
+from kdcore.runtime.errors import RunCancelledError, UserError
 from tests.kdcore.recipes.conftest import QUICK
 
 
@@ -50,11 +50,11 @@ def test_what_comes_out_is_a_network_with_its_report_and_its_curves(taught, digi
 def test_a_student_of_a_run_and_of_a_state_dict(here, taught, digits):
     state = taught.load().network.state_dict()
     config = {"architecture": "cifar/resnet8", "input_size": 8}
-    normalisation = taught.report.normalisation.model_dump(mode="json")
+    normalization = taught.report.normalization.model_dump(mode="json")
     student = distill(
         "cifar/resnet8",
         digits,
-        teachers=[taught, {**config, "weights": state, "normalisation": normalisation}],
+        teachers=[taught, {**config, "weights": state, "normalization": normalization}],
         progress=False,
         training=QUICK,
         evaluation={"baseline": False},
@@ -86,24 +86,24 @@ def test_arrays_are_a_data_set_and_a_second_call_gives_the_finished_run(here):
 
 
 def test_a_stopped_run_goes_on_to_the_same_bytes(here, digits):
-    class After(Stop):
+    class After(CancellationToken):
         """Asks for a stop when the second epoch has been validated."""
 
         def __call__(self, event):
             if event.type == "metrics" and "val/top1" in event.values and event.epoch >= 2:
-                self.request()
+                self.cancel()
 
     body = {"student": {"architecture": "cifar/resnet8"}, "dataset": str(digits), "threads": 1}
     body |= {"training": {"epochs": 3, "batch_size": 256}}
     stop = After()
-    with pytest.raises(Stopped):
-        perform(Order(body, here, here / "stopped"), stop, stop)
+    with pytest.raises(RunCancelledError):
+        run_recipe(RunSpec(body, here, here / "stopped"), stop, stop)
     assert not (here / "stopped" / "report.json").exists()
     stopped = distill(body, out="stopped", progress=False)
     whole = distill(body, out="whole", progress=False)
     resumed = [line for line in events(stopped.path) if '"resumed_from_step":' in line]
     assert len(resumed) == 1
-    students = [(run.path / model_files.STUDENT).read_bytes() for run in (stopped, whole)]
+    students = [(run.path / model_files.STUDENT_FILE).read_bytes() for run in (stopped, whole)]
     assert students[0] == students[1]
     curves = (stopped.history["val/top1"], whole.history["val/top1"])
     assert curves[0] == curves[1]
@@ -114,7 +114,7 @@ def events(folder: Path) -> list[str]:
 
 
 def test_another_recipe_does_not_take_over_a_folder(here, taught, digits):
-    with pytest.raises(UserFault, match="holds the run of another recipe") as caught:
+    with pytest.raises(UserError, match="holds the run of another recipe") as caught:
         distill(
             "cifar/resnet8",
             digits,
@@ -138,15 +138,15 @@ def test_an_earlier_run_can_be_gone_on_from(here, taught, digits):
         )
         # With such a rate nothing is learned or forgotten.
         assert gone_on.report.student.top1 > taught.report.student.top1 - 15
-    with pytest.raises(UserFault) as caught:
+    with pytest.raises(UserError) as caught:
         distill("cifar/resnet8", digits, **{"from": start | {"checkpoint": "7"}}, **settings)
     assert "no checkpoint '7'" in caught.value.items[0].detail
 
 
 def test_signals_are_given_back_and_left_alone_in_threads():
     before = signal.getsignal(signal.SIGINT)
-    stop = Stop()
-    with stop.listening():
+    stop = CancellationToken()
+    with stop.handle_signals():
         signal.raise_signal(signal.SIGINT)
         time.sleep(0)
         assert stop.requested
@@ -156,7 +156,7 @@ def test_signals_are_given_back_and_left_alone_in_threads():
     seen = []
 
     def in_a_thread():
-        with Stop().listening():
+        with CancellationToken().handle_signals():
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=in_a_thread)

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
 from kdcore import distill, evaluate
-from kdcore.recipes.run_directory import Room
-from kdcore.recipes.runner import Order, perform
-from kdcore.runtime.cancellation import Stop
-from kdcore.runtime.errors import Stopped
+from kdcore.recipes.run_directory import RunDirectory
+from kdcore.recipes.runner import RunSpec, run_recipe
+from kdcore.runtime.cancellation import CancellationToken
+from kdcore.runtime.errors import RunCancelledError
 from tests.kdcore.recipes.conftest import QUICK
 
 STILL = QUICK | {"optimizer": {"type": "sgd", "lr": 1e-9, "weight_decay": 0}}
@@ -24,7 +24,7 @@ def unseen(_event):
     pass
 
 
-class AfterEpoch(Stop):
+class AfterEpoch(CancellationToken):
     """Asks for a stop when that epoch has been validated."""
 
     def __init__(self, epoch):
@@ -33,13 +33,13 @@ class AfterEpoch(Stop):
 
     def __call__(self, event):
         if event.type == "metrics" and "val/top1" in event.values and event.epoch >= self.epoch:
-            self.request()
+            self.cancel()
 
 
 def stopped(body, out, epoch):
     stop = AfterEpoch(epoch)
-    with pytest.raises(Stopped):
-        perform(Order(body, Path.cwd(), out), stop, stop)
+    with pytest.raises(RunCancelledError):
+        run_recipe(RunSpec(body, Path.cwd(), out), stop, stop)
     return max((out / ".work" / "checkpoints").glob("step-*.pt"))
 
 
@@ -54,17 +54,17 @@ def test_fewer_exports_leave_no_file_of_another_student(here, digits):
     body = {"student": {"architecture": "cifar/resnet8"}, "dataset": str(digits), "threads": 1}
     body |= {"training": QUICK, "exports": ["exported_program"]}
     out = here / "run"
-    perform(Order(body, here, out), unseen, Stop())
+    run_recipe(RunSpec(body, here, out), unseen, CancellationToken())
     (out / "notes.txt").write_text("mine")
     assert visible(out) == {*ALWAYS, "student.pt2", "notes.txt"}
     other = body | {"student": {"architecture": "cifar/resnet14"}, "exports": ["safetensors"]}
-    perform(Order(other, here, out, fresh=True), unseen, Stop())
+    run_recipe(RunSpec(other, here, out, fresh=True), unseen, CancellationToken())
     assert visible(out) == {*ALWAYS, "notes.txt"}
     assert "cifar/resnet14" in (out / "config.json").read_text()
 
 
 def test_what_is_published_takes_the_place_of_what_was(tmp_path):
-    room = Room(tmp_path / "run")
+    room = RunDirectory(tmp_path / "run")
     made = room.work / "artifacts"
 
     def published(*names):
@@ -78,7 +78,7 @@ def test_what_is_published_takes_the_place_of_what_was(tmp_path):
     assert published("b", "c") == {"b", "c", "report.json"}
     made.mkdir(exist_ok=True)
     (made / "torn").write_text("of a run that was stopped")
-    room.begin({"digest": "x", "job": {}})
+    room.write_request({"digest": "x", "job": {}})
     assert published("d") == {"d", "report.json"}
     room.clear()
     assert visible(room.out) == set()
@@ -104,7 +104,7 @@ def test_a_run_that_goes_on_from_an_unfinished_one_goes_on_when_that_does(here, 
         return request["job"]["from"]["job"]
 
     before = begun()
-    perform(Order(second, here, here / "second", fresh=True), unseen, Stop())
+    run_recipe(RunSpec(second, here, here / "second", fresh=True), unseen, CancellationToken())
     assert begun() != before, "anew is from where the first one is now"
 
 
@@ -151,11 +151,11 @@ def test_a_teacher_of_more_classes_and_images_without_labels(here, taught):
         wide[order] = state[name]
         state[name] = wide
     teacher = {"weights": state, "architecture": "cifar/resnet8", "num_classes": 12}
-    teacher |= {"normalisation": taught.report.normalisation.model_dump(mode="json")}
+    teacher |= {"normalization": taught.report.normalization.model_dump(mode="json")}
     data = {"images": images[:240], "labels": given.target[:240]}
     done = distill(
         "cifar/resnet8",
-        data | {"unlabelled_images": images[240:400]},
+        data | {"unlabeled_images": images[240:400]},
         teachers=[teacher | {"class_map": order, "input_size": 8}],
         training={"epochs": 1, "batch_size": 16},
         evaluation={"baseline": True},
@@ -165,7 +165,7 @@ def test_a_teacher_of_more_classes_and_images_without_labels(here, taught):
     assert done.report.teacher.top1 > 30
     card = json.loads((done.path / "model_card.json").read_text())
     counts = card["data"]["counts"]
-    assert counts["unlabelled"] == 160
+    assert counts["unlabeled"] == 160
     steps = -(-(counts["train"] + 160) // 16)
     losses = [done.history[f"{prefix}train/loss"] for prefix in ("", "baseline/")]
     assert losses[0][-1][0] == steps
@@ -184,6 +184,6 @@ def test_a_second_run_in_one_process_has_its_own_determinism(here, digits):
                 now = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
                 seen.setdefault(asked, set()).add(now)
 
-        perform(Order(recipe, here, here / asked), watch, Stop())
+        run_recipe(RunSpec(recipe, here, here / asked), watch, CancellationToken())
         assert (torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()) == before
     assert seen == {"strict": {(True, before[1] + 1)}, "fast": {(False, before[1] + 1)}}

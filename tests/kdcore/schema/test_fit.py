@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from kdcore.schema.assistant_selection import propose
+from kdcore.schema.assistant_selection import propose_assistants
 from kdcore.schema.catalog import architectures
-from kdcore.schema.defaults import resolve
+from kdcore.schema.defaults import resolve_job
 from kdcore.schema.job import JobSpec
 from kdcore.schema.methods import METHODS, FitNet, as_methods, teaches_classifier
-from kdcore.schema.validation.compatibility import misfits, pair_of
-from kdcore.schema.validation.cross_field import contradictions
-from kdcore.schema.validation.partial_job import DatasetFacts, ModelFacts, References
+from kdcore.schema.validation.compatibility import compatibility_issues, teacher_student_pair
+from kdcore.schema.validation.cross_field import cross_field_issues
+from kdcore.schema.validation.partial_job import DatasetFacts, ModelFacts, PartialJob
 
 DATA = DatasetFacts(source="archive", num_classes=7, in_channels=1, image_size=16, num_train=200)
 TEACHER = ModelFacts(architecture="cifar/resnet56", num_classes=7, in_channels=1)
@@ -26,9 +26,11 @@ def asked(**fields: Any) -> dict[str, Any]:
 
 def told(body: dict[str, Any], data: DatasetFacts = DATA, **models: Any) -> dict[str, str]:
     """Codes of all misfits by pointer."""
-    references = References.of(body)
+    references = PartialJob.from_body(body)
     taught = [TEACHER] * len(references.teachers)
-    found = misfits(references, data, models.get("teachers", taught), None, models.get("model"))
+    found = compatibility_issues(
+        references, data, models.get("teachers", taught), None, models.get("model")
+    )
     return {fault.pointer: fault.code for fault in found}
 
 
@@ -48,7 +50,7 @@ def test_a_model_is_measured_by_the_rule_that_its_channels_ask_for(
     data = DATA.model_copy(update={"in_channels": images})
     body, model = evaluation(in_channels=network)
     assert told(body, data, model=model) == {}
-    job = resolve(JobSpec.model_validate(body), data, (), model)
+    job = resolve_job(JobSpec.model_validate(body), data, (), model)
     assert job.student.channels == rule
 
 
@@ -91,7 +93,7 @@ def test_taps_of_a_student_and_of_a_teacher_that_never_meet_need_not_be_equally_
     assert told(body) == {}
 
 
-def test_naming_one_networks_taps_leaves_the_others_to_the_catalogue() -> None:
+def test_naming_one_networks_taps_leaves_the_others_to_the_catalog() -> None:
     mapless = TEACHER.model_copy(update={"architecture": MAPLESS})
     body = asked(student={"architecture": "cifar/resnet8", "taps": ["layer3"]}, method="attention")
     assert told(body, teachers=[mapless])["/method"] == "too_few_maps"
@@ -102,7 +104,7 @@ def test_samples_are_not_compared_in_batches_of_one(method: str) -> None:
     one = DATA.model_copy(update={"num_train": 1})
     assert told(asked(method=method), one) == {"/method": "batch_too_small"}
     assert told(asked(method=method, training={"batch_size": 1})) == {"/method": "batch_too_small"}
-    more = one.model_copy(update={"num_unlabelled": 1})
+    more = one.model_copy(update={"num_unlabeled": 1})
     assert told(asked(method=method), more) == told(asked(method="kd"), one) == {}
     with pytest.raises(ValidationError, match="batch_size"):
         JobSpec.model_validate(asked(training={"batch_size": 1}))
@@ -132,7 +134,7 @@ def test_fitnet_teaches_answers_by_its_soft_targets_alone(
 ) -> None:
     assert teaches_classifier(FitNet(type="fitnet", **fields)) == teaches
     method = {"type": "fitnet", **fields}
-    found = contradictions(References.of(asked(method=method, label_weight=0)))
+    found = cross_field_issues(PartialJob.from_body(asked(method=method, label_weight=0)))
     assert [fault.code for fault in found] == ([] if teaches else ["nothing_to_learn"])
 
 
@@ -144,10 +146,10 @@ def test_crds_temperature_keeps_its_scores_finite() -> None:
 
 def test_assistants_give_what_the_methods_look_at() -> None:
     ends = "torchvision/convnext_base", "timm/efficientformer_l7"
-    assert propose(*ends, 1) == (MAPLESS,)
-    (found,) = propose(*ends, 1, ["kd", "attention"])
+    assert propose_assistants(*ends, 1) == (MAPLESS,)
+    (found,) = propose_assistants(*ends, 1, ["kd", "attention"])
     assert len(architectures()[found].taps) > 0
-    assert propose("cifar/resnet110", "cifar/resnet8", 2, ["fsp"]) == propose(
+    assert propose_assistants("cifar/resnet110", "cifar/resnet8", 2, ["fsp"]) == propose_assistants(
         "cifar/resnet110", "cifar/resnet8", 2
     )
 
@@ -161,7 +163,7 @@ def test_the_job_gets_the_assistants_that_its_methods_can_use() -> None:
         scheme={"type": "teacher_assistant"},
     )
     assert told(body, large, teachers=[teacher]) == {}
-    scheme = resolve(JobSpec.model_validate(body), large, (teacher,)).scheme
+    scheme = resolve_job(JobSpec.model_validate(body), large, (teacher,)).scheme
     assert getattr(scheme, "assistants", None) not in (None, (MAPLESS,))
 
 
@@ -177,14 +179,14 @@ def test_an_unnamed_peer_is_one_more_of_the_students_own(
     student: dict[str, Any], peers: tuple[str, ...] | None
 ) -> None:
     spec = JobSpec.model_validate(asked(student=student, scheme={"type": "mutual"}))
-    assert getattr(resolve(spec, DATA, (TEACHER,)).scheme, "peers", "none") == peers
+    assert getattr(resolve_job(spec, DATA, (TEACHER,)).scheme, "peers", "none") == peers
 
 
 def test_everything_fits_a_plain_pair() -> None:
     for method in METHODS:
         assert told(asked(method=method)) == {}
         assert as_methods(method)[0].type == method  # type: ignore[arg-type]
-    assert pair_of(References.of(asked()), [TEACHER], DATA).batch == 200
+    assert teacher_student_pair(PartialJob.from_body(asked()), [TEACHER], DATA).batch_size == 200
 
 
 @pytest.mark.parametrize(
@@ -192,16 +194,16 @@ def test_everything_fits_a_plain_pair() -> None:
     ["logit_matching", ["kd", "dist"], {"type": "kd", "logit_standardization": True}],
 )
 def test_what_compares_every_logit_wants_all_of_them(method: Any) -> None:
-    body = asked(method=method, training={"views": 2, "kept_logits": 3})
-    (fault,) = contradictions(References.of(body))
-    assert (fault.pointer, fault.code) == ("/training/kept_logits", "contradiction")
-    assert not list(contradictions(References.of(body | {"method": "kd"})))
-    body["training"]["kept_logits"] = "all"
-    assert not list(contradictions(References.of(body)))
+    body = asked(method=method, training={"views": 2, "teacher_cache_logits": 3})
+    (fault,) = cross_field_issues(PartialJob.from_body(body))
+    assert (fault.pointer, fault.code) == ("/training/teacher_cache_logits", "contradiction")
+    assert not list(cross_field_issues(PartialJob.from_body(body | {"method": "kd"})))
+    body["training"]["teacher_cache_logits"] = "all"
+    assert not list(cross_field_issues(PartialJob.from_body(body)))
 
 
 def test_what_a_preset_says_is_judged_as_if_the_job_said_it() -> None:
-    body = asked(preset="fast", training={"views": 2, "kept_logits": 3})
-    (fault,) = contradictions(References.of(body))
-    assert (fault.pointer, fault.code) == ("/training/kept_logits", "contradiction")
-    assert not list(contradictions(References.of(body | {"preset": "paper"})))
+    body = asked(preset="fast", training={"views": 2, "teacher_cache_logits": 3})
+    (fault,) = cross_field_issues(PartialJob.from_body(body))
+    assert (fault.pointer, fault.code) == ("/training/teacher_cache_logits", "contradiction")
+    assert not list(cross_field_issues(PartialJob.from_body(body | {"preset": "paper"})))

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from kdcore.schema.job import JobSpec
-from kdcore.schema.validation.errors import field_faults
+from kdcore.schema.validation.errors import field_issues
 
 ABSENT = "there is no such field here"
 
@@ -18,7 +18,7 @@ def told(body: dict[str, Any]) -> dict[str, str]:
         JobSpec.model_validate(whole)
     return {
         fault.pointer: fault.detail.removeprefix(ABSENT)
-        for fault in field_faults(error.value.errors(), whole, JobSpec)
+        for fault in field_issues(error.value.errors(), whole, JobSpec)
         if fault.code == "extra_forbidden"
     }
 

@@ -5,7 +5,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from kdcore.schema.defaults import resolve
+from kdcore.schema.defaults import resolve_job
 from kdcore.schema.job import JobSpec, ResolvedJob
 from kdcore.schema.presets import Preset
 from kdcore.schema.validation.partial_job import DatasetFacts, ModelFacts
@@ -17,7 +17,7 @@ TEACHER = ModelFacts(architecture="cifar/resnet56", num_classes=10, in_channels=
 def resolved(**fields: Any) -> ResolvedJob:
     body = {"student": {"architecture": "cifar/resnet8"}, "dataset": "ds_1"}
     spec = JobSpec.model_validate(body | {"teachers": [{"model": "mdl_1"}]} | fields)
-    return resolve(spec, DATA, (TEACHER,) if spec.teachers else ())
+    return resolve_job(spec, DATA, (TEACHER,) if spec.teachers else ())
 
 
 @pytest.mark.parametrize("preset", get_args(Preset))

@@ -8,7 +8,7 @@ import torch
 from kdcore.schema.job import ResolvedJob
 from kdcore.schema.methods import as_methods
 from kdcore.schemes import planner
-from kdcore.schemes.base import Phase, Result, Role
+from kdcore.schemes.base import Phase, Role, StudentResult
 
 TEACHER = {"model": "mdl_1"}
 
@@ -30,10 +30,12 @@ def job(scheme: dict[str, Any], **fields: Any) -> ResolvedJob:
     )
 
 
-def results_of(phase: Phase, top1: float = 50.0, place: int = 0) -> list[Result]:
+def results_of(phase: Phase, top1: float = 50.0, place: int = 0) -> list[StudentResult]:
     return [
-        Result(place, phase.number, p.role, p.name, p.student, 1, top1, top1, {"w": torch.ones(1)})
-        for p in phase.pupils
+        StudentResult(
+            place, phase.seed_index, p.role, p.name, p.student, 1, top1, top1, {"w": torch.ones(1)}
+        )
+        for p in phase.students
     ]
 
 
@@ -41,29 +43,29 @@ def test_seeds_begin_each_for_itself_unless_they_share_their_views() -> None:
     several = {"baseline": True, "seeds": 3}
     asked = job({"type": "offline"}, evaluation=several, seed=2**63 - 2)
     begun = planner.first_phases(asked)
-    assert [(phase.number, phase.seed) for phase in begun] == [
+    assert [(phase.seed_index, phase.seed) for phase in begun] == [
         (0, 2**63 - 2),
         (1, 2**63 - 1),
         (2, 0),
     ]
     shared = job({"type": "offline"}, evaluation=several, training={"view_seed": 9})
-    assert [(phase.number, phase.seed) for phase in planner.first_phases(shared)] == [(0, 5)]
+    assert [(phase.seed_index, phase.seed) for phase in planner.first_phases(shared)] == [(0, 5)]
 
 
 def phases(asked: ResolvedJob, tops: tuple[float, ...] = ()) -> list[Phase]:
     """All phases of a job whose networks reach ``tops`` in turn."""
-    done: list[Result] = []
+    done: list[StudentResult] = []
     found: list[Phase] = []
     while (phase := planner.next_phase(asked, done)) is not None:
         top1 = tops[len(found)] if len(found) < len(tops) else 50.0
         done += results_of(phase, top1, len(found))
         found.append(phase)
-        assert len(found) <= planner.most_phases(asked)
+        assert len(found) <= planner.max_phases(asked)
     return found
 
 
 def told(found: list[Phase]) -> list[tuple[str, object]]:
-    return [(" ".join(pupil.name for pupil in phase.pupils), phase.teacher) for phase in found]
+    return [(" ".join(pupil.name for pupil in phase.students), phase.teacher) for phase in found]
 
 
 def test_offline_trains_student_and_baseline_from_the_same_seed() -> None:
@@ -76,7 +78,7 @@ def test_mutual_is_one_phase_of_a_cohort() -> None:
     asked = job({"type": "mutual", "peers": ["cifar/resnet14", "cifar/resnet8"]}, teachers=[])
     found = phases(asked)
     assert told(found) == [("student peer1 peer2", "job"), ("baseline", None)]
-    student, first, second = found[0].pupils
+    student, first, second = found[0].students
     assert first.student.architecture == "cifar/resnet14"
     assert second.student.architecture == "cifar/resnet8"
     # Without a teacher the job's method acts among the peers, and the labels stand alone.
@@ -89,18 +91,18 @@ def test_named_peers_are_what_they_are_and_an_unnamed_one_is_the_students_own() 
     derived = {"architecture": "cifar/resnet8", "derive": "teacher", "groups": 4}
     derived |= {"num_classes": 7, "channels": "repeat", "taps": ["layer2", "layer3"]}
     scheme = {"type": "mutual", "peers": ["cifar/resnet8"]}
-    student, peer = phases(job(scheme, student=derived))[0].pupils
+    student, peer = phases(job(scheme, student=derived))[0].students
     assert student.student.network == "cifar/resnet8+grouped-4+width-1"
     assert peer.student.network == "cifar/resnet8"
     assert peer.student.taps is None
     assert (peer.student.num_classes, peer.student.channels) == (7, "repeat")
-    student, peer = phases(job({"type": "mutual"}, student=derived))[0].pupils
+    student, peer = phases(job({"type": "mutual"}, student=derived))[0].students
     assert peer.student == student.student
     assert (peer.role, peer.name) == ("peer", "peer1")
 
 
 def test_mutual_with_a_teacher_adds_the_plain_divergence_of_peers() -> None:
-    student, peer = phases(job({"type": "mutual", "peers": ["cifar/resnet8"]}))[0].pupils
+    student, peer = phases(job({"type": "mutual", "peers": ["cifar/resnet8"]}))[0].students
     assert [m.type for m in student.methods] == ["kd"]
     assert student.peer_methods[0].temperature == 1.0  # type: ignore[union-attr]
     assert student.peer_methods == peer.peer_methods
@@ -115,9 +117,9 @@ def test_generations_are_each_taught_by_the_last_from_weights_of_their_own() -> 
 def test_the_first_generation_without_a_teacher_learns_from_labels() -> None:
     found = phases(job({"type": "born_again", "generations": 2}, teachers=[]))
     assert told(found)[:2] == [("generation1", None), ("student", "last")]
-    assert [m.type for m in found[0].pupils[0].methods] == ["supervised"]
-    assert found[0].pupils[0].label_weight == 1.0
-    assert [m.type for m in found[1].pupils[0].methods] == ["kd"]
+    assert [m.type for m in found[0].students[0].methods] == ["supervised"]
+    assert found[0].students[0].label_weight == 1.0
+    assert [m.type for m in found[1].students[0].methods] == ["kd"]
 
 
 def test_assistants_stand_between_teacher_and_student() -> None:
@@ -127,7 +129,7 @@ def test_assistants_stand_between_teacher_and_student() -> None:
     )
     found = phases(asked)
     assert told(found) == [("assistant1", "job"), ("assistant2", "last"), ("student", "last")]
-    names = [phase.pupils[0].student.architecture for phase in found]
+    names = [phase.students[0].student.architecture for phase in found]
     assert names == ["cifar/resnet32", "cifar/resnet14", "cifar/resnet8"]
 
 
@@ -144,8 +146,8 @@ def test_refining_stops_when_it_no_longer_helps(
 ) -> None:
     asked = job({"type": "label_refinery", "max_rounds": 3}, evaluation={"baseline": False})
     found = phases(asked, tops)
-    assert [phase.pupils[0].name for phase in found] == trained
-    assert all(phase.pupils[0].label_weight == 0 for phase in found)
+    assert [phase.students[0].name for phase in found] == trained
+    assert all(phase.students[0].label_weight == 0 for phase in found)
     done = [
         result
         for phase, top1 in zip(found, tops, strict=False)
@@ -154,18 +156,18 @@ def test_refining_stops_when_it_no_longer_helps(
     assert planner.students(asked, done)[0].name == trained[delivered]
 
 
-def test_a_refinery_without_a_teacher_trains_its_labeller_first() -> None:
+def test_a_refinery_without_a_teacher_trains_its_labeler_first() -> None:
     asked = job(
         {"type": "label_refinery", "max_rounds": 2}, teachers=[], method=as_methods("supervised")
     )
     found = phases(asked, (50.0, 60.0, 70.0))
-    assert told(found)[:3] == [("labeller", None), ("student", "last"), ("round2", "last")]
-    assert [m.type for m in found[1].pupils[0].methods] == ["kd"]
+    assert told(found)[:3] == [("labeler", None), ("student", "last"), ("round2", "last")]
+    assert [m.type for m in found[1].students[0].methods] == ["kd"]
 
 
 def test_a_refinery_of_features_alone_still_teaches_the_classifier() -> None:
     asked = job({"type": "label_refinery", "max_rounds": 1}, method=as_methods("attention"))
-    assert [m.type for m in phases(asked)[0].pupils[0].methods] == ["attention", "kd"]
+    assert [m.type for m in phases(asked)[0].students[0].methods] == ["attention", "kd"]
 
 
 @pytest.mark.parametrize(
@@ -185,17 +187,17 @@ def test_the_baseline_has_seed_and_budget_of_the_student_that_is_delivered(
     scheme: dict[str, Any], tops: tuple[float, ...], delivered: int
 ) -> None:
     found = phases(job(scheme, evaluation={"baseline": True, "seeds": 2}), tops)
-    first = [phase for phase in found if phase.number == 0]
+    first = [phase for phase in found if phase.seed_index == 0]
     baseline = first.pop()
-    assert [pupil.role for pupil in baseline.pupils] == ["baseline"]
+    assert [pupil.role for pupil in baseline.students] == ["baseline"]
     assert baseline.seed == first[delivered].seed
-    assert baseline.budget == first[delivered].pupils[0]
-    assert all(phase.budget is None for phase in first)
+    assert baseline.budget_student == first[delivered].students[0]
+    assert all(phase.budget_student is None for phase in first)
 
 
 def test_only_the_first_seeds_student_has_plain_metric_names() -> None:
     asked = job({"type": "born_again", "generations": 2}, evaluation={"baseline": True, "seeds": 2})
-    names = [phase.prefix(phase.pupils[0]) for phase in phases(asked)]
+    names = [phase.metric_prefix(phase.students[0]) for phase in phases(asked)]
     assert names == [
         *("generation1/", "", "baseline/"),
         *("seed1/generation1/", "seed1/", "seed1/baseline/"),
@@ -209,8 +211,8 @@ def test_every_role_is_one_that_results_know() -> None:
         "peer",
         "generation",
         "assistant",
-        "labeller",
+        "labeler",
         "round",
     }
     asked = job({"type": "mutual", "peers": ["cifar/resnet8"]})
-    assert {pupil.role for phase in phases(asked) for pupil in phase.pupils} <= roles
+    assert {pupil.role for phase in phases(asked) for pupil in phase.students} <= roles

@@ -12,12 +12,12 @@ from PIL import Image
 from kdcore.data.decode import decode
 from kdcore.export import exported_program, onnx
 from kdcore.models import build
-from kdcore.models.normalized_model import Normalised
-from kdcore.protocol.requests import Exit, PredictRequest
-from kdcore.schema.catalog import Normalisation
-from kdcore.serving.predictor import normalised, ranked
+from kdcore.models.normalized_model import NormalizedModel
+from kdcore.protocol.requests import ExitCode, PredictRequest
+from kdcore.schema.catalog import Normalization
+from kdcore.serving.predictor import normalize, rank_classes
 
-SCALE = Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
+SCALE = Normalization(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 SIDE, CLASSES = 16, 5
 
 
@@ -30,7 +30,9 @@ def network():
 @pytest.fixture(scope="module")
 def path(network, tmp_path_factory):
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    path.write_bytes(onnx.encoded(exported_program.trace(network, (3, SIDE, SIDE)), {}))
+    path.write_bytes(
+        onnx.export_onnx(exported_program.export_program(network, (3, SIDE, SIDE)), {})
+    )
     return path
 
 
@@ -44,7 +46,7 @@ def ask(path, tmp_path):
             names.append(str(tmp_path / f"{number}.png"))
             image.save(names[-1])
         request = {"path": str(path), "images": names, "input_size": SIDE, "k": 2, "threads": 1}
-        request = PredictRequest.model_validate(request | {"normalisation": SCALE} | changes)
+        request = PredictRequest.model_validate(request | {"normalization": SCALE} | changes)
         (tmp_path / "request.json").write_text(request.model_dump_json())
         code = f"import sys\n{before}\nfrom kdcore.__main__ import main\n"
         code += "code = main(['predict', 'request.json'])\n"
@@ -64,11 +66,11 @@ def photo(seed, width=40, height=30):
 
 def test_it_answers_like_the_network_without_loading_torch(ask, network, tmp_path):
     code, said = ask([photo(1), photo(2)], classes=("a", "b", "c", "d", "e"))
-    assert code == Exit.DONE
-    whole = Normalised(network, SCALE, SIDE)
+    assert code == ExitCode.DONE
+    whole = NormalizedModel(network, SCALE, SIDE)
     for number, answer in enumerate(said["answers"]):
         data = (tmp_path / f"{number}.png").read_bytes()
-        pixels = decode(data, grey=False, size=SIDE, max_pixels=10**6)
+        pixels = decode(data, gray=False, size=SIDE, max_pixels=10**6)
         with torch.inference_mode():
             shares = whole(torch.from_numpy(pixels.copy())[None]).double().softmax(1)[0]
         best = shares.argsort(descending=True)[:2].tolist()
@@ -80,15 +82,15 @@ def test_it_answers_like_the_network_without_loading_torch(ask, network, tmp_pat
 
 def test_pixels_are_prepared_bit_for_bit_as_in_training(network):
     pixels = np.arange(3 * 256, dtype=np.uint8).reshape(3, 16, 16)
-    own = Normalised(network, SCALE, SIDE).prepare(torch.from_numpy(pixels)[None])[0].numpy()
-    assert np.array_equal(normalised(pixels, SCALE), own)
+    own = NormalizedModel(network, SCALE, SIDE).prepare(torch.from_numpy(pixels)[None])[0].numpy()
+    assert np.array_equal(normalize(pixels, SCALE), own)
 
 
 def test_an_image_that_wants_too_much_memory_is_an_error_of_its_own(ask):
     large = Image.new("RGBA", (5000, 4999))
     limits = {"memory_bytes": 500 << 20}
     code, said = ask([photo(1), large, photo(2)], limits=limits)
-    assert code == Exit.DONE
+    assert code == ExitCode.DONE
     assert [list(answer) for answer in said["answers"]] == [["top"], ["error"], ["top"]]
     assert "memory" in said["answers"][1]["error"]
 
@@ -99,12 +101,12 @@ def test_too_much_processor_time_is_told(ask):
         "import kdcore.serving.predictor as p\ndef busy(_):\n    while True: pass\np.predict = busy"
     )
     code, said = ask([photo(1)], before=stuck, limits={"cpu_s": 1})
-    assert code == Exit.USER_FAULT
+    assert code == ExitCode.USER_ERROR
     assert "processor time" in said["error"]
 
 
 def test_the_likeliest_come_first_and_the_first_of_equals():
-    top = ranked(np.array([1.0, 3.0, 3.0, 1000.0], np.float32), 9, None)
+    top = rank_classes(np.array([1.0, 3.0, 3.0, 1000.0], np.float32), 9, None)
     assert [each["index"] for each in top] == [3, 1, 2, 0]
     assert sum(each["probability"] for each in top) == pytest.approx(1)
     assert top[0]["class"] is None

@@ -12,14 +12,14 @@ import torch
 
 from kdcore.data import dataset as store
 from kdcore.data import statistics
-from kdcore.data.types import Arrays, PartName
+from kdcore.data.types import SplitArrays, SubsetName
 from kdcore.protocol.requests import DatasetFile, ModelFile, RunRequest, TeacherFile
-from kdcore.runtime.cancellation import Stop
+from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.schema.asset_info import DatasetInfo
 from kdcore.schema.job import ResolvedJob
 from kdcore.schema.methods import as_methods
-from kdcore.training.run import run
+from kdcore.training.run import run_job
 
 ARCHITECTURE = "cifar/resnet8"
 CLASSES = tuple("abcdefg")
@@ -51,7 +51,7 @@ class World:
             num_classes=len(CLASSES),
             in_channels=1,
             input_size=8,
-            normalisation=self.info.normalisation,
+            normalization=self.info.normalization,
             **fields,
         )
 
@@ -102,7 +102,7 @@ def same_networks(ours: Path, theirs: Path) -> bool:
     )
 
 
-class StopAfter(Stop):
+class StopAfter(CancellationToken):
     """Asks for a stop at the n-th look at it."""
 
     def __init__(self, looks: int) -> None:
@@ -115,11 +115,11 @@ class StopAfter(Stop):
         return self.looks < 0
 
 
-def train(request: RunRequest, workdir: Path, stop: Stop | None = None) -> Path:
+def train(request: RunRequest, workdir: Path, stop: CancellationToken | None = None) -> Path:
     workdir.mkdir(parents=True, exist_ok=True)
     events = EventWriter(workdir / "events.jsonl", workdir)
     try:
-        run(request, workdir, events, stop or Stop())
+        run_job(request, workdir, events, stop or CancellationToken())
     finally:
         events.close()
     return workdir
@@ -127,20 +127,20 @@ def train(request: RunRequest, workdir: Path, stop: Stop | None = None) -> Path:
 
 def arrays(
     generator: np.random.Generator, templates: npt.NDArray[np.float64], count: int
-) -> Arrays:
+) -> SplitArrays:
     targets = generator.permutation(np.arange(count) % len(templates)).astype(np.int64)
     noise = generator.normal(0, 55, (count, 1, 8, 8))
-    return Arrays((templates[targets] + noise).clip(0, 255).astype(np.uint8), targets)
+    return SplitArrays((templates[targets] + noise).clip(0, 255).astype(np.uint8), targets)
 
 
 def make_world(folder: Path) -> World:
     """Easy images of 8 pixels in seven classes, and a teacher that knows them."""
     generator = np.random.default_rng(3)
     templates = generator.uniform(0, 255, (len(CLASSES), 1, 8, 8))
-    sizes: dict[PartName, int] = {"train": 225, "val": 70, "test": 91}
+    sizes: dict[SubsetName, int] = {"train": 225, "val": 70, "test": 91}
     splits = {name: arrays(generator, templates, size) for name, size in sizes.items()}
     info = statistics.describe(CLASSES, splits, 0)
-    store.write(folder / "dataset.safetensors", splits, info)
+    store.write_dataset(folder / "dataset.safetensors", splits, info)
     found = World(folder / "dataset.safetensors", info)
     workdir = train(found.request("supervised", 0, {"epochs": 12}), folder / "teacher")
     return replace(found, teacher=workdir / "artifacts" / "student.safetensors")

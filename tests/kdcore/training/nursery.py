@@ -19,11 +19,11 @@ _CONTEXT.set_forkserver_preload(["kdcore.training.run", "kdcore.process.main"])
 def _engine(path: str, workdir: str) -> None:
     from kdcore.evaluation import latency
     from kdcore.process.main import main
-    from kdcore.training.checkpoint import Cadence
+    from kdcore.training.checkpoint import CheckpointSchedule
 
     # A checkpoint at every batch boundary, so that a kill meets every place where a run can go on.
-    Cadence.shortest_s = Cadence.longest_s = 0.0
-    Cadence.share = 1e9
+    CheckpointSchedule.min_interval_s = CheckpointSchedule.max_interval_s = 0.0
+    CheckpointSchedule.max_time_share = 1e9
     latency._ROUNDS = 1  # nobody asks how fast its networks are
     sys.exit(main(["run", path, "--workdir", workdir]))
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdcore.data.dataset import load
+from kdcore.data.dataset import load_dataset
 from kdcore.data.loader import Loader
-from kdcore.models.teachers import Teachers
+from kdcore.models.teachers import TeacherEnsemble
 from kdcore.protocol.requests import RunRequest
-from kdcore.runtime.errors import Stopped
+from kdcore.runtime.errors import RunCancelledError
 from kdcore.schema.augmentation import Mixup, RandomResizedCrop
 from kdcore.training.loop import features
 from tests.kdcore.training import nursery
@@ -42,7 +42,7 @@ def asked(workdir: Path) -> list[str]:
 def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images each question to a teacher was about."""
     counted: list[int] = []
-    own = features.asked
+    own = features.run_teachers
 
     def counting(teachers: Any, views: Any, autocast: Any) -> Any:
         counted.extend(len(views) for _ in teachers)
@@ -74,7 +74,7 @@ def test_what_is_kept_is_what_the_teacher_says_of_that_view(
     world: World, request_: RunRequest, tmp_path: Path
 ) -> None:
     train(request_, tmp_path / "run")
-    data = load(world.dataset)
+    data = load_dataset(world.dataset)
     recipe = request_.job.training
     loader = Loader(
         data.images("train"),
@@ -83,11 +83,11 @@ def test_what_is_kept_is_what_the_teacher_says_of_that_view(
         augmentation=recipe.augmentation,
         seed=request_.job.seed,
         device=torch.device("cpu"),
-        views=VIEWS,
+        num_views=VIEWS,
     )
-    teachers = Teachers.of(request_.teachers, torch.device("cpu"))
+    teachers = TeacherEnsemble.from_files(request_.teachers, torch.device("cpu"))
     expected = [
-        teachers.networks[0](loader.pictures(np.arange(225), view)) for view in range(1, VIEWS + 1)
+        teachers.networks[0](loader.views(np.arange(225), view)) for view in range(1, VIEWS + 1)
     ]
     found = [load_file(path)["logits"] for path in (tmp_path / "kept").glob("*.safetensors")]
     assert {each.dtype for each in found} == {torch.float16}
@@ -168,14 +168,16 @@ def weights(workdir: Path) -> torch.Tensor:
 def test_the_largest_logits_alone(world: World, request_: RunRequest, tmp_path: Path) -> None:
     train(request_, tmp_path / "all")
     whole = set(files(tmp_path))
-    few = world.request(training={"epochs": EPOCHS, "views": VIEWS, "kept_logits": 3})
-    train(few.model_copy(update={"answers": request_.answers}), tmp_path / "few")
+    few = world.request(training={"epochs": EPOCHS, "views": VIEWS, "teacher_cache_logits": 3})
+    train(few.model_copy(update={"answers": request_.teacher_cache_dir}), tmp_path / "few")
     fresh = set(files(tmp_path)) - whole
     assert len(fresh) == VIEWS
     assert {load_file(tmp_path / "kept" / name)["logits"].shape for name in fresh} == {(225, 3)}
     # As many as there are classes is all of them: the same files.
-    every = world.request(training={"epochs": EPOCHS, "views": VIEWS, "kept_logits": 7})
-    ran = train(every.model_copy(update={"answers": request_.answers}), tmp_path / "every")
+    every = world.request(training={"epochs": EPOCHS, "views": VIEWS, "teacher_cache_logits": 7})
+    ran = train(
+        every.model_copy(update={"answers": request_.teacher_cache_dir}), tmp_path / "every"
+    )
     assert asked(ran) == []
 
 
@@ -221,7 +223,7 @@ def test_students_of_other_seeds_share_views_that_have_a_seed_of_their_own(
 
 
 def test_views_of_one_seed_come_in_orders_and_mixtures_of_another(world: World) -> None:
-    data = load(world.dataset)
+    data = load_dataset(world.dataset)
     crop, mixup = RandomResizedCrop(type="random_resized_crop"), Mixup(type="mixup")
 
     def batches(seed: int, view_seed: int | None, *mixing: Mixup) -> Any:
@@ -251,7 +253,7 @@ def test_fast_answers_do_not_serve_a_strict_job(
 ) -> None:
     recipe = {"epochs": EPOCHS, "views": VIEWS, "determinism": "fast"}
     fast = world.request(training=recipe)
-    train(fast.model_copy(update={"answers": request_.answers}), tmp_path / "fast")
+    train(fast.model_copy(update={"answers": request_.teacher_cache_dir}), tmp_path / "fast")
     assert len(asked(train(request_, tmp_path / "strict"))) == VIEWS
 
 
@@ -263,7 +265,7 @@ def test_stopped_while_it_asks_it_goes_on(request_: RunRequest, tmp_path: Path) 
         try:
             train(request_, tmp_path / "stopped", StopAfter(looks))
             break
-        except Stopped:
+        except RunCancelledError:
             continue
     assert sha256(tmp_path / "stopped" / STUDENT) == sha256(whole / STUDENT)
 

@@ -10,15 +10,15 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from kdcore.data import dataset, statistics
-from kdcore.data.types import Arrays
+from kdcore.data.types import SplitArrays
 from kdcore.methods.base import Batch, Outputs
-from kdcore.methods.common.cross_entropy import Labels
+from kdcore.methods.common.cross_entropy import LabelLoss
 from kdcore.methods.common.objective import Objective
-from kdcore.methods.registry import create
+from kdcore.methods.registry import create_method
 from kdcore.models import build
 from kdcore.protocol.requests import CheckpointFile
-from kdcore.runtime.errors import Stopped, UserFault
-from kdcore.schema.catalog import Normalisation
+from kdcore.runtime.errors import RunCancelledError, UserError
+from kdcore.schema.catalog import Normalization
 from kdcore.schema.methods import FitNet, as_methods
 from tests.kdcore.training.helpers import (
     ARCHITECTURE,
@@ -56,7 +56,7 @@ def test_peers_teach_each_other(world: World, tmp_path: Path) -> None:
 def test_what_peers_say_is_the_divergence_of_their_probabilities() -> None:
     generator = torch.Generator().manual_seed(0)
     own, peer = (torch.randn(6, 5, generator=generator) for _ in range(2))
-    objective = Objective([create(*as_methods("kd"))], Labels(0.0), [1.0], 1)
+    objective = Objective([create_method(*as_methods("kd"))], LabelLoss(0.0), [1.0], 1)
     objective.methods[0].temperature = 1.0
     batch = Batch(None, torch.arange(6), 1, 1)
     loss = objective(Outputs(own), [Outputs(peer)], batch)
@@ -154,12 +154,12 @@ def test_a_teacher_of_more_classes_teaches_some_of_them(world: World, tmp_path: 
     assert first[0] == pytest.approx(first[1], rel=1e-4)
 
 
-def test_grey_images_meet_a_colour_network_by_rule(world: World, tmp_path: Path) -> None:
+def test_gray_images_meet_a_color_network_by_rule(world: World, tmp_path: Path) -> None:
     student = {"architecture": ARCHITECTURE, "channels": "repeat"}
     done = train(world.request("kd", 1, QUICK, student=student), tmp_path)
     assert load_file(done / STUDENT)["conv1.weight"].shape[1] == 3
     told = report_of(done)
-    assert told["normalisation"]["mean"] == [world.info.normalisation.mean[0]] * 3
+    assert told["normalization"]["mean"] == [world.info.normalization.mean[0]] * 3
 
 
 def test_an_evaluation_trains_nothing(world: World, tmp_path: Path) -> None:
@@ -202,25 +202,25 @@ def test_the_last_checkpoint_of_a_cohort_is_of_its_student(world: World, tmp_pat
     assert torch.allclose(ours["conv1.weight"], theirs["conv1.weight"], atol=1e-6)
 
 
-def test_weights_that_go_on_keep_the_normalisation_that_they_know(
+def test_weights_that_go_on_keep_the_normalization_that_they_know(
     world: World, tmp_path: Path
 ) -> None:
-    other = Normalisation(mean=(0.25,), std=(0.75,))
-    init = world.model(world.teacher or Path()).model_copy(update={"normalisation": other})
+    other = Normalization(mean=(0.25,), std=(0.75,))
+    init = world.model(world.teacher or Path()).model_copy(update={"normalization": other})
     request = world.request("supervised", 0, QUICK).model_copy(update={"init": init})
     first = train(request, tmp_path / "first")
     again = world.request("supervised", 0, STILL)
     done = train(again.model_copy(update={"continued": continued(first)}), tmp_path / "second")
-    assert report_of(done)["normalisation"] == {"mean": [0.25], "std": [0.75]}
+    assert report_of(done)["normalization"] == {"mean": [0.25], "std": [0.75]}
 
 
 def test_a_checkpoint_from_before_the_student_is_refused(world: World, tmp_path: Path) -> None:
     scheme = {"type": "teacher_assistant", "assistants": ["cifar/resnet14"]}
-    with pytest.raises(Stopped):
+    with pytest.raises(RunCancelledError):
         train(world.request("kd", 1, QUICK, scheme=scheme), tmp_path / "first", StopAfter(4))
     request = world.request("kd", 1, QUICK)
     request = request.model_copy(update={"continued": continued(tmp_path / "first")})
-    with pytest.raises(UserFault, match="before its student"):
+    with pytest.raises(UserError, match="before its student"):
         train(request, tmp_path / "second")
 
 
@@ -236,7 +236,7 @@ def test_peers_do_not_start_from_the_students_weights(world: World, tmp_path: Pa
 def test_weights_of_another_network_are_refused(world: World, tmp_path: Path) -> None:
     request = world.request("supervised", 0, QUICK, student={"architecture": "cifar/resnet14"})
     request = request.model_copy(update={"init": world.model(world.teacher or Path())})
-    with pytest.raises(UserFault, match="not those of cifar/resnet14"):
+    with pytest.raises(UserError, match="not those of cifar/resnet14"):
         train(request, tmp_path)
 
 
@@ -263,11 +263,11 @@ def test_patience_begins_at_once_where_peers_teach_answers(world: World, tmp_pat
 
 
 def test_images_without_labels_join_what_needs_none(world: World, tmp_path: Path) -> None:
-    splits = {split: Arrays(*_split(world, split)) for split in ("train", "val", "test")}
+    splits = {split: SplitArrays(*_split(world, split)) for split in ("train", "val", "test")}
     more = splits["train"].images[:96]
-    parts = {**splits, "unlabelled": Arrays(more, np.full(96, -1))}
+    parts = {**splits, "unlabeled": SplitArrays(more, np.full(96, -1))}
     path = tmp_path / "more.safetensors"
-    dataset.write(path, parts, statistics.describe(CLASSES, parts, 0))
+    dataset.write_dataset(path, parts, statistics.describe(CLASSES, parts, 0))
     steps = {}
     for method in ("kd", "dkd"):
         request = world.request(method, 1, QUICK, evaluation={"baseline": True})
@@ -280,7 +280,7 @@ def test_images_without_labels_join_what_needs_none(world: World, tmp_path: Path
                 if f"{prefix}train/loss" in e["values"]
             ]
             steps[method, prefix] = max(told)
-    # 225 images in batches of 32, 321 with the unlabelled ones; a lone last image is left out.
+    # 225 images in batches of 32, 321 with the unlabeled ones; a lone last image is left out.
     # The baseline sees no image without a label, and has the same steps for the others.
     assert steps == {
         ("kd", ""): 10,
@@ -291,7 +291,7 @@ def test_images_without_labels_join_what_needs_none(world: World, tmp_path: Path
 
 
 def _split(world: World, split: Any) -> tuple[Any, Any]:
-    data = dataset.load(world.dataset)
+    data = dataset.load_dataset(world.dataset)
     return data.images(split).numpy(), data.targets(split).numpy()
 
 
@@ -305,7 +305,7 @@ def test_a_tap_that_does_not_exist_is_named(world: World, tmp_path: Path, where:
     else:
         teacher = request.teachers[0].model_copy(update={"taps": ("layer9",)})
         request = request.model_copy(update={"teachers": (teacher,)})
-    with pytest.raises(UserFault, match="layer9"):
+    with pytest.raises(UserError, match="layer9"):
         train(request, tmp_path)
 
 
@@ -314,7 +314,7 @@ def test_a_named_tap_is_never_left_out(world: World, tmp_path: Path, student: li
     network = {"architecture": ARCHITECTURE, "taps": student}
     request = world.request("nst", 1, QUICK, student=network)
     teacher = request.teachers[0].model_copy(update={"taps": ("layer1",)})
-    with pytest.raises(UserFault, match=f"{len(student)} taps are named .* has 1"):
+    with pytest.raises(UserError, match=f"{len(student)} taps are named .* has 1"):
         train(request.model_copy(update={"teachers": (teacher,)}), tmp_path)
     assert not any("train/loss" in name for name in names_of(tmp_path))
 
@@ -336,8 +336,8 @@ def test_named_taps_are_the_maps_that_teach(world: World, tmp_path: Path) -> Non
 
 def test_a_class_of_no_weight_says_nothing_even_smoothed() -> None:
     logits = torch.randn(2, 2, generator=torch.Generator().manual_seed(1))
-    labels = Labels(1.0, 0.1, torch.tensor([0.0, 1.0]))
-    loss = labels.loss(logits, Batch(torch.tensor([0, 0]), torch.arange(2), 1, 1))
+    labels = LabelLoss(1.0, 0.1, torch.tensor([0.0, 1.0]))
+    loss = labels.cross_entropy(logits, Batch(torch.tensor([0, 0]), torch.arange(2), 1, 1))
     assert loss is not None
     assert float(loss) == 0.0
 
@@ -347,10 +347,12 @@ def test_labels_may_count_by_class_or_be_missing() -> None:
     target = torch.tensor([0, 1, -1, 2, -1])
     weights = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
     batch = Batch(target, torch.arange(5), 1, 1)
-    found = Labels(1.0, 0.2, weights).loss(logits, batch)
+    found = LabelLoss(1.0, 0.2, weights).cross_entropy(logits, batch)
     expected = functional.cross_entropy(
         logits, target, weights, ignore_index=-1, label_smoothing=0.2
     )
     assert float(found or 0) == pytest.approx(float(expected))
-    nobody = Labels(1.0).loss(logits, Batch(torch.full((5,), -1), torch.arange(5), 1, 1))
+    nobody = LabelLoss(1.0).cross_entropy(
+        logits, Batch(torch.full((5,), -1), torch.arange(5), 1, 1)
+    )
     assert float(nobody if nobody is not None else 1) == 0.0

@@ -8,30 +8,30 @@ from torch import Tensor, nn
 
 from kdcore.data import dataset
 from kdcore.methods.base import Batch
-from kdcore.methods.crd import CRDMethod, Memory
-from kdcore.models.teachers import Teachers
-from kdcore.runtime.errors import OutOfDeviceMemory
-from kdcore.schema.training import Training
+from kdcore.methods.crd import CRDMethod, MemoryBank
+from kdcore.models.teachers import TeacherEnsemble
+from kdcore.runtime.errors import OutOfDeviceMemoryError
+from kdcore.schema.training import TrainingConfig
 from kdcore.schemes import planner
-from kdcore.training.compute.device import prepare
-from kdcore.training.context import Task
-from kdcore.training.loop.builder import begin
-from kdcore.training.loop.student_group import Cohort
+from kdcore.training.compute.device import prepare_compute_env
+from kdcore.training.context import JobContext
+from kdcore.training.loop.builder import build_student_group
+from kdcore.training.loop.student_group import StudentGroup
 from tests.kdcore.training.helpers import World
 
 SIZE = 12
 
 
-def cohort_of(world: World, method: str, room: int) -> Cohort:
+def cohort_of(world: World, method: str, room: int) -> StudentGroup:
     """One learner on a device whose backward pass has room for so many images."""
     request = world.request(method)
-    data = dataset.load(world.dataset)
-    machine = prepare("cpu", 1, Training())
-    teachers = Teachers.of(request.teachers, machine.device)
-    task = Task(request.job, data, teachers, data.info.normalisation)
+    data = dataset.load_dataset(world.dataset)
+    machine = prepare_compute_env("cpu", 1, TrainingConfig())
+    teachers = TeacherEnsemble.from_files(request.teachers, machine.device)
+    task = JobContext(request.job, data, teachers, data.info.normalization)
     phase = planner.next_phase(request.job, [])
     assert phase is not None
-    cohort = begin(task, phase, teachers, machine, (data.targets("train"), 10))
+    cohort = build_student_group(task, phase, teachers, machine, (data.targets("train"), 10))
 
     def full(gradient: Tensor) -> None:
         if len(gradient) > room:
@@ -41,37 +41,37 @@ def cohort_of(world: World, method: str, room: int) -> Cohort:
         if logits.requires_grad:
             logits.register_hook(full)
 
-    cohort.learners[0].student.network.register_forward_hook(watched)
+    cohort.students[0].network.network.register_forward_hook(watched)
     cohort.train()
     return cohort
 
 
-def step(world: World, cohort: Cohort) -> list[str]:
+def step(world: World, cohort: StudentGroup) -> list[str]:
     """The gradients of one batch, and what was said on the way to them."""
-    data = dataset.load(world.dataset)
+    data = dataset.load_dataset(world.dataset)
     views, target = data.images("train")[:SIZE], data.targets("train")[:SIZE]
     said: list[str] = []
     torch.manual_seed(0)
-    cohort.gradients(views, Batch(target, torch.arange(SIZE), 1, 1), said.append)
+    cohort.compute_gradients(views, Batch(target, torch.arange(SIZE), 1, 1), said.append)
     return said
 
 
-def memory_of(cohort: Cohort) -> Memory:
-    method = cohort.learners[0].objective.methods[0]
+def memory_of(cohort: StudentGroup) -> MemoryBank:
+    method = cohort.students[0].objective.methods[0]
     assert isinstance(method, CRDMethod)
     return method.student_memory
 
 
-def whole_and_parts(world: World, method: str, parts: int) -> tuple[Cohort, Cohort]:
+def whole_and_parts(world: World, method: str, parts: int) -> tuple[StudentGroup, StudentGroup]:
     """The same step where the batch fits and where it does not, without batch statistics."""
     whole, halved = (cohort_of(world, method, room) for room in (SIZE, SIZE // parts))
     for cohort in (whole, halved):
-        for module in cohort.learners[0].student.modules():
+        for module in cohort.students[0].network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
     assert step(world, whole) == []
     said = step(world, halved)
-    assert halved.micro_batches == parts
+    assert halved.num_micro_batches == parts
     assert all("methods that compare its samples or keep a memory" in each for each in said)
     return whole, halved
 
@@ -85,11 +85,11 @@ def test_a_memory_is_renewed_once_however_often_a_batch_comes(world: World) -> N
 
 
 def test_what_counts_each_sample_by_itself_has_the_same_gradient(world: World) -> None:
-    whole, parts = (each.learners[0].parameters for each in whole_and_parts(world, "kd", 2))
+    whole, parts = (each.students[0].parameters for each in whole_and_parts(world, "kd", 2))
     for ours, theirs in zip(whole, parts, strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_two_images_that_do_not_fit_end_the_run(world: World) -> None:
-    with pytest.raises(OutOfDeviceMemory, match="two images"):
+    with pytest.raises(OutOfDeviceMemoryError, match="two images"):
         step(world, cohort_of(world, "kd", 1))

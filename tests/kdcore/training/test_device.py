@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from kdcore.runtime.errors import UserFault
-from kdcore.schema.training import Training
-from kdcore.training.compute.device import as_before, prepare
+from kdcore.runtime.errors import UserError
+from kdcore.schema.training import TrainingConfig
+from kdcore.training.compute.device import prepare_compute_env, restore_torch_state
 
 
 def chosen() -> tuple[bool, bool, int]:
@@ -17,22 +17,22 @@ def chosen() -> tuple[bool, bool, int]:
 
 @pytest.mark.parametrize("before", ["strict", "fast"])
 def test_a_run_is_as_asked_whatever_ran_before(before: Any) -> None:
-    with as_before():
-        prepare("cpu", 2, Training(determinism=before))
-        prepare("cpu", 1, Training(determinism="fast"))
+    with restore_torch_state():
+        prepare_compute_env("cpu", 2, TrainingConfig(determinism=before))
+        prepare_compute_env("cpu", 1, TrainingConfig(determinism="fast"))
         assert chosen() == (False, True, 1)
-        prepare("cpu", 2, Training(determinism="strict"))
+        prepare_compute_env("cpu", 2, TrainingConfig(determinism="strict"))
         assert chosen() == (True, False, 2)
 
 
 def test_the_process_is_as_before() -> None:
     filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     before = chosen()
-    with as_before():
-        prepare("cpu", before[2] + 1, Training())
+    with restore_torch_state():
+        prepare_compute_env("cpu", before[2] + 1, TrainingConfig())
         assert chosen() != before
     assert chosen() == before
-    with pytest.raises(UserFault, match="no device"), as_before():
-        prepare("cuda:99", before[2] + 1, Training())
+    with pytest.raises(UserError, match="no device"), restore_torch_state():
+        prepare_compute_env("cuda:99", before[2] + 1, TrainingConfig())
     assert chosen() == before
     assert torch.utils.deterministic.fill_uninitialized_memory == filled  # type: ignore[attr-defined]

@@ -6,11 +6,16 @@ from typing import Any
 import pytest
 import torch
 
-from kdcore.data.dataset import load
-from kdcore.models.teachers import Teachers
-from kdcore.runtime.errors import Stopped, UserFault
+from kdcore.data.dataset import load_dataset
+from kdcore.models.teachers import TeacherEnsemble
+from kdcore.runtime.errors import RunCancelledError, UserError
 from kdcore.training.compute import quantized_teacher
-from kdcore.training.compute.quantized_teacher import InEightBits, agreement, quantised, spread
+from kdcore.training.compute.quantized_teacher import (
+    QuantizedModel,
+    agreement,
+    quantize,
+    sample_evenly,
+)
 from tests.kdcore.training.helpers import StopAfter, World, events_of, sha256, train
 
 STUDENT = Path("artifacts/student.safetensors")
@@ -22,7 +27,7 @@ def recipe(precision: str, **others: Any) -> dict[str, Any]:
 
 def told(workdir: Path) -> Any:
     (report,) = events_of(workdir, "report")
-    return report["report"]["details"].get("eight_bit_teachers")
+    return report["report"]["details"].get("quantized_teachers")
 
 
 def logs(workdir: Path) -> str:
@@ -30,12 +35,12 @@ def logs(workdir: Path) -> str:
 
 
 def test_it_answers_like_the_exact_teacher_and_always_the_same(world: World) -> None:
-    data = load(world.dataset)
-    teachers = Teachers.of(world.request().teachers, torch.device("cpu"))
+    data = load_dataset(world.dataset)
+    teachers = TeacherEnsemble.from_files(world.request().teachers, torch.device("cpu"))
     views = data.images("train")[:100]
-    one, again = (quantised(teachers.networks[0], views) for _ in range(2))
-    assert isinstance(one.network, InEightBits)
-    assert isinstance(again.network, InEightBits)
+    one, again = (quantize(teachers.networks[0], views) for _ in range(2))
+    assert isinstance(one.network, QuantizedModel)
+    assert isinstance(again.network, QuantizedModel)
     assert one.network.sha256 == again.network.sha256
     images = data.images("test")
     assert agreement(teachers.networks[0], one, images, lambda: None) > 95
@@ -53,7 +58,7 @@ def test_a_student_learns_from_it_and_resumes_exactly(world: World, tmp_path: Pa
     assert found["used"]
     assert 90 < found["agreement"] <= 100
     assert "in eight bits the teacher names the same class" in logs(whole)
-    with pytest.raises(Stopped):
+    with pytest.raises(RunCancelledError):
         train(request, tmp_path / "halves", StopAfter(12))
     train(request, tmp_path / "halves")
     assert sha256(tmp_path / "halves" / STUDENT) == sha256(whole / STUDENT)
@@ -65,13 +70,13 @@ def test_a_student_learns_from_it_and_resumes_exactly(world: World, tmp_path: Pa
 def test_who_is_compared_on_a_part_is_compared_on_all_classes() -> None:
     by_class = torch.arange(7).repeat_interleave(100).view(-1, 1, 1, 1)
     for count in (14, 50, 699):
-        chosen = spread(by_class, count)
+        chosen = sample_evenly(by_class, count)
         assert len(chosen) == count
         assert set(chosen.flatten().tolist()) == set(range(7))
-    assert torch.equal(spread(by_class, 700), by_class)
+    assert torch.equal(sample_evenly(by_class, 700), by_class)
 
 
-def test_nobody_is_quantised_who_is_not_asked(world: World, tmp_path: Path) -> None:
+def test_nobody_is_quantized_who_is_not_asked(world: World, tmp_path: Path) -> None:
     ran = train(world.request("supervised", training=recipe("int8")), tmp_path / "ran")
     assert told(ran) is None
 
@@ -118,7 +123,7 @@ def test_what_cannot_be_converted(
     monkeypatch.setattr("kdcore.export.exported_program.trace", fail)
     request = world.request(training=recipe(precision), exports=["safetensors"])
     if precision == "int8":
-        with pytest.raises(UserFault, match="an operator that nobody knows"):
+        with pytest.raises(UserError, match="an operator that nobody knows"):
             train(request, tmp_path / "ran")
         return
     assert "an operator that nobody knows" in logs(train(request, tmp_path / "ran"))

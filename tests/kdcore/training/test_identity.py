@@ -6,7 +6,7 @@ import pytest
 
 from kdcore.protocol.requests import RunRequest
 from kdcore.schema.job import ResolvedJob
-from kdcore.training.job_digest import digest
+from kdcore.training.job_digest import compute_job_digest
 from tests.kdcore.training.helpers import World
 
 
@@ -17,14 +17,14 @@ def changed(request: RunRequest, **job: Any) -> RunRequest:
 @pytest.mark.parametrize("fields", [{"name": "other"}, {"priority": 3}, {"preset": "fast"}])
 def test_what_changes_no_number_changes_no_digest(world: World, fields: dict[str, Any]) -> None:
     request = world.request()
-    assert digest(changed(request, **fields)) == digest(request)
+    assert compute_job_digest(changed(request, **fields)) == compute_job_digest(request)
 
 
 def test_numbers_do(world: World) -> None:
     request = world.request()
-    digests = {digest(request), digest(changed(request, seed=8))}
-    digests.add(digest(world.request(training={"views": 3})))
-    digests.add(digest(world.request("dkd")))
+    digests = {compute_job_digest(request), compute_job_digest(changed(request, seed=8))}
+    digests.add(compute_job_digest(world.request(training={"views": 3})))
+    digests.add(compute_job_digest(world.request("dkd")))
     assert len(digests) == 4
 
 
@@ -38,6 +38,10 @@ def test_a_field_that_a_later_version_adds_changes_no_digest(world: World) -> No
     request = world.request()
     job = Later.model_validate(request.job.model_dump(mode="json"))
     assert job.model_dump() != request.job.model_dump()
-    assert digest(request.model_copy(update={"job": job})) == digest(request)
+    assert compute_job_digest(request.model_copy(update={"job": job})) == compute_job_digest(
+        request
+    )
     asks = job.model_copy(update={"more": 4})
-    assert digest(request.model_copy(update={"job": asks})) != digest(request)
+    assert compute_job_digest(request.model_copy(update={"job": asks})) != compute_job_digest(
+        request
+    )

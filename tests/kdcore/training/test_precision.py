@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from kdcore.models import build
-from kdcore.schema.training import Training
+from kdcore.schema.training import TrainingConfig
 from kdcore.training.compute import autocast_policy
-from kdcore.training.compute.autocast_policy import Processor, Sketch
-from kdcore.training.compute.device import as_before, prepare
+from kdcore.training.compute.autocast_policy import NetworkSpec, Processor
+from kdcore.training.compute.device import prepare_compute_env, restore_torch_state
 
 PROCESSOR = torch.device("cpu")
 AMD = Processor("AuthenticAMD", frozenset({"avx512_bf16"}))
@@ -33,10 +33,10 @@ def able(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_table(name: str, side: int, expected: str) -> None:
-    sketch = Sketch(name, num_classes=100, in_channels=3, side=side)
-    assert autocast_policy.of_student(PROCESSOR, sketch) == expected
+    sketch = NetworkSpec(name, num_classes=100, in_channels=3, input_size=side)
+    assert autocast_policy.student_precision(PROCESSOR, sketch) == expected
     network = build(name, num_classes=100, in_channels=3, input_size=side)
-    assert autocast_policy.of_teacher(PROCESSOR, network, 3, side) == expected
+    assert autocast_policy.teacher_precision(PROCESSOR, network, 3, side) == expected
 
 
 @pytest.mark.parametrize(
@@ -55,25 +55,28 @@ def test_which_processors_gain(
     monkeypatch: pytest.MonkeyPatch, processor: Processor, expected: str
 ) -> None:
     monkeypatch.setattr(autocast_policy, "_processor", lambda: processor)
-    sketch = Sketch("cifar/resnet8x4", num_classes=100, in_channels=3, side=32)
-    assert autocast_policy.of_student(PROCESSOR, sketch) == expected
+    sketch = NetworkSpec("cifar/resnet8x4", num_classes=100, in_channels=3, input_size=32)
+    assert autocast_policy.student_precision(PROCESSOR, sketch) == expected
     network = build(sketch.name, num_classes=100, in_channels=3, input_size=32)
-    assert autocast_policy.of_teacher(PROCESSOR, network, 3, 32) == expected
+    assert autocast_policy.teacher_precision(PROCESSOR, network, 3, 32) == expected
 
 
 def test_what_the_system_tells() -> None:
     x86 = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx512_bf16 sse\n\n"
-    assert autocast_policy._told(2 * x86) == ("AuthenticAMD", {"fpu", "avx512_bf16", "sse"})
+    assert autocast_policy._parse_cpuinfo(2 * x86) == (
+        "AuthenticAMD",
+        {"fpu", "avx512_bf16", "sse"},
+    )
     arm = "processor\t: 0\nFeatures\t: fp asimd bf16\nCPU implementer\t: 0x41\n"
-    assert autocast_policy._told(arm) == ("", {"fp", "asimd", "bf16"})
-    assert autocast_policy._told("") == ("", frozenset())
+    assert autocast_policy._parse_cpuinfo(arm) == ("", {"fp", "asimd", "bf16"})
+    assert autocast_policy._parse_cpuinfo("") == ("", frozenset())
 
 
 def test_what_cannot_multiply_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autocast_policy, "_processor", lambda: Processor("", frozenset()))
     monkeypatch.setattr(autocast_policy, "_step_s", None)
-    sketch = Sketch("cifar/resnet8", num_classes=10, in_channels=3, side=16)
-    assert autocast_policy.measured(PROCESSOR, sketch, 4) == "float32"
+    sketch = NetworkSpec("cifar/resnet8", num_classes=10, in_channels=3, input_size=16)
+    assert autocast_policy.measure_precision(PROCESSOR, sketch, 4) == "float32"
 
 
 @pytest.mark.usefixtures("able")
@@ -92,11 +95,11 @@ def test_without_strict_determinism_steps_are_timed(
         return short if chosen == "bfloat16" else 1.0
 
     monkeypatch.setattr(autocast_policy, "_step_s", step)
-    sketch = Sketch("cifar/resnet8", num_classes=10, in_channels=3, side=16)
+    sketch = NetworkSpec("cifar/resnet8", num_classes=10, in_channels=3, input_size=16)
     for determinism in ("fast", "strict"):
         timed.clear()
-        recipe = Training.model_validate({"determinism": determinism, "batch_size": 4})
-        with as_before():
-            machine = prepare("cpu", 1, recipe, sketch)
+        recipe = TrainingConfig.model_validate({"determinism": determinism, "batch_size": 4})
+        with restore_torch_state():
+            machine = prepare_compute_env("cpu", 1, recipe, sketch)
         assert bool(timed) == (determinism == "fast")
         assert machine.precision == (expected if timed else "float32")

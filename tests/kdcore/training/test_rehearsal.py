@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kdcore.runtime.errors import UserFault
+from kdcore.runtime.errors import UserError
 from kdcore.schema.methods import FSP, FitNet
 from kdcore.training import run
 from tests.kdcore.training.helpers import (
@@ -22,7 +22,7 @@ QUICK = {"epochs": 1}
 
 
 def refused(world: World, workdir: Path, words: str, request: Any) -> None:
-    with pytest.raises(UserFault, match=words) as caught:
+    with pytest.raises(UserError, match=words) as caught:
         train(request, workdir)
     assert caught.value.code == "student_incompatible"
     told = {name for event in events_of(workdir, "metrics") for name in event["values"]}

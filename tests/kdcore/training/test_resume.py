@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from kdcore.protocol.requests import RunRequest
-from kdcore.runtime.errors import Stopped, UserFault
-from kdcore.training.checkpoint import Cadence
+from kdcore.runtime.errors import RunCancelledError, UserError
+from kdcore.training.checkpoint import CheckpointSchedule
 from tests.kdcore.training import nursery
 from tests.kdcore.training.helpers import StopAfter, World, events_of, same_networks, sha256, train
 
@@ -79,7 +79,7 @@ def test_equal_jobs_give_equal_bytes_whether_checkpoints_are_written_or_not(
 ) -> None:
     request, undisturbed = quiet
     for name, value in {"shortest_s": 0.0, "longest_s": 0.0, "share": 1e9}.items():
-        monkeypatch.setattr(Cadence, name, value)
+        monkeypatch.setattr(CheckpointSchedule, name, value)
     again = train(request, tmp_path)
     assert len(events_of(again, "checkpoint")) > len(events_of(undisturbed, "checkpoint"))
     assert sha256(again / STUDENT) == sha256(undisturbed / STUDENT)
@@ -106,7 +106,7 @@ def test_killed_at_random_it_ends_in_the_same_bytes(
     assert sha256(tmp_path / STUDENT) == sha256(undisturbed / STUDENT), f"seed {seed}"
     assert final_numbers(tmp_path) == final_numbers(undisturbed), f"seed {seed}"
     assert same_networks(tmp_path, undisturbed), f"seed {seed}"
-    first = [event["chosen"] for event in events_of(tmp_path, "phase") if event["chosen"]]
+    first = [event["runtime"] for event in events_of(tmp_path, "phase") if event["runtime"]]
     assert any(chosen.get("resumed_from_step", 0) > 0 for chosen in first)
     assert not any(chosen.get("non_exact") for chosen in first)
     tops = [e for e in events_of(tmp_path, "metrics") if "teacher/top1" in e["values"]]
@@ -128,7 +128,7 @@ def test_sigterm_writes_a_checkpoint_and_a_later_run_completes(
 
 
 def stopped(request: RunRequest, workdir: Path, looks: int) -> None:
-    with pytest.raises(Stopped):
+    with pytest.raises(RunCancelledError):
         train(request, workdir, StopAfter(looks))
 
 
@@ -141,7 +141,7 @@ def test_stopped_at_every_boundary_in_turn_nothing_changes(
         try:
             train(request, tmp_path, StopAfter(13))
             break
-        except Stopped:
+        except RunCancelledError:
             continue
     assert sha256(tmp_path / STUDENT) == sha256(undisturbed / STUDENT)
     assert final_numbers(tmp_path) == final_numbers(undisturbed)
@@ -176,7 +176,7 @@ def test_a_damaged_newest_checkpoint_is_passed_by(
     older = min((tmp_path / "checkpoints").glob("step-*.json"))
     step = json.loads(older.read_text())["step"]
     stopped(request, tmp_path, 2)
-    chosen = events_of(tmp_path, "phase")[-2]["chosen"]
+    chosen = events_of(tmp_path, "phase")[-2]["runtime"]
     assert chosen["resumed_from_step"] == step
     assert any("damaged" in event["message"] for event in events_of(tmp_path, "log"))
     train(request, tmp_path)
@@ -185,15 +185,15 @@ def test_a_damaged_newest_checkpoint_is_passed_by(
 
 def test_a_checkpoint_of_another_job_is_refused(world: World, tmp_path: Path) -> None:
     stopped(world.request(), tmp_path, 4)
-    with pytest.raises(UserFault, match="another job"):
+    with pytest.raises(UserError, match="another job"):
         train(world.request(seed=8), tmp_path)
 
 
 def test_another_thread_count_is_said_to_be_inexact(world: World, tmp_path: Path) -> None:
     stopped(world.request(), tmp_path, 4)
-    with pytest.raises(Stopped):
+    with pytest.raises(RunCancelledError):
         train(world.request().model_copy(update={"threads": 2}), tmp_path, StopAfter(3))
-    chosen = [e["chosen"] for e in events_of(tmp_path, "phase") if e["chosen"]]
+    chosen = [e["runtime"] for e in events_of(tmp_path, "phase") if e["runtime"]]
     assert [c.get("non_exact") for c in chosen] == [None, True]
     assert any("threads was 1, is 2" in e["message"] for e in events_of(tmp_path, "log"))
 

@@ -49,7 +49,7 @@ def killed_and_resumed(world: World, tmp_path: Path, phases: int, **job: Any) ->
     )
     # Not the student alone: everyone whom a report or an ensemble speaks of.
     assert same_networks(tmp_path / "killed", tmp_path / "quiet"), f"seed {seed}"
-    chosen = [event["chosen"] for event in events_of(tmp_path / "killed", "phase")]
+    chosen = [event["runtime"] for event in events_of(tmp_path / "killed", "phase")]
     assert any(each and each.get("resumed_from_step", 0) > 0 for each in chosen)
     assert not any(each and each.get("non_exact") for each in chosen)
 

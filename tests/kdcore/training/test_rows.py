@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kdcore.methods.base import Outputs
-from kdcore.training.teacher_cache.codec import Form
+from kdcore.training.teacher_cache.codec import OutputCodec
 
 CLASSES = 40
 
@@ -18,13 +18,13 @@ def logits() -> Tensor:
     return drawn
 
 
-def again(form: Form, outputs: Outputs) -> Outputs:
-    return form.outputs(form.rows(outputs))
+def again(form: OutputCodec, outputs: Outputs) -> Outputs:
+    return form.decode(form.encode(outputs))
 
 
 def test_all_logits_and_features_are_rounded_and_nothing_else(logits: Tensor) -> None:
     pooled = torch.rand(64, 16)
-    found = again(Form(CLASSES, pooled=True), Outputs(logits, pooled))
+    found = again(OutputCodec(CLASSES, pooled=True), Outputs(logits, pooled))
     assert torch.equal(found.logits, logits.half().float())
     assert found.pooled is not None
     assert torch.equal(found.pooled, pooled.half().float())
@@ -32,14 +32,14 @@ def test_all_logits_and_features_are_rounded_and_nothing_else(logits: Tensor) ->
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_the_largest_logits_keep_their_probability(logits: Tensor, temperature: float) -> None:
-    form = Form(CLASSES, top_k=8)
-    rows = form.rows(Outputs(logits))
+    form = OutputCodec(CLASSES, top_k=8)
+    rows = form.encode(Outputs(logits))
     assert {name: tuple(each.shape) for name, each in rows.items()} == {
         "logits": (64, 8),
         "classes": (64, 8),
         "rest": (64,),
     }
-    found = form.outputs(rows).logits
+    found = form.decode(rows).logits
     top = logits.topk(8).indices
     assert torch.allclose(found.gather(1, top), logits.gather(1, top), atol=0.02)
     ours, theirs = (each.div(temperature).softmax(dim=1) for each in (found, logits))
@@ -57,7 +57,7 @@ def test_a_teacher_that_is_sure_leaves_others_something_finite() -> None:
     sure[:, 3] = 1e4
     even = torch.zeros(2, CLASSES)
     for logits in (sure, even):
-        found = again(Form(CLASSES, top_k=2), Outputs(logits)).logits
+        found = again(OutputCodec(CLASSES, top_k=2), Outputs(logits)).logits
         assert torch.isfinite(found).all()
         assert torch.equal(found.argmax(dim=1) == 3, logits[:, 3] > 0)
         assert (found.topk(3).values.diff(dim=1) <= 0).all()
@@ -65,4 +65,4 @@ def test_a_teacher_that_is_sure_leaves_others_something_finite() -> None:
 
 def test_features_that_nobody_gave_are_missed() -> None:
     with pytest.raises(ValueError, match="pooled"):
-        Form(CLASSES, pooled=True).rows(Outputs(torch.zeros(1, CLASSES)))
+        OutputCodec(CLASSES, pooled=True).encode(Outputs(torch.zeros(1, CLASSES)))

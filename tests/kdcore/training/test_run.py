@@ -12,13 +12,13 @@ from torch.nn import functional
 
 from kdcore.data import dataset
 from kdcore.models import build
-from kdcore.models.normalized_model import Normalised
-from kdcore.models.teachers import Teachers
+from kdcore.models.normalized_model import NormalizedModel
+from kdcore.models.teachers import TeacherEnsemble
 from kdcore.protocol.requests import RunRequest
-from kdcore.runtime.errors import NonFinite, UserFault
+from kdcore.runtime.errors import NonFiniteError, UserError
 from kdcore.schema.report import Report
 from kdcore.schema.training import Schedule
-from kdcore.training.checkpoint import Cadence
+from kdcore.training.checkpoint import CheckpointSchedule
 from kdcore.training.loop import optim
 from tests.kdcore.training.helpers import ARCHITECTURE, CLASSES, World, events_of, sha256, train
 
@@ -40,9 +40,9 @@ def report_of(workdir: Path) -> Report:
 def logits_of(world: World, weights: Path) -> tuple[Tensor, Tensor]:
     network = build(ARCHITECTURE, num_classes=len(CLASSES), in_channels=1, input_size=8)
     network.load_state_dict(load_file(weights))
-    data = dataset.load(world.dataset)
+    data = dataset.load_dataset(world.dataset)
     with torch.no_grad():
-        logits = Normalised(network, world.info.normalisation).eval()(data.images("test"))
+        logits = NormalizedModel(network, world.info.normalization).eval()(data.images("test"))
     return logits.double(), data.targets("test")
 
 
@@ -94,8 +94,8 @@ def test_seeds_are_paired(done: Path) -> None:
     pairs = list(zip(by_seed["student"], by_seed["baseline"], strict=True))
     assert report.seeds.num_seeds == len(pairs) == 2
     assert report.student.top1 == pairs[0][0]
-    assert report.seeds.helped_by is not None
-    assert report.seeds.helped_by.mean == pytest.approx(sum(s - b for s, b in pairs) / 2)
+    assert report.seeds.top1_gain is not None
+    assert report.seeds.top1_gain.mean == pytest.approx(sum(s - b for s, b in pairs) / 2)
     assert report.seeds.student_top1.std == pytest.approx(abs(pairs[0][0] - pairs[1][0]) / 2**0.5)
 
 
@@ -155,7 +155,7 @@ def test_supervised_needs_no_teacher(world: World, tmp_path: Path) -> None:
     assert report.teacher is None
     assert report.student.agreement is None
     assert events_of(tmp_path, "phase")[0]["phase"] == "training"
-    assert events_of(tmp_path, "phase")[0]["chosen"]["threads"] == 1
+    assert events_of(tmp_path, "phase")[0]["runtime"]["threads"] == 1
 
 
 def test_two_teachers_and_adamw(world: World, tmp_path: Path) -> None:
@@ -183,32 +183,32 @@ def test_the_gate_refuses_a_useless_teacher(world: World, tmp_path: Path, kind: 
         state = load_file(world.teacher)
         for name in ("fc.weight", "fc.bias"):
             state[name] = state[name].roll(1, 0)
-    with pytest.raises(UserFault, match="no better than chance") as caught:
+    with pytest.raises(UserError, match="no better than chance") as caught:
         train(with_teacher(world.request(), state, tmp_path / "t.safetensors"), tmp_path)
     assert caught.value.code == "teacher_load_failed"
     assert caught.value.hint is not None
-    assert "normalisation" in caught.value.hint
+    assert "normalization" in caught.value.hint
     assert not events_of(tmp_path, "artifact")
 
 
 def test_another_file_than_the_verified_one_is_refused(world: World, tmp_path: Path) -> None:
     request = world.request()
     teacher = request.teachers[0].model_copy(update={"sha256": "0" * 64})
-    with pytest.raises(UserFault, match="not the ones that were verified"):
+    with pytest.raises(UserError, match="not the ones that were verified"):
         train(request.model_copy(update={"teachers": (teacher,)}), tmp_path)
 
 
 def test_the_teacher_is_left_as_it_was(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[Teachers] = []
-    start = Teachers.__init__
+    made: list[TeacherEnsemble] = []
+    start = TeacherEnsemble.__init__
 
-    def remember(self: Teachers, *arguments: object) -> None:
+    def remember(self: TeacherEnsemble, *arguments: object) -> None:
         start(self, *arguments)  # type: ignore[arg-type]
         made.append(self)
 
-    monkeypatch.setattr(Teachers, "__init__", remember)
+    monkeypatch.setattr(TeacherEnsemble, "__init__", remember)
     train(world.request(training={"epochs": 1}), tmp_path)
     assert world.teacher is not None
     kept = load_file(world.teacher)
@@ -229,7 +229,7 @@ def test_infinite_weights_stop_the_run(world: World, tmp_path: Path) -> None:
     save_file(state, path)
     init = world.model(path)
     request = world.request().model_copy(update={"init": init})
-    with pytest.raises(NonFinite, match=r"step 1 .*term cross_entropy .*gradient has norm"):
+    with pytest.raises(NonFiniteError, match=r"step 1 .*term cross_entropy .*gradient has norm"):
         train(request, tmp_path)
     assert not events_of(tmp_path, "artifact")
 
@@ -237,14 +237,14 @@ def test_infinite_weights_stop_the_run(world: World, tmp_path: Path) -> None:
 def test_a_later_explosion_keeps_the_last_good_checkpoint(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = optim.factor
+    real = optim.lr_factor
 
     def exploding(schedule: Schedule, step: int, per_epoch: int, epochs: int) -> float:
         return 1e38 if step == 4 else real(schedule, step, per_epoch, epochs)
 
     monkeypatch.setattr(optim, "factor", exploding)
-    monkeypatch.setattr(Cadence, "due", lambda _self, *, epoch_ended: True)
-    with pytest.raises(NonFinite, match="step"):
+    monkeypatch.setattr(CheckpointSchedule, "due", lambda _self, *, epoch_ended: True)
+    with pytest.raises(NonFiniteError, match="step"):
         train(world.request(), tmp_path)
     written = events_of(tmp_path, "checkpoint")
     kept = sorted((tmp_path / "checkpoints").glob("*.pt"))
@@ -272,6 +272,6 @@ def test_a_student_may_start_from_given_weights(world: World, tmp_path: Path) ->
 )
 def test_limits_count_earlier_runs(world: World, tmp_path: Path, limit: str, code: str) -> None:
     request = world.request(limits={limit: 100})
-    with pytest.raises(UserFault) as caught:
+    with pytest.raises(UserError) as caught:
         train(request.model_copy(update={"elapsed_s": 101.0}), tmp_path)
     assert caught.value.code == code

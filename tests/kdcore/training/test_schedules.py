@@ -2,24 +2,24 @@
 
 import pytest
 
-from kdcore.schema.training import Constant, Cosine, Step
-from kdcore.training.loop.optim import factor
+from kdcore.schema.training import ConstantSchedule, CosineSchedule, StepSchedule
+from kdcore.training.loop.optim import lr_factor
 
 
 def test_constant_with_warm_up() -> None:
-    schedule = Constant(type="constant", warmup_epochs=0.5)
-    assert [factor(schedule, s, 8, 2) for s in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+    schedule = ConstantSchedule(type="constant", warmup_epochs=0.5)
+    assert [lr_factor(schedule, s, 8, 2) for s in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
 
 
 def test_step_falls_after_whole_epochs() -> None:
-    schedule = Step(type="step", milestones=(2, 3), gamma=0.1)
-    at = [factor(schedule, s, 10, 4) for s in (0, 19, 20, 29, 30)]
+    schedule = StepSchedule(type="step", milestones=(2, 3), gamma=0.1)
+    at = [lr_factor(schedule, s, 10, 4) for s in (0, 19, 20, 29, 30)]
     assert at == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
 
 def test_cosine_goes_from_one_towards_zero() -> None:
-    schedule = Cosine(type="cosine", warmup_epochs=1)
-    values = [factor(schedule, s, 10, 5) for s in range(50)]
+    schedule = CosineSchedule(type="cosine", warmup_epochs=1)
+    values = [lr_factor(schedule, s, 10, 5) for s in range(50)]
     assert values[:10] == pytest.approx([(s + 1) / 10 for s in range(10)])
     assert values[10] == 1
     assert values[30] == pytest.approx(0.5)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kdcore.protocol.requests import Errand, Exit, RunRequest
+from kdcore.protocol.requests import ExitCode, RunCommand, RunRequest
 from tests.kdcore.training.helpers import World, events_of, sha256, train
 
 STUDENT = Path("artifacts/student.safetensors")
@@ -19,7 +19,7 @@ STUDENT = Path("artifacts/student.safetensors")
 @pytest.fixture
 def waiting(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "kdcore", "run", "--wait", "1"],
+        [sys.executable, "-m", "kdcore", "run", "--prewarm", "1"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -34,7 +34,7 @@ def errand(request: RunRequest, workdir: Path, **environment: str) -> bytes:
     workdir.mkdir(exist_ok=True)
     file = workdir / "request.json"
     file.write_text(request.model_dump_json())
-    told = Errand(
+    told = RunCommand(
         request=str(file),
         workdir=str(workdir),
         stderr=str(workdir / "stderr.log"),
@@ -59,10 +59,10 @@ def test_its_student_is_the_same(
     while waiting.poll() is None and not told.exists():
         os.sched_yield()
     assert folder.readlink() == (tmp_path / "sent").resolve()
-    assert waiting.wait(timeout=120) == Exit.DONE, told.read_text()
+    assert waiting.wait(timeout=120) == ExitCode.DONE, told.read_text()
     started = train(request, tmp_path / "started")
     assert sha256(tmp_path / "sent" / STUDENT) == sha256(started / STUDENT)
-    chosen = next(event["chosen"] for event in events_of(tmp_path / "sent", "phase"))
+    chosen = next(event["runtime"] for event in events_of(tmp_path / "sent", "phase"))
     assert chosen["threads"] == request.threads
 
 
@@ -74,7 +74,7 @@ def test_a_fault_is_told_as_ever(
         update={"dataset": request.dataset.model_copy(update={"sha256": 64 * "0"})}
     )
     send(waiting, errand(broken, tmp_path))
-    assert waiting.wait(timeout=120) == Exit.USER_FAULT
+    assert waiting.wait(timeout=120) == ExitCode.USER_ERROR
     assert events_of(tmp_path, "error")[0]["code"] == "dataset_invalid"
 
 
@@ -97,5 +97,5 @@ def test_it_ends_with_its_supervisor_and_by_its_signal(
     while waiting.poll() is None and not (events.exists() and "train/loss" in events.read_text()):
         os.sched_yield()
     waiting.send_signal(signal.SIGTERM)
-    assert waiting.wait(timeout=60) == Exit.STOPPED
+    assert waiting.wait(timeout=60) == ExitCode.STOPPED
     assert json.loads((tmp_path / "events.jsonl").read_text().splitlines()[-1])["type"] == "log"

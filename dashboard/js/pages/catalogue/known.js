@@ -22,8 +22,8 @@ export function architecturesTab(signal) {
   const links = ["", "cifar", "torchvision", "timm"].map((name) => [name, el("a", {}, name || "All")]);
   const order = el("select", { class: "input", on: { change } }, Object.entries(ORDERS).map(([value, [word]]) => el("option", { value }, word)));
   const list = shelf({
-    caption: "Architectures", columns: ["Architecture", "Parameters", "MACs", "Input", "Licence"], key: ({ name }) => name, body,
-    cells: (one) => [si(one.num_params), si(one.macs), `${one.input_size} × ${one.input_size}`, one.licence],
+    caption: "Architectures", columns: ["Architecture", "Parameters", "MACs", "Input", "License"], key: ({ name }) => name, body,
+    cells: (one) => [si(one.num_params), si(one.macs), `${one.input_size} × ${one.input_size}`, one.license],
     onOpen(open) { replaceQuery({ open }); query = here().query; },
   });
 
@@ -39,7 +39,7 @@ export function architecturesTab(signal) {
     const found = items.filter(({ name, family: kind }) => name.startsWith(family && `${family}/`) && words.every((word) => `${name} ${kind}`.toLowerCase().includes(word)));
     order.value = sort;
     for (const [name, link] of links) {
-      link.setAttribute("href", href("/catalogue", { ...Object.fromEntries(query), family: name }));
+      link.setAttribute("href", href("/catalog", { ...Object.fromEntries(query), family: name }));
       link.setAttribute("aria-current", String(name === family));
     }
     list.show(found.sort(compare), query.get("open") ?? "", few);
@@ -129,7 +129,7 @@ function cards(path, top, signal) {
 function entry(item, top) {
   const more = el("details", { on: { toggle: () => more.open && replaceQuery({ open: item.name }) } }, el("summary", {}, "Fields, paper and more"), about(item), fields(item));
   const card = el("article", { class: "panel recipe" }, top, more);
-  return { item, more, card, text: [item.name, item.doc, item.when, item.formula].join(" ").toLowerCase() };
+  return { item, more, card, text: [item.name, item.doc, item.when_to_use, item.formula].join(" ").toLowerCase() };
 }
 
 const head = (name, words) => el("div", {}, el("h3", {}, el("code", {}, name)), el("p", {}, prose(words)));
@@ -138,7 +138,7 @@ function method(one) {
   const { one_teacher: single, same_classes: same, min_batch: batch, min_maps: maps } = one;
   const limits = [single && "one teacher", same && "the teacher's classes", batch > 1 && `batches of ${batch} or more`, maps > 1 && `${maps} maps or more`];
   return [
-    head(one.name, one.when),
+    head(one.name, one.when_to_use),
     el("p", { class: "formula" }, el("span", { class: "hidden" }, "Formula: "), one.formula),
     facts([
       ["Needs", one.needs.map((need) => NEEDS[need] ?? need).join(", ")],

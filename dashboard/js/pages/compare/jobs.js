@@ -16,12 +16,12 @@ export const LINES = [
   ["--line-2", [2, 3]],
   ["--line-1", [12, 3, 2, 3]],
   ["--line-3", []],
-].map(([colour, dash], at) => ({ letter: "ABCDEFGHIJ"[at], colour, dash }));
+].map(([color, dash], at) => ({ letter: "ABCDEFGHIJ"[at], color, dash }));
 
 export function mark(at) {
-  const { letter, colour, dash } = LINES[at];
+  const { letter, color, dash } = LINES[at];
   const line = svg("line", { x1: 0, x2: 30, y1: 4, y2: 4, "stroke-dasharray": dash.join(" ") || null });
-  line.style.stroke = `var(${colour})`;
+  line.style.stroke = `var(${color})`;
   return el("span", { class: "line-mark" }, el("b", {}, letter), svg("svg", { class: "swatch", viewBox: "0 0 30 8", "aria-hidden": "true" }, line));
 }
 
@@ -62,7 +62,7 @@ export function curves(onAxis) {
   const axes = segments("X axis", AXES, onAxis);
   const note = el("p", { class: "muted small" });
   const place = el("div", { class: "charts" });
-  const node = el("section", { class: "band", "aria-labelledby": "curves" },
+  const node = el("section", { class: "band", "aria-labeledby": "curves" },
     el("div", { class: "section-head" }, el("h2", { id: "curves" }, "Curves"), note, axes.node), place);
   let figures = [];
   let made = "";

@@ -4,14 +4,14 @@ import { figure } from "../../chart.js";
 import { AXES } from "../../curves.js";
 import { brief, bytes, el, fixed, here, moot, plain, put, replaceQuery, segments, setText, whole } from "../../kit.js";
 
-const student = { label: "Student", colour: "--student", dash: [], width: 2.2 };
-const teacher = { label: "Teacher", colour: "--teacher", dash: [9, 5], width: 1.6, level: true };
-const undistilled = { label: "Undistilled", colour: "--undistilled", dash: [2, 4], width: 2 };
+const student = { label: "Student", color: "--student", dash: [], width: 2.2 };
+const teacher = { label: "Teacher", color: "--teacher", dash: [9, 5], width: 1.6, level: true };
+const undistilled = { label: "Undistilled", color: "--undistilled", dash: [2, 4], width: 2 };
 const TERMS = [
-  { colour: "--line-1", dash: [7, 3] },
-  { colour: "--line-2", dash: [3, 3] },
-  { colour: "--line-3", dash: [10, 3, 2, 3] },
-  { colour: "--line-4", dash: [2, 2] },
+  { color: "--line-1", dash: [7, 3] },
+  { color: "--line-2", dash: [3, 3] },
+  { color: "--line-3", dash: [10, 3, 2, 3] },
+  { color: "--line-4", dash: [2, 2] },
 ];
 
 const BEFORE = "The curves begin with the first step.";
@@ -75,7 +75,7 @@ export function charts(feed, onTurn) {
   const none = el("p", { class: "muted", role: "status" }, BEFORE);
   const axes = segments("X axis", AXES, choose);
   const note = el("span", { class: "muted small num" });
-  const node = el("section", { class: "band", "aria-labelledby": "curves" },
+  const node = el("section", { class: "band", "aria-labeledby": "curves" },
     el("div", { class: "section-head" }, el("h2", { id: "curves" }, "Curves"), note, axes.node), none, el("div", { class: "charts" }, figures.map((each) => each.node)));
 
   async function choose(name) {

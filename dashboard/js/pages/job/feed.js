@@ -71,7 +71,7 @@ export class Feed {
       const answers = await Promise.all(axes.map((x) => this.ask("/metrics", { x, max_points: POINTS })));
       if (answers.some((answer) => values(answer) !== values(answers[0]))) continue;
       axes.forEach((axis, at) => this.curves.load(axis, answers[at].data));
-      this.all = Object.values(answers[0].totals).reduce((sum, each) => sum + each, 0);
+      this.all = Object.values(answers[0].num_points).reduce((sum, each) => sum + each, 0);
       return true;
     }
     return false;

@@ -12,12 +12,12 @@ export function configTab(feed) {
     node,
     update(job) {
       diff.update(job);
-      const now = JSON.stringify([job.resolved, job.chosen]);
+      const now = JSON.stringify([job.resolved, job.runtime]);
       if (now === seen) return;
       seen = now;
       put(parts,
         el("div", { class: "pairs" }, json("As posted", posted(job)), json("As resolved", job.resolved)),
-        job.chosen ? json("Chosen by the run", job.chosen) : null);
+        job.runtime ? json("Chosen by the run", job.runtime) : null);
     },
   };
 }
@@ -142,7 +142,7 @@ async function offspring(job, signal) {
 const role = (job, id) => (job.teachers?.some(({ model: teacher }) => teacher === id) ? "Teaches" : job.model === id ? "Measured by" : "Begins");
 const more = ({ next_cursor: cursor }) => (cursor ? el("li", { class: "muted" }, `and more than these ${MOST}`) : null);
 const link = (job) => el("a", { href: href(`/jobs/${job.id}`) }, nameOf(job));
-const entry = (tab, { id, name }) => href("/catalogue", { tab, q: name, open: id });
+const entry = (tab, { id, name }) => href("/catalog", { tab, q: name, open: id });
 
 function item(role_, what, about = null, below = []) {
   const kept = below.filter(Boolean);

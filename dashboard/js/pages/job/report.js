@@ -5,7 +5,7 @@ import { brief, bytes, count, duration, el, fixed, frame, get, grid, ifKnown, mo
 const WHO = { teacher: ["Teacher", "9 5"], undistilled: ["Undistilled", "2 4"] };
 
 export function outcome() {
-  const node = el("section", { class: "band", "aria-labelledby": "outcome", hidden: true });
+  const node = el("section", { class: "band", "aria-labeledby": "outcome", hidden: true });
   return {
     node,
     update(report, job) {
@@ -19,7 +19,7 @@ function gist({ student, teacher, seeds, epochs }) {
   const reached = el("b", {}, percent(student.top1, 1));
   if (!teacher) return el("p", { class: "gist" }, epochs ? "Trained without a teacher: " : "Measured as it is: ", reached, " top-1 on the test split.");
   const smaller = teacher.num_params / student.num_params;
-  const helped = seeds?.helped_by;
+  const helped = seeds?.top1_gain;
   const many = seeds?.num_seeds > 1;
   return el("p", { class: "gist" },
     "The student reaches ", reached, " top-1, ", el("b", {}, points(student.top1 - teacher.top1)), " from its teacher",
@@ -149,7 +149,7 @@ function foot({ device, epochs, versions }) {
 const MOST_CLASSES = 30;
 const WORST = 20;
 
-/** A table with its colours, or the worst where there are many classes. `counts[true][named]`, `names` in the same order. */
+/** A table with its colors, or the worst where there are many classes. `counts[true][named]`, `names` in the same order. */
 function confusion(counts, names) {
   const totals = counts.map((row) => row.reduce((sum, one) => sum + one, 0));
   const wrong = worst(counts, totals);

@@ -113,7 +113,7 @@ export function methods(ctx) {
   }
 
   function draw() {
-    const bad = new Map((fits ?? []).filter((each) => !each.fits).map((each) => [each.name, each]));
+    const bad = new Map((fits ?? []).filter((each) => !each.compatible).map((each) => [each.name, each]));
     const held = document.activeElement;
     const groups = new Map();
     for (const [name, each] of rows) {
@@ -155,7 +155,7 @@ function row(ctx, method, toggle) {
   const fault = el("div", { class: "fault", id: `${id}-fault`, hidden: true });
   const inner = el("div");
   const node = el("li", {}, box, el("div", {}, el("label", { for: id }, plain(method.name)), el("span", { class: "muted small" }, ` ${method.group}`),
-    el("p", { class: "help", id: `${id}-when` }, prose(method.when)), fault, inner));
+    el("p", { class: "help", id: `${id}-when` }, prose(method.when_to_use)), fault, inner));
   return {
     node,
     chosen: () => box.checked,

@@ -30,7 +30,7 @@ export function drops(root, chosen, dataset) {
       hint: "A zip of images in class folders (train/, val/, test/, or one tree), an .npz of images and labels, or WebDataset tar shards.",
     }, root, (asset) => chosen("dataset", asset)),
     teacher: drop({
-      path: "/v1/models", schema: schemas.ModelCreate, id: "mdl", what: "a teacher", only: ["num_classes", "input_size", "normalisation"], rare: ["class_names", "licence"], reading: "checking the checkpoint…",
+      path: "/v1/models", schema: schemas.ModelCreate, id: "mdl", what: "a teacher", only: ["num_classes", "input_size", "normalization"], rare: ["class_names", "license"], reading: "checking the checkpoint…",
       hint: "A checkpoint: safetensors, or a PyTorch state dict.", guess: () => ({ num_classes: dataset()?.num_classes }),
       first: (ctx) => architecture(ctx, "/architecture"),
     }, root, (asset) => chosen("teacher", asset)),
@@ -75,7 +75,7 @@ export function sections(ctx) {
 
   function part(name, ...children) {
     const id = `part-${name.toLowerCase().replace(/\W+/g, "-")}`;
-    return el("section", { class: "panel part", "aria-labelledby": id }, el("h2", { id }, name), children);
+    return el("section", { class: "panel part", "aria-labeledby": id }, el("h2", { id }, name), children);
   }
 
   function fold(name, keys, ...children) {

@@ -77,7 +77,7 @@ export function answerCard(image, columns, translate) {
   const truth = image.truth ?? null;
   const node = el("article", { class: "panel answer", "aria-label": image.name },
     el("header", {}, picture(image, 72), el("div", {}, el("h3", {}, image.name),
-      truth === null ? null : el("p", { class: "muted small" }, `Labelled ${truth}`), verdict)),
+      truth === null ? null : el("p", { class: "muted small" }, `Labeled ${truth}`), verdict)),
     Object.entries(places).map(([who, { title, body }]) =>
       el("section", { class: "said", "data-who": who, "aria-label": title }, el("h4", {}, title), body)));
 

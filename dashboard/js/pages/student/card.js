@@ -19,7 +19,7 @@ export function files(known, query) {
   const rank = ({ format }) => (ORDER.indexOf(format) + 1 || ORDER.length + 1);
   const rows = [...artifacts].sort((a, b) => rank(a) - rank(b)).map((file) => row(file, measured.get(file.name)));
   const refused = Object.entries(report.refused_exports ?? {});
-  return el("section", { class: "band", "aria-labelledby": "files" }, el("h2", { id: "files" }, "Take it home"),
+  return el("section", { class: "band", "aria-labeledby": "files" }, el("h2", { id: "files" }, "Take it home"),
     el("div", { class: "panel padded" }, table({ caption: "Files", className: "plain cards files", columns: COLUMNS, rows })),
     refused.length ? el("div", { class: "notice", "data-tone": "wait" }, el("strong", {}, "Not published"),
       el("ul", {}, refused.map(([form, why]) => el("li", {}, `${WORDS[form] ?? form}: ${why}`)))) : null,
@@ -45,7 +45,7 @@ function how(known, query) {
     id: `run-${id}`, label, make: () => el("div", { class: "band" }, el("p", { class: "muted small" }, lead), code(text, `How to run it: ${label}`)),
   }));
   if (!list.length) return null;
-  return el("section", { class: "how", "aria-labelledby": "how" }, el("h3", { id: "how" }, "How to run it"),
+  return el("section", { class: "how", "aria-labeledby": "how" }, el("h3", { id: "how" }, "How to run it"),
     tabs("How to run it", list, `run-${query.get("form")}`, (id) => replaceQuery({ form: id.slice(4) })).node);
 }
 
@@ -79,8 +79,8 @@ export function snippets({ artifacts, config }) {
 
 const imports = () => ["import numpy as np", "from PIL import Image, ImageOps"];
 
-// The steps of ingestion and training: upright, channels, the central square at the network's side, scaled, normalised.
-function prepare({ in_channels: channels, channels: rule, input_size: side, normalisation: { mean, std } }) {
+// The steps of ingestion and training: upright, channels, the central square at the network's side, scaled, normalized.
+function prepare({ in_channels: channels, channels: rule, input_size: side, normalization: { mean, std } }) {
   const mode = { repeat: '.convert("L").convert("RGB")', luminance: '.convert("L")' }[rule] ?? (channels === 1 ? '.convert("L")' : '.convert("RGB")');
   return [
     'image = ImageOps.exif_transpose(Image.open("image.png"))',
@@ -102,23 +102,23 @@ export function card({ card: told, config, artifacts, dataset }) {
   const json = artifacts.find((file) => file.name === "model_card.json");
   const links = [["Download the card", markdown], ["The card as JSON", json]].filter(([, file]) => file)
     .map(([text, file]) => el("a", { class: "button small", href: file.links.content, download: file.name }, text));
-  return el("section", { class: "band", "aria-labelledby": "card" },
+  return el("section", { class: "band", "aria-labeledby": "card" },
     el("div", { class: "section-head" }, el("h2", { id: "card" }, "Model card"), el("div", { class: "actions" }, links)),
     el("div", { class: "panel card" },
       group("What it is for", el("p", {}, plain(told.intended_use)), el("ul", { class: "points" }, told.limits.map((text) => el("li", {}, plain(text))))),
-      el("div", { class: "stack" }, group("What it takes", facts(input(config))), group("Of what", facts(origin(told, dataset))), group("Licence", el("p", {}, licence(told)))),
+      el("div", { class: "stack" }, group("What it takes", facts(input(config))), group("Of what", facts(origin(told, dataset))), group("License", el("p", {}, license(told)))),
       group("How it was made", facts(made(told)))));
 }
 
 const plain = (text) => text.replaceAll("`", "");
-const licence = (told) => `${told.licence ?? "Unknown"} for the architecture. The weights also derive from the data and the teacher, whose licences apply.`;
+const license = (told) => `${told.license ?? "Unknown"} for the architecture. The weights also derive from the data and the teacher, whose licenses apply.`;
 const group = (title, ...inner) => el("section", {}, el("h3", {}, title), inner);
 const facts = (list) => el("dl", { class: "pairs-of" }, list.map(([name, ...value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 const inWords = (values) => values.map(brief).join(", ");
 
-function input({ input_size: side, in_channels: channels, channels: rule, normalisation: { mean, std }, classes }) {
-  const kind = channels === 1 ? "grey" : "colour";
-  const by = { repeat: ", grey ones repeated", luminance: ", colour ones by their luminance" }[rule] ?? "";
+function input({ input_size: side, in_channels: channels, channels: rule, normalization: { mean, std }, classes }) {
+  const kind = channels === 1 ? "gray" : "color";
+  const by = { repeat: ", gray ones repeated", luminance: ", color ones by their luminance" }[rule] ?? "";
   return [
     ["Image", `${side} × ${side} pixels, ${kind}${by}`],
     ["Scaled to 0…1, then", `minus ${inWords(mean)}, divided by ${inWords(std)}`],

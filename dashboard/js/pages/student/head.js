@@ -93,7 +93,7 @@ export function header({ job, dataset, teachers }, keep) {
 }
 
 const tick = () => el("span", { "aria-hidden": "true" }, "✓");
-const entry = (tab, { id, name }) => href("/catalogue", { tab, q: name, open: id });
+const entry = (tab, { id, name }) => href("/catalog", { tab, q: name, open: id });
 const fact = (name, ...value) => el("span", {}, el("span", { class: "muted" }, name), value);
 
 // Teacher, student, method and data set, each a link where there is something to see.
@@ -102,7 +102,7 @@ function lineage(job, dataset, teachers) {
   const { architecture, derive } = job.resolved.student;
   return [
     teachers.length ? fact(teachers.length > 1 ? "Teachers" : "Teacher", names) : null,
-    fact("Student", derive ? studentOf(job) : el("a", { href: href("/catalogue", { tab: "architectures", q: architecture }) }, studentOf(job))),
+    fact("Student", derive ? studentOf(job) : el("a", { href: href("/catalog", { tab: "architectures", q: architecture }) }, studentOf(job))),
     fact("Method", methodOf(job)),
     fact("Data", dataset ? el("a", { href: entry("datasets", dataset) }, dataset.name) : job.dataset),
   ];
@@ -129,10 +129,10 @@ export function numbers({ report }) {
   const every = ROWS.map(([name, show]) => [name, ...who.map(([key]) => show(report[key]))]);
   const rows = every.filter((cells) => cells.slice(1).some((text) => text !== "–"));
   const columns = ["Number", ...who.map(([, name]) => name)];
-  return el("section", { class: "band", "aria-labelledby": "numbers" }, el("h2", { id: "numbers" }, "What it is worth"),
+  return el("section", { class: "band", "aria-labeledby": "numbers" }, el("h2", { id: "numbers" }, "What it is worth"),
     el("div", { class: "panel padded" },
       table({ caption: "Student, teacher and undistilled student", className: "plain cards worth", columns, rows })),
     el("p", { class: "muted small" }, `Measured on ${report.device}${statement(report.seeds)}`));
 }
 
-const statement = (seeds) => (seeds?.helped_by ? `. Distillation against the undistilled student: ${seeds.statement.replaceAll(" -", " −")}.` : ".");
+const statement = (seeds) => (seeds?.top1_gain ? `. Distillation against the undistilled student: ${seeds.statement.replaceAll(" -", " −")}.` : ".");

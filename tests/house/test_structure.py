@@ -1,0 +1,119 @@
+"""Folders, files and imports stay small enough to be found and read."""
+
+import ast
+import re
+from collections import Counter, defaultdict
+from pathlib import Path, PurePosixPath
+
+from tests.house.source_tree import (
+    find_import_cycle,
+    import_graph,
+    module_name,
+    product_files,
+)
+
+MAX_SIBLINGS = 16
+MAX_LINES = 400
+MAX_FUNCTION_LINES = 40
+MAX_SHARED_NAMES = 12
+COLLECTIONS = re.compile(
+    r"^kdcore/methods/[a-z0-9_]+\.py$|^kdcore/schemes/[a-z_]+\.py$|^kdcore/models/cifar/"
+    r"|^kdcore/schema/(methods|schemes)/"
+)
+"""One file for each method, scheme and architecture: as many as there are."""
+REGISTERED = re.compile(
+    COLLECTIONS.pattern
+    + r"|/__main__\.py$|(^|/)routes\.py$|^api/(admin|analysis)/|^api/datasets/images\.py"
+    r"|^api/jobs/(actions|events|results)\.py|^worker/kinds/|^store/tables/|^kdcore/data/ingest/"
+    r"|^dashboard/js/pages/[a-z-]+\.js$"
+)
+"""Modules that one list names: routes, kinds, methods, schemes, formats, tables, pages."""
+FREE_NAMES = frozenset(
+    [
+        "__init__",
+        "__main__",
+        "base",
+        "routes",
+        "schemas",
+        "service",
+        "serializers",
+        "types",
+        "registry",
+        "errors",
+    ]
+)
+BOTH_ENDS: dict[str, str] = {}
+"""Module names that stand in two rooms, each with the one thing whose ends they are."""
+
+
+def test_folders_are_small(root: Path) -> None:
+    siblings = Counter(
+        str(PurePosixPath(path).parent)
+        for path in product_files(root)
+        if not path.endswith("__init__.py") and not COLLECTIONS.match(path)
+    )
+    assert not {folder: num for folder, num in siblings.items() if num > MAX_SIBLINGS}
+
+
+def test_files_are_short(root: Path) -> None:
+    lines = {path: (root / path).read_text().count("\n") for path in product_files(root)}
+    assert not {path: num for path, num in lines.items() if num > MAX_LINES}
+
+
+def test_functions_are_short(root: Path) -> None:
+    long_functions = [
+        f"{path}:{node.name}"
+        for path in product_files(root)
+        if path.endswith(".py")
+        for node in ast.walk(ast.parse((root / path).read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno + 1 > MAX_FUNCTION_LINES
+    ]
+    assert not long_functions
+
+
+def test_few_modules_have_one_importer(root: Path) -> None:
+    """A module that one other imports is usually a part of it."""
+    graph = import_graph(root)
+    importers: dict[str, set[str]] = defaultdict(set)
+    for module, targets in graph.items():
+        for target in targets:
+            importers[target].add(module)
+    modules = {
+        module_name(path): path
+        for path in product_files(root)
+        if not path.endswith("__init__.py") and not REGISTERED.search(path)
+    }
+    single = sorted(module for module in modules if len(importers[module]) == 1)
+    assert len(single) < max(45, len(graph) // 8), "\n".join(single)
+
+
+def test_no_modules_import_each_other(root: Path) -> None:
+    assert not find_import_cycle(import_graph(root))
+
+
+def test_public_classes_have_names_of_their_own(root: Path) -> None:
+    paths: dict[str, list[str]] = defaultdict(list)
+    for path in product_files(root):
+        if path.endswith(".py"):
+            for node in ast.walk(ast.parse((root / path).read_text())):
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    paths[node.name].append(path)
+    assert not {name: files for name, files in paths.items() if len(files) > 1}
+
+
+def test_modules_have_names_of_their_own(root: Path) -> None:
+    paths: dict[str, list[str]] = defaultdict(list)
+    for path in product_files(root):
+        stem = PurePosixPath(path).stem
+        if stem not in FREE_NAMES and not COLLECTIONS.match(path) and path.endswith(".py"):
+            paths[stem].append(path)
+    shared = {name: files for name, files in paths.items() if len(files) > 1}
+    in_one_room = {
+        name: files
+        for name, files in shared.items()
+        if len({path.split("/")[0] for path in files}) < len(files)
+    }
+    assert not in_one_room
+    assert set(shared) == set(BOTH_ENDS)
+    assert len(BOTH_ENDS) <= MAX_SHARED_NAMES
