@@ -1,15 +1,14 @@
-"""What tests share: real Postgres, Valkey, object store, API and workers, started by the tests.
+"""Fixtures for all tests: real Postgres, Valkey, object store, API and workers.
 
-``services`` are the servers alone, one set for each pytest process; every test gets a project of
-its own, so that nothing has to be cleaned but jobs that nobody ran. ``stack`` is the whole product,
-as `stillhouse up` runs it; the folders whose tests use it stay together, so that there is one.
+``services`` starts the servers alone, once in each pytest process. Every test gets a new project,
+so only unfinished jobs have to be cleaned up. ``stack`` runs the whole product, as `stillhouse up`
+does; the folders that use it run in one pytest process, so that only one stack is started.
 """
 
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,22 +18,27 @@ import httpx
 import pytest
 
 from stillhouse.local import Services, Stack
+from tests.helpers import wait_until
 
 Json = dict[str, Any]
 TRAINED_EPOCHS = 2
-TOGETHER = {"chaos": ("tests/chaos/",), "stack": ("tests/dashboard/", "tests/e2e/")}
-"""What shares one process of pytest-xdist: two arenas at once would starve each other."""
+SHARED_PROCESS_FOLDERS = {"chaos": ("tests/chaos/",), "stack": ("tests/dashboard/", "tests/e2e/")}
+"""Folders whose tests share one pytest-xdist process, because two at once compete for CPU time."""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """By folder: the mark that xdist has for this does not reach its scheduler with pytest 9.2."""
+    """Group tests by folder, because xdist's mark for groups has no effect with pytest 9.2."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFolder(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            found = (name for name, folders in TOGETHER.items() if nodeid.startswith(folders))
-            return next(found, nodeid)
+            groups = (
+                group
+                for group, folders in SHARED_PROCESS_FOLDERS.items()
+                if nodeid.startswith(folders)
+            )
+            return next(groups, nodeid)
 
     return ByFolder(config, log)
 
@@ -47,25 +51,25 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 
 @pytest.fixture(scope="session")
 def environment(services: Services) -> Iterator[dict[str, str]]:
-    """The servers' settings, also in this process, with a migrated database behind them."""
-    chosen = services.environment | {
+    """Settings that reach the servers, also set in this process; the database is migrated."""
+    variables = services.environment | {
         "STILLHOUSE_UPLOAD_PART_BYTES": "65536",
-        # What a test waits for: a heartbeat brings a cancel, a poll brings the engine's events.
+        # Tests wait for heartbeats (they deliver a cancel) and polls (they deliver engine events).
         "STILLHOUSE_HEARTBEAT_S": "0.5",
         "STILLHOUSE_POLL_S": "0.1",
         "STILLHOUSE_ENGINE_THREADS": "1",
     }
-    os.environ.update({name: value for name, value in chosen.items() if "STILLHOUSE" in name})
+    os.environ.update({name: value for name, value in variables.items() if "STILLHOUSE" in name})
     from store.database import engine
     from store.migrate import migrate
 
     migrate()
-    yield chosen
+    yield variables
     engine().dispose()
 
 
 @dataclass(frozen=True)
-class Api:
+class ApiProcess:
     """A real API process."""
 
     url: str
@@ -73,8 +77,10 @@ class Api:
 
 
 @pytest.fixture(scope="session")
-def api(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """The API that the tests speak to."""
+def api_process(
+    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ApiProcess]:
+    """An API process on a free port."""
     from stillhouse.local.ports import free_port
 
     port = free_port("127.0.0.1", 0)
@@ -88,35 +94,28 @@ def api(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: _answers(f"{url}/healthz"), 60, f"the API answers; {log}")
-        yield Api(url, process.pid)
+        wait_until(lambda: _responds(f"{url}/healthz"), 60, f"the API responds (its log: {log})")
+        yield ApiProcess(url, process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=20)
 
 
 @pytest.fixture(scope="session")
-def api_url(api: Api) -> str:
-    return api.url
+def api_url(api_process: ApiProcess) -> str:
+    return api_process.url
 
 
-def _answers(url: str) -> bool:
+def _responds(url: str) -> bool:
     try:
         return httpx.get(url, timeout=5).status_code == 200
     except httpx.TransportError:
         return False
 
 
-def wait_until(holds: Callable[[], bool], seconds: float, what: str) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, f"in {seconds} s it was not so that {what}"
-        time.sleep(0.05)
-
-
 @dataclass(frozen=True)
 class Tenant:
-    """A project and an admin key of it."""
+    """A project and one of its admin keys."""
 
     id: str
     key: str
@@ -127,15 +126,17 @@ def create_tenant() -> Tenant:
     from store.database import transaction
 
     with transaction() as session:
-        project = credentials.create_project(session, "a test's own")
+        project = credentials.create_project(session, "test project")
         key = credentials.create_key(session, project.id, "test", credentials.SCOPES)
         return Tenant(project.id, key)
 
 
 @pytest.fixture
 def new_tenant(environment: dict[str, str]) -> Iterator[Callable[[], Tenant]]:
-    """Creates projects. What they leave unfinished is put away: the next test's worker would do it,
-    and a lease that nobody holds would expire in another test."""
+    """Create projects, and cancel their unfinished jobs after the test.
+
+    Otherwise the worker of the next test would run them, or a lease would expire in another test.
+    """
     from sqlalchemy import update
 
     from store.database import transaction
@@ -149,10 +150,12 @@ def new_tenant(environment: dict[str, str]) -> Iterator[Callable[[], Tenant]]:
         return created[-1]
 
     yield create
-    mine = Job.project_id.in_([tenant.id for tenant in created])
-    away = {"state": "cancelled", "lease_owner": None, "lease_expires_at": None}
+    unfinished = Job.project_id.in_([tenant.id for tenant in created])
+    cancelled = {"state": "cancelled", "lease_owner": None, "lease_expires_at": None}
     with transaction() as session:
-        session.execute(update(Job).where(mine, Job.state.not_in(TERMINAL_STATES)).values(away))
+        session.execute(
+            update(Job).where(unfinished, Job.state.not_in(TERMINAL_STATES)).values(cancelled)
+        )
 
 
 @pytest.fixture
@@ -160,28 +163,28 @@ def tenant(new_tenant: Callable[[], Tenant]) -> Tenant:
     return new_tenant()
 
 
-def speaking(url: str, key: str) -> httpx.Client:
+def client_for(url: str, key: str) -> httpx.Client:
     headers = {"Authorization": f"Bearer {key}"}
     return httpx.Client(base_url=url, headers=headers, timeout=60)
 
 
 @pytest.fixture
 def client(api_url: str, tenant: Tenant) -> Iterator[httpx.Client]:
-    """Speaks to the API with the key of this test's own project."""
-    with speaking(api_url, tenant.key) as own:
-        yield own
+    """An HTTP client with the key of this test's project."""
+    with client_for(api_url, tenant.key) as project_client:
+        yield project_client
 
 
 @pytest.fixture
-def stranger(api_url: str, new_tenant: Callable[[], Tenant]) -> Iterator[httpx.Client]:
-    """Speaks to the API with the key of another project."""
-    with speaking(api_url, new_tenant().key) as other:
-        yield other
+def other_client(api_url: str, new_tenant: Callable[[], Tenant]) -> Iterator[httpx.Client]:
+    """An HTTP client with the key of another project."""
+    with client_for(api_url, new_tenant().key) as project_client:
+        yield project_client
 
 
 @pytest.fixture(scope="session")
-def work(environment: dict[str, str]) -> Iterator[Callable[[str], None]]:
-    """Do a queue's jobs in this process, as a worker's slot does, engine child and all."""
+def run_queue(environment: dict[str, str]) -> Iterator[Callable[[str], None]]:
+    """Run all jobs of a queue in this process as a worker does, each in an engine process."""
     from worker import loop
     from worker.engine import prewarm
 
@@ -190,16 +193,16 @@ def work(environment: dict[str, str]) -> Iterator[Callable[[str], None]]:
 
 
 @pytest.fixture(scope="session")
-def ingested(api_url: str, work: Callable[[str], None]) -> Json:
-    """The row of the built-in digits, ingested once through the API and the engine."""
+def digits_row(api_url: str, run_queue: Callable[[str], None]) -> Json:
+    """Columns of the built-in digits' row, ingested once through the API and the engine."""
     from store.database import transaction
     from store.tables import Dataset
 
-    with speaking(api_url, create_tenant().key) as own:
+    with client_for(api_url, create_tenant().key) as project_client:
         body = {"name": "digits", "source": "builtin:digits"}
-        dataset = own.post("/v1/datasets", json=body).raise_for_status().json()
-        work("prepare")
-        ready = own.get(f"/v1/datasets/{dataset['id']}").raise_for_status().json()
+        dataset = project_client.post("/v1/datasets", json=body).raise_for_status().json()
+        run_queue("prepare")
+        ready = project_client.get(f"/v1/datasets/{dataset['id']}").raise_for_status().json()
     assert ready["state"] == "ready", ready
     with transaction() as session:
         row = session.get_one(Dataset, dataset["id"])
@@ -207,17 +210,17 @@ def ingested(api_url: str, work: Callable[[str], None]) -> Json:
 
 
 @pytest.fixture
-def digits(client: httpx.Client, tenant: Tenant, ingested: Json) -> Json:
-    """The built-in digits, ready in this test's project: a copy of the row, on the same bytes."""
-    return give_digits(client, tenant, ingested)
+def digits(client: httpx.Client, tenant: Tenant, digits_row: Json) -> Json:
+    """The built-in digits in this test's project: a copy of the row with the same object key."""
+    return copy_digits(client, tenant, digits_row)
 
 
-def give_digits(client: httpx.Client, tenant: Tenant, ingested: Json) -> Json:
+def copy_digits(client: httpx.Client, tenant: Tenant, digits_row: Json) -> Json:
     from store.database import transaction
     from store.ids import new_id
     from store.tables import Dataset
 
-    row = Dataset(**ingested | {"id": new_id("ds"), "project_id": tenant.id})
+    row = Dataset(**digits_row | {"id": new_id("ds"), "project_id": tenant.id})
     with transaction() as session:
         session.add(row)
     ready: Json = client.get(f"/v1/datasets/{row.id}").raise_for_status().json()
@@ -225,8 +228,8 @@ def give_digits(client: httpx.Client, tenant: Tenant, ingested: Json) -> Json:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A job that has trained a student, and the client of its project."""
+class TrainedJob:
+    """A job that trained a student, and an HTTP client of its project."""
 
     client: httpx.Client
     dataset: Json
@@ -235,53 +238,55 @@ class Trained:
 
     @property
     def artifact(self) -> Json:
-        """The student's file."""
+        """The artifact with the student's safetensors file."""
         listed = self.client.get(f"/v1/jobs/{self.job['id']}/artifacts").raise_for_status().json()
-        (student,) = (each for each in listed["data"] if each["format"] == "safetensors")
+        (student,) = (file for file in listed["data"] if file["format"] == "safetensors")
         return dict(student)
 
     @property
     def checkpoints(self) -> list[Json]:
-        """The checkpoints that are kept, the newest first."""
+        """The stored checkpoints, newest first."""
         path = f"/v1/jobs/{self.job['id']}/checkpoints"
         return list(self.client.get(path).raise_for_status().json()["data"])
 
     @property
     def student(self) -> bytes:
-        """The student's weights."""
+        """The bytes of the student's weights."""
         return self.client.get(f"/v1/jobs/{self.job['id']}/student").raise_for_status().content
 
 
 @pytest.fixture(scope="session")
-def trained(api_url: str, work: Callable[[str], None], ingested: Json) -> Iterator[Trained]:
-    """A supervised job, trained once."""
+def trained_job(
+    api_url: str, run_queue: Callable[[str], None], digits_row: Json
+) -> Iterator[TrainedJob]:
+    """A supervised job that succeeded, trained once per session."""
     tenant = create_tenant()
-    with speaking(api_url, tenant.key) as own:
-        dataset = give_digits(own, tenant, ingested)
+    with client_for(api_url, tenant.key) as project_client:
+        dataset = copy_digits(project_client, tenant, digits_row)
         body = {
             "student": {"architecture": "cifar/resnet8"},
             "dataset": dataset["id"],
             "method": "supervised",
             "training": {"epochs": TRAINED_EPOCHS, "batch_size": 256},
         }
-        job = own.post("/v1/jobs", json=body).raise_for_status().json()
-        work("train")
-        job = own.get(f"/v1/jobs/{job['id']}").raise_for_status().json()
+        job = project_client.post("/v1/jobs", json=body).raise_for_status().json()
+        run_queue("train")
+        job = project_client.get(f"/v1/jobs/{job['id']}").raise_for_status().json()
         assert job["state"] == "succeeded", job
-        yield Trained(own, dataset, body, job)
+        yield TrainedJob(project_client, dataset, body, job)
 
 
 @pytest.fixture(scope="session")
-def trained_model(trained: Trained) -> Json:
-    """The trained student as a model of its project."""
-    body = {"name": "a teacher", "source": f"job:{trained.job['id']}"}
-    model: Json = trained.client.post("/v1/models", json=body).raise_for_status().json()
+def trained_model(trained_job: TrainedJob) -> Json:
+    """The trained student, registered as a model of its project."""
+    body = {"name": "a teacher", "source": f"job:{trained_job.job['id']}"}
+    model: Json = trained_job.client.post("/v1/models", json=body).raise_for_status().json()
     return model
 
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole product: API, keeper, Celery workers, Postgres, Valkey, objects."""
+    """The whole product: API, maintenance, Celery workers, Postgres, Valkey, object store."""
     with Stack(tmp_path_factory.mktemp("stack") / "data") as running:
         yield running
 
@@ -289,13 +294,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 def stack_client(stack: Stack) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {stack.api_key}"}
-    with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as speaking:
-        yield speaking
-
-
-@pytest.fixture
-def eventually() -> Callable[[Callable[[], bool], float, str], None]:
-    return wait_until
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as stack_http:
+        yield stack_http
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.api.test_keys import filled, operations
-from tests.helpers import faults, job, posted, problem
+from tests.helpers import assert_problem, issue_codes, job_body, submit_job
 
 Json = dict[str, Any]
 JSON = {"Content-Type": "application/json"}
@@ -43,24 +43,26 @@ UNREADABLE = {
 def test_an_unreadable_body_is_refused(client: httpx.Client, body: bytes) -> None:
     for path in ("jobs", "datasets", "models", "uploads", "projects"):
         answer = client.post(f"/v1/{path}", content=body, headers=JSON)
-        assert problem(answer, answer.status_code)["status"] in (400, 422), answer.text
+        assert assert_problem(answer, answer.status_code)["status"] in (400, 422), answer.text
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "x", None])
 def test_a_body_of_another_type_is_refused(client: httpx.Client, kind: str | None) -> None:
     headers = {"Content-Type": kind} if kind else {}
     answer = client.post("/v1/jobs", content=b'{"name": "x"}', headers=headers)
-    problem(answer, 415)
+    assert_problem(answer, 415)
 
 
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/vnd.x+json"])
 def test_json_by_another_name_is_read(client: httpx.Client, kind: str) -> None:
-    found = faults(client.post("/v1/jobs", content=b"{}", headers={"Content-Type": kind}))
+    found = issue_codes(client.post("/v1/jobs", content=b"{}", headers={"Content-Type": kind}))
     assert set(found) == {"/student", "/dataset"}
 
 
-def test_a_body_of_100_mb_is_refused_in_little_memory(client: httpx.Client, api: Any) -> None:
-    before = _memory(api.pid)
+def test_a_body_of_100_mb_is_refused_in_little_memory(
+    client: httpx.Client, api_process: Any
+) -> None:
+    before = _memory(api_process.pid)
     head, size = b'{"name": "', 100 * 2**20
 
     def body() -> Any:
@@ -70,8 +72,10 @@ def test_a_body_of_100_mb_is_refused_in_little_memory(client: httpx.Client, api:
         yield b'"}'
 
     for content in (body(), head + b"x" * size + b'"}'):
-        problem(client.post("/v1/jobs", content=content, headers=JSON), 413, "body_too_large")
-    assert _memory(api.pid) - before < 64 * 2**20
+        assert_problem(
+            client.post("/v1/jobs", content=content, headers=JSON), 413, "body_too_large"
+        )
+    assert _memory(api_process.pid) - before < 64 * 2**20
     assert client.get("/v1/jobs").status_code == 200
 
 
@@ -115,7 +119,7 @@ def test_no_query_is_too_odd(client: httpx.Client, name: str, value: str) -> Non
 
 
 def test_odd_keys_of_metrics_find_nothing(client: httpx.Client, digits: Json) -> None:
-    own = posted(client, digits)["links"]["metrics"]
+    own = submit_job(client, digits)["links"]["metrics"]
     for keys in ("%00", "train/loss,%00", "%ff", ",,,"):
         answer = client.get(f"{own}?keys={keys}")
         assert answer.status_code in (200, 422), answer.text
@@ -134,7 +138,7 @@ def test_rubbish_never_makes_a_500(client: httpx.Client, digits: Json) -> None:
     chance = random.Random(20261123)
     routes = [(method, path) for method, path in operations() if method in ("POST", "PATCH")]
     assert len(routes) >= 9
-    own = {"job_id": posted(client, digits)["id"], "dataset_id": digits["id"]}
+    own = {"job_id": submit_job(client, digits)["id"], "dataset_id": digits["id"]}
     for _ in range(40):
         for method, path in routes:
             address = path
@@ -144,11 +148,11 @@ def test_rubbish_never_makes_a_500(client: httpx.Client, digits: Json) -> None:
             answer = client.request(method, filled(address), json=body)
             assert answer.status_code < 500, (method, path, json.dumps(body), answer.text)
             if answer.status_code >= 400:
-                problem(answer, answer.status_code)
+                assert_problem(answer, answer.status_code)
 
 
 VALID: dict[str, Json] = {
-    "/v1/jobs": job(
+    "/v1/jobs": job_body(
         {"id": "x"},
         method=[{"type": "kd", "temperature": 2}],
         teachers=[{"model": "mdl_x", "weight": 1}],
@@ -206,16 +210,16 @@ def _text(chance: random.Random) -> str:
 
 
 def test_what_is_nowhere_and_what_has_no_such_method_are_problems(client: httpx.Client) -> None:
-    problem(client.get("/v1/nothing"), 404)
-    problem(client.get("/nothing"), 404)
-    problem(client.put("/v1/jobs"), 405)
-    problem(client.get("/static/nothing.js"), 404)
-    problem(client.get("/static/../pyproject.toml"), 404)
-    problem(client.get("/static/%2e%2e/pyproject.toml"), 404)
+    assert_problem(client.get("/v1/nothing"), 404)
+    assert_problem(client.get("/nothing"), 404)
+    assert_problem(client.put("/v1/jobs"), 405)
+    assert_problem(client.get("/static/nothing.js"), 404)
+    assert_problem(client.get("/static/../pyproject.toml"), 404)
+    assert_problem(client.get("/static/%2e%2e/pyproject.toml"), 404)
 
 
 def test_a_request_has_the_id_that_it_came_with(client: httpx.Client) -> None:
     answer = client.get("/v1/nothing", headers={"X-Request-Id": "mine-1"})
-    assert problem(answer, 404)["request_id"] == "mine-1"
+    assert assert_problem(answer, 404)["request_id"] == "mine-1"
     answer = client.get("/v1/nothing", headers={"X-Request-Id": "bad id\t<"})
-    assert problem(answer, 404)["request_id"].startswith("req_")
+    assert assert_problem(answer, 404)["request_id"].startswith("req_")

@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from tests.conftest import speaking
-from tests.helpers import posted, problem
+from tests.conftest import client_for
+from tests.helpers import assert_problem, submit_job
 
 Json = dict[str, Any]
 STREAM = {"Accept": "text/event-stream"}
@@ -40,7 +40,7 @@ def test_a_new_job_and_its_changes_arrive_in_turn(client: httpx.Client, digits: 
     with streamed(client) as frames:
         name, data, _ = next(frames)
         assert (name, data) == ("snapshot", {})
-        job = posted(client, digits)
+        job = submit_job(client, digits)
         name, data, _ = next(frames)
         assert (name, data["id"], data["state"]) == ("job", job["id"], "queued")
         client.patch(job["links"]["self"], json={"name": "renamed"}).raise_for_status()
@@ -57,7 +57,7 @@ def test_a_new_job_and_its_changes_arrive_in_turn(client: httpx.Client, digits: 
 def test_what_happened_between_two_connections_is_told(client: httpx.Client, digits: Json) -> None:
     with streamed(client) as frames:
         _, _, place = next(frames)
-    job = posted(client, digits)
+    job = submit_job(client, digits)
     with streamed(client, after=place) as frames:
         next(frames)
         assert next(frames)[1]["id"] == job["id"]
@@ -72,13 +72,16 @@ def test_who_was_away_for_long_is_told_to_read_the_list(client: httpx.Client) ->
 
 
 def test_other_projects_are_not_heard(
-    client: httpx.Client, stranger: httpx.Client, digits: Json
+    client: httpx.Client, other_client: httpx.Client, digits: Json
 ) -> None:
     heard: list[str] = []
 
     def listen() -> None:
         # The stream lasts until the client is closed, after the test.
-        with contextlib.suppress(httpx.TransportError, RuntimeError), streamed(stranger) as frames:
+        with (
+            contextlib.suppress(httpx.TransportError, RuntimeError),
+            streamed(other_client) as frames,
+        ):
             for name, _, _ in frames:
                 heard.append(name)
                 ready.set()
@@ -89,7 +92,7 @@ def test_other_projects_are_not_heard(
     assert ready.wait(10)
     with streamed(client) as frames:
         next(frames)
-        posted(client, digits)
+        submit_job(client, digits)
         assert next(frames)[0] == "job"  # it was there to be heard
     listener.join(timeout=1.5)
     assert listener.is_alive()
@@ -98,7 +101,7 @@ def test_other_projects_are_not_heard(
 
 def test_a_place_that_is_none_is_refused(client: httpx.Client) -> None:
     answer = client.get("/v1/jobs", headers=STREAM | {"Last-Event-ID": "x"})
-    problem(answer, 400, "bad_last_event_id")
+    assert_problem(answer, 400, "bad_last_event_id")
     assert client.get("/v1/jobs", headers=STREAM, params={"after": -1}).status_code == 422
 
 
@@ -106,12 +109,12 @@ def test_a_stream_ends_with_its_key(client: httpx.Client, api_url: str, digits: 
     body = {"name": "short-lived", "scopes": ["jobs:read"]}
     key = client.post("/v1/api-keys", json=body).raise_for_status().json()
     stop = threading.Event()
-    with speaking(api_url, key["key"]) as reader, streamed(reader) as frames:
+    with client_for(api_url, key["key"]) as reader, streamed(reader) as frames:
         next(frames)
         assert client.delete(f"/v1/api-keys/{key['id']}").status_code == 204
         # A frame a second, until the stream looks at its key again and ends by itself.
         with ThreadPoolExecutor(1) as pool:
-            address = posted(client, digits)["links"]["self"]
+            address = submit_job(client, digits)["links"]["self"]
             changing = pool.submit(rename, client, address, 20, stop)
             told = sum(1 for _ in frames)
             stop.set()

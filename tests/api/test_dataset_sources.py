@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 
-from tests.helpers import faults, problem
+from tests.helpers import assert_problem, issue_codes
 
 
 def test_torchvisions_sets_are_taken_by_name(client: httpx.Client) -> None:
@@ -17,7 +17,7 @@ def test_torchvisions_sets_are_taken_by_name(client: httpx.Client) -> None:
 
 def test_an_unknown_source_is_told_the_nearest(client: httpx.Client) -> None:
     answer = client.post("/v1/datasets", json={"name": "x", "source": "torchvision:cifar10"})
-    [fault] = problem(answer, 422)["errors"]
+    [fault] = assert_problem(answer, 422)["errors"]
     assert (fault["pointer"], fault["code"]) == ("/source", "unknown_source")
     assert "torchvision:CIFAR10" in fault["detail"]
 
@@ -25,7 +25,7 @@ def test_an_unknown_source_is_told_the_nearest(client: httpx.Client) -> None:
 def test_a_size_that_makes_no_sense(client: httpx.Client) -> None:
     for size in (7, 1025, 32.5, "x"):
         body: dict[str, Any] = {"name": "x", "source": "builtin:digits", "image_size": size}
-        assert set(faults(client.post("/v1/datasets", json=body))) == {"/image_size"}
+        assert set(issue_codes(client.post("/v1/datasets", json=body))) == {"/image_size"}
 
 
 def test_the_contract_lists_every_source(client: httpx.Client) -> None:

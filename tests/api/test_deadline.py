@@ -8,7 +8,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tests.helpers import in_a_thread, problem
+from tests.helpers import assert_problem, run_in_thread
 
 LIMIT_S = 0.5
 
@@ -48,12 +48,12 @@ def asked(app: ASGIApp, content: object = None, path: str = "/v1/jobs") -> httpx
             sent = content() if callable(content) else None
             return await client.post(path, content=sent)
 
-    return in_a_thread(ask)
+    return run_in_thread(ask)
 
 
 def test_what_waits_for_ever_is_told_to_come_again() -> None:
     answer = asked(waits)
-    problem(answer, 503, "overloaded")
+    assert_problem(answer, 503, "overloaded")
     assert answer.headers["retry-after"]
 
 
@@ -67,7 +67,7 @@ def test_a_body_may_come_slowly() -> None:
             came += 1
             yield b"part"
 
-    problem(asked(waits, slow), 503, "overloaded")
+    assert_problem(asked(waits, slow), 503, "overloaded")
     assert came == 15
 
 
@@ -123,7 +123,7 @@ def test_a_threads_place_is_not_given_away_while_it_works() -> None:
         return found
 
     # The one that a thread works on is answered late, the others are told to come again.
-    assert sorted(in_a_thread(ask)) == [200, 503, 503]
+    assert sorted(run_in_thread(ask)) == [200, 503, 503]
     assert most == 1
 
 
@@ -133,4 +133,4 @@ def test_a_stream_that_has_begun_goes_on() -> None:
 
 
 def test_a_timeout_of_its_own_is_no_late_answer() -> None:
-    problem(asked(fails), 500, "internal")
+    assert_problem(asked(fails), 500, "internal")

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.helpers import faults, job, problem
+from tests.helpers import assert_problem, issue_codes, job_body
 
 Json = dict[str, Any]
 # kd without a teacher: told beside whatever else is wrong with it.
@@ -61,7 +61,7 @@ TAUGHT: dict[str, str | None] = {"/teachers": "teacher_required"}
 def test_a_fault_points_to_where_it_was_written(
     client: httpx.Client, digits: Json, changes: Json, expected: dict[str, str | None] | None
 ) -> None:
-    found = faults(client.post("/v1/jobs", json=job(digits, **changes)))
+    found = issue_codes(client.post("/v1/jobs", json=job_body(digits, **changes)))
     if expected is None:
         expected = {"/training/epochs": None, "/training/batch_size": None}
     assert set(found) == set(expected)
@@ -71,15 +71,15 @@ def test_a_fault_points_to_where_it_was_written(
 
 def test_an_unknown_field_is_told_which_one_was_meant(client: httpx.Client, digits: Json) -> None:
     for path, body, meant in (
-        ("jobs", job(digits, epochs=3), "`/training/epochs`"),
+        ("jobs", job_body(digits, epochs=3), "`/training/epochs`"),
         (
             "datasets",
             {"name": "digits", "source": "builtin:digits", "image_sizes": 8},
             "`image_size`",
         ),
-        ("teacher-caches/warm", job(digits, teacher="x"), "`teachers`"),
+        ("teacher-caches/warm", job_body(digits, teacher="x"), "`teachers`"),
     ):
-        document = problem(client.post(f"/v1/{path}", json=body), 422)
+        document = assert_problem(client.post(f"/v1/{path}", json=body), 422)
         assert f"there is no such field here; did you mean {meant}?" in [
             fault["detail"] for fault in document["errors"]
         ]
@@ -90,7 +90,7 @@ def test_a_body_that_is_no_object_is_one_fault_of_the_whole(
     client: httpx.Client, body: object
 ) -> None:
     for path in ("jobs", "datasets", "models", "uploads", "projects"):
-        assert set(faults(client.post(f"/v1/{path}", json=body))) == {""}
+        assert set(issue_codes(client.post(f"/v1/{path}", json=body))) == {""}
 
 
 def test_faults_of_fields_catalog_and_data_come_together(client: httpx.Client) -> None:
@@ -104,7 +104,7 @@ def test_faults_of_fields_catalog_and_data_come_together(client: httpx.Client) -
         "teachers": [{"model": "mdl_nothing"}],
         "extra": 1,
     }
-    assert faults(client.post("/v1/jobs", json=body)) == {
+    assert issue_codes(client.post("/v1/jobs", json=body)) == {
         "/student/architecture": "unknown_architecture",
         "/dataset": "not_ready",
         "/method/temperature": "greater_than_equal",
@@ -116,11 +116,11 @@ def test_faults_of_fields_catalog_and_data_come_together(client: httpx.Client) -
 def test_classes_that_do_not_fit_come_with_a_fix_that_helps(
     client: httpx.Client, digits: Json
 ) -> None:
-    body = job(digits, student={"architecture": "cifar/resnet8", "num_classes": 7})
-    document = problem(client.post("/v1/jobs", json=body | {"seed": -1}), 422)
+    body = job_body(digits, student={"architecture": "cifar/resnet8", "num_classes": 7})
+    document = assert_problem(client.post("/v1/jobs", json=body | {"seed": -1}), 422)
     codes = {fault["pointer"]: fault["code"] for fault in document["errors"]}
     assert codes == {"/student/num_classes": "classes_mismatch", "/seed": "greater_than_equal"}
-    document = problem(client.post("/v1/jobs", json=body), 422)
+    document = assert_problem(client.post("/v1/jobs", json=body), 422)
     assert client.post("/v1/jobs", json=patched(body, document["fix"])).status_code == 201
 
 
@@ -134,8 +134,8 @@ def test_classes_that_do_not_fit_come_with_a_fix_that_helps(
     ids=str,
 )
 def test_a_fix_makes_the_request_valid(client: httpx.Client, digits: Json, changes: Json) -> None:
-    body = job(digits, **changes)
-    fix = problem(client.post("/v1/jobs", json=body), 422)["fix"]
+    body = job_body(digits, **changes)
+    fix = assert_problem(client.post("/v1/jobs", json=body), 422)["fix"]
     answer = client.post("/v1/jobs", json=patched(body, fix))
     assert answer.status_code == 201, answer.text
 
@@ -152,9 +152,13 @@ def patched(body: Json, fix: list[Json]) -> Json:
     return body
 
 
-def test_a_duplicate_method_is_told(client: httpx.Client, trained: Any, trained_model: Any) -> None:
-    body = job(trained.dataset, teachers=[{"model": trained_model["id"]}], method=2 * [KD])
-    assert faults(trained.client.post("/v1/jobs", json=body)) == {"/method": "duplicate_method"}
+def test_a_duplicate_method_is_told(
+    client: httpx.Client, trained_job: Any, trained_model: Any
+) -> None:
+    body = job_body(trained_job.dataset, teachers=[{"model": trained_model["id"]}], method=2 * [KD])
+    assert issue_codes(trained_job.client.post("/v1/jobs", json=body)) == {
+        "/method": "duplicate_method"
+    }
 
 
 KD = {"type": "kd"}
@@ -162,8 +166,8 @@ KD = {"type": "kd"}
 
 def test_a_misfit_teacher_is_told(client: httpx.Client, digits: Json, tenant: Any) -> None:
     model = ready_model(tenant.id, num_classes=3, in_channels=3)
-    body = job(digits, teachers=[{"model": model}, {"model": model}])
-    found = problem(client.post("/v1/jobs", json=body), 422)["errors"]
+    body = job_body(digits, teachers=[{"model": model}, {"model": model}])
+    found = assert_problem(client.post("/v1/jobs", json=body), 422)["errors"]
     assert [(fault["pointer"], fault["code"]) for fault in found] == [
         ("/teachers/0/model", "classes_mismatch"),
         ("/teachers/0/model", "channels_mismatch"),
@@ -171,8 +175,8 @@ def test_a_misfit_teacher_is_told(client: httpx.Client, digits: Json, tenant: An
         ("/teachers/1/model", "channels_mismatch"),
     ]
     student = {"architecture": "cifar/resnet8", "init": model}
-    answer = client.post("/v1/jobs", json=job(digits, student=student, method="supervised"))
-    assert faults(answer) == {"/student/init": "init_mismatch"}
+    answer = client.post("/v1/jobs", json=job_body(digits, student=student, method="supervised"))
+    assert issue_codes(answer) == {"/student/init": "init_mismatch"}
 
 
 def ready_model(project_id: str, **facts: int) -> str:
@@ -200,15 +204,17 @@ def ready_model(project_id: str, **facts: int) -> str:
 def test_no_fault_echoes_what_was_sent(client: httpx.Client, digits: Json) -> None:
     secret = "stk_do-not-show-this"
     bodies = [
-        job(digits, name=secret + "\n", priority=secret, seed=secret, kind=secret, method=secret),
-        job(digits, method={"type": secret}, training={"optimizer": {"type": secret}}),
-        job({"id": secret}, teachers=[{"model": secret, "weight": secret}], student=secret),
-        job(digits, student={"architecture": secret, "init": secret, "num_classes": secret}),
-        job(digits, labels={"a": {"b": secret}}, accept=[secret], limits={"wall_s": secret}),
+        job_body(
+            digits, name=secret + "\n", priority=secret, seed=secret, kind=secret, method=secret
+        ),
+        job_body(digits, method={"type": secret}, training={"optimizer": {"type": secret}}),
+        job_body({"id": secret}, teachers=[{"model": secret, "weight": secret}], student=secret),
+        job_body(digits, student={"architecture": secret, "init": secret, "num_classes": secret}),
+        job_body(digits, labels={"a": {"b": secret}}, accept=[secret], limits={"wall_s": secret}),
     ]
     for body in bodies:
         answer = client.post("/v1/jobs", json=body)
-        problem(answer, 422)
+        assert_problem(answer, 422)
         assert secret not in answer.text
     for path, body in (
         ("uploads", {"filename": "x\0", "size_bytes": secret, "sha256": secret}),
@@ -216,11 +222,11 @@ def test_no_fault_echoes_what_was_sent(client: httpx.Client, digits: Json) -> No
         ("models", {"name": "x", "source": secret, "normalization": secret}),
     ):
         answer = client.post(f"/v1/{path}", json=body)
-        problem(answer, 422)
+        assert_problem(answer, 422)
         assert secret not in answer.text
     for query in ({"limit": secret}, {"cursor": secret}, {"state": secret}, {"sort": secret}):
         answer = client.get("/v1/jobs", params=query)
-        problem(answer, 422)
+        assert_problem(answer, 422)
         assert secret not in answer.text
 
 
@@ -232,7 +238,7 @@ def test_a_normalization_has_one_mean_and_deviation_for_each_channel(
     client: httpx.Client, normalization: Json
 ) -> None:
     body = {"name": "x", "architecture": "cifar/resnet8", "num_classes": 10, "upload_id": "upl_x"}
-    found = faults(client.post("/v1/models", json=body | {"normalization": normalization}))
+    found = issue_codes(client.post("/v1/models", json=body | {"normalization": normalization}))
     assert found.pop("/upload_id") == "not_found"
     assert found
     assert all(pointer.startswith("/normalization") for pointer in found)

@@ -10,7 +10,7 @@ from store.database import transaction
 from store.ids import new_id
 from store.tables import Job, TeacherCache
 from tests.api.test_keys import operations
-from tests.helpers import faults, job, posted, problem, upload
+from tests.helpers import assert_problem, issue_codes, job_body, submit_job, upload
 
 KINDS = {
     "job_id": "job",
@@ -27,18 +27,18 @@ KINDS = {
 
 @pytest.fixture
 def theirs(
-    client: httpx.Client, digits: dict[str, Any], trained_model: Any, trained: Any
+    client: httpx.Client, digits: dict[str, Any], trained_model: Any, trained_job: Any
 ) -> dict[str, str]:
     """One id of each kind, all of another project than the stranger's."""
     return {
-        "job_id": posted(client, digits)["id"],
+        "job_id": submit_job(client, digits)["id"],
         "dataset_id": digits["id"],
         "upload_id": upload(client, b"bytes"),
         "model_id": trained_model["id"],
-        "artifact_id": trained.artifact["id"],
+        "artifact_id": trained_job.artifact["id"],
         "key_id": client.get("/v1/api-keys").json()["data"][0]["id"],
-        "checkpoint_id": trained.checkpoints[0]["id"],
-        "cache_id": _kept_answers(trained.job["id"]),
+        "checkpoint_id": trained_job.checkpoints[0]["id"],
+        "cache_id": _kept_answers(trained_job.job["id"]),
     }
 
 
@@ -70,13 +70,13 @@ def _id_routes() -> list[tuple[str, str]]:
 
 
 def _normal(answer: httpx.Response, row_id: str) -> dict[str, Any]:
-    document = problem(answer, 404, "not_found")
+    document = assert_problem(answer, 404, "not_found")
     del document["request_id"]
     return {name: str(value).replace(row_id, "ID") for name, value in document.items()}
 
 
 def test_every_route_with_an_id_answers_as_if_there_were_nothing(
-    stranger: httpx.Client, theirs: dict[str, str]
+    other_client: httpx.Client, theirs: dict[str, str]
 ) -> None:
     routes = _id_routes()
     assert len(routes) > 20
@@ -87,29 +87,29 @@ def test_every_route_with_an_id_answers_as_if_there_were_nothing(
         for row_id in (theirs[name], new_id(KINDS[name])):
             address = rest.replace(f"{{{name}}}", row_id)
             body = {"json": {}} if method == "PATCH" else {}
-            answers.append(_normal(stranger.request(method, address, **body), row_id))
+            answers.append(_normal(other_client.request(method, address, **body), row_id))
         assert answers[0] == answers[1], (method, path)
 
 
 @pytest.mark.parametrize("row_id", ["x", "job_", "job_" + "0" * 25, "JOB_" + "0" * 26, "%00", "é"])
 def test_a_malformed_id_is_not_found(client: httpx.Client, row_id: str) -> None:
     for path in ("jobs", "datasets", "models", "uploads", "artifacts", "projects"):
-        problem(client.get(f"/v1/{path}/{row_id}"), 404, "not_found")
+        assert_problem(client.get(f"/v1/{path}/{row_id}"), 404, "not_found")
 
 
 def test_an_id_with_a_line_feed_is_not_found(client: httpx.Client, digits: dict[str, Any]) -> None:
-    problem(client.get(f"/v1/datasets/{digits['id']}%0A"), 404)
+    assert_problem(client.get(f"/v1/datasets/{digits['id']}%0A"), 404)
 
 
 def test_the_stream_of_anothers_job_is_not_found(
-    stranger: httpx.Client, theirs: dict[str, str]
+    other_client: httpx.Client, theirs: dict[str, str]
 ) -> None:
     headers = {"Accept": "text/event-stream"}
-    problem(stranger.get(f"/v1/jobs/{theirs['job_id']}/events", headers=headers), 404)
+    assert_problem(other_client.get(f"/v1/jobs/{theirs['job_id']}/events", headers=headers), 404)
 
 
 def test_ids_in_bodies_are_not_found_either(
-    stranger: httpx.Client, theirs: dict[str, str], digits: dict[str, Any]
+    other_client: httpx.Client, theirs: dict[str, str], digits: dict[str, Any]
 ) -> None:
     answers = []
     for dataset, model, sent, origin in (
@@ -117,12 +117,12 @@ def test_ids_in_bodies_are_not_found_either(
         (new_id("ds"), new_id("mdl"), new_id("upl"), new_id("job")),
     ):
         student = {"architecture": "cifar/resnet8", "init": model}
-        body = job({"id": dataset}, teachers=[{"model": model}], student=student)
+        body = job_body({"id": dataset}, teachers=[{"model": model}], student=student)
         named = {"name": "x"}
         network = named | {"architecture": "cifar/resnet8", "num_classes": 10}
         answers.append(
             [
-                problem(stranger.post(path, json=sent_body), 422)["errors"]
+                assert_problem(other_client.post(path, json=sent_body), 422)["errors"]
                 for path, sent_body in (
                     ("/v1/jobs", body),
                     ("/v1/datasets", named | {"upload_id": sent}),
@@ -139,14 +139,18 @@ def test_ids_in_bodies_are_not_found_either(
     ]
 
 
-def test_lists_show_only_what_is_ones_own(stranger: httpx.Client, theirs: dict[str, str]) -> None:
+def test_lists_show_only_what_is_ones_own(
+    other_client: httpx.Client, theirs: dict[str, str]
+) -> None:
     for path in ("jobs", "datasets", "models"):
-        assert stranger.get(f"/v1/{path}").json() == {"data": [], "next_cursor": None}
+        assert other_client.get(f"/v1/{path}").json() == {"data": [], "next_cursor": None}
 
 
 def test_a_filter_by_anothers_data_set_finds_nothing(
-    stranger: httpx.Client, theirs: dict[str, str]
+    other_client: httpx.Client, theirs: dict[str, str]
 ) -> None:
-    found = stranger.get("/v1/jobs", params={"dataset": theirs["dataset_id"]})
+    found = other_client.get("/v1/jobs", params={"dataset": theirs["dataset_id"]})
     assert found.json()["data"] == []
-    assert faults(stranger.get("/v1/jobs", params={"limit": 0})) == {"?limit": "greater_than_equal"}
+    assert issue_codes(other_client.get("/v1/jobs", params={"limit": 0})) == {
+        "?limit": "greater_than_equal"
+    }

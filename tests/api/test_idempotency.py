@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from store.database import transaction
 from store.tables import IdempotencyKey
-from tests.helpers import job, problem, upload
+from tests.helpers import assert_problem, job_body, upload
 
 Json = dict[str, Any]
 
@@ -17,8 +17,8 @@ def test_the_same_request_again_is_answered_byte_by_byte(
     client: httpx.Client, digits: Json
 ) -> None:
     headers = {"Idempotency-Key": "once"}
-    first = client.post("/v1/jobs", json=job(digits), headers=headers)
-    again = client.post("/v1/jobs", json=dict(reversed(job(digits).items())), headers=headers)
+    first = client.post("/v1/jobs", json=job_body(digits), headers=headers)
+    again = client.post("/v1/jobs", json=dict(reversed(job_body(digits).items())), headers=headers)
     assert (first.status_code, again.status_code) == (201, 201)
     assert again.content == first.content
     assert again.headers["location"] == first.headers["location"]
@@ -29,17 +29,17 @@ def test_the_same_request_again_is_answered_byte_by_byte(
 
 def test_another_request_with_the_key_is_refused(client: httpx.Client, digits: Json) -> None:
     headers = {"Idempotency-Key": "once"}
-    client.post("/v1/jobs", json=job(digits), headers=headers).raise_for_status()
-    answer = client.post("/v1/jobs", json=job(digits, seed=1), headers=headers)
-    problem(answer, 422, "idempotency_mismatch")
-    answer = client.post("/v1/projects", json=job(digits), headers=headers)
-    problem(answer, 422)
+    client.post("/v1/jobs", json=job_body(digits), headers=headers).raise_for_status()
+    answer = client.post("/v1/jobs", json=job_body(digits, seed=1), headers=headers)
+    assert_problem(answer, 422, "idempotency_mismatch")
+    answer = client.post("/v1/projects", json=job_body(digits), headers=headers)
+    assert_problem(answer, 422)
     assert len(client.get("/v1/jobs").json()["data"]) == 1
 
 
 def test_every_creating_post_takes_a_key(client: httpx.Client, digits: Json) -> None:
     bodies = {
-        "jobs": job(digits),
+        "jobs": job_body(digits),
         "uploads": {"filename": "x", "size_bytes": 1, "sha256": "0" * 64},
         "datasets": {"name": "x", "upload_id": upload(client, b"x")},
         "models": {
@@ -63,13 +63,13 @@ def test_twenty_at_once_make_one_job(client: httpx.Client, digits: Json, tenant:
     headers = {"Idempotency-Key": "twenty"}
 
     def post(_: int) -> httpx.Response:
-        return client.post("/v1/jobs", json=job(digits), headers=headers)
+        return client.post("/v1/jobs", json=job_body(digits), headers=headers)
 
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(post, range(20)))
     for answer in answers:
         if answer.status_code != 201:
-            assert problem(answer, 409, "idempotency_in_flight")
+            assert assert_problem(answer, 409, "idempotency_in_flight")
             assert "retry-after" in answer.headers
     created = {answer.content for answer in answers if answer.status_code == 201}
     assert len(created) == 1
@@ -79,46 +79,46 @@ def test_twenty_at_once_make_one_job(client: httpx.Client, digits: Json, tenant:
 
 
 def test_a_key_belongs_to_its_project(
-    client: httpx.Client, stranger: httpx.Client, digits: Json
+    client: httpx.Client, other_client: httpx.Client, digits: Json
 ) -> None:
     headers = {"Idempotency-Key": "shared"}
     body = {"name": "x"}
     mine = client.post("/v1/projects", json=body, headers=headers).json()
-    theirs = stranger.post("/v1/projects", json=body, headers=headers).json()
+    theirs = other_client.post("/v1/projects", json=body, headers=headers).json()
     assert mine["id"] != theirs["id"]
 
 
 def test_a_refused_request_is_not_kept(client: httpx.Client, digits: Json) -> None:
     headers = {"Idempotency-Key": "mended"}
-    problem(client.post("/v1/jobs", json=job({"id": "ds_x"}), headers=headers), 422)
-    problem(client.post("/v1/jobs", json=job(digits, seed=-1), headers=headers), 422)
-    assert client.post("/v1/jobs", json=job(digits), headers=headers).status_code == 201
+    assert_problem(client.post("/v1/jobs", json=job_body({"id": "ds_x"}), headers=headers), 422)
+    assert_problem(client.post("/v1/jobs", json=job_body(digits, seed=-1), headers=headers), 422)
+    assert client.post("/v1/jobs", json=job_body(digits), headers=headers).status_code == 201
 
 
 def test_a_replay_needs_nothing_of_what_the_request_referred_to(
     client: httpx.Client, digits: Json
 ) -> None:
     headers = {"Idempotency-Key": "once"}
-    first = client.post("/v1/jobs", json=job(digits), headers=headers)
+    first = client.post("/v1/jobs", json=job_body(digits), headers=headers)
     own = first.json()["links"]["self"]
     client.post(f"{own}/cancel").raise_for_status()
     client.delete(own).raise_for_status()
     client.delete(f"/v1/datasets/{digits['id']}").raise_for_status()
-    again = client.post("/v1/jobs", json=job(digits), headers=headers)
+    again = client.post("/v1/jobs", json=job_body(digits), headers=headers)
     assert (again.status_code, again.content) == (201, first.content)
 
 
 def test_validation_alone_is_not_kept(client: httpx.Client, digits: Json) -> None:
     headers = {"Idempotency-Key": "checked"}
-    answer = client.post("/v1/jobs?validate_only=true", json=job(digits), headers=headers)
+    answer = client.post("/v1/jobs?validate_only=true", json=job_body(digits), headers=headers)
     assert answer.status_code == 200
-    assert client.post("/v1/jobs", json=job(digits), headers=headers).status_code == 201
+    assert client.post("/v1/jobs", json=job_body(digits), headers=headers).status_code == 201
 
 
 def test_a_key_has_a_sensible_form(client: httpx.Client) -> None:
     for key in ("", "x" * 256, "tab\tkey"):
         answer = client.post("/v1/projects", json={"name": "x"}, headers={"Idempotency-Key": key})
-        problem(answer, 400, "bad_idempotency_key")
+        assert_problem(answer, 400, "bad_idempotency_key")
     answer = client.post("/v1/projects", json={"name": "x"}, headers={"Idempotency-Key": "x" * 255})
     assert answer.status_code == 201
 

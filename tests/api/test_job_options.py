@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.helpers import faults, job, problem
+from tests.helpers import assert_problem, issue_codes, job_body
 
 Json = dict[str, Any]
 DERIVED = {"derive": "teacher", "convolution": "grouped", "groups": 4, "width": 0.5}
@@ -26,30 +26,34 @@ def validated(client: httpx.Client, body: Json) -> Json:
     return found
 
 
-def test_every_body_of_the_page_is_valid(root: Path, trained: Any, trained_model: Json) -> None:
+def test_every_body_of_the_page_is_valid(root: Path, trained_job: Any, trained_model: Json) -> None:
     found = bodies(root)
     assert len(found) >= 12
     for text in found:
         for placeholder, own in (
-            ("ds_…", trained.dataset["id"]),
+            ("ds_…", trained_job.dataset["id"]),
             ("mdl_…", trained_model["id"]),
-            ("job_…", trained.job["id"]),
+            ("job_…", trained_job.job["id"]),
         ):
             text = text.replace(placeholder, own)
-        answer = trained.client.post("/v1/jobs?validate_only=true", json=json.loads(text))
+        answer = trained_job.client.post("/v1/jobs?validate_only=true", json=json.loads(text))
         # Its twin of a group of classes: the page's teacher is a resnet of three stages.
         assert answer.status_code == 200, f"{text}\n{answer.text}"
 
 
-def test_a_list_of_methods_takes_names_too(trained: Any, trained_model: Json) -> None:
+def test_a_list_of_methods_takes_names_too(trained_job: Any, trained_model: Json) -> None:
     teachers = [{"model": trained_model["id"]}]
-    named = job(trained.dataset, teachers=teachers, method=["kd", {"type": "rkd"}])
-    whole = job(trained.dataset, teachers=teachers, method=[{"type": "kd"}, {"type": "rkd"}])
-    found, wanted = (validated(trained.client, body)["resolved"] for body in (named, whole))
+    named = job_body(trained_job.dataset, teachers=teachers, method=["kd", {"type": "rkd"}])
+    whole = job_body(
+        trained_job.dataset, teachers=teachers, method=[{"type": "kd"}, {"type": "rkd"}]
+    )
+    found, wanted = (validated(trained_job.client, body)["resolved"] for body in (named, whole))
     assert found["method"] == wanted["method"]
     assert [each["type"] for each in found["method"]] == ["kd", "rkd"]
-    wrong = job(trained.dataset, teachers=teachers, method=["kd", "no such"])
-    assert faults(trained.client.post("/v1/jobs", json=wrong)) == {"/method/1": "literal_error"}
+    wrong = job_body(trained_job.dataset, teachers=teachers, method=["kd", "no such"])
+    assert issue_codes(trained_job.client.post("/v1/jobs", json=wrong)) == {
+        "/method/1": "literal_error"
+    }
 
 
 @pytest.mark.parametrize(
@@ -101,7 +105,7 @@ def test_a_list_of_methods_takes_names_too(trained: Any, trained_model: Json) ->
 def test_what_makes_no_sense_without_a_teacher_is_told(
     client: httpx.Client, digits: Json, changes: Json, expected: dict[str, str]
 ) -> None:
-    found = faults(client.post("/v1/jobs", json=job(digits, **changes)))
+    found = issue_codes(client.post("/v1/jobs", json=job_body(digits, **changes)))
     assert expected.items() <= found.items()
 
 
@@ -136,32 +140,36 @@ def test_what_makes_no_sense_without_a_teacher_is_told(
     ids=str,
 )
 def test_what_does_not_fit_the_teacher_is_told(
-    trained: Any, trained_model: Json, changes: Json, expected: dict[str, str]
+    trained_job: Any, trained_model: Json, changes: Json, expected: dict[str, str]
 ) -> None:
-    body = job(trained.dataset, teachers=[{"model": trained_model["id"]}], **changes)
-    assert faults(trained.client.post("/v1/jobs", json=body)) == expected
+    body = job_body(trained_job.dataset, teachers=[{"model": trained_model["id"]}], **changes)
+    assert issue_codes(trained_job.client.post("/v1/jobs", json=body)) == expected
 
 
-def test_a_feature_method_takes_one_teacher(trained: Any, trained_model: Json) -> None:
-    body = job(trained.dataset, teachers=[{"model": trained_model["id"]}] * 2, method="attention")
-    assert faults(trained.client.post("/v1/jobs", json=body)) == {"/method": "one_teacher"}
+def test_a_feature_method_takes_one_teacher(trained_job: Any, trained_model: Json) -> None:
+    body = job_body(
+        trained_job.dataset, teachers=[{"model": trained_model["id"]}] * 2, method="attention"
+    )
+    assert issue_codes(trained_job.client.post("/v1/jobs", json=body)) == {"/method": "one_teacher"}
 
 
-def test_a_class_map_has_the_length_of_the_classes(trained: Any, trained_model: Json) -> None:
+def test_a_class_map_has_the_length_of_the_classes(trained_job: Any, trained_model: Json) -> None:
     teacher = {"model": trained_model["id"], "class_map": [0, 1]}
-    body = job(trained.dataset, teachers=[teacher])
-    assert faults(trained.client.post("/v1/jobs", json=body)) == {
+    body = job_body(trained_job.dataset, teachers=[teacher])
+    assert issue_codes(trained_job.client.post("/v1/jobs", json=body)) == {
         "/teachers/0/class_map": "classes_mismatch"
     }
 
 
-def test_validation_says_which_methods_fit_and_why_not(trained: Any, trained_model: Json) -> None:
-    body = job(
-        trained.dataset,
+def test_validation_says_which_methods_fit_and_why_not(
+    trained_job: Any, trained_model: Json
+) -> None:
+    body = job_body(
+        trained_job.dataset,
         teachers=[{"model": trained_model["id"]}] * 2,
         training={"augmentation": [{"type": "crop_flip"}, {"type": "mixup"}]},
     )
-    fits = {each["name"]: each for each in validated(trained.client, body)["methods"]}
+    fits = {each["name"]: each for each in validated(trained_job.client, body)["methods"]}
     assert fits["kd"]["fits"]
     assert fits["kd"]["reason"] is None
     assert fits["attention"]["code"] == "one_teacher"
@@ -176,40 +184,42 @@ def test_validation_says_which_methods_fit_and_why_not(trained: Any, trained_mod
     ids=str,
 )
 def test_an_evaluation_is_of_one_model_whatever_else_is_asked(
-    trained: Any, trained_model: Json, more: Json
+    trained_job: Any, trained_model: Json, more: Json
 ) -> None:
-    body = {"kind": "evaluate", "model": trained_model["id"], "dataset": trained.dataset["id"]}
-    found = validated(trained.client, body | more)
+    body = {"kind": "evaluate", "model": trained_model["id"], "dataset": trained_job.dataset["id"]}
+    found = validated(trained_job.client, body | more)
     assert found["resolved"]["scheme"] == {"type": "offline"}
     assert found["resolved"]["evaluation"] == {"baseline": False, "seeds": 1}
 
 
 def test_a_derived_student_starts_from_weights_of_its_own_kind(
-    trained: Any, trained_model: Json
+    trained_job: Any, trained_model: Json
 ) -> None:
     student = {**DERIVED, "init": trained_model["id"]}
-    body = job(trained.dataset, teachers=[{"model": trained_model["id"]}], student=student)
-    assert faults(trained.client.post("/v1/jobs", json=body)) == {"/student/init": "init_mismatch"}
+    body = job_body(trained_job.dataset, teachers=[{"model": trained_model["id"]}], student=student)
+    assert issue_codes(trained_job.client.post("/v1/jobs", json=body)) == {
+        "/student/init": "init_mismatch"
+    }
 
 
 def test_a_step_of_a_job_that_is_not_done_is_no_place_to_go_on_from(
     client: httpx.Client, digits: Json
 ) -> None:
-    queued = client.post("/v1/jobs", json=job(digits)).json()
-    body = job(digits, **{"from": {"job": queued["id"], "checkpoint": "last"}})
-    assert faults(client.post("/v1/jobs", json=body)) == {"/from/job": "not_ready"}
+    queued = client.post("/v1/jobs", json=job_body(digits)).json()
+    body = job_body(digits, **{"from": {"job": queued["id"], "checkpoint": "last"}})
+    assert issue_codes(client.post("/v1/jobs", json=body)) == {"/from/job": "not_ready"}
 
 
-def test_everything_is_resolved(trained: Any, trained_model: Json) -> None:
-    body = job(
-        trained.dataset,
+def test_everything_is_resolved(trained_job: Any, trained_model: Json) -> None:
+    body = job_body(
+        trained_job.dataset,
         teachers=[{"model": trained_model["id"]}],
         student=DERIVED,
         method="dkd",
         exports=["onnx"],
         training={"epochs": 10, "augmentation": [{"type": "crop_flip"}, {"type": "cutout"}]},
     )
-    found = validated(trained.client, body)["resolved"]
+    found = validated(trained_job.client, body)["resolved"]
     assert found["student"]["architecture"] == "cifar/resnet8"
     assert found["method"][0]["warmup_epochs"] == 2
     assert found["exports"] == ["safetensors", "onnx"]
@@ -224,7 +234,7 @@ def test_everything_is_resolved(trained: Any, trained_model: Json) -> None:
 def test_schemes_that_need_no_teacher(
     client: httpx.Client, digits: Json, scheme: str, method: str
 ) -> None:
-    found = validated(client, job(digits, scheme={"type": scheme}))
+    found = validated(client, job_body(digits, scheme={"type": scheme}))
     assert [each["type"] for each in found["resolved"]["method"]] == [method]
     assert (
         found["estimate"]["trainings"]
@@ -235,11 +245,15 @@ def test_schemes_that_need_no_teacher(
 
 
 def test_color_networks_for_gray_images_are_asked_for_a_rule(
-    trained: Any, trained_model: Json
+    trained_job: Any, trained_model: Json
 ) -> None:
     student = {"architecture": "cifar/resnet8", "channels": "repeat"}
-    found = validated(trained.client, job(trained.dataset, student=student, method="supervised"))
+    found = validated(
+        trained_job.client, job_body(trained_job.dataset, student=student, method="supervised")
+    )
     assert found["resolved"]["student"]["channels"] == "repeat"
     teacher = {"model": trained_model["id"], "channels": "repeat"}
-    answer = trained.client.post("/v1/jobs", json=job(trained.dataset, teachers=[teacher]))
-    assert problem(answer, 422)["errors"][0]["pointer"] == "/teachers/0/channels"
+    answer = trained_job.client.post(
+        "/v1/jobs", json=job_body(trained_job.dataset, teachers=[teacher])
+    )
+    assert assert_problem(answer, 422)["errors"][0]["pointer"] == "/teachers/0/channels"

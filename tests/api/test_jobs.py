@@ -12,7 +12,7 @@ from api.http.problems import ProblemError
 from store import jobs as transitions
 from store.database import transaction
 from store.tables import Job, OutboxMessage
-from tests.helpers import faults, job, posted, problem
+from tests.helpers import assert_problem, issue_codes, job_body, submit_job
 
 Json = dict[str, Any]
 MINIMAL = {"student": {"architecture": "cifar/resnet8"}}
@@ -85,12 +85,12 @@ def test_a_minimal_job_has_every_default_of_the_contract(
     assert created["created_at"].endswith("Z")
 
 
-def test_a_teacher_brings_kd_and_a_baseline(trained: Any, trained_model: Json) -> None:
+def test_a_teacher_brings_kd_and_a_baseline(trained_job: Any, trained_model: Json) -> None:
     body = MINIMAL | {
-        "dataset": trained.dataset["id"],
+        "dataset": trained_job.dataset["id"],
         "teachers": [{"model": trained_model["id"]}],
     }
-    answer = trained.client.post("/v1/jobs?validate_only=true", json=body)
+    answer = trained_job.client.post("/v1/jobs?validate_only=true", json=body)
     resolved = answer.raise_for_status().json()["resolved"]
     (method,) = resolved["method"]
     assert (method["type"], method["temperature"], method["weight"]) == ("kd", 4.0, 0.9)
@@ -102,11 +102,13 @@ def test_a_teacher_brings_kd_and_a_baseline(trained: Any, trained_model: Json) -
         ("logit_matching", 1.0),
         ([{"type": "kd"}, {"type": "logit_matching"}], 0.1),
     ):
-        answer = trained.client.post("/v1/jobs?validate_only=true", json=body | {"method": methods})
+        answer = trained_job.client.post(
+            "/v1/jobs?validate_only=true", json=body | {"method": methods}
+        )
         assert answer.json()["resolved"]["label_weight"] == weight
 
 
-def test_the_example_of_the_contract_is_accepted(trained: Any, trained_model: Json) -> None:
+def test_the_example_of_the_contract_is_accepted(trained_job: Any, trained_model: Json) -> None:
     training = {
         "epochs": 30,
         "batch_size": 64,
@@ -122,7 +124,7 @@ def test_the_example_of_the_contract_is_accepted(trained: Any, trained_model: Js
         "name": "resnet56 -> resnet20",
         "teachers": [{"model": trained_model["id"], "weight": 1.0}],
         "student": {"architecture": "cifar/resnet20", "init": "random"},
-        "dataset": trained.dataset["id"],
+        "dataset": trained_job.dataset["id"],
         "method": [{"type": "kd", "temperature": 4.0, "weight": 0.9}],
         "label_weight": 0.1,
         "scheme": {"type": "offline"},
@@ -135,7 +137,7 @@ def test_the_example_of_the_contract_is_accepted(trained: Any, trained_model: Js
         "priority": 0,
         "labels": {"team": "vision"},
     }
-    answer = trained.client.post("/v1/jobs?validate_only=true", json=body)
+    answer = trained_job.client.post("/v1/jobs?validate_only=true", json=body)
     resolved = answer.raise_for_status().json()["resolved"]
     assert resolved["training"]["augmentation"] == training["augmentation"]
     assert resolved["labels"] == {"team": "vision"}
@@ -144,7 +146,7 @@ def test_the_example_of_the_contract_is_accepted(trained: Any, trained_model: Js
 def test_validating_stores_nothing(client: httpx.Client, digits: Json, tenant: Any) -> None:
     with transaction() as session:
         pokes = session.scalar(select(func.count()).select_from(OutboxMessage))
-    answer = client.post("/v1/jobs?validate_only=true", json=job(digits)).raise_for_status()
+    answer = client.post("/v1/jobs?validate_only=true", json=job_body(digits)).raise_for_status()
     assert set(answer.json()) == {"resolved", "estimate", "warnings", "methods"}
     assert answer.json()["resolved"]["training"]["epochs"] == 1
     assert "location" not in answer.headers
@@ -152,8 +154,8 @@ def test_validating_stores_nothing(client: httpx.Client, digits: Json, tenant: A
         query = select(func.count()).select_from(Job).where(Job.project_id == tenant.id)
         assert session.scalar(query) == 0
         assert session.scalar(select(func.count()).select_from(OutboxMessage)) == pokes
-    answer = client.post("/v1/jobs?validate_only=true", json=job(digits, seed=-1))
-    assert set(faults(answer)) == {"/seed"}
+    answer = client.post("/v1/jobs?validate_only=true", json=job_body(digits, seed=-1))
+    assert set(issue_codes(answer)) == {"/seed"}
 
 
 def test_a_project_may_not_queue_for_ever(
@@ -164,7 +166,7 @@ def test_a_project_may_not_queue_for_ever(
     from store.settings import settings
 
     caller = Principal(tenant.id, "", frozenset())
-    posted(client, digits)
+    submit_job(client, digits)
     with transaction() as session:
         monkeypatch.setattr(settings(), "max_queued", 2)
         require_queue_capacity(session, caller)
@@ -176,10 +178,10 @@ def test_a_project_may_not_queue_for_ever(
 
 
 def test_a_list_is_filtered(client: httpx.Client, digits: Json) -> None:
-    first = posted(client, digits, name="Alpha 100%", labels={"team": "a", "x/y": "z:w"})
-    body = job(digits, name="beta_1", student={"architecture": "cifar/resnet14"})
+    first = submit_job(client, digits, name="Alpha 100%", labels={"team": "a", "x/y": "z:w"})
+    body = job_body(digits, name="beta_1", student={"architecture": "cifar/resnet14"})
     second = client.post("/v1/jobs", json=body).raise_for_status().json()
-    third = posted(client, digits, name="gamma")
+    third = submit_job(client, digits, name="gamma")
     client.post(f"{third['links']['self']}/cancel").raise_for_status()
     jobs = {first["id"]: "1", second["id"]: "2", third["id"]: "3"}
     for query, expected in (
@@ -217,7 +219,7 @@ def test_a_list_is_filtered(client: httpx.Client, digits: Json) -> None:
         {"created_after": "today"},
     ):
         (name,) = query
-        assert next(iter(faults(client.get("/v1/jobs", params=query)))) == f"?{name}", query
+        assert next(iter(issue_codes(client.get("/v1/jobs", params=query)))) == f"?{name}", query
 
 
 def test_the_work_that_uploads_cause_is_not_a_job(client: httpx.Client) -> None:
@@ -226,7 +228,7 @@ def test_the_work_that_uploads_cause_is_not_a_job(client: httpx.Client) -> None:
 
 
 def test_what_a_client_has_is_not_sent_again(client: httpx.Client, digits: Json) -> None:
-    own = posted(client, digits)["links"]["self"]
+    own = submit_job(client, digits)["links"]["self"]
     for path in (own, f"/v1/datasets/{digits['id']}"):
         tag = client.get(path).headers["etag"]
         for sent in (tag, tag.removeprefix("W/"), f'"x", {tag}'):
@@ -237,16 +239,16 @@ def test_what_a_client_has_is_not_sent_again(client: httpx.Client, digits: Json)
 
 
 def test_waiting_behind_another_job_changes_the_tag(client: httpx.Client, digits: Json) -> None:
-    own = posted(client, digits)["links"]["self"]
+    own = submit_job(client, digits)["links"]["self"]
     before = client.get(own)
-    posted(client, digits, priority=1)
+    submit_job(client, digits, priority=1)
     after = client.get(own, headers={"If-None-Match": before.headers["etag"]})
     assert after.status_code == 200
     assert after.json()["queue_position"] == before.json()["queue_position"] + 1
 
 
 def test_a_change_wants_the_version_that_was_seen(client: httpx.Client, digits: Json) -> None:
-    own = posted(client, digits)["links"]["self"]
+    own = submit_job(client, digits)["links"]["self"]
     tag = client.get(own).headers["etag"]
     change = {"name": "new", "labels": {"a": "b"}, "priority": 7}
     answer = client.patch(own, json=change, headers={"If-Match": tag})
@@ -256,22 +258,22 @@ def test_a_change_wants_the_version_that_was_seen(client: httpx.Client, digits: 
     assert change.items() <= client.get(own).json().items()
     for old in (tag, '"x"', ""):
         refused = client.patch(own, json={"name": "newer"}, headers={"If-Match": old})
-        problem(refused, 412, "precondition_failed")
+        assert_problem(refused, 412, "precondition_failed")
     assert client.get(own).json()["name"] == "new"
     assert client.patch(own, json={"name": "any"}, headers={"If-Match": "*"}).status_code == 200
     assert client.patch(own, json={}).json()["name"] == "any"
 
 
 def test_only_three_things_can_be_changed(client: httpx.Client, digits: Json) -> None:
-    own = posted(client, digits)["links"]["self"]
+    own = submit_job(client, digits)["links"]["self"]
     for change in ({"state": "cancelled"}, {"seed": 1}, {"priority": 101}, {"name": ""}):
         (name,) = change
-        assert set(faults(client.patch(own, json=change))) == {f"/{name}"}
+        assert set(issue_codes(client.patch(own, json=change))) == {f"/{name}"}
 
 
 def test_a_queued_job_is_cancelled_with_no_worker_alive(client: httpx.Client, digits: Json) -> None:
-    own = posted(client, digits)["links"]["self"]
-    problem(client.delete(own), 409, "illegal_transition")
+    own = submit_job(client, digits)["links"]["self"]
+    assert_problem(client.delete(own), 409, "illegal_transition")
     assert client.get(own).json()["state"] == "queued"
     for _ in range(2):
         answer = client.post(f"{own}/cancel")
@@ -284,7 +286,7 @@ def test_a_queued_job_is_cancelled_with_no_worker_alive(client: httpx.Client, di
 def test_a_job_whose_worker_is_dead_is_cancelled_at_once(
     client: httpx.Client, digits: Json, make_claimed: Any
 ) -> None:
-    own = make_claimed(posted(client, digits)["id"], lease="expired")
+    own = make_claimed(submit_job(client, digits)["id"], lease="expired")
     answer = client.post(f"{own}/cancel")
     assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
 
@@ -292,11 +294,11 @@ def test_a_job_whose_worker_is_dead_is_cancelled_at_once(
 def test_a_job_in_work_is_cancelling_until_its_worker_ends_it(
     client: httpx.Client, digits: Json, make_claimed: Any
 ) -> None:
-    own = make_claimed(posted(client, digits)["id"], lease="held")
+    own = make_claimed(submit_job(client, digits)["id"], lease="held")
     for _ in range(2):
         answer = client.post(f"{own}/cancel")
         assert (answer.status_code, answer.json()["state"]) == (202, "cancelling")
-    problem(client.delete(own), 409, "illegal_transition")
+    assert_problem(client.delete(own), 409, "illegal_transition")
 
 
 @pytest.fixture
@@ -316,21 +318,21 @@ def make_claimed() -> Any:
     return claimed
 
 
-def test_a_finished_job_cannot_be_cancelled(trained: Any) -> None:
-    answer = trained.client.post(f"/v1/jobs/{trained.job['id']}/cancel")
-    assert problem(answer, 409, "illegal_transition")["current_state"] == "succeeded"
+def test_a_finished_job_cannot_be_cancelled(trained_job: Any) -> None:
+    answer = trained_job.client.post(f"/v1/jobs/{trained_job.job['id']}/cancel")
+    assert assert_problem(answer, 409, "illegal_transition")["current_state"] == "succeeded"
 
 
 def test_a_finished_job_is_deleted_with_all_that_it_left(
     client: httpx.Client, digits: Json
 ) -> None:
-    own = posted(client, digits)["links"]["self"]
+    own = submit_job(client, digits)["links"]["self"]
     client.post(f"{own}/cancel").raise_for_status()
     answer = client.delete(own)
     assert (answer.status_code, answer.content) == (204, b"")
-    problem(client.get(own), 404)
-    problem(client.get(f"{own}/events"), 404)
-    problem(client.delete(own), 404)
+    assert_problem(client.get(own), 404)
+    assert_problem(client.get(f"{own}/events"), 404)
+    assert_problem(client.delete(own), 404)
 
 
 def test_deleting_data_while_jobs_are_posted_is_no_error_of_ours(
@@ -339,7 +341,7 @@ def test_deleting_data_while_jobs_are_posted_is_no_error_of_ours(
     for _ in range(5):
         dataset = new_digits()
         with ThreadPoolExecutor(3) as pool:
-            sent = [pool.submit(client.post, "/v1/jobs", json=job(dataset)) for _ in range(3)]
+            sent = [pool.submit(client.post, "/v1/jobs", json=job_body(dataset)) for _ in range(3)]
             gone = client.delete(f"/v1/datasets/{dataset['id']}").status_code
             answers = {answer.result().status_code for answer in sent}
         assert gone in (204, 409)
@@ -362,17 +364,17 @@ def new_digits(client: httpx.Client, tenant: Any, digits: Json) -> Any:
 
 
 def test_a_data_set_in_use_is_not_deleted(client: httpx.Client, digits: Json) -> None:
-    own = posted(client, digits)["links"]["self"]
-    problem(client.delete(f"/v1/datasets/{digits['id']}"), 409, "in_use")
+    own = submit_job(client, digits)["links"]["self"]
+    assert_problem(client.delete(f"/v1/datasets/{digits['id']}"), 409, "in_use")
     client.post(f"{own}/cancel").raise_for_status()
     client.delete(own).raise_for_status()
     assert client.delete(f"/v1/datasets/{digits['id']}").status_code == 204
 
 
 def test_an_unfinished_job_has_no_outcome(client: httpx.Client, digits: Json) -> None:
-    own = posted(client, digits)["links"]["self"]
+    own = submit_job(client, digits)["links"]["self"]
     for name in ("report", "student"):
-        found = problem(client.get(f"{own}/{name}"), 409)
+        found = assert_problem(client.get(f"{own}/{name}"), 409)
         assert found["current_state"] == "queued"
     for name in ("runs", "checkpoints", "artifacts"):
         assert client.get(f"{own}/{name}").json() == {"data": [], "next_cursor": None}

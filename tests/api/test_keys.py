@@ -13,7 +13,7 @@ from store.access import credentials, login_link
 from store.database import transaction
 from store.ids import new_id
 from store.tables import ApiKey, DashboardSession, LoginCode, Project
-from tests.helpers import problem
+from tests.helpers import assert_problem
 
 SAMPLES = {
     "job_id": new_id("job"),
@@ -63,7 +63,7 @@ def test_every_operation_wants_a_key(api_url: str, headers: dict[str, str]) -> N
     with httpx.Client(base_url=api_url, headers=headers) as nobody:
         for method, path in operations():
             answer = nobody.request(method, filled(path), content=b"{")
-            assert problem(answer, 401)["code"] == "unauthorized", (method, path)
+            assert assert_problem(answer, 401)["code"] == "unauthorized", (method, path)
             assert answer.headers["www-authenticate"] == "Bearer"
 
 
@@ -72,7 +72,7 @@ def test_every_operation_wants_a_key(api_url: str, headers: dict[str, str]) -> N
 )
 def test_a_malformed_key_is_nobodys(api_url: str, sent: str) -> None:
     headers = {"Authorization": sent.encode("latin-1")}
-    problem(httpx.get(f"{api_url}/v1/jobs", headers=headers), 401)
+    assert_problem(httpx.get(f"{api_url}/v1/jobs", headers=headers), 401)
 
 
 def test_only_the_digest_of_a_key_is_stored(tenant) -> None:
@@ -90,7 +90,7 @@ def test_a_key_without_the_scope_is_told_so(api_url: str, tenant) -> None:
     assert httpx.get(f"{api_url}/v1/jobs", headers=headers).status_code == 200
     for path in ("jobs", "datasets", "models", "uploads", "projects"):
         answer = httpx.post(f"{api_url}/v1/{path}", headers=headers, json={})
-        problem(answer, 403, "scope_missing")
+        assert_problem(answer, 403, "scope_missing")
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_a_change_by_cookie_must_come_from_our_pages(browser, headers, allowed) 
     if allowed:
         assert answer.status_code == 201
     else:
-        problem(answer, 403, "cross_origin")
+        assert_problem(answer, 403, "cross_origin")
 
 
 def test_logging_out_ends_the_login(browser) -> None:
@@ -154,7 +154,7 @@ def test_logging_out_ends_the_login(browser) -> None:
     answer = httpx.get(
         browser.base_url.join("/v1/jobs"), headers={"Cookie": f"stillhouse_session={cookie}"}
     )
-    problem(answer, 401)
+    assert_problem(answer, 401)
 
 
 def test_a_key_logs_in_and_rubbish_does_not(api_url: str, tenant) -> None:
@@ -164,7 +164,7 @@ def test_a_key_logs_in_and_rubbish_does_not(api_url: str, tenant) -> None:
     assert "stillhouse_session" in answer.cookies
     for body in (b"{", b"", b"null", b"[]", b'{"api_key": 1}', b'{"api_key": "\\ud800"}', b"\xff"):
         answer = httpx.post(f"{api_url}/session", headers=own, content=body)
-        assert problem(answer, answer.status_code)["status"] in (400, 401, 422), body
+        assert assert_problem(answer, answer.status_code)["status"] in (400, 401, 422), body
         assert "set-cookie" not in answer.headers
 
 

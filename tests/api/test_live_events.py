@@ -10,7 +10,7 @@ from sqlalchemy import select
 from store import event_log
 from store.database import transaction
 from store.tables import Job
-from tests.helpers import posted
+from tests.helpers import submit_job
 
 Json = dict[str, Any]
 TOTAL = 40
@@ -41,7 +41,7 @@ def _read(client: httpx.Client, address: str, last: int, most: int) -> tuple[lis
 def test_a_stream_that_breaks_again_and_again_loses_and_repeats_nothing(
     client: httpx.Client, digits: Json
 ) -> None:
-    own = posted(client, digits)["links"]
+    own = submit_job(client, digits)["links"]
     job_id = own["self"].rpartition("/")[2]
     writer = threading.Thread(target=_append, args=(job_id, TOTAL))
     writer.start()
@@ -59,7 +59,7 @@ def test_a_stream_that_breaks_again_and_again_loses_and_repeats_nothing(
 
 
 def test_a_cancel_reaches_an_open_stream_and_ends_it(client: httpx.Client, digits: Json) -> None:
-    own = posted(client, digits)["links"]
+    own = submit_job(client, digits)["links"]
     states: list[str] = []
     with client.stream("GET", own["events"], headers={"Accept": "text/event-stream"}) as answer:
         for line in answer.iter_lines():
@@ -74,7 +74,7 @@ def test_a_cancel_reaches_an_open_stream_and_ends_it(client: httpx.Client, digit
 
 
 def test_a_streams_frames_are_one_line_of_data(client: httpx.Client, digits: Json) -> None:
-    own = posted(client, digits)["links"]
+    own = submit_job(client, digits)["links"]
     job_id = own["self"].rpartition("/")[2]
     with transaction() as session:
         row = session.scalars(select(Job).where(Job.id == job_id)).one()

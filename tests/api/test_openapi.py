@@ -127,18 +127,18 @@ def test_what_needs_no_key_is_reached_without_one(api_url: str) -> None:
         assert httpx.get(f"{api_url}{path}").status_code == 200, path
 
 
-def test_answers_match_their_description(described: Json, trained: Any) -> None:
+def test_answers_match_their_description(described: Json, trained_job: Any) -> None:
     schemas = described["components"]["schemas"]
     for path, name in (
-        (f"/v1/jobs/{trained.job['id']}", "JobOut"),
-        (f"/v1/datasets/{trained.dataset['id']}", "DatasetOut"),
-        (f"/v1/artifacts/{trained.artifact['id']}", "ArtifactOut"),
-        (f"/v1/jobs/{trained.job['id']}/report", "ReportOut"),
+        (f"/v1/jobs/{trained_job.job['id']}", "JobOut"),
+        (f"/v1/datasets/{trained_job.dataset['id']}", "DatasetOut"),
+        (f"/v1/artifacts/{trained_job.artifact['id']}", "ArtifactOut"),
+        (f"/v1/jobs/{trained_job.job['id']}/report", "ReportOut"),
         ("/v1/methods/kd", "MethodOut"),
         ("/v1/schemes/offline", "SchemeOut"),
         ("/v1/architectures/cifar/resnet8", "ArchitectureOut"),
     ):
-        answer = trained.client.get(path).raise_for_status().json()
+        answer = trained_job.client.get(path).raise_for_status().json()
         assert set(answer) == set(schemas[name]["properties"]), path
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.helpers import faults, job, problem
+from tests.helpers import assert_problem, issue_codes, job_body
 
 Json = dict[str, Any]
 MAPLESS = "timm/vit_tiny_patch16_224"
@@ -14,7 +14,7 @@ DERIVED = "cifar/resnet8+grouped-4+width-0.5"
 
 
 @pytest.fixture
-def teacher(trained: Any, trained_model: Json) -> Callable[..., Json]:
+def teacher(trained_job: Any, trained_model: Json) -> Callable[..., Json]:
     """A ready model like the trained one, but for what is changed; nobody opens its bytes."""
     from store.database import transaction
     from store.ids import new_id
@@ -34,50 +34,54 @@ def teacher(trained: Any, trained_model: Json) -> Callable[..., Json]:
     return make
 
 
-def refused(trained: Any, **changes: Any) -> Json:
-    answer = trained.client.post("/v1/jobs", json=job(trained.dataset, **changes))
-    return problem(answer, 422)
+def refused(trained_job: Any, **changes: Any) -> Json:
+    answer = trained_job.client.post("/v1/jobs", json=job_body(trained_job.dataset, **changes))
+    return assert_problem(answer, 422)
 
 
-def test_a_network_with_too_few_maps(trained: Any, teacher: Callable[..., Json]) -> None:
+def test_a_network_with_too_few_maps(trained_job: Any, teacher: Callable[..., Json]) -> None:
     mapless = teacher(architecture=MAPLESS)
     for method in ("fsp", "attention", "reviewkd"):
-        told = refused(trained, teachers=[mapless], method=method)["errors"]
+        told = refused(trained_job, teachers=[mapless], method=method)["errors"]
         (found,) = (fault for fault in told if fault["pointer"] == "/method")
         assert found["code"] == "too_few_maps"
         assert MAPLESS in found["detail"]
         assert "taps" in found["detail"], "what would help is told, too"
     named = mapless | {"taps": ["blocks.3"]}
-    body = job(trained.dataset, teachers=[named], method="attention")
+    body = job_body(trained_job.dataset, teachers=[named], method="attention")
     body["student"]["taps"] = ["layer3"]
-    answer = trained.client.post("/v1/jobs?validate_only=true", json=body)
+    answer = trained_job.client.post("/v1/jobs?validate_only=true", json=body)
     assert answer.status_code == 200, answer.text
 
 
-def test_a_missing_rule_for_channels_is_offered(trained: Any, teacher: Callable[..., Json]) -> None:
+def test_a_missing_rule_for_channels_is_offered(
+    trained_job: Any, teacher: Callable[..., Json]
+) -> None:
     colored = teacher(in_channels=3)
-    body = job(trained.dataset, teachers=[colored])
-    told = problem(trained.client.post("/v1/jobs", json=body), 422)
+    body = job_body(trained_job.dataset, teachers=[colored])
+    told = assert_problem(trained_job.client.post("/v1/jobs", json=body), 422)
     assert told["errors"][0]["code"] == "channels_mismatch"
     (patch,) = told["fix"]
     assert patch == {"op": "add", "path": "/teachers/0/channels", "value": "repeat"}
     body["teachers"][0]["channels"] = patch["value"]
-    answer = trained.client.post("/v1/jobs?validate_only=true", json=body)
+    answer = trained_job.client.post("/v1/jobs?validate_only=true", json=body)
     assert answer.status_code == 200, answer.text
 
 
 def test_a_useless_rule_for_channels_is_taken_out(
-    trained: Any, teacher: Callable[..., Json]
+    trained_job: Any, teacher: Callable[..., Json]
 ) -> None:
     gray = teacher() | {"channels": "luminance"}
-    told = refused(trained, teachers=[gray])
+    told = refused(trained_job, teachers=[gray])
     assert told["fix"] == [{"op": "remove", "path": "/teachers/0/channels"}]
 
 
-def test_what_is_derived_is_not_derived_from(trained: Any, teacher: Callable[..., Json]) -> None:
+def test_what_is_derived_is_not_derived_from(
+    trained_job: Any, teacher: Callable[..., Json]
+) -> None:
     made = teacher(architecture=DERIVED)
     student = {"derive": "teacher", "groups": 2}
-    told = refused(trained, teachers=[made], student=student)["errors"]
+    told = refused(trained_job, teachers=[made], student=student)["errors"]
     assert [(fault["pointer"], fault["code"]) for fault in told] == [
         ("/student/derive", "derived_twice")
     ]
@@ -85,10 +89,10 @@ def test_what_is_derived_is_not_derived_from(trained: Any, teacher: Callable[...
 
 
 def test_a_derived_student_needs_images_as_large_as_its_teacher_does(
-    trained: Any, teacher: Callable[..., Json]
+    trained_job: Any, teacher: Callable[..., Json]
 ) -> None:
     large = teacher(architecture="torchvision/alexnet")
-    told = refused(trained, teachers=[large], student={"derive": "teacher"})["errors"]
+    told = refused(trained_job, teachers=[large], student={"derive": "teacher"})["errors"]
     assert {fault["pointer"]: fault["code"] for fault in told} == {
         "/student/derive": "input_too_small"
     }
@@ -100,60 +104,64 @@ def test_a_derived_student_needs_images_as_large_as_its_teacher_does(
     ids=("teacher", "student"),
 )
 def test_assistants_of_derived_networks_are_named(
-    trained: Any, teacher: Callable[..., Json], architecture: str, student: Json
+    trained_job: Any, teacher: Callable[..., Json], architecture: str, student: Json
 ) -> None:
     asked = {
         "teachers": [teacher(architecture=architecture)],
         "student": student,
         "scheme": {"type": "teacher_assistant"},
     }
-    told = refused(trained, **asked)["errors"]
+    told = refused(trained_job, **asked)["errors"]
     assert [fault["pointer"] for fault in told] == ["/scheme/assistants"]
     asked["scheme"]["assistants"] = ["cifar/resnet14"]
-    answer = trained.client.post("/v1/jobs?validate_only=true", json=job(trained.dataset, **asked))
+    answer = trained_job.client.post(
+        "/v1/jobs?validate_only=true", json=job_body(trained_job.dataset, **asked)
+    )
     assert answer.status_code == 200, answer.text
 
 
-def test_assistants_are_proposed(trained: Any, teacher: Callable[..., Json]) -> None:
-    body = job(
-        trained.dataset,
+def test_assistants_are_proposed(trained_job: Any, teacher: Callable[..., Json]) -> None:
+    body = job_body(
+        trained_job.dataset,
         teachers=[teacher(architecture="cifar/resnet110")],
         scheme={"type": "teacher_assistant", "num_assistants": 2},
     )
-    answer = trained.client.post("/v1/jobs?validate_only=true", json=body).raise_for_status()
+    answer = trained_job.client.post("/v1/jobs?validate_only=true", json=body).raise_for_status()
     scheme = answer.json()["resolved"]["scheme"]
     assert scheme["num_assistants"] == len(scheme["assistants"]) == 2
     assert answer.json()["estimate"]["trainings"] == 4, "two assistants, student, baseline"
 
 
-def test_a_job_goes_on_with_the_network_it_had(trained: Any, teacher: Callable[..., Json]) -> None:
-    earlier = {"job": trained.job["id"]}
-    told = refused(trained, student={"architecture": "cifar/resnet14"}, **{"from": earlier})
+def test_a_job_goes_on_with_the_network_it_had(
+    trained_job: Any, teacher: Callable[..., Json]
+) -> None:
+    earlier = {"job": trained_job.job["id"]}
+    told = refused(trained_job, student={"architecture": "cifar/resnet14"}, **{"from": earlier})
     assert [fault["pointer"] for fault in told["errors"]] == ["/student/architecture"]
     assert told["fix"][0]["value"] == "cifar/resnet8"
     student = {"derive": "teacher"}
-    told = refused(trained, teachers=[teacher()], student=student, **{"from": earlier})
+    told = refused(trained_job, teachers=[teacher()], student=student, **{"from": earlier})
     assert [(fault["pointer"], fault["code"]) for fault in told["errors"]] == [
         ("/student", "init_mismatch")
     ]
     student = {"architecture": "cifar/resnet8", "channels": "repeat"}
-    told = refused(trained, student=student, **{"from": earlier})
+    told = refused(trained_job, student=student, **{"from": earlier})
     assert [(fault["pointer"], fault["code"]) for fault in told["errors"]] == [
         ("/from/job", "init_mismatch")
     ]
     for checkpoint in ("999999999", "first", "²", "9" * 30):
-        told = refused(trained, **{"from": earlier | {"checkpoint": checkpoint}})
+        told = refused(trained_job, **{"from": earlier | {"checkpoint": checkpoint}})
         assert [fault["pointer"] for fault in told["errors"]] == ["/from/checkpoint"]
         assert "steps that are kept" in told["errors"][0]["detail"]
 
 
-def test_what_an_unfinished_job_goes_on_from_is_not_deleted(trained: Any) -> None:
-    client = trained.client
-    body = trained.body
-    first = client.post("/v1/jobs", json=body | {"from": {"job": trained.job["id"]}})
+def test_what_an_unfinished_job_goes_on_from_is_not_deleted(trained_job: Any) -> None:
+    client = trained_job.client
+    body = trained_job.body
+    first = client.post("/v1/jobs", json=body | {"from": {"job": trained_job.job["id"]}})
     later = first.raise_for_status().json()
     try:
-        told = problem(client.delete(trained.job["links"]["self"]), 409, "in_use")
+        told = assert_problem(client.delete(trained_job.job["links"]["self"]), 409, "in_use")
         assert later["id"] in told["detail"]
         assert told["current_state"] == "succeeded"
     finally:
@@ -162,38 +170,38 @@ def test_what_an_unfinished_job_goes_on_from_is_not_deleted(trained: Any) -> Non
 
 
 def test_an_empty_student_is_told_what_it_lacks(client: httpx.Client, digits: Json) -> None:
-    answer = client.post("/v1/jobs", json=job(digits, student={}))
-    assert faults(answer) == {"/student/architecture": "missing"}
+    answer = client.post("/v1/jobs", json=job_body(digits, student={}))
+    assert issue_codes(answer) == {"/student/architecture": "missing"}
 
 
-def test_weights_that_nobody_publishes(trained: Any, teacher: Callable[..., Json]) -> None:
+def test_weights_that_nobody_publishes(trained_job: Any, teacher: Callable[..., Json]) -> None:
     for student in (
         {"architecture": "cifar/resnet8", "init": "pretrained"},
         {"derive": "teacher", "init": "pretrained"},
     ):
-        told = refused(trained, teachers=[teacher()], student=student)
+        told = refused(trained_job, teachers=[teacher()], student=student)
         assert [(fault["pointer"], fault["code"]) for fault in told["errors"]] == [
             ("/student/init", "no_pretrained_weights")
         ]
         assert told["fix"][0]["value"] == "random"
-    body = job(trained.dataset)
+    body = job_body(trained_job.dataset)
     body["student"] = {"architecture": "torchvision/resnet18", "init": "pretrained"}
-    answer = trained.client.post("/v1/jobs?validate_only=true", json=body)
+    answer = trained_job.client.post("/v1/jobs?validate_only=true", json=body)
     assert answer.status_code == 200, answer.text
 
 
-def test_an_evaluation_has_no_student(trained: Any, trained_model: Json) -> None:
-    body = job(trained.dataset, kind="evaluate", model=trained_model["id"])
-    told = problem(trained.client.post("/v1/jobs", json=body), 422)
+def test_an_evaluation_has_no_student(trained_job: Any, trained_model: Json) -> None:
+    body = job_body(trained_job.dataset, kind="evaluate", model=trained_model["id"])
+    told = assert_problem(trained_job.client.post("/v1/jobs", json=body), 422)
     assert [(fault["pointer"], fault["code"]) for fault in told["errors"]] == [
         ("/student", "nothing_to_train")
     ]
     assert told["fix"] == [{"op": "remove", "path": "/student"}]
 
 
-def test_an_evaluation_is_resolved(trained: Any, trained_model: Json) -> None:
-    body = {"kind": "evaluate", "model": trained_model["id"], "dataset": trained.dataset["id"]}
-    answer = trained.client.post("/v1/jobs?validate_only=true", json=body).raise_for_status()
+def test_an_evaluation_is_resolved(trained_job: Any, trained_model: Json) -> None:
+    body = {"kind": "evaluate", "model": trained_model["id"], "dataset": trained_job.dataset["id"]}
+    answer = trained_job.client.post("/v1/jobs?validate_only=true", json=body).raise_for_status()
     assert answer.json()["resolved"]["student"]["architecture"] == trained_model["architecture"]
     assert answer.json()["estimate"]["trainings"] == 0
 
@@ -221,7 +229,7 @@ def test_methods_say_whether_they_fit_a_pair(client: httpx.Client) -> None:
 
 def test_methods_of_unknown_networks_are_told_the_nearest(client: httpx.Client) -> None:
     answer = client.get("/v1/methods", params={"student": "cifar/resnet9", "teacher": "x"})
-    told = {fault["pointer"]: fault for fault in problem(answer, 422)["errors"]}
+    told = {fault["pointer"]: fault for fault in assert_problem(answer, 422)["errors"]}
     assert set(told) == {"?student", "?teacher"}
     assert "cifar/resnet8" in told["?student"]["detail"]
 

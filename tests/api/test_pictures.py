@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers import faults, problem
+from tests.helpers import assert_problem, issue_codes
 
 Json = dict[str, Any]
 
@@ -25,13 +25,13 @@ def images(client: httpx.Client, dataset: Json, **params: Any) -> list[Json]:
 
 
 def test_the_rows_are_those_of_the_stored_file(
-    client: httpx.Client, digits: Json, ingested: Json, tmp_path: Any
+    client: httpx.Client, digits: Json, digits_row: Json, tmp_path: Any
 ) -> None:
     from safetensors.numpy import load
 
     from store import object_store
 
-    stored = load(b"".join(object_store.read(ingested["object_key"])))
+    stored = load(b"".join(object_store.read(digits_row["object_key"])))
     found = images(client, digits, split="test", rows="7,0,3")
     assert [each["row"] for each in found] == [7, 0, 3]
     for each in found:
@@ -66,8 +66,8 @@ def test_rows_that_are_not_there(
     client: httpx.Client, digits: Json, params: Json, fault: tuple[str, str]
 ) -> None:
     answer = client.get(f"/v1/datasets/{digits['id']}/images", params=params)
-    assert faults(answer) == dict([fault])
+    assert issue_codes(answer) == dict([fault])
 
 
-def test_a_stranger_sees_none(stranger: httpx.Client, digits: Json) -> None:
-    problem(stranger.get(f"/v1/datasets/{digits['id']}/images"), 404, "not_found")
+def test_a_stranger_sees_none(other_client: httpx.Client, digits: Json) -> None:
+    assert_problem(other_client.get(f"/v1/datasets/{digits['id']}/images"), 404, "not_found")

@@ -20,8 +20,8 @@ from kdcore.models import build
 from store.access import credentials
 from store.database import transaction
 from store.tables import Dataset, Job
-from tests.conftest import Trained, speaking, wait_until
-from tests.helpers import faults, problem
+from tests.conftest import TrainedJob, client_for
+from tests.helpers import assert_problem, issue_codes, wait_until
 
 Json = dict[str, Any]
 COUNT = 16
@@ -55,12 +55,12 @@ def in_json(*images: bytes, **more: Any) -> Json:
 
 
 @pytest.fixture(scope="module")
-def split(trained: Trained) -> dict[str, torch.Tensor]:
+def split(trained_job: TrainedJob) -> dict[str, torch.Tensor]:
     """The data set's tensors."""
     from worker.files import local_copies
 
     with transaction() as session:
-        path = local_copies.fetch_asset(session.get_one(Dataset, trained.dataset["id"]))
+        path = local_copies.fetch_asset(session.get_one(Dataset, trained_job.dataset["id"]))
     found: dict[str, torch.Tensor] = load_file(path)
     return found
 
@@ -73,19 +73,19 @@ def digits_png(split: dict[str, torch.Tensor]) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def first_answers(
-    trained_model: Json, trained: Trained, digits_png: list[bytes], work: Any
+    trained_model: Json, trained_job: TrainedJob, digits_png: list[bytes], run_queue: Any
 ) -> list[httpx.Response]:
     """What several clients were told who asked a fresh model at the same time."""
-    key = trained.client.headers["authorization"].removeprefix("Bearer ")
+    key = trained_job.client.headers["authorization"].removeprefix("Bearer ")
 
     def ask(_: int) -> httpx.Response:
-        with speaking(str(trained.client.base_url), key) as client:
+        with client_for(str(trained_job.client.base_url), key) as client:
             return client.post(trained_model["links"]["predict"], files=form(digits_png[0]))
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         asked = [pool.submit(ask, number) for number in range(CLIENTS)]
         wait_until(lambda: _conversions(trained_model) > 0, 20, "the conversion is asked for")
-        work("prepare")
+        run_queue("prepare")
         return [each.result() for each in asked]
 
 
@@ -108,8 +108,8 @@ def url(model: Json) -> str:
 
 
 @pytest.fixture
-def own(trained: Trained) -> httpx.Client:
-    return trained.client
+def own(trained_job: TrainedJob) -> httpx.Client:
+    return trained_job.client
 
 
 def test_many_who_ask_first_have_it_converted_once(
@@ -118,7 +118,7 @@ def test_many_who_ask_first_have_it_converted_once(
     assert _conversions(model) == 1
     for answer in first_answers:
         if answer.status_code != 200:  # the machine was slow
-            problem(answer, 503, "preparing")
+            assert_problem(answer, 503, "preparing")
             assert int(answer.headers["retry-after"]) > 0
     assert own.get(model["links"]["self"]).headers["etag"] == own.get(url[:-8]).headers["etag"]
 
@@ -127,12 +127,12 @@ def test_it_answers_like_the_network_that_was_trained(
     own: httpx.Client,
     url: str,
     model: Json,
-    trained: Trained,
+    trained_job: TrainedJob,
     digits_png: list[bytes],
     split: dict[str, torch.Tensor],
 ) -> None:
     network = build("cifar/resnet8", num_classes=10, in_channels=1, input_size=8).eval()
-    network.load_state_dict(load(trained.student))
+    network.load_state_dict(load(trained_job.student))
     scaled = split["test/images"][:COUNT].float() / 255
     (mean,), (std,) = (model["normalization"][name] for name in ("mean", "std"))
     with torch.inference_mode():
@@ -178,22 +178,22 @@ def test_what_is_wrong_with_a_request_is_told(
     own: httpx.Client, url: str, digits_png: list[bytes]
 ) -> None:
     one = digits_png[0]
-    assert faults(own.post(url, files=form(*[one] * 17))) == {"/images": "too_long"}
-    assert faults(own.post(url, json=in_json())) == {"/images": "too_short"}
-    assert faults(own.post(url, data={"k": "3"}, files={"picture": one})) == {
+    assert issue_codes(own.post(url, files=form(*[one] * 17))) == {"/images": "too_long"}
+    assert issue_codes(own.post(url, json=in_json())) == {"/images": "too_short"}
+    assert issue_codes(own.post(url, data={"k": "3"}, files={"picture": one})) == {
         "/images": "missing",
         "/picture": "extra_forbidden",
     }
-    assert faults(own.post(url, json={"images": ["*", 1], "k": 21})) == {
+    assert issue_codes(own.post(url, json={"images": ["*", 1], "k": 21})) == {
         "/images/0": "bad_base64",
         "/images/1": "string_type",
         "/k": "less_than_equal",
     }
-    problem(own.post(url, content=one, headers={"Content-Type": "image/png"}), 415)
+    assert_problem(own.post(url, content=one, headers={"Content-Type": "image/png"}), 415)
     bad = {"Content-Type": "application/json"}
-    problem(own.post(url, content=b"{", headers=bad), 400, "malformed_json")
+    assert_problem(own.post(url, content=b"{", headers=bad), 400, "malformed_json")
     torn = {"Content-Type": "multipart/form-data"}
-    problem(own.post(url, content=b"--", headers=torn), 400, "malformed_form")
+    assert_problem(own.post(url, content=b"--", headers=torn), 400, "malformed_form")
 
 
 @pytest.mark.parametrize("kind", ["form", "json"])
@@ -203,22 +203,22 @@ def test_too_many_bytes_are_refused(own: httpx.Client, url: str, kind: str) -> N
         answer = own.post(url, files=form(large))
     else:
         answer = own.post(url, content=b'"' + large, headers={"Content-Type": "application/json"})
-    problem(answer, 413, "body_too_large")
+    assert_problem(answer, 413, "body_too_large")
 
 
 def test_nobody_asks_another_projects_model(
-    stranger: httpx.Client, url: str, digits_png: list[bytes]
+    other_client: httpx.Client, url: str, digits_png: list[bytes]
 ) -> None:
-    problem(stranger.post(url, files=form(digits_png[0])), 404)
+    assert_problem(other_client.post(url, files=form(digits_png[0])), 404)
 
 
 def test_the_scope_to_read_is_enough(
-    api_url: str, trained: Trained, model: Json, url: str, digits_png: list[bytes]
+    api_url: str, trained_job: TrainedJob, model: Json, url: str, digits_png: list[bytes]
 ) -> None:
     with transaction() as session:
-        project = session.get_one(Dataset, trained.dataset["id"]).project_id
+        project = session.get_one(Dataset, trained_job.dataset["id"]).project_id
         key = credentials.create_key(session, project, "reader", ["jobs:read"])
-    with speaking(api_url, key) as reader:
+    with client_for(api_url, key) as reader:
         assert reader.post(url, files=form(digits_png[0])).status_code == 200
 
 
@@ -233,11 +233,11 @@ def test_what_a_prediction_leaves_is_the_file_alone(
 
 
 @pytest.fixture(scope="module")
-def found_again(trained: Trained, trained_model: Json) -> Iterator[Json]:
-    body = {"name": "another", "source": f"job:{trained.job['id']}"}
-    made = trained.client.post("/v1/models", json=body).raise_for_status().json()
+def found_again(trained_job: TrainedJob, trained_model: Json) -> Iterator[Json]:
+    body = {"name": "another", "source": f"job:{trained_job.job['id']}"}
+    made = trained_job.client.post("/v1/models", json=body).raise_for_status().json()
     yield made
-    trained.client.delete(made["links"]["self"]).raise_for_status()
+    trained_job.client.delete(made["links"]["self"]).raise_for_status()
 
 
 def test_a_jobs_models_are_found_by_their_source(
@@ -251,7 +251,9 @@ def test_a_jobs_models_are_found_by_their_source(
     assert ids(source=trained_model["source"]) >= {trained_model["id"], found_again["id"]}
     assert ids(source=trained_model["source"], state="failed") == set()
     assert ids(source="job:job_none", state="ready") == set()
-    assert faults(own.get("/v1/models", params={"state": "asleep"})) == {"?state": "literal_error"}
+    assert issue_codes(own.get("/v1/models", params={"state": "asleep"})) == {
+        "?state": "literal_error"
+    }
 
 
 def test_both_kinds_of_body_are_described(api_url: str) -> None:
@@ -270,4 +272,4 @@ def test_a_model_that_is_not_ready_says_so(
     body = {"name": "a teacher", "source": "torchvision:resnet18"}
     waiting = client.post("/v1/models", json=body).raise_for_status().json()
     answer = client.post(waiting["links"]["predict"], files=form(digits_png[0]))
-    assert problem(answer, 409, "not_ready")["current_state"] == "verifying"
+    assert assert_problem(answer, 409, "not_ready")["current_state"] == "verifying"

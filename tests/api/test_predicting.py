@@ -13,7 +13,7 @@ from api.predictions import onnx_cache, runner
 from api.predictions.runner import PredictionLimiter
 from store import object_store
 from store.settings import settings
-from tests.helpers import in_a_thread
+from tests.helpers import run_in_thread
 
 
 def test_only_so_many_are_held_and_only_so_many_work(
@@ -34,7 +34,7 @@ def test_only_so_many_are_held_and_only_so_many_work(
                 pass
         return refused
 
-    for busy in in_a_thread(crowded):
+    for busy in run_in_thread(crowded):
         assert (busy.status, busy.code) == (429, "busy")
         assert busy.headers["Retry-After"]
 
@@ -51,7 +51,7 @@ def test_one_project_leaves_places_for_the_others(environment: Any) -> None:
         async with crowd.reserve("one"):
             return str(busy.value.code)
 
-    assert in_a_thread(shared) == "busy"
+    assert run_in_thread(shared) == "busy"
 
 
 def test_a_process_that_takes_too_long_is_ended(
@@ -61,7 +61,7 @@ def test_a_process_that_takes_too_long_is_ended(
     os.mkfifo(tmp_path / "request.json")  # nobody ever writes into it
 
     with pytest.raises(ProblemError) as late:
-        in_a_thread(runner._run, tmp_path)
+        run_in_thread(runner._run, tmp_path)
     assert (late.value.status, late.value.code) == (503, "timed_out")
     for process in Path("/proc").glob("[0-9]*"):
         try:

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.helpers import faults, problem
+from tests.helpers import assert_problem, issue_codes
 
 Json = dict[str, Any]
 
@@ -53,7 +53,7 @@ def test_unknown_weights_are_told_the_nearest(
     client: httpx.Client, source: str, code: str, near: str
 ) -> None:
     answer = client.post("/v1/models", json={"name": "x", "source": source})
-    (fault,) = problem(answer, 422)["errors"]
+    (fault,) = assert_problem(answer, 422)["errors"]
     assert (fault["pointer"], fault["code"]) == ("/source", code)
     assert near in fault["detail"]
     assert "example.org" not in fault["detail"]
@@ -61,12 +61,14 @@ def test_unknown_weights_are_told_the_nearest(
 
 def test_all_else_is_the_weights_own(client: httpx.Client) -> None:
     body = {"name": "x", "source": "timm:resnet50", "num_classes": 10}
-    assert faults(client.post("/v1/models", json=body)) == {"": "source_conflict"}
+    assert issue_codes(client.post("/v1/models", json=body)) == {"": "source_conflict"}
 
 
-def test_an_evaluation_has_no_student_to_make_a_model_of(trained: Any, trained_model: Json) -> None:
-    body = {"kind": "evaluate", "model": trained_model["id"], "dataset": trained.dataset["id"]}
-    job = trained.client.post("/v1/jobs", json=body).raise_for_status().json()
-    trained.client.post(f"{job['links']['self']}/cancel").raise_for_status()
-    answer = trained.client.post("/v1/models", json={"name": "x", "source": f"job:{job['id']}"})
-    assert faults(answer) == {"/source": "no_student"}
+def test_an_evaluation_has_no_student_to_make_a_model_of(
+    trained_job: Any, trained_model: Json
+) -> None:
+    body = {"kind": "evaluate", "model": trained_model["id"], "dataset": trained_job.dataset["id"]}
+    job = trained_job.client.post("/v1/jobs", json=body).raise_for_status().json()
+    trained_job.client.post(f"{job['links']['self']}/cancel").raise_for_status()
+    answer = trained_job.client.post("/v1/models", json={"name": "x", "source": f"job:{job['id']}"})
+    assert issue_codes(answer) == {"/source": "no_student"}

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from tests.helpers import in_a_thread, problem
+from tests.helpers import assert_problem, run_in_thread
 
 
 async def raising(scope: Scope, receive: Receive, send: Send) -> None:
@@ -24,8 +24,8 @@ def test_a_500_is_a_problem_document_with_a_request_id_and_nothing_of_the_fault(
 
     counted = REQUEST_COUNT.labels("GET", "none", 500)
     before = counted._value.get()
-    answer = in_a_thread(ask)
-    document = problem(answer, 500, "internal")
+    answer = run_in_thread(ask)
+    document = assert_problem(answer, 500, "internal")
     assert document["request_id"] == answer.headers["x-request-id"] == "mine"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "secret" not in answer.text

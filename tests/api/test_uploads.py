@@ -9,7 +9,7 @@ import pytest
 from store import object_store
 from store.database import transaction
 from store.tables import Upload
-from tests.helpers import faults, problem, upload
+from tests.helpers import assert_problem, issue_codes, upload
 
 Json = dict[str, Any]
 PART = 65536
@@ -38,9 +38,9 @@ def test_an_upload_in_parts_is_complete_when_all_is_there(client: httpx.Client) 
     for _ in range(2):
         answer = client.post(f"{own}/complete")
         assert (answer.status_code, answer.json()["state"]) == (200, "complete")
-    problem(client.put(begun["parts"][0]["url"], content=data[:PART]), 409)
+    assert_problem(client.put(begun["parts"][0]["url"], content=data[:PART]), 409)
     client.post("/v1/datasets", json={"name": "x", "upload_id": begun["id"]}).raise_for_status()
-    problem(client.delete(own), 409)
+    assert_problem(client.delete(own), 409)
 
 
 def test_a_complete_upload_that_nobody_uses_can_be_deleted(client: httpx.Client) -> None:
@@ -48,17 +48,17 @@ def test_a_complete_upload_that_nobody_uses_can_be_deleted(client: httpx.Client)
     client.put(begun["parts"][0]["url"], content=b"sent by mistake").raise_for_status()
     client.post(f"/v1/uploads/{begun['id']}/complete").raise_for_status()
     assert client.delete(f"/v1/uploads/{begun['id']}").status_code == 204
-    problem(client.get(f"/v1/uploads/{begun['id']}"), 404)
+    assert_problem(client.get(f"/v1/uploads/{begun['id']}"), 404)
 
 
 def test_a_wrong_digest_is_told_and_the_upload_stays_open(client: httpx.Client) -> None:
     begun = begin(client, b"right")
     own = f"/v1/uploads/{begun['id']}"
     client.put(begun["parts"][0]["url"], content=b"wrong").raise_for_status()
-    assert faults(client.post(f"{own}/complete")) == {"/sha256": "sha256_mismatch"}
+    assert issue_codes(client.post(f"{own}/complete")) == {"/sha256": "sha256_mismatch"}
     assert client.get(own).json()["state"] == "open"
     body = {"name": "x", "upload_id": begun["id"]}
-    assert faults(client.post("/v1/datasets", json=body)) == {"/upload_id": "not_complete"}
+    assert issue_codes(client.post("/v1/datasets", json=body)) == {"/upload_id": "not_complete"}
     client.put(begun["parts"][0]["url"], content=b"right").raise_for_status()
     assert client.post(f"{own}/complete").json()["state"] == "complete"
 
@@ -67,7 +67,7 @@ def test_missing_parts_are_named(client: httpx.Client) -> None:
     begun = begin(client, bytes(3 * PART))
     client.put(begun["parts"][1]["url"], content=bytes(PART)).raise_for_status()
     answer = client.post(f"/v1/uploads/{begun['id']}/complete")
-    assert problem(answer, 422)["errors"][0]["detail"].endswith(": 1, 3")
+    assert assert_problem(answer, 422)["errors"][0]["detail"].endswith(": 1, 3")
 
 
 @pytest.mark.parametrize("size", [0, 9, 11, 3 * 2**20])
@@ -75,8 +75,8 @@ def test_a_part_of_the_wrong_size_is_refused_and_not_kept(client: httpx.Client, 
     before = {entry.key for entry in object_store.list_objects()}
     begun = begin(client, bytes(10))
     part = begun["parts"][0]["url"]
-    problem(client.put(part, content=bytes(size)), 422, "wrong_part_size")
-    problem(client.put(part, content=iter([bytes(size)])), 422, "wrong_part_size")
+    assert_problem(client.put(part, content=bytes(size)), 422, "wrong_part_size")
+    assert_problem(client.put(part, content=iter([bytes(size)])), 422, "wrong_part_size")
     assert not client.get(f"/v1/uploads/{begun['id']}").json()["parts"][0]["received"]
     assert {entry.key for entry in object_store.list_objects()} == before
     assert client.put(part, content=bytes(10)).status_code == 200
@@ -86,7 +86,7 @@ def test_a_part_of_the_wrong_size_is_refused_and_not_kept(client: httpx.Client, 
 def test_there_is_no_part_beyond_the_last(client: httpx.Client, number: str) -> None:
     begun = begin(client, b"x")
     answer = client.put(f"/v1/uploads/{begun['id']}/parts/{number}", content=b"x")
-    problem(answer, 404)
+    assert_problem(answer, 404)
 
 
 def test_an_upload_that_is_given_up_leaves_nothing(client: httpx.Client) -> None:
@@ -97,7 +97,7 @@ def test_an_upload_that_is_given_up_leaves_nothing(client: httpx.Client) -> None
     assert object_store.exists(key)
     own = f"/v1/uploads/{begun['id']}"
     assert client.delete(own).status_code == 204
-    problem(client.get(own), 404)
+    assert_problem(client.get(own), 404)
     assert not object_store.exists(key)
 
 
@@ -116,7 +116,7 @@ def test_an_upload_that_is_given_up_leaves_nothing(client: httpx.Client) -> None
 )
 def test_an_impossible_upload_is_refused(client: httpx.Client, changes: Json, status: int) -> None:
     body = {"filename": "x", "size_bytes": 1, "sha256": "0" * 64} | changes
-    problem(client.post("/v1/uploads", json=body), status)
+    assert_problem(client.post("/v1/uploads", json=body), status)
 
 
 def test_a_name_is_never_a_path(client: httpx.Client) -> None:

@@ -8,8 +8,8 @@ import pytest
 from store import jobs
 from store.database import transaction
 from store.tables import Job
-from tests.conftest import Trained
-from tests.helpers import posted, problem
+from tests.conftest import TrainedJob
+from tests.helpers import assert_problem, submit_job
 
 Json = dict[str, Any]
 
@@ -23,7 +23,7 @@ def fail(job_id: str, **fields: Any) -> None:
 
 
 def test_a_waiting_job_is_paused_resumed_and_cancelled(client: httpx.Client, digits: Json) -> None:
-    own = posted(client, digits)["links"]["self"]
+    own = submit_job(client, digits)["links"]["self"]
     paused = client.post(f"{own}/pause")
     assert (paused.status_code, paused.json()["state"]) == (200, "paused")
     assert paused.json()["queue_position"] is None
@@ -31,16 +31,16 @@ def test_a_waiting_job_is_paused_resumed_and_cancelled(client: httpx.Client, dig
     resumed = client.post(f"{own}/resume")
     assert (resumed.status_code, resumed.json()["state"]) == (200, "queued")
     again = client.post(f"{own}/resume")
-    assert problem(again, 409, "illegal_transition")["current_state"] == "queued"
+    assert assert_problem(again, 409, "illegal_transition")["current_state"] == "queued"
     client.post(f"{own}/pause").raise_for_status()
     assert client.post(f"{own}/cancel").json()["state"] == "cancelled"
     for action in ("pause", "resume", "retry"):
         refused = client.post(f"{own}/{action}")
-        assert problem(refused, 409, "illegal_transition")["current_state"] == "cancelled"
+        assert assert_problem(refused, 409, "illegal_transition")["current_state"] == "cancelled"
 
 
 def test_a_failed_job_is_retried(client: httpx.Client, digits: Json) -> None:
-    job = posted(client, digits)
+    job = submit_job(client, digits)
     fail(job["id"])
     retried = client.post(f"/v1/jobs/{job['id']}/retry")
     assert (retried.status_code, retried.json()["state"]) == (200, "queued")
@@ -49,21 +49,21 @@ def test_a_failed_job_is_retried(client: httpx.Client, digits: Json) -> None:
 
 @pytest.mark.parametrize("action", ["pause", "resume", "retry"])
 def test_no_job_of_anybody_else(
-    client: httpx.Client, stranger: httpx.Client, digits: Json, action: str
+    client: httpx.Client, other_client: httpx.Client, digits: Json, action: str
 ) -> None:
-    job = posted(client, digits)
-    problem(stranger.post(f"/v1/jobs/{job['id']}/{action}"), 404, "not_found")
+    job = submit_job(client, digits)
+    assert_problem(other_client.post(f"/v1/jobs/{job['id']}/{action}"), 404, "not_found")
 
 
-def test_a_retry_needs_the_models_of_the_job(trained: Trained) -> None:
-    client = trained.client
-    source = {"name": "gone", "source": f"job:{trained.job['id']}"}
+def test_a_retry_needs_the_models_of_the_job(trained_job: TrainedJob) -> None:
+    client = trained_job.client
+    source = {"name": "gone", "source": f"job:{trained_job.job['id']}"}
     model = client.post("/v1/models", json=source).raise_for_status().json()
-    body = {name: trained.body[name] for name in ("student", "dataset")}
+    body = {name: trained_job.body[name] for name in ("student", "dataset")}
     job = client.post("/v1/jobs", json=body | {"teachers": [{"model": model["id"]}]})
     own = job.raise_for_status().json()["links"]["self"]
     fail(job.json()["id"])
     client.delete(f"/v1/models/{model['id']}").raise_for_status()
     refused = client.post(f"{own}/retry")
-    assert problem(refused, 409, "source_gone")["current_state"] == "failed"
+    assert assert_problem(refused, 409, "source_gone")["current_state"] == "failed"
     assert client.get(own).json()["state"] == "failed"

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from stillhouse.local import Stack
-from tests.conftest import wait_until
 from tests.dashboard.conftest import Opened
+from tests.helpers import wait_until
 
 pytestmark = pytest.mark.browser
 

@@ -5,10 +5,11 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.helpers import wait_until
 
 STILLHOUSE = Path(sys.executable).with_name("stillhouse")
 
@@ -44,9 +45,7 @@ def test_the_demo_holds_what_it_says_and_leaves_nothing_behind(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("after", ["Starting", "ready", "training the teacher"])
-def test_ctrl_c_leaves_no_process_behind(
-    after: str, tmp_path: Path, eventually: Callable[[Callable[[], bool], float, str], None]
-) -> None:
+def test_ctrl_c_leaves_no_process_behind(after: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     command = [STILLHOUSE, "demo", "--output", tmp_path / "output"]
     with log.open("w") as output:
@@ -54,10 +53,10 @@ def test_ctrl_c_leaves_no_process_behind(
             command, stdout=output, stderr=output, env=os.environ | {"PYTHONUNBUFFERED": "1"}
         )
     try:
-        eventually(lambda: after in log.read_text() or process.poll() is not None, 120, after)
+        wait_until(lambda: after in log.read_text() or process.poll() is not None, 120, after)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 130, log.read_text()
-        eventually(lambda: not processes_of(tmp_path), 30, "all processes are gone")
+        wait_until(lambda: not processes_of(tmp_path), 30, "all processes are gone")
     finally:
         process.kill()
         process.wait()

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,10 @@ import httpx
 import pytest
 
 from stillhouse.local import Stack
+from tests.helpers import wait_until
 
 pytestmark = pytest.mark.timeout(400)
 Json = dict[str, Any]
-Eventually = Callable[[Callable[[], bool], float, str], None]
 
 
 @pytest.fixture(scope="module")
@@ -55,24 +54,22 @@ def engine_of(job: Json) -> int | None:
     return None
 
 
-def test_a_running_job_is_cancelled(
-    stack_client: httpx.Client, dataset: str, eventually: Eventually
-) -> None:
+def test_a_running_job_is_cancelled(stack_client: httpx.Client, dataset: str) -> None:
     job = post(stack_client, dataset, 10_000)
-    eventually(lambda: get(stack_client, job)["state"] == "running", 60, "it runs")
+    wait_until(lambda: get(stack_client, job)["state"] == "running", 60, "it runs")
     answer = stack_client.post(f"{job['links']['self']}/cancel")
     assert answer.status_code == 202
     assert answer.json()["state"] == "cancelling"
-    eventually(lambda: get(stack_client, job)["state"] == "cancelled", 60, "it is cancelled")
+    wait_until(lambda: get(stack_client, job)["state"] == "cancelled", 60, "it is cancelled")
     assert engine_of(job) is None
 
 
 def test_a_killed_worker_loses_its_lease_and_another_takes_the_job(
-    stack: Stack, stack_client: httpx.Client, dataset: str, eventually: Eventually
+    stack: Stack, stack_client: httpx.Client, dataset: str
 ) -> None:
     job = post(stack_client, dataset, 10)
-    eventually(lambda: get(stack_client, job)["phase"] == "training", 90, "it trains")
+    wait_until(lambda: get(stack_client, job)["phase"] == "training", 90, "it trains")
     os.killpg(os.getpgid(stack.process("train").pid), signal.SIGKILL)
-    eventually(lambda: engine_of(job) is None, 20, "its engine has ended with it")
-    eventually(lambda: get(stack_client, job)["state"] == "succeeded", 180, "the job is done")
+    wait_until(lambda: engine_of(job) is None, 20, "its engine has ended with it")
+    wait_until(lambda: get(stack_client, job)["state"] == "succeeded", 180, "the job is done")
     assert len(stack_client.get(job["links"]["runs"]).json()["data"]) == 2

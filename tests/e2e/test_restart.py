@@ -1,6 +1,5 @@
 """The whole stack stops in the middle of a training and comes back."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +7,12 @@ import pytest
 
 from stillhouse.client import Client
 from stillhouse.local import Stack
+from tests.helpers import wait_until
 
 pytestmark = pytest.mark.timeout(400)
 
 
-def test_a_job_is_checkpointed_at_the_stop_and_goes_on_after_the_start(
-    tmp_path: Path, eventually: Callable[[Callable[[], bool], float, str], None]
-) -> None:
+def test_a_job_is_checkpointed_at_the_stop_and_goes_on_after_the_start(tmp_path: Path) -> None:
     with Stack(tmp_path / "data") as stack, Client(stack.url, stack.api_key) as client:
         made = client.post("/v1/datasets", {"name": "digits", "source": "builtin:digits"})
         dataset = client.wait(made)["id"]
@@ -28,7 +26,7 @@ def test_a_job_is_checkpointed_at_the_stop_and_goes_on_after_the_start(
         def now() -> dict[str, Any]:
             return client.get(job["links"]["self"])
 
-        eventually(lambda: bool(now()["progress"]), 90, "it trains")
+        wait_until(lambda: bool(now()["progress"]), 90, "it trains")
         assert now()["state"] == "running"
     with Stack(tmp_path / "data") as stack, Client(stack.url, stack.api_key) as client:
         done = client.wait(job)

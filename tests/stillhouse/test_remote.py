@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Trained
+from tests.conftest import TrainedJob
 
 Json = dict[str, Any]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def stillhouse(trained: Trained, api_url: str) -> Run:
-    key = trained.client.headers["authorization"].removeprefix("Bearer ")
+def stillhouse(trained_job: TrainedJob, api_url: str) -> Run:
+    key = trained_job.client.headers["authorization"].removeprefix("Bearer ")
 
     def run(*arguments: str, stdin: str | None = None, **settings: str) -> Any:
         return subprocess.run(
@@ -36,24 +36,24 @@ def stillhouse(trained: Trained, api_url: str) -> Run:
 
 
 def test_a_job_is_submitted_awaited_and_taken_home(
-    stillhouse: Run, trained: Trained, work: Callable[[str], None], tmp_path: Path
+    stillhouse: Run, trained_job: TrainedJob, run_queue: Callable[[str], None], tmp_path: Path
 ) -> None:
-    (tmp_path / "job.json").write_text(json.dumps(trained.body | {"name": "from a script"}))
+    (tmp_path / "job.json").write_text(json.dumps(trained_job.body | {"name": "from a script"}))
     accepted = stillhouse("submit", str(tmp_path / "job.json"))
     assert accepted.returncode == 0, accepted.stderr
     job_id = accepted.stdout.strip()
-    working = threading.Thread(target=work, args=("train",))
+    working = threading.Thread(target=run_queue, args=("train",))
     working.start()
     ended = stillhouse("wait", job_id, "--output", str(tmp_path / "home"))
     working.join()
     assert ended.returncode == 0, ended.stderr
     student = (tmp_path / "home" / "student.safetensors").read_bytes()
     # The same recipe on the same data: the same bytes as the job that was posted by HTTP.
-    assert hashlib.sha256(student).hexdigest() == trained.artifact["sha256"]
+    assert hashlib.sha256(student).hexdigest() == trained_job.artifact["sha256"]
 
 
-def test_a_cancelled_job_is_not_done(stillhouse: Run, trained: Trained) -> None:
-    job_id = stillhouse("submit", "-", stdin=json.dumps(trained.body)).stdout.strip()
+def test_a_cancelled_job_is_not_done(stillhouse: Run, trained_job: TrainedJob) -> None:
+    job_id = stillhouse("submit", "-", stdin=json.dumps(trained_job.body)).stdout.strip()
     for action, state in (("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled")):
         done = stillhouse(action, job_id)
         assert (done.returncode, done.stdout) == (0, f"{state}\n"), done.stderr

@@ -10,25 +10,29 @@ from stillhouse.client import ArtifactNotFoundError, Client
 from stillhouse.student import load, top1
 from store.database import transaction
 from store.tables import Dataset
-from tests.helpers import job, png
+from tests.helpers import job_body, png_bytes
 
 Json = dict[str, Any]
 
 
 def test_a_derived_student_with_a_rule_for_channels(
-    trained: Any, trained_model: Json, api_url: str, work: Callable[[str], None], tmp_path: Path
+    trained_job: Any,
+    trained_model: Json,
+    api_url: str,
+    run_queue: Callable[[str], None],
+    tmp_path: Path,
 ) -> None:
-    body = job(
-        trained.dataset,
+    body = job_body(
+        trained_job.dataset,
         teachers=[{"model": trained_model["id"]}],
         student={"derive": "teacher", "groups": 4, "width": 0.5, "channels": "repeat"},
         evaluation={"baseline": False},
         exports=["onnx"],
     )
-    key = trained.client.headers["authorization"].removeprefix("Bearer ")
+    key = trained_job.client.headers["authorization"].removeprefix("Bearer ")
     with Client(api_url, key) as client:
         made = client.post("/v1/jobs", body)
-        work("train")
+        run_queue("train")
         done = client.wait(made)
         for name in ("student.safetensors", "config.json", "student.onnx"):
             assert client.fetch(done, name, tmp_path).name == name
@@ -38,14 +42,14 @@ def test_a_derived_student_with_a_rule_for_channels(
         # Its job has published an ONNX file: it can be asked though no worker is there.
         model = client.post("/v1/models", {"name": "mine", "source": f"job:{done['id']}"})
         image = tmp_path / "image.png"
-        image.write_bytes(png(0, 8))
+        image.write_bytes(png_bytes(0, 8))
         said, bad = client.predict(model, [image, tmp_path / "config.json"], k=3)
     assert len(said["top"]) == 3
     assert "no PNG" in bad["error"]
     _, config = load(tmp_path)
     assert config["architecture"] == "cifar/resnet8+grouped-4+width-0.5"
     assert (config["in_channels"], config["channels"]) == (3, "repeat")
-    assert top1(tmp_path, _images(trained.dataset["id"])) == pytest.approx(
+    assert top1(tmp_path, _images(trained_job.dataset["id"])) == pytest.approx(
         report["student"]["top1"], abs=0.01
     )
 

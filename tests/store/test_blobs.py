@@ -10,7 +10,7 @@ from obstore.store import LocalStore
 
 from store import object_store
 from store.ids import is_id, new_id
-from tests.helpers import in_a_thread
+from tests.helpers import run_in_thread
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +83,7 @@ def test_a_stream_that_breaks_leaves_nothing(key: str) -> None:
         raise RuntimeError("the client hung up")
 
     with pytest.raises(RuntimeError, match="hung up"):
-        in_a_thread(object_store.put_stream, key, chunks())
+        run_in_thread(object_store.put_stream, key, chunks())
     assert not object_store.exists(key)
     folder = Path(str(getattr(object_store.store(), "prefix", "")))
     assert not [path for path in folder.rglob("*#*") if key.rpartition("/")[2] in str(path)]

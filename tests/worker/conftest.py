@@ -12,6 +12,7 @@ from sqlalchemy import update
 
 from store.database import transaction
 from store.tables import Checkpoint, Job, Run
+from tests.helpers import wait_until
 
 Json = dict[str, Any]
 
@@ -29,7 +30,6 @@ class Running:
 
     id: str
     thread: threading.Thread
-    eventually: Callable[[Callable[[], bool], float, str], None]
 
     @property
     def row(self) -> Job:
@@ -63,7 +63,7 @@ class Running:
         return found
 
     def wait_for(self, holds: Callable[[], bool], what: str) -> None:
-        self.eventually(holds, 200, f"{what}; the job is {self.row.state}, {self.row.error}")
+        wait_until(holds, 200, f"{what}; the job is {self.row.state}, {self.row.error}")
 
     def ends(self) -> Job:
         """Wait until the slot has nothing more to do."""
@@ -74,14 +74,14 @@ class Running:
 
 @pytest.fixture
 def start(
-    empty_queue: None, work: Callable[[str], None], eventually: Any
+    empty_queue: None, run_queue: Callable[[str], None]
 ) -> Iterator[Callable[[str], Running]]:
     """Let a slot of this process take the job."""
     started: list[Running] = []
 
     def begin(job_id: str) -> Running:
-        thread = threading.Thread(target=work, args=("train",), daemon=True)
-        running = Running(job_id, thread, eventually)
+        thread = threading.Thread(target=run_queue, args=("train",), daemon=True)
+        running = Running(job_id, thread)
         thread.start()
         started.append(running)
         return running

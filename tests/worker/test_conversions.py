@@ -15,20 +15,20 @@ from store import object_store
 from store.database import transaction
 from store.settings import settings
 from store.tables import Job, Model
-from tests.helpers import in_a_thread, png, problem, upload
+from tests.helpers import assert_problem, png_bytes, run_in_thread, upload, wait_until
 
 Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def tenant_client(api_url: str, environment: Any) -> Iterator[httpx.Client]:
-    from tests.conftest import create_tenant, speaking
+    from tests.conftest import client_for, create_tenant
 
-    with speaking(api_url, create_tenant().key) as client:
+    with client_for(api_url, create_tenant().key) as client:
         yield client
 
 
-def model(client: httpx.Client, work: Any, factor: float) -> Json:
+def model(client: httpx.Client, run_queue: Any, factor: float) -> Json:
     """A small network whose weights are multiplied, verified."""
     torch.manual_seed(0)
     state = build("cifar/resnet8", num_classes=4).state_dict()
@@ -42,7 +42,7 @@ def model(client: httpx.Client, work: Any, factor: float) -> Json:
         "class_names": ["ant", "bee", "cat", "dog"],
     }
     made = client.post("/v1/models", json=body).raise_for_status().json()
-    work("prepare")
+    run_queue("prepare")
     return dict(client.get(made["links"]["self"]).raise_for_status().json())
 
 
@@ -56,15 +56,15 @@ def impatient(tenant_client: httpx.Client) -> Iterator[httpx.Client]:
 
 
 def ask(client: httpx.Client, made: Json) -> httpx.Response:
-    return client.post(made["links"]["predict"], files={"images": png(1)})
+    return client.post(made["links"]["predict"], files={"images": png_bytes(1)})
 
 
-def want(client: httpx.Client, made: Json, eventually: Any) -> None:
+def want(client: httpx.Client, made: Json) -> None:
     """Ask and go away: the conversion is on its way all the same."""
     before = len(conversions(made))
     with pytest.raises(httpx.TimeoutException):
         ask(client, made)
-    eventually(lambda: len(conversions(made)) > before, 10, "a conversion is queued")
+    wait_until(lambda: len(conversions(made)) > before, 10, "a conversion is queued")
 
 
 def conversions(made: Json) -> list[Job]:
@@ -79,13 +79,13 @@ def row(made: Json) -> Model:
 
 
 def test_a_model_is_converted_kept_and_cleaned_away_with_it(
-    tenant_client: httpx.Client, impatient: httpx.Client, work: Any, eventually: Any
+    tenant_client: httpx.Client, impatient: httpx.Client, run_queue: Any
 ) -> None:
     from worker.maintenance import __main__
 
-    made = model(tenant_client, work, 1.0)
-    want(impatient, made, eventually)
-    work("prepare")
+    made = model(tenant_client, run_queue, 1.0)
+    want(impatient, made)
+    run_queue("prepare")
     (job,) = conversions(made)
     assert (job.state, job.queue) == ("succeeded", "prepare")
     assert job.result["max_rel_difference"] < 1e-4
@@ -108,13 +108,13 @@ def made_rev(client: httpx.Client, made: Json) -> int:
 
 
 def test_a_network_that_answers_otherwise_as_onnx_is_refused_for_good(
-    tenant_client: httpx.Client, impatient: httpx.Client, work: Any, eventually: Any
+    tenant_client: httpx.Client, impatient: httpx.Client, run_queue: Any
 ) -> None:
-    made = model(tenant_client, work, 1e38)  # finite weights, and nothing finite comes out
+    made = model(tenant_client, run_queue, 1e38)  # finite weights, and nothing finite comes out
     assert made["state"] == "ready"
-    want(impatient, made, eventually)
-    work("prepare")
-    refusal = problem(ask(tenant_client, made), 409, "no_onnx")
+    want(impatient, made)
+    run_queue("prepare")
+    refusal = assert_problem(ask(tenant_client, made), 409, "no_onnx")
     assert "logits differ" in refusal["detail"]
     assert refusal["current_state"] == "ready"
     assert len(conversions(made)) == 1
@@ -122,22 +122,22 @@ def test_a_network_that_answers_otherwise_as_onnx_is_refused_for_good(
 
 
 def test_a_mishap_is_tried_again(
-    tenant_client: httpx.Client, impatient: httpx.Client, work: Any, eventually: Any
+    tenant_client: httpx.Client, impatient: httpx.Client, run_queue: Any
 ) -> None:
-    made = model(tenant_client, work, 0.5)
+    made = model(tenant_client, run_queue, 0.5)
     found = row(made)
     (settings().work_dir / "cache" / str(found.sha256)).unlink(missing_ok=True)
     whole = b"".join(object_store.read(str(found.object_key)))
     object_store.delete(str(found.object_key))
-    want(impatient, made, eventually)
-    work("prepare")
+    want(impatient, made)
+    run_queue("prepare")
     assert row(made).onnx_error is None
 
     async def again() -> Any:
         yield whole
 
-    in_a_thread(object_store.put_stream, str(found.object_key), again())
-    want(impatient, made, eventually)
-    work("prepare")
+    run_in_thread(object_store.put_stream, str(found.object_key), again())
+    want(impatient, made)
+    run_queue("prepare")
     assert [job.state for job in conversions(made)] == ["failed", "succeeded"]
     assert ask(tenant_client, made).status_code == 200

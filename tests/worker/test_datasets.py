@@ -11,15 +11,23 @@ import pytest
 from store import object_store
 from store.database import transaction
 from store.tables import Dataset, Upload
-from tests.helpers import faults, job, png, problem, tree, upload, zipped
+from tests.helpers import (
+    assert_problem,
+    image_tree,
+    issue_codes,
+    job_body,
+    png_bytes,
+    upload,
+    zip_bytes,
+)
 
 Json = dict[str, Any]
 
 BAD = {
-    "broken": tree() | {"ant/broken.png": png(1)[:40], "bee/text.png": b"no image"},
-    "dots": tree() | {"../evil.png": png(1), "ant/broken.png": b"x"},
+    "broken": image_tree() | {"ant/broken.png": png_bytes(1)[:40], "bee/text.png": b"no image"},
+    "dots": image_tree() | {"../evil.png": png_bytes(1), "ant/broken.png": b"x"},
     "no_images": {"readme.txt": b"nothing here"},
-    "one_class": tree(("ant",)),
+    "one_class": image_tree(("ant",)),
 }
 
 
@@ -33,33 +41,33 @@ def arrays() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def outcomes(api_url: str, work: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def outcomes(api_url: str, run_queue: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """All archives, ingested in one go."""
-    from tests.conftest import create_tenant, speaking
+    from tests.conftest import client_for, create_tenant
 
     tenant = create_tenant()
     good = {
         "splits": {
             name: data
             for split in ("train", "val", "test")
-            for name, data in tree(prefix=f"{split}/", count=4).items()
+            for name, data in image_tree(prefix=f"{split}/", count=4).items()
         },
-        "tree": tree(("ant", "bee", "cat"), count=10),
+        "tree": image_tree(("ant", "bee", "cat"), count=10),
     }
-    sent = {name: zipped(members) for name, members in (good | BAD).items()}
+    sent = {name: zip_bytes(members) for name, members in (good | BAD).items()}
     sent["no_zip"] = b"this is no archive"
     sent["arrays"] = arrays()
-    with speaking(api_url, tenant.key) as client:
+    with client_for(api_url, tenant.key) as client:
         made = {}
         for name, data in sent.items():
             size = {"image_size": 16} if name == "arrays" else {}
             body = {"name": name, "upload_id": upload(client, data, f"{name}.zip"), **size}
             made[name] = client.post("/v1/datasets", json=body).raise_for_status().json()
         assert {each["state"] for each in made.values()} == {"ingesting"}
-        answer = client.post("/v1/jobs", json=job(made["tree"]))
-        assert faults(answer) == {"/dataset": "not_ready"}
-        problem(client.delete(f"/v1/datasets/{made['tree']['id']}"), 409, "in_use")
-        work("prepare")
+        answer = client.post("/v1/jobs", json=job_body(made["tree"]))
+        assert issue_codes(answer) == {"/dataset": "not_ready"}
+        assert_problem(client.delete(f"/v1/datasets/{made['tree']['id']}"), 409, "in_use")
+        run_queue("prepare")
         yield (
             client,
             {name: client.get(f"/v1/datasets/{each['id']}").json() for name, each in made.items()},
@@ -131,13 +139,13 @@ def test_bytes_of_a_bad_archive_are_deleted_and_its_row_is_kept(outcomes: Any) -
             assert (upload_row.state, upload_row.parts) == ("discarded", [])
             assert not any(upload_row.id in key for key in kept)
         body = {"name": "again", "upload_id": row.upload_id}
-        assert faults(client.post("/v1/datasets", json=body)) == {"/upload_id": "discarded"}
+        assert issue_codes(client.post("/v1/datasets", json=body)) == {"/upload_id": "discarded"}
 
 
 def test_a_failed_data_set_is_a_fault_of_a_job_and_can_be_deleted(outcomes: Any) -> None:
     client, found = outcomes
     failed = found["one_class"]
-    document = problem(client.post("/v1/jobs", json=job(failed)), 422)
+    document = assert_problem(client.post("/v1/jobs", json=job_body(failed)), 422)
     (fault,) = document["errors"]
     assert (fault["pointer"], fault["code"]) == ("/dataset", "not_ready")
     assert failed["error"]["message"] in fault["detail"]
@@ -154,16 +162,16 @@ def test_a_ready_data_set_lies_in_the_store_under_its_digest(outcomes: Any) -> N
 
 
 def test_two_data_sets_of_one_bad_upload_both_fail(
-    client: httpx.Client, work: Any, tenant: Any
+    client: httpx.Client, run_queue: Any, tenant: Any
 ) -> None:
     sent = upload(client, b"this is no archive, twice")
     made = [
         client.post("/v1/datasets", json={"name": name, "upload_id": sent}).json()["id"]
         for name in "ab"
     ]
-    work("prepare")
+    run_queue("prepare")
     found = [client.get(f"/v1/datasets/{each}").json() for each in made]
     assert [each["state"] for each in found] == ["failed", "failed"]
     # The first failure kept the bytes, because the other still needed them; the last did not.
     again = client.post("/v1/datasets", json={"name": "c", "upload_id": sent})
-    assert faults(again) == {"/upload_id": "discarded"}
+    assert issue_codes(again) == {"/upload_id": "discarded"}

@@ -1,11 +1,11 @@
 """What the engine says is read as it is written, and can be stored whatever it holds."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.helpers import wait_until
 from worker.engine.engine_process import EngineProcess
 
 LINE = {"seq": 1, "time": "2026-01-01T00:00:00Z", "type": "log", "level": "info"}
@@ -45,9 +45,7 @@ def test_text_that_postgres_refuses_is_replaced(engine: EngineProcess, tmp_path:
 
 
 def test_the_process_knows_no_address_and_no_secret(
-    environment: dict[str, str],
-    tmp_path: Path,
-    eventually: Callable[[Callable[[], bool], float, str], None],
+    environment: dict[str, str], tmp_path: Path
 ) -> None:
     from kdcore.protocol.requests import IngestRequest
 
@@ -55,7 +53,7 @@ def test_the_process_knows_no_address_and_no_secret(
     try:
         entry = Path(f"/proc/{own.process.pid}")
         # Popen returns while the kernel still lays the new program out.
-        eventually(lambda: (entry / "environ").read_bytes() != b"", 10, "it has an environment")
+        wait_until(lambda: (entry / "environ").read_bytes() != b"", 10, "it has an environment")
         told = (entry / "environ").read_bytes().decode()
         words = (entry / "cmdline").read_bytes().decode().split("\0")
     finally:

@@ -8,77 +8,77 @@ import pytest
 Json = dict[str, Any]
 
 
-def done(trained: Any, work: Callable[[str], None], body: Json) -> Json:
-    posted = trained.client.post("/v1/jobs", json=body)
+def done(trained_job: Any, run_queue: Callable[[str], None], body: Json) -> Json:
+    posted = trained_job.client.post("/v1/jobs", json=body)
     assert posted.status_code == 201, posted.text
-    work("train")
-    job: Json = trained.client.get(f"/v1/jobs/{posted.json()['id']}").json()
+    run_queue("train")
+    job: Json = trained_job.client.get(f"/v1/jobs/{posted.json()['id']}").json()
     assert job["state"] == "succeeded", job["error"]
     return job
 
 
-def report(trained: Any, job: Json) -> Json:
-    found: Json = trained.client.get(f"/v1/jobs/{job['id']}/report").json()
+def report(trained_job: Any, job: Json) -> Json:
+    found: Json = trained_job.client.get(f"/v1/jobs/{job['id']}/report").json()
     return found
 
 
 def test_an_evaluation_reports_the_model_as_it_is(
-    trained: Any, trained_model: Json, work: Callable[[str], None]
+    trained_job: Any, trained_model: Json, run_queue: Callable[[str], None]
 ) -> None:
-    body = {"kind": "evaluate", "model": trained_model["id"], "dataset": trained.dataset["id"]}
-    job = done(trained, work, body)
-    told = report(trained, job)
-    assert told["student"]["top1"] == report(trained, trained.job)["student"]["top1"]
+    body = {"kind": "evaluate", "model": trained_model["id"], "dataset": trained_job.dataset["id"]}
+    job = done(trained_job, run_queue, body)
+    told = report(trained_job, job)
+    assert told["student"]["top1"] == report(trained_job, trained_job.job)["student"]["top1"]
     assert told["epochs"] is None
     assert job["kind"] == "evaluate"
 
 
 @pytest.mark.parametrize("checkpoint", ["best", "last"])
 def test_a_job_goes_on_from_an_earlier_one(
-    trained: Any, work: Callable[[str], None], checkpoint: str
+    trained_job: Any, run_queue: Callable[[str], None], checkpoint: str
 ) -> None:
     body = {
         "student": {"architecture": "cifar/resnet8"},
-        "dataset": trained.dataset["id"],
+        "dataset": trained_job.dataset["id"],
         "method": "supervised",
-        "from": {"job": trained.job["id"], "checkpoint": checkpoint},
+        "from": {"job": trained_job.job["id"], "checkpoint": checkpoint},
         "training": {"epochs": 1, "batch_size": 256, "optimizer": {"type": "sgd", "lr": 1e-9}},
     }
-    kept = trained.client.get(f"/v1/jobs/{trained.job['id']}/checkpoints").json()["data"]
+    kept = trained_job.client.get(f"/v1/jobs/{trained_job.job['id']}/checkpoints").json()["data"]
     if checkpoint == "last" and not kept:
-        assert trained.client.post("/v1/jobs", json=body).status_code == 422
+        assert trained_job.client.post("/v1/jobs", json=body).status_code == 422
         return
-    told = report(trained, done(trained, work, body))
+    told = report(trained_job, done(trained_job, run_queue, body))
     assert told["student"]["top1"] == pytest.approx(
-        report(trained, trained.job)["student"]["top1"], abs=3
+        report(trained_job, trained_job.job)["student"]["top1"], abs=3
     )
 
 
 def test_a_derived_student_becomes_a_teacher_in_onnx_and_in_torch(
-    trained: Any, trained_model: Json, work: Callable[[str], None]
+    trained_job: Any, trained_model: Json, run_queue: Callable[[str], None]
 ) -> None:
     body = {
         "student": {"derive": "teacher", "groups": 4, "width": 0.5},
-        "dataset": trained.dataset["id"],
+        "dataset": trained_job.dataset["id"],
         "teachers": [{"model": trained_model["id"]}],
         "method": "rkd",
         "training": {"epochs": 3, "batch_size": 128},
         "evaluation": {"baseline": False},
         "exports": ["onnx"],
     }
-    job = done(trained, work, body)
-    artifacts = trained.client.get(f"/v1/jobs/{job['id']}/artifacts").json()["data"]
+    job = done(trained_job, run_queue, body)
+    artifacts = trained_job.client.get(f"/v1/jobs/{job['id']}/artifacts").json()["data"]
     assert {"student.safetensors", "student.onnx"} <= {each["name"] for each in artifacts}
-    assert report(trained, job)["exports"]["onnx"]["agreement"] == 100.0
-    made = trained.client.post(
+    assert report(trained_job, job)["exports"]["onnx"]["agreement"] == 100.0
+    made = trained_job.client.post(
         "/v1/models", json={"name": "derived", "source": f"job:{job['id']}"}
     ).json()
     assert made["architecture"] == "cifar/resnet8+grouped-4+width-0.5"
     pair = {
         "student": {"architecture": "cifar/resnet8"},
-        "dataset": trained.dataset["id"],
+        "dataset": trained_job.dataset["id"],
         "teachers": [{"model": made["id"]}],
         "training": {"epochs": 1, "batch_size": 256},
         "evaluation": {"baseline": False},
     }
-    assert report(trained, done(trained, work, pair))["teacher"]["num_params"] > 0
+    assert report(trained_job, done(trained_job, run_queue, pair))["teacher"]["num_params"] > 0

@@ -18,7 +18,7 @@ from store.database import transaction
 from store.ids import new_id
 from store.settings import settings
 from store.tables import Artifact, Job, OutboxMessage, Run
-from tests.helpers import posted
+from tests.helpers import submit_job, wait_until
 
 Json = dict[str, Any]
 
@@ -36,12 +36,12 @@ def _relay(environment: dict[str, str]) -> None:
 def test_messages_wait_in_the_outbox_while_the_broker_is_dead(
     client: httpx.Client, digits: Json, environment: dict[str, str]
 ) -> None:
-    posted(client, digits)
+    submit_job(client, digits)
     before = _waiting()
     assert before > 0
     _relay(environment | {"STILLHOUSE_BROKER_URL": "redis://127.0.0.1:1/0"})
     assert _waiting() == before
-    assert posted(client, digits)["state"] == "queued"
+    assert submit_job(client, digits)["state"] == "queued"
     _relay(environment)
     assert _waiting() == 0
 
@@ -66,10 +66,10 @@ def _listens(keeper: "subprocess.Popen[bytes]") -> bool:
 
 
 def test_two_keepers_repair_each_thing_once_and_one_is_enough(
-    client: httpx.Client, digits: Json, keepers: Any, eventually: Any
+    client: httpx.Client, digits: Json, keepers: Any
 ) -> None:
     def lose(priority: int) -> str:
-        job_id = str(posted(client, digits, priority=priority)["id"])
+        job_id = str(submit_job(client, digits, priority=priority)["id"])
         with transaction() as session:
             taken = jobs.claim(session, "train", "a worker that is dead")
             assert taken is not None
@@ -86,14 +86,14 @@ def test_two_keepers_repair_each_thing_once_and_one_is_enough(
             assert job.lost_runs in (0, 1)
             return job.state == "queued" and run.exit == "lost" and job.lost_runs == 1
 
-    eventually(lambda: all(map(_listens, keepers)), 60, "both keepers run")
+    wait_until(lambda: all(map(_listens, keepers)), 60, "both keepers run")
     first = lose(99)
-    eventually(lambda: taken_back(first), 60, "a lost job is taken back")
-    eventually(lambda: _waiting() == 0, 60, "the outbox is sent")
+    wait_until(lambda: taken_back(first), 60, "a lost job is taken back")
+    wait_until(lambda: _waiting() == 0, 60, "the outbox is sent")
     keepers[0].send_signal(signal.SIGTERM)
     assert keepers[0].wait(timeout=30) == 0
     second = lose(100)
-    eventually(lambda: taken_back(second), 60, "the other keeper works")
+    wait_until(lambda: taken_back(second), 60, "the other keeper works")
 
 
 def test_only_old_objects_without_a_row_are_deleted(
@@ -101,7 +101,7 @@ def test_only_old_objects_without_a_row_are_deleted(
 ) -> None:
     from worker.maintenance import __main__ as keeper
 
-    job_id = posted(client, digits)["id"]
+    job_id = submit_job(client, digits)["id"]
     path = tmp_path / "bytes"
     path.write_bytes(b"x")
     old, young, named = (f"{tenant.id}/jobs/{job_id}/1/{new_id('art')}" for _ in range(3))

@@ -46,9 +46,9 @@ def canary(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def outcomes(api_url: str, work: Any, canary: Path) -> Iterator[Any]:
+def outcomes(api_url: str, run_queue: Any, canary: Path) -> Iterator[Any]:
     """All checkpoints, verified in one go."""
-    from tests.conftest import create_tenant, speaking
+    from tests.conftest import client_for, create_tenant
 
     whole = save(network())
     gray = save(network(in_channels=1))
@@ -63,7 +63,7 @@ def outcomes(api_url: str, work: Any, canary: Path) -> Iterator[Any]:
         "code": (pytorch({"a": Runs(canary)}), {}),
     }
     tenant = create_tenant()
-    with speaking(api_url, tenant.key) as client:
+    with client_for(api_url, tenant.key) as client:
         made = {}
         for name, (data, changes) in sent.items():
             body = BODY | {"name": name, "upload_id": upload(client, data)} | changes
@@ -71,7 +71,7 @@ def outcomes(api_url: str, work: Any, canary: Path) -> Iterator[Any]:
             assert answer.status_code == 201, answer.text
             made[name] = answer.json()
             assert made[name]["state"] == "verifying"
-        work("prepare")
+        run_queue("prepare")
         yield (
             client,
             made,

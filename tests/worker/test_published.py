@@ -11,7 +11,7 @@ from safetensors.torch import load
 
 from kdcore.models import build
 from store.settings import settings
-from tests.helpers import job
+from tests.helpers import job_body
 
 Json = dict[str, Any]
 FILE = "squeezenet1_1-b8a52dc0.pth"
@@ -29,14 +29,14 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def outcome(
-    client: httpx.Client, empty_queue: None, work: Callable[[str], None]
+    client: httpx.Client, empty_queue: None, run_queue: Callable[[str], None]
 ) -> Callable[[str], Json]:
     """A model from a source, after a worker has had it."""
 
     def make(source: str, **more: str) -> Json:
         body = {"name": "a teacher", "source": source} | more
         made = client.post("/v1/models", json=body).raise_for_status().json()
-        work("prepare")
+        run_queue("prepare")
         found: Json = client.get(made["links"]["self"]).raise_for_status().json()
         return found
 
@@ -54,11 +54,11 @@ def test_without_a_network_it_fails_readably(outcome: Any) -> None:
 
 @pytest.mark.usefixtures("no_network", "empty_queue")
 def test_a_student_that_starts_from_them_fails_readably(
-    client: httpx.Client, digits: Json, work: Callable[[str], None]
+    client: httpx.Client, digits: Json, run_queue: Callable[[str], None]
 ) -> None:
-    body = job(digits, student={"architecture": "torchvision/resnet18", "init": "pretrained"})
+    body = job_body(digits, student={"architecture": "torchvision/resnet18", "init": "pretrained"})
     made = client.post("/v1/jobs", json=body).raise_for_status().json()
-    work("train")
+    run_queue("train")
     failed = client.get(made["links"]["self"]).raise_for_status().json()
     assert (failed["state"], failed["error"]["code"]) == ("failed", "teacher_load_failed")
     assert "could not be downloaded" in failed["error"]["message"]

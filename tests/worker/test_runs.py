@@ -17,7 +17,7 @@ from store.database import transaction
 from store.ids import new_id
 from store.settings import settings
 from store.tables import Job, JobEvent, Model, Run, Worker
-from tests.helpers import faults, posted, problem
+from tests.helpers import assert_problem, issue_codes, submit_job
 from worker import executor, shutdown
 from worker.lease import Lease
 
@@ -34,7 +34,7 @@ def draining() -> Iterator[Any]:
 
 
 def test_a_job_in_training_is_cancelled(client: httpx.Client, digits: Json, start: Any) -> None:
-    own = posted(client, digits, training=LONG)["links"]["self"]
+    own = submit_job(client, digits, training=LONG)["links"]["self"]
     running = start(own.rpartition("/")[2])
     running.wait_for(lambda: running.row.phase == "training", "it trains")
     (engine,) = running.engines
@@ -79,7 +79,7 @@ def _events(client: httpx.Client, own: str) -> list[Json]:
 def test_a_job_that_was_killed_and_paused_ends_with_the_same_bytes(
     client: httpx.Client, digits: Json, start: Any
 ) -> None:
-    killed = posted(client, digits, training=RESUMED, name="the same")["id"]
+    killed = submit_job(client, digits, training=RESUMED, name="the same")["id"]
     running = start(killed)
     running.wait_for(lambda: running.checkpoints != [], "it has a checkpoint")
     assert running.row.state == "running"
@@ -94,7 +94,7 @@ def test_a_job_that_was_killed_and_paused_ends_with_the_same_bytes(
     assert (first.exit, first.resumed_from_step) == ("lost", None)
     assert (second.exit, last.exit) == ("stopped", "done")
     assert (last.resumed_from_step or 0) > 0
-    whole = posted(client, digits, training=RESUMED, name="the same")["id"]
+    whole = submit_job(client, digits, training=RESUMED, name="the same")["id"]
     uninterrupted = start(whole)
     assert uninterrupted.ends().state == "succeeded"
     assert len(uninterrupted.runs) == 1
@@ -115,7 +115,7 @@ def _is_paused_and_resumed(client: httpx.Client, running: Any) -> None:
     assert running.ends().state == "paused"
     assert running.engines == []
     assert client.post(f"{own}/pause").status_code == 200
-    assert problem(client.post(f"{own}/retry"), 409)["current_state"] == "paused"
+    assert assert_problem(client.post(f"{own}/retry"), 409)["current_state"] == "paused"
     resumed = client.post(f"{own}/resume")
     assert (resumed.status_code, resumed.json()["state"]) == (200, "queued")
 
@@ -123,7 +123,7 @@ def _is_paused_and_resumed(client: httpx.Client, running: Any) -> None:
 def test_a_slot_that_shuts_down_gives_its_job_back(
     client: httpx.Client, digits: Json, start: Any, draining: Any
 ) -> None:
-    running = start(posted(client, digits, training=LONG)["id"])
+    running = start(submit_job(client, digits, training=LONG)["id"])
     running.wait_for(lambda: running.row.phase == "training", "it trains")
     draining()
     given_back = running.ends()
@@ -137,7 +137,7 @@ def test_a_slot_that_shuts_down_gives_its_job_back(
 def test_a_run_is_let_go_while_it_fetches(
     client: httpx.Client, digits: Json, draining: Any, wish: str
 ) -> None:
-    job_id = posted(client, digits)["id"]
+    job_id = submit_job(client, digits)["id"]
     shutil.rmtree(settings().work_dir / "cache", ignore_errors=True)
     with transaction() as session:
         job = jobs.claim(session, "train", "a worker")
@@ -162,7 +162,7 @@ def test_a_run_is_let_go_while_it_fetches(
 def test_a_stop_before_the_engine_listens_is_no_loss(
     client: httpx.Client, digits: Json, start: Any, draining: Any
 ) -> None:
-    running = start(posted(client, digits, training=LONG)["id"])
+    running = start(submit_job(client, digits, training=LONG)["id"])
     running.wait_for(lambda: running.engines != [], "the engine is started")
     draining()
     given_back = running.ends()
@@ -173,7 +173,7 @@ def test_a_stop_before_the_engine_listens_is_no_loss(
 def test_a_run_that_lost_its_lease_stops_and_writes_nothing(
     client: httpx.Client, digits: Json, start: Any
 ) -> None:
-    running = start(posted(client, digits, training=LONG)["id"])
+    running = start(submit_job(client, digits, training=LONG)["id"])
     running.wait_for(lambda: running.row.phase == "training", "it trains")
     with transaction() as session:
         past = func.now() - func.make_interval(0, 0, 0, 1)
@@ -210,28 +210,28 @@ def _copy(model: Json, **changes: Any) -> str:
 
 
 def test_damaged_bytes_of_a_teacher_are_storage_unavailable(
-    trained: Any, trained_model: Json, start: Any, tmp_path: Path
+    trained_job: Any, trained_model: Json, start: Any, tmp_path: Path
 ) -> None:
     damaged = tmp_path / "damaged"
-    damaged.write_bytes(trained.student[:-1] + b"\0")
+    damaged.write_bytes(trained_job.student[:-1] + b"\0")
     key = f"prj_x/models/{new_id('art')}"
     object_store.put_file(key, damaged)
     teacher = _copy(trained_model, object_key=key, sha256="ab" * 32)
-    job = posted(trained.client, trained.dataset, teachers=[{"model": teacher}])
+    job = submit_job(trained_job.client, trained_job.dataset, teachers=[{"model": teacher}])
     start(job["id"]).ends()
-    error = trained.client.get(job["links"]["self"]).json()["error"]
+    error = trained_job.client.get(job["links"]["self"]).json()["error"]
     assert (error["code"], error["retryable"]) == ("storage_unavailable", True)
     assert error["message"]
-    problem(trained.client.get(job["links"]["student"]), 409)
+    assert_problem(trained_job.client.get(job["links"]["student"]), 409)
     gone = _copy(trained_model, object_key="prj_x/models/gone", sha256="cd" * 32)
-    job = posted(trained.client, trained.dataset, teachers=[{"model": gone}])
+    job = submit_job(trained_job.client, trained_job.dataset, teachers=[{"model": gone}])
     start(job["id"]).ends()
-    error = trained.client.get(job["links"]["self"]).json()["error"]
+    error = trained_job.client.get(job["links"]["self"]).json()["error"]
     assert error["code"] == "storage_unavailable"
 
 
 def test_an_engine_that_crashes_is_tried_once_more(
-    trained: Any, trained_model: Json, start: Any
+    trained_job: Any, trained_model: Json, start: Any
 ) -> None:
     # Two channels: nothing that the API or a verification lets through.
     odd = {"mean": [0.5, 0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5, 0.5]}
@@ -239,18 +239,18 @@ def test_an_engine_that_crashes_is_tried_once_more(
         channels = session.get_one(Model, trained_model["id"]).in_channels
     odd = {name: values[: 3 if channels == 1 else 1] for name, values in odd.items()}
     teacher = _copy(trained_model, normalization=odd)
-    job = posted(trained.client, trained.dataset, teachers=[{"model": teacher}])
+    job = submit_job(trained_job.client, trained_job.dataset, teachers=[{"model": teacher}])
     running = start(job["id"])
     ended = running.ends()
     assert [run.exit for run in running.runs] == ["crashed", "crashed"]
     assert (ended.state, ended.error["code"], ended.crashes) == ("failed", "internal", 2)
     assert "twice" in ended.error["message"]
-    logs = trained.client.get(job["links"]["logs"]).text
+    logs = trained_job.client.get(job["links"]["logs"]).text
     assert logs.count("exit code 1") >= 2
 
 
 def test_a_workers_sign_of_life_is_seen(client: httpx.Client, digits: Json) -> None:
-    own = posted(client, digits)["links"]["self"]
+    own = submit_job(client, digits)["links"]["self"]
     assert client.get(own).json()["waiting_reason"] == "no worker is running"
     with transaction() as session:
         session.add(Worker(name="w", queue="train", seen_at=func.clock_timestamp()))
@@ -265,16 +265,18 @@ def test_a_workers_sign_of_life_is_seen(client: httpx.Client, digits: Json) -> N
 def test_a_job_at_its_limit_is_given_more_and_goes_on(
     client: httpx.Client, digits: Json, start: Any
 ) -> None:
-    own = posted(client, digits, training=RESUMED, limits={"device_s": 0.9})["links"]["self"]
+    own = submit_job(client, digits, training=RESUMED, limits={"device_s": 0.9})["links"]["self"]
     job_id = own.rpartition("/")[2]
     ended = start(job_id).ends()
     assert ended.error is not None
     assert (ended.state, ended.error["code"]) == ("failed", "budget_exhausted")
-    assert problem(client.post(f"{own}/retry"), 409)["code"] == "limit_reached"
+    assert assert_problem(client.post(f"{own}/retry"), 409)["code"] == "limit_reached"
     more = client.patch(own, json={"limits": {"device_s": 600}}).raise_for_status().json()
     assert more["resolved"]["limits"] == {"wall_s": None, "device_s": 600.0}
     assert more["limits"] == more["resolved"]["limits"]
-    assert set(faults(client.patch(own, json={"limits": {"device_s": 0}}))) == {"/limits/device_s"}
+    assert set(issue_codes(client.patch(own, json={"limits": {"device_s": 0}}))) == {
+        "/limits/device_s"
+    }
     assert client.post(f"{own}/retry").json()["state"] == "queued"
     running = start(job_id)
     assert running.ends().state == "succeeded"

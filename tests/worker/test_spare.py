@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from kdcore.protocol.events import PhaseEvent
 from kdcore.protocol.requests import IngestRequest
 from store.settings import settings
-from tests.helpers import posted
+from tests.helpers import submit_job, wait_until
 from worker.engine import engine_process, prewarm
 
 Json = dict[str, Any]
@@ -40,7 +40,7 @@ def test_a_job_takes_it_and_the_slot_has_another(
     assert first is not None
     engine_process.prewarm_engine()
     assert waiting() == first
-    running = start(posted(client, digits, training=SHORT)["id"])
+    running = start(submit_job(client, digits, training=SHORT)["id"])
     running.wait_for(lambda: running.engines != [], "its engine is at work")
     assert running.engines == [first]
     assert running.ends().state == "succeeded", running.row.error
@@ -51,7 +51,7 @@ def test_nothing_is_loaded_while_a_processor_trains_or_is_timed(
     client: httpx.Client, digits: Json, start: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Speed is measured while it exports, and stands in the report."""
-    job_id = posted(client, digits, training=SHORT, exports=["safetensors", "onnx"])["id"]
+    job_id = submit_job(client, digits, training=SHORT, exports=["safetensors", "onnx"])["id"]
     told: list[list[str]] = []
 
     def noted() -> None:
@@ -87,24 +87,22 @@ def test_one_that_has_died_costs_nothing(client: httpx.Client, digits: Json, sta
     first = waiting()
     assert first is not None
     os.kill(first, signal.SIGKILL)
-    running = start(posted(client, digits, training=SHORT)["id"])
+    running = start(submit_job(client, digits, training=SHORT)["id"])
     assert running.ends().state == "succeeded", running.row.error
     assert [run.exit for run in running.runs] == ["done"]
 
 
-def test_it_knows_no_secret(eventually: Callable[[Callable[[], bool], float, str], None]) -> None:
+def test_it_knows_no_secret() -> None:
     engine_process.prewarm_engine()
     environ = Path(f"/proc/{waiting()}/environ")
     # Popen returns while the kernel still lays the new program out.
-    eventually(lambda: environ.read_bytes() != b"", 10, "it has an environment")
+    wait_until(lambda: environ.read_bytes() != b"", 10, "it has an environment")
     told = environ.read_bytes().decode()
     assert "PYTHONSAFEPATH=1" in told
     assert "STILLHOUSE" not in told
 
 
-def test_it_ends_with_whoever_holds_it(
-    environment: dict[str, str], eventually: Callable[[Callable[[], bool], float, str], None]
-) -> None:
+def test_it_ends_with_whoever_holds_it(environment: dict[str, str]) -> None:
     program = (
         "import time\n"
         "from worker.engine import engine_process as engine, prewarm as spare\n"
@@ -118,7 +116,7 @@ def test_it_ends_with_whoever_holds_it(
         assert holder.stdout is not None
         pid = int(holder.stdout.readline())
         holder.kill()
-    eventually(lambda: not Path(f"/proc/{pid}").exists(), 30, "it has ended")
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), 30, "it has ended")
 
 
 def test_a_folder_that_cannot_be_made_costs_the_spare_alone(
