@@ -117,7 +117,7 @@ def _weights_from_checkpoint(file: CheckpointFile) -> InitialWeights:
 
 
 def _is_student(part: dict[str, Any]) -> bool:
-    return part["number"] == 0 and part["role"] in ("student", "round")
+    return part["seed_index"] == 0 and part["role"] in ("student", "round")
 
 
 def _check_teachers(

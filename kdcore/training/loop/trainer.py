@@ -234,7 +234,7 @@ class Trainer:
         """This training's part of a checkpoint."""
         return {
             "role": self._phase.students[0].role,
-            "number": self._phase.seed_index,
+            "seed_index": self._phase.seed_index,
             "cohort": self.student_group.state_dict(),
             "meters": [meter.state_dict() for meter in self._loss_meters],
             "patience": self._early_stopper.state_dict(),

@@ -176,14 +176,14 @@ class CachedTeacherOutputs:
             events.teacher_cache(
                 key=key,
                 name=path.name,
-                teacher=teacher_index,
+                teacher_index=teacher_index,
                 seed=self._loader.view_seed,
                 view=view,
                 num_samples=self._loader.num_samples,
                 sha256=entry.sha256,
                 size_bytes=_file_size(path, size),
-                seconds=entry.fill_s,
-                found=hit,
+                fill_s=entry.fill_s,
+                hit=hit,
             )
         return entry.tensors
 

@@ -91,7 +91,7 @@ def networks_of(workdir: Path) -> dict[str, dict[str, torch.Tensor]]:
     students, baselines."""
     newest = max((workdir / "checkpoints").glob("step-*.pt"))
     results = torch.load(newest, weights_only=True)["results"]
-    return {f"{each['name']} of seed {each['number']}": each["weights"] for each in results}
+    return {f"{each['name']} of seed {each['seed_index']}": each["weights"] for each in results}
 
 
 def same_networks(ours: Path, theirs: Path) -> bool:

@@ -27,7 +27,7 @@ EPOCHS = 4
 @pytest.fixture
 def request_(world: World, tmp_path: Path) -> RunRequest:
     made = world.request(training={"epochs": EPOCHS, "views": VIEWS})
-    return made.model_copy(update={"answers": str(tmp_path / "kept")})
+    return made.model_copy(update={"teacher_cache_dir": str(tmp_path / "kept")})
 
 
 def files(tmp_path: Path) -> dict[str, bytes]:
@@ -35,7 +35,7 @@ def files(tmp_path: Path) -> dict[str, bytes]:
 
 
 def asked(workdir: Path) -> list[str]:
-    return [event["name"] for event in events_of(workdir, "answers") if not event["found"]]
+    return [event["name"] for event in events_of(workdir, "teacher_cache") if not event["hit"]]
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return own(teachers, views, autocast)
 
     for place in ("kdcore.training.teacher_cache.provider", "kdcore.training.loop.builder"):
-        monkeypatch.setattr(f"{place}.asked", counting)
+        monkeypatch.setattr(f"{place}.run_teachers", counting)
     return counted
 
 
@@ -103,13 +103,13 @@ def test_what_is_kept_is_what_the_teacher_says_of_that_view(
 
 def test_with_fresh_views_nothing_is_kept(world: World, tmp_path: Path) -> None:
     made = world.request(training={"epochs": 1})
-    train(made.model_copy(update={"answers": str(tmp_path / "kept")}), tmp_path / "run")
+    train(made.model_copy(update={"teacher_cache_dir": str(tmp_path / "kept")}), tmp_path / "run")
     assert files(tmp_path) == {}
 
 
 def test_methods_that_look_at_maps_ask_each_time(world: World, tmp_path: Path) -> None:
     made = world.request("attention", training={"epochs": 1, "views": 1})
-    train(made.model_copy(update={"answers": str(tmp_path / "kept")}), tmp_path / "run")
+    train(made.model_copy(update={"teacher_cache_dir": str(tmp_path / "kept")}), tmp_path / "run")
     assert files(tmp_path) == {}
 
 
@@ -118,7 +118,7 @@ def test_pooled_features_are_kept_beside_the_logits(
     world: World, tmp_path: Path, forwards: list[int], method: str
 ) -> None:
     made = world.request(method, training={"epochs": EPOCHS, "views": VIEWS})
-    made = made.model_copy(update={"answers": str(tmp_path / "kept")})
+    made = made.model_copy(update={"teacher_cache_dir": str(tmp_path / "kept")})
     first = train(made, tmp_path / "first")
     probes = 2
     assert sum(forwards) == VIEWS * 225 + probes
@@ -169,14 +169,17 @@ def test_the_largest_logits_alone(world: World, request_: RunRequest, tmp_path: 
     train(request_, tmp_path / "all")
     whole = set(files(tmp_path))
     few = world.request(training={"epochs": EPOCHS, "views": VIEWS, "teacher_cache_logits": 3})
-    train(few.model_copy(update={"answers": request_.teacher_cache_dir}), tmp_path / "few")
+    train(
+        few.model_copy(update={"teacher_cache_dir": request_.teacher_cache_dir}), tmp_path / "few"
+    )
     fresh = set(files(tmp_path)) - whole
     assert len(fresh) == VIEWS
     assert {load_file(tmp_path / "kept" / name)["logits"].shape for name in fresh} == {(225, 3)}
     # As many as there are classes is all of them: the same files.
     every = world.request(training={"epochs": EPOCHS, "views": VIEWS, "teacher_cache_logits": 7})
     ran = train(
-        every.model_copy(update={"answers": request_.teacher_cache_dir}), tmp_path / "every"
+        every.model_copy(update={"teacher_cache_dir": request_.teacher_cache_dir}),
+        tmp_path / "every",
     )
     assert asked(ran) == []
 
@@ -213,7 +216,7 @@ def test_students_of_other_seeds_share_views_that_have_a_seed_of_their_own(
 ) -> None:
     recipe = {"epochs": EPOCHS, "views": VIEWS, "view_seed": 5}
     made = world.request(training=recipe, evaluation={"baseline": False, "seeds": 2})
-    request = made.model_copy(update={"answers": str(tmp_path / "kept")})
+    request = made.model_copy(update={"teacher_cache_dir": str(tmp_path / "kept")})
     first = train(request, tmp_path / "first")
     assert len(asked(first)) == VIEWS
     other = request.model_copy(update={"job": request.job.model_copy(update={"seed": 99})})
@@ -253,7 +256,9 @@ def test_fast_answers_do_not_serve_a_strict_job(
 ) -> None:
     recipe = {"epochs": EPOCHS, "views": VIEWS, "determinism": "fast"}
     fast = world.request(training=recipe)
-    train(fast.model_copy(update={"answers": request_.teacher_cache_dir}), tmp_path / "fast")
+    train(
+        fast.model_copy(update={"teacher_cache_dir": request_.teacher_cache_dir}), tmp_path / "fast"
+    )
     assert len(asked(train(request_, tmp_path / "strict"))) == VIEWS
 
 

@@ -179,7 +179,7 @@ def test_a_job_goes_on_from_an_earlier_ones_checkpoint(world: World, tmp_path: P
     path = max((first / "checkpoints").glob("*.pt"))
     start = CheckpointFile(path=str(path), sha256=sha256(path))
     still = {"epochs": 1, "optimizer": {"type": "sgd", "lr": 1e-12, "weight_decay": 0}}
-    request = world.request("kd", 1, still).model_copy(update={"continued": start})
+    request = world.request("kd", 1, still).model_copy(update={"continue_from": start})
     done = train(request, tmp_path / "second")
     ours, theirs = load_file(done / STUDENT), load_file(first / STUDENT)
     assert torch.allclose(ours["fc.weight"], theirs["fc.weight"], atol=1e-6)
@@ -197,7 +197,9 @@ def test_the_last_checkpoint_of_a_cohort_is_of_its_student(world: World, tmp_pat
     scheme = {"type": "mutual", "peers": ["cifar/resnet14"]}
     first = train(world.request("supervised", 0, QUICK, scheme=scheme), tmp_path / "first")
     request = world.request("supervised", 0, STILL)
-    done = train(request.model_copy(update={"continued": continued(first)}), tmp_path / "second")
+    done = train(
+        request.model_copy(update={"continue_from": continued(first)}), tmp_path / "second"
+    )
     ours, theirs = load_file(done / STUDENT), load_file(first / STUDENT)
     assert torch.allclose(ours["conv1.weight"], theirs["conv1.weight"], atol=1e-6)
 
@@ -210,7 +212,7 @@ def test_weights_that_go_on_keep_the_normalization_that_they_know(
     request = world.request("supervised", 0, QUICK).model_copy(update={"init": init})
     first = train(request, tmp_path / "first")
     again = world.request("supervised", 0, STILL)
-    done = train(again.model_copy(update={"continued": continued(first)}), tmp_path / "second")
+    done = train(again.model_copy(update={"continue_from": continued(first)}), tmp_path / "second")
     assert report_of(done)["normalization"] == {"mean": [0.25], "std": [0.75]}
 
 
@@ -219,7 +221,7 @@ def test_a_checkpoint_from_before_the_student_is_refused(world: World, tmp_path:
     with pytest.raises(RunCancelledError):
         train(world.request("kd", 1, QUICK, scheme=scheme), tmp_path / "first", StopAfter(4))
     request = world.request("kd", 1, QUICK)
-    request = request.model_copy(update={"continued": continued(tmp_path / "first")})
+    request = request.model_copy(update={"continue_from": continued(tmp_path / "first")})
     with pytest.raises(UserError, match="before its student"):
         train(request, tmp_path / "second")
 

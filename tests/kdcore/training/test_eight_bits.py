@@ -54,8 +54,8 @@ def test_a_student_learns_from_it_and_resumes_exactly(world: World, tmp_path: Pa
     request = world.request(training=recipe("int8"))
     whole = train(request, tmp_path / "whole")
     (found,) = told(whole)
-    assert set(found) == {"teacher", "agreement", "used"}
-    assert found["used"]
+    assert set(found) == {"teacher_index", "agreement", "quantized"}
+    assert found["quantized"]
     assert 90 < found["agreement"] <= 100
     assert "in eight bits the teacher names the same class" in logs(whole)
     with pytest.raises(RunCancelledError):
@@ -85,10 +85,10 @@ def test_nobody_is_quantized_who_is_not_asked(world: World, tmp_path: Path) -> N
 def test_auto_goes_by_the_agreement(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: float
 ) -> None:
-    monkeypatch.setattr(quantized_teacher, "LEAST_AGREEMENT", least)
+    monkeypatch.setattr(quantized_teacher, "MIN_AGREEMENT", least)
     ran = train(world.request(training=recipe("auto")), tmp_path / "auto")
     used = least == 0.0
-    assert told(ran)[0]["used"] == used
+    assert told(ran)[0]["quantized"] == used
     like = train(world.request(training=recipe("int8" if used else "same")), tmp_path / "like")
     assert sha256(ran / STUDENT) == sha256(like / STUDENT)
 
@@ -100,8 +100,8 @@ def test_kept_answers_are_exact_by_auto_and_other_ones_by_int8(
     names: dict[str, set[str]] = {}
     for precision in ("same", "auto", "int8"):
         request = world.request(training=recipe(precision, views=1))
-        ran = train(request.model_copy(update={"answers": kept}), tmp_path / precision)
-        names[precision] = {event["name"] for event in events_of(ran, "answers")}
+        ran = train(request.model_copy(update={"teacher_cache_dir": kept}), tmp_path / precision)
+        names[precision] = {event["name"] for event in events_of(ran, "teacher_cache")}
         assert bool(told(ran)) == (precision == "int8")
     assert names["same"] == names["auto"]
     assert not names["same"] & names["int8"]
@@ -120,7 +120,7 @@ def test_what_cannot_be_converted(
     def fail(network: Any, shape: Any) -> Any:
         raise RuntimeError("an operator that nobody knows")
 
-    monkeypatch.setattr("kdcore.export.exported_program.trace", fail)
+    monkeypatch.setattr("kdcore.export.exported_program.export_program", fail)
     request = world.request(training=recipe(precision), exports=["safetensors"])
     if precision == "int8":
         with pytest.raises(UserError, match="an operator that nobody knows"):

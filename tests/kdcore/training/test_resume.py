@@ -21,9 +21,9 @@ from tests.kdcore.training.helpers import StopAfter, World, events_of, same_netw
 # A checkpoint at every batch boundary, so that kills meet every place where a run can go on.
 PROGRAM = """
 import sys
-from kdcore.training.checkpoint import Cadence
-Cadence.shortest_s = Cadence.longest_s = 0.0
-Cadence.share = 1e9
+from kdcore.training.checkpoint import CheckpointSchedule
+CheckpointSchedule.min_interval_s = CheckpointSchedule.max_interval_s = 0.0
+CheckpointSchedule.max_time_share = 1e9
 from kdcore.process.main import main
 sys.exit(main())
 """
@@ -78,7 +78,11 @@ def test_equal_jobs_give_equal_bytes_whether_checkpoints_are_written_or_not(
     world: World, quiet: tuple[RunRequest, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request, undisturbed = quiet
-    for name, value in {"shortest_s": 0.0, "longest_s": 0.0, "share": 1e9}.items():
+    for name, value in {
+        "min_interval_s": 0.0,
+        "max_interval_s": 0.0,
+        "max_time_share": 1e9,
+    }.items():
         monkeypatch.setattr(CheckpointSchedule, name, value)
     again = train(request, tmp_path)
     assert len(events_of(again, "checkpoint")) > len(events_of(undisturbed, "checkpoint"))

@@ -242,8 +242,8 @@ def test_a_later_explosion_keeps_the_last_good_checkpoint(
     def exploding(schedule: Schedule, step: int, per_epoch: int, epochs: int) -> float:
         return 1e38 if step == 4 else real(schedule, step, per_epoch, epochs)
 
-    monkeypatch.setattr(optim, "factor", exploding)
-    monkeypatch.setattr(CheckpointSchedule, "due", lambda _self, *, epoch_ended: True)
+    monkeypatch.setattr(optim, "lr_factor", exploding)
+    monkeypatch.setattr(CheckpointSchedule, "is_due", lambda _self, *, epoch_ended: True)
     with pytest.raises(NonFiniteError, match="step"):
         train(world.request(), tmp_path)
     written = events_of(tmp_path, "checkpoint")
