@@ -58,7 +58,7 @@ def _best_student(job_id: str) -> ModelFile:
         dataset = session.get(Dataset, job.dataset_id) if job else None
     if artifact is None or job is None or dataset is None or dataset.info is None:
         raise FileNotFoundError(f"the student of {job_id} is not there any more")
-    resolved = ResolvedJob.model_validate({k: v for k, v in job.resolved.items() if k != "runtime"})
+    resolved = ResolvedJob.model_validate(job.resolved)
     return ModelFile(
         path=str(asset_cache.fetch_cached(artifact.object_key, artifact.sha256)),
         sha256=artifact.sha256,

@@ -47,9 +47,7 @@ def build_request(job: Job, workdir: Path) -> tuple[EngineRequest, list[str]]:
 
 
 def _run_request(job: Job, workdir: Path) -> RunRequest:
-    resolved = ResolvedJob.model_validate(
-        {name: value for name, value in job.resolved.items() if name != "runtime"}
-    )
+    resolved = ResolvedJob.model_validate(job.resolved)
     with transaction() as session:
         dataset = session.get_one(Dataset, job.dataset_id)
         teachers = [

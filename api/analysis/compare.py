@@ -24,7 +24,7 @@ from store.tables import Job, Model
 compare_router = v1_router("/compare", "insight")
 
 MIN_JOBS, MAX_JOBS = 2, 10
-_NOT_SETTINGS = ("name", "labels", "priority", "runtime")
+_NOT_SETTINGS = ("name", "labels", "priority")
 CURVES = (
     *("val/top1", "train/loss", "val/agreement", "val/kl_to_teacher", "val/ece", "val/loss"),
     *("train/lr", "train/images_per_s", "train/memory_bytes", "teacher/top1"),

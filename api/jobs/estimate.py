@@ -145,7 +145,7 @@ def _finished_jobs(session: Session, project_id: str) -> Iterable[_FinishedJob]:
         speed = summary.get("train/images_per_s")
         if not speed or not num_train:
             continue
-        finished = ResolvedJob.model_validate({k: v for k, v in resolved.items() if k != "runtime"})
+        finished = ResolvedJob.model_validate(resolved)
         images = finished.training.epochs * num_train * num_trainings(finished)
         workload = _Workload(
             finished.student.network,

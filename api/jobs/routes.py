@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import anyio.to_thread
 from fastapi import Header, Query, Request
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 from starlette.responses import Response
 
 from api.http import scoping, sse
@@ -180,7 +180,7 @@ def _list(caller: Principal, page_query: PageQuery, filters: JobFilters, sort: s
         queue_status = outbox.QueueStatus(session)
         return paginate(
             session,
-            select(Job).where(*project_jobs, *filters.conditions),
+            select(Job).options(undefer(Job.runtime)).where(*project_jobs, *filters.conditions),
             lambda row: serializers.serialize_job(session, row, queue_status),
             page_query,
             descending=sort.startswith("-"),

@@ -22,8 +22,6 @@ def serialize_job(
     """The job as posted, with all that has become of it; ``waiting`` is shared by a list's jobs."""
     queue_status = queue_status or outbox.QueueStatus(session, job_id=row.id)
     self_url = f"/v1/jobs/{row.id}"
-    resolved = dict(row.resolved)
-    runtime = resolved.pop("runtime", None)
     jobs_ahead = queue_status.jobs_ahead(row) if row.state == "queued" else None
     return {
         **row.spec,
@@ -34,8 +32,8 @@ def serialize_job(
         "waiting_reason": _waiting_reason(row, jobs_ahead, queue_status),
         "run": row.num_runs or None,
         "last_event": row.event_seq,
-        "resolved": resolved,
-        "runtime": runtime,
+        "resolved": row.resolved,
+        "runtime": row.runtime if row.num_runs else None,
         "usage": {"device_s": round(row.device_s, 3)},
         "result": _result_summary(row),
         "links": {"self": self_url} | {name: f"{self_url}/{name}" for name in _LINKS},

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import anyio.to_thread
 from sqlalchemy import func, select
+from sqlalchemy.orm import undefer
 
 from api.http import scoping, sse
 from api.http.notifications import ANY_JOB, POLL_INTERVAL_S, Broadcaster
@@ -102,6 +103,7 @@ def _read_changes(project_id: str, after: int | None, last_seqs: dict[str, int])
         if len(changed) <= MAX_CHANGED_JOBS:
             rows = session.scalars(
                 select(Job)
+                .options(undefer(Job.runtime))
                 .where(Job.id.in_(changed), Job.queue == scoping.TRAIN_QUEUE)
                 .order_by(Job.id)
             )

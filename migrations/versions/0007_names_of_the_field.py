@@ -1,12 +1,31 @@
-"""Columns, tables and stored documents get the field's names."""
+"""Columns, tables and stored documents get the field's names.
 
+Jobs, events, runs and models are rewritten in batches; the bytes of artifacts, checkpoints and data
+sets never change. Stored answers of idempotent requests are encrypted with the secret key: they are
+opened and rewritten, and those that the present key does not open are deleted (nobody can read
+them). What the engine observed of its machine moves from ``jobs.resolved`` to the run that it
+describes. Stop the workers before: an engine that runs still writes the earlier names.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
 from alembic import op
+from cryptography.fernet import Fernet, InvalidToken
+from sqlalchemy.dialects.postgresql import JSONB
+
+from store.settings import settings
 
 revision = "0007"
 down_revision = "0006"
 branch_labels = None
 depends_on = None
 
+BATCH_SIZE = 1000
 _COLUMNS = (
     ("jobs", "lane", "queue"),
     ("jobs", "losses", "lost_runs"),
@@ -23,6 +42,103 @@ _CONSTRAINTS = (
     ("project_turns", "pk_turns", "pk_project_turns"),
     ("project_turns", "fk_turns_project_id", "fk_project_turns_project_id"),
 )
+_EXITS = (
+    ("storage_away", "storage_retry"),
+    ("overran", "timed_out"),
+    ("user_fault", "user_error"),
+)
+_PHASES = (("asking_teacher", "caching_teacher"),)
+_ERROR_CODES = (("recipe_invalid", "job_invalid"),)
+
+
+class Rename(NamedTuple):
+    """Another name for a key, or another value of a key, in the objects at a path.
+
+    A path is a tuple of keys; ``*`` stands for each item of a list or each value of an object.
+    Everything outside the path is the user's (labels, names of classes) and stays.
+    """
+
+    path: tuple[str, ...]
+    old: str
+    new: str
+    value_of: str | None = None
+    """The key whose value changes from ``old`` to ``new``; None renames the key ``old``."""
+
+    def reverse(self) -> "Rename":
+        return self._replace(old=self.new, new=self.old)
+
+    def apply(self, document: Any) -> None:
+        """Change the document in place."""
+        for target in _objects_at(document, self.path):
+            if self.value_of is not None:
+                if target.get(self.value_of) == self.old:
+                    target[self.value_of] = self.new
+            elif self.old in target:
+                target[self.new] = target.pop(self.old)
+
+
+def _objects_at(document: Any, path: Sequence[str]) -> Iterator[dict[str, Any]]:
+    if not path:
+        if isinstance(document, dict):
+            yield document
+        return
+    if path[0] == "*":
+        items = document.values() if isinstance(document, dict) else document
+        for item in items if isinstance(document, dict | list) else ():
+            yield from _objects_at(item, path[1:])
+    elif isinstance(document, dict) and path[0] in document:
+        yield from _objects_at(document[path[0]], path[1:])
+
+
+_NORMALIZATION = Rename((), "normalisation", "normalization")
+_LICENSE = Rename((), "licence", "license")
+_DATASET_INFO = (_NORMALIZATION, Rename(("splits",), "unlabelled", "unlabeled"))
+_SPEC = (
+    Rename(("training",), "kept_logits", "teacher_cache_logits"),
+    Rename(("method",), "neighbours", "neighbors", "between"),
+    Rename(("method", "*"), "neighbours", "neighbors", "between"),
+)
+_REPORT = (
+    Rename(("details",), "kept_answers", "teacher_cache"),
+    Rename(("details", "teacher_cache"), "asked", "misses"),
+    Rename(("details", "teacher_cache"), "found", "hits"),
+    Rename(("details", "teacher_cache"), "asked_s", "fill_s"),
+    Rename(("details",), "eight_bit_teachers", "quantized_teachers"),
+    Rename(("details", "quantized_teachers", "*"), "teacher", "teacher_index"),
+    Rename(("details", "quantized_teachers", "*"), "used", "quantized"),
+    Rename(("details", "networks", "*"), "labeller", "labeler", "name"),
+    Rename(("seeds",), "helped_by", "top1_gain"),
+)
+_ERROR = (
+    *(Rename((), old, new, "code") for old, new in _ERROR_CODES),
+    *(Rename((), old, new, "phase") for old, new in _PHASES),
+    Rename(("items", "*"), "normalisation", "normalization", "name"),
+)
+
+
+def _under(name: str, renames: Sequence[Rename]) -> tuple[Rename, ...]:
+    return tuple(rename._replace(path=(name, *rename.path)) for rename in renames)
+
+
+_DOCUMENTS: dict[tuple[str, str], tuple[Rename, ...]] = {
+    ("jobs", "spec"): _SPEC,
+    ("jobs", "resolved"): _SPEC,
+    ("jobs", "result"): (
+        *(_NORMALIZATION, _LICENSE),
+        *_under("info", _DATASET_INFO),
+        *_REPORT,
+    ),
+    ("jobs", "error"): _ERROR,
+    ("datasets", "info"): _DATASET_INFO,
+    ("models", "error"): _ERROR,
+    ("models", "onnx_error"): _ERROR,
+}
+_ANSWER = (
+    *(_NORMALIZATION, _LICENSE, Rename((), "chosen", "runtime")),
+    *_SPEC,
+    *_under("resolved", _SPEC),
+)
+"""In the stored answer of a POST: a job, a model or a data set."""
 
 
 def upgrade() -> None:
@@ -31,11 +147,170 @@ def upgrade() -> None:
     op.rename_table("turns", "project_turns")
     for table, old, new in _CONSTRAINTS:
         op.execute(f"ALTER TABLE {table} RENAME CONSTRAINT {old} TO {new}")
+    _move_runtime_to_runs()
+    for (table, column), renames in _DOCUMENTS.items():
+        _rewrite_documents(table, column, renames)
+    _rewrite_codes(forward=True)
+    _rewrite_answers(_ANSWER)
 
 
 def downgrade() -> None:
+    _rewrite_answers(_reversed(_ANSWER))
+    _rewrite_codes(forward=False)
+    for (table, column), renames in _DOCUMENTS.items():
+        _rewrite_documents(table, column, _reversed(renames))
+    _move_runtime_to_jobs()
     for table, old, new in _CONSTRAINTS:
         op.execute(f"ALTER TABLE {table} RENAME CONSTRAINT {new} TO {old}")
     op.rename_table("project_turns", "turns")
     for table, old, new in _COLUMNS:
         op.alter_column(table, new, new_column_name=old)
+
+
+def _reversed(renames: Sequence[Rename]) -> tuple[Rename, ...]:
+    """Inner names first: their paths are spelled in the new names."""
+    return tuple(rename.reverse() for rename in reversed(renames))
+
+
+def _move_runtime_to_runs() -> None:
+    """Each run's own by its events; the job's where there is no such event."""
+    op.add_column("runs", sa.Column("runtime", JSONB()))
+    op.execute(
+        "UPDATE runs SET runtime = events.data->'chosen' FROM events "
+        "WHERE events.job_id = runs.job_id AND events.run = runs.number "
+        "AND events.type = 'phase' AND events.data ? 'chosen'"
+    )
+    op.execute(
+        "UPDATE runs SET runtime = jobs.resolved->'chosen' FROM jobs "
+        "WHERE jobs.id = runs.job_id AND jobs.num_runs = runs.number "
+        "AND jobs.resolved ? 'chosen' AND NOT EXISTS "
+        "(SELECT FROM runs AS other WHERE other.job_id = jobs.id AND other.runtime IS NOT NULL)"
+    )
+    op.execute("UPDATE jobs SET resolved = resolved - 'chosen' WHERE resolved ? 'chosen'")
+
+
+def _move_runtime_to_jobs() -> None:
+    op.execute(
+        "UPDATE jobs SET resolved = resolved || jsonb_build_object('chosen', latest.runtime) "
+        "FROM (SELECT DISTINCT ON (job_id) job_id, runtime FROM runs WHERE runtime IS NOT NULL "
+        "ORDER BY job_id, number DESC) AS latest WHERE latest.job_id = jobs.id"
+    )
+    op.drop_column("runs", "runtime")
+
+
+def _rewrite_documents(table: str, column: str, renames: Sequence[Rename]) -> None:
+    """Only rows in which an old word occurs are read, a batch at a time by primary key."""
+    rows = sa.table(table, sa.column("id", sa.Text), sa.column(column, JSONB))
+    pattern = "|".join(f'"{word}"' for word in sorted({rename.old for rename in renames}))
+
+    def rewrite(document: Any) -> Any:
+        for rename in renames:
+            rename.apply(document)
+        return document
+
+    matching = sa.cast(rows.c[column], sa.Text).regexp_match(pattern)
+    _rewrite_batches(rows, column, matching, rewrite)
+
+
+def _rewrite_batches(rows: Any, column: str, matching: Any, rewrite: Callable[[Any], Any]) -> None:
+    connection = op.get_bind()
+    update = (
+        sa.update(rows)
+        .where(rows.c.id == sa.bindparam("row_id"))
+        .values({column: sa.bindparam("document", type_=JSONB)})
+    )
+    query = sa.select(rows.c.id, rows.c[column]).order_by(rows.c.id).limit(BATCH_SIZE)
+    last_id = ""
+    while batch := connection.execute(query.where(matching, rows.c.id > last_id)).all():
+        last_id = batch[-1][0]
+        connection.execute(
+            update, [{"row_id": row_id, "document": rewrite(value)} for row_id, value in batch]
+        )
+
+
+def _rewrite_codes(*, forward: bool) -> None:
+    """Words that are values of columns, and those of events: one statement for each."""
+
+    def replace(statement: str, pairs: Sequence[tuple[str, str]]) -> None:
+        for pair in pairs:
+            old, new = pair if forward else pair[::-1]
+            op.get_bind().execute(sa.text(statement), {"old": old, "new": new})
+
+    replace("UPDATE runs SET exit = :new WHERE exit = :old", _EXITS)
+    replace("UPDATE jobs SET phase = :new WHERE phase = :old", _PHASES)
+    for event_type, key, pairs in (
+        ("state", "reason", _EXITS),
+        ("phase", "phase", _PHASES),
+        ("error", "phase", _PHASES),
+        ("error", "code", _ERROR_CODES),
+    ):
+        replace(
+            f"UPDATE events SET data = data || jsonb_build_object('{key}', CAST(:new AS text)) "  # noqa: S608
+            f"WHERE type = '{event_type}' AND data->>'{key}' = :old",
+            pairs,
+        )
+    replace(
+        "UPDATE events SET data = data - CAST(:old AS text) || "
+        "jsonb_build_object(CAST(:new AS text), data->CAST(:old AS text)) "
+        "WHERE type = 'phase' AND jsonb_exists(data, :old)",
+        (("chosen", "runtime"),),
+    )
+    names = (("normalisation", "normalization"),)
+    replace(
+        "UPDATE events SET data = jsonb_set(data, '{items}', replace(data->>'items', "
+        "'\"name\": \"' || :old || '\"', '\"name\": \"' || :new || '\"')::jsonb) "
+        "WHERE type = 'error' AND data->>'code' = 'checkpoint_invalid' AND data->>'items' LIKE '%\"name\": \"' || :old || '\"%'",
+        names,
+    )
+    replace(
+        "UPDATE models SET warnings = replace(warnings::text, :old, :new)::jsonb "
+        "WHERE warnings::text LIKE '%' || :old || '%'",
+        names,
+    )
+    # Keys of metrics are paths of ours; the values beside them are numbers.
+    for old, new in (("labeller", "labeler"),):
+        words = {
+            "old": rf'(^|/|"){old if forward else new}/',
+            "new": rf"\1{new if forward else old}/",
+        }
+        for table, column, kind, only in (
+            ("metrics", "key", "text", "true"),
+            ("events", "data", "jsonb", "type = 'metrics'"),
+            ("checkpoints", "metrics", "jsonb", "true"),
+        ):
+            op.get_bind().execute(
+                sa.text(
+                    f"UPDATE {table} SET {column} = "  # noqa: S608
+                    f"CAST(regexp_replace(CAST({column} AS text), :old, :new, 'g') AS {kind}) "
+                    f"WHERE {only} AND CAST({column} AS text) ~ :old"
+                ),
+                words,
+            )
+
+
+def _rewrite_answers(renames: Sequence[Rename]) -> None:
+    """The body of each stored answer; a key that the secret does not open goes with its row."""
+    connection = op.get_bind()
+    secret = settings().secret_key.get_secret_value().encode()
+    fernet = Fernet(base64.urlsafe_b64encode(hashlib.sha256(b"idempotency" + secret).digest()))
+    keys = sa.table(
+        "idempotency_keys",
+        *(sa.column(name, sa.Text) for name in ("project_id", "key", "body")),
+    )
+    primary_key = sa.tuple_(keys.c.project_id, keys.c.key)
+    query = sa.select(keys).order_by(keys.c.project_id, keys.c.key).limit(BATCH_SIZE)
+    last = ("", "")
+    while batch := connection.execute(query.where(primary_key > sa.tuple_(*last))).all():
+        last = (batch[-1].project_id, batch[-1].key)
+        for row in batch:
+            same = (keys.c.project_id == row.project_id, keys.c.key == row.key)
+            try:
+                answer = json.loads(fernet.decrypt(row.body))
+            except (InvalidToken, ValueError):
+                connection.execute(sa.delete(keys).where(*same))
+                continue
+            for rename in renames:
+                rename.apply(answer)
+            text = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+            body = fernet.encrypt(text.encode()).decode()
+            connection.execute(sa.update(keys).where(*same).values(body=body))

@@ -42,17 +42,21 @@ def renew_lease(session: Session, job_id: str, fence: int) -> str:
     return str(desired_state)
 
 
-def enter_phase(session: Session, job: Job, phase: str, chosen: dict[str, Any] | None) -> None:
-    """The held job's engine has entered a phase; the first one makes it running."""
+def enter_phase(session: Session, job: Job, phase: str, runtime: dict[str, Any] | None) -> None:
+    """Record that the run has entered a phase; the first phase makes the job running.
+
+    The first phase event of an engine carries ``runtime``: device, precision, threads, versions.
+    """
     job.phase = phase
-    if chosen:
-        job.resolved = {**job.resolved, "runtime": chosen}
-        current_run(session, job).device = chosen.get("device")
-        current_run(session, job).resumed_from_step = chosen.get("resumed_from_step")
+    if runtime:
+        run = current_run(session, job)
+        run.runtime = runtime
+        run.device = runtime.get("device")
+        run.resumed_from_step = runtime.get("resumed_from_step")
     if job.state == "starting":
         enter_state(session, job, "running")
     event_log.append(
-        session, job, "phase", {"phase": phase} | ({"runtime": chosen} if chosen else {})
+        session, job, "phase", {"phase": phase} | ({"runtime": runtime} if runtime else {})
     )
 
 

@@ -2,9 +2,9 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from store.tables.base import Base, BigInt, CreatedAt, Id, Json, ProjectId
 
@@ -23,6 +23,27 @@ _STATES = (
 
 LIVE_STATES = ("starting", "running", "pausing", "cancelling")
 """States in which a run may hold the job."""
+
+
+class Run(Base):
+    """One attempt at a job."""
+
+    __tablename__ = "runs"
+    id: Mapped[Id]
+    project_id: Mapped[ProjectId]
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    number: Mapped[int]
+    fence: Mapped[BigInt]
+    worker: Mapped[str]
+    device: Mapped[str | None]
+    started_at: Mapped[CreatedAt]
+    ended_at: Mapped[datetime | None]
+    exit: Mapped[str | None]
+    resumed_from_step: Mapped[BigInt | None]
+    runtime: Mapped[Json | None]
+    """What its engine observed: device, precision, threads, versions; null before it began."""
+    engine_seq: Mapped[BigInt] = mapped_column(default=0, server_default="0")
+    """Number of the last event of its engine that is stored."""
 
 
 class Job(Base):
@@ -56,7 +77,7 @@ class Job(Base):
         Index(None, "dataset_id"),
         Index(None, "model_id"),
     )
-    id: Mapped[Id]
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
     project_id: Mapped[ProjectId]
     kind: Mapped[str]
     queue: Mapped[str]
@@ -101,24 +122,16 @@ class Job(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
-
-class Run(Base):
-    """One attempt at a job."""
-
-    __tablename__ = "runs"
-    id: Mapped[Id]
-    project_id: Mapped[ProjectId]
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
-    number: Mapped[int]
-    fence: Mapped[BigInt]
-    worker: Mapped[str]
-    device: Mapped[str | None]
-    started_at: Mapped[CreatedAt]
-    ended_at: Mapped[datetime | None]
-    exit: Mapped[str | None]
-    resumed_from_step: Mapped[BigInt | None]
-    engine_seq: Mapped[BigInt] = mapped_column(default=0, server_default="0")
-    """Number of the last event of its engine that is stored."""
+    runtime: Mapped[Json | None] = column_property(
+        select(Run.runtime)
+        .where(Run.job_id == id, Run.runtime.is_not(None))  # noqa: A003 - this class's column
+        .order_by(Run.number.desc())
+        .limit(1)
+        .correlate_except(Run)
+        .scalar_subquery(),
+        deferred=True,
+    )
+    """Of the latest run that has one; queries of many jobs ask for it with ``undefer``."""
 
 
 class JobEvent(Base):

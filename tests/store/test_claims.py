@@ -137,7 +137,7 @@ def test_two_who_reap_at_once_lose_a_job_once(
 
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(reap, range(4))) == 6
-    assert {row(job_id).losses for job_id in made} == {1}
+    assert {row(job_id).lost_runs for job_id in made} == {1}
 
 
 def test_the_lease_of_a_dead_worker_is_no_device_in_use(

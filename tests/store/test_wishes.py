@@ -139,7 +139,7 @@ def test_a_lost_job_that_should_rest_rests(
     expire(job_id)
     with transaction() as session:
         assert jobs.reap_expired_leases(session) == 1
-    assert (row(job_id).state, row(job_id).losses) == ("paused", 1)
+    assert (row(job_id).state, row(job_id).lost_runs) == ("paused", 1)
 
 
 def test_a_retry_counts_anew(new_job: Any, claim: Claim, row: Any) -> None:
@@ -147,7 +147,7 @@ def test_a_retry_counts_anew(new_job: Any, claim: Claim, row: Any) -> None:
     bring(job_id, claim, "failed")
     act("retry", job_id)
     job = row(job_id)
-    assert (job.state, job.error, job.finished_at, job.losses) == ("queued", None, None, 0)
+    assert (job.state, job.error, job.finished_at, job.lost_runs) == ("queued", None, None, 0)
     again = claim()
     assert again is not None
     assert (again.id, again.num_runs) == (job_id, 2)

@@ -127,7 +127,7 @@ def test_a_slot_that_shuts_down_gives_its_job_back(
     running.wait_for(lambda: running.row.phase == "training", "it trains")
     draining()
     given_back = running.ends()
-    assert (given_back.state, given_back.losses, given_back.lease_owner) == ("queued", 0, None)
+    assert (given_back.state, given_back.lost_runs, given_back.lease_owner) == ("queued", 0, None)
     assert [run.exit for run in running.runs] == ["stopped"]
     assert running.checkpoints
 
@@ -166,7 +166,7 @@ def test_a_stop_before_the_engine_listens_is_no_loss(
     running.wait_for(lambda: running.engines != [], "the engine is started")
     draining()
     given_back = running.ends()
-    assert (given_back.state, given_back.losses) == ("queued", 0)
+    assert (given_back.state, given_back.lost_runs) == ("queued", 0)
     assert [run.exit for run in running.runs] == ["stopped"]
 
 

@@ -164,9 +164,7 @@ def record_event(
 
 
 def _resolved_job(job: Job) -> ResolvedJob:
-    return ResolvedJob.model_validate(
-        {name: value for name, value in job.resolved.items() if name != "runtime"}
-    )
+    return ResolvedJob.model_validate(job.resolved)
 
 
 def _cache_inputs(
