@@ -13,6 +13,7 @@ from kdcore.recipes.runner import RunSpec, run_recipe
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.schema.catalog import Normalization
 from kdcore.schema.exports import STUDENT_FILE
+from kdcore.schema.old_spelling import with_current_spelling
 from kdcore.schema.report import Report
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class DistillationResult:
         from kdcore.models import build
         from kdcore.models.normalized_model import NormalizedModel
 
-        config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        text = (self.path / "config.json").read_text(encoding="utf-8")
+        config = with_current_spelling(json.loads(text))
         shape = {name: config[name] for name in ("num_classes", "in_channels", "input_size")}
         network = build(config["architecture"], **shape)
         network.load_state_dict(load_file(self.path / STUDENT_FILE))

@@ -11,6 +11,7 @@ from kdcore.models import build
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.schema.catalog import Normalization
 from kdcore.schema.exports import STUDENT_FILE
+from kdcore.schema.old_spelling import with_current_spelling
 
 
 def load(folder: Path | str) -> tuple[torch.nn.Module, dict[str, Any]]:
@@ -21,7 +22,7 @@ def load(folder: Path | str) -> tuple[torch.nn.Module, dict[str, Any]]:
     ``config["channels"]`` is the rule by which images of other channels become the network's.
     """
     folder = Path(folder)
-    config = json.loads((folder / "config.json").read_text())
+    config = with_current_spelling(json.loads((folder / "config.json").read_text()))
     # A derived network is traced to be built, which inference mode does not allow.
     with torch.inference_mode(mode=False):
         network = build(

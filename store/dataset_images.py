@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from kdcore.schema.old_spelling import with_current_spelling
 from store import object_store
 
 _LENGTH_BYTES = 8
@@ -79,4 +80,5 @@ def _header(key: str) -> tuple[int, dict[str, Any]]:
     """Where the tensors begin, and the header."""
     length = int.from_bytes(b"".join(object_store.read(key, 0, _LENGTH_BYTES)), "little")
     start = _LENGTH_BYTES + length
-    return start, json.loads(b"".join(object_store.read(key, _LENGTH_BYTES, start)))
+    header = json.loads(b"".join(object_store.read(key, _LENGTH_BYTES, start)))
+    return start, with_current_spelling(header)

@@ -1,6 +1,6 @@
 """Which jobs a list is of: a dependency that reads the query and says it in SQL."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import Depends, Query
 from pydantic import AwareDatetime
@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, or_
 
 from api.http.problems import InvalidRequestError
 from api.jobs.schemas import JobState
+from kdcore.schema.job_kinds import TrainKind
 from kdcore.schema.validation.errors import ValidationIssue
 from store.tables import Job
 
@@ -37,7 +38,7 @@ class JobFilters:
     def __init__(  # noqa: PLR0913 - each is a filter of the contract
         self,
         state: StateFilter = None,
-        kind: Literal["distill", "evaluate", "warm"] | None = None,
+        kind: TrainKind | None = None,
         method: MethodFilter = None,
         architecture: TextFilter = None,
         dataset: IdFilter = None,

@@ -8,6 +8,7 @@ from api.http.pagination import Page
 from kdcore.protocol.events import Progress
 from kdcore.schema.base import FrozenModel, Label, Name, Text
 from kdcore.schema.job import JobLimits, JobSpec, ResolvedJob
+from kdcore.schema.job_kinds import TrainKind
 from kdcore.schema.report import Report
 
 JobState = Literal[
@@ -57,7 +58,7 @@ class JobOut(JobSpec):
     id: str
     object: Literal["job"]
     # Wider than what may be posted: a job of the kind `warm` is made by another route.
-    kind: Literal["distill", "evaluate", "warm"]  # type: ignore[assignment]
+    kind: TrainKind
     state: JobState
     phase: str | None = Field(description="Detail inside running; new ones may come")
     desired_state: Literal["run", "pause", "cancel"]

@@ -10,16 +10,17 @@ Format: https://github.com/huggingface/safetensors#format. Written by kdcore.dat
 which holds one image at a time; read with the library.
 """
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from kdcore.data.store_writer import METADATA_KEY, write_dataset
 from kdcore.data.types import SPLITS, SUBSETS, SplitArrays, SplitName, SubsetName
 from kdcore.runtime.errors import UserError
 from kdcore.schema.asset_info import DatasetInfo
+from kdcore.schema.old_spelling import with_current_spelling
 
 if TYPE_CHECKING:
     # Ingestion writes stores and needs no torch: it starts in a tenth of the time without it.
@@ -51,15 +52,14 @@ class MappedDataset:
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                self.info = DatasetInfo.model_validate_json(metadata[METADATA_KEY])
-                self._tensors: dict[str, torch.Tensor] = {
-                    name: file.get_tensor(name)
-                    for name in file.keys()  # noqa: SIM118
-                }
+                self.info = _parse_info(metadata[METADATA_KEY])
+                self._tensors: dict[str, torch.Tensor] = with_current_spelling(
+                    {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                )
                 missing = [s for s in SPLITS if f"{s}/images" not in self._tensors]
-        except (SafetensorError, KeyError, ValidationError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise UserError(
-                "dataset_invalid", f"{path.name} is not a store that ingestion wrote: {error}"
+                "dataset_invalid", f"{path.name} is not a stored data set: {error}"
             ) from error
         if missing:
             raise UserError("dataset_invalid", f"{path.name} lacks the splits {missing}")
@@ -73,3 +73,9 @@ class MappedDataset:
     def targets(self, split: SplitName) -> "torch.Tensor":
         """(N,) int64."""
         return self._tensors[f"{split}/targets"]
+
+
+def _parse_info(text: str) -> DatasetInfo:
+    fields = with_current_spelling(json.loads(text))
+    fields["splits"] = with_current_spelling(fields["splits"])
+    return DatasetInfo.model_validate(fields)

@@ -19,6 +19,7 @@ from kdcore.data.types import (
 )
 from kdcore.schema.asset_info import DatasetInfo, SplitInfo
 from kdcore.schema.catalog import Normalization
+from kdcore.schema.old_spelling import old_spelling
 
 _DECIMALS = 6
 
@@ -108,7 +109,7 @@ def content_digest(classes: Sequence[str], subsets: Mapping[SubsetName, SplitArr
         if part not in subsets:
             continue
         arrays = subsets[part]
-        head = {"classes": list(classes), "split": part, "shape": arrays.images.shape}
+        head = {"classes": list(classes), "split": old_spelling(part), "shape": arrays.images.shape}
         hasher.update(json.dumps(head, sort_keys=True).encode() + b"\n")
         hasher.update(np.ascontiguousarray(arrays.targets.astype("<i8")).data)
         for _, piece in iter_chunks(arrays.images):

@@ -1,11 +1,12 @@
-"""A store while it is written: images in any order, one at a time, straight into the file.
+"""Write a stored data set: images in any order, one at a time, straight into the file.
 
-The header stands first and holds facts that are known last, so room is kept for it. How much is a
-function of the content, and so are all of the file's bytes.
+The header comes first in the file, but its statistics are known only after the last image. So the
+file starts with room for the header, and the header is padded with spaces to fill that room, which
+safetensors allows. The size of the room depends on the content alone, so equal data gives equal
+files.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -18,13 +19,15 @@ import numpy.typing as npt
 from kdcore.data.types import SPLITS, SUBSETS, SplitArrays, SplitName, SubsetName, iter_chunks
 from kdcore.runtime.files import atomic_write, sha256_of
 from kdcore.schema.asset_info import DatasetInfo
-from kdcore.schema.catalog import Normalization
 
 Targets = Mapping[SplitName, npt.NDArray[np.int64]]
 METADATA_KEY = "stillhouse"
 """The header's one metadata key."""
-_WIDEST_STATISTIC = 0.123456
-"""As many characters as a statistic of an image can have."""
+_LENGTH_BYTES = 8
+_STATISTICS_BYTES = 4 << 10
+"""Room for the statistics and the digest, which are still missing in the outline's header."""
+_HEADER_UNIT_BYTES = 64 << 10
+"""The header's size, with its eight bytes of length, is a multiple of this."""
 
 
 def write_dataset(path: Path, subsets: Mapping[SubsetName, SplitArrays], info: DatasetInfo) -> str:
@@ -66,7 +69,7 @@ class DatasetWriter:
         shapes |= {f"{part}/images": (count, *self._shape) for part, count in counts.items()}
         # Targets first: eight-byte values stay aligned whatever the number of pixels.
         self._shapes = shapes
-        self._header_bytes = len(_header(shapes, _placeholder_info(partial_info), 0))
+        self._header_bytes = _padded_size(len(_encode_header(shapes, partial_info)))
         self._offsets = {
             name: self._header_bytes + byte_range.start
             for name, byte_range in _byte_ranges(shapes).items()
@@ -102,11 +105,16 @@ class DatasetWriter:
         }
 
     def finish(self, info: DatasetInfo) -> None:
-        """Write the header with the facts as they turned out."""
-        header = _header(self._shapes, info, self._header_bytes)
-        if len(header) != self._header_bytes:
-            raise ValueError("the facts of the finished store differ from those of its outline")
-        self._write(0, np.frombuffer(header, np.uint8))
+        """Write the header with the final ``info``. Raises ``ValueError`` if it does not fit."""
+        header = _encode_header(self._shapes, info)
+        if len(header) + _LENGTH_BYTES > self._header_bytes:
+            raise ValueError(
+                f"the header has {len(header)} bytes, more than the outline left room for "
+                f"({self._header_bytes - _LENGTH_BYTES})"
+            )
+        header = header.ljust(self._header_bytes - _LENGTH_BYTES)
+        length = len(header).to_bytes(_LENGTH_BYTES, "little")
+        self._write(0, np.frombuffer(length + header, np.uint8))
         self._file.flush()
 
     def _write(self, start: int, values: npt.NDArray[Any]) -> None:
@@ -152,23 +160,17 @@ def _byte_ranges(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, _ByteRange]
     return byte_ranges
 
 
-def _header(shapes: Mapping[str, tuple[int, ...]], info: DatasetInfo, min_bytes: int) -> bytes:
+def _encode_header(shapes: Mapping[str, tuple[int, ...]], info: DatasetInfo) -> bytes:
+    """The header as JSON, without padding and without its length in front."""
     text = json.dumps(info.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     header: dict[str, Any] = {"__metadata__": {METADATA_KEY: text}}
     for name, byte_range in _byte_ranges(shapes).items():
-        kind = "I64" if name.endswith("/targets") else "U8"
-        header[name] = {"dtype": kind, "shape": shapes[name], "data_offsets": byte_range}
-    encoded = json.dumps(header, separators=(",", ":")).encode()
-    encoded += b" " * max(-(len(encoded) + 8) % 8, min_bytes - 8 - len(encoded))
-    return len(encoded).to_bytes(8, "little") + encoded
+        dtype = "I64" if name.endswith("/targets") else "U8"
+        header[name] = {"dtype": dtype, "shape": shapes[name], "data_offsets": byte_range}
+    return json.dumps(header, separators=(",", ":")).encode()
 
 
-def _placeholder_info(info: DatasetInfo) -> DatasetInfo:
-    """The same with statistics and digest of the greatest length."""
-    statistics = (_WIDEST_STATISTIC,) * info.in_channels
-    return info.model_copy(
-        update={
-            "normalization": Normalization(mean=statistics, std=statistics),
-            "digest": hashlib.sha256().hexdigest(),
-        }
-    )
+def _padded_size(outline_bytes: int) -> int:
+    """Bytes of the header and its length, for an outline whose header has ``outline_bytes``."""
+    needed = _LENGTH_BYTES + outline_bytes + _STATISTICS_BYTES
+    return -(-needed // _HEADER_UNIT_BYTES) * _HEADER_UNIT_BYTES

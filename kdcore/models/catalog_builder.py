@@ -78,21 +78,29 @@ def stale_entries(text: str, architecture_names: list[str], sample: int | None) 
     return wrong
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Write the file, or with ``--check`` say whether it is what would be written."""
+def main(
+    arguments: list[str] | None = None,
+    path: Path = PATH,
+    architecture_names: list[str] | None = None,
+) -> int:
+    """Write the catalog to ``path``, or with ``--check`` compare the file with a fresh profile.
+
+    ``architecture_names`` default to all. Returns 1 for a stale file, else 0.
+    """
     parser = argparse.ArgumentParser(prog=_COMMAND)
     parser.add_argument("--check", action="store_true", help="fail when the file is stale")
     parser.add_argument("--sample", type=int, help="with --check: so many entries, not all")
     options = parser.parse_args(arguments)
+    architecture_names = names() if architecture_names is None else architecture_names
     if not options.check:
-        PATH.write_text(render(names()), encoding="utf-8")
+        path.write_text(render(architecture_names), encoding="utf-8")
         return 0
-    text = PATH.read_text(encoding="utf-8") if PATH.exists() else ""
-    wrong = stale_entries(text, names(), options.sample)
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    wrong = stale_entries(text, architecture_names, options.sample)
     for problem in wrong:
         sys.stderr.write(f"{problem}\n")
     if wrong:
-        sys.stderr.write(f"{PATH} is stale: run {_COMMAND}\n")
+        sys.stderr.write(f"{path} is stale: run {_COMMAND}\n")
     return 1 if wrong else 0
 
 

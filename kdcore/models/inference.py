@@ -37,7 +37,7 @@ def fuse_for_inference(teacher: NormalizedModel, probe: Tensor) -> NormalizedMod
     images = teacher.prepare(probe)
     with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
         reference_logits = teacher.network(images)
-        network = _fold_batch_norms(inference_copy.network)
+        network = fold_batch_norms(inference_copy.network)
         if network is not None and not _close_enough(network(images), reference_logits):
             network = None
     inference_copy.network = Bf16Model(network or inference_copy.network)
@@ -49,7 +49,7 @@ def _close_enough(ours: Tensor, theirs: Tensor) -> bool:
     return bool((ours - theirs).abs().max() <= _TOLERANCE * theirs.abs().max())
 
 
-def _fold_batch_norms(network: nn.Module) -> nn.Module | None:
+def fold_batch_norms(network: nn.Module) -> nn.Module | None:
     """A copy without the batch normalizations that follow a convolution; None if it is opaque."""
     try:
         traced = fx.symbolic_trace(network)

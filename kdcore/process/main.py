@@ -83,12 +83,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run_request(command: str, request: Path, workdir: Path, events_file: Path) -> int:
-    """Run what the file ``request`` asks; the events go to the file ``told``."""
+    """Run the request in the file ``request`` and return the exit code.
+
+    ``command`` is a name in :data:`COMMANDS`. Events go to ``events_file``.
+    """
+    return run_command(COMMANDS[command], request, workdir, events_file)
+
+
+def run_command(command: Command, request: Path, workdir: Path, events_file: Path) -> int:
+    """Run ``command`` as :func:`run_request` does; signals and limits are this process's."""
     workdir.mkdir(parents=True, exist_ok=True)
     cancellation = CancellationToken(workdir / HEARTBEAT_FILE)
     cancellation.install_signal_handlers()
     with contextlib.closing(EventWriter(events_file, workdir)) as events:
-        return _run(COMMANDS[command], request, workdir, events, cancellation)
+        return _run(command, request, workdir, events, cancellation)
 
 
 def _run(

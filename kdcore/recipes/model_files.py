@@ -15,6 +15,7 @@ from kdcore.runtime.event_writer import EventWriter
 from kdcore.runtime.files import atomic_write, sha256_of
 from kdcore.schema.catalog import Normalization, architectures
 from kdcore.schema.exports import STUDENT_FILE
+from kdcore.schema.old_spelling import with_current_spelling
 from kdcore.schema.validation.partial_job import DatasetFacts, ModelFacts
 
 CONFIG = "config.json"
@@ -111,7 +112,8 @@ def _checkpoint_path(folder: Path, which: str) -> Path:
 
 def _student_file(folder: Path, architecture: str | None) -> ModelFile:
     try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        text = (folder / CONFIG).read_text(encoding="utf-8")
+        config: dict[str, Any] = with_current_spelling(json.loads(text))
         path = folder / STUDENT_FILE
         model_file = ModelFile(
             path=str(path),
@@ -119,7 +121,7 @@ def _student_file(folder: Path, architecture: str | None) -> ModelFile:
             **{name: config[name] for name in ("architecture", "num_classes", "in_channels")},
             **{name: config[name] for name in ("input_size", "normalization")},
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
             "checkpoint_invalid",
             f"{folder} is not the folder of a finished run: {STUDENT_FILE} and {CONFIG} "

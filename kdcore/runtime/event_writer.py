@@ -145,8 +145,8 @@ class EventWriter:
 
 def _cut_partial_line(path: Path) -> int:
     """Cut off a last line that a killed run left half written; return the last whole one's seq."""
-    if not path.exists():
-        return 0
+    if not path.is_file():
+        return 0  # a new file, or a device, which keeps no lines
     complete_lines = path.read_bytes()
     complete_lines = complete_lines[: complete_lines.rfind(b"\n") + 1]
     os.truncate(path, len(complete_lines))

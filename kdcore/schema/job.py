@@ -9,6 +9,7 @@ from kdcore.schema.base import NUM_SEEDS, FrozenModel, Label, Name, Seed, Text
 from kdcore.schema.catalog import ArchitectureName
 from kdcore.schema.derived_name import DerivedNetwork
 from kdcore.schema.exports import ExportFormat
+from kdcore.schema.job_kinds import PublicKind
 from kdcore.schema.methods import AnyMethod, MethodField
 from kdcore.schema.presets import Preset, apply_preset
 from kdcore.schema.schemes import Offline, SchemeField
@@ -122,7 +123,7 @@ class JobLimits(FrozenModel):
 class JobSpec(FrozenModel):
     """A job: which teachers, which student, which data, and how."""
 
-    kind: Literal["distill", "evaluate"] = "distill"
+    kind: PublicKind = "distill"
     """`evaluate` measures a model on a data set, and trains nothing."""
     name: Name | None = None
     teachers: Annotated[tuple[Teacher, ...], Field(max_length=8)] = ()

@@ -17,14 +17,18 @@ _MAX_DEPTH = 4
 _EXPECTED_FORMATS = "a safetensors file, or a state dict saved with torch.save"
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The file's tensors by name; wrappers such as ``{'model': …}`` are taken off.
+def read_checkpoint(path: Path, *, scan: bool = True) -> dict[str, Tensor]:
+    """Read the tensors of the file at ``path`` by name, without wrappers such as ``{"model": …}``.
 
-    Raises UserFault ``checkpoint_invalid``. Values are not looked at: most are still on disk.
+    ``scan`` looks for code before the file is loaded, for a clear message; without it
+    ``torch.load(weights_only=True)`` refuses the same files. Values are not checked: most of them
+    are still on disk. Raises :class:`UserError` ``checkpoint_invalid``.
     """
-    reader = _reader(path)
+    load, scan_pickles = _loader(path)
     try:
-        contents = reader(path)
+        if scan:
+            scan_pickles(path)
+        contents = load(path)
     except (UserError, MemoryError):
         raise
     except Exception as error:
@@ -35,7 +39,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return _check_tensors(_unwrap(contents))
 
 
-def _reader(path: Path) -> Callable[[Path], Any]:
+def _loader(path: Path) -> tuple[Callable[[Path], Any], Callable[[Path], None]]:
+    """How to load the file, and how to scan it for code first, by its first bytes."""
     try:
         with path.open("rb") as file:
             start = file.read(9)
@@ -48,27 +53,25 @@ def _reader(path: Path) -> Callable[[Path], Any]:
             "checkpoint_invalid", f"the upload is empty; {_EXPECTED_FORMATS} was expected"
         )
     if start.startswith(b"PK\x03\x04"):
-        return _read_zip
+        return _load_zip, pickle_scan.scan_zip
     if start[8:] == b"{":
-        return _read_safetensors
+        return _load_safetensors, lambda _: None
     # The last: a safetensors header of 128 bytes starts with the same byte as a pickle.
     if start[:1] == b"\x80":
-        return _read_legacy
+        return _load_legacy, pickle_scan.scan_legacy
     raise UserError("checkpoint_invalid", f"the upload is neither {_EXPECTED_FORMATS}")
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
     with safe_open(path, framework="pt", device="cpu") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def _read_zip(path: Path) -> Any:
-    pickle_scan.scan_zip(path)
+def _load_zip(path: Path) -> Any:
     return torch.load(path, weights_only=True, map_location="cpu", mmap=True)
 
 
-def _read_legacy(path: Path) -> Any:
-    pickle_scan.scan_legacy(path)
+def _load_legacy(path: Path) -> Any:
     return torch.load(path, weights_only=True, map_location="cpu")
 
 

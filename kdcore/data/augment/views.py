@@ -44,7 +44,7 @@ VIEW_FORMAT = 2
 """Another number whenever the bytes of some view become others: kept answers belong to views of one
 format, and a training that goes on with views of another one is not exact."""
 _NOT_PER_IMAGE = ("none", *MIXING)
-_BLOCK = 1 << 19
+BLOCK_VALUES = 1 << 19
 """Values that a processor works on at once: what lies between two steps then stays in its cache."""
 _ORDER_STREAM = 2
 """Streams of one seed: its views and its orders never share a random number."""
@@ -66,6 +66,7 @@ def augment(
     *,
     seed: int,
     epoch: int,
+    block_values: int = BLOCK_VALUES,
 ) -> Tensor:
     """The views (B, C, H, W) of ``images`` (B, C, H, W), uint8, in ``epoch`` (from 1).
 
@@ -79,7 +80,8 @@ def augment(
         return images
     # Crops are drawn for the whole batch at once: small arrays cost more than one of them all.
     changes = [_make_transform(images, ids, single, seed, epoch) for single in augmentations]
-    block = max(1, _BLOCK // images[0].numel()) if images.device.type == "cpu" else len(images)
+    on_cpu = images.device.type == "cpu"
+    block = max(1, block_values // images[0].numel()) if on_cpu else len(images)
     if len(images) <= block:
         return _apply_transforms(images, changes, slice(None))
     parts = [slice(start, start + block) for start in range(0, len(images), block)]

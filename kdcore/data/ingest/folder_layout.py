@@ -11,6 +11,7 @@ from kdcore.data.ingest.safe_zip import NESTED_MESSAGE, ArchiveMember
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail
 from kdcore.runtime.errors import UserError, error_detail, to_printable
+from kdcore.schema.old_spelling import old_spelling
 
 SPLIT_FOLDERS: dict[str, SubsetName] = {
     "train": "train",
@@ -19,7 +20,7 @@ SPLIT_FOLDERS: dict[str, SubsetName] = {
     "validation": "val",
     "test": "test",
     "unlabeled": "unlabeled",
-    "unlabelled": "unlabeled",
+    old_spelling("unlabeled"): "unlabeled",
 }
 """Names of folders, whatever their capitals."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")

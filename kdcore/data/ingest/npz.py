@@ -19,12 +19,13 @@ from kdcore.data.ingest.npy import InvalidArrayError
 from kdcore.data.ingest.safe_zip import Archive, ArchiveMember
 from kdcore.data.types import SPLITS, SubsetName
 from kdcore.runtime.errors import error_detail, to_printable
+from kdcore.schema.old_spelling import old_spelling
 
 _IMAGES: dict[str, SubsetName] = {
     "images": "train",
     **{f"{split}_images": split for split in SPLITS},
     "unlabeled_images": "unlabeled",
-    "unlabelled_images": "unlabeled",
+    f"{old_spelling('unlabeled')}_images": "unlabeled",
 }
 _LABELS: dict[str, SubsetName] = {
     "labels": "train",

@@ -17,7 +17,8 @@ from typing import IO, NamedTuple, Self
 from kdcore.protocol.events import ErrorDetail
 from kdcore.runtime.errors import UserError, error_detail
 
-_EXTRA_MEMBERS = 100_000
+EXTRA_MEMBERS = 100_000
+"""Files beside the images that an archive may hold, such as labels and licenses."""
 _CHUNK = 1 << 20
 _MAX_RATIO = 200
 """Images are compressed already; only a bomb unpacks to hundreds of times its size."""
@@ -45,7 +46,13 @@ class Archive:
     """An open zip. ``with`` closes it."""
 
     def __init__(
-        self, path: Path, *, max_bytes: int, max_members: int, max_member_bytes: int
+        self,
+        path: Path,
+        *,
+        max_bytes: int,
+        max_members: int,
+        max_member_bytes: int,
+        extra_members: int = EXTRA_MEMBERS,
     ) -> None:
         self._zip = _open(path)
         self._max_member_bytes = max_member_bytes
@@ -53,10 +60,10 @@ class Archive:
         self._max_bytes = min(max_bytes, ratio_cap)
         self._bytes_read = 0
         self.problems: list[ErrorDetail] = []
-        if len(self._zip.infolist()) > max_members + _EXTRA_MEMBERS:
+        if len(self._zip.infolist()) > max_members + extra_members:
             self._zip.close()
             raise UserError(
-                "dataset_invalid", f"the archive has more than {max_members + _EXTRA_MEMBERS} files"
+                "dataset_invalid", f"the archive has more than {max_members + extra_members} files"
             )
         self.members = self._regular_members()
 

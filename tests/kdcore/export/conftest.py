@@ -1,4 +1,4 @@
-"""A small network that has learnt the digits, for all tests of what is made of it."""
+"""A small network that was trained on the digits, for the tests of its exports."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ CLASSES = tuple("0123456789")
 SPEED = Speed(Latency(p50=1.0, p95=2.0), 30.0)
 
 
-def nothing() -> None:
+def never_cancelled() -> None:
     pass
 
 
@@ -29,7 +29,7 @@ def nothing() -> None:
 class Digits:
     train: Tensor  # (1200, 1, 8, 8) uint8
     train_target: Tensor
-    bench: Evaluator
+    evaluator: Evaluator
 
 
 @pytest.fixture(scope="session")
@@ -37,11 +37,13 @@ def digits() -> Digits:
     data = load_digits()
     images = torch.from_numpy(data.images * (255 / 16)).round().to(torch.uint8)[:, None]
     target = torch.from_numpy(data.target).long()
-    bench = Evaluator(images[1200:1500], target[1200:1500], CLASSES, torch.device("cpu"), nothing)
-    return Digits(images[:1200], target[:1200], bench)
+    evaluator = Evaluator(
+        images[1200:1500], target[1200:1500], CLASSES, torch.device("cpu"), never_cancelled
+    )
+    return Digits(images[:1200], target[:1200], evaluator)
 
 
-def taught(digits: Digits, seed: int, steps: int = 60) -> NormalizedModel:
+def train_student(digits: Digits, seed: int, steps: int = 60) -> NormalizedModel:
     torch.manual_seed(seed)
     network = build("cifar/resnet8", num_classes=10, in_channels=1, input_size=8)
     student = NormalizedModel(network, NORMALIZATION).train()
@@ -56,10 +58,12 @@ def taught(digits: Digits, seed: int, steps: int = 60) -> NormalizedModel:
     return student.eval()
 
 
-def source_of(digits: Digits, network: NormalizedModel, stem: str = "student") -> ExportableNetwork:
+def make_exportable(
+    digits: Digits, network: NormalizedModel, stem: str = "student"
+) -> ExportableNetwork:
     return ExportableNetwork(
         network=network,
-        logits=digits.bench.logits(network),
+        logits=digits.evaluator.logits(network),
         speed=SPEED,
         calibration=calibration_images(digits.train, 0),
         metadata=onnx_metadata("cifar/resnet8", CLASSES, NORMALIZATION, 8),
@@ -69,4 +73,4 @@ def source_of(digits: Digits, network: NormalizedModel, stem: str = "student") -
 
 @pytest.fixture(scope="session")
 def student(digits: Digits) -> NormalizedModel:
-    return taught(digits, 0)
+    return train_student(digits, 0)

@@ -1,6 +1,6 @@
-"""Outputs of one CIFAR network per family, made with the benchmarks' own networks.
+"""Logits of one CIFAR network per family, computed with the networks of the benchmarks.
 
-Weights and input are as `fill` and `wave` make them; 2 images, 10 classes.
+Weights come from `fill` and the two images from `wave`; 10 classes.
 """
 
 import math
@@ -82,7 +82,7 @@ PUBLISHED = {
 
 
 def fill(network: nn.Module) -> None:
-    """Weights by formula, from the names' order and nothing else."""
+    """Set all weights by a formula of the order of their names."""
     state = network.state_dict()
     for k, name in enumerate(sorted(state)):
         tensor = state[name]
@@ -102,7 +102,7 @@ def fill(network: nn.Module) -> None:
 
 
 def wave(size: int = 32, channels: int = 3) -> torch.Tensor:
-    """Two images by formula."""
+    """Two images by a formula."""
     i = torch.arange(2 * channels * size * size, dtype=torch.float64)
     images = torch.sin(0.011 * i) + 0.3 * torch.cos(0.57 * i)
     return images.view(2, channels, size, size).float()

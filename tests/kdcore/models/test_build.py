@@ -1,4 +1,4 @@
-"""One door for all networks: CIFAR's, torchvision's and timm's."""
+"""`build` makes the networks of CIFAR, torchvision and timm."""
 
 import subprocess
 import sys
@@ -22,11 +22,11 @@ SMALL = {
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_logits_of_any_classes_channels_and_size(name, channels):
+def test_logits_have_the_requested_classes_for_any_channels_and_size(name, channels):
     size = SMALL[name]
     with torch.device("meta"):
         network = build(name, num_classes=7, in_channels=channels, input_size=size)
-        # In training too: students are trained.
+        # In training mode, because students are trained.
         assert network(torch.zeros(2, channels, size, size)).shape == (2, 7)
 
 
@@ -44,13 +44,13 @@ def test_auxiliary_heads_are_off(name):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_equal_seeds_give_equal_weights(name, channels):
     options = {"num_classes": 3, "in_channels": channels, "input_size": 64}
-    one, two, other = (torch.manual_seed(n) and build(name, **options) for n in (1, 1, 2))
-    pairs = list(zip(one.parameters(), two.parameters(), other.parameters(), strict=True))
+    first, second, other = (torch.manual_seed(n) and build(name, **options) for n in (1, 1, 2))
+    pairs = list(zip(first.parameters(), second.parameters(), other.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b, _ in pairs)
     assert not all(torch.equal(a, c) for a, _, c in pairs)
 
 
-def test_a_gray_stem_is_drawn_like_a_color_one():
+def test_gray_stem_is_initialized_like_a_color_one():
     gray = build("torchvision/resnet18", num_classes=3, in_channels=1, input_size=64)
     assert gray.conv1.weight.shape == (64, 1, 7, 7)
     # Fan-out: sqrt(2 / (64 * 49)), whatever the number of input channels.
@@ -69,10 +69,10 @@ def test_a_gray_stem_is_drawn_like_a_color_one():
         ({"name": "torchvision/vgg11", "input_size": 24}, "28 pixels or more|32 pixels or more"),
         ({"name": "torchvision/vit_b_16", "input_size": 40}, "cannot be built for images of 40"),
         ({"in_channels": 4}, "1 or 3 channels, not of 4"),
-        ({"num_classes": 0}, "needs a class"),
+        ({"num_classes": 0}, "one class or more, not 0"),
     ],
 )
-def test_what_cannot_be_built_is_said(options, words):
+def test_invalid_arguments_are_explained(options, words):
     with pytest.raises(UserError, match=words) as raised:
         build(**{"name": "cifar/resnet8", "num_classes": 10} | options)
     assert raised.value.code == "student_incompatible"

@@ -1,4 +1,4 @@
-"""CIFAR networks have the published names and give the published outputs."""
+"""CIFAR networks have the published keys and sizes and compute the published logits."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ KEYS = {
     "ShuffleV1": "conv1.weight layer2.7.bn3.bias layer3.0.conv2.weight linear.weight",
     "ShuffleV2": "layer1.0.conv5.weight layer3.3.bn3.bias conv2.weight bn2.bias linear.bias",
 }
-# Where a block's shapes are equal there are no shortcut weights, and what stage is last counts.
+# A block whose shapes are equal has no shortcut weights.
 NO_KEYS = {
     "resnet20": "layer1.0.downsample.0.weight",
     "wrn_16_1": "block1.layer.0.convShortcut.weight",
@@ -25,12 +25,12 @@ NO_KEYS = {
 }
 
 
-def test_all_22_networks_are_there():
+def test_all_22_networks_are_registered():
     assert list(ENTRIES) == [f"cifar/{name}" for name in PUBLISHED]
 
 
 @pytest.mark.parametrize("name", LOGITS)
-def test_outputs_are_the_references(name):
+def test_logits_match_the_reference(name):
     network = build(f"cifar/{name}", num_classes=10).eval()
     fill(network)
     golden = torch.tensor(LOGITS[name]).view(2, 10)
@@ -40,7 +40,7 @@ def test_outputs_are_the_references(name):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_names_and_sizes_are_the_published_ones(name):
+def test_keys_and_sizes_match_the_published_ones(name):
     millions, keys = PUBLISHED[name]
     with torch.device("meta"):
         network = build(f"cifar/{name}", num_classes=100)
@@ -53,7 +53,7 @@ def test_names_and_sizes_are_the_published_ones(name):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", LOGITS)
-def test_any_side_from_the_smallest_on(name, channels):
+def test_networks_take_any_side_from_the_smallest(name, channels):
     smallest = ENTRIES[f"cifar/{name}"].min_input_size
     with torch.device("meta"):
         network = build(f"cifar/{name}", num_classes=7, in_channels=channels)
@@ -62,7 +62,7 @@ def test_any_side_from_the_smallest_on(name, channels):
 
 
 @pytest.mark.parametrize("name", LOGITS)
-def test_each_batch_norm_runs_once(name):
+def test_batch_norms_run_once(name):
     with torch.device("meta"):
         network = build(f"cifar/{name}", num_classes=3)
         calls: dict[str, int] = {}
@@ -77,7 +77,7 @@ def test_each_batch_norm_runs_once(name):
 
 
 @pytest.mark.parametrize("name", ["wrn_16_1", "vgg8", "ShuffleV1"])
-def test_networks_can_be_exported_with_any_batch(name):
+def test_networks_export_with_any_batch_size(name):
     network = build(f"cifar/{name}", num_classes=4).eval()
     batch = torch.export.Dim("batch", min=1, max=64)
     exported = torch.export.export(network, (wave(),), dynamic_shapes=({0: batch},), strict=False)
@@ -87,7 +87,11 @@ def test_networks_can_be_exported_with_any_batch(name):
 
 
 def test_equal_seeds_give_equal_weights():
-    one, two = (torch.manual_seed(5) and build("cifar/resnet8", num_classes=3) for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    first, second = (
+        torch.manual_seed(5) and build("cifar/resnet8", num_classes=3) for _ in range(2)
+    )
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
     # Fan-out: sqrt(2 / (16 * 9)), whatever the number of input channels.
-    assert one.conv1.weight.std().item() == pytest.approx(0.118, rel=0.15)
+    assert first.conv1.weight.std().item() == pytest.approx(0.118, rel=0.15)

@@ -1,4 +1,4 @@
-"""Derived students: the teacher's shape with cheaper convolutions, counted by hand."""
+"""Derived students: the teacher's architecture with cheaper convolutions or another width."""
 
 import pytest
 import torch
@@ -17,14 +17,14 @@ NETWORKS = {
 }
 
 
-def made(name, **options):
+def derive_student(name, **options):
     return derive(name, **{"num_classes": 10, "input_size": 32} | options)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_groups_and_pointwise_stand_for_each_convolution(name):
+def test_grouped_and_pointwise_convolutions_replace_a_standard_one(name):
     plain = build(name, num_classes=10)
-    # k*k*N*M weights become k*k*N*N/g and N*M; biases stay with the pointwise one.
+    # k*k*N*M weights become k*k*N*N/g and N*M; the pointwise convolution has the bias.
     saved = {
         groups: sum(
             conv.kernel_size[0] ** 2 * conv.in_channels * conv.out_channels
@@ -34,8 +34,8 @@ def test_groups_and_pointwise_stand_for_each_convolution(name):
         )
         for groups in (8, None)
     }
-    grouped = made(name, convolution="grouped", groups=8)
-    separable = made(name, convolution="depthwise_separable", groups=8)
+    grouped = derive_student(name, convolution="grouped", groups=8)
+    separable = derive_student(name, convolution="depthwise_separable", groups=8)
     assert flops.num_params(grouped) == flops.num_params(plain) - saved[8]
     assert flops.num_params(separable) == flops.num_params(plain) - saved[None]
     for network in (grouped, separable):
@@ -45,46 +45,46 @@ def test_groups_and_pointwise_stand_for_each_convolution(name):
             torch.tensor(stem.weight.shape),
             torch.tensor(plain.get_submodule(NETWORKS[name]).weight.shape),
         )
-    with_taps = feature_hooks.find_hook_points(separable.eval(), wave()[:1])
-    assert with_taps.shapes == feature_hooks.find_hook_points(plain, wave()[:1]).shapes
+    hook_points = feature_hooks.find_hook_points(separable.eval(), wave()[:1])
+    assert hook_points.shapes == feature_hooks.find_hook_points(plain, wave()[:1]).shapes
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_half_the_width_is_about_a_quarter_of_the_weights(name):
+def test_half_width_has_about_a_quarter_of_the_weights(name):
     plain = build(name, num_classes=10)
-    narrow = made(name, width=0.5)
+    narrow = derive_student(name, width=0.5)
     shapes = feature_hooks.find_hook_points(plain, wave()[:1]).shapes
     assert feature_hooks.find_hook_points(narrow, wave()[:1]).shapes == tuple(
         (c // 2, h, w) for c, h, w in shapes
     )
     assert 0.2 < flops.num_params(narrow) / flops.num_params(plain) < 0.3
     assert narrow(wave()).shape == (2, 10)
-    both = made(name, width=0.5, convolution="grouped", groups=4)
+    both = derive_student(name, width=0.5, convolution="grouped", groups=4)
     assert flops.num_params(both) < flops.num_params(narrow)
     assert both(wave()).shape == (2, 10)
 
 
-def test_one_group_is_the_teachers_own_shape():
+def test_one_group_leaves_the_teachers_shape():
     torch.manual_seed(1)
     plain = build("cifar/resnet8", num_classes=10)
     torch.manual_seed(1)
-    same = made("cifar/resnet8", groups=1)
+    same = derive_student("cifar/resnet8", groups=1)
     assert {name: p.shape for name, p in same.named_parameters()} == {
         name: p.shape for name, p in plain.named_parameters()
     }
     assert torch.equal(same.fc.weight, plain.fc.weight)
 
 
-def test_as_many_groups_as_channels_is_depthwise():
-    separable = made("cifar/vgg8", convolution="depthwise_separable")
+def test_one_group_per_channel_is_depthwise():
+    separable = derive_student("cifar/vgg8", convolution="depthwise_separable")
     spatial, pointwise = separable.block1[0]
     assert (spatial.groups, spatial.in_channels, spatial.bias) == (64, 64, None)
     assert (pointwise.kernel_size, pointwise.out_channels) == ((1, 1), 128)
     assert pointwise.bias is not None
 
 
-def test_odd_widths_fit_where_channels_are_added():
-    network = made("cifar/resnet20", width=0.3, in_channels=1)
+def test_uneven_width_fits_residual_additions():
+    network = derive_student("cifar/resnet20", width=0.3, in_channels=1)
     assert network(wave(channels=1)).shape == (2, 10)
     assert network.layer3[0].conv1.out_channels == 19
 
@@ -103,17 +103,17 @@ def test_odd_widths_fit_where_channels_are_added():
         ({"input_size": 4}, "8 pixels or more"),
     ],
 )
-def test_what_cannot_be_derived_is_said(options, words):
+def test_invalid_derivations_are_explained(options, words):
     with pytest.raises(UserError, match=words) as raised:
-        made(**{"name": "cifar/resnet20"} | options)
+        derive_student(**{"name": "cifar/resnet20"} | options)
     assert raised.value.code == "student_incompatible"
 
 
-def test_every_layer_that_does_not_divide_is_named():
+def test_every_layer_that_the_groups_do_not_divide_is_named():
     with pytest.raises(UserError) as raised:
-        made("cifar/resnet8", groups=32)
-    # Of 16 channels are both convolutions of the first stage and the next one after it.
-    assert [each.name for each in raised.value.items] == [
+        derive_student("cifar/resnet8", groups=32)
+    # Three layers have 16 input channels: two of the first stage and the next one.
+    assert [item.name for item in raised.value.items] == [
         "layer1.0.conv1",
         "layer1.0.conv2",
         "layer2.0.conv1",
@@ -121,7 +121,10 @@ def test_every_layer_that_does_not_divide_is_named():
 
 
 def test_equal_seeds_give_equal_students():
-    one, two = (
-        torch.manual_seed(2) and made("cifar/resnet8", groups=4, width=0.5) for _ in range(2)
+    first, second = (
+        torch.manual_seed(2) and derive_student("cifar/resnet8", groups=4, width=0.5)
+        for _ in range(2)
     )
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )

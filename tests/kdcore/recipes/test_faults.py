@@ -6,7 +6,7 @@ from kdcore.recipes import recipe_data
 from kdcore.recipes.prepare import prepare
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError
-from tests.kdcore.uploads import archive, png, tree
+from tests.kdcore.uploads import image_tree, png, write_archive
 
 
 def faults(body, base):
@@ -84,13 +84,13 @@ def test_a_state_dict_must_say_what_it_is(tmp_path, taught, digits):
 
 
 def test_bad_images_are_named(tmp_path):
-    archive(tmp_path / "x.zip", tree(4) | {"ant/broken.png": b"no image"})
+    write_archive(tmp_path / "x.zip", image_tree(4) | {"ant/broken.png": b"no image"})
     body = {"student": {"architecture": "cifar/resnet8"}, "dataset": "x.zip"}
     assert "ant/broken.png" in faults(body, tmp_path)["/dataset"]
 
 
 def test_a_folder_is_a_data_set_and_is_taken_in_once(tmp_path):
-    for name, image in tree(5).items():
+    for name, image in image_tree(5).items():
         path = tmp_path / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(image)

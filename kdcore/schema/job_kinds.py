@@ -1,0 +1,43 @@
+"""JobKind: one row for each kind of job, read by API, store, worker and engine."""
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+Queue = Literal["train", "prepare"]
+PreparedAsset = Literal["dataset", "model", "onnx"]
+
+
+class JobKind(NamedTuple):
+    """What distinguishes jobs of one kind before anything runs."""
+
+    name: str
+    queue: Queue
+    command: str
+    """The command of ``python -m kdcore`` that a worker starts."""
+    title: str
+    """The noun in the default name of a job."""
+    public: bool = False
+    """Whether ``POST /v1/jobs`` accepts it; jobs of other kinds belong to another resource."""
+    needs: Literal["student", "model"] | None = None
+    """The field of a job that names what the kind works on, beside the data set."""
+    prepares: PreparedAsset | None = None
+    """What becomes ready or failed when the job ends: its data set, its model, its model's ONNX."""
+
+
+JOB_KINDS = {
+    kind.name: kind
+    for kind in (
+        JobKind("distill", "train", "run", "distillation", public=True, needs="student"),
+        JobKind("evaluate", "train", "run", "evaluation", public=True, needs="model"),
+        JobKind("warm", "train", "run", "cache fill", needs="student"),
+        JobKind("ingest", "prepare", "ingest", "ingestion", prepares="dataset"),
+        JobKind("verify", "prepare", "verify", "verification", prepares="model"),
+        JobKind("convert", "prepare", "convert", "conversion", prepares="onnx"),
+    )
+}
+
+if TYPE_CHECKING:
+    PublicKind = str
+    TrainKind = str
+else:
+    PublicKind = Literal[tuple(kind.name for kind in JOB_KINDS.values() if kind.public)]
+    TrainKind = Literal[tuple(kind.name for kind in JOB_KINDS.values() if kind.queue == "train")]

@@ -1,0 +1,154 @@
+"""Metrics of logits, compared with counts by hand; the report, latency and cost."""
+
+import pytest
+import torch
+
+from kdcore.evaluation import metrics
+from kdcore.evaluation.error_analysis import confusion, disagreements
+from kdcore.evaluation.latency import Speed, measure_callables
+from kdcore.evaluation.report_builder import Evaluator, NetworkCost, statement, summarize_seeds
+from kdcore.models import build
+from kdcore.models.normalized_model import NormalizedModel
+from kdcore.schema.catalog import Normalization
+from kdcore.schema.report import Latency, Report
+
+TARGET = torch.tensor([0, 0, 1, 1, 2])
+PREDICTED = torch.tensor([0, 2, 1, 0, 2])
+COST = NetworkCost(1, 2, 3, Speed(Latency(p50=1.0, p95=2.0), 3.0))
+
+
+def never_cancelled() -> None:
+    pass
+
+
+def make_evaluator(classes: tuple[str, ...], images: torch.Tensor | None = None) -> Evaluator:
+    images = torch.zeros(5, 1, 8, 8, dtype=torch.uint8) if images is None else images
+    return Evaluator(images, TARGET, classes, torch.device("cpu"), never_cancelled)
+
+
+def logits_for(classes: torch.Tensor, logit: float = 3.0, num_classes: int = 3) -> torch.Tensor:
+    return torch.nn.functional.one_hot(classes, num_classes) * logit
+
+
+def test_confusion_counts_true_classes_in_rows() -> None:
+    expected = ((1, 0, 1), (1, 1, 0), (0, 0, 1))
+    assert metrics.confusion(logits_for(PREDICTED), TARGET) == expected
+    assert confusion(make_evaluator(("a", "b", "c")), logits_for(PREDICTED)) == expected
+    many = make_evaluator(tuple(map(str, range(101))))
+    assert confusion(many, logits_for(PREDICTED, num_classes=101)) is None
+
+
+def test_most_confident_disagreements_come_first() -> None:
+    teacher = logits_for(torch.tensor([0, 0, 1, 1, 1]), 5.0)
+    student = logits_for(PREDICTED)
+    student[3] = student[3] * 4
+    listed = disagreements(make_evaluator(("a", "b", "c")), student, teacher)
+    assert [(d.index, d.target, d.teacher, d.student) for d in listed] == [
+        (3, "b", "b", "a"),
+        (1, "a", "a", "c"),
+        (4, "c", "b", "c"),
+    ]
+    e = torch.tensor([3.0, 0, 0]).double().softmax(0)[0].item()
+    assert listed[1].student_confidence == pytest.approx(e)
+    assert listed[1].teacher_confidence > listed[1].student_confidence
+    assert disagreements(make_evaluator(("a", "b", "c")), student, None) == ()
+
+
+def test_at_most_fifty_disagreements_are_listed() -> None:
+    count = 80
+    evaluator = Evaluator(
+        torch.zeros(count, 1, 8, 8, dtype=torch.uint8),
+        torch.zeros(count, dtype=torch.long),
+        ("a", "b"),
+        torch.device("cpu"),
+        never_cancelled,
+    )
+    zeros, ones = torch.zeros(count, dtype=torch.long), torch.ones(count, dtype=torch.long)
+    listed = disagreements(
+        evaluator, logits_for(ones, num_classes=2), logits_for(zeros, num_classes=2)
+    )
+    assert [entry.index for entry in listed] == list(range(50))
+
+
+def test_two_classes_without_a_teacher_are_evaluated() -> None:
+    logits = torch.tensor([[2.0, 0.0], [0.0, 2.0], [0.0, 2.0], [0.0, 2.0], [2.0, 0.0]])
+    evaluator = Evaluator(
+        torch.zeros(5, 1, 8, 8),
+        TARGET.clamp_max(1),
+        ("a", "b"),
+        torch.device("cpu"),
+        never_cancelled,
+    )
+    evaluation = evaluator.evaluate(logits, None, COST)
+    assert (evaluation.top1, evaluation.top5) == (60, None)
+    assert (evaluation.agreement, evaluation.kl_to_teacher) == (None, None)
+    assert evaluation.per_class_top1 == {"a": 50, "b": pytest.approx(200 / 3)}
+
+
+@pytest.mark.parametrize(
+    ("gains", "sentence"),
+    [
+        ([1.0, 1.5, 0.8], "distillation helped by 1.1 ± 0.4 points (3 seeds)"),
+        (
+            [2.0, -1.0],
+            "distillation helped by 0.5 ± 2.1 points (2 seeds), less than the seeds differ",
+        ),
+        ([-1.0, -0.4], "distillation did not help: -0.7 ± 0.4 points (2 seeds)"),
+        ([1.14], "one seed: +1.1 points; how much of it is chance, one seed cannot tell"),
+        ([-0.26], "one seed: -0.3 points; how much of it is chance, one seed cannot tell"),
+    ],
+)
+def test_statement_says_whether_distillation_helped(gains: list[float], sentence: str) -> None:
+    assert statement(gains) == sentence
+    seeds = summarize_seeds([90 + points for points in gains], [90.0] * len(gains))
+    assert seeds.statement == sentence
+    assert summarize_seeds([90.0, 91.0], []).statement is None
+
+
+def test_latency_is_measured_with_one_thread_and_throughput_with_all() -> None:
+    before = torch.get_num_threads()
+    calls: list[tuple[int, int]] = []
+
+    def call(images: torch.Tensor) -> None:
+        calls.append((len(images), torch.get_num_threads()))
+
+    torch.set_num_threads(2)
+    try:
+        speed = measure_callables(call, call, (1, 8, 8))
+    finally:
+        torch.set_num_threads(before)
+    assert set(calls) == {(1, 1), (32, 2)}
+    assert speed.latency_ms.p95 >= speed.latency_ms.p50 > 0
+
+
+def test_cost_is_measured_at_the_networks_input() -> None:
+    """Gray images of 8 pixels, an RGB network at 16: the cost is that of (3, 16, 16)."""
+    rgb = Normalization(mean=(0.5,) * 3, std=(0.25,) * 3)
+    network = build("cifar/resnet8", num_classes=3, in_channels=3, input_size=16)
+    evaluator = make_evaluator(("a", "b", "c"))
+    student = NormalizedModel(network, rgb, 16, channels="repeat").eval()
+    assert evaluator.input_shape(student) == (3, 16, 16)
+    small = build("cifar/resnet8", num_classes=3, in_channels=1, input_size=8)
+    gray = NormalizedModel(small, Normalization(mean=(0.5,), std=(0.25,))).eval()
+    assert evaluator.measure_cost(student).macs > 3.9 * evaluator.measure_cost(gray).macs
+
+
+def test_report_from_before_the_exports_is_valid() -> None:
+    evaluation = make_evaluator(("a", "b", "c")).evaluate(logits_for(PREDICTED).float(), None, COST)
+    old = {
+        "student": evaluation.model_dump(exclude={"cpu_latency_ms", "cpu_images_per_s"}),
+        "teacher": None,
+        "baseline": None,
+        "verdict": {"accepted": None, "checks": []},
+        "seeds": {
+            "num_seeds": 1,
+            "student_top1": {"mean": 60.0, "std": None},
+            "baseline_top1": None,
+            "top1_gain": None,
+        },
+        "epochs": {"best_epoch": 1, "best_val_top1": 60.0, "last_val_top1": 60.0},
+        "normalization": {"mean": [0.5], "std": [0.5]},
+        "device": "cpu",
+    }
+    report = Report.model_validate(old)
+    assert (report.exports, report.confusion, report.seeds.statement) == ({}, None, None)

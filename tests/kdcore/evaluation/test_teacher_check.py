@@ -1,0 +1,43 @@
+"""Which teachers are accepted, warned about or refused, for any number of classes."""
+
+import pytest
+
+from kdcore.evaluation.teacher_check import ChanceTest, check_teachers
+from kdcore.runtime.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("num_correct", "majority", "weak"),
+    [
+        # Two classes: one class for every image is right half the time.
+        (990, 500, False),
+        (560, 500, False),
+        (549, 500, True),
+        # Nine images of ten are of one class.
+        (990, 900, False),
+        (915, 900, False),
+        # Ten even classes, and a hundred.
+        (200, 100, False),
+        (185, 100, True),
+        (50, 10, True),
+        (700, 10, False),
+    ],
+)
+def test_teacher_is_compared_with_the_most_frequent_class(
+    num_correct: int, majority: int, weak: bool
+) -> None:
+    result = ChanceTest(num_correct=num_correct, total=1000, majority_count=majority)
+    assert result.is_weak == weak
+
+
+def test_good_teacher_of_two_classes_gives_no_warning() -> None:
+    assert check_teachers(["t"], [ChanceTest(num_correct=485, total=500, majority_count=260)]) == []
+
+
+def test_weak_teacher_gives_a_warning_and_a_chance_level_one_an_error() -> None:
+    (warning,) = check_teachers(
+        ["t"], [ChanceTest(num_correct=2150, total=4000, majority_count=2000)]
+    )
+    assert "the teacher t is weak: 53.8 % of 4000" in warning
+    with pytest.raises(UserError, match="no better than chance"):
+        check_teachers(["t"], [ChanceTest(num_correct=2050, total=4000, majority_count=2000)])
