@@ -1,1 +1,1 @@
-"""Images in, one decoded store out."""
+"""Data sets: ingestion, the stored file, batches and augmentation."""

@@ -1,13 +1,13 @@
-"""The decoded data set: one safetensors file that every run maps into memory.
+"""Read stored data sets: one safetensors file of decoded images, which runs map into memory.
 
 Tensors ``<split>/images`` (N, C, H, W) uint8 and ``<split>/targets`` (N,) int64 for the splits
-train, val and test, ``unlabeled/images`` where there are images without labels, and one metadata
-key, ``stillhouse``, with :class:`DatasetInfo` as sorted JSON. One key only, because safetensors
-orders several differently in each process. The file's bytes are a function of the content alone,
-so equal data sets share one object in a store by digest.
+train, val and test, ``unlabeled/images`` if there are images without labels, and one metadata key,
+``stillhouse``, with :class:`DatasetInfo` as sorted JSON. There is only one key, because safetensors
+orders several keys differently in each process. The bytes of a file depend on its content alone, so
+equal data sets share one object in the object store.
 
-Format: https://github.com/huggingface/safetensors#format. Written by kdcore.data.store_writer,
-which holds one image at a time; read with the library.
+Format: https://github.com/huggingface/safetensors#format. :mod:`kdcore.data.store_writer` writes
+it. Files from before the American spelling are read as well.
 """
 
 import json
@@ -23,7 +23,7 @@ from kdcore.schema.asset_info import DatasetInfo
 from kdcore.schema.old_spelling import with_current_spelling
 
 if TYPE_CHECKING:
-    # Ingestion writes stores and needs no torch: it starts in a tenth of the time without it.
+    # Ingestion imports this module and needs no torch, which takes most of the start-up time.
     import torch
 
 __all__ = [
@@ -39,12 +39,12 @@ __all__ = [
 
 
 def load_dataset(path: Path) -> "MappedDataset":
-    """Map the store at ``path``. Raises UserFault ``dataset_invalid`` if it is not one."""
+    """Map the data set at ``path``. Raises :class:`UserError` ``dataset_invalid``."""
     return MappedDataset(path)
 
 
 class MappedDataset:
-    """A store on disk; tensors are mapped, so reading a split costs no memory of its own."""
+    """A stored data set; its tensors are mapped, so they take no memory of the process."""
 
     info: DatasetInfo
 
@@ -65,13 +65,13 @@ class MappedDataset:
             raise UserError("dataset_invalid", f"{path.name} lacks the splits {missing}")
 
     def images(self, split: SubsetName) -> "torch.Tensor":
-        """(N, C, H, W) uint8, read-only by agreement; no rows where nothing is unlabeled."""
+        """Return (N, C, H, W) uint8, not to be changed; no rows without unlabeled images."""
         if split == "unlabeled" and "unlabeled/images" not in self._tensors:
             return self._tensors["train/images"][:0]
         return self._tensors[f"{split}/images"]
 
     def targets(self, split: SplitName) -> "torch.Tensor":
-        """(N,) int64."""
+        """Return the class indices (N,) int64."""
         return self._tensors[f"{split}/targets"]
 
 

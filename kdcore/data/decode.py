@@ -1,4 +1,4 @@
-"""One image file to pixels. Every byte here comes from a stranger."""
+"""Decode one image file to pixels. The bytes may be hostile."""
 
 import io
 import warnings
@@ -15,11 +15,11 @@ _GRAY_MODES = ("1", "L", "LA", *_DEEP_MODES)
 
 
 class InvalidImageError(Exception):
-    """The bytes are no image that can be used; the message says why."""
+    """The bytes are not a usable image; the message says why."""
 
 
 class ImageHeader(NamedTuple):
-    """What an image's header says."""
+    """Size and mode of an image, from its header."""
 
     width: int
     height: int
@@ -27,7 +27,7 @@ class ImageHeader(NamedTuple):
 
 
 def read_header(data: bytes, max_pixels: int) -> ImageHeader:
-    """Read the header alone. Raises BadImage, also for more than ``max_pixels``."""
+    """Read the header alone. Raises :class:`InvalidImageError`, also above ``max_pixels``."""
     with _convert_errors(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         return _check_header(image, max_pixels)
 
@@ -35,20 +35,20 @@ def read_header(data: bytes, max_pixels: int) -> ImageHeader:
 def _check_header(image: Image.Image, max_pixels: int) -> ImageHeader:
     width, height = image.size
     if width * height > max_pixels:
-        raise InvalidImageError(f"is {width} x {height} pixels; at most {max_pixels} are read")
+        raise InvalidImageError(f"has {width} x {height} pixels; at most {max_pixels} are allowed")
     return ImageHeader(width, height, image.mode in _GRAY_MODES)
 
 
 def decode(data: bytes, *, gray: bool, size: int, max_pixels: int) -> npt.NDArray[np.uint8]:
-    """Pixels (C, size, size) of the first frame, upright as its EXIF data says.
+    """Decode the first frame to pixels (C, size, size), rotated as its EXIF data says.
 
-    C is 1 for ``gray`` (sixteen bits are scaled to eight) and 3 else; what is transparent becomes
-    white. An image of another shape is cropped to its central square and resized with
-    antialiasing, which keeps its shorter side. Raises BadImage.
+    C is 1 for ``gray``, else 3. Sixteen bits are scaled to eight, and transparent pixels become
+    white. The central square of the image is resized with antialiasing. Raises
+    :class:`InvalidImageError`, also above ``max_pixels``.
     """
     with _convert_errors(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _check_header(image, max_pixels)
-        # A JPEG can be decoded at an eighth of its size; what is left is enough to resize well.
+        # A JPEG can be decoded at a fraction of its size; twice the result is enough to resize.
         image.draft(None, (_REDUCING_GAP * size, _REDUCING_GAP * size))
         image.load()
         upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
@@ -57,7 +57,7 @@ def decode(data: bytes, *, gray: bool, size: int, max_pixels: int) -> npt.NDArra
 
 
 def fit_image(image: Image.Image, *, gray: bool, size: int) -> npt.NDArray[np.uint8]:
-    """Pixels (C, size, size) of an image of any mode, by the rules of :func:`decode`."""
+    """Convert an image of any mode to pixels (C, size, size), by the rules of :func:`decode`."""
     plain, mode = _flatten(image), "L" if gray else "RGB"
     if plain.mode != mode:
         plain = plain.convert(mode)
@@ -68,7 +68,7 @@ def fit_image(image: Image.Image, *, gray: bool, size: int) -> npt.NDArray[np.ui
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """Eight bits and no transparency."""
+    """Convert to eight bits without transparency."""
     if image.mode in _DEEP_MODES:
         deep = np.asarray(image).astype(np.int64).clip(0, 65_535)
         return Image.fromarray(((deep * 255 + 32_767) // 65_535).astype(np.uint8))
@@ -80,12 +80,12 @@ def _flatten(image: Image.Image) -> Image.Image:
 
 
 class _convert_errors:  # noqa: N801 - reads as a verb in a with statement
-    """Turn whatever a decoder raises or warns of into BadImage."""
+    """Convert the exceptions and warnings of decoders to :class:`InvalidImageError`."""
 
     def __enter__(self) -> None:
         self._warnings = warnings.catch_warnings()
         self._warnings.__enter__()
-        # A decompression bomb is only warned of; other warnings speak of harmless metadata.
+        # A decompression bomb is only a warning; other warnings are about harmless metadata.
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
 
@@ -93,9 +93,9 @@ class _convert_errors:  # noqa: N801 - reads as a verb in a with statement
         self._warnings.__exit__(None, None, None)
         if isinstance(error, InvalidImageError | MemoryError) or not isinstance(error, Exception):
             return
-        # Decoders raise nearly anything on hostile bytes: OSError, SyntaxError, struct.error, …
+        # Hostile bytes make decoders raise OSError, SyntaxError, struct.error and more.
         if isinstance(error, UnidentifiedImageError):
             raise InvalidImageError(
-                f"is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
+                f"is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
             ) from error
         raise InvalidImageError(f"cannot be decoded: {error}") from error

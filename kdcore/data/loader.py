@@ -1,4 +1,4 @@
-"""Batches of one split: a pure function of (seed, epoch, number of the batch)."""
+"""Load batches of the training split: a pure function of (seed, epoch, batch index)."""
 
 from dataclasses import dataclass
 
@@ -16,22 +16,22 @@ from kdcore.schema.augmentation import AnyAugmentation, as_augmentations
 
 @dataclass(frozen=True)
 class ViewBatch:
-    """One batch on the device."""
+    """One batch of views on the device."""
 
     images: Tensor  # (B, C, H, W) uint8, augmented
-    target: Tensor  # (B,) int64, UNLABELED for some
+    target: Tensor  # (B,) int64 class indices, UNLABELED without a label
     index: Tensor  # (B,) int64 sample ids
     view: int
-    """Which view of its images this is, from 1."""
+    """Number of the images' view, from 1."""
     mix: MixedLabels | None = None
-    """The partners' labels, where mixup or cutmix made each view of two."""
+    """Labels and shares of the partners, after mixup or cutmix."""
 
 
 def steps_per_epoch(num_samples: int, batch_size: int) -> int:
-    """Batches of one epoch: the last one is kept however small, unless it has a single sample.
+    """Return the number of batches of an epoch. The last batch may be smaller.
 
-    Batch normalization has no deviation of one sample, so a lone last sample sits out; each epoch
-    has another order, so it is never the same one for long. A split of one sample is one batch.
+    A last batch of one sample is left out, because batch normalization needs two; the order
+    changes in every epoch, so another sample is left out each time. One sample is one batch.
     """
     full_batches, rest = divmod(num_samples, batch_size)
     return max(1, full_batches + (rest > 1))
@@ -40,14 +40,14 @@ def steps_per_epoch(num_samples: int, batch_size: int) -> int:
 class Loader:
     """The training split in shuffled, augmented batches on a device.
 
-    ``images`` (N, C, H, W) uint8 and ``targets`` (N,) int64; ``unlabeled`` (U, C, H, W) uint8
-    joins them with the sample ids N..N+U-1. Of each image there are ``views`` views that come again
-    in turn, or a fresh one in every epoch where it is None; ``view_seed`` draws them, ``seed`` all
-    else, and them too where it is None. Every batch can be asked for at any
-    time and in any order, so that a resumed training needs no memory of the ones before.
+    ``images`` (N, C, H, W) uint8 and ``targets`` (N,) int64 have the sample ids 0..N-1,
+    ``unlabeled`` (U, C, H, W) uint8 the ids N..N+U-1. ``num_views`` views of each image alternate
+    from epoch to epoch; with None every epoch has a new view. ``view_seed`` (default: ``seed``)
+    draws the views, ``seed`` everything else. Batches can be loaded in any order, so a resumed
+    training continues at any batch.
     """
 
-    def __init__(  # noqa: PLR0913 - three are the data and three the recipe
+    def __init__(  # noqa: PLR0913 - all are keywords, and each is a choice of its own
         self,
         images: Tensor,
         targets: Tensor,
@@ -65,7 +65,7 @@ class Loader:
         self.num_samples = sum(len(part) for part in parts)
         missing = torch.full((self.num_samples - len(images),), UNLABELED, dtype=targets.dtype)
         self.targets = torch.cat([targets, missing])
-        """(N + U,) of every sample id, on the CPU."""
+        """(N + U,) int64 on the CPU, by sample id."""
         self._targets = self.targets.to(device)
         self._batch_size = batch_size
         self._augmentation = as_augmentations(augmentation)
@@ -77,7 +77,7 @@ class Loader:
         self.steps_per_epoch = steps_per_epoch(self.num_samples, batch_size)
 
     def batch(self, epoch: int, batch_index: int) -> ViewBatch:
-        """The ``number``-th batch (from 0) of ``epoch`` (from 1)."""
+        """Return the batch ``batch_index`` (from 0) of ``epoch`` (from 1)."""
         if self._order[0] != epoch:
             self._order = (epoch, epoch_order(self._seed, epoch, self.num_samples))
         start = batch_index * self._batch_size
@@ -93,11 +93,11 @@ class Loader:
         return ViewBatch(images, target, index, view_index, MixedLabels(partners(target), share))
 
     def view_of_epoch(self, epoch: int) -> int:
-        """Which view (from 1) of its images an epoch (from 1) shows."""
+        """Return the number (from 1) of the view that ``epoch`` (from 1) shows."""
         return epoch if self._num_views is None else (epoch - 1) % self._num_views + 1
 
     def views(self, ids: NDArray[np.int64], view_index: int) -> Tensor:
-        """The ``turn``-th view of the samples ``ids`` (B,), (B, C, H, W) uint8, not mixed."""
+        """Return view ``view_index`` of the samples ``ids`` (B,): (B, C, H, W) uint8, not mixed."""
         return augment(
             self._gather(ids), ids, self._augmentation, seed=self.view_seed, epoch=view_index
         )
@@ -110,7 +110,7 @@ class Loader:
         rows = torch.cat(
             [self._rows(0, ids[labeled_rows]), self._rows(1, ids[unlabeled_rows] - num_labeled)]
         )
-        # They stand apart now: put each back into its place of the batch.
+        # Labeled rows come first now: restore the order of the batch.
         batch_order = np.argsort(np.concatenate([labeled_rows, unlabeled_rows]))
         return rows[array_to_device(batch_order, self.device)]
 

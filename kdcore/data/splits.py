@@ -1,4 +1,4 @@
-"""Which image belongs to which split, where the archive does not say."""
+"""Draw validation and test splits that an upload does not have."""
 
 import hashlib
 from collections import defaultdict
@@ -8,15 +8,16 @@ from kdcore.data.types import SplitName
 from kdcore.runtime.errors import UserError
 
 SPLIT_FRACTIONS: dict[SplitName, float] = {"test": 0.2, "val": 0.1}
-"""Shares of the given training images that a missing split is drawn of, per class."""
+"""Share of each class's training images that a missing split gets."""
 
 
 def draw_missing_splits(images: list[LabeledImage], seed: int) -> list[LabeledImage]:
-    """Draw the missing splits from training, stratified by class; keep the order of ``images``.
+    """Draw missing splits from the training images, stratified by class; keep the order.
 
-    An image's luck depends on the seed, its class and its name alone, so the draw is the same on
-    every machine and for every order of the archive. Validation gets at least one image of each
-    class that has two, training always keeps one. Raises UserFault if a split stays empty.
+    The draw of an image depends on the seed, its class and its name alone, so it is the same on
+    every machine and for every order of the upload. Validation gets at least one image of each
+    class with two or more; training keeps at least one. Raises :class:`UserError`
+    ``dataset_invalid`` if a split stays empty.
     """
     present = {image.split for image in images}
     missing = [split for split in SPLIT_FRACTIONS if split not in present]
@@ -36,8 +37,8 @@ def draw_missing_splits(images: list[LabeledImage], seed: int) -> list[LabeledIm
         if not any(image.split == split for image in drawn):
             raise UserError(
                 "dataset_invalid",
-                f"there are too few images to draw a {split} split from; "
-                f"three of a class are enough, or put images into {split}/",
+                f"there are too few images to draw a {split} split; "
+                f"add images (three in a class are enough), or put some into {split}/",
             )
     return drawn
 
@@ -46,7 +47,7 @@ def _counts(available: int, missing: list[SplitName]) -> list[tuple[SplitName, i
     counts = {split: round(SPLIT_FRACTIONS[split] * available) for split in missing}
     if "val" in counts:
         counts["val"] = max(counts["val"], 1)
-    # Training keeps one; the choice of the best epoch (val) goes before the final test.
+    # Training keeps one image. Validation comes before test, because it selects the best epoch.
     remaining = available - 1
     for split in ("val", "test"):
         if split in counts:
@@ -56,7 +57,7 @@ def _counts(available: int, missing: list[SplitName]) -> list[tuple[SplitName, i
 
 
 def _draw_key(image: LabeledImage, seed: int) -> bytes:
-    # Folders around the class folder must not matter: only the path from the class on does.
+    # Only the path from the class folder on counts, so folders around it do not matter.
     parts = image.path_parts
     if image.label in parts:
         class_path = parts[len(parts) - parts[::-1].index(image.label) - 1 :]

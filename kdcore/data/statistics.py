@@ -1,4 +1,4 @@
-"""What is true of a decoded data set: counts, statistics and its digest."""
+"""Compute the facts of a data set: counts, mean and standard deviation, digest."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ _DECIMALS = 6
 
 
 class DatasetOutline(NamedTuple):
-    """What is known of a data set before its pixels are."""
+    """The facts of a data set that are known before its pixels are decoded."""
 
     classes: Sequence[str]
     targets: Mapping[SplitName, npt.NDArray[np.int64]]
@@ -38,7 +38,7 @@ class DatasetOutline(NamedTuple):
 def describe(
     classes: Sequence[str], subsets: Mapping[SubsetName, SplitArrays], split_seed: int
 ) -> DatasetInfo:
-    """Everything that ingestion reports of the arrays of all splits."""
+    """Return the facts of the arrays of all splits."""
     _, channels, side, _ = subsets["train"].images.shape
     targets = {split: subsets[split].targets for split in SPLITS}
     num_unlabeled = len(subsets["unlabeled"].images) if "unlabeled" in subsets else 0
@@ -51,7 +51,7 @@ def describe(
 
 
 def info_without_statistics(dataset_outline: DatasetOutline) -> DatasetInfo:
-    """The facts that need no pixels; statistics and digest are still to come."""
+    """Return the facts that need no pixels, with placeholders for statistics and digest."""
     splits: dict[SubsetName, SplitInfo] = {
         split: _split_counts(dataset_outline.classes, dataset_outline.targets[split])
         for split in SPLITS
@@ -74,7 +74,7 @@ def info_without_statistics(dataset_outline: DatasetOutline) -> DatasetInfo:
 def add_statistics(
     partial_info: DatasetInfo, subsets: Mapping[SubsetName, SplitArrays]
 ) -> DatasetInfo:
-    """The same with the statistics and the digest of its pixels."""
+    """Return ``partial_info`` with the statistics and the digest of the pixels."""
     return partial_info.model_copy(
         update={
             "normalization": compute_normalization(subsets["train"].images),
@@ -84,9 +84,10 @@ def add_statistics(
 
 
 def compute_normalization(images: Images) -> Normalization:
-    """Mean and deviation per channel of (N, C, H, W), scaled to 0..1, from exact integer sums.
+    """Return mean and standard deviation of each channel of (N, C, H, W), scaled to 0..1.
 
-    A channel without any variation gets a deviation of 1: it must not be divided by zero.
+    They come from exact integer sums. A constant channel gets the deviation 1, because images are
+    divided by it.
     """
     counts = np.zeros((images.shape[1], 256), np.int64)
     for _, piece in iter_chunks(images):
@@ -103,7 +104,10 @@ def compute_normalization(images: Images) -> Normalization:
 
 
 def content_digest(classes: Sequence[str], subsets: Mapping[SubsetName, SplitArrays]) -> str:
-    """sha256 of classes, splits, targets and pixels: equal for equal data, however it was sent."""
+    """Return the SHA-256 of classes, splits, targets and pixels: equal for equal data.
+
+    The digest hashes the old spelling of ``unlabeled``, so that it stays what it was.
+    """
     hasher = hashlib.sha256()
     for part in SUBSETS:
         if part not in subsets:

@@ -31,7 +31,7 @@ _HEADER_UNIT_BYTES = 64 << 10
 
 
 def write_dataset(path: Path, subsets: Mapping[SubsetName, SplitArrays], info: DatasetInfo) -> str:
-    """Write a whole store to ``path`` by atomic rename; return the file's sha256."""
+    """Write a data set to ``path`` by atomic rename and return the file's SHA-256."""
     targets = {split: subsets[split].targets for split in SPLITS}
     with open_writer(path, info, targets) as writer:
         for part in writer.subsets:
@@ -45,16 +45,17 @@ def write_dataset(path: Path, subsets: Mapping[SubsetName, SplitArrays], info: D
 def open_writer(
     path: Path, partial_info: DatasetInfo, targets: Targets
 ) -> Iterator["DatasetWriter"]:
-    """A draft that becomes the file at ``path`` when the block ends well.
+    """Yield a writer; its file becomes ``path`` when the block ends without an exception.
 
-    ``outline`` is right but for statistics and digest, which :meth:`Draft.finish` corrects.
+    ``partial_info`` has all facts except statistics and digest: :meth:`DatasetWriter.finish` takes
+    the final facts.
     """
     with atomic_write(path) as partial, partial.open("w+b") as file:
         yield DatasetWriter(file, partial_info, targets)
 
 
 class DatasetWriter:
-    """An open file with a place for every image of every part."""
+    """An open file with room for every image of every split."""
 
     def __init__(self, file: BinaryIO, partial_info: DatasetInfo, targets: Targets) -> None:
         side = partial_info.image_size
@@ -84,14 +85,14 @@ class DatasetWriter:
     def write_images(self, subset: SubsetName, row: int, pixels: npt.NDArray[np.uint8]) -> None:
         """Write one image (C, H, W), or several (N, C, H, W) from ``row`` on."""
         if pixels.shape[-3:] != self._shape:
-            raise ValueError(f"images of {pixels.shape} do not fit a store of {self._shape}")
+            raise ValueError(f"images are {pixels.shape}, those of the data set {self._shape}")
         start = self._offsets[f"{subset}/images"] + row * int(np.prod(self._shape))
         self._write(start, pixels)
 
     def read_back(self) -> dict[SubsetName, SplitArrays]:
-        """What has been written so far, read back from the file when it is looked at."""
+        """Return all arrays; their images are read from the file on access."""
         self._file.flush()
-        none = np.empty(0, np.int64)
+        no_targets = np.empty(0, np.int64)
         return {
             part: SplitArrays(
                 FileImages(
@@ -99,7 +100,7 @@ class DatasetWriter:
                     self._offsets[f"{part}/images"],
                     self._shapes[f"{part}/images"],
                 ),
-                none if part == "unlabeled" else self._targets[part],
+                no_targets if part == "unlabeled" else self._targets[part],
             )
             for part in self.subsets
         }
@@ -118,14 +119,14 @@ class DatasetWriter:
         self._file.flush()
 
     def _write(self, start: int, values: npt.NDArray[Any]) -> None:
-        # A seek throws a buffer away, and most images follow the one before.
+        # A seek discards the buffer, and most images follow the previous one.
         if self._file.tell() != start:
             self._file.seek(start)
         self._file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
 
 
 class FileImages:
-    """Images (N, C, H, W) uint8 in an open file, read when they are asked for."""
+    """Images (N, C, H, W) uint8 in an open file, read on access."""
 
     def __init__(self, descriptor: int, start: int, shape: tuple[int, ...]) -> None:
         self._descriptor = descriptor

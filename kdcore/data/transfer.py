@@ -1,4 +1,4 @@
-"""From the host to the device without waiting for it."""
+"""Copy arrays from the host to the device without waiting for the copy."""
 
 from typing import Any
 
@@ -7,27 +7,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _RESIDENT_SHARE = 0.25
-"""What takes at most this share of the accelerator's free memory is kept there whole."""
+"""Largest share of the accelerator's free memory for data that stays on it."""
 
 
 def array_to_device(array: NDArray[Any], device: torch.device) -> Tensor:
-    """The same numbers on ``device``.
+    """Copy ``array`` to ``device``.
 
-    An accelerator copies from pinned memory while the host goes on; a copy from pageable memory
-    would make the host wait until everything queued before it is done.
+    An accelerator copies from pinned memory while the host continues; a copy from pageable memory
+    would make the host wait for all queued work.
     """
     return to_device(torch.from_numpy(array), device)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The same for a tensor that may be on the device already."""
+    """Copy ``tensor`` to ``device`` like :func:`array_to_device`, unless it is there already."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
 def to_device_if_fits(tensor: Tensor, device: torch.device) -> Tensor:
-    """``tensor`` moved to an accelerator that has room for it, else where it is."""
+    """Move ``tensor`` to an accelerator with enough free memory; else return it unchanged."""
     if device.type != "cuda":
         return tensor
     free, _ = torch.cuda.mem_get_info(device)

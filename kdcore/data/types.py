@@ -1,4 +1,4 @@
-"""The words for a data set's parts and their arrays, in memory or in a file."""
+"""Names of splits, and the arrays of a split in memory or in a file."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, Protocol
@@ -14,10 +14,10 @@ _CHUNK = 16 << 20
 
 
 class Images(Protocol):
-    """Images (N, C, H, W) uint8 in memory or in a file: a slice of them is an array."""
+    """Images (N, C, H, W) uint8 in memory or in a file; a slice is an array."""
 
     @property
-    def shape(self) -> Any: ...  # noqa: D102 - numpy's own
+    def shape(self) -> Any: ...  # noqa: D102 - as in numpy
 
     def __len__(self) -> int: ...
 
@@ -30,11 +30,11 @@ class SplitArrays(NamedTuple):
     images: Images
     """(N, C, H, W)"""
     targets: npt.NDArray[np.int64]
-    """(N,), indices into the data set's classes; empty for the images without labels."""
+    """(N,), indices into the data set's classes; empty for images without labels."""
 
 
 def iter_chunks(images: Images) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-    """The images in contiguous pieces of some megabytes, each with the place of its first."""
+    """Yield the images in contiguous arrays of some megabytes, with the index of the first."""
     step = max(1, _CHUNK // max(1, int(np.prod(images.shape[1:]))))
     for start in range(0, len(images), step):
         yield start, np.ascontiguousarray(images[start : start + step])

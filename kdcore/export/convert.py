@@ -65,7 +65,7 @@ def _encode_onnx(network: NormalizedModel, request: ConvertRequest) -> bytes:
     except MemoryError:
         raise
     except Exception as error:  # exporters raise whatever a network provokes
-        message = f"ONNX cannot be made of this network: {first_line(error)}"
+        message = f"this network cannot be exported to ONNX: {first_line(error)}"
         raise UserError("no_onnx", message) from error
 
 

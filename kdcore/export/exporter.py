@@ -70,7 +70,7 @@ def export_all(
         try:
             data = exporter.encode(kind)
         except Exception as error:  # noqa: BLE001  # exporters raise whatever a network provokes
-            exports.refused[kind] = f"it cannot be made of this network: {first_line(error)}"
+            exports.refused[kind] = f"this network cannot be exported: {first_line(error)}"
             continue
         try:
             exports.evaluations[kind] = _write_checked(kind, path, data, exporter, parity_images)

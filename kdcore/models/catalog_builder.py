@@ -60,7 +60,7 @@ def stale_entries(text: str, architecture_names: list[str], sample: int | None) 
         for line in text.splitlines()[1:-1]
     }
     wrong = [
-        f"{name} is no name any more" for name in listed if name not in set(architecture_names)
+        f"{name} does not exist any more" for name in listed if name not in set(architecture_names)
     ]
     wrong += [
         f"{name} is missing"

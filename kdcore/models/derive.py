@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from kdcore.models import build
 from kdcore.models.feature_hooks import find_classifier
+from kdcore.models.registry import build_architecture
 from kdcore.models.surgery import WidthScaler, replace_with_grouped, standard_convolutions
 from kdcore.models.trace import trace_calls
 from kdcore.runtime.errors import UserError
@@ -43,7 +43,7 @@ def derive(  # noqa: PLR0913 - each is a choice of its own
         many = f"1 group or more and a width above 0, not {groups} and {width}"
         raise UserError("student_incompatible", f"a derived student has {many}")
     build_network = functools.partial(
-        build,
+        build_architecture,
         teacher_architecture,
         num_classes=num_classes,
         in_channels=in_channels,

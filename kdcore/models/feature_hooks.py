@@ -242,7 +242,8 @@ def _on_trunk(network: nn.Module, path: str) -> bool:
 def _path_problem(path: str, calls: list[ModuleCall], known: list[str]) -> str | None:
     if path not in known:
         close = difflib.get_close_matches(path, known, n=3)
-        return f"there is no such module{'; near it: ' + ', '.join(close) if close else ''}"
+        suggestion = f"; did you mean {', '.join(close)}?" if close else ""
+        return f"there is no such module{suggestion}"
     if len(calls) != 1:
         often = f"{len(calls)} times" if calls else "never"
         return f"a forward pass calls it {often}; name the module around it"

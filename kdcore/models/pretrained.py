@@ -239,7 +239,7 @@ def _normalization_for_channels(normalization: Normalization, channels: int) -> 
 
 def _suggestions(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, 3)
-    return f"; near it: {', '.join(close)}" if close else ""
+    return f"; did you mean {', '.join(close)}?" if close else ""
 
 
 def _load_error(message: str) -> UserError:

@@ -1,21 +1,26 @@
-"""Which CIFAR networks there are: one entry each, by name."""
+"""Every architecture by name: CIFAR's are listed here, torchvision and timm know their own."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import nn
 
+from kdcore.models import timm_networks, torchvision_networks
 from kdcore.models.cifar import mobilenet_v2, resnet, resnet50, shuffle_v1, shuffle_v2, vgg, wrn
-from kdcore.schema.catalog import Normalization
+from kdcore.runtime.errors import UserError
+from kdcore.schema.catalog import Normalization, architectures, similar_architectures
 
+_LIBRARIES = {"torchvision": torchvision_networks, "timm": timm_networks}
+_LIBRARY_ERRORS = (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError)
+"""What the libraries raise for a network that cannot be built for a size."""
 CIFAR100_NORMALIZATION = Normalization(mean=(0.5071, 0.4867, 0.4408), std=(0.2675, 0.2565, 0.2761))
-"""Mean and deviation of CIFAR-100's training images, as its published checkpoints expect them."""
+"""Mean and standard deviation of CIFAR-100's training images, as published checkpoints expect."""
 NetworkFactory = Callable[[int, int], nn.Module]
-"""From num_classes and in_channels."""
+"""Builds a network from num_classes and in_channels."""
 
 
 class ArchitectureEntry(NamedTuple):
-    """How to build one architecture, and what cannot be measured of it."""
+    """How to build one architecture, and its facts that cannot be measured."""
 
     make: NetworkFactory
     family: str
@@ -23,7 +28,7 @@ class ArchitectureEntry(NamedTuple):
     paper: str
     input_size: int = 32
     num_classes: int = 100
-    """Of the reference network that the catalog measures."""
+    """Classes of the reference network in the catalog."""
     normalization: Normalization = CIFAR100_NORMALIZATION
     license: str = "BSD-2-Clause"
 
@@ -81,3 +86,50 @@ ENTRIES: dict[str, ArchitectureEntry] = {
         "https://arxiv.org/abs/1807.11164",
     ),
 }
+
+
+def build_architecture(
+    name: str, *, num_classes: int, in_channels: int, input_size: int
+) -> nn.Module:
+    """Build a network that is not derived; :func:`kdcore.models.build` describes the arguments."""
+    _check_arguments(name, num_classes, in_channels, input_size)
+    if name in ENTRIES:
+        return ENTRIES[name].make(num_classes, in_channels)
+    library, _, library_name = name.partition("/")
+    try:
+        network: nn.Module = _LIBRARIES[library].make(
+            library_name, num_classes=num_classes, in_channels=in_channels, input_size=input_size
+        )
+    except _LIBRARY_ERRORS as error:
+        raise _build_error(
+            f"{name} cannot be built for images of {input_size} pixels and {in_channels} "
+            f"channels: {error}"
+        ) from error
+    return network
+
+
+def _check_arguments(name: str, num_classes: int, in_channels: int, input_size: int) -> None:
+    library, _, library_name = name.partition("/")
+    if name not in ENTRIES and not (
+        library in _LIBRARIES and _LIBRARIES[library].has(library_name)
+    ):
+        similar = " or ".join(similar_architectures(name))
+        suggestion = (
+            f"did you mean {similar}?"
+            if similar
+            else "names begin with cifar/, timm/, torchvision/"
+        )
+        raise _build_error(f"there is no architecture {name!r}; {suggestion}")
+    if in_channels not in (1, 3):
+        raise _build_error(f"{name} takes images of 1 or 3 channels, not of {in_channels}")
+    if num_classes < 1:
+        raise _build_error(f"{name} needs one class or more, not {num_classes}")
+    entry = ENTRIES.get(name) or architectures().get(name)
+    if entry is not None and input_size < entry.min_input_size:
+        raise _build_error(
+            f"{name} takes images of {entry.min_input_size} pixels or more, not of {input_size}"
+        )
+
+
+def _build_error(message: str) -> UserError:
+    return UserError("student_incompatible", message)

@@ -9,7 +9,7 @@ from kdcore.models.pretrained import PretrainedWeights, load_pretrained, resolve
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.schema.asset_info import ModelInfo
-from kdcore.weights.verify import write_model
+from kdcore.weights.safetensors_io import write_model
 
 
 def download_weights(

@@ -3,17 +3,16 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from kdcore.protocol.requests import VerifyRequest
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError, error_detail
 from kdcore.runtime.event_writer import EventWriter
-from kdcore.runtime.files import atomic_write
 from kdcore.schema.asset_info import ModelInfo
 from kdcore.weights import key_mapping
 from kdcore.weights.checkpoint_reader import read_checkpoint
+from kdcore.weights.safetensors_io import write_model
 
 
 def verify(
@@ -50,18 +49,6 @@ def verify(
         num_params=sum(target.tensors[name].numel() for name in target.parameters),
     )
     write_model(tensors, info, workdir, events)
-
-
-def write_model(
-    tensors: dict[str, Tensor], info: ModelInfo, workdir: Path, events: EventWriter
-) -> None:
-    """Write weights as safetensors, and tell of them and of what they are."""
-    events.phase("write")
-    written = workdir / "artifacts" / "model.safetensors"
-    with atomic_write(written) as partial:
-        save_file(tensors, partial)
-    events.artifact(written, written.name, "safetensors", "application/octet-stream")
-    events.report(info.model_dump(mode="json"))
 
 
 def _to_plain_tensors(

@@ -1,6 +1,6 @@
-"""Changes of color on batches of uint8 images (B, C, H, W), C = 1 or 3, in whole numbers.
+"""Color operations on batches of uint8 images (B, C, H, W), C = 1 or 3, in integer arithmetic.
 
-Gray images have no color: for them the gray version of an image is the image itself.
+For images of one channel, the gray version of an image is the image itself.
 """
 
 import torch
@@ -13,7 +13,7 @@ _FACTOR_SCALE = 1024
 
 
 def autocontrast(images: Tensor) -> Tensor:
-    """Stretch each channel of each image to 0..255; a flat one stays."""
+    """Stretch the values of each channel of each image to 0..255; a constant channel stays."""
     flat = images.flatten(2)
     low = flat.amin(2)[..., None, None].to(torch.int32)
     high = flat.amax(2)[..., None, None].to(torch.int32)
@@ -23,12 +23,12 @@ def autocontrast(images: Tensor) -> Tensor:
 
 
 def equalize(images: Tensor) -> Tensor:
-    """Make the histogram of each channel of each image as flat as a table of values can."""
+    """Flatten the histogram of each channel of each image by a table of 256 values."""
     values = images.flatten(2).to(torch.int64)
     ones = torch.ones_like(values)
     counts = torch.zeros(*values.shape[:2], 256, dtype=torch.int64, device=images.device)
     counts.scatter_add_(2, values, ones)
-    # Pixels but for those of the brightest value, shared out over 255 steps.
+    # All pixels except those of the brightest value, divided into 255 steps.
     brightest = counts.gather(2, values.amax(2, keepdim=True))
     step = torch.div(values.shape[2] - brightest, 255, rounding_mode="floor")
     darker = counts.cumsum(2) - counts
@@ -44,18 +44,18 @@ def posterize(images: Tensor, bits: int) -> Tensor:
 
 
 def solarize(images: Tensor, threshold: int) -> Tensor:
-    """Invert the values from ``threshold`` on (256: none)."""
+    """Invert all values of at least ``threshold``; 256 inverts none."""
     return torch.where(images.to(torch.int32) >= threshold, 255 - images, images)
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
-    """Times ``factor`` (B,)."""
+    """Multiply each image with its ``factor``; ``factor`` is (B,)."""
     values = images.to(torch.int32)
     return _blend(torch.zeros_like(values), values, factor)
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Away from the mean of the gray version by ``factor`` (B,); 0 is one flat gray."""
+    """Scale the difference to the mean gray by ``factor`` (B,); 0 gives a constant gray."""
     pixels = images.shape[2] * images.shape[3]
     total = to_gray(images).sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64)
     mean = torch.div(2 * total + pixels, 2 * pixels, rounding_mode="floor").to(torch.int32)
@@ -63,25 +63,25 @@ def contrast(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def color(images: Tensor, factor: Tensor) -> Tensor:
-    """Away from the gray version by ``factor`` (B,); 0 is the gray version."""
+    """Scale the difference to the gray version by ``factor`` (B,); 0 gives the gray version."""
     return _blend(to_gray(images), images.to(torch.int32), factor)
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
-    """Away from a smoothed version by ``factor`` (B,); the outermost pixels stay."""
+    """Scale the difference to a smoothed version by ``factor`` (B,); border pixels stay."""
     values = images.to(torch.int32)
     smooth = values.clone()
     if min(images.shape[2:]) > 2:
         rows = values[:, :, :-2] + values[:, :, 1:-1] + values[:, :, 2:]
         around = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
-        # The kernel is 1 all around and 5 in the center.
+        # The kernel is 5 in the center and 1 in its eight neighbors.
         weighted = around + 4 * values[:, :, 1:-1, 1:-1]
         smooth[:, :, 1:-1, 1:-1] = torch.div(weighted + 6, 13, rounding_mode="floor")
     return _blend(smooth, values, factor)
 
 
 def to_gray(images: Tensor) -> Tensor:
-    """The luma (B, 1, H, W) int32 of ITU-R 601-2, rounded."""
+    """Return the luma (B, 1, H, W) int32 of ITU-R 601-2, rounded."""
     values = images.to(torch.int32)
     if images.shape[1] == 1:
         return values

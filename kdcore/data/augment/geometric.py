@@ -1,6 +1,7 @@
-"""Where the pixels of a view come from: crops, stretched crops, affine maps, covered squares.
+"""Geometric operations: crops, resized crops, affine maps and cutout.
 
-Whole numbers only: places are rounded to 128ths of a pixel and blends once, the same everywhere.
+All arithmetic on pixels is in integers, so results are equal on every device: positions are
+rounded to 128ths of a pixel, and a blend is rounded once.
 """
 
 from typing import NamedTuple, TypeVar
@@ -16,18 +17,18 @@ from kdcore.data.transfer import array_to_device
 from kdcore.schema.augmentation import CropFlip, Cutout, RandomResizedCrop
 
 _CROP_STREAM, _RESIZED_CROP_STREAM, _CUTOUT_STREAM = 1, 4, 5
-"""Streams of one seed."""
+"""Random streams of one seed."""
 _MAX_TRIES = 10
-"""Boxes that are drawn until one fits; then the largest central one is taken."""
+"""Boxes that are drawn before the largest central box is used instead."""
 _FRACTION = 16
-"""Binary digits behind the point of an affine map's coefficients."""
+"""Fractional bits of an affine map's coefficients."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
 class CropFlipParams(NamedTuple):
-    """Parameters of the views of B images."""
+    """Crop positions and flips of B images."""
 
     top: Ints  # (B,) row of the padded image where the crop starts
     left: Ints  # (B,)
@@ -35,7 +36,7 @@ class CropFlipParams(NamedTuple):
 
 
 class ResizedCropParams(NamedTuple):
-    """The parts of B images that are stretched to the whole size."""
+    """The boxes of B images that are stretched to the size of the image, and flips."""
 
     top: Ints  # (B,)
     left: Ints  # (B,)
@@ -48,13 +49,13 @@ _Params = TypeVar("_Params", CropFlipParams, ResizedCropParams)
 
 
 def slice_params(params: _Params, rows: slice) -> _Params:
-    """The parameters of a part of the images."""
+    """Select the parameters of some of the images."""
     fields = params._asdict().items()
     return params._replace(**{name: values[rows] for name, values in fields})
 
 
 def crop_flip_params(seed: int, epoch: int, ids: Ints, augmentation: CropFlip) -> CropFlipParams:
-    """Where to crop and whether to mirror each of the sample ``ids`` (B,) in this epoch."""
+    """Draw crop position and flip for the sample ``ids`` (B,) in this epoch."""
     key = derive_key(seed, _CROP_STREAM, epoch)
     num_positions = 2 * (augmentation.padding or 0) + 1
     mirrored = bounded_integers(random_bits(key, ids, 2), 2) == 1
@@ -68,10 +69,10 @@ def crop_flip_params(seed: int, epoch: int, ids: Ints, augmentation: CropFlip) -
 def resized_crop_params(
     seed: int, epoch: int, ids: Ints, augmentation: RandomResizedCrop, *, size: tuple[int, int]
 ) -> ResizedCropParams:
-    """Which part of images of ``size`` (H, W) each of the ``ids`` (B,) shows in this epoch.
+    """Draw a box in images of ``size`` (H, W) for the sample ``ids`` (B,) in this epoch.
 
-    Area uniform within ``scale``, width by height log-uniform within ``ratio``, place uniform;
-    a box that does not fit is drawn again, ten times at most.
+    The area is uniform within ``scale``, the ratio of width to height log-uniform within
+    ``ratio``, the position uniform. A box that does not fit is drawn again, ten times at most.
     """
     key = derive_key(seed, _RESIZED_CROP_STREAM, epoch)
     height, width = _central_box(size, augmentation.ratio, len(ids))
@@ -102,7 +103,7 @@ def resized_crop_params(
 def _central_box(
     size: tuple[int, int], ratio: tuple[float, float], count: int
 ) -> tuple[Ints, Ints]:
-    """The largest box of an allowed shape."""
+    """Return height and width of the largest box with an allowed ratio."""
     height, width = size
     aspect_ratio = min(max(width / height, ratio[0]), ratio[1])
     tall, wide = min(height, round(width / aspect_ratio)), min(width, round(height * aspect_ratio))
@@ -110,7 +111,7 @@ def _central_box(
 
 
 def crop_and_flip(images: Tensor, params: CropFlipParams, padding: int) -> Tensor:
-    """Crops (B, C, H, W) of ``images`` (B, C, H, W) padded with zeros on each side."""
+    """Pad ``images`` (B, C, H, W) with zeros and return their crops (B, C, H, W)."""
     batch, channels, height, width = images.shape
     columns = np.arange(width)
     columns = (
@@ -119,7 +120,7 @@ def crop_and_flip(images: Tensor, params: CropFlipParams, padding: int) -> Tenso
     rows = params.top[:, None] + np.arange(height)
     padded = functional.pad(images, (padding, padding, padding, padding))
     stride = width + 2 * padding
-    # One flat gather per image, the same for all of its channels.
+    # One flat gather for each image, with one index for all of its channels.
     across = array_to_device(columns, images.device)[:, None, :]
     flat_index = (array_to_device(rows * stride, images.device)[:, :, None] + across).view(
         batch, 1, -1
@@ -129,16 +130,16 @@ def crop_and_flip(images: Tensor, params: CropFlipParams, padding: int) -> Tenso
 
 
 def resized_crop(images: Tensor, boxes: ResizedCropParams) -> Tensor:
-    """The boxes of ``images`` (B, C, H, W) stretched to (H, W), bilinear, corners not aligned.
+    """Stretch the boxes of ``images`` (B, C, H, W) to (H, W), bilinear, corners not aligned.
 
-    A box is never larger than the image, so nothing shrinks and no antialiasing is needed.
+    A box is never larger than its image, so no antialiasing is needed.
     """
     _, _, height, width = images.shape
     rows = _interpolation_index(
         boxes.top, boxes.height, height, np.zeros_like(boxes.mirrored), images.device
     )
     columns = _interpolation_index(boxes.left, boxes.width, width, boxes.mirrored, images.device)
-    # Whole lines are copied many times faster than single pixels: turned, columns are lines too.
+    # Copying lines is many times faster than copying pixels, so columns are transposed to lines.
     tall = _blend(images, rows, torch.int16).transpose(2, 3)  # values times 128
     stretched = _blend(tall.contiguous(), columns, torch.int32)  # and times 128 again
     stretched = stretched.add_(1 << 13).bitwise_right_shift_(14).to(torch.uint8)
@@ -146,11 +147,11 @@ def resized_crop(images: Tensor, boxes: ResizedCropParams) -> Tensor:
 
 
 class _InterpolationIndex(NamedTuple):
-    """For each place of a line, the two places it lies between and how near the second is."""
+    """For each output position of a line: its two source positions and the weight of the second."""
 
     low: Tensor  # (B, S)
     high: Tensor  # (B, S)
-    share: Tensor  # (B, S) int16 in 0..127, of the second, in 128ths
+    share: Tensor  # (B, S) int16 in 0..127: weight of ``high`` in 128ths
 
 
 def _interpolation_index(
@@ -159,7 +160,7 @@ def _interpolation_index(
     positions = np.arange(size)
     positions = np.where(mirrored[:, None], size - 1 - positions, positions)
     longest = (length - 1)[:, None]
-    # Of 128ths the nearest; with 256ths a blended byte would not fit into sixteen bits.
+    # Rounded to 128ths: with 256ths a blended byte would not fit into 16 bits.
     offsets = ((2 * positions + 1) * length[:, None] * 128 // size - 127) >> 1
     offsets = np.clip(offsets, 0, longest * 128)
     low = offsets >> 7
@@ -168,31 +169,31 @@ def _interpolation_index(
     return _InterpolationIndex(*(array_to_device(line, device) for line in lines))
 
 
-def _blend(values: Tensor, lines_between: _InterpolationIndex, kind: torch.dtype) -> Tensor:
-    """Lines (B, C, S, L) between those of ``values`` (B, C, R, L), times 128, as ``kind``.
+def _blend(values: Tensor, lines_between: _InterpolationIndex, dtype: torch.dtype) -> Tensor:
+    """Blend lines of ``values`` (B, C, R, L) to (B, C, S, L), times 128, as ``dtype``.
 
-    Bytes fit into int16, times 128 and their differences too; what has been blended once does not.
+    Bytes times 128 and their differences fit into int16; values that were blended once do not.
     """
     batch, channels, height, width = values.shape
     lines = values.reshape(-1, width)
     first = torch.arange(batch * channels, device=values.device).view(batch, channels, 1) * height
-    low = lines.index_select(0, (first + lines_between.low[:, None]).flatten()).to(kind)
-    high = lines.index_select(0, (first + lines_between.high[:, None]).flatten()).to(kind)
+    low = lines.index_select(0, (first + lines_between.low[:, None]).flatten()).to(dtype)
+    high = lines.index_select(0, (first + lines_between.high[:, None]).flatten()).to(dtype)
     share = lines_between.share[:, None].expand(-1, channels, -1).reshape(-1, 1)
-    # In place: fresh memory would cost more than the arithmetic.
+    # In place, because allocating memory would take longer than the arithmetic.
     high.sub_(low).mul_(share)
     return low.mul_(128).add_(high).view(batch, channels, -1, width)
 
 
 def affine(images: Tensor, matrices: Floats) -> Tensor:
-    """``images`` (B, C, H, W) through inverse maps (B, 2, 3); what comes from outside is 0.
+    """Transform ``images`` (B, C, H, W) by inverse maps (B, 2, 3); outside the image is 0.
 
-    A map takes a pixel of the result, (x, y) from the center in pixels, to the place in the image
-    whose nearest pixel is shown.
+    A map takes a pixel of the result, (x, y) in pixels from the center, to a position in the
+    image; the nearest pixel there becomes the result.
     """
     batch, channels, height, width = images.shape
     device = images.device
-    # In half pixels from the center, so that every coordinate is a whole number.
+    # In half pixels from the center, so that every coordinate is an integer.
     x = (2 * torch.arange(width, dtype=torch.int32, device=device) + 1 - width)[None, None, :]
     y = (2 * torch.arange(height, dtype=torch.int32, device=device) + 1 - height)[None, :, None]
     scaled = np.rint(matrices * (1 << _FRACTION) * np.array([1, 1, 2])).astype(np.int32)
@@ -206,7 +207,7 @@ def affine(images: Tensor, matrices: Floats) -> Tensor:
 
 
 def cutout(images: Tensor, ids: Ints, augmentation: Cutout, *, seed: int, epoch: int) -> Tensor:
-    """``images`` (B, C, H, W) with a square of each covered; its center is in the image."""
+    """Fill a square of each of ``images`` (B, C, H, W) with its mean color."""
     _, _, height, width = images.shape
     key = derive_key(seed, _CUTOUT_STREAM, epoch)
     size = augmentation.size or max(1, height // 4)
@@ -221,7 +222,7 @@ def cutout(images: Tensor, ids: Ints, augmentation: Cutout, *, seed: int, epoch:
 
 
 def box_mask(images: Tensor, boxes: tuple[Ints, Ints, Ints, Ints]) -> Tensor:
-    """(B, 1, H, W) bool: in the box (top, left, height, width), each (B,), of its image."""
+    """Return (B, 1, H, W) bool: inside the image's box (top, left, height, width), each (B,)."""
     _, _, height, width = images.shape
     top, left, tall, wide = (box[:, None] for box in boxes)
     y, x = np.arange(height), np.arange(width)

@@ -1,7 +1,11 @@
-"""Mixup and cutmix: views made of two, with the share that each label keeps.
+"""Mixup and cutmix: each view is mixed with its partner, and so are their labels.
 
-The partner of a view is the next one of its batch, and the first one is the last one's. Each epoch
-has another order, so pairs are random; how much is mixed is a function of (seed, epoch, sample id).
+The partner of a view is the next view of the batch; the last view's partner is the first. Each
+epoch has another order, so pairs are random. The mixing ratio is a function of seed, epoch and
+sample id.
+
+Sources: Zhang et al. 2018, https://arxiv.org/abs/1710.09412; Yun et al. 2019,
+https://arxiv.org/abs/1905.04899.
 """
 
 from functools import lru_cache
@@ -19,7 +23,7 @@ from kdcore.schema.augmentation import AnyAugmentation, Cutmix, Mixup
 
 _STREAM = 7
 _LEVELS = 256
-"""Shares are multiples of 1 / 256, so that a blend is exact and the label's share is its own."""
+"""Shares are multiples of 1 / 256, so that pixels and labels are mixed in exactly one ratio."""
 
 Ints = NDArray[np.int64]
 
@@ -28,23 +32,17 @@ class MixedViews(NamedTuple):
     """A batch of mixed views."""
 
     images: Tensor  # (B, C, H, W) uint8
-    share: Tensor  # (B,) float32, of the view's own label; its partner has the rest
+    share: Tensor  # (B,) float32, weight of the view's label; the partner has the rest
 
 
 def find_mixing(augmentations: tuple[AnyAugmentation, ...]) -> Mixup | Cutmix | None:
-    """The one that mixes, if any."""
-    return next(
-        (
-            augmentation
-            for augmentation in augmentations
-            if isinstance(augmentation, Mixup | Cutmix)
-        ),
-        None,
-    )
+    """Return the augmentation that mixes two views, or None."""
+    mixing = (entry for entry in augmentations if isinstance(entry, Mixup | Cutmix))
+    return next(mixing, None)
 
 
 def partners(values: Tensor) -> Tensor:
-    """What belongs to the partner of each sample of a batch: (B, ...) like ``values``."""
+    """Return the ``values`` (B, ...) of each sample's partner."""
     return values.roll(-1, 0)
 
 
@@ -67,13 +65,13 @@ def mix_views(
 
 
 def sample_levels(draws: NDArray[np.float64], alpha: float) -> Ints:
-    """Shares in 256ths, 0..256, distributed as Beta(alpha, alpha), from uniform draws (B,)."""
+    """Turn uniform draws (B,) into shares in 256ths, distributed as Beta(alpha, alpha)."""
     return np.searchsorted(_cumulative(alpha), draws, side="right").astype(np.int64)
 
 
 @lru_cache
 def _cumulative(alpha: float) -> NDArray[np.float64]:
-    # Only mixing needs scipy, which takes a while to load.
+    # Only mixing needs scipy, which is slow to import.
     from scipy.special import betainc
 
     borders = (np.arange(_LEVELS) + 0.5) / _LEVELS
@@ -91,7 +89,7 @@ def _paste(images: Tensor, levels: Ints, rows: Ints, columns: Ints) -> MixedView
     height, width = images.shape[2:]
     side = np.sqrt(1 - levels / _LEVELS)
     tall, wide = (height * side).astype(np.int64), (width * side).astype(np.int64)
-    # A box around a random pixel is cut at the border, and the labels' shares follow what is left.
+    # The box is clipped at the border, and the share follows the remaining area.
     top, bottom = _clip_box(rows, tall, height)
     left, right = _clip_box(columns, wide, width)
     area = (bottom - top) * (right - left)

@@ -1,6 +1,7 @@
-"""RandAugment on batches: each image draws its own changes (Cubuk et al. 2020, arXiv 1909.13719).
+"""RandAugment on batches (Cubuk et al. 2020, https://arxiv.org/abs/1909.13719).
 
-The images of a batch are grouped by what they drew: one call per kind, not per image.
+Every image draws its operations. The images of a batch are grouped by operation, so that there is
+one call for each operation and not one for each image.
 """
 
 from collections.abc import Callable
@@ -19,15 +20,15 @@ from kdcore.schema.augmentation import RandAugment
 
 _STREAM = 6
 _MAX_MAGNITUDE = 30
-"""The largest magnitude."""
+"""The largest magnitude of the paper."""
 _SHEAR, _DEGREES, _FACTOR = 0.3, 30.0, 0.9
 _MAX_SHIFT = 150 / 331
-"""Largest shift, in sides: the paper's 150 pixels of 331."""
+"""Largest shift as a share of the side: the paper's 150 of 331 pixels."""
 
 Ints = NDArray[np.int64]
 Signs = NDArray[np.float64]
 Operation = Callable[[Tensor, Signs, float], Tensor]
-"""images (n, C, H, W), signs (n,) of -1 and 1, strength in 0..1 -> images."""
+"""From images (n, C, H, W), signs (n,) of -1 and 1, and a strength in 0..1 to images."""
 
 
 def _identity(images: Tensor, _signs: Signs, _strength: float) -> Tensor:
@@ -56,7 +57,7 @@ def _apply_affine(
     matrix_index: tuple[int, int], max_amount: float, images: Tensor, signs: Signs, strength: float
 ) -> Tensor:
     maps = np.tile(np.eye(2, 3), (len(signs), 1, 1))
-    # A shift is a share of the side; whole pixels, as in the paper.
+    # A shift is a share of the side, rounded to pixels as in the paper.
     amount = (
         np.rint(max_amount * strength * images.shape[3 - matrix_index[0]])
         if matrix_index[1] == 2
@@ -89,13 +90,13 @@ OPERATIONS: dict[str, Operation] = {
     "translate_x": partial(_apply_affine, (0, 2), _MAX_SHIFT),
     "translate_y": partial(_apply_affine, (1, 2), _MAX_SHIFT),
 }
-"""By the names of the paper, in a fixed order: what a seed draws depends on it."""
+"""By the names of the paper. The order is fixed, because the draws of a seed depend on it."""
 
 
 def draw_operations(
     seed: int, epoch: int, ids: Ints, augmentation: RandAugment
 ) -> list[tuple[Ints, NDArray[np.float64]]]:
-    """For each change in turn: which of :data:`CHANGES` (B,) the ids got, and its sign (B,)."""
+    """Draw, for each operation: an index (B,) into :data:`OPERATIONS`, and a sign (B,)."""
     key = derive_key(seed, _STREAM, epoch)
     return [
         (
@@ -109,7 +110,7 @@ def draw_operations(
 def randaugment(
     images: Tensor, ids: Ints, augmentation: RandAugment, *, seed: int, epoch: int
 ) -> Tensor:
-    """Views (B, C, H, W) uint8 of ``images``, C = 1 or 3, whose sample ids are ``ids`` (B,)."""
+    """Apply RandAugment to ``images`` (B, C, H, W) uint8, C = 1 or 3, of the sample ids (B,)."""
     strength = augmentation.magnitude / _MAX_MAGNITUDE
     operations = list(OPERATIONS.values())
     for kinds, signs in draw_operations(seed, epoch, ids, augmentation):

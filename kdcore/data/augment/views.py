@@ -1,8 +1,8 @@
-"""Views: one augmented version of one image, the same for every process that asks for it.
+"""Apply augmentations to a batch: a view is one augmented version of one image.
 
-The parameters of image i in epoch e are a pure function of (seed, e, i): they depend neither on
-the batch that the image stands in nor on how many views were drawn before. All arithmetic on
-pixels is in whole numbers, so a view is the same on every device and with any number of threads.
+The parameters of image i in epoch e are a pure function of (seed, e, i): they depend neither on the
+batch of the image nor on views that were drawn before. All arithmetic on pixels is in integers, so
+a view is equal on every device, in every process and with any number of threads.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,20 +41,20 @@ __all__ = [
 ]
 
 VIEW_FORMAT = 2
-"""Another number whenever the bytes of some view become others: kept answers belong to views of one
-format, and a training that goes on with views of another one is not exact."""
+"""Raise this number whenever the bytes of some view change: cached teacher outputs belong to views
+of one format, and a training that resumes with views of another format is not exact."""
 _NOT_PER_IMAGE = ("none", *MIXING)
 BLOCK_VALUES = 1 << 19
-"""Values that a processor works on at once: what lies between two steps then stays in its cache."""
+"""Values that the CPU processes at once, so that intermediate results stay in its cache."""
 _ORDER_STREAM = 2
-"""Streams of one seed: its views and its orders never share a random number."""
+"""Random stream of the orders: views and orders of one seed never share a number."""
 
 _Transform = Callable[[Tensor, slice], Tensor]
-"""From the images of a part of the batch to what they become."""
+"""From some images of the batch, and their rows, to the augmented images."""
 
 
 def epoch_order(seed: int, epoch: int, num_samples: int) -> NDArray[np.int64]:
-    """The sample ids 0..num_samples-1 in the order of this epoch: sorted by random keys."""
+    """Return the sample ids 0..num_samples-1 in the order of this epoch: sorted by random keys."""
     ids = np.arange(num_samples)
     return np.argsort(random_bits(derive_key(seed, _ORDER_STREAM, epoch), ids, 0), kind="stable")
 
@@ -68,36 +68,37 @@ def augment(
     epoch: int,
     block_values: int = BLOCK_VALUES,
 ) -> Tensor:
-    """The views (B, C, H, W) of ``images`` (B, C, H, W), uint8, in ``epoch`` (from 1).
+    """Return the views (B, C, H, W) uint8 of ``images`` (B, C, H, W) uint8 in ``epoch`` (from 1).
 
-    ``ids`` (B,) are the images' places in their split. Several augmentations are applied in their
-    order. Mixup and cutmix are not done here: they need the batch (kdcore.data.augment.mixup).
+    ``ids`` (B,) are the images' indices in their split. Augmentations are applied in their order;
+    mixup and cutmix are skipped, because they need the batch (:mod:`kdcore.data.augment.mixup`).
+    ``block_values`` is the number of pixel values that the CPU processes at once.
     """
     augmentations = tuple(
         single for single in as_augmentations(augmentation) if single.type not in _NOT_PER_IMAGE
     )
     if not augmentations:
         return images
-    # Crops are drawn for the whole batch at once: small arrays cost more than one of them all.
-    changes = [_make_transform(images, ids, single, seed, epoch) for single in augmentations]
+    # Parameters are drawn for the batch at once, because many small arrays are slower.
+    transforms = [_make_transform(images, ids, single, seed, epoch) for single in augmentations]
     on_cpu = images.device.type == "cpu"
     block = max(1, block_values // images[0].numel()) if on_cpu else len(images)
     if len(images) <= block:
-        return _apply_transforms(images, changes, slice(None))
+        return _apply_transforms(images, transforms, slice(None))
     parts = [slice(start, start + block) for start in range(0, len(images), block)]
-    return torch.cat([_apply_transforms(images[part], changes, part) for part in parts])
+    return torch.cat([_apply_transforms(images[part], transforms, part) for part in parts])
 
 
-def _apply_transforms(images: Tensor, changes: Sequence[_Transform], part: slice) -> Tensor:
-    for change in changes:
-        images = change(images, part)
+def _apply_transforms(images: Tensor, transforms: Sequence[_Transform], part: slice) -> Tensor:
+    for transform in transforms:
+        images = transform(images, part)
     return images
 
 
 def _make_transform(
     images: Tensor, ids: NDArray[np.int64], augmentation: AnyAugmentation, seed: int, epoch: int
 ) -> _Transform:
-    """What ``one`` does to a part of the batch ``images`` whose samples are ``ids``."""
+    """Return the transform of ``augmentation`` for rows of ``images`` with the sample ``ids``."""
     if isinstance(augmentation, CropFlip):
         params, padding = (
             crop_flip_params(seed, epoch, ids, augmentation),
@@ -115,4 +116,4 @@ def _make_transform(
         )
     if isinstance(augmentation, RandAugment):
         return lambda some, part: randaugment(some, ids[part], augmentation, seed=seed, epoch=epoch)
-    raise ValueError(f"{augmentation.type} is no change of single images")
+    raise ValueError(f"{augmentation.type} does not apply to single images")

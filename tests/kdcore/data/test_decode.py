@@ -48,5 +48,5 @@ def test_crop_is_central():
 
 def test_other_formats_are_refused():
     for file_format in ("GIF", "TIFF", "PPM"):
-        with pytest.raises(decode.InvalidImageError, match="is no PNG"):
+        with pytest.raises(decode.InvalidImageError, match="is not a PNG"):
             decode_as(Image.new("L", (4, 4)), file_format)

@@ -47,7 +47,7 @@ def run_onnx(path: Path, images: Tensor) -> Tensor:
     return torch.from_numpy(session.run(["logits"], {"image": images.numpy()})[0])
 
 
-def normalized(images: Tensor) -> Tensor:
+def normalize_pixels(images: Tensor) -> Tensor:
     """The steps that a user must do, written out instead of calling our own code."""
     return (images.float() / 255 - NORMALIZATION.mean[0]) / NORMALIZATION.std[0]
 
@@ -73,11 +73,11 @@ def test_float_formats_take_any_number_of_images(
     images = digits.evaluator.images[:count]
     with torch.no_grad():
         expected = student(images)
-        program = torch.export.load(folder / "student.pt2").module()(normalized(images))
+        program = torch.export.load(folder / "student.pt2").module()(normalize_pixels(images))
     torch.testing.assert_close(program, expected, rtol=1e-4, atol=1e-4)
-    logits = run_onnx(folder / "student.onnx", normalized(images))
+    logits = run_onnx(folder / "student.onnx", normalize_pixels(images))
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
-    assert run_onnx(folder / "student.int8.onnx", normalized(images)).shape == (count, 10)
+    assert run_onnx(folder / "student.int8.onnx", normalize_pixels(images)).shape == (count, 10)
 
 
 def test_accuracy_and_agreement_are_measured_on_the_file(
@@ -88,7 +88,7 @@ def test_accuracy_and_agreement_are_measured_on_the_file(
     assert (expected == evaluator.target).double().mean() > 0.6
     for kind in ("onnx", "onnx_int8"):
         entry = exports.evaluations[kind]
-        predicted = run_onnx(folder / entry.file, normalized(evaluator.images)).argmax(1)
+        predicted = run_onnx(folder / entry.file, normalize_pixels(evaluator.images)).argmax(1)
         assert entry.top1 == pytest.approx(
             100 * (predicted == evaluator.target).double().mean().item()
         )
@@ -278,7 +278,7 @@ def test_ensemble_is_one_file_that_computes_the_mean_probabilities(
     images = digits.evaluator.images[:50]
     with torch.no_grad():
         mean = (student(images).softmax(1) + other(images).softmax(1)) / 2
-    log_probabilities = run_onnx(tmp_path / "ensemble.onnx", normalized(images))
+    log_probabilities = run_onnx(tmp_path / "ensemble.onnx", normalize_pixels(images))
     torch.testing.assert_close(log_probabilities.exp(), mean, rtol=1e-4, atol=1e-6)
-    loaded = torch.export.load(tmp_path / "ensemble.pt2").module()(normalized(images))
+    loaded = torch.export.load(tmp_path / "ensemble.pt2").module()(normalize_pixels(images))
     torch.testing.assert_close(loaded.exp(), mean, rtol=1e-4, atol=1e-6)

@@ -32,7 +32,7 @@ def save_safetensors(file):
 
 
 @pytest.mark.parametrize("write", [write_bytes, save_checkpoint, exceed_quota, save_safetensors])
-def test_full_disk_has_its_own_exit_code(tmp_path, write):
+def test_full_disk_has_an_exit_code(tmp_path, write):
     # Unbuffered, because closing a buffered file would raise again and hide the first error.
     with (
         open("/dev/full", "wb", buffering=0) as file,

@@ -93,7 +93,7 @@ def test_two_images_of_a_class_give_one_to_validation(workdir):
     assert per_class == {"train": 1, "val": 1, "test": 0}
 
 
-def test_existing_splits_are_kept(workdir):
+def test_existing_splits_stay(workdir):
     members = (
         image_tree(4, prefix="train/")
         | image_tree(2, prefix="valid/")
@@ -184,7 +184,7 @@ def test_decoded_bytes_and_number_of_images_are_limited(workdir):
     assert "18 images" in assert_members_refused(workdir, image_tree(9), max_images=17).message
 
 
-def test_one_square_size_is_kept_and_mixed_sizes_become_the_median(tmp_path):
+def test_single_square_size_stays_and_mixed_sizes_become_the_median(tmp_path):
     for side, image_size in ((230, 230), (300, 256)):
         members = {k: png(i, (side, side)) for i, k in enumerate(image_tree(4))}
         info, _ = ingest_members(Workdir(tmp_path / str(side)), members)

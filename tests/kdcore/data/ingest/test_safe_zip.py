@@ -153,7 +153,7 @@ def test_file_that_is_no_zip_is_explained(tmp_path, damage, words):
     assert error.value.code == "dataset_invalid"
 
 
-def test_random_damage_raises_only_our_own_errors(tmp_path):
+def test_random_damage_raises_only_expected_errors(tmp_path):
     good = write_archive(tmp_path / "a.zip", image_tree(2)).read_bytes()
     chance = random.Random(1)
     for trial in range(300):
