@@ -43,7 +43,7 @@ export function figure(chart) {
   const details = el("details", { on: { toggle: () => shown && tell() } }, el("summary", {}, "View as table"), rows);
   const log = chart.log ? el("button", { class: "toggle", type: "button", "aria-pressed": "false", on: { click: toggle } }, "Log scale") : null;
   const head = el("div", { class: "section-head" }, el("h3", { id }, chart.title, chart.unit ? el("span", { class: "muted" }, ` · ${chart.unit}`) : null), log);
-  const node = el("figure", { class: "panel chart", "aria-labeledby": id, hidden: true }, el("figcaption", {}, head, legend, summary), plot, details);
+  const node = el("figure", { class: "panel chart", "aria-labelledby": id, hidden: true }, el("figcaption", {}, head, legend, summary), plot, details);
   const values = [];
   let shown = null;
   let listed = "";

@@ -56,7 +56,7 @@ export async function attempt(step, fail) {
 }
 
 export function dialog(id, title, inner, actions, look) {
-  const box = el("dialog", { class: look, "aria-labeledby": id },
+  const box = el("dialog", { class: look, "aria-labelledby": id },
     el("form", { method: "dialog" }, el("h2", { id }, title), inner, el("div", { class: "actions" }, actions)));
   document.body.append(box);
   box.showModal();
@@ -115,7 +115,7 @@ export const table = ({ caption, columns, rows, className = "plain cards" }) => 
 export const scroll = (label, node, look = "") => el("div", { class: `scroll ${look}`.trim(), tabindex: "0", role: "region", "aria-label": label }, node);
 export const grid = (caption, columns, rows, className = "cards") => scroll(caption, table({ caption, columns, rows, className }));
 
-export const titled = (id, title, ...nodes) => el("section", { class: "band", "aria-labeledby": id }, el("h3", { id }, title), nodes);
+export const titled = (id, title, ...nodes) => el("section", { class: "band", "aria-labelledby": id }, el("h3", { id }, title), nodes);
 export const band = (title, ...nodes) => el("section", { class: "band" }, el("h2", {}, title), nodes);
 
 export const blank = (title, ...words) => el("div", { class: "panel empty" }, el("img", { src: "/static/logo.svg", alt: "", width: 52, height: 52 }), el("h2", {}, title), words);

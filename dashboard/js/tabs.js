@@ -8,7 +8,7 @@ export function tabs(name, list, chosen, onChoose) {
   const buttons = list.map(({ id, label }) => el("button", {
     type: "button", role: "tab", id: `tab-${id}`, "aria-controls": `panel-${id}`, on: { click: () => choose(id, true) },
   }, label));
-  const panels = list.map(({ id }) => el("div", { role: "tabpanel", id: `panel-${id}`, "aria-labeledby": `tab-${id}`, tabindex: "0", hidden: true }));
+  const panels = list.map(({ id }) => el("div", { role: "tabpanel", id: `panel-${id}`, "aria-labelledby": `tab-${id}`, tabindex: "0", hidden: true }));
   const bar = el("div", { role: "tablist", "aria-label": name, on: { keydown: keys } }, buttons);
   const made = new Set();
 

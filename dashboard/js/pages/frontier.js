@@ -125,7 +125,7 @@ function body(onChange) {
   const chosen = tray(() => onChange({ jobs: [] }));
   const table = list({ onSort: (sort) => onChange({ sort }), onChoose: choose, onOpen: open });
   const where = el("p", { class: "muted small" });
-  const figure = el("figure", { class: "panel frontier-chart", "aria-labeledby": "frontier-name" },
+  const figure = el("figure", { class: "panel frontier-chart", "aria-labelledby": "frontier-name" },
     el("figcaption", {}, el("h2", { class: "hidden", id: "frontier-name" }, "Chart"), legend(), where), chart.node);
   const node = el("div", { class: "stack", hidden: true }, bounds.node, el("div", { class: "frontier-main" }, figure, shown.node), chosen.node, table.node);
   let state = null;

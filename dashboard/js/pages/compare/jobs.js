@@ -62,7 +62,7 @@ export function curves(onAxis) {
   const axes = segments("X axis", AXES, onAxis);
   const note = el("p", { class: "muted small" });
   const place = el("div", { class: "charts" });
-  const node = el("section", { class: "band", "aria-labeledby": "curves" },
+  const node = el("section", { class: "band", "aria-labelledby": "curves" },
     el("div", { class: "section-head" }, el("h2", { id: "curves" }, "Curves"), note, axes.node), place);
   let figures = [];
   let made = "";

@@ -71,7 +71,7 @@ function section(id, title, copies) {
   const note = el("p", { class: "muted small" });
   const place = scroll(`${title}, as a table`, [], "panel");
   const buttons = el("div", { class: "copies" }, copyAs("Markdown", () => copies(true)), copyAs("CSV", () => copies(false)));
-  const node = el("section", { class: "band", "aria-labeledby": id }, el("div", { class: "section-head" }, el("h2", { id }, title), note, buttons), place);
+  const node = el("section", { class: "band", "aria-labelledby": id }, el("div", { class: "section-head" }, el("h2", { id }, title), note, buttons), place);
   return {
     node,
     show(words, table) {

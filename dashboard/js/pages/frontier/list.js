@@ -28,7 +28,7 @@ export function list({ onSort, onChoose, onOpen }) {
   const count = el("p", { class: "muted small" });
   const grid = el("table", { class: "versus points-table" }, el("caption", { class: "hidden" }, "Networks on this data set"),
     el("thead", {}, el("tr", {}, headRow())), body);
-  const node = el("section", { class: "band", "aria-labeledby": "networks" },
+  const node = el("section", { class: "band", "aria-labelledby": "networks" },
     el("div", { class: "section-head" }, el("h2", { id: "networks" }, "As a table"), count, el("div", { class: "copies" }, copyAs("CSV", text))),
     scroll("Networks, a table", grid, "panel"));
   let view = null;
@@ -96,7 +96,7 @@ export function list({ onSort, onChoose, onOpen }) {
 }
 
 export function card({ onChoose, onClose }) {
-  const node = el("section", { class: "panel point-card", "aria-labeledby": "card-name", hidden: true, on: { keydown: (event) => event.key === "Escape" && onClose() } });
+  const node = el("section", { class: "panel point-card", "aria-labelledby": "card-name", hidden: true, on: { keydown: (event) => event.key === "Escape" && onClose() } });
   let seen = "";
   return {
     node,

@@ -75,7 +75,7 @@ export function charts(feed, onTurn) {
   const none = el("p", { class: "muted", role: "status" }, BEFORE);
   const axes = segments("X axis", AXES, choose);
   const note = el("span", { class: "muted small num" });
-  const node = el("section", { class: "band", "aria-labeledby": "curves" },
+  const node = el("section", { class: "band", "aria-labelledby": "curves" },
     el("div", { class: "section-head" }, el("h2", { id: "curves" }, "Curves"), note, axes.node), none, el("div", { class: "charts" }, figures.map((each) => each.node)));
 
   async function choose(name) {

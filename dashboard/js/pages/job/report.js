@@ -5,7 +5,7 @@ import { brief, bytes, count, duration, el, fixed, frame, get, grid, ifKnown, mo
 const WHO = { teacher: ["Teacher", "9 5"], undistilled: ["Undistilled", "2 4"] };
 
 export function outcome() {
-  const node = el("section", { class: "band", "aria-labeledby": "outcome", hidden: true });
+  const node = el("section", { class: "band", "aria-labelledby": "outcome", hidden: true });
   return {
     node,
     update(report, job) {

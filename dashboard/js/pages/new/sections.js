@@ -75,7 +75,7 @@ export function sections(ctx) {
 
   function part(name, ...children) {
     const id = `part-${name.toLowerCase().replace(/\W+/g, "-")}`;
-    return el("section", { class: "panel part", "aria-labeledby": id }, el("h2", { id }, name), children);
+    return el("section", { class: "panel part", "aria-labelledby": id }, el("h2", { id }, name), children);
   }
 
   function fold(name, keys, ...children) {

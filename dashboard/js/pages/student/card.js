@@ -19,7 +19,7 @@ export function files(known, query) {
   const rank = ({ format }) => (ORDER.indexOf(format) + 1 || ORDER.length + 1);
   const rows = [...artifacts].sort((a, b) => rank(a) - rank(b)).map((file) => row(file, measured.get(file.name)));
   const refused = Object.entries(report.refused_exports ?? {});
-  return el("section", { class: "band", "aria-labeledby": "files" }, el("h2", { id: "files" }, "Take it home"),
+  return el("section", { class: "band", "aria-labelledby": "files" }, el("h2", { id: "files" }, "Take it home"),
     el("div", { class: "panel padded" }, table({ caption: "Files", className: "plain cards files", columns: COLUMNS, rows })),
     refused.length ? el("div", { class: "notice", "data-tone": "wait" }, el("strong", {}, "Not published"),
       el("ul", {}, refused.map(([form, why]) => el("li", {}, `${WORDS[form] ?? form}: ${why}`)))) : null,
@@ -45,7 +45,7 @@ function how(known, query) {
     id: `run-${id}`, label, make: () => el("div", { class: "band" }, el("p", { class: "muted small" }, lead), code(text, `How to run it: ${label}`)),
   }));
   if (!list.length) return null;
-  return el("section", { class: "how", "aria-labeledby": "how" }, el("h3", { id: "how" }, "How to run it"),
+  return el("section", { class: "how", "aria-labelledby": "how" }, el("h3", { id: "how" }, "How to run it"),
     tabs("How to run it", list, `run-${query.get("form")}`, (id) => replaceQuery({ form: id.slice(4) })).node);
 }
 
@@ -102,7 +102,7 @@ export function card({ card: told, config, artifacts, dataset }) {
   const json = artifacts.find((file) => file.name === "model_card.json");
   const links = [["Download the card", markdown], ["The card as JSON", json]].filter(([, file]) => file)
     .map(([text, file]) => el("a", { class: "button small", href: file.links.content, download: file.name }, text));
-  return el("section", { class: "band", "aria-labeledby": "card" },
+  return el("section", { class: "band", "aria-labelledby": "card" },
     el("div", { class: "section-head" }, el("h2", { id: "card" }, "Model card"), el("div", { class: "actions" }, links)),
     el("div", { class: "panel card" },
       group("What it is for", el("p", {}, plain(told.intended_use)), el("ul", { class: "points" }, told.limits.map((text) => el("li", {}, plain(text))))),

@@ -129,7 +129,7 @@ export function numbers({ report }) {
   const every = ROWS.map(([name, show]) => [name, ...who.map(([key]) => show(report[key]))]);
   const rows = every.filter((cells) => cells.slice(1).some((text) => text !== "–"));
   const columns = ["Number", ...who.map(([, name]) => name)];
-  return el("section", { class: "band", "aria-labeledby": "numbers" }, el("h2", { id: "numbers" }, "What it is worth"),
+  return el("section", { class: "band", "aria-labelledby": "numbers" }, el("h2", { id: "numbers" }, "What it is worth"),
     el("div", { class: "panel padded" },
       table({ caption: "Student, teacher and undistilled student", className: "plain cards worth", columns, rows })),
     el("p", { class: "muted small" }, `Measured on ${report.device}${statement(report.seeds)}`));

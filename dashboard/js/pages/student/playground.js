@@ -61,7 +61,7 @@ export function samples(dataset, take, signal) {
     const ten = [...first, ...data.filter((each) => !first.includes(each))].slice(0, TEN);
     if (!ten.length) return;
     put(node, el("p", { class: "muted small", id: "samples" }, "Or a test image:"),
-      el("ul", { "aria-labeledby": "samples" }, ten.map((each) => el("li", {}, sample(each)))));
+      el("ul", { "aria-labelledby": "samples" }, ten.map((each) => el("li", {}, sample(each)))));
   }
 
   function sample({ row, target, class: name, png }) {
@@ -144,7 +144,7 @@ export function playground({ teachers, dataset, config }, keep, query, signal) {
     ? el("label", { class: "which" }, el("span", {}, "Teacher to compare with"), el("select", { class: "input", on: { change: choose } }, options))
     : null;
   return {
-    node: el("section", { class: "band", "aria-labeledby": "try" },
+    node: el("section", { class: "band", "aria-labelledby": "try" },
       el("div", { class: "section-head" }, el("h2", { id: "try" }, "Try it"), el("div", { class: "actions" }, clear)), choice,
       el("div", { class: "panel asking" }, dropZone(files), samples(dataset, about, signal)), first, said, cards),
     leave() {
