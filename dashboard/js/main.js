@@ -1,20 +1,38 @@
-// Start, and the login when the API wants one.
+// The start: every page and its address; the login, when the API requires one.
 
 import { post, UNAUTHORIZED } from "./api.js";
 import { copyOf, el, put } from "./dom.js";
+import { announce, bar } from "./layout.js";
 import { Router } from "./router.js";
-import { announce, bar } from "./shell.js";
+
+// Every page: the pattern of its address, its file, its title. `nav` puts it into the bar, `under` marks its entry there.
+const ROUTES = [
+  { pattern: /^\/jobs$/, nav: "Jobs", path: "/jobs", load: () => import("./pages/jobs.js") },
+  { pattern: /^\/new$/, nav: "New job", path: "/new", load: () => import("./pages/new.js") },
+  { pattern: /^\/jobs\/([^/]+)$/, title: "Job", under: "/jobs", load: () => import("./pages/job.js") },
+  { pattern: /^\/compare$/, title: "Compare", under: "/jobs", load: () => import("./pages/compare.js") },
+  { pattern: /^\/frontier$/, nav: "Frontier", path: "/frontier", load: () => import("./pages/frontier.js") },
+  { pattern: /^\/students\/([^/]+)$/, title: "Student", under: "/jobs", load: () => import("./pages/student.js") },
+  { pattern: /^\/catalog$/, nav: "Catalog", path: "/catalog", load: () => import("./pages/catalog.js") },
+  { pattern: /^\/system$/, nav: "System", path: "/system", load: () => import("./pages/system.js") },
+];
+
+const NOT_FOUND = { title: "Not found", load: async () => ({ mount: (main) => main.append(copyOf("lost")) }) };
 
 const main = document.getElementById("main");
-const router = new Router(main, (route) => {
-  bar(route);
+const router = new Router(main, ROUTES, { notFound: NOT_FOUND, onPage, failed });
+
+function onPage(route) {
+  bar(ROUTES, route);
   document.title = `${route.nav ?? route.title} – Stillhouse`;
-}, (error) => {
+}
+
+function failed(error) {
   reportError(error);
   put(main, copyOf("broken"));
   main.querySelector("code").textContent = error.message;
   main.querySelector("button").addEventListener("click", () => location.reload());
-});
+}
 
 let asking = false;
 function logIn(used = false) {
@@ -22,7 +40,7 @@ function logIn(used = false) {
   if (asking && main.querySelector("#key")) return;
   asking = true;
   router.leave();
-  bar(null);
+  bar(ROUTES, null);
   login(used);
 }
 

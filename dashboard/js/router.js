@@ -1,19 +1,4 @@
-// The address says everything. A page is a file in pages/ with `mount`, and a line here; `nav` puts it into the bar.
-
-import { copyOf } from "./dom.js";
-
-export const routes = [
-  { pattern: /^\/jobs$/, nav: "Jobs", path: "/jobs", load: () => import("./pages/jobs.js") },
-  { pattern: /^\/new$/, nav: "New job", path: "/new", load: () => import("./pages/new.js") },
-  { pattern: /^\/jobs\/([^/]+)$/, title: "Job", under: "/jobs", load: () => import("./pages/job.js") },
-  { pattern: /^\/compare$/, title: "Compare", under: "/jobs", load: () => import("./pages/compare.js") },
-  { pattern: /^\/frontier$/, nav: "Frontier", path: "/frontier", load: () => import("./pages/frontier.js") },
-  { pattern: /^\/students\/([^/]+)$/, title: "Student", under: "/jobs", load: () => import("./pages/student.js") },
-  { pattern: /^\/catalog$/, nav: "Catalog", path: "/catalog", load: () => import("./pages/catalog.js") },
-  { pattern: /^\/system$/, nav: "System", path: "/system", load: () => import("./pages/system.js") },
-];
-
-const LOST = { title: "Not found", load: async () => ({ mount: (main) => main.append(copyOf("lost")) }) };
+// The address is the state: reading it, writing it, and mounting the page that it names.
 
 export function here() {
   const [path, query = ""] = location.hash.replace(/^#/, "").split("?");
@@ -31,8 +16,10 @@ export function replaceQuery(changes) {
 }
 
 export class Router {
-  constructor(main, onPage, failed) {
+  constructor(main, routes, { notFound, onPage, failed }) {
     this.main = main;
+    this.routes = routes;
+    this.notFound = notFound;
     this.onPage = onPage;
     this.failed = failed;
     this.page = null;
@@ -46,8 +33,8 @@ export class Router {
     if (!again && path === this.path && this.page?.update) return this.page.update(query);
     const first = this.path === null;
     const turn = ++this.turn;
-    const found = routes.map((route) => ({ route, match: route.pattern.exec(path) })).find(({ match }) => match);
-    const { route, match } = found ?? { route: LOST, match: [] };
+    const found = this.routes.map((route) => ({ route, match: route.pattern.exec(path) })).find(({ match }) => match);
+    const { route, match } = found ?? { route: this.notFound, match: [] };
     const module = await route.load().catch((error) => ({ mount() { throw error; } })); // told when it is this page's turn
     if (turn !== this.turn) return undefined; // the reader has already gone elsewhere
     this.leave();

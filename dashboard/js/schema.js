@@ -1,8 +1,8 @@
 // What a JSON Schema says of a field, made plain; a value under construction, and its faults. Places are JSON pointers.
 
+import { small } from "./components.js";
 import { el, put } from "./dom.js";
 import { capital, plain } from "./format.js";
-import { small } from "./parts.js";
 
 const at = (root, ref) => ref.slice(2).split("/").reduce((node, step) => node?.[step], root);
 

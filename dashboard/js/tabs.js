@@ -2,7 +2,7 @@
 
 import { el, put, setText } from "./dom.js";
 import { here, replaceQuery } from "./router.js";
-import { whileVisible } from "./visible.js";
+import { whileVisible } from "./streams.js";
 
 export function tabs(name, list, chosen, onChoose) {
   const buttons = list.map(({ id, label }) => el("button", {

@@ -36,7 +36,7 @@ def test_all_scripts_together_are_small() -> None:
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.name)
 def test_scripts_make_elements_and_keep_no_secrets(path: Path) -> None:
     assert not FORBIDDEN.findall(path.read_text())
-    assert len(path.read_text().splitlines()) <= 250
+    assert len(path.read_text().splitlines()) <= 400
 
 
 def test_the_page_has_nothing_inline() -> None:

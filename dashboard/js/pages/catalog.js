@@ -1,8 +1,14 @@
 // What there is to work with; here data sets and models.
 
-import { ago, blank as nothing, bytes, copyOf, el, facts, get, grid, here, href, meter, moment, moot, notice, post, problem, put, replaceQuery, sentence, short, si, small, tabbed, thumbs, token, typing, whole } from "../kit.js";
-import { architecturesTab, methodsTab, schemesTab } from "./catalog/known.js";
-import { remover, renamer, stateOf, stock } from "./catalog/stock.js";
+import { get, moot, post } from "../api.js";
+import { blank as nothing, facts, grid, meter, notice, problem, sentence, small, thumbs, token } from "../components.js";
+import { copyOf, el, put, typing } from "../dom.js";
+import { ago, bytes, moment, si, whole } from "../format.js";
+import { short } from "../lookups.js";
+import { here, href, replaceQuery } from "../router.js";
+import { tabbed } from "../tabs.js";
+import { remover, renamer, stateOf, stock } from "./catalog/assets.js";
+import { architecturesTab, methodsTab, schemesTab } from "./catalog/builtin.js";
 
 const PAUSE_MS = 200;
 

@@ -1,8 +1,16 @@
 // Two to ten jobs beside each other.
 
-import { announce, bones, connection, copyOf, el, get, isLive, jobPath, moot, problem, put, replaceQuery, whileVisible } from "../kit.js";
-import { asked, compareHref, curves, jobSearch, keys, missing, MOST } from "./compare/jobs.js";
-import { results, settings } from "./compare/tables.js";
+import { get, jobPath, moot } from "../api.js";
+import { bones, copyAs, csv, problem, scroll } from "../components.js";
+import { copyOf, el, put, setText } from "../dom.js";
+import { brief, bytes, capital, duration, fixed, ms, percent, plain, si } from "../format.js";
+import { jobSearch } from "../job-search.js";
+import { icon, isLive, TICK } from "../job-state.js";
+import { announce, connection } from "../layout.js";
+import { ifKnown } from "../lookups.js";
+import { replaceQuery } from "../router.js";
+import { whileVisible } from "../streams.js";
+import { asked, compareHref, curves, keys, LINES, mark, missing, MOST } from "./compare/compared-jobs.js";
 
 const POLL_MS = 10000;
 const MAX_POINTS = 500;
@@ -113,4 +121,176 @@ export function mount(main, { query }) {
       lines.destroy();
     },
   };
+}
+
+// The two tables of a comparison, and their words.
+
+const PARTS = { lr: "learning rate", accept: "acceptance" };
+const METRICS = {
+  top1: "Top-1", top5: "Top-5", agreement: "Agreement", kl_to_teacher: "KL to the teacher", ece: "Calibration error",
+  num_params: "Parameters", macs: "MACs", size_bytes: "Size", latency_ms: "Latency, p50", images_per_s: "Throughput", device_s: "Device time",
+};
+const WHO = { student: "", teacher: "Teacher: ", baseline: "Undistilled: " };
+const part = (name) => PARTS[name] ?? plain(name);
+
+/** "training.optimizer.lr" -> "Training › optimizer › learning rate"; "method.kd.type" -> "Method › kd". */
+const pathWords = (path) => capital(path.replace(/^(method\.\w+)\.type$/, "$1").split(".").map((each) => (/^\d+$/.test(each) ? String(Number(each) + 1) : part(each))).join(" › "));
+
+/** A setting of any shape, exactly: `names` are those of models and data sets by id. */
+function valueWords(value, names = new Map()) {
+  if (value === null || value === undefined) return "–";
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (Array.isArray(value)) return value.map((each) => valueWords(each, names)).join(" + ") || "none";
+  if (typeof value !== "object") return names.get(value) ?? String(value);
+  const { type, model, ...rest } = value;
+  const kept = Object.entries(rest).filter(([, each]) => each !== null);
+  const inner = kept.map(([name, each]) => `${part(name)} ${valueWords(each, names)}`).join(", ");
+  const head = [type && part(type), model && valueWords(model, names)].filter(Boolean).join(" ");
+  if (!head) return inner || "none";
+  return inner ? `${head} (${inner})` : head;
+}
+
+/** "student.top1" -> "Top-1", "teacher.top1" -> "Teacher: top-1". */
+function metricWords(key) {
+  const [first, ...rest] = key.split(".");
+  const who = rest.length ? WHO[first] : undefined;
+  const name = who === undefined ? key : rest.join(".");
+  const words = METRICS[name] ?? capital(name.split(".").map(part).join(", "));
+  return who ? who + words.toLowerCase() : words;
+}
+
+const UNITS = {
+  "%": percent,
+  ms,
+  s: duration,
+  bytes,
+  B: bytes,
+};
+
+function measured(value, unit) {
+  if (!Number.isFinite(value)) return "–";
+  if (UNITS[unit]) return UNITS[unit](value);
+  const number = Math.abs(value) >= 10000 ? si(value) : brief(value);
+  return unit ? `${number} ${unit}` : number;
+}
+
+function deltaWords(value, unit) {
+  if (!Number.isFinite(value)) return "";
+  const size = unit === "%" ? `${fixed(Math.abs(value), 2)} pt` : measured(Math.abs(value), unit);
+  if (value === 0) return "the same";
+  return `${Number.parseFloat(size) === 0 ? "±" : value > 0 ? "+" : "−"}${size}`;
+}
+
+// A name is anybody's text: it must neither end a cell nor become markup.
+const safe = (text) => String(text ?? "").replace(/[\r\n]+/g, " ").replace(/[\\|<[]/g, "\\$&");
+
+function markdown(head, rows) {
+  const line = (cells) => `| ${cells.map(safe).join(" | ")} |`;
+  return [line(head), `|${head.map((_, at) => (at ? " ---: |" : " --- |")).join("")}`, ...rows.map(line)].join("\n");
+}
+
+function section(id, title, copies) {
+  const note = el("p", { class: "muted small" });
+  const place = scroll(`${title}, as a table`, [], "panel");
+  const buttons = el("div", { class: "copies" }, copyAs("Markdown", () => copies(true)), copyAs("CSV", () => copies(false)));
+  const node = el("section", { class: "band", "aria-labelledby": id }, el("div", { class: "section-head" }, el("h2", { id }, title), note, buttons), place);
+  return {
+    node,
+    show(words, table) {
+      setText(note, words);
+      place.hidden = buttons.hidden = !table;
+      put(place, table);
+    },
+  };
+}
+
+function grid(caption, first, jobs, rows) {
+  return el("table", { class: "versus" }, el("caption", { class: "hidden" }, caption),
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, first), jobs.map((job, at) =>
+      el("th", { scope: "col", title: job.name }, mark(at), el("span", { class: "of" }, job.name))))),
+    el("tbody", {}, rows.map(([name, cells]) => el("tr", {}, el("th", { scope: "row" }, name), cells.map((cell) => el("td", {}, cell))))));
+}
+
+const heads = (jobs) => jobs.map(({ name }, at) => `${LINES[at].letter}: ${name}`);
+
+export function settings() {
+  let shown = { jobs: [], differences: [] };
+  const names = new Map();
+  const rows = () => shown.differences.map(({ path, values }) => [pathWords(path), values.map((value) => valueWords(value, names))]);
+  const flat = (list) => list.map(([name, cells]) => [name, ...cells]);
+  const panel = section("settings", "Settings that differ", (asMarkdown) => {
+    const head = ["Setting", ...heads(shown.jobs)];
+    return asMarkdown ? markdown(head, flat(rows())) : csv(head, flat(rows()));
+  });
+
+  function draw() {
+    const { jobs, differences } = shown;
+    if (!differences.length) panel.show("None: these jobs were asked for the same.", null);
+    else panel.show(`${differences.length} ${differences.length === 1 ? "setting differs" : "settings differ"}; all others are equal.`, grid("Settings that differ", "Setting", jobs, rows()));
+  }
+
+  async function learn() {
+    const ids = new Set(JSON.stringify(shown.differences).match(/\b(?:mdl|ds)_\w+/g) ?? []);
+    const wanted = [...ids].filter((id) => !names.has(id));
+    if (!wanted.length) return;
+    const found = await Promise.all(wanted.map((id) => ifKnown(id.startsWith("mdl_") ? "models" : "datasets", id)));
+    found.forEach((one, at) => one && names.set(wanted[at], one.name ?? one.architecture));
+    draw();
+  }
+
+  return {
+    node: panel.node,
+    update({ jobs, differences }) {
+      shown = { jobs, differences: differences.filter(({ values }) => values.some((value) => value !== null)) };
+      draw();
+      learn();
+    },
+  };
+}
+
+export function results() {
+  let shown = { jobs: [], metrics: [] };
+  const panel = section("results", "Results", (asMarkdown) => (asMarkdown ? asText(shown) : asNumbers(shown)));
+
+  function draw() {
+    const { jobs, metrics } = shown;
+    const measuredJobs = jobs.filter((_, at) => metrics.some(({ key, values }) => key !== "device_s" && Number.isFinite(values[at]))).length;
+    const note = measuredJobs === jobs.length ? `Differences are to A, ${jobs[0].name}.` : `${measuredJobs} of ${jobs.length} jobs have a report; the others show “–”.`;
+    if (!measuredJobs) panel.show("No job has a report yet: it comes when a job has succeeded.", null);
+    else panel.show(note, grid("Results", "On the test split", jobs, metrics.map((metric) => [metricWords(metric.key), metric.values.map((_, at) => cell(metric, at))])));
+  }
+
+  return {
+    node: panel.node,
+    update({ jobs, metrics }) {
+      // Who still runs is not the quickest.
+      shown = { jobs, metrics: metrics.map((metric) => (metric.key === "device_s" && jobs.some(({ state }) => state !== "succeeded") ? { ...metric, best: [] } : metric)) };
+      draw();
+    },
+  };
+}
+
+// Where all are equally good, none is the best.
+const isBest = ({ best, values }, at) => Boolean(best?.includes(at)) && best.length < values.filter(Number.isFinite).length;
+
+function cell(metric, at) {
+  const delta = at === 0 ? "" : deltaWords(metric.deltas?.[at], metric.unit);
+  return [
+    el("span", { class: "value" }, el("span", { class: "num" }, measured(metric.values[at], metric.unit)),
+      isBest(metric, at) ? el("span", { class: "best" }, icon(TICK), "best") : null),
+    delta ? el("span", { class: "delta small" }, delta) : null,
+  ];
+}
+
+function asText({ jobs, metrics }) {
+  const rows = metrics.map((metric) => [metricWords(metric.key), ...metric.values.map((value, at) => {
+    const delta = at === 0 ? "" : deltaWords(metric.deltas?.[at], metric.unit);
+    const text = measured(value, metric.unit) + (delta ? ` (${delta})` : "");
+    return isBest(metric, at) ? `**${text}**` : text;
+  })]);
+  return markdown(["On the test split", ...heads(jobs)], rows);
+}
+
+function asNumbers({ jobs, metrics }) {
+  return csv(["metric", "unit", ...heads(jobs)], metrics.map(({ key, unit, values }) => [key, unit, ...values]));
 }

@@ -1,8 +1,14 @@
 // Which student to take: accuracy or agreement against latency, size or MACs.
 
-import { blank, bones, connection, copyOf, count, el, everything, get, here, href, moot, notice, problem, put, replaceQuery, setText, svg, whileVisible } from "../kit.js";
+import { everything, get, moot } from "../api.js";
+import { blank, bones, notice, problem } from "../components.js";
+import { copyOf, el, put, setText, svg } from "../dom.js";
+import { count } from "../format.js";
+import { connection } from "../layout.js";
+import { here, href, replaceQuery } from "../router.js";
+import { whileVisible } from "../streams.js";
 import { asked, controls, devicesOf, isStudent, keyOf, limits, shownOf, verdict } from "./frontier/controls.js";
-import { card, list, tray } from "./frontier/list.js";
+import { card, list, tray } from "./frontier/point-table.js";
 import { marker, scatter } from "./frontier/scatter.js";
 
 const POLL_MS = 30000; // a student that is finished appears by itself

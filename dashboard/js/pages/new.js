@@ -1,10 +1,15 @@
 // A new job: a form from the API's own schemas, checked while it is filled in.
 
-import { announce, connection, el, get, href, jobPath, moot, notice, post, problem, put, seen, small } from "../kit.js";
+import { get, jobPath, moot, post } from "../api.js";
+import { notice, problem, small } from "../components.js";
+import { el, put } from "../dom.js";
+import { announce, connection } from "../layout.js";
+import { href } from "../router.js";
 import { Draft, Faults, fixButton, lean, same, withFixes } from "../schema.js";
-import { once } from "./new/drop.js";
-import { checker, rail } from "./new/rail.js";
+import { seen } from "../streams.js";
 import { drops, ofKind, ready, sections } from "./new/sections.js";
+import { checker, rail } from "./new/summary-panel.js";
+import { once } from "./new/upload.js";
 
 // What outlives a visit to another page: the draft, the one before it, uploads that run, the schemas.
 const tab = { draft: null, source: null, clean: {}, aside: null, open: new Set(), drops: null, root: null, methods: null, key: null, notify: null };

@@ -1,7 +1,13 @@
 // The machine room; here workers, and jobs in the order in which they will start.
 
-import { ago, announce, badge, chip, el, everything, fixed, frame, get, href, jobPath, keyed, LIVE, moment, notice, patch, put, row, scroll, sentence, setText, small, tabbed, TERMINAL, whole } from "../kit.js";
-import { keysTab, pane, readyTab, useTab } from "./system/keys.js";
+import { all, del, everything, get, jobPath, patch, post } from "../api.js";
+import { ask as sure, attempt, badge, band, copyButton, facts, frame, grid, meter, notice, problem, row, scroll, sentence, small, token } from "../components.js";
+import { el, keyed, put, setText } from "../dom.js";
+import { ago, bytes, clock, duration, fixed, moment, whole } from "../format.js";
+import { BARRED, chip, LIVE, TERMINAL } from "../job-state.js";
+import { announce } from "../layout.js";
+import { href } from "../router.js";
+import { tabbed } from "../tabs.js";
 
 const TABS = {
   workers: ["Workers", workersTab], queue: ["Queue", queueTab], use: ["Storage and use", useTab],
@@ -121,3 +127,173 @@ function queueTab(signal) {
 
   return tab;
 }
+
+// Storage, readiness, and API keys; for admins also projects.
+
+export function pane({ ask, draw, parts, live = false }, signal) {
+  const said = el("div");
+  const node = el("div", { class: "stack" }, el("p", { class: "muted" }, "Loading…"));
+  let seen = "";
+
+  const load = () => attempt(async () => {
+    const data = await ask(signal);
+    put(said);
+    const now = JSON.stringify(data);
+    if (now === seen) return;
+    if (!seen) put(node, parts);
+    seen = now;
+    draw(data);
+  }, (error) => {
+    put(said, problem(error, load));
+    if (!seen) put(node);
+  });
+
+  return { node: el("div", {}, said, node), show: load, tick: () => (live || said.firstChild ? load() : undefined) };
+}
+
+const KINDS = { datasets: "Data sets", models: "Models", artifacts: "Artifacts", checkpoints: "Checkpoints", teacher_caches: "Teachers' answers" };
+const PARTS = {
+  database: ["Database", "Holds every job; without it nothing is answered."],
+  object_store: ["Object store", "Holds data sets, weights and artifacts."],
+  train_workers: ["Workers that train", "Without one, jobs are accepted and wait."],
+  prepare_workers: ["Workers that prepare", "Without one, uploads are accepted and wait."],
+};
+
+export function useTab(signal) {
+  const node = el("div", { class: "stack" });
+  return pane({
+    parts: node, ask: (aborted) => get("/v1/usage", {}, aborted),
+    draw({ device_s: seconds, storage_bytes: { total, ...kinds }, jobs }) {
+      const most = Math.max(...Object.values(kinds));
+      put(node,
+        el("div", { class: "panel figures" },
+          figure("Time on devices", duration(seconds), `jobs in all: ${whole(Object.values(jobs).reduce((sum, each) => sum + each, 0))}`),
+          figure("Stored", bytes(total), "data sets, models and what jobs left")),
+        el("div", { class: "panel" }, grid("Stored by kind", ["Stored by kind", "Size", "Share", "Compared"], Object.entries(kinds).map(([kind, size]) => [
+          KINDS[kind] ?? kind, bytes(size), total ? `${fixed((100 * size) / total)} %` : "–", meter(size, most),
+        ]), "kinds")));
+    },
+  }, signal);
+}
+
+const figure = (name, value, words) => el("div", {}, el("h2", {}, name), el("p", { class: "value" }, value), el("p", { class: "muted small" }, words));
+
+export function readyTab(signal) {
+  const [word, when, parts] = [el("span", { role: "status" }), el("span", { class: "muted small" }), el("div", { class: "stack" })];
+  const again = small("Check again", () => tab.show());
+  const tab = pane({
+    parts: [el("div", { class: "section-head" }, el("span", { class: "order" }, word, when), again), parts],
+    ask,
+    draw({ at, status, checks, info }) {
+      put(word, status === "ready" ? badge("Ready", "good") : badge("Not ready", "bad"));
+      setText(when, `Checked ${clock(at)}`);
+      put(parts, el("div", { class: "panel" }, grid("Checks", ["Part", "State", "What for"], Object.entries(checks).map(([part, state]) => {
+        const [name, meaning] = PARTS[part] ?? [part, ""];
+        return [name, verdict(state), el("span", { class: "muted small" }, meaning)];
+      }))), facts([["Service", info.title], ["API version", info.version], ["Description of the API", el("a", { href: "/openapi.json" }, "/openapi.json")]]));
+    },
+  }, signal);
+  return tab;
+}
+
+async function ask(signal) {
+  // It answers 503 with the same body when it is not ready.
+  const ready = get("/readyz", {}, signal).catch((error) => {
+    if (error.problem?.checks) return error.problem;
+    throw error;
+  });
+  const [{ status, checks }, { info: { title, version } }] = await Promise.all([ready, get("/openapi.json", {}, signal)]);
+  return { at: new Date().toISOString(), status, checks, info: { title, version } };
+}
+
+function verdict(state) {
+  if (typeof state === "number") return state ? badge(`${state} alive`, "good") : badge("None", "wait");
+  return state === "ok" ? badge("Answers", "good") : badge("Does not answer", "bad");
+}
+
+function creator({ verb, what, scopes = [], make, onMade }) {
+  const name = el("input", { class: "input", id: `new-${what}`, maxlength: "200", required: true, autocomplete: "off" });
+  const boxes = scopes.map(([scope], at) => el("input", { type: "checkbox", value: scope, checked: at === 0 }));
+  const button = el("button", { class: "button primary" }, verb);
+  const said = el("div", { role: "status" });
+
+  async function submit(event) {
+    event.preventDefault();
+    const chosen = boxes.filter((box) => box.checked).map(({ value }) => value);
+    button.disabled = true;
+    try {
+      if (boxes.length && !chosen.length) throw new Error("Choose at least one thing that it may do.");
+      const made = await make({ name: name.value.trim(), ...(boxes.length && { scopes: chosen }) });
+      name.value = "";
+      boxes.forEach((box, at) => { box.checked = at === 0; }); // the next one must not inherit what this one may
+      put(said, once(made));
+      said.querySelector("pre").focus();
+      await onMade();
+    } catch (error) {
+      put(said, notice("This did not work", sentence(error.problem?.errors?.map(({ detail }) => detail).join("; ") ?? error.message)));
+    }
+    button.disabled = false;
+  }
+
+  const once = ({ name: made, key }) => el("div", { class: "notice once", "data-tone": "wait" }, el("strong", {}, `The key of “${made}”: copy it now`), "It is not shown again.",
+    el("div", { class: "code" }, el("pre", { tabindex: "0", role: "region", "aria-label": `The key of ${made}` }, key), copyButton(() => key, "Copy the key")),
+    small("I have it", () => { put(said); name.focus(); }));
+
+  return [el("form", { class: "panel creator", on: { submit } },
+    el("div", { class: "field" }, el("label", { for: name.id }, "Name"), name),
+    boxes.length ? el("fieldset", {}, el("legend", {}, "It may"), boxes.map((box, at) => el("label", {}, box, el("code", {}, box.value), el("span", { class: "muted small" }, scopes[at][1])))) : null,
+    el("div", {}, button)), said];
+}
+
+const SCOPES = { "jobs:read": "look at everything", "jobs:write": "post and change jobs, make and revoke keys", "data:write": "add and delete data sets and models", admin: "see and make projects" };
+
+export function keysTab(signal) {
+  const refused = el("div", { role: "alert" });
+  const [keys, form, projects] = [el("div", { class: "panel" }), el("div"), el("div", { class: "stack", hidden: true })];
+  const others = el("div", { class: "panel" });
+  const tab = pane({ ask, draw, parts: [band("Keys of this project", refused, keys), form, projects] }, signal);
+
+  async function ask(aborted) {
+    const list = await everything("/v1/api-keys", {}, aborted);
+    const mine = list.find(({ current }) => current)?.scopes ?? Object.keys(SCOPES);
+    return { list, mine, known: mine.includes("admin") ? await all("/v1/projects", aborted) : null };
+  }
+
+  function draw({ list, mine, known }) {
+    put(keys, grid("API keys", ["Name", "State", "May", "Created", "Id", "Change"], list.sort(order).map((key) => [
+      key.name, state(key), el("span", { class: "scopes" }, key.scopes.map((scope) => el("code", {}, scope))), when(key), token(key.id, "the key's id", 12),
+      key.revoked_at || !key.scopes.concat("jobs:write").every((scope) => mine.includes(scope)) ? "" : small("Revoke", () => revoke(key), { "aria-label": `Revoke ${key.name}` }),
+    ])));
+    if (known) put(others, grid("Projects", ["Project", "Created", "Id"], known.map((one) => [one.name, when(one), token(one.id, "the project's id", 40)])));
+    if (form.firstChild) return; // it stays: it may be showing a key
+    const scopes = Object.entries(SCOPES).filter(([scope]) => mine.includes(scope));
+    form.append(band("A new key", creator({ verb: "Create key", what: "key", scopes, make: (body) => post("/v1/api-keys", body), onMade: tab.show })));
+    projects.hidden = !known;
+    projects.append(band("Projects", others), band("A new project", creator({ verb: "Create project", what: "project", make: project, onMade: tab.show })));
+  }
+
+  async function revoke(key) {
+    const own = key.current ? " You are logged in with this very key: you will be logged out." : "";
+    if (!(await sure({ title: "Revoke this key?", text: `Whoever uses “${key.name}” is refused from now on. It cannot be undone.${own}`, yes: "Revoke the key" }))) return;
+    try {
+      await del(`/v1/api-keys/${key.id}`);
+      put(refused);
+      announce(`${key.name} is revoked`);
+      await tab.show();
+      keys.firstChild.focus(); // the button that had the focus is gone
+    } catch (error) {
+      put(refused, notice(`“${key.name}” is not revoked`, sentence(error.message)));
+    }
+  }
+
+  return tab;
+}
+
+async function project(body) {
+  const { name, api_key: key } = await post("/v1/projects", body);
+  return { name, key };
+}
+
+const order = (a, b) => Boolean(a.revoked_at) - Boolean(b.revoked_at) || (a.created_at < b.created_at ? 1 : -1);
+const when = ({ created_at: at }) => el("span", { class: "muted num", title: moment(at) }, ago(at));
+const state = ({ revoked_at: revoked, current }) => (revoked ? badge("Revoked", "quiet", BARRED) : [badge("Valid", "good"), current ? el("span", { class: "muted small" }, " in use here") : null]);

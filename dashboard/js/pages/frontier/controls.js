@@ -1,7 +1,9 @@
 // What is asked for: axes, limits, who qualifies.
 
-import { bytes, count, el, ms, percent, plain, put, segments, setText, si, small } from "../../kit.js";
-import { scale } from "./scatter.js";
+import { scale } from "../../charts/scale.js";
+import { segments, small } from "../../components.js";
+import { el, put, setText } from "../../dom.js";
+import { bytes, count, ms, percent, plain, si } from "../../format.js";
 
 const sayPercent = (value) => percent(value, 1);
 export const X = {

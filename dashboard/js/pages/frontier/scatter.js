@@ -1,42 +1,9 @@
 // The chart: every network a point that can be reached by keyboard, in the order of x.
 
-import { capital, el, put, svg } from "../../kit.js";
+import { scale } from "../../charts/scale.js";
+import { el, put, svg } from "../../dom.js";
+import { capital } from "../../format.js";
 import { keyOf, pointWords, tick, X, Y } from "./controls.js";
-
-const WIDE = 8;
-
-/** `logarithmic`: allowed where the numbers go far apart. */
-export function scale(values, { logarithmic = false } = {}) {
-  let low = Math.min(...values);
-  let high = Math.max(...values);
-  const log = logarithmic && low > 0 && high / low > WIDE;
-  if (low === high) [low, high] = low === 0 ? [0, 1] : [low - Math.abs(low) * 0.1, high + Math.abs(high) * 0.1];
-  const to = log ? Math.log10 : (value) => value;
-  const back = log ? (value) => 10 ** value : (value) => value;
-  const width = to(high) - to(low);
-  return {
-    low,
-    high,
-    log,
-    at: (value) => (value <= 0 && log ? 0 : (to(value) - to(low)) / width),
-    value: (part) => back(to(low) + part * width),
-    ticks: (count) => (log ? logTicks(low, high, count) : ticks(low, high, count)),
-  };
-}
-
-function ticks(low, high, count) {
-  const raw = (high - low) / count;
-  const size = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((each) => each * size).find((each) => each >= raw * 0.7);
-  const first = Math.ceil(low / step - 1e-9);
-  return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, at) => (first + at) * step);
-}
-
-function logTicks(low, high, count) {
-  const decades = Array.from({ length: Math.ceil(Math.log10(high)) - Math.floor(Math.log10(low)) + 1 }, (_, at) => Math.floor(Math.log10(low)) + at);
-  const inside = (steps) => decades.flatMap((power) => steps.map((step) => step * 10 ** power)).filter((value) => value >= low * 0.999 && value <= high * 1.001);
-  return [[1, 2, 5], [1, 3], [1]].map(inside).find((found) => found.length <= count + 1) ?? inside([1]);
-}
 
 const HATCH = "frontier-hatch";
 

@@ -1,8 +1,12 @@
 // The curves of a job: six charts, and every one by its key.
 
-import { figure } from "../../chart.js";
-import { AXES } from "../../curves.js";
-import { brief, bytes, el, fixed, here, moot, plain, put, replaceQuery, segments, setText, whole } from "../../kit.js";
+import { moot } from "../../api.js";
+import { figure } from "../../charts/chart.js";
+import { AXES } from "../../charts/series.js";
+import { segments } from "../../components.js";
+import { el, put, setText } from "../../dom.js";
+import { brief, bytes, fixed, plain, whole } from "../../format.js";
+import { here, replaceQuery } from "../../router.js";
 
 const student = { label: "Student", color: "--student", dash: [], width: 2.2 };
 const teacher = { label: "Teacher", color: "--teacher", dash: [9, 5], width: 1.6, level: true };

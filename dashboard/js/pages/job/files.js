@@ -1,6 +1,10 @@
 // What the job left: artifacts, checkpoints, runs, events.
 
-import { all, between, brief, bytes, clock, duration, el, jobPath, moment, percent, phaseWords, problem, put, setText, table, token, whole, word } from "../../kit.js";
+import { all, jobPath } from "../../api.js";
+import { problem, table, token } from "../../components.js";
+import { el, put, setText } from "../../dom.js";
+import { between, brief, bytes, clock, duration, moment, percent, whole } from "../../format.js";
+import { phaseWords, word } from "../../job-state.js";
 
 function listTab(part, show, none) {
   const node = el("div", {}, el("p", { class: "muted" }, "Loading…"));

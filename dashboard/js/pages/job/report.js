@@ -1,6 +1,10 @@
 // What came out: in short at the top of the page; whole in a tab, with where the student is wrong.
 
-import { brief, bytes, count, duration, el, fixed, frame, get, grid, ifKnown, moot, ms, notice, percent, plain, points, put, scroll, si, small, svg, table, thumbs, times, titled, whole } from "../../kit.js";
+import { get, moot } from "../../api.js";
+import { frame, grid, notice, scroll, small, table, thumbs, titled } from "../../components.js";
+import { el, put, svg } from "../../dom.js";
+import { brief, bytes, count, duration, fixed, ms, percent, plain, points, si, times, whole } from "../../format.js";
+import { ifKnown } from "../../lookups.js";
 
 const WHO = { teacher: ["Teacher", "9 5"], undistilled: ["Undistilled", "2 4"] };
 

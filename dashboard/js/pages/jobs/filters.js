@@ -1,6 +1,10 @@
 // The filters above the table. Their state is the address.
 
-import { button, el, everything, here, href, plain, put, replaceQuery, setText, small, whole } from "../../kit.js";
+import { everything } from "../../api.js";
+import { button, small } from "../../components.js";
+import { el, put, setText } from "../../dom.js";
+import { plain, whole } from "../../format.js";
+import { here, href, replaceQuery } from "../../router.js";
 
 const GROUPS = {
   queued: ["Queued", ["queued", "paused"]],

@@ -1,10 +1,14 @@
 // The form, section by section, and what there is to choose from.
 
-import { field, form, frame, select } from "../../fields.js";
-import { ago, button, combobox, el, everything, get, post, setText, short, si, whole } from "../../kit.js";
+import { everything, post } from "../../api.js";
+import { button } from "../../components.js";
+import { el, setText } from "../../dom.js";
+import { whole } from "../../format.js";
+import { field, form, select } from "../../schema-form.js";
 import { Draft, shape, title } from "../../schema.js";
-import { drop, once } from "./drop.js";
-import { methods, student, teachers } from "./networks.js";
+import { architecture } from "./architecture-picker.js";
+import { methods, modelOptions, student, teachers } from "./model-pickers.js";
+import { drop, once } from "./upload.js";
 
 export async function ready(signal) {
   const [datasets, models] = await Promise.all(["datasets", "models"].map((kind) => everything(`/v1/${kind}`, {}, signal)));
@@ -18,8 +22,6 @@ function datasetSelect(ctx) {
   const options = ctx.assets.datasets.map((each) => [each.id, `${each.name} · ${each.num_classes} classes · ${whole(total(each))} images of ${each.image_size} px`]);
   return select(ctx, "/dataset", "Data set", options, { empty: options.length ? "Choose a data set" : "None yet: bring one below", note: ["Required: what is learned, and what it is measured with."] });
 }
-
-export const modelOptions = (ctx) => ctx.assets.models.map((each) => [each.id, `${each.name} · ${short(each.architecture)} · ${each.num_classes} classes · ${ago(each.created_at)}`]);
 
 /** The two drop zones; they are kept while the tab is, whatever page is shown. `chosen(what, asset)`. */
 export function drops(root, chosen, dataset) {
@@ -121,77 +123,4 @@ export function sections(ctx) {
 
 function bring(count, name, ...children) {
   return el("details", { open: !count || children[0].childElementCount > 2 }, el("summary", {}, name), children);
-}
-
-const MOST_SHOWN = 60;
-// The names of all architectures come page by page as they are needed, and are kept for the tab.
-const PAGE = 200;
-const known = [];
-let cursor = "";
-let asking = null;
-
-function more() {
-  asking ??= get("/v1/architectures", { limit: PAGE, cursor })
-    .then(({ data, next_cursor }) => { known.push(...data); cursor = next_cursor; })
-    .finally(() => { asking = null; });
-  return asking;
-}
-
-function find(query) {
-  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
-  const found = known.filter(({ name }) => words.every((word) => name.toLowerCase().includes(word)));
-  // What begins with the query, with or without its family, comes first.
-  const rank = ({ name }) => (words[0] && name.toLowerCase().split("/").some((part) => part.startsWith(words[0])) ? 0 : 1);
-  return found.sort((a, b) => rank(a) - rank(b));
-}
-
-const entry = (name) => known.find((each) => each.name === name);
-const sizes = ({ num_params: params, macs }) => `${si(params)} parameters · ${si(macs)} MACs`;
-
-export function architecture(ctx, pointer) {
-  const note = el("span");
-  const { input, found, show, isOpen } = combobox({
-    id: `${ctx.id}${pointer.replace(/[^\w]/g, "-")}-list`, label: "Architecture", props: { placeholder: "cifar/resnet20" },
-    look, left: commit, pick: (item, text) => commit(item?.name ?? text),
-    option: (one) => [el("span", {}, one.name), el("span", { class: "muted num" }, sizes(one))],
-  });
-  input.value = ctx.draft.get(pointer) ?? "";
-  const node = frame(ctx, pointer, "Architecture", input, [note]);
-  node.classList.add("combo");
-  input.after(found);
-
-  async function look() {
-    draw();
-    try {
-      while (isOpen() && cursor !== null) {
-        await more();
-        draw();
-      }
-    } catch (error) {
-      if (error.status !== 401) setText(note, `The list cannot be loaded: ${error.message}`);
-    }
-  }
-
-  function draw() {
-    const query = input.value.trim();
-    const fits = find(entry(query) ? "" : query); // what is chosen already does not narrow the list
-    const rest = fits.length > MOST_SHOWN ? `${fits.length - MOST_SHOWN} more: type on` : cursor !== null ? "Loading…" : fits.length ? "" : "No architecture of this name";
-    show(fits.slice(0, MOST_SHOWN), rest);
-  }
-
-  // Half a name is not worth a complaint: it counts once the reader has left it.
-  function commit(name) {
-    input.value = name;
-    describe();
-    if ((name || undefined) !== ctx.draft.get(pointer)) ctx.draft.set(pointer, name || undefined);
-  }
-
-  function describe() {
-    const one = entry(input.value);
-    // One line in either case: what lies below must not move under the hand that leaves the field.
-    setText(note, one ? sizes(one) : "Type a part of its name.");
-  }
-
-  describe();
-  return node;
 }

@@ -1,7 +1,10 @@
 // All that the page knows of its job: what has happened is asked for, what lives is streamed.
 
-import { AXES, Curves } from "../../curves.js";
-import { connection, get, HAPPENINGS, isLive, jobPath, JobStream, moot, seen, TERMINAL } from "../../kit.js";
+import { get, jobPath, moot } from "../../api.js";
+import { AXES, Curves } from "../../charts/series.js";
+import { isLive, TERMINAL } from "../../job-state.js";
+import { connection } from "../../layout.js";
+import { HAPPENINGS, JobStream, seen } from "../../streams.js";
 
 const LOOK_MS = 400;
 const AGAIN_MS = 5000;

@@ -1,7 +1,7 @@
 // A form from a JSON Schema. `ctx`: {draft, faults, root (where references lead), id (a prefix)}.
 
+import { small } from "./components.js";
 import { el, put } from "./dom.js";
-import { small } from "./parts.js";
 import { follow, help, prose, shape, shown, title } from "./schema.js";
 
 export function form(ctx, schema, pointer, { only, except = [] } = {}) {

@@ -1,7 +1,9 @@
 // The chart as a table; the point that was opened; what is chosen to compare.
 
-import { bytes, copyAs, csv, el, href, ms, percent, put, scroll, setText, si, small } from "../../kit.js";
-import { compareHref, MOST } from "../compare/jobs.js";
+import { copyAs, csv, scroll, small } from "../../components.js";
+import { el, put, setText } from "../../dom.js";
+import { bytes, ms, percent, si } from "../../format.js";
+import { compareHref, MOST } from "../compare/compared-jobs.js";
 import { isStudent, keyOf, methodWords, qualifies } from "./controls.js";
 
 const frontierWord = (point) => (isStudent(point) ? (point.on_frontier ? "yes" : "no") : "–");

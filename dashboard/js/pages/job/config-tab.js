@@ -1,7 +1,14 @@
 // What the job was made of: settings, and how they differ from another job's; its kin.
 
-import { bytes, chip, code, el, get, here, href, moot, named, nameOf, problem, put, replaceQuery, scroll, table, titled } from "../../kit.js";
-import { jobSearch } from "../compare/jobs.js";
+import { get, moot } from "../../api.js";
+import { code, problem, scroll, table, titled } from "../../components.js";
+import { el, put } from "../../dom.js";
+import { bytes } from "../../format.js";
+import { nameOf } from "../../job-actions.js";
+import { jobSearch } from "../../job-search.js";
+import { chip } from "../../job-state.js";
+import { named } from "../../lookups.js";
+import { here, href, replaceQuery } from "../../router.js";
 
 export function configTab(feed) {
   const diff = differences(feed);

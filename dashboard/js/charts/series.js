@@ -1,7 +1,7 @@
 // The curves of a job, in bounded memory; and what a chart says of them, in words and as a table.
 
-import { el } from "./dom.js";
-import { duration, fixed, whole } from "./format.js";
+import { el } from "../dom.js";
+import { duration, fixed, whole } from "../format.js";
 
 const MOST = 4000;
 export const AXES = { step: "Step", epoch: "Epoch", wall_s: "Time" };

@@ -1,6 +1,12 @@
 // What the project owns: a table whose rows open; renaming and deleting.
 
-import { announce, ask, attempt, badge, bones, call, del, el, everything, frame, here, keyed, notice, patch, problem, put, renamed, replaceQuery, scroll, sentence, setText, svg, whole } from "../../kit.js";
+import { call, del, everything, patch } from "../../api.js";
+import { ask, attempt, badge, bones, frame, notice, problem, scroll, sentence } from "../../components.js";
+import { el, keyed, put, setText, svg } from "../../dom.js";
+import { whole } from "../../format.js";
+import { announce } from "../../layout.js";
+import { renamed } from "../../lookups.js";
+import { here, replaceQuery } from "../../router.js";
 
 const STEP = 50;
 

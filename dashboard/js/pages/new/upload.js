@@ -1,8 +1,13 @@
 // A place for a file: drop it, say what it is, see it sent and read.
 
-import { form } from "../../fields.js";
-import { announce, ApiError, button, bytes, capital, del, el, get, notice, post, progressBar, put, setText, whileVisible } from "../../kit.js";
+import { ApiError, del, get, post } from "../../api.js";
+import { button, notice, progressBar } from "../../components.js";
+import { el, put, setText } from "../../dom.js";
+import { bytes, capital } from "../../format.js";
+import { announce } from "../../layout.js";
+import { form } from "../../schema-form.js";
 import { Draft, Faults, lean } from "../../schema.js";
+import { whileVisible } from "../../streams.js";
 
 const MOST_BYTES = 1.5 * 2 ** 30; // the browser takes a digest of what is in memory only
 const TRIES = 3;

@@ -1,7 +1,12 @@
 // Beside the form: what the API says of the job, the same job as a command, and the start.
 
-import { button, bytes, capital, copyButton, duration, el, plain, post, problem, put, setText, short, si, tabs, times, whole } from "../../kit.js";
+import { post } from "../../api.js";
+import { button, copyButton, problem } from "../../components.js";
+import { el, put, setText } from "../../dom.js";
+import { bytes, capital, duration, plain, si, times, whole } from "../../format.js";
+import { short } from "../../lookups.js";
 import { fixButton, title } from "../../schema.js";
+import { tabs } from "../../tabs.js";
 
 const PAUSE_MS = 400;
 const AGAIN_MS = 5000;

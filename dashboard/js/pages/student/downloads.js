@@ -1,8 +1,8 @@
 // What is taken home: every file and how to run it, and the model card.
 
+import { code, copyButton, table } from "../../components.js";
 import { el } from "../../dom.js";
 import { brief, bytes, fixed } from "../../format.js";
-import { code, copyButton, table } from "../../parts.js";
 import { replaceQuery } from "../../router.js";
 import { tabs } from "../../tabs.js";
 

@@ -1,8 +1,13 @@
 // The jobs that are compared: in the address, as a key, to search for, as curves.
 
-import { figure } from "../../chart.js";
-import { AXES, Curves } from "../../curves.js";
-import { ago, brief, chip, combobox, el, fixed, get, href, moot, notice, percent, plain, put, segments, setText, short, small, svg, whole, word } from "../../kit.js";
+import { figure } from "../../charts/chart.js";
+import { AXES, Curves } from "../../charts/series.js";
+import { notice, segments, small } from "../../components.js";
+import { el, put, setText, svg } from "../../dom.js";
+import { brief, fixed, plain, whole } from "../../format.js";
+import { chip } from "../../job-state.js";
+import { short } from "../../lookups.js";
+import { href } from "../../router.js";
 
 export const MOST = 10;
 export const LINES = [
@@ -132,52 +137,4 @@ export function missing(ids, onDrop) {
   const one = ids.length === 1;
   return notice(one ? "One of the jobs is not there" : `${ids.length} of the jobs are not there`, [`${ids.join(", ")}: deleted, of another project, or never there.`,
     el("div", {}, small(one ? "Compare without it" : "Compare without them", onDrop))], { role: "alert" });
-}
-
-const PAUSE_MS = 250;
-const SHOWN = 8;
-
-export function jobSearch({ id, label, words, taken, onAdd }) {
-  let timer = 0;
-  let request = new AbortController();
-  const { input, found, show, close } = combobox({
-    id: `${id}-found`, label: "Jobs found", props: { id, type: "search", "aria-label": label, placeholder: words, maxlength: "200" },
-    look: () => {
-      clearTimeout(timer);
-      timer = setTimeout(look, PAUSE_MS);
-    },
-    option: (job) => {
-      const top1 = job.result?.student_top1 ?? job.summary?.["val/top1"];
-      const facts = [word(job.state), Number.isFinite(top1) ? percent(top1, 1) : null, ago(job.created_at)].filter(Boolean);
-      return [el("span", { class: "name" }, job.resolved.name), el("span", { class: "muted small" }, facts.join(" · "))];
-    },
-    pick: (job, _, first) => {
-      if (!(job ?? first)) return;
-      input.value = "";
-      onAdd(job ?? first);
-    },
-  });
-
-  async function look() {
-    request.abort();
-    request = new AbortController();
-    try {
-      const { data } = await get("/v1/jobs", { q: input.value.trim(), limit: SHOWN + MOST }, request.signal);
-      const there = taken();
-      const jobs = data.filter(({ id }) => !there.includes(id)).slice(0, SHOWN);
-      show(jobs, jobs.length ? "" : "No further job fits");
-    } catch (error) {
-      if (!moot(error)) show([], error.message);
-    }
-  }
-
-  return {
-    node: el("div", { class: "adder" }, input, found),
-    input,
-    stop() {
-      clearTimeout(timer);
-      request.abort();
-      close();
-    },
-  };
 }

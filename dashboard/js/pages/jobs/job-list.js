@@ -1,6 +1,9 @@
 // The jobs that are shown, and how they are kept fresh: by one stream of the project's jobs, or by asking again.
 
-import { connection, get, isLive, JobsStream, whileVisible } from "../../kit.js";
+import { get } from "../../api.js";
+import { isLive } from "../../job-state.js";
+import { connection } from "../../layout.js";
+import { JobsStream, whileVisible } from "../../streams.js";
 import { fits } from "./filters.js";
 
 const PAGE = 50;

@@ -1,11 +1,16 @@
 // Who teaches, who learns, and by which methods.
 
-import { field, form, frame, framed, select } from "../../fields.js";
-import { button, capital, el, get, plain, put } from "../../kit.js";
+import { button } from "../../components.js";
+import { el, put } from "../../dom.js";
+import { ago, capital, plain } from "../../format.js";
+import { short } from "../../lookups.js";
+import { field, form, frame, framed, select } from "../../schema-form.js";
 import { prose, title } from "../../schema.js";
-import { architecture, modelOptions } from "./sections.js";
+import { architecture } from "./architecture-picker.js";
 
 const MOST = 8;
+
+export const modelOptions = (ctx) => ctx.assets.models.map((each) => [each.id, `${each.name} · ${short(each.architecture)} · ${each.num_classes} classes · ${ago(each.created_at)}`]);
 
 export function teachers(ctx) {
   const node = el("div", { class: "rows" });

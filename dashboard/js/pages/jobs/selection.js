@@ -1,6 +1,10 @@
 // Jobs that were chosen, and what can be done with them; the keyboard on the table.
 
-import { button, canCancel, cancelMany, copyOf, dialog, el, href, nameOf, put, setText, small, word } from "../../kit.js";
+import { button, dialog, small } from "../../components.js";
+import { copyOf, el, put, setText } from "../../dom.js";
+import { canCancel, cancelMany, nameOf } from "../../job-actions.js";
+import { word } from "../../job-state.js";
+import { href } from "../../router.js";
 
 const COMPARED = [2, 10];
 

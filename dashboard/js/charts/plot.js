@@ -1,6 +1,6 @@
 // uPlot in the page's own colors, with labels at the ends of lines.
 
-import { brief, duration } from "./format.js";
+import { brief, duration } from "../format.js";
 
 // Its own small build is a plain script, which index.html loads before the modules run.
 const { uPlot } = globalThis;

@@ -2,7 +2,7 @@
 
 import { del } from "./api.js";
 import { copyOf, el, put, setText } from "./dom.js";
-import { href, routes } from "./router.js";
+import { href } from "./router.js";
 
 const WORDS = { live: "Live", idle: "Up to date", reconnecting: "Reconnecting: this may be old", offline: "Offline: this may be old" };
 const state = el("span", { class: "link-state", "data-state": "idle" }, WORDS.idle);
@@ -18,7 +18,7 @@ export function announce(text) {
   setText(document.getElementById("live"), text);
 }
 
-export function bar(route) {
+export function bar(routes, route) {
   const node = document.getElementById("bar");
   node.hidden = route === null;
   if (route === null) return;

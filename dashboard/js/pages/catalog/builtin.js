@@ -1,8 +1,12 @@
 // What comes with Stillhouse: architectures, methods, schemes.
 
-import { all, attempt, badge, bones, el, everything, facts, grid, here, href, problem, put, replaceQuery, setText, si, token, whole } from "../../kit.js";
+import { all, everything } from "../../api.js";
+import { attempt, badge, bones, facts, grid, problem, token } from "../../components.js";
+import { el, put, setText } from "../../dom.js";
+import { si, whole } from "../../format.js";
+import { here, href, replaceQuery } from "../../router.js";
 import { bounds, prose, shape } from "../../schema.js";
-import { shelf } from "./stock.js";
+import { shelf } from "./assets.js";
 
 const names = new Intl.Collator("en", { numeric: true });
 const byName = (a, b) => names.compare(a.name, b.name);

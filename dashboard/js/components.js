@@ -3,9 +3,9 @@
 import { moot } from "./api.js";
 import { el, put } from "./dom.js";
 import { capital } from "./format.js";
+import { CLOCK, CROSS, icon, TICK } from "./job-state.js";
+import { announce, connection } from "./layout.js";
 import { href } from "./router.js";
-import { announce, connection } from "./shell.js";
-import { CLOCK, CROSS, icon, TICK } from "./state.js";
 
 export function progressBar(label) {
   const inner = el("span");

@@ -1,8 +1,8 @@
 // Cancel jobs, or delete one, after asking.
 
 import { del, jobPath, post } from "./api.js";
-import { ask } from "./parts.js";
-import { announce } from "./shell.js";
+import { ask } from "./components.js";
+import { announce } from "./layout.js";
 
 const NAMED = 5;
 

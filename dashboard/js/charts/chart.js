@@ -1,8 +1,8 @@
 // One chart as a figure: words, lines, keyboard, table. Lines are drawn only while they are in view.
 
-import { AXES, near, position, say, summarize, twin } from "./curves.js";
-import { el, put, setText, svg } from "./dom.js";
-import { drawing } from "./drawing.js";
+import { el, put, setText, svg } from "../dom.js";
+import { drawing } from "./plot.js";
+import { AXES, near, position, say, summarize, twin } from "./series.js";
 
 function cursorKeys(plot, { length, text, move }) {
   let at = null;
