@@ -133,7 +133,7 @@ function time({ seconds, basis }) {
 
 function fitting(methods) {
   if (!methods.length) return null;
-  const bad = methods.filter(({ fits }) => !fits);
+  const bad = methods.filter(({ compatible }) => !compatible);
   const text = `${methods.length - bad.length} of ${methods.length} methods fit`;
   if (!bad.length) return el("p", { class: "help" }, text);
   const groups = Object.groupBy(bad, ({ reason: cause, help }) => `${cause}: ${help}.`);
