@@ -11,7 +11,7 @@ export class ApiError extends Error {
 }
 
 /** Nobody waits for the answer any more, or the login comes: not worth a word. */
-export const moot = (error) => error.name === "AbortError" || error.status === 401;
+export const isIgnorable = (error) => error.name === "AbortError" || error.status === 401;
 
 export const UNAUTHORIZED = "stillhouse:unauthorized";
 
@@ -54,11 +54,11 @@ export const del = (path) => call("DELETE", path);
 export const patch = async (path, body, etag) => (await call("PATCH", path, { body, headers: etag && { "If-Match": etag } })).data;
 export const jobPath = (id, part = "") => `/v1/jobs/${encodeURIComponent(id)}${part}`;
 
-export async function all(path, signal, most = 200) {
+export async function firstPage(path, signal, most = 200) {
   return (await get(path, { limit: most }, signal)).data;
 }
 
-export async function everything(path, params, signal, onPage = () => {}) {
+export async function allPages(path, params, signal, onPage = () => {}) {
   const found = [];
   let cursor = null;
   do {

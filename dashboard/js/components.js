@@ -1,10 +1,10 @@
 // Small parts that pages share.
 
-import { moot } from "./api.js";
-import { el, put } from "./dom.js";
+import { isIgnorable } from "./api.js";
+import { el, setChildren } from "./dom.js";
 import { capital } from "./format.js";
 import { CLOCK, CROSS, icon, TICK } from "./job-state.js";
-import { announce, connection } from "./layout.js";
+import { announce, setConnection } from "./layout.js";
 import { href } from "./router.js";
 
 export function progressBar(label) {
@@ -23,9 +23,9 @@ export function progressBar(label) {
 /** `props.class` beside "button": small, primary, danger. */
 export const button = (text, click, { class: look = "", ...props } = {}) =>
   el("button", { class: `button ${look}`.trim(), type: "button", ...props, on: { click } }, text);
-export const small = (text, click, props) => button(text, click, { class: "small", ...props });
+export const smallButton = (text, click, props) => button(text, click, { class: "small", ...props });
 
-export function segments(name, options, onChoose) {
+export function segmentedControl(name, options, onChoose) {
   const buttons = Object.entries(options).map(([id, label]) => el("button", { type: "button", "data-id": id, on: { click: () => onChoose(id) } }, label));
   return {
     node: el("div", { class: "segments", role: "group", "aria-label": name }, buttons),
@@ -33,11 +33,11 @@ export function segments(name, options, onChoose) {
   };
 }
 
-export function problem(error, again) {
+export function errorNotice(error, again) {
   const missing = error.status === 404;
   const title = error.status === 0 ? "The server cannot be reached" : missing ? capital(error.message) : "This did not work";
   const hint = error.status === 0 ? "The page tries again by itself." : missing ? "" : `${error.message}${error.problem?.request_id ? ` (${error.problem.request_id})` : ""}`;
-  return el("div", { class: "notice", "data-tone": "bad", role: "alert" }, el("strong", {}, title), hint, again ? el("div", {}, small("Try again", again)) : null);
+  return el("div", { class: "notice", "data-tone": "bad", role: "alert" }, el("strong", {}, title), hint, again ? el("div", {}, smallButton("Try again", again)) : null);
 }
 
 export const notice = (title, text, { tone = "bad", items, role } = {}) => el("div", { class: "notice", "data-tone": tone, role }, el("strong", {}, title), text,
@@ -47,15 +47,15 @@ export const notice = (title, text, { tone = "bad", items, role } = {}) => el("d
 export async function attempt(step, fail) {
   try {
     await step();
-    connection("idle");
+    setConnection("idle");
   } catch (error) {
-    if (moot(error)) return;
-    connection(error.status === 0 ? "offline" : "idle");
+    if (isIgnorable(error)) return;
+    setConnection(error.status === 0 ? "offline" : "idle");
     fail(error);
   }
 }
 
-export function dialog(id, title, inner, actions, look) {
+export function openDialog(id, title, inner, actions, look) {
   const box = el("dialog", { class: look, "aria-labelledby": id },
     el("form", { method: "dialog" }, el("h2", { id }, title), inner, el("div", { class: "actions" }, actions)));
   document.body.append(box);
@@ -68,24 +68,24 @@ export function dialog(id, title, inner, actions, look) {
   });
 }
 
-export async function ask({ title, text, yes, no = "Keep it" }) {
-  return await dialog("ask-title", title, el("p", {}, text), [
+export async function confirmAction({ title, text, yes, no = "Keep it" }) {
+  return await openDialog("ask-title", title, el("p", {}, text), [
     el("button", { class: "button", value: "no", autofocus: true }, no),
     el("button", { class: "button danger", value: "yes" }, yes),
   ]) === "yes";
 }
 
 export function copyButton(text, label = "Copy", word = "Copy") {
-  const node = small(word, copy, { "aria-label": label === word ? null : label });
+  const node = smallButton(word, copy, { "aria-label": label === word ? null : label });
   async function copy() {
     try {
       await navigator.clipboard.writeText(text());
-      put(node, "Copied");
+      setChildren(node, "Copied");
       announce("Copied");
     } catch {
-      put(node, "Not allowed");
+      setChildren(node, "Not allowed");
     }
-    setTimeout(() => put(node, word), 1600);
+    setTimeout(() => setChildren(node, word), 1600);
   }
   return node;
 }
@@ -101,28 +101,28 @@ function field(value) {
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-export function code(text, label) {
+export function codeBlock(text, label) {
   return el("div", { class: "code" }, el("pre", { tabindex: "0", role: "region", "aria-label": label }, text), copyButton(() => text));
 }
 
-export const row = (columns, cells) => el("tr", {}, cells.map((cell, at) => (at ? el("td", { "data-label": columns[at] }, cell) : el("th", { scope: "row", class: "wide" }, cell))));
+export const tableRow = (columns, cells) => el("tr", {}, cells.map((cell, at) => (at ? el("td", { "data-label": columns[at] }, cell) : el("th", { scope: "row", class: "wide" }, cell))));
 
-export const frame = (caption, columns, body, className) => el("table", { class: className }, el("caption", { class: "hidden" }, caption),
+export const tableFrame = (caption, columns, body, className) => el("table", { class: className }, el("caption", { class: "hidden" }, caption),
   el("thead", {}, el("tr", {}, columns.map((name) => el("th", { scope: "col" }, name)))), body);
 
-export const table = ({ caption, columns, rows, className = "plain cards" }) => frame(caption, columns, el("tbody", {}, rows.map((cells) => row(columns, cells))), className);
+export const table = ({ caption, columns, rows, className = "plain cards" }) => tableFrame(caption, columns, el("tbody", {}, rows.map((cells) => tableRow(columns, cells))), className);
 
-export const scroll = (label, node, look = "") => el("div", { class: `scroll ${look}`.trim(), tabindex: "0", role: "region", "aria-label": label }, node);
-export const grid = (caption, columns, rows, className = "cards") => scroll(caption, table({ caption, columns, rows, className }));
+export const scrollRegion = (label, node, look = "") => el("div", { class: `scroll ${look}`.trim(), tabindex: "0", role: "region", "aria-label": label }, node);
+export const scrollTable = (caption, columns, rows, className = "cards") => scrollRegion(caption, table({ caption, columns, rows, className }));
 
-export const titled = (id, title, ...nodes) => el("section", { class: "band", "aria-labelledby": id }, el("h3", { id }, title), nodes);
-export const band = (title, ...nodes) => el("section", { class: "band" }, el("h2", {}, title), nodes);
+export const titledSection = (id, title, ...nodes) => el("section", { class: "band", "aria-labelledby": id }, el("h3", { id }, title), nodes);
+export const section = (title, ...nodes) => el("section", { class: "band" }, el("h2", {}, title), nodes);
 
-export const blank = (title, ...words) => el("div", { class: "panel empty" }, el("img", { src: "/static/logo.svg", alt: "", width: 52, height: 52 }), el("h2", {}, title), words);
+export const emptyState = (title, ...words) => el("div", { class: "panel empty" }, el("img", { src: "/static/logo.svg", alt: "", width: 52, height: 52 }), el("h2", {}, title), words);
 
-export const bones = () => el("div", { class: "panel bone-rows", "aria-hidden": "true" }, Array.from({ length: 4 }, () => el("span", { class: "bone" })));
+export const skeleton = () => el("div", { class: "panel bone-rows", "aria-hidden": "true" }, Array.from({ length: 4 }, () => el("span", { class: "bone" })));
 
-export function facts(pairs) {
+export function factList(pairs) {
   const kept = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
   return el("dl", { class: "fact-list" }, kept.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }
@@ -137,7 +137,7 @@ export function meter(value, most) {
 export const badge = (word, tone, paths = { good: TICK, bad: CROSS }[tone] ?? CLOCK) => el("span", { class: "chip", "data-tone": tone }, icon(paths), word);
 
 /** A long word to take along: shortened to the eye, whole to the clipboard. */
-export const token = (text, what, most = 20) => el("span", { class: "digest" },
+export const copyableCode = (text, what, most = 20) => el("span", { class: "digest" },
   el("code", { title: text }, text.length > most ? `${text.slice(0, most)}…` : text), copyButton(() => text, `Copy ${what}`));
 
 /** A sentence of the API, in which ids of jobs lead to them. */
@@ -149,7 +149,7 @@ export function sentence(text) {
 const TINY = 64;
 
 /** A strip of images of a data set, as they are: a tiny one keeps its pixels. `list`: [{row, class, target, png}]. */
-export function thumbs(list, label, caption) {
+export function thumbnails(list, label, caption) {
   return el("ul", { class: "thumbs", "aria-label": label }, list.map((item) => el("li", {}, picture(item), caption?.(item))));
 }
 

@@ -30,25 +30,25 @@ function safe(name, value) {
   return /^(#|\/(?![/\\]))/.test(value) ? value : "#";
 }
 
-export function put(node, ...children) {
+export function setChildren(node, ...children) {
   node.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return node;
 }
 
 /** A copy of a template of index.html. */
-export const copyOf = (id) => document.getElementById(id).content.cloneNode(true);
+export const fromTemplate = (id) => document.getElementById(id).content.cloneNode(true);
 
 /** Set an attribute or text only where it changed, so that nothing flickers or is read out again. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-export function typing(event) {
+export function isTyping(event) {
   const at = event.target;
   return event.ctrlKey || event.metaKey || event.altKey || (at instanceof HTMLElement && at.matches("input, select, textarea, dialog *"));
 }
 
-function place(parent, nodes) {
+function arrange(parent, nodes) {
   const focused = document.activeElement;
   const wanted = new Set(nodes);
   for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();
@@ -58,12 +58,12 @@ function place(parent, nodes) {
 
 /** Rows stay the same elements as long as what they tell of is there: the focus is not lost. `make(item)` ->
  * {update(item) -> nodes}; gives `show(items)`. */
-export function keyed(parent, key, make) {
+export function keyedRows(parent, key, make) {
   const rows = new Map();
   return (items) => {
     const names = new Set(items.map(key));
     for (const name of rows.keys()) if (!names.has(name)) rows.delete(name);
-    place(parent, items.flatMap((item) => {
+    arrange(parent, items.flatMap((item) => {
       const name = key(item);
       if (!rows.has(name)) rows.set(name, make(item));
       return rows.get(name).update(item);

@@ -16,18 +16,18 @@ export const percent = (value, digits = 2) => (finite(value) ? `${fixed(value, d
 
 export const ms = (value) => (finite(value) ? `${fixed(value, value < 10 ? 2 : 1)} ms` : NONE);
 
-export const whole = (value) => value.toLocaleString("en-GB");
+export const integer = (value) => value.toLocaleString("en-GB");
 
-export const count = (number, one, many = `${one}s`) => `${whole(number)} ${number === 1 ? one : many}`;
+export const counted = (number, one, many = `${one}s`) => `${integer(number)} ${number === 1 ? one : many}`;
 
 /** "born_again" -> "born again". */
-export const plain = (name) => name.replaceAll("_", " ");
+export const readable = (name) => name.replaceAll("_", " ");
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 export function brief(value) {
   if (!finite(value)) return NONE;
   const size = Math.abs(value);
-  if (size >= 1000) return whole(Math.round(value));
+  if (size >= 1000) return integer(Math.round(value));
   if (size === 0) return "0";
   if (size < 0.001) return minus(value.toExponential(1));
   return minus(String(Number(value.toPrecision(3))));
@@ -59,7 +59,7 @@ export function duration(seconds) {
 const two = (a, unitA, b, unitB) => (b ? `${a} ${unitA} ${b} ${unitB}` : `${a} ${unitA}`);
 
 /** Time left, without false exactness. */
-export function left(seconds) {
+export function timeLeft(seconds) {
   if (!finite(seconds)) return "";
   if (seconds < 10) return "a few seconds left";
   if (seconds < 55) return `about ${Math.ceil(seconds / 5) * 5} s left`;
@@ -77,15 +77,15 @@ export function ago(iso, now = Date.now()) {
   return `${Math.floor(s / 86400)} d ago`;
 }
 
-export function between(from, to) {
+export function secondsBetween(from, to) {
   return ((to ? Date.parse(to) : Date.now()) - Date.parse(from)) / 1000;
 }
 
-export function moment(iso) {
+export function dateTime(iso) {
   return iso ? new Date(iso).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" }) : NONE;
 }
 
-export const clock = (iso) => new Date(iso).toLocaleTimeString("en-GB");
+export const timeOfDay = (iso) => new Date(iso).toLocaleTimeString("en-GB");
 
 const finite = (value) => typeof value === "number" && Number.isFinite(value);
 const minus = (text) => text.replace("-", "−");

@@ -1,9 +1,9 @@
 // A combobox that finds jobs by name or id.
 
-import { get, moot } from "./api.js";
+import { get, isIgnorable } from "./api.js";
 import { el } from "./dom.js";
 import { ago, percent } from "./format.js";
-import { word } from "./job-state.js";
+import { stateWord } from "./job-state.js";
 import { combobox } from "./tabs.js";
 
 const PAUSE_MS = 250;
@@ -20,7 +20,7 @@ export function jobSearch({ id, label, words, taken, onAdd }) {
     },
     option: (job) => {
       const top1 = job.result?.student_top1 ?? job.summary?.["val/top1"];
-      const facts = [word(job.state), Number.isFinite(top1) ? percent(top1, 1) : null, ago(job.created_at)].filter(Boolean);
+      const facts = [stateWord(job.state), Number.isFinite(top1) ? percent(top1, 1) : null, ago(job.created_at)].filter(Boolean);
       return [el("span", { class: "name" }, job.resolved.name), el("span", { class: "muted small" }, facts.join(" · "))];
     },
     pick: (job, _, first) => {
@@ -39,7 +39,7 @@ export function jobSearch({ id, label, words, taken, onAdd }) {
       const jobs = data.filter(({ id }) => !there.includes(id)).slice(0, SHOWN);
       show(jobs, jobs.length ? "" : "No further job fits");
     } catch (error) {
-      if (!moot(error)) show([], error.message);
+      if (!isIgnorable(error)) show([], error.message);
     }
   }
 

@@ -22,14 +22,14 @@ const STATES = {
   failed: ["Failed", "bad", CROSS],
 };
 
-export const word = (state) => STATES[state]?.[0] ?? state;
+export const stateWord = (state) => STATES[state]?.[0] ?? state;
 
 export function icon(paths) {
   const lines = paths.map((d) => svg("path", { d, fill: "none", stroke: "currentColor", "stroke-width": 1.8, "stroke-linecap": "round", "stroke-linejoin": "round" }));
   return svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, lines);
 }
 
-export function chip(state) {
+export function stateChip(state) {
   const [name, tone, paths] = STATES[state] ?? [state, "quiet", CLOCK];
   return el("span", { class: "chip", "data-tone": tone, "data-state": state }, icon(paths), name);
 }

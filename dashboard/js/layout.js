@@ -1,13 +1,13 @@
 // The bar at the top, the words for screen readers, the state of the connection.
 
 import { del } from "./api.js";
-import { copyOf, el, put, setText } from "./dom.js";
+import { fromTemplate, el, setChildren, setText } from "./dom.js";
 import { href } from "./router.js";
 
 const WORDS = { live: "Live", idle: "Up to date", reconnecting: "Reconnecting: this may be old", offline: "Offline: this may be old" };
 const state = el("span", { class: "link-state", "data-state": "idle" }, WORDS.idle);
 
-export function connection(name) {
+export function setConnection(name) {
   if (state.dataset.state === name) return;
   state.dataset.state = name;
   state.title = WORDS[name];
@@ -18,7 +18,7 @@ export function announce(text) {
   setText(document.getElementById("live"), text);
 }
 
-export function bar(routes, route) {
+export function drawBar(routes, route) {
   const node = document.getElementById("bar");
   node.hidden = route === null;
   if (route === null) return;
@@ -26,9 +26,9 @@ export function bar(routes, route) {
     const at = each === route || route.under === each.path;
     return el("li", {}, el("a", { href: href(each.path), "aria-current": at ? "page" : null }, each.nav));
   });
-  put(
+  setChildren(
     node,
-    copyOf("brand"),
+    fromTemplate("brand"),
     el("nav", { "aria-label": "Pages" }, el("ul", {}, links)),
     state,
     el("button", { type: "button", class: "button small", on: { click: logOut } }, "Log out"),

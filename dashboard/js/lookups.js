@@ -4,7 +4,7 @@ import { get } from "./api.js";
 
 const known = new Map();
 
-export function named(kind, id) {
+export function findAsset(kind, id) {
   const path = `/v1/${kind}/${encodeURIComponent(id)}`;
   if (!known.has(path)) {
     const asked = get(path).catch((error) => {
@@ -18,27 +18,27 @@ export function named(kind, id) {
 }
 
 /** Where an id does as well. */
-export const ifKnown = (kind, id) => named(kind, id).catch(() => null);
+export const findAssetIfPossible = (kind, id) => findAsset(kind, id).catch(() => null);
 
-export const renamed = (kind, asset) => known.set(`/v1/${kind}/${asset.id}`, Promise.resolve(asset));
+export const rememberAsset = (kind, asset) => known.set(`/v1/${kind}/${asset.id}`, Promise.resolve(asset));
 
-export async function teacherOf(job) {
+export async function teacherName(job) {
   if (!job.teachers?.length) return null;
-  const models = await Promise.all(job.teachers.map(({ model }) => ifKnown("models", model)));
-  const names = models.map((model, at) => (model ? short(model.architecture) : job.teachers[at].model));
+  const models = await Promise.all(job.teachers.map(({ model }) => findAssetIfPossible("models", model)));
+  const names = models.map((model, at) => (model ? shortName(model.architecture) : job.teachers[at].model));
   return names.length > 2 ? `${names[0]} + ${names.length - 1} more` : names.join(" + ");
 }
 
 /** "cifar/resnet20" -> "resnet20": the family is in the title. */
-export const short = (architecture) => (architecture ?? "").split("/").at(-1);
+export const shortName = (architecture) => (architecture ?? "").split("/").at(-1);
 
-export function studentOf(job) {
+export function studentName(job) {
   const { architecture, derive, convolution, width } = job.resolved.student;
   const kind = (convolution ?? "grouped").replaceAll("_", " ");
-  return derive ? `${short(architecture)}, ${kind}${width === 1 ? "" : ` × ${width}`}` : short(architecture);
+  return derive ? `${shortName(architecture)}, ${kind}${width === 1 ? "" : ` × ${width}`}` : shortName(architecture);
 }
 
-export function methodOf(job) {
+export function methodName(job) {
   if (job.kind === "evaluate") return "evaluation";
   if (job.kind === "warm") return "asking the teacher";
   const list = [job.resolved?.method ?? job.method ?? []].flat();

@@ -1,8 +1,8 @@
 // The start: every page and its address; the login, when the API requires one.
 
 import { post, UNAUTHORIZED } from "./api.js";
-import { copyOf, el, put } from "./dom.js";
-import { announce, bar } from "./layout.js";
+import { fromTemplate, el, setChildren } from "./dom.js";
+import { announce, drawBar } from "./layout.js";
 import { Router } from "./router.js";
 
 // Every page: the pattern of its address, its file, its title. `nav` puts it into the bar, `under` marks its entry there.
@@ -17,19 +17,19 @@ const ROUTES = [
   { pattern: /^\/system$/, nav: "System", path: "/system", load: () => import("./pages/system.js") },
 ];
 
-const NOT_FOUND = { title: "Not found", load: async () => ({ mount: (main) => main.append(copyOf("lost")) }) };
+const NOT_FOUND = { title: "Not found", load: async () => ({ mount: (main) => main.append(fromTemplate("lost")) }) };
 
 const main = document.getElementById("main");
 const router = new Router(main, ROUTES, { notFound: NOT_FOUND, onPage, failed });
 
 function onPage(route) {
-  bar(ROUTES, route);
+  drawBar(ROUTES, route);
   document.title = `${route.nav ?? route.title} – Stillhouse`;
 }
 
 function failed(error) {
   reportError(error);
-  put(main, copyOf("broken"));
+  setChildren(main, fromTemplate("broken"));
   main.querySelector("code").textContent = error.message;
   main.querySelector("button").addEventListener("click", () => location.reload());
 }
@@ -40,7 +40,7 @@ function logIn(used = false) {
   if (asking && main.querySelector("#key")) return;
   asking = true;
   router.leave();
-  bar(ROUTES, null);
+  drawBar(ROUTES, null);
   login(used);
 }
 
@@ -53,9 +53,9 @@ function entered() {
 
 function login(used) {
   document.title = "Log in – Stillhouse";
-  put(main, copyOf("login"));
+  setChildren(main, fromTemplate("login"));
   const [key, button, said] = ["#key", ".primary", "[role=alert]"].map((each) => main.querySelector(each));
-  if (used) put(said, copyOf("login-used"));
+  if (used) setChildren(said, fromTemplate("login-used"));
   key.focus();
   main.querySelector("form").addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -64,7 +64,7 @@ function login(used) {
       await post("/session", { api_key: key.value.trim() });
       entered();
     } catch (error) {
-      put(said, el("p", { class: "notice", "data-tone": "bad" }, error.status === 401 ? "This key is not known, or has been revoked." : error.message));
+      setChildren(said, el("p", { class: "notice", "data-tone": "bad" }, error.status === 401 ? "This key is not known, or has been revoked." : error.message));
       button.disabled = false;
       key.select();
       key.focus();

@@ -1,6 +1,6 @@
 // The address is the state: reading it, writing it, and mounting the page that it names.
 
-export function here() {
+export function currentAddress() {
   const [path, query = ""] = location.hash.replace(/^#/, "").split("?");
   return { path: path.replace(/\/$/, "") || "/jobs", query: new URLSearchParams(query) };
 }
@@ -11,7 +11,7 @@ export function href(path, query = {}) {
 }
 
 export function replaceQuery(changes) {
-  const { path, query } = here();
+  const { path, query } = currentAddress();
   history.replaceState(null, "", href(path, { ...Object.fromEntries(query), ...changes }));
 }
 
@@ -29,7 +29,7 @@ export class Router {
   }
 
   async go({ again = false } = {}) {
-    const { path, query } = here();
+    const { path, query } = currentAddress();
     if (!again && path === this.path && this.page?.update) return this.page.update(query);
     const first = this.path === null;
     const turn = ++this.turn;

@@ -1,24 +1,24 @@
 // A form from a JSON Schema. `ctx`: {draft, faults, root (where references lead), id (a prefix)}.
 
-import { small } from "./components.js";
-import { el, put } from "./dom.js";
-import { follow, help, prose, shape, shown, title } from "./schema.js";
+import { smallButton } from "./components.js";
+import { el, setChildren } from "./dom.js";
+import { resolveRef, fieldHelp, richText, fieldShape, valueText, fieldTitle } from "./schema.js";
 
 export function form(ctx, schema, pointer, { only, except = [] } = {}) {
-  const { properties } = follow(schema, ctx.root);
+  const { properties } = resolveRef(schema, ctx.root);
   const names = (only ?? Object.keys(properties)).filter((name) => properties[name] && !except.includes(name));
-  return names.map((name) => field(ctx, properties[name], `${pointer}/${name}`, title(name))).filter(Boolean);
+  return names.map((name) => field(ctx, properties[name], `${pointer}/${name}`, fieldTitle(name))).filter(Boolean);
 }
 
 export function field(ctx, schema, pointer, label) {
-  const plain = shape(schema, ctx.root);
+  const plain = fieldShape(schema, ctx.root);
   const make = { const: () => null, object: group, variant, several, choices, boolean: plain.nullable ? choice : flag, choice, map }[plain.kind] ?? line;
   return make(ctx, plain, pointer, label);
 }
 
 const idOf = (ctx, pointer) => `${ctx.id}${pointer.replace(/[^\w]/g, "-")}`;
 
-export function frame(ctx, pointer, label, control, note = []) {
+export function labeledField(ctx, pointer, label, control, note = []) {
   const id = idOf(ctx, pointer);
   const fault = el("div", { class: "fault", id: `${id}-fault`, hidden: true });
   control.id = id;
@@ -28,7 +28,7 @@ export function frame(ctx, pointer, label, control, note = []) {
     fault, note.length ? el("p", { class: "help", id: `${id}-help` }, note) : null);
 }
 
-export function framed(ctx, pointer, label, children, note = []) {
+export function fieldGroup(ctx, pointer, label, children, note = []) {
   const id = idOf(ctx, pointer);
   const fault = el("div", { class: "fault", id: `${id}-fault`, hidden: true });
   const control = el("fieldset", { id, tabindex: "-1", "aria-describedby": `${id}-fault` }, el("legend", {}, label), fault,
@@ -52,15 +52,15 @@ function parse({ kind, item, word }, text) {
 function line(ctx, plain, pointer, label) {
   const numbers = ["integer", "number"].includes(plain.kind);
   const input = el("input", {
-    class: "input", autocomplete: "off", spellcheck: "false", inputmode: numbers ? "decimal" : null, placeholder: shown(plain.default) || null,
+    class: "input", autocomplete: "off", spellcheck: "false", inputmode: numbers ? "decimal" : null, placeholder: valueText(plain.default) || null,
     on: { input: () => ctx.draft.set(pointer, parse(plain, input.value)) },
   });
-  input.value = shown(ctx.draft.get(pointer));
-  return frame(ctx, pointer, label, input, help(plain));
+  input.value = valueText(ctx.draft.get(pointer));
+  return labeledField(ctx, pointer, label, input, fieldHelp(plain));
 }
 
 /** A list to choose from; the default is its first entry and sends nothing. `options`: [[value, text]]. */
-export function select(ctx, pointer, label, options, { empty = "Default", note = [], onChange } = {}) {
+export function selectField(ctx, pointer, label, options, { empty = "Default", note = [], onChange } = {}) {
   const list = el("select", { class: "input", on: { change } }, el("option", { value: "" }, empty),
     options.map(([value, text]) => el("option", { value: JSON.stringify(value) }, text)));
   const value = ctx.draft.get(pointer);
@@ -73,14 +73,14 @@ export function select(ctx, pointer, label, options, { empty = "Default", note =
     ctx.draft.set(pointer, chosen);
     onChange?.(chosen);
   }
-  return frame(ctx, pointer, label, list, note);
+  return labeledField(ctx, pointer, label, list, note);
 }
 
 function choice(ctx, plain, pointer, label) {
   const yesNo = plain.kind === "boolean" ? [[true, "Yes"], [false, "No"]] : plain.enum.map((each) => [each, spoken(each)]);
   const options = yesNo.filter(([value]) => value !== plain.default);
   const empty = plain.default === undefined || plain.default === null ? "Default" : `${spoken(plain.default)} (default)`;
-  return select(ctx, pointer, label, options, { empty, note: help({ ...plain, kind: "choice" }, "default") });
+  return selectField(ctx, pointer, label, options, { empty, note: fieldHelp({ ...plain, kind: "choice" }, "default") });
 }
 
 const spoken = (value) => String(value).replaceAll("_", " ");
@@ -88,7 +88,7 @@ const spoken = (value) => String(value).replaceAll("_", " ");
 function flag(ctx, plain, pointer, label) {
   const box = el("input", { type: "checkbox", on: { change: () => ctx.draft.set(pointer, box.checked === plain.default ? undefined : box.checked) } });
   box.checked = ctx.draft.get(pointer) ?? plain.default;
-  const node = frame(ctx, pointer, label, box, help({ ...plain, default: plain.default ? "on" : "off" }));
+  const node = labeledField(ctx, pointer, label, box, fieldHelp({ ...plain, default: plain.default ? "on" : "off" }));
   node.classList.add("tick");
   return node;
 }
@@ -104,17 +104,17 @@ function choices(ctx, plain, pointer, label) {
     const now = boxes.filter(({ box }) => box.checked).map(({ value }) => value);
     ctx.draft.set(pointer, now.join() === (plain.default ?? []).join() ? undefined : now);
   }
-  return framed(ctx, pointer, label, el("div", { class: "ticks" }, boxes.map(({ node }) => node)), help({ ...plain, kind: "" }));
+  return fieldGroup(ctx, pointer, label, el("div", { class: "ticks" }, boxes.map(({ node }) => node)), fieldHelp({ ...plain, kind: "" }));
 }
 
 function group(ctx, plain, pointer, label) {
   const inner = el("div", { class: "grid" });
-  const draw = () => put(inner, plain.nullable && ctx.draft.get(pointer) === undefined ? [] : form(ctx, plain, pointer));
+  const draw = () => setChildren(inner, plain.nullable && ctx.draft.get(pointer) === undefined ? [] : form(ctx, plain, pointer));
   draw();
-  if (!plain.nullable) return framed(ctx, pointer, label, inner, plain.description ? prose(plain.description) : []);
+  if (!plain.nullable) return fieldGroup(ctx, pointer, label, inner, plain.description ? richText(plain.description) : []);
   const box = el("input", { type: "checkbox", on: { change: () => { ctx.draft.set(pointer, box.checked ? {} : undefined); draw(); } } });
   box.checked = ctx.draft.get(pointer) !== undefined;
-  return framed(ctx, pointer, label, [el("label", { class: "tick" }, box, "On"), inner], prose(plain.description ?? "", "off"));
+  return fieldGroup(ctx, pointer, label, [el("label", { class: "tick" }, box, "On"), inner], richText(plain.description ?? "", "off"));
 }
 
 function variant(ctx, plain, pointer, label) {
@@ -122,12 +122,12 @@ function variant(ctx, plain, pointer, label) {
   const inner = el("div", { class: "grid" });
   const about = el("p", { class: "help wide" });
   const names = Object.keys(plain.variants).filter((name) => name !== usual);
-  const list = select(ctx, `${pointer}/type`, label, names.map((name) => [name, spoken(name)]), { empty: usual ? `${spoken(usual)} (default)` : "Choose", onChange: (type) => draw(type, true) });
+  const list = selectField(ctx, `${pointer}/type`, label, names.map((name) => [name, spoken(name)]), { empty: usual ? `${spoken(usual)} (default)` : "Choose", onChange: (type) => draw(type, true) });
   function draw(type, anew) {
     if (anew) ctx.draft.set(pointer, type ? { type } : usual ? undefined : {});
     const schema = plain.variants[ctx.draft.get(pointer)?.type ?? usual];
-    put(about, schema?.description ? prose(schema.description.split("\n\n")[0].replace(/\s+/g, " ")) : []);
-    put(inner, schema ? form(ctx, schema, pointer, { except: ["type"] }) : []);
+    setChildren(about, schema?.description ? richText(schema.description.split("\n\n")[0].replace(/\s+/g, " ")) : []);
+    setChildren(inner, schema ? form(ctx, schema, pointer, { except: ["type"] }) : []);
   }
   draw();
   return el("div", { class: "variant" }, list, about, inner);
@@ -141,13 +141,13 @@ function several(ctx, plain, pointer, label) {
   function draw() {
     const list = terms();
     const many = list.length > 1;
-    put(rows, (many ? list : [null]).map((_, at) => el("div", { class: many ? "row" : "row alone" },
+    setChildren(rows, (many ? list : [null]).map((_, at) => el("div", { class: many ? "row" : "row alone" },
       variant(ctx, many ? { ...one, default: undefined } : one, many ? `${pointer}/${at}` : pointer, many ? `${label} ${at + 1}` : label),
-      many ? small("Remove", () => store(terms().filter((_, other) => other !== at))) : null)));
+      many ? smallButton("Remove", () => store(terms().filter((_, other) => other !== at))) : null)));
   }
   const add = () => store([...(terms().length ? terms() : [plain.default]), { type: Object.keys(plain.variants).find((name) => !terms().some(({ type }) => type === name) && name !== plain.default.type) }]);
   draw();
-  const node = framed(ctx, pointer, label, [rows, small("Add another", add)]);
+  const node = fieldGroup(ctx, pointer, label, [rows, smallButton("Add another", add)]);
   return node;
 }
 
@@ -158,5 +158,5 @@ function map(ctx, plain, pointer, label) {
     const pairs = box.value.split("\n").filter((each) => each.trim()).map((each) => [each.split("=")[0].trim(), each.split("=").slice(1).join("=").trim()]);
     ctx.draft.set(pointer, pairs.length ? Object.fromEntries(pairs) : undefined);
   }
-  return frame(ctx, pointer, label, box, ["One a line, as name=value."]);
+  return labeledField(ctx, pointer, label, box, ["One a line, as name=value."]);
 }

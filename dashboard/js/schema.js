@@ -1,33 +1,33 @@
 // What a JSON Schema says of a field, made plain; a value under construction, and its faults. Places are JSON pointers.
 
-import { small } from "./components.js";
-import { el, put } from "./dom.js";
-import { capital, plain } from "./format.js";
+import { smallButton } from "./components.js";
+import { el, setChildren } from "./dom.js";
+import { capital, readable } from "./format.js";
 
 const at = (root, ref) => ref.slice(2).split("/").reduce((node, step) => node?.[step], root);
 
 /** The schema behind references; what stands beside a reference wins. */
-export function follow(schema, root) {
+export function resolveRef(schema, root) {
   if (!schema.$ref) return schema;
   const { $ref, ...beside } = schema;
-  return { ...follow(at(root, $ref), root), ...beside };
+  return { ...resolveRef(at(root, $ref), root), ...beside };
 }
 
 function branches(schema, root) {
-  const one = follow(schema, root);
+  const one = resolveRef(schema, root);
   const list = one.discriminator ? null : (one.anyOf ?? one.oneOf);
   return list ? list.flatMap((each) => branches(each, root)) : [one];
 }
 
 /** The schema of its widest branch, with `kind`, `nullable`, `item`, `variants`, `word` (a constant that may stand
  * instead of a list) and `short` (a variant's name may stand for it). */
-export function shape(schema, root) {
+export function fieldShape(schema, root) {
   const all = branches(schema, root);
   const real = all.filter(({ type }) => type !== "null");
   const main = real.find(({ type }) => type === "array") ?? real.find(({ discriminator }) => discriminator) ?? real[0];
-  const { anyOf, oneOf, ...beside } = all.length > 1 ? follow(schema, root) : {};
+  const { anyOf, oneOf, ...beside } = all.length > 1 ? resolveRef(schema, root) : {};
   const whole = { ...main, ...beside, nullable: real.length < all.length };
-  if (main.type === "array") whole.item = shape(main.items ?? main.prefixItems[0], root);
+  if (main.type === "array") whole.item = fieldShape(main.items ?? main.prefixItems[0], root);
   if (real.length > 1) {
     whole.word = real.find((each) => "const" in each)?.const;
     whole.short = real.some((each) => each.enum);
@@ -36,7 +36,7 @@ export function shape(schema, root) {
   return { ...whole, kind: kindOf(whole) };
 }
 
-const variantsOf = (schema, root) => Object.fromEntries(Object.entries(schema.discriminator.mapping).map(([name, $ref]) => [name, follow({ $ref }, root)]));
+const variantsOf = (schema, root) => Object.fromEntries(Object.entries(schema.discriminator.mapping).map(([name, $ref]) => [name, resolveRef({ $ref }, root)]));
 
 function kindOf({ type, item, properties, variants, ...schema }) {
   if ("const" in schema) return "const";
@@ -51,13 +51,13 @@ const isObject = (value) => typeof value === "object" && value !== null && !Arra
 
 /** A value without what goes without saying; undefined where nothing is left. `posted`: it comes from a stored
  * job, in which every default is written out, so that what equals its default goes too. */
-export function lean(schema, value, root, posted = false) {
+export function withoutDefaults(schema, value, root, posted = false) {
   if (value === undefined || value === null) return undefined;
-  const plain = shape(schema, root);
+  const plain = fieldShape(schema, root);
   const made = strip(plain, value, root, posted);
   if (isObject(made) && !Object.keys(made).length && !speaks(plain, root)) return undefined;
   const dropped = posted || plain.variants;
-  return dropped && plain.default !== undefined && same(made, strip(plain, plain.default, root, true)) ? undefined : made;
+  return dropped && plain.default !== undefined && isEqual(made, strip(plain, plain.default, root, true)) ? undefined : made;
 }
 
 function strip(plain, value, root, posted) {
@@ -80,17 +80,17 @@ function variant(plain, value, root, posted) {
 }
 
 function fields({ properties }, value, root, posted) {
-  const kept = Object.entries(properties).map(([name, schema]) => [name, lean(schema, value[name], root, posted)]);
+  const kept = Object.entries(properties).map(([name, schema]) => [name, withoutDefaults(schema, value[name], root, posted)]);
   return Object.fromEntries(kept.filter(([, each]) => each !== undefined));
 }
 
 // An empty object says something where leaving it out means something else: early stopping, as by default.
 function speaks({ nullable, required, properties }, root) {
-  return Boolean(nullable && !required?.length && properties && Object.values(properties).some((each) => !shape(each, root).nullable));
+  return Boolean(nullable && !required?.length && properties && Object.values(properties).some((each) => !fieldShape(each, root).nullable));
 }
 
 const sorted = (value) => (isObject(value) ? Object.fromEntries(Object.keys(value).sort().map((key) => [key, sorted(value[key])])) : value);
-export const same = (a, b) => JSON.stringify(sorted(a)) === JSON.stringify(sorted(b));
+export const isEqual = (a, b) => JSON.stringify(sorted(a)) === JSON.stringify(sorted(b));
 
 const NAMES = {
   lr: "Learning rate", num_ops: "Operations", num_classes: "Classes", num_assistants: "Assistants to propose",
@@ -101,17 +101,17 @@ const NAMES = {
 const HUGE = 1e15;
 const HUGE_LIST = 1000;
 
-export const title = (name) => capital(NAMES[name] ?? plain(name));
+export const fieldTitle = (name) => capital(NAMES[name] ?? readable(name));
 
 /** Text with `code` in it. Nobody types a null: there it is the empty field, or the default of a list. */
-export function prose(text, empty = "empty") {
+export function richText(text, empty = "empty") {
   const whole = text.replaceAll("``", "`").replace(/\bnull\b/g, empty).replace(/\bNull\b/g, capital(empty));
   return whole.split("`").map((part, at) => (at % 2 ? el("code", {}, part) : part));
 }
 
 const number = (value) => value.toLocaleString("en-GB", { maximumSignificantDigits: 6 });
 
-export function bounds({ minimum, exclusiveMinimum, maximum, exclusiveMaximum, maxLength }) {
+export function boundsText({ minimum, exclusiveMinimum, maximum, exclusiveMaximum, maxLength }) {
   if (maxLength) return `up to ${maxLength} characters`;
   const high = maximum ?? exclusiveMaximum;
   const top = high !== undefined && high < HUGE;
@@ -120,14 +120,14 @@ export function bounds({ minimum, exclusiveMinimum, maximum, exclusiveMaximum, m
   return [low, top ? `${maximum !== undefined ? "at most" : "below"} ${number(high)}` : ""].filter(Boolean).join(", ");
 }
 
-export const shown = (value) => (Array.isArray(value) ? value.join(", ") : value === undefined || value === null ? "" : String(value));
+export const valueText = (value) => (Array.isArray(value) ? value.join(", ") : value === undefined || value === null ? "" : String(value));
 
-export function help(schema, empty) {
+export function fieldHelp(schema, empty) {
   const { description, kind, item } = schema;
   const list = kind === "list" ? `${schema.maxItems < HUGE_LIST ? `up to ${schema.maxItems}, ` : ""}separated by commas` : "";
-  const fallback = shown(schema.default);
-  const facts = [list, bounds(item ?? schema), fallback && kind !== "choice" ? `default ${fallback}` : ""].filter(Boolean).join("; ");
-  return [description ? prose(description.replace(/\s+/g, " "), empty) : null, description && facts ? " " : null,
+  const fallback = valueText(schema.default);
+  const facts = [list, boundsText(item ?? schema), fallback && kind !== "choice" ? `default ${fallback}` : ""].filter(Boolean).join("; ");
+  return [description ? richText(description.replace(/\s+/g, " "), empty) : null, description && facts ? " " : null,
     facts ? el("span", { class: "num-note" }, capital(facts), ".") : null].filter(Boolean);
 }
 
@@ -153,7 +153,7 @@ export class Draft {
   }
 }
 
-export class Faults {
+export class FieldIssues {
   constructor(onFix = null) {
     this.places = new Map();
     this.onFix = onFix;
@@ -174,7 +174,7 @@ export class Faults {
   show(errors) {
     for (const { control, fault } of this.places.values()) {
       fault.hidden = true;
-      put(fault);
+      setChildren(fault);
       control.removeAttribute("aria-invalid");
     }
     return errors.filter((error) => {
@@ -197,13 +197,13 @@ export class Faults {
 
 export function fixButton(patch, onFix) {
   const what = patch.op === "remove" ? "leave it out" : String(patch.value?.type ?? patch.value);
-  return onFix && small(`Use this: ${what}`, () => onFix(patch));
+  return onFix && smallButton(`Use this: ${what}`, () => onFix(patch));
 }
 
 const around = (pointer) => pointer.slice(0, pointer.lastIndexOf("/"));
 
 /** The patches with the faults that they mend; `rest` belong to none. */
-export function withFixes({ errors = [], fix = [] }) {
+export function assignFixes({ errors = [], fix = [] }) {
   const list = errors.map((error) => ({ ...error, fix: [] }));
   const rest = fix.filter((patch) => {
     const near = (error) => patch.path === error.pointer || (around(patch.path) && around(patch.path) === around(error.pointer));

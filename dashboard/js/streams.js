@@ -2,7 +2,7 @@
 // are durable and numbered: whatever breaks, reading goes on after the last number.
 
 /** Call `tick` again and again, `wait()` ms after the last one ended; only while the tab is seen. */
-export function whileVisible(tick, wait) {
+export function pollWhileVisible(tick, wait) {
   let timer = 0;
   let stopped = false;
   let busy = false;
@@ -34,7 +34,7 @@ export function whileVisible(tick, wait) {
   };
 }
 
-export function seen(signal) {
+export function untilVisible(signal) {
   if (!document.hidden) return undefined;
   return new Promise((resolve, reject) => {
     const look = () => document.hidden || (document.removeEventListener("visibilitychange", look), resolve());
@@ -44,7 +44,7 @@ export function seen(signal) {
 }
 
 /** What happens to a job, but for the points of its curves. */
-export const HAPPENINGS = ["state", "phase", "log", "checkpoint", "artifact", "report", "error"];
+export const EVENT_TYPES = ["state", "phase", "log", "checkpoint", "artifact", "report", "error"];
 const FIRST_MS = 1000;
 const MOST_MS = 30000;
 
@@ -121,7 +121,7 @@ export class JobStream extends Stream {
   }
 
   listen(source) {
-    for (const type of ["metrics", ...HAPPENINGS]) source.addEventListener(type, (message) => this.take(message));
+    for (const type of ["metrics", ...EVENT_TYPES]) source.addEventListener(type, (message) => this.take(message));
     source.addEventListener("stream.end", () => {
       this.close();
       this.on.end();

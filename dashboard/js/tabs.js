@@ -1,8 +1,8 @@
 // Widgets by the book: tabs, pages of them, and ARIA's combobox.
 
-import { el, put, setText } from "./dom.js";
-import { here, replaceQuery } from "./router.js";
-import { whileVisible } from "./streams.js";
+import { el, setChildren, setText } from "./dom.js";
+import { currentAddress, replaceQuery } from "./router.js";
+import { pollWhileVisible } from "./streams.js";
 
 export function tabs(name, list, chosen, onChoose) {
   const buttons = list.map(({ id, label }) => el("button", {
@@ -46,7 +46,7 @@ const LOOK_MS = 5000;
 const BEFORE = { q: "", open: "", family: "", sort: "" }; // what the address says is of the tab before
 
 /** A page of tabs. `kinds`: {id: [label, make(signal) -> {node, show(query), tick()}]}; `shown(query, label)` of each turn. */
-export function tabbed(main, title, kinds, query, beside = null, shown = () => {}) {
+export function tabbedPage(main, title, kinds, query, beside = null, shown = () => {}) {
   const gone = new AbortController();
   const made = new Map();
   const tabOf = (asked) => (kinds[asked.get("tab")] ? asked.get("tab") : Object.keys(kinds)[0]);
@@ -60,9 +60,9 @@ export function tabbed(main, title, kinds, query, beside = null, shown = () => {
   }));
   const bar = tabs(title, list, at, (tab) => {
     replaceQuery({ ...BEFORE, tab });
-    show(here().query);
+    show(currentAddress().query);
   });
-  put(main, el("div", { class: "page-head" }, el("h1", { tabindex: "-1" }, title), beside), bar.node);
+  setChildren(main, el("div", { class: "page-head" }, el("h1", { tabindex: "-1" }, title), beside), bar.node);
 
   function show(next) {
     at = tabOf(next);
@@ -71,7 +71,7 @@ export function tabbed(main, title, kinds, query, beside = null, shown = () => {
     made.get(at).show(next);
   }
 
-  const poll = whileVisible(() => made.get(at).tick(), () => LOOK_MS);
+  const poll = pollWhileVisible(() => made.get(at).tick(), () => LOOK_MS);
   show(query);
   return {
     update: show,
@@ -108,7 +108,7 @@ export function combobox({ id, label, props, look, option, pick, left = () => {}
     const held = items[at];
     items = next;
     fits = true;
-    put(list, items.map((item, index) => el("li", { role: "option", id: `${id}-${index}`, "data-name": item.name, on: { click: () => choose(item) } }, option(item))));
+    setChildren(list, items.map((item, index) => el("li", { role: "option", id: `${id}-${index}`, "data-name": item.name, on: { click: () => choose(item) } }, option(item))));
     setText(said, words);
     list.hidden = !items.length;
     found.hidden = !items.length && !words;

@@ -1,8 +1,8 @@
 // One chart as a figure: words, lines, keyboard, table. Lines are drawn only while they are in view.
 
-import { el, put, setText, svg } from "../dom.js";
-import { drawing } from "./plot.js";
-import { AXES, near, position, say, summarize, twin } from "./series.js";
+import { el, setChildren, setText, svg } from "../dom.js";
+import { createPlot } from "./plot.js";
+import { AXES, valueAt, position, formatValue, summarize, dataTable } from "./series.js";
 
 function cursorKeys(plot, { length, text, move }) {
   let at = null;
@@ -33,7 +33,7 @@ function cursorKeys(plot, { length, text, move }) {
 
 const NEAR = "300px";
 
-export function figure(chart) {
+export function chartFigure(chart) {
   const id = `chart-${chart.id}`;
   const summary = el("p", { class: "summary" });
   const legend = el("ul", { class: "legend", "aria-hidden": "true" });
@@ -91,7 +91,7 @@ export function figure(chart) {
 
   function list(series) {
     values.length = 0;
-    put(legend, series.map((each) => {
+    setChildren(legend, series.map((each) => {
       const line = svg("line", { x1: 0, x2: 22, y1: 4, y2: 4, "stroke-dasharray": each.dash.join(" ") || null });
       line.style.stroke = `var(${each.color})`;
       values.push(el("b"));
@@ -102,17 +102,17 @@ export function figure(chart) {
   function read() {
     shown.series.forEach((each, index) => {
       const column = shown.data[index + 1];
-      const value = cursor === null ? column.findLast((one) => Number.isFinite(one)) : near(column, cursor);
-      setText(values[index], say(chart, each, value));
+      const value = cursor === null ? column.findLast((one) => Number.isFinite(one)) : valueAt(column, cursor);
+      setText(values[index], formatValue(chart, each, value));
     });
   }
 
   function valueText(at) {
-    const parts = shown.series.map((each, index) => `${each.label} ${say(chart, each, near(shown.data[index + 1], at))}`);
+    const parts = shown.series.map((each, index) => `${each.label} ${formatValue(chart, each, valueAt(shown.data[index + 1], at))}`);
     return `${AXES[shown.axis]} ${position(shown.axis, shown.data[0][at])}: ${parts.join(", ")}`;
   }
 
-  const tell = () => put(rows, twin(chart, shown));
+  const tell = () => setChildren(rows, dataTable(chart, shown));
   const keys = cursorKeys(plot, {
     length: () => shown?.data[0].length ?? 0,
     text: valueText,
@@ -148,7 +148,7 @@ function pane(plot, chart, at, count) {
       if (made?.wanted === wanted) made.drawn.set(data);
       else {
         made?.drawn.destroy();
-        made = { wanted, drawn: drawing(bed, { chart: look, series, axis: shown.axis, logarithmic: log, data, onCursor, marks: shown.marks }) };
+        made = { wanted, drawn: createPlot(bed, { chart: look, series, axis: shown.axis, logarithmic: log, data, onCursor, marks: shown.marks }) };
       }
     },
     point: (place) => made?.drawn.point(place),

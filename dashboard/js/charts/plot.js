@@ -15,7 +15,7 @@ const fontOf = (size) => `${size}px system-ui, -apple-system, "Segoe UI", Roboto
 
 /** Draw into `plot`. `set(data)` appends in place, `point(i)` moves the cursor, `destroy()` ends it.
  * `chart.share`: how many plots share the figure's height; `chart.bare`: without an x axis of its own. */
-export function drawing(plot, { chart, series, axis, logarithmic, data, onCursor, marks = [] }) {
+export function createPlot(plot, { chart, series, axis, logarithmic, data, onCursor, marks = [] }) {
   const room = series.length > 1 ? ROOM_FOR_LABELS : 14;
   const height = HEIGHT / (chart.share ?? 1) + (chart.share > 1 && !chart.bare ? X_AXIS / 2 : 0);
   const grid = { stroke: () => color("--line"), width: 1 };

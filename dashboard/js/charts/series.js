@@ -1,7 +1,7 @@
 // The curves of a job, in bounded memory; and what a chart says of them, in words and as a table.
 
 import { el } from "../dom.js";
-import { duration, fixed, whole } from "../format.js";
+import { duration, fixed, integer } from "../format.js";
 
 const MOST = 4000;
 export const AXES = { step: "Step", epoch: "Epoch", wall_s: "Time" };
@@ -109,14 +109,14 @@ export class Curves {
 
 const ROWS = 100;
 
-export const say = (chart, each, value) => (each.format ?? chart.format)(value);
+export const formatValue = (chart, each, value) => (each.format ?? chart.format)(value);
 
 /** "Student rose from 20.1 to 93.9 over 12 epochs, best 93.9 at epoch 11. Teacher 93.8. Run 2 begins at epoch 4." */
 export function summarize(chart, { axis, series, data, marks = [] }) {
   const told = series.map((each, index) => {
     if (each.part) return "";
     const column = data[index + 1];
-    const text = (value) => say(chart, each, value);
+    const text = (value) => formatValue(chart, each, value);
     const measured = column.map((value, at) => at).filter((at) => Number.isFinite(column[at]));
     const first = column[measured[0]];
     const last = column[measured.at(-1)];
@@ -139,23 +139,23 @@ function best(chart, each, axis, xs, column, measured) {
   const pick = each.best ?? chart.best;
   if (!pick || measured.length < 3) return "";
   const value = pick(...measured.slice(-4000).map((at) => column[at]));
-  return `, best ${say(chart, each, value)} at ${place(axis, xs[column.indexOf(value)])}`;
+  return `, best ${formatValue(chart, each, value)} at ${place(axis, xs[column.indexOf(value)])}`;
 }
 
-export function twin(chart, { axis, series, data }) {
+export function dataTable(chart, { axis, series, data }) {
   const curves = series.map((each, index) => ({ ...each, column: data[index + 1] })).filter(({ level }) => !level);
   const measured = data[0].map((_, at) => at).filter((at) => curves.some(({ column }) => Number.isFinite(column[at])));
   const every = Math.max(1, Math.ceil(measured.length / ROWS));
   const rows = measured.filter((_, at) => at % every === 0 || at === measured.length - 1);
   const head = [AXES[axis], ...series.map(({ label }) => label)];
   return [
-    every > 1 ? el("p", { class: "muted" }, `Showing ${rows.length} of ${whole(measured.length)} points.`) : null,
+    every > 1 ? el("p", { class: "muted" }, `Showing ${rows.length} of ${integer(measured.length)} points.`) : null,
     el("table", { class: "plain" },
       el("caption", { class: "hidden" }, chart.title),
       el("thead", {}, el("tr", {}, head.map((name) => el("th", { scope: "col" }, name)))),
       el("tbody", {}, rows.map((at) => el("tr", {},
         el("th", { scope: "row" }, position(axis, data[0][at])),
-        series.map((each, index) => el("td", {}, say(chart, each, near(data[index + 1], at)))))))),
+        series.map((each, index) => el("td", {}, formatValue(chart, each, valueAt(data[index + 1], at)))))))),
   ];
 }
 
@@ -167,7 +167,7 @@ export function position(axis, value) {
 const place = (axis, value) => `${axis === "wall_s" ? "" : `${AXES[axis].toLowerCase()} `}${position(axis, value)}`;
 
 /** The value at a place, or the last one before it: curves are not measured at the same steps. */
-export function near(column, at) {
+export function valueAt(column, at) {
   for (let from = at; from >= 0; from -= 1) if (Number.isFinite(column[from])) return column[from];
   return null;
 }

@@ -1,12 +1,12 @@
 // What there is to work with; here data sets and models.
 
-import { get, moot, post } from "../api.js";
-import { blank as nothing, facts, grid, meter, notice, problem, sentence, small, thumbs, token } from "../components.js";
-import { copyOf, el, put, typing } from "../dom.js";
-import { ago, bytes, moment, si, whole } from "../format.js";
-import { short } from "../lookups.js";
-import { here, href, replaceQuery } from "../router.js";
-import { tabbed } from "../tabs.js";
+import { get, isIgnorable, post } from "../api.js";
+import { emptyState as nothing, factList, scrollTable, meter, notice, errorNotice, sentence, smallButton, thumbnails, copyableCode } from "../components.js";
+import { fromTemplate, el, setChildren, isTyping } from "../dom.js";
+import { ago, bytes, dateTime, si, integer } from "../format.js";
+import { shortName } from "../lookups.js";
+import { currentAddress, href, replaceQuery } from "../router.js";
+import { tabbedPage } from "../tabs.js";
 import { remover, renamer, stateOf, stock } from "./catalog/assets.js";
 import { architecturesTab, methodsTab, schemesTab } from "./catalog/builtin.js";
 
@@ -19,7 +19,7 @@ export function mount(main, { query }) {
   };
   let timer = 0;
   const box = el("input", { class: "input", type: "search", maxlength: "200", "aria-keyshortcuts": "/", on: { input: later, keydown: (event) => event.key === "Escape" && box.blur() } });
-  const page = tabbed(main, "Catalog", kinds, query, el("div", { class: "search" }, box, el("kbd", { "aria-hidden": "true" }, "/")), (next, label) => {
+  const page = tabbedPage(main, "Catalog", kinds, query, el("div", { class: "search" }, box, el("kbd", { "aria-hidden": "true" }, "/")), (next, label) => {
     clearTimeout(timer); // a search that was being written belongs to the tab before
     const q = next.get("q") ?? "";
     if (box.value.trim() !== q) box.value = q;
@@ -31,12 +31,12 @@ export function mount(main, { query }) {
     clearTimeout(timer);
     timer = setTimeout(() => {
       replaceQuery({ q: box.value.trim() });
-      page.update(here().query);
+      page.update(currentAddress().query);
     }, PAUSE_MS);
   }
 
   function keys(event) {
-    if (event.key !== "/" || typing(event)) return;
+    if (event.key !== "/" || isTyping(event)) return;
     event.preventDefault();
     box.focus();
   }
@@ -64,12 +64,12 @@ const datasetsTab = (signal) => stock({
   text: ({ name, id, source, classes }) => [name, id, source, ...(classes ?? [])].join(" "),
   cells: (one) => [
     stateOf(one),
-    one.num_classes ? whole(one.num_classes) : "–",
-    one.splits ? whole(splitsOf(one).reduce((sum, { count }) => sum + count, 0)) : "–",
+    one.num_classes ? integer(one.num_classes) : "–",
+    one.splits ? integer(splitsOf(one).reduce((sum, { count }) => sum + count, 0)) : "–",
     one.image_size ? `${one.image_size} × ${one.image_size}, ${{ 1: "gray", 3: "color" }[one.in_channels] ?? `${one.in_channels} channels`}` : "–",
     bytes(one.size_bytes),
     one.source.startsWith("upload:") ? "upload" : one.source.startsWith("builtin:") ? "built-in" : one.source,
-    el("span", { class: "muted num", title: moment(one.created_at) }, ago(one.created_at)),
+    el("span", { class: "muted num", title: dateTime(one.created_at) }, ago(one.created_at)),
   ],
   body: inDataset,
   blank,
@@ -83,10 +83,10 @@ function inDataset(one, on) {
       one.state === "ready" ? el("a", { class: "button primary", href: href("/new", { dataset: one.id }) }, "Use in a new job") : null,
       remove.button),
     remove.said,
-    facts([
-      ["Splits", splitsOf(one).map(({ name, count }) => `${name} ${whole(count)}`).join(" · ")], ["Split seed", one.splits && one.split_seed], ["From", el("code", {}, one.source)],
+    factList([
+      ["Splits", splitsOf(one).map(({ name, count }) => `${name} ${integer(count)}`).join(" · ")], ["Split seed", one.splits && one.split_seed], ["From", el("code", {}, one.source)],
       ["Mean", list(one.normalization?.mean)], ["Deviation", list(one.normalization?.std)],
-      ["Digest", one.digest && token(one.digest, "the digest")], ["Id", token(one.id, "the data set's id", 40)],
+      ["Digest", one.digest && copyableCode(one.digest, "the digest")], ["Id", copyableCode(one.id, "the data set's id", 40)],
     ]),
     one.classes ? classes(one, on.signal) : null);
 }
@@ -99,9 +99,9 @@ function classes(one, signal) {
   const places = new Map(one.classes.map((name) => [name, el("span")]));
   const [shown, said] = [el("div"), el("p", { class: "muted small" })];
   const sample = splits.at(-1).name;
-  const draw = (names) => put(shown, grid(`Classes of ${one.name}`, ["Class", `Images of ${sample}`, ...splits.map(({ name }) => name)],
-    names.map((name) => [name, places.get(name), ...splits.map(({ per_class: each }) => [el("span", { class: "num" }, whole(each[name] ?? 0)), meter(each[name], most)])]), "plain classes"),
-  names.length < one.classes.length ? small(`Show all ${whole(one.classes.length)} classes`, () => draw(one.classes)) : null);
+  const draw = (names) => setChildren(shown, scrollTable(`Classes of ${one.name}`, ["Class", `Images of ${sample}`, ...splits.map(({ name }) => name)],
+    names.map((name) => [name, places.get(name), ...splits.map(({ per_class: each }) => [el("span", { class: "num" }, integer(each[name] ?? 0)), meter(each[name], most)])]), "plain classes"),
+  names.length < one.classes.length ? smallButton(`Show all ${integer(one.classes.length)} classes`, () => draw(one.classes)) : null);
   draw(one.classes.slice(0, CLASSES_AT_FIRST));
   pictures(one.id, sample, places, said, signal);
   return el("section", { class: "opened" }, el("h2", {}, "Classes"), shown, said);
@@ -111,15 +111,15 @@ function classes(one, signal) {
 async function pictures(id, split, places, said, signal) {
   try {
     const { data } = await get(`/v1/datasets/${id}/images`, { split }, signal);
-    for (const [name, spot] of places) put(spot, thumbs(data.filter((item) => item.class === name), `Images of class ${name}`));
+    for (const [name, spot] of places) setChildren(spot, thumbnails(data.filter((item) => item.class === name), `Images of class ${name}`));
   } catch (error) {
-    if (!moot(error)) put(said, "The images cannot be shown: ", sentence(error.message));
+    if (!isIgnorable(error)) setChildren(said, "The images cannot be shown: ", sentence(error.message));
   }
 }
 
 function blank(on) {
   const said = el("div");
-  const button = el("button", { class: "button primary", type: "button", on: { click: () => post("/v1/datasets", DIGITS).then(on.changed, (error) => put(said, problem(error))) } },
+  const button = el("button", { class: "button primary", type: "button", on: { click: () => post("/v1/datasets", DIGITS).then(on.changed, (error) => setChildren(said, errorNotice(error))) } },
     "Add the built-in digits");
   return nothing("No data sets yet",
     el("p", {}, "A job learns from a data set. Upload one with a ", el("a", { href: href("/new") }, "new job"), ", or begin with 1,797 small handwritten digits that come with Stillhouse."),
@@ -136,15 +136,15 @@ const modelsTab = (signal) => stock({
   text: ({ name, id, architecture, source, license }) => [name, id, architecture, source, license].join(" "),
   cells: (one) => [
     stateOf(one),
-    el("span", { title: one.architecture }, short(one.architecture)),
-    whole(one.num_classes),
+    el("span", { title: one.architecture }, shortName(one.architecture)),
+    integer(one.num_classes),
     si(one.num_params),
     bytes(one.size_bytes),
     jobOf(one) ? "job" : one.source.startsWith("upload:") ? "upload" : "published",
-    el("span", { class: "muted num", title: moment(one.created_at) }, ago(one.created_at)),
+    el("span", { class: "muted num", title: dateTime(one.created_at) }, ago(one.created_at)),
   ],
   body: inModel,
-  blank: () => copyOf("models-none"),
+  blank: () => fromTemplate("models-none"),
 }, signal);
 
 function inModel(one, on) {
@@ -165,15 +165,15 @@ function inModel(one, on) {
 
 function details(one, job) {
   const names = one.class_names;
-  return facts([
+  return factList([
     ["Architecture", el("code", {}, one.architecture)],
     ["From", job ? el("a", { href: href(`/jobs/${job}`) }, job) : el("code", {}, one.source)],
     ["License", one.license ?? "not given"],
-    ["Parameters", one.num_params && whole(one.num_params)],
+    ["Parameters", one.num_params && integer(one.num_params)],
     ["Input", `${one.input_size} × ${one.input_size}${one.in_channels ? `, channels: ${one.in_channels}` : ""}`],
     ["Mean", list(one.normalization?.mean)], ["Deviation", list(one.normalization?.std)],
-    ["Classes", names ? names.slice(0, CLASSES_SHOWN).join(", ") + (names.length > CLASSES_SHOWN ? ", …" : "") : `${whole(one.num_classes)}, without names`],
+    ["Classes", names ? names.slice(0, CLASSES_SHOWN).join(", ") + (names.length > CLASSES_SHOWN ? ", …" : "") : `${integer(one.num_classes)}, without names`],
     ["Labels", Object.entries(one.labels ?? {}).map(([name, value]) => `${name}: ${value}`).join(", ")],
-    ["SHA-256", one.sha256 && token(one.sha256, "the SHA-256")], ["Id", token(one.id, "the model's id", 40)],
+    ["SHA-256", one.sha256 && copyableCode(one.sha256, "the SHA-256")], ["Id", copyableCode(one.id, "the model's id", 40)],
   ]);
 }

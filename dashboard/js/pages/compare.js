@@ -1,15 +1,15 @@
 // Two to ten jobs beside each other.
 
-import { get, jobPath, moot } from "../api.js";
-import { bones, copyAs, csv, problem, scroll } from "../components.js";
-import { copyOf, el, put, setText } from "../dom.js";
-import { brief, bytes, capital, duration, fixed, ms, percent, plain, si } from "../format.js";
+import { get, jobPath, isIgnorable } from "../api.js";
+import { skeleton, copyAs, csv, errorNotice, scrollRegion } from "../components.js";
+import { fromTemplate, el, setChildren, setText } from "../dom.js";
+import { brief, bytes, capital, duration, fixed, ms, percent, readable, si } from "../format.js";
 import { jobSearch } from "../job-search.js";
 import { icon, isLive, TICK } from "../job-state.js";
-import { announce, connection } from "../layout.js";
-import { ifKnown } from "../lookups.js";
+import { announce, setConnection } from "../layout.js";
+import { findAssetIfPossible } from "../lookups.js";
 import { replaceQuery } from "../router.js";
-import { whileVisible } from "../streams.js";
+import { pollWhileVisible } from "../streams.js";
 import { asked, compareHref, curves, keys, LINES, mark, missing, MOST } from "./compare/compared-jobs.js";
 
 const POLL_MS = 10000;
@@ -31,7 +31,7 @@ export function mount(main, { query }) {
   const parts = [settings(), results()];
   const lines = curves(chooseAxis);
   const body = el("div", { class: "stack", hidden: true }, parts[1].node, parts[0].node, lines.node);
-  put(main, el("a", { class: "crumb", href: "#/jobs" }, "← Jobs"), el("div", { class: "compare-head" }, heading, add.node), key.node, said, place, body);
+  setChildren(main, el("a", { class: "crumb", href: "#/jobs" }, "← Jobs"), el("div", { class: "compare-head" }, heading, add.node), key.node, said, place, body);
 
   function remove(id) {
     go(ids.filter((each) => each !== id));
@@ -54,10 +54,10 @@ export function mount(main, { query }) {
     add.input.disabled = ids.length >= MOST;
     add.input.placeholder = add.input.disabled ? "Ten jobs are the most" : WORDS;
     key.update(ids, answer?.jobs);
-    put(said, wanted.more ? el("p", { class: "notice" }, `Ten jobs are the most: ${wanted.more} more in the address ${wanted.more === 1 ? "is" : "are"} left out.`) : null);
+    setChildren(said, wanted.more ? el("p", { class: "notice" }, `Ten jobs are the most: ${wanted.more} more in the address ${wanted.more === 1 ? "is" : "are"} left out.`) : null);
     if (same) return load();
     body.hidden = true;
-    put(place, ids.length < 2 ? copyOf(ids.length ? "compare-one" : "compare-none") : bones());
+    setChildren(place, ids.length < 2 ? fromTemplate(ids.length ? "compare-one" : "compare-none") : skeleton());
     return load();
   }
 
@@ -70,13 +70,13 @@ export function mount(main, { query }) {
       if (mine !== request) return undefined;
       failed = false;
       draw(found);
-      connection(found.jobs.some(isLive) ? "live" : "idle");
+      setConnection(found.jobs.some(isLive) ? "live" : "idle");
     } catch (error) {
-      if (moot(error) || mine !== request) return undefined;
+      if (isIgnorable(error) || mine !== request) return undefined;
       failed = error.status === 0;
-      connection(failed ? "offline" : "idle");
-      if (!answer || !failed) { body.hidden = true; put(place); }
-      put(said, (error.status === 404 && await gone(mine.signal)) || problem(error, load));
+      setConnection(failed ? "offline" : "idle");
+      if (!answer || !failed) { body.hidden = true; setChildren(place); }
+      setChildren(said, (error.status === 404 && await gone(mine.signal)) || errorNotice(error, load));
     }
     return undefined;
   }
@@ -84,7 +84,7 @@ export function mount(main, { query }) {
   // One job is named, though there is nothing to compare it with.
   async function alone(signal) {
     answer = null;
-    connection("idle");
+    setConnection("idle");
     if (!ids.length) return;
     const job = await get(jobPath(ids[0]), {}, signal);
     const { student } = job.resolved;
@@ -101,15 +101,15 @@ export function mount(main, { query }) {
     const first = !answer || body.hidden;
     answer = found;
     key.update(ids, answer.jobs);
-    put(place);
-    if (said.querySelector("[role=alert]")) put(said);
+    setChildren(place);
+    if (said.querySelector("[role=alert]")) setChildren(said);
     body.hidden = false;
     for (const part of parts) part.update(answer);
     lines.update(answer, axis);
     if (first) document.title = `Compare ${answer.jobs.length} jobs – Stillhouse`;
   }
 
-  const poll = whileVisible(() => (failed || (ids.length > 1 && answer?.jobs.some(isLive)) ? load() : undefined), () => POLL_MS);
+  const poll = pollWhileVisible(() => (failed || (ids.length > 1 && answer?.jobs.some(isLive)) ? load() : undefined), () => POLL_MS);
   show(query);
 
   return {
@@ -131,7 +131,7 @@ const METRICS = {
   num_params: "Parameters", macs: "MACs", size_bytes: "Size", latency_ms: "Latency, p50", images_per_s: "Throughput", device_s: "Device time",
 };
 const WHO = { student: "", teacher: "Teacher: ", baseline: "Undistilled: " };
-const part = (name) => PARTS[name] ?? plain(name);
+const part = (name) => PARTS[name] ?? readable(name);
 
 /** "training.optimizer.lr" -> "Training › optimizer › learning rate"; "method.kd.type" -> "Method › kd". */
 const pathWords = (path) => capital(path.replace(/^(method\.\w+)\.type$/, "$1").split(".").map((each) => (/^\d+$/.test(each) ? String(Number(each) + 1) : part(each))).join(" › "));
@@ -191,7 +191,7 @@ function markdown(head, rows) {
 
 function section(id, title, copies) {
   const note = el("p", { class: "muted small" });
-  const place = scroll(`${title}, as a table`, [], "panel");
+  const place = scrollRegion(`${title}, as a table`, [], "panel");
   const buttons = el("div", { class: "copies" }, copyAs("Markdown", () => copies(true)), copyAs("CSV", () => copies(false)));
   const node = el("section", { class: "band", "aria-labelledby": id }, el("div", { class: "section-head" }, el("h2", { id }, title), note, buttons), place);
   return {
@@ -199,7 +199,7 @@ function section(id, title, copies) {
     show(words, table) {
       setText(note, words);
       place.hidden = buttons.hidden = !table;
-      put(place, table);
+      setChildren(place, table);
     },
   };
 }
@@ -233,7 +233,7 @@ export function settings() {
     const ids = new Set(JSON.stringify(shown.differences).match(/\b(?:mdl|ds)_\w+/g) ?? []);
     const wanted = [...ids].filter((id) => !names.has(id));
     if (!wanted.length) return;
-    const found = await Promise.all(wanted.map((id) => ifKnown(id.startsWith("mdl_") ? "models" : "datasets", id)));
+    const found = await Promise.all(wanted.map((id) => findAssetIfPossible(id.startsWith("mdl_") ? "models" : "datasets", id)));
     found.forEach((one, at) => one && names.set(wanted[at], one.name ?? one.architecture));
     draw();
   }

@@ -1,12 +1,12 @@
 // Which student to take: accuracy or agreement against latency, size or MACs.
 
-import { everything, get, moot } from "../api.js";
-import { blank, bones, notice, problem } from "../components.js";
-import { copyOf, el, put, setText, svg } from "../dom.js";
-import { count } from "../format.js";
-import { connection } from "../layout.js";
-import { here, href, replaceQuery } from "../router.js";
-import { whileVisible } from "../streams.js";
+import { allPages, get, isIgnorable } from "../api.js";
+import { emptyState, skeleton, notice, errorNotice } from "../components.js";
+import { fromTemplate, el, setChildren, setText, svg } from "../dom.js";
+import { counted } from "../format.js";
+import { setConnection } from "../layout.js";
+import { currentAddress, href, replaceQuery } from "../router.js";
+import { pollWhileVisible } from "../streams.js";
 import { asked, controls, devicesOf, isStudent, keyOf, limits, shownOf, verdict } from "./frontier/controls.js";
 import { card, list, tray } from "./frontier/point-table.js";
 import { marker, scatter } from "./frontier/scatter.js";
@@ -24,7 +24,7 @@ export function mount(main, { query }) {
   const bar = controls(ask);
   const inside = body(change);
   const said = el("div", { class: "frontier-said" });
-  put(main, el("h1", { tabindex: "-1" }, "Frontier"), el("p", { class: "frontier-lead" }, "What students reach, and what they cost. On the frontier is who no smaller student beats."), bar.node, said, inside.node);
+  setChildren(main, el("h1", { tabindex: "-1" }, "Frontier"), el("p", { class: "frontier-lead" }, "What students reach, and what they cost. On the frontier is who no smaller student beats."), bar.node, said, inside.node);
 
   // Another question to the API: limits are of the axis they were set on.
   function ask(changes) {
@@ -32,7 +32,7 @@ export function mount(main, { query }) {
     const cleared = { max_x: changes.x || changes.dataset ? "" : undefined, min_y: changes.y || changes.dataset ? "" : undefined };
     const lost = Object.fromEntries(Object.entries(cleared).filter(([, value]) => value !== undefined));
     replaceQuery({ ...changes, ...lost, ...(changes.dataset ? { device: "", open: "", jobs: "" } : {}) });
-    return show(here().query);
+    return show(currentAddress().query);
   }
 
   function change(changes) {
@@ -57,7 +57,7 @@ export function mount(main, { query }) {
     if (!answer || state.dataset !== before.dataset) {
       answer = null;
       inside.node.hidden = true;
-      put(said, bones());
+      setChildren(said, skeleton());
     }
     return load();
   }
@@ -66,20 +66,20 @@ export function mount(main, { query }) {
     request.abort();
     const mine = request = new AbortController();
     try {
-      datasets ??= (await everything("/v1/datasets", {}, mine.signal)).filter((each) => each.state === "ready");
+      datasets ??= (await allPages("/v1/datasets", {}, mine.signal)).filter((each) => each.state === "ready");
       if (!state.dataset && !(await choose(mine.signal))) return;
       bar.datasets(datasets, state.dataset);
       const { dataset, x, y } = state;
       const found = await get("/v1/frontier", { dataset, x, y, limit: MOST }, mine.signal);
       if (mine !== request) return;
       answer = found;
-      connection("idle");
+      setConnection("idle");
       draw();
     } catch (error) {
-      if (moot(error) || mine !== request) return;
-      connection(error.status === 0 ? "offline" : "idle");
+      if (isIgnorable(error) || mine !== request) return;
+      setConnection(error.status === 0 ? "offline" : "idle");
       if (error.status !== 0) { answer = null; inside.node.hidden = true; }
-      put(said, error.status === 404 ? noDataset() : problem(error, load));
+      setChildren(said, error.status === 404 ? noDataset() : errorNotice(error, load));
     }
   }
 
@@ -93,8 +93,8 @@ export function mount(main, { query }) {
     }
     datasets = null; // look again next time
     bar.node.hidden = true;
-    put(said, copyOf("frontier-none"));
-    connection("idle");
+    setChildren(said, fromTemplate("frontier-none"));
+    setConnection("idle");
     return false;
   }
 
@@ -105,10 +105,10 @@ export function mount(main, { query }) {
     const device = devices.includes(state.device) ? state.device : (devices[0] ?? null);
     bar.devices(devices, device);
     const some = inside.update(answer, { ...state, device }, devices);
-    put(said, some ? null : noPoints(answer.dataset, answer.y));
+    setChildren(said, some ? null : noPoints(answer.dataset, answer.y));
   }
 
-  const poll = whileVisible(load, () => POLL_MS);
+  const poll = pollWhileVisible(load, () => POLL_MS);
   show(query);
 
   return {
@@ -171,7 +171,7 @@ function body(onChange) {
     chosen.update(state.jobs, (job) => names.get(job) ?? job);
     // A slider moves faster than hundreds of rows can follow.
     clearTimeout(listing);
-    listing = setTimeout(() => table.update({ ...view, note: counted(answer, points) }), sliding ? LIST_MS : 0);
+    listing = setTimeout(() => table.update({ ...view, note: networkCounts(answer, points) }), sliding ? LIST_MS : 0);
     setText(where, whereWords(answer, next.device, devices, points));
     return true;
   }
@@ -186,10 +186,10 @@ function body(onChange) {
   };
 }
 
-function counted(answer, points) {
+function networkCounts(answer, points) {
   const teachers = points.filter((point) => !isStudent(point)).length;
   const students = points.length - teachers;
-  const words = `${count(students, "student")}, ${count(teachers, "teacher")}`;
+  const words = `${counted(students, "student")}, ${counted(teachers, "teacher")}`;
   return answer.total > answer.data.length ? `${words}; of ${answer.total} in all, the oldest dominated ones are left out` : words;
 }
 
@@ -212,7 +212,7 @@ function legend() {
 const post = (dataset, words) => el("a", { href: href("/new", { dataset }) }, words);
 
 const noPoints = (dataset, y) => (y === "agreement"
-  ? blank("No student with a teacher here yet", el("p", {}, "Agreement needs a teacher. Look at top-1, or ", post(dataset, "post a job with a teacher"), "."))
-  : blank("No finished jobs on this data set", el("p", {}, "A student appears here when its job has succeeded. ", post(dataset, "Post a job"), " or choose another data set.")));
+  ? emptyState("No student with a teacher here yet", el("p", {}, "Agreement needs a teacher. Look at top-1, or ", post(dataset, "post a job with a teacher"), "."))
+  : emptyState("No finished jobs on this data set", el("p", {}, "A student appears here when its job has succeeded. ", post(dataset, "Post a job"), " or choose another data set.")));
 
 const noDataset = () => notice("There is no such data set", "It was deleted, or belongs to another project. Choose another one above.", { role: "alert" });

@@ -1,15 +1,15 @@
 // One job: how it goes, what came out, what it left behind.
 
 import { jobPath, post } from "../api.js";
-import { button, copyButton, problem, progressBar, sentence } from "../components.js";
-import { el, put, setText } from "../dom.js";
-import { ago, between, capital, clock, duration, left, moment, plain, whole } from "../format.js";
-import { canCancel, cancel, remove } from "../job-actions.js";
-import { chip, isLive, phaseWords, TERMINAL, word } from "../job-state.js";
+import { button, copyButton, errorNotice, progressBar, sentence } from "../components.js";
+import { el, setChildren, setText } from "../dom.js";
+import { ago, secondsBetween, capital, timeOfDay, duration, timeLeft, dateTime, readable, integer } from "../format.js";
+import { canCancel, cancelJob, deleteJob } from "../job-actions.js";
+import { stateChip, isLive, phaseWords, TERMINAL, stateWord } from "../job-state.js";
 import { announce } from "../layout.js";
-import { ifKnown, methodOf, studentOf, teacherOf } from "../lookups.js";
+import { findAssetIfPossible, methodName, studentName, teacherName } from "../lookups.js";
 import { href, replaceQuery } from "../router.js";
-import { whileVisible } from "../streams.js";
+import { pollWhileVisible } from "../streams.js";
 import { tabs } from "../tabs.js";
 import { configTab, lineageTab } from "./job/config-tab.js";
 import { axisOf, charts, metricsTab } from "./job/curves.js";
@@ -53,7 +53,7 @@ export function mount(main, { args: [id], query }) {
       replaceQuery({ tab });
       if (tab === "log") log.draw();
     });
-    put(main, el("div", { class: "stack" }, top.node, parts.line.node, parts.wait.node, parts.going.node, parts.fault.node, result.node, lines.node, below.node));
+    setChildren(main, el("div", { class: "stack" }, top.node, parts.line.node, parts.wait.node, parts.going.node, parts.fault.node, result.node, lines.node, below.node));
     log.draw();
     // The page was opened before its name was known: the focus has waited.
     if (document.activeElement === main) top.node.querySelector("h1").focus();
@@ -63,7 +63,7 @@ export function mount(main, { args: [id], query }) {
     const before = job;
     job = next;
     if (!before) build();
-    else if (before.state !== job.state) announce(`${job.resolved.name}: ${word(job.state)}`);
+    else if (before.state !== job.state) announce(`${job.resolved.name}: ${stateWord(job.state)}`);
     for (const part of Object.values(parts)) part.update?.(job);
     inside();
     const percent = isLive(job) && job.progress ? `${Math.floor(100 * job.progress.fraction)} % · ` : "";
@@ -96,15 +96,15 @@ export function mount(main, { args: [id], query }) {
   }
 
   function failed(error) {
-    put(main, el("h1", { class: "hidden", tabindex: "-1" }, "Job"), problem(error, error.status === 404 ? null : begin));
+    setChildren(main, el("h1", { class: "hidden", tabindex: "-1" }, "Job"), errorNotice(error, error.status === 404 ? null : begin));
   }
 
   function begin() {
-    put(main, el("p", { class: "muted" }, "Loading the job…"));
+    setChildren(main, el("p", { class: "muted" }, "Loading the job…"));
     feed.begin();
   }
 
-  const queue = whileVisible(() => (job?.state === "queued" ? feed.look() : undefined), () => QUEUE_MS);
+  const queue = pollWhileVisible(() => (job?.state === "queued" ? feed.look() : undefined), () => QUEUE_MS);
   const ticking = setInterval(() => document.hidden || (parts.line.tick(), top.tick()), 1000);
   begin();
 
@@ -146,7 +146,7 @@ export function header(onChange) {
   async function stop(event) {
     event.target.disabled = true;
     try {
-      const changed = await cancel(job);
+      const changed = await cancelJob(job);
       if (changed) onChange(changed);
       else event.target.disabled = false;
     } catch (error) {
@@ -160,7 +160,7 @@ export function header(onChange) {
     event.target.disabled = true;
     try {
       const changed = await post(jobPath(job.id, `/${action}`));
-      announce(`${changed.resolved.name}: ${word(changed.state)}`);
+      announce(`${changed.resolved.name}: ${stateWord(changed.state)}`);
       if (action === "retry") location.reload(); // its stream had ended
       else onChange(changed);
     } catch (error) {
@@ -176,7 +176,7 @@ export function header(onChange) {
   async function throwAway(event) {
     event.target.disabled = true;
     try {
-      if (await remove(job)) location.hash = href("/jobs");
+      if (await deleteJob(job)) location.hash = href("/jobs");
     } catch (error) {
       setText(said, `Not deleted: ${error.message}.`);
     }
@@ -206,17 +206,17 @@ export function header(onChange) {
       const now = JSON.stringify([job.state, job.resolved.name]);
       if (now === seen) return;
       seen = now;
-      put(title, job.resolved.name);
-      put(state, chip(job.state));
-      put(actions, buttons());
-      const [teacher, dataset] = await Promise.all([teacherOf(job), ifKnown("datasets", job.dataset)]);
-      const student = studentOf(job);
-      put(facts,
+      setChildren(title, job.resolved.name);
+      setChildren(state, stateChip(job.state));
+      setChildren(actions, buttons());
+      const [teacher, dataset] = await Promise.all([teacherName(job), findAssetIfPossible("datasets", job.dataset)]);
+      const student = studentName(job);
+      setChildren(facts,
         fact(teacher ? "Teacher → student" : "Student", teacher ? `${teacher} → ${student}` : student),
-        fact("Method", methodOf(job)),
+        fact("Method", methodName(job)),
         fact("Data", dataset?.name ?? job.dataset),
         ...Object.entries(job.labels ?? {}).map(([key, value]) => fact("Label", el("a", { href: href("/jobs", { label: `${key}:${value}` }) }, `${key}:${value}`))),
-        el("span", { title: moment(job.created_at) }, el("span", { class: "muted" }, "Posted"), posted),
+        el("span", { title: dateTime(job.created_at) }, el("span", { class: "muted" }, "Posted"), posted),
         job.usage?.device_s && TERMINAL.includes(job.state) ? fact("Device time", duration(job.usage.device_s)) : null,
         el("span", {}, el("code", { class: "muted" }, job.id), copyButton(() => job.id, "Copy the job's id")));
     },
@@ -235,7 +235,7 @@ export function timeline() {
     states.forEach(({ state, time, spent }, at) => {
       const next = states[at + 1]?.time;
       const ended = TERMINAL.includes(state);
-      setText(spent, ended ? `at ${clock(time)}` : duration(between(time, next)));
+      setText(spent, ended ? `at ${timeOfDay(time)}` : duration(secondsBetween(time, next)));
     });
   }
 
@@ -246,7 +246,7 @@ export function timeline() {
       const spent = el("span", { class: "num" });
       const why = data.reason && data.state === "queued" ? el("span", {}, ` (${REASONS[data.reason] ?? data.reason})`) : null;
       states.push({ state: data.state, time, spent });
-      list.append(el("li", { title: clock(time) }, el("b", {}, word(data.state)), spent, why));
+      list.append(el("li", { title: timeOfDay(time) }, el("b", {}, stateWord(data.state)), spent, why));
       tick();
     },
   };
@@ -268,8 +268,8 @@ export function going() {
       const { progress } = job;
       bar.set(progress?.fraction);
       setText(percent, `${Math.floor(100 * (progress?.fraction ?? 0))} %`);
-      setText(eta, left(job.eta_s));
-      const steps = progress ? `epoch ${progress.epoch} of ${progress.epochs} · step ${whole(progress.step)} of ${whole(progress.steps)}` : "";
+      setText(eta, timeLeft(job.eta_s));
+      const steps = progress ? `epoch ${progress.epoch} of ${progress.epochs} · step ${integer(progress.step)} of ${integer(progress.steps)}` : "";
       const both = job.resolved.evaluation?.baseline ? "student and undistilled student counted together" : "";
       const text = [ENDING[job.state] ?? phaseWords(job.phase), steps, progress ? both : ""].filter(Boolean).join(" · ");
       setText(where, capital(text));
@@ -288,7 +288,7 @@ export function waiting() {
       if (node.hidden || now === seen) return;
       seen = now;
       const none = now === "no worker is running";
-      put(node, el("strong", {}, job.state === "paused" ? "Paused" : "Waiting in the queue"), sentence(now), none ? [" Workers come with ", el("code", {}, "stillhouse up"), "; the job starts as soon as one is there."] : null);
+      setChildren(node, el("strong", {}, job.state === "paused" ? "Paused" : "Waiting in the queue"), sentence(now), none ? [" Workers come with ", el("code", {}, "stillhouse up"), "; the job starts as soon as one is there."] : null);
     },
   };
 }
@@ -302,8 +302,8 @@ export function fault() {
       node.hidden = !error || job.state !== "failed";
       if (node.hidden || node.firstChild) return;
       const where = [error.phase ? `while ${phaseWords(error.phase)}` : "", error.run ? `run ${error.run}` : ""].filter(Boolean).join(", ");
-      put(node,
-        el("strong", {}, `Failed: ${plain(error.code)}`, where ? el("span", { class: "muted" }, ` · ${where}`) : null),
+      setChildren(node,
+        el("strong", {}, `Failed: ${readable(error.code)}`, where ? el("span", { class: "muted" }, ` · ${where}`) : null),
         el("p", {}, sentence(error.message)),
         error.hint ? el("p", {}, el("b", {}, "What may help: "), sentence(error.hint)) : null,
         error.items?.length ? el("ul", {}, error.items.map((item) => el("li", {}, el("code", {}, item.name), ` ${item.detail}`))) : null);

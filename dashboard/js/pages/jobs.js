@@ -1,13 +1,13 @@
 // The table of jobs: is it running, how long yet, is the student any good.
 
-import { get, moot } from "../api.js";
-import { button, code, problem, progressBar, small } from "../components.js";
-import { copyOf, el, put, setText, svg } from "../dom.js";
-import { ago, between, clock, duration, fixed, left, moment, points } from "../format.js";
-import { canCancel, cancel } from "../job-actions.js";
-import { chip, isLive, phaseWords } from "../job-state.js";
-import { connection } from "../layout.js";
-import { methodOf, studentOf, teacherOf } from "../lookups.js";
+import { get, isIgnorable } from "../api.js";
+import { button, codeBlock, errorNotice, progressBar, smallButton } from "../components.js";
+import { fromTemplate, el, setChildren, setText, svg } from "../dom.js";
+import { ago, secondsBetween, timeOfDay, duration, fixed, timeLeft, dateTime, points } from "../format.js";
+import { canCancel, cancelJob } from "../job-actions.js";
+import { stateChip, isLive, phaseWords } from "../job-state.js";
+import { setConnection } from "../layout.js";
+import { methodName, studentName, teacherName } from "../lookups.js";
 import { href } from "../router.js";
 import { asked, countWords, filtered, filters } from "./jobs/filters.js";
 import { JobList, keepFresh } from "./jobs/job-list.js";
@@ -32,7 +32,7 @@ export function mount(main, { query }) {
   const fresh = el("span");
   const more = button("Show more", () => load(() => list.more(request.signal)), { hidden: true });
   const bar = filters(show);
-  put(main,
+  setChildren(main,
     el("div", { class: "jobs-head" }, el("div", { class: "jobs-title" }, el("h1", { tabindex: "-1" }, "Jobs"), el("a", { class: "button primary", href: href("/new") }, "New job")), bar.nodes),
     said, chosen.told,
     el("div", { class: "panel" }, el("div", { class: "scroll" }, grid), empty), chosen.node,
@@ -45,11 +45,11 @@ export function mount(main, { query }) {
     bar.show(next);
     rows.clear();
     chosen.clear();
-    put(empty);
+    setChildren(empty);
     grid.hidden = false;
     more.hidden = true;
     setText(count, "");
-    put(body, skeleton());
+    setChildren(body, skeleton());
     grid.setAttribute("aria-busy", "true");
     load(() => list.more(request.signal)).then(settle);
   }
@@ -59,14 +59,14 @@ export function mount(main, { query }) {
     try {
       await step();
       if (mine !== list) return;
-      put(said);
+      setChildren(said);
       draw();
-      if (!live.streaming) connection("idle");
+      if (!live.streaming) setConnection("idle");
       live.start();
     } catch (error) {
-      if (moot(error) || mine !== list) return;
-      connection(error.status === 0 ? "offline" : "idle");
-      put(said, problem(error, () => load(() => list.refresh(request.signal))));
+      if (isIgnorable(error) || mine !== list) return;
+      setConnection(error.status === 0 ? "offline" : "idle");
+      setChildren(said, errorNotice(error, () => load(() => list.refresh(request.signal))));
       if (list.read) return;
       grid.removeAttribute("aria-busy");
       grid.hidden = true; // nothing is on its way any more
@@ -102,7 +102,7 @@ export function mount(main, { query }) {
     grid.removeAttribute("aria-busy");
     grid.hidden = false;
     const sorted = list.sorted;
-    if (!rows.size) put(body);
+    if (!rows.size) setChildren(body);
     for (const id of rows.keys()) if (!list.jobs.has(id)) drop(id);
     sorted.forEach((job, at) => {
       if (!rows.has(job.id)) rows.set(job.id, row({ changed, pick: chosen.toggle, failed: (text) => setText(chosen.told, text) }));
@@ -111,13 +111,13 @@ export function mount(main, { query }) {
       if (body.children[at] !== line.node) body.insertBefore(line.node, body.children[at] ?? null);
     });
     grid.hidden = !sorted.length;
-    if (sorted.length) put(empty);
-    else if (!empty.firstChild) put(empty, nothing(filtered(list.filter)));
+    if (sorted.length) setChildren(empty);
+    else if (!empty.firstChild) setChildren(empty, nothing(filtered(list.filter)));
     more.hidden = !list.cursor;
     if (sorted.length) countWords(count, sorted.length, list.cursor);
     else setText(count, "");
     chosen.show();
-    setText(fresh, `Updated ${clock(new Date().toISOString())}${live.streaming ? "" : ", every few seconds"}`);
+    setText(fresh, `Updated ${timeOfDay(new Date().toISOString())}${live.streaming ? "" : ", every few seconds"}`);
   }
 
   function drop(id) {
@@ -206,7 +206,7 @@ export function row(on) {
   async function stop(event) {
     event.target.disabled = true;
     try {
-      const changed = await cancel(job);
+      const changed = await cancelJob(job);
       if (changed) on.changed(changed);
     } catch (error) {
       on.failed(`Not cancelled: ${error.message}`);
@@ -221,31 +221,31 @@ export function row(on) {
     if (now === seen) return;
     seen = now;
     const name = job.resolved.name;
-    if (cells.state.firstChild?.dataset?.state !== job.state) put(cells.state, chip(job.state));
+    if (cells.state.firstChild?.dataset?.state !== job.state) setChildren(cells.state, stateChip(job.state));
     // The link stays the same element: it may have the focus.
-    if (cells.job.firstChild?.textContent !== name) put(cells.job, el("a", { class: "name", href: href(`/jobs/${job.id}`), title: name }, name));
+    if (cells.job.firstChild?.textContent !== name) setChildren(cells.job, el("a", { class: "name", href: href(`/jobs/${job.id}`), title: name }, name));
     box.setAttribute("aria-label", `Choose ${name}`);
     if (!cells.pair.firstChild) pair();
-    put(cells.score, score(job));
-    put(cells.curve, spark(job.summary?.curve, job.summary?.["teacher/top1"]) ?? "");
-    if (!canCancel(job)) put(cells.do);
+    setChildren(cells.score, score(job));
+    setChildren(cells.curve, spark(job.summary?.curve, job.summary?.["teacher/top1"]) ?? "");
+    if (!canCancel(job)) setChildren(cells.do);
     else if (!cells.do.firstChild) {
-      put(cells.do, small("Cancel", stop, { "aria-label": `Cancel ${name}` }));
+      setChildren(cells.do, smallButton("Cancel", stop, { "aria-label": `Cancel ${name}` }));
     }
-    put(cells.progress, progress(job));
+    setChildren(cells.progress, progress(job));
   }
 
   async function pair() {
-    const student = studentOf(job);
-    const method = el("span", { class: "muted small" }, methodOf(job));
-    put(cells.pair, el("span", { class: "pair" }, student), method);
-    const teacher = await teacherOf(job);
-    if (teacher) put(cells.pair, el("span", { class: "pair" }, `${teacher} → ${student}`), method);
+    const student = studentName(job);
+    const method = el("span", { class: "muted small" }, methodName(job));
+    setChildren(cells.pair, el("span", { class: "pair" }, student), method);
+    const teacher = await teacherName(job);
+    if (teacher) setChildren(cells.pair, el("span", { class: "pair" }, `${teacher} → ${student}`), method);
   }
 
   function tick() {
     const text = ago(job.created_at);
-    if (cells.age.textContent !== text) put(cells.age, el("span", { class: "muted", title: moment(job.created_at) }, text));
+    if (cells.age.textContent !== text) setChildren(cells.age, el("span", { class: "muted", title: dateTime(job.created_at) }, text));
   }
 
   function pick(chosen) {
@@ -262,11 +262,11 @@ function progress(job) {
     const bar = progressBar(`Progress of ${job.resolved.name}`);
     const fraction = job.progress?.fraction ?? 0;
     bar.set(fraction);
-    const words = job.phase === "training" || !job.phase ? left(job.eta_s) : phaseWords(job.phase);
+    const words = job.phase === "training" || !job.phase ? timeLeft(job.eta_s) : phaseWords(job.phase);
     return [bar.node, el("span", { class: "muted small num" }, `${Math.floor(100 * fraction)} %`, words ? ` · ${words}` : "")];
   }
   if (job.state === "failed") return el("span", { class: "small" }, job.error?.code?.replaceAll("_", " ") ?? "failed");
-  const took = job.started_at && job.finished_at ? `took ${duration(between(job.started_at, job.finished_at))}` : "never started";
+  const took = job.started_at && job.finished_at ? `took ${duration(secondsBetween(job.started_at, job.finished_at))}` : "never started";
   return el("span", { class: "muted small num" }, took);
 }
 
@@ -295,7 +295,7 @@ export function skeleton(lines = 6) {
 }
 
 export function nothing(filtered) {
-  const node = el("div", { class: "empty" }, copyOf(filtered ? "jobs-filtered" : "jobs-none"));
-  node.querySelector("pre")?.replaceWith(code(node.querySelector("pre").textContent.replace("ORIGIN", location.origin), "The first job with curl"));
+  const node = el("div", { class: "empty" }, fromTemplate(filtered ? "jobs-filtered" : "jobs-none"));
+  node.querySelector("pre")?.replaceWith(codeBlock(node.querySelector("pre").textContent.replace("ORIGIN", location.origin), "The first job with curl"));
   return node;
 }

@@ -1,12 +1,12 @@
 // A new job: a form from the API's own schemas, checked while it is filled in.
 
-import { get, jobPath, moot, post } from "../api.js";
-import { notice, problem, small } from "../components.js";
-import { el, put } from "../dom.js";
-import { announce, connection } from "../layout.js";
+import { get, jobPath, isIgnorable, post } from "../api.js";
+import { notice, errorNotice, smallButton } from "../components.js";
+import { el, setChildren } from "../dom.js";
+import { announce, setConnection } from "../layout.js";
 import { href } from "../router.js";
-import { Draft, Faults, fixButton, lean, same, withFixes } from "../schema.js";
-import { seen } from "../streams.js";
+import { Draft, FieldIssues, fixButton, withoutDefaults, isEqual, assignFixes } from "../schema.js";
+import { untilVisible } from "../streams.js";
 import { drops, ofKind, ready, sections } from "./new/sections.js";
 import { checker, rail } from "./new/summary-panel.js";
 import { once } from "./new/upload.js";
@@ -16,9 +16,9 @@ const tab = { draft: null, source: null, clean: {}, aside: null, open: new Set()
 const AGAIN_MS = 5000;
 const NOTHING = "|||"; // an address that asks for nothing
 const JOB = { $ref: "#/components/schemas/JobSpec" };
-const body = () => lean(JOB, ofKind(tab.draft.value), tab.root) ?? {};
+const body = () => withoutDefaults(JOB, ofKind(tab.draft.value), tab.root) ?? {};
 const busy = () => Object.values(tab.drops ?? {}).some((each) => each.busy());
-const dirty = () => tab.draft && !same(body(), tab.clean);
+const dirty = () => tab.draft && !isEqual(body(), tab.clean);
 
 export function mount(main, { query }) {
   const gone = new AbortController();
@@ -26,7 +26,7 @@ export function mount(main, { query }) {
   const from = el("div", { class: "new-said" });
   const over = el("div", { class: "new-said" });
   const columns = el("div", { class: "new" }, el("p", { class: "muted" }, "Loading…"));
-  put(main, heading, from, over, columns);
+  setChildren(main, heading, from, over, columns);
   let ctx = null;
   let form = null;
   let side = null;
@@ -37,12 +37,12 @@ export function mount(main, { query }) {
 
   async function begin(asked) {
     try {
-      await seen(gone.signal);
+      await untilVisible(gone.signal);
       await load();
       await take(asked);
     } catch (error) {
-      if (moot(error)) return;
-      put(columns, problem(error, () => begin(asked)));
+      if (isIgnorable(error)) return;
+      setChildren(columns, errorNotice(error, () => begin(asked)));
       if (error.status === 0) again = setTimeout(() => begin(asked), AGAIN_MS);
     }
   }
@@ -64,7 +64,7 @@ export function mount(main, { query }) {
     if (!tab.draft || (source !== NOTHING && source !== tab.source)) {
       const [id, teacher, dataset, student] = wanted;
       const old = id ? await get(jobPath(id), {}, gone.signal) : null;
-      const job = old && lean(JOB, old, tab.root, true);
+      const job = old && withoutDefaults(JOB, old, tab.root, true);
       if (job?.name) job.name = `${job.name.slice(0, 190)} (copy)`; // two of one name are hard to tell apart
       begun({ ...job, ...(teacher && { teachers: [{ model: teacher }] }), ...(dataset && { dataset }), ...(student && { student: { architecture: student } }) }, source);
       if (old) tab.title = `A copy of “${old.resolved.name}”.`;
@@ -82,19 +82,19 @@ export function mount(main, { query }) {
   function build(focus) {
     ctx.draft = tab.draft;
     ctx.drops = tab.drops ??= drops(tab.root, (...what) => tab.notify(...what), () => tab.chosen());
-    ctx.faults = new Faults(fix);
+    ctx.faults = new FieldIssues(fix);
     tab.draft.onChange = () => { side.update({ status: "checking" }); check.later(); };
     form = sections(ctx);
-    put(columns, el("form", { class: "parts", autocomplete: "off", on: { submit: (event) => event.preventDefault() } }, form.nodes), side.node);
+    setChildren(columns, el("form", { class: "parts", autocomplete: "off", on: { submit: (event) => event.preventDefault() } }, form.nodes), side.node);
     say();
     check.now();
     if (focus) ctx.faults.reveal(focus);
   }
 
   function say() {
-    const back = tab.aside && small("Take up the draft from before", takeUp);
-    const anew = (dirty() || tab.source !== NOTHING) && small("Start over", startOver);
-    put(from, el("p", { class: "muted" }, tab.title || "Only a data set and a student are required; everything else has a default."), anew, back);
+    const back = tab.aside && smallButton("Take up the draft from before", takeUp);
+    const anew = (dirty() || tab.source !== NOTHING) && smallButton("Start over", startOver);
+    setChildren(from, el("p", { class: "muted" }, tab.title || "Only a data set and a student are required; everything else has a default."), anew, back);
   }
 
   function takeUp() {
@@ -115,10 +115,10 @@ export function mount(main, { query }) {
 
   function tell(state) {
     last = state;
-    connection(state.error?.status === 0 ? "offline" : "idle");
-    const { list, rest } = withFixes(state.status === "invalid" ? state.error.problem : {});
+    setConnection(state.error?.status === 0 ? "offline" : "idle");
+    const { list, rest } = assignFixes(state.status === "invalid" ? state.error.problem : {});
     const left = ctx.faults.show(list);
-    put(over, left.length + rest.length ? notice("", [left.map(({ detail }) => el("p", {}, detail)), rest.map((patch) => fixButton(patch, fix))]) : []);
+    setChildren(over, left.length + rest.length ? notice("", [left.map(({ detail }) => el("p", {}, detail)), rest.map((patch) => fixButton(patch, fix))]) : []);
     side.update({ ...state, problems: list.length || state.status !== "invalid" ? list : [{ pointer: "", detail: state.error.message }] });
     form.update(state.answer?.methods, state.body);
     if (state.status === "invalid") fits(state.body);
@@ -153,7 +153,7 @@ export function mount(main, { query }) {
 
   async function start() {
     const asked = body();
-    if (!tab.key || !same(tab.key.body, asked)) tab.key = { body: asked, headers: once() };
+    if (!tab.key || !isEqual(tab.key.body, asked)) tab.key = { body: asked, headers: once() };
     side.busy(true);
     try {
       const { id } = await post("/v1/jobs", asked, { headers: tab.key.headers });

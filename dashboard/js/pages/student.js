@@ -1,15 +1,15 @@
 // A finished student: what it is worth, what it says of an image, and how to take it home.
 
-import { all, get, jobPath, post } from "../api.js";
-import { problem, table } from "../components.js";
-import { el, put, setText } from "../dom.js";
+import { firstPage, get, jobPath, post } from "../api.js";
+import { errorNotice, table } from "../components.js";
+import { el, setChildren, setText } from "../dom.js";
 import { bytes, fixed, si } from "../format.js";
-import { nameOf } from "../job-actions.js";
-import { chip, TERMINAL } from "../job-state.js";
-import { announce, connection } from "../layout.js";
-import { methodOf, named, studentOf } from "../lookups.js";
+import { jobName } from "../job-actions.js";
+import { stateChip, TERMINAL } from "../job-state.js";
+import { announce, setConnection } from "../layout.js";
+import { methodName, findAsset, studentName } from "../lookups.js";
 import { href } from "../router.js";
-import { whileVisible } from "../streams.js";
+import { pollWhileVisible } from "../streams.js";
 import { card, files } from "./student/downloads.js";
 import { playground } from "./student/playground.js";
 
@@ -22,10 +22,10 @@ export function mount(main, { args: [id], query }) {
   let again = 0;
 
   async function begin() {
-    put(main, el("h1", { tabindex: "-1", class: "hidden" }, "Student"), el("p", { class: "muted" }, "Loading the student…"));
+    setChildren(main, el("h1", { tabindex: "-1", class: "hidden" }, "Student"), el("p", { class: "muted" }, "Loading the student…"));
     try {
       const job = await get(jobPath(id), {}, gone.signal);
-      connection("idle");
+      setConnection("idle");
       if (job.state === "succeeded" && job.kind === "distill") await show(job);
       else none(job);
     } catch (error) {
@@ -39,8 +39,8 @@ export function mount(main, { args: [id], query }) {
     const keep = keeper(job, gone.signal);
     const top = header(known, keep);
     play = playground(known, keep, query, gone.signal);
-    put(main, el("div", { class: "stack student" }, top.node, numbers(known), play.node, files(known, query), card(known)));
-    document.title = `${nameOf(job)}, student – Stillhouse`;
+    setChildren(main, el("div", { class: "stack student" }, top.node, numbers(known), play.node, files(known, query), card(known)));
+    document.title = `${jobName(job)}, student – Stillhouse`;
     keep.look();
     if (document.activeElement === document.body) main.querySelector("h1").focus();
   }
@@ -51,12 +51,12 @@ export function mount(main, { args: [id], query }) {
     const own = href(`/jobs/${job.id}`);
     const why = job.kind !== "distill" ? "This job trains no student."
       : over ? "This job has ended without a student." : "The student comes when the job has succeeded.";
-    put(main, el("div", { class: "stack" },
-      el("div", {}, el("a", { class: "crumb", href: own }, "← Job"), el("h1", { tabindex: "-1" }, `Student of ${nameOf(job)}`)),
-      el("div", { class: "notice", "data-tone": over ? null : "wait" }, el("p", {}, chip(job.state), " ", why),
+    setChildren(main, el("div", { class: "stack" },
+      el("div", {}, el("a", { class: "crumb", href: own }, "← Job"), el("h1", { tabindex: "-1" }, `Student of ${jobName(job)}`)),
+      el("div", { class: "notice", "data-tone": over ? null : "wait" }, el("p", {}, stateChip(job.state), " ", why),
         el("a", { class: "button small", href: own }, "Open the job"))));
     if (over) return;
-    waiting ??= whileVisible(async () => {
+    waiting ??= pollWhileVisible(async () => {
       const now = await get(jobPath(id), {}, gone.signal).catch(() => job);
       if (now.state === job.state) return;
       waiting.stop();
@@ -67,8 +67,8 @@ export function mount(main, { args: [id], query }) {
 
   function failed(error) {
     if (error.name === "AbortError" || error.status === 401) return;
-    connection(error.status === 0 ? "offline" : "idle");
-    put(main, el("h1", { class: "hidden", tabindex: "-1" }, "Student"), problem(error, error.status === 404 ? null : begin));
+    setConnection(error.status === 0 ? "offline" : "idle");
+    setChildren(main, el("h1", { class: "hidden", tabindex: "-1" }, "Student"), errorNotice(error, error.status === 404 ? null : begin));
     if (error.status === 0) again = setTimeout(begin, WAIT_MS);
   }
 
@@ -90,8 +90,8 @@ export function mount(main, { args: [id], query }) {
 export async function load(job, signal) {
   const [report, artifacts, dataset, ...teachers] = await Promise.all([
     get(jobPath(job.id, "/report"), {}, signal),
-    all(jobPath(job.id, "/artifacts"), signal),
-    named("datasets", job.dataset),
+    firstPage(jobPath(job.id, "/artifacts"), signal),
+    findAsset("datasets", job.dataset),
     ...(job.resolved.teachers ?? []).map((each) => teacher(each)),
   ]);
   const [config, card] = await Promise.all(["config.json", "model_card.json"].map((name) => {
@@ -102,7 +102,7 @@ export async function load(job, signal) {
 }
 
 async function teacher({ model: id, class_map: map, weight }) {
-  return { id, weight, map, model: await named("models", id) };
+  return { id, weight, map, model: await findAsset("models", id) };
 }
 
 /** `look` finds it, `make` finds or makes it; `watch(fn)` is told what is known: a model, or null. */
@@ -131,7 +131,7 @@ export function keeper(job, signal) {
     look: () => look().catch(() => null), // it can be kept all the same
     make() {
       // Two who want it at the same time get the same.
-      made ??= look().then((found) => found ?? post("/v1/models", { name: nameOf(job), source }).then(know)).finally(() => {
+      made ??= look().then((found) => found ?? post("/v1/models", { name: jobName(job), source }).then(know)).finally(() => {
         made = null;
       });
       return model ? Promise.resolve(model) : made;
@@ -156,7 +156,7 @@ export function header({ job, dataset, teachers }, keep) {
     button.disabled = false;
   }
 
-  const draw = (model) => put(actions,
+  const draw = (model) => setChildren(actions,
     el("a", { class: "button", href: href(`/jobs/${job.id}`) }, "Open the job"),
     model ? el("a", { class: "button kept", href: entry("models", model) }, "Kept as a model ", tick()) : button,
     el("a", { class: "button primary", href: jobPath(job.id, "/student"), download: "student.safetensors" }, "Download student"));
@@ -164,7 +164,7 @@ export function header({ job, dataset, teachers }, keep) {
   draw(null);
   return {
     node: el("div", {}, el("a", { class: "crumb", href: href(`/jobs/${job.id}`) }, "← Job"),
-      el("div", { class: "job-head" }, el("div", { class: "title" }, el("h1", { tabindex: "-1" }, `Student of ${nameOf(job)}`)), actions), said,
+      el("div", { class: "job-head" }, el("div", { class: "title" }, el("h1", { tabindex: "-1" }, `Student of ${jobName(job)}`)), actions), said,
       el("p", { class: "facts" }, lineage(job, dataset, teachers))),
   };
 }
@@ -179,8 +179,8 @@ function lineage(job, dataset, teachers) {
   const { architecture, derive } = job.resolved.student;
   return [
     teachers.length ? fact(teachers.length > 1 ? "Teachers" : "Teacher", names) : null,
-    fact("Student", derive ? studentOf(job) : el("a", { href: href("/catalog", { tab: "architectures", q: architecture }) }, studentOf(job))),
-    fact("Method", methodOf(job)),
+    fact("Student", derive ? studentName(job) : el("a", { href: href("/catalog", { tab: "architectures", q: architecture }) }, studentName(job))),
+    fact("Method", methodName(job)),
     fact("Data", dataset ? el("a", { href: entry("datasets", dataset) }, dataset.name) : job.dataset),
   ];
 }

@@ -1,32 +1,32 @@
 // The machine room; here workers, and jobs in the order in which they will start.
 
-import { all, del, everything, get, jobPath, patch, post } from "../api.js";
-import { ask as sure, attempt, badge, band, copyButton, facts, frame, grid, meter, notice, problem, row, scroll, sentence, small, token } from "../components.js";
-import { el, keyed, put, setText } from "../dom.js";
-import { ago, bytes, clock, duration, fixed, moment, whole } from "../format.js";
-import { BARRED, chip, LIVE, TERMINAL } from "../job-state.js";
+import { firstPage, del, allPages, get, jobPath, patch, post } from "../api.js";
+import { confirmAction as sure, attempt, badge, section, copyButton, factList, tableFrame, scrollTable, meter, notice, errorNotice, tableRow, scrollRegion, sentence, smallButton, copyableCode } from "../components.js";
+import { el, keyedRows, setChildren, setText } from "../dom.js";
+import { ago, bytes, timeOfDay, duration, fixed, dateTime, integer } from "../format.js";
+import { BARRED, stateChip, LIVE, TERMINAL } from "../job-state.js";
 import { announce } from "../layout.js";
 import { href } from "../router.js";
-import { tabbed } from "../tabs.js";
+import { tabbedPage } from "../tabs.js";
 
 const TABS = {
   workers: ["Workers", workersTab], queue: ["Queue", queueTab], use: ["Storage and use", useTab],
   ready: ["Readiness", readyTab], keys: ["API keys", keysTab],
 };
 
-export const mount = (main, { query }) => tabbed(main, "System", TABS, query);
+export const mount = (main, { query }) => tabbedPage(main, "System", TABS, query);
 
-const tableOf = (caption, columns, body) => el("div", { class: "panel" }, scroll(caption, frame(caption, columns, body, "cards")));
+const tableOf = (caption, columns, body) => el("div", { class: "panel" }, scrollRegion(caption, tableFrame(caption, columns, body, "cards")));
 const WORKER = ["Worker", "State", "Lane", "Busy with", "Last seen", "Started"];
 
 function workersTab(signal) {
   const [words, lines] = [el("p", { class: "muted" }), el("tbody")];
   const table = tableOf("Workers", WORKER, lines);
-  const show = keyed(lines, ({ name }) => name, workerRow);
+  const show = keyedRows(lines, ({ name }) => name, workerRow);
   return pane({
     live: true, parts: [words, table],
     // The ages change also where nothing else does.
-    ask: async (aborted) => ({ workers: await everything("/v1/workers", {}, aborted), at: Date.now() }),
+    ask: async (aborted) => ({ workers: await allPages("/v1/workers", {}, aborted), at: Date.now() }),
     draw({ workers }) {
       const alive = workers.filter((worker) => worker.alive);
       setText(words, alive.length
@@ -40,16 +40,16 @@ function workersTab(signal) {
 
 function workerRow(worker) {
   const [state, doing, age] = [el("span"), el("span"), el("span", { class: "num" })];
-  const node = row(WORKER, [worker.name, state, worker.queue, doing, age, el("span", { class: "muted num", title: moment(worker.started_at) }, ago(worker.started_at))]);
+  const node = tableRow(WORKER, [worker.name, state, worker.queue, doing, age, el("span", { class: "muted num", title: dateTime(worker.started_at) }, ago(worker.started_at))]);
   let seen = "";
   return {
     update({ seen_at: at, alive, busy, jobs }) {
       setText(age, ago(at));
-      age.title = moment(at);
+      age.title = dateTime(at);
       const now = JSON.stringify([alive, busy, jobs]);
       if (now !== seen) {
-        put(state, alive ? badge("Alive", "good") : badge("Gone", "bad"));
-        put(doing, jobs.length ? jobs.map((job, place) => [place ? ", " : "", link(job)]) : busy ? "other work" : "–");
+        setChildren(state, alive ? badge("Alive", "good") : badge("Gone", "bad"));
+        setChildren(doing, jobs.length ? jobs.map((job, place) => [place ? ", " : "", link(job)]) : busy ? "other work" : "–");
       }
       seen = now;
       return node;
@@ -72,7 +72,7 @@ function queueTab(signal) {
   const rest = el("p", { class: "muted small" });
   const counts = el("ul", { class: "counts", "aria-label": "Jobs by state" });
   const table = tableOf("Jobs in the queue, the next one first", JOB, lines);
-  const show = keyed(lines, ({ id }) => id, line);
+  const show = keyedRows(lines, ({ id }) => id, line);
   const tab = pane({ live: true, ask, draw, parts: [counts, refused, table, rest, none] }, signal);
 
   async function ask(aborted) {
@@ -85,29 +85,29 @@ function queueTab(signal) {
     table.hidden = !waiting.length;
     none.hidden = waiting.length > 0;
     const more = (jobs.queued ?? 0) - waiting.length;
-    setText(rest, more > 0 ? `and ${whole(more)} more behind these` : "");
+    setText(rest, more > 0 ? `and ${integer(more)} more behind these` : "");
     const tallies = STATES.map((state) => [state, jobs[state] ?? 0]).filter(([state, count]) => count || ["queued", "running"].includes(state));
     const text = JSON.stringify(tallies);
-    if (counts.dataset.shown !== text) put(counts, tallies.map(([state, count]) => el("li", {}, el("a", { href: href("/jobs", { state }) }, chip(state), el("b", {}, whole(count))))));
+    if (counts.dataset.shown !== text) setChildren(counts, tallies.map(([state, count]) => el("li", {}, el("a", { href: href("/jobs", { state }) }, stateChip(state), el("b", {}, integer(count))))));
     counts.dataset.shown = text;
   }
 
   function line(job) {
     let now = job;
     const { name } = job.resolved;
-    const [place, priority, why, age] = [el("span"), el("b", { class: "num" }), el("span"), el("span", { class: "muted num", title: moment(job.created_at) })];
-    const step = (word, by) => small(word, () => move(by), { "aria-label": `${word} the priority of ${name}` });
+    const [place, priority, why, age] = [el("span"), el("b", { class: "num" }), el("span"), el("span", { class: "muted num", title: dateTime(job.created_at) })];
+    const step = (word, by) => smallButton(word, () => move(by), { "aria-label": `${word} the priority of ${name}` });
     const [raise, lower] = [step("Raise", 1), step("Lower", -1)];
-    const node = row(JOB, [el("a", { href: href(`/jobs/${job.id}`) }, name), place, priority, why, age, el("span", { class: "pair-buttons" }, raise, lower)]);
+    const node = tableRow(JOB, [el("a", { href: href(`/jobs/${job.id}`) }, name), place, priority, why, age, el("span", { class: "pair-buttons" }, raise, lower)]);
 
     async function move(by) {
       try {
         now = await patch(jobPath(job.id), { priority: now.priority + by });
-        put(refused);
+        setChildren(refused);
         announce(`${name}: priority ${now.priority}`);
         await tab.show();
       } catch (error) {
-        put(refused, notice(`The priority of “${name}” stays`, sentence(error.message)));
+        setChildren(refused, notice(`The priority of “${name}” stays`, sentence(error.message)));
       }
     }
 
@@ -137,15 +137,15 @@ export function pane({ ask, draw, parts, live = false }, signal) {
 
   const load = () => attempt(async () => {
     const data = await ask(signal);
-    put(said);
+    setChildren(said);
     const now = JSON.stringify(data);
     if (now === seen) return;
-    if (!seen) put(node, parts);
+    if (!seen) setChildren(node, parts);
     seen = now;
     draw(data);
   }, (error) => {
-    put(said, problem(error, load));
-    if (!seen) put(node);
+    setChildren(said, errorNotice(error, load));
+    if (!seen) setChildren(node);
   });
 
   return { node: el("div", {}, said, node), show: load, tick: () => (live || said.firstChild ? load() : undefined) };
@@ -165,11 +165,11 @@ export function useTab(signal) {
     parts: node, ask: (aborted) => get("/v1/usage", {}, aborted),
     draw({ device_s: seconds, storage_bytes: { total, ...kinds }, jobs }) {
       const most = Math.max(...Object.values(kinds));
-      put(node,
+      setChildren(node,
         el("div", { class: "panel figures" },
-          figure("Time on devices", duration(seconds), `jobs in all: ${whole(Object.values(jobs).reduce((sum, each) => sum + each, 0))}`),
+          figure("Time on devices", duration(seconds), `jobs in all: ${integer(Object.values(jobs).reduce((sum, each) => sum + each, 0))}`),
           figure("Stored", bytes(total), "data sets, models and what jobs left")),
-        el("div", { class: "panel" }, grid("Stored by kind", ["Stored by kind", "Size", "Share", "Compared"], Object.entries(kinds).map(([kind, size]) => [
+        el("div", { class: "panel" }, scrollTable("Stored by kind", ["Stored by kind", "Size", "Share", "Compared"], Object.entries(kinds).map(([kind, size]) => [
           KINDS[kind] ?? kind, bytes(size), total ? `${fixed((100 * size) / total)} %` : "–", meter(size, most),
         ]), "kinds")));
     },
@@ -180,17 +180,17 @@ const figure = (name, value, words) => el("div", {}, el("h2", {}, name), el("p",
 
 export function readyTab(signal) {
   const [word, when, parts] = [el("span", { role: "status" }), el("span", { class: "muted small" }), el("div", { class: "stack" })];
-  const again = small("Check again", () => tab.show());
+  const again = smallButton("Check again", () => tab.show());
   const tab = pane({
     parts: [el("div", { class: "section-head" }, el("span", { class: "order" }, word, when), again), parts],
     ask,
     draw({ at, status, checks, info }) {
-      put(word, status === "ready" ? badge("Ready", "good") : badge("Not ready", "bad"));
-      setText(when, `Checked ${clock(at)}`);
-      put(parts, el("div", { class: "panel" }, grid("Checks", ["Part", "State", "What for"], Object.entries(checks).map(([part, state]) => {
+      setChildren(word, status === "ready" ? badge("Ready", "good") : badge("Not ready", "bad"));
+      setText(when, `Checked ${timeOfDay(at)}`);
+      setChildren(parts, el("div", { class: "panel" }, scrollTable("Checks", ["Part", "State", "What for"], Object.entries(checks).map(([part, state]) => {
         const [name, meaning] = PARTS[part] ?? [part, ""];
         return [name, verdict(state), el("span", { class: "muted small" }, meaning)];
-      }))), facts([["Service", info.title], ["API version", info.version], ["Description of the API", el("a", { href: "/openapi.json" }, "/openapi.json")]]));
+      }))), factList([["Service", info.title], ["API version", info.version], ["Description of the API", el("a", { href: "/openapi.json" }, "/openapi.json")]]));
     },
   }, signal);
   return tab;
@@ -226,18 +226,18 @@ function creator({ verb, what, scopes = [], make, onMade }) {
       const made = await make({ name: name.value.trim(), ...(boxes.length && { scopes: chosen }) });
       name.value = "";
       boxes.forEach((box, at) => { box.checked = at === 0; }); // the next one must not inherit what this one may
-      put(said, once(made));
+      setChildren(said, once(made));
       said.querySelector("pre").focus();
       await onMade();
     } catch (error) {
-      put(said, notice("This did not work", sentence(error.problem?.errors?.map(({ detail }) => detail).join("; ") ?? error.message)));
+      setChildren(said, notice("This did not work", sentence(error.problem?.errors?.map(({ detail }) => detail).join("; ") ?? error.message)));
     }
     button.disabled = false;
   }
 
   const once = ({ name: made, key }) => el("div", { class: "notice once", "data-tone": "wait" }, el("strong", {}, `The key of “${made}”: copy it now`), "It is not shown again.",
     el("div", { class: "code" }, el("pre", { tabindex: "0", role: "region", "aria-label": `The key of ${made}` }, key), copyButton(() => key, "Copy the key")),
-    small("I have it", () => { put(said); name.focus(); }));
+    smallButton("I have it", () => { setChildren(said); name.focus(); }));
 
   return [el("form", { class: "panel creator", on: { submit } },
     el("div", { class: "field" }, el("label", { for: name.id }, "Name"), name),
@@ -251,25 +251,25 @@ export function keysTab(signal) {
   const refused = el("div", { role: "alert" });
   const [keys, form, projects] = [el("div", { class: "panel" }), el("div"), el("div", { class: "stack", hidden: true })];
   const others = el("div", { class: "panel" });
-  const tab = pane({ ask, draw, parts: [band("Keys of this project", refused, keys), form, projects] }, signal);
+  const tab = pane({ ask, draw, parts: [section("Keys of this project", refused, keys), form, projects] }, signal);
 
   async function ask(aborted) {
-    const list = await everything("/v1/api-keys", {}, aborted);
+    const list = await allPages("/v1/api-keys", {}, aborted);
     const mine = list.find(({ current }) => current)?.scopes ?? Object.keys(SCOPES);
-    return { list, mine, known: mine.includes("admin") ? await all("/v1/projects", aborted) : null };
+    return { list, mine, known: mine.includes("admin") ? await firstPage("/v1/projects", aborted) : null };
   }
 
   function draw({ list, mine, known }) {
-    put(keys, grid("API keys", ["Name", "State", "May", "Created", "Id", "Change"], list.sort(order).map((key) => [
-      key.name, state(key), el("span", { class: "scopes" }, key.scopes.map((scope) => el("code", {}, scope))), when(key), token(key.id, "the key's id", 12),
-      key.revoked_at || !key.scopes.concat("jobs:write").every((scope) => mine.includes(scope)) ? "" : small("Revoke", () => revoke(key), { "aria-label": `Revoke ${key.name}` }),
+    setChildren(keys, scrollTable("API keys", ["Name", "State", "May", "Created", "Id", "Change"], list.sort(order).map((key) => [
+      key.name, state(key), el("span", { class: "scopes" }, key.scopes.map((scope) => el("code", {}, scope))), when(key), copyableCode(key.id, "the key's id", 12),
+      key.revoked_at || !key.scopes.concat("jobs:write").every((scope) => mine.includes(scope)) ? "" : smallButton("Revoke", () => revoke(key), { "aria-label": `Revoke ${key.name}` }),
     ])));
-    if (known) put(others, grid("Projects", ["Project", "Created", "Id"], known.map((one) => [one.name, when(one), token(one.id, "the project's id", 40)])));
+    if (known) setChildren(others, scrollTable("Projects", ["Project", "Created", "Id"], known.map((one) => [one.name, when(one), copyableCode(one.id, "the project's id", 40)])));
     if (form.firstChild) return; // it stays: it may be showing a key
     const scopes = Object.entries(SCOPES).filter(([scope]) => mine.includes(scope));
-    form.append(band("A new key", creator({ verb: "Create key", what: "key", scopes, make: (body) => post("/v1/api-keys", body), onMade: tab.show })));
+    form.append(section("A new key", creator({ verb: "Create key", what: "key", scopes, make: (body) => post("/v1/api-keys", body), onMade: tab.show })));
     projects.hidden = !known;
-    projects.append(band("Projects", others), band("A new project", creator({ verb: "Create project", what: "project", make: project, onMade: tab.show })));
+    projects.append(section("Projects", others), section("A new project", creator({ verb: "Create project", what: "project", make: project, onMade: tab.show })));
   }
 
   async function revoke(key) {
@@ -277,12 +277,12 @@ export function keysTab(signal) {
     if (!(await sure({ title: "Revoke this key?", text: `Whoever uses “${key.name}” is refused from now on. It cannot be undone.${own}`, yes: "Revoke the key" }))) return;
     try {
       await del(`/v1/api-keys/${key.id}`);
-      put(refused);
+      setChildren(refused);
       announce(`${key.name} is revoked`);
       await tab.show();
       keys.firstChild.focus(); // the button that had the focus is gone
     } catch (error) {
-      put(refused, notice(`“${key.name}” is not revoked`, sentence(error.message)));
+      setChildren(refused, notice(`“${key.name}” is not revoked`, sentence(error.message)));
     }
   }
 
@@ -295,5 +295,5 @@ async function project(body) {
 }
 
 const order = (a, b) => Boolean(a.revoked_at) - Boolean(b.revoked_at) || (a.created_at < b.created_at ? 1 : -1);
-const when = ({ created_at: at }) => el("span", { class: "muted num", title: moment(at) }, ago(at));
+const when = ({ created_at: at }) => el("span", { class: "muted num", title: dateTime(at) }, ago(at));
 const state = ({ revoked_at: revoked, current }) => (revoked ? badge("Revoked", "quiet", BARRED) : [badge("Valid", "good"), current ? el("span", { class: "muted small" }, " in use here") : null]);

@@ -1,12 +1,12 @@
 // What the project owns: a table whose rows open; renaming and deleting.
 
-import { call, del, everything, patch } from "../../api.js";
-import { ask, attempt, badge, bones, frame, notice, problem, scroll, sentence } from "../../components.js";
-import { el, keyed, put, setText, svg } from "../../dom.js";
-import { whole } from "../../format.js";
+import { call, del, allPages, patch } from "../../api.js";
+import { confirmAction, attempt, badge, skeleton, tableFrame, notice, errorNotice, scrollRegion, sentence } from "../../components.js";
+import { el, keyedRows, setChildren, setText, svg } from "../../dom.js";
+import { integer } from "../../format.js";
 import { announce } from "../../layout.js";
-import { renamed } from "../../lookups.js";
-import { here, replaceQuery } from "../../router.js";
+import { rememberAsset } from "../../lookups.js";
+import { currentAddress, replaceQuery } from "../../router.js";
 
 const STEP = 50;
 
@@ -16,10 +16,10 @@ export function shelf({ caption, columns, key, cells, body, onOpen }) {
   let open = "";
   let most = STEP;
   const lines = el("tbody");
-  const fill = keyed(lines, key, (item) => row(columns, () => toggle(key(item)), (now) => key(now) === open, cells, body));
+  const fill = keyedRows(lines, key, (item) => row(columns, () => toggle(key(item)), (now) => key(now) === open, cells, body));
   const more = el("button", { class: "button", type: "button", on: { click: () => { most += STEP; draw(); } } }, "Show more");
   const count = el("span");
-  const node = el("div", { hidden: true }, el("div", { class: "panel" }, scroll(caption, frame(caption, columns, lines, "shelf"))), el("div", { class: "jobs-foot" }, more, count));
+  const node = el("div", { hidden: true }, el("div", { class: "panel" }, scrollRegion(caption, tableFrame(caption, columns, lines, "shelf"))), el("div", { class: "jobs-foot" }, more, count));
 
   function toggle(name) {
     open = open === name ? "" : name;
@@ -35,7 +35,7 @@ export function shelf({ caption, columns, key, cells, body, onOpen }) {
     fill(items.slice(0, most));
     node.hidden = !items.length;
     more.hidden = items.length <= most;
-    setText(count, `${more.hidden ? "" : `${most} of `}${whole(items.length)} shown`);
+    setText(count, `${more.hidden ? "" : `${most} of `}${integer(items.length)} shown`);
   }
 
   return {
@@ -68,9 +68,9 @@ function row(columns, onToggle, isOpen, cells, body) {
       const open = isOpen(item);
       if (now !== drawn) {
         setText(label, item.name);
-        cells(item).forEach((cell, at) => put(line.children[at + 1], cell));
+        cells(item).forEach((cell, at) => setChildren(line.children[at + 1], cell));
       }
-      if (open && now !== opened) put(inside, body(item));
+      if (open && now !== opened) setChildren(inside, body(item));
       drawn = now;
       if (open) opened = now;
       button.setAttribute("aria-expanded", String(open));
@@ -90,9 +90,9 @@ export function stock(kind, signal) {
   let items = null;
   let query = new URLSearchParams();
   const said = el("div");
-  const none = el("div", {}, bones());
+  const none = el("div", {}, skeleton());
   const on = { signal, changed: (item) => keep([item, ...without(item)]), removed: (item) => keep(without(item)) };
-  const list = shelf({ ...kind, key: ({ id }) => id, body: (item) => kind.body(item, on), onOpen: (open) => { replaceQuery({ open }); query = here().query; } });
+  const list = shelf({ ...kind, key: ({ id }) => id, body: (item) => kind.body(item, on), onOpen: (open) => { replaceQuery({ open }); query = currentAddress().query; } });
 
   const without = ({ id }) => items.filter((item) => item.id !== id);
   function keep(next) {
@@ -104,15 +104,15 @@ export function stock(kind, signal) {
     const q = (query.get("q") ?? "").toLowerCase();
     const found = items.filter((item) => kind.text(item).toLowerCase().includes(q));
     list.show(found, query.get("open") ?? "");
-    put(none, found.length ? null : items.length ? el("p", { class: "panel empty" }, `Nothing here has “${q}” in it.`) : kind.blank(on));
+    setChildren(none, found.length ? null : items.length ? el("p", { class: "panel empty" }, `Nothing here has “${q}” in it.`) : kind.blank(on));
   }
 
   const load = () => attempt(async () => {
-    keep(await everything(kind.path, {}, signal));
-    put(said);
+    keep(await allPages(kind.path, {}, signal));
+    setChildren(said);
   }, (error) => {
-    put(said, problem(error, load));
-    if (!items) put(none);
+    setChildren(said, errorNotice(error, load));
+    if (!items) setChildren(none);
   });
 
   return {
@@ -132,13 +132,13 @@ export function remover(item, what, warning, onGone) {
   const button = el("button", { class: "button", type: "button", on: { click: go } }, "Delete");
 
   async function go() {
-    if (!(await ask({ title: `Delete this ${what}?`, text: `“${item.name}”: ${warning}`, yes: `Delete the ${what}` }))) return;
+    if (!(await confirmAction({ title: `Delete this ${what}?`, text: `“${item.name}”: ${warning}`, yes: `Delete the ${what}` }))) return;
     try {
       await del(item.links.self);
       announce(`${item.name} is deleted`);
       onGone(item);
     } catch (error) {
-      put(said, notice(error.code === "in_use" ? `This ${what} is in use, so it stays` : "This did not work", sentence(error.message)));
+      setChildren(said, notice(error.code === "in_use" ? `This ${what} is in use, so it stays` : "This did not work", sentence(error.message)));
     }
   }
 
@@ -153,7 +153,7 @@ export function renamer(item, onChange) {
     el("label", { for: box.id }, "New name"), box,
     el("button", { class: "button primary" }, "Save"), el("button", { class: "button", type: "button", on: { click: close } }, "Keep the old one"));
   let etag = null;
-  const fail = (error) => put(said, notice("This did not work", sentence(error.message)));
+  const fail = (error) => setChildren(said, notice("This did not work", sentence(error.message)));
 
   async function open() {
     try {
@@ -162,7 +162,7 @@ export function renamer(item, onChange) {
       box.value = now.data.name;
       form.hidden = false;
       box.select();
-      put(said);
+      setChildren(said);
     } catch (error) {
       fail(error);
     }
@@ -177,13 +177,13 @@ export function renamer(item, onChange) {
     event.preventDefault();
     try {
       const changed = await patch(item.links.self, { name: box.value.trim() }, etag);
-      renamed("models", changed);
+      rememberAsset("models", changed);
       announce(`Renamed to ${changed.name}`);
       onChange(changed);
     } catch (error) {
       if (error.status !== 412) return fail(error);
       await open();
-      put(said, notice("Someone else has changed this model", "Its present name is in the box."));
+      setChildren(said, notice("Someone else has changed this model", "Its present name is in the box."));
     }
     return undefined;
   }

@@ -1,11 +1,11 @@
 // What comes with Stillhouse: architectures, methods, schemes.
 
-import { all, everything } from "../../api.js";
-import { attempt, badge, bones, facts, grid, problem, token } from "../../components.js";
-import { el, put, setText } from "../../dom.js";
-import { si, whole } from "../../format.js";
-import { here, href, replaceQuery } from "../../router.js";
-import { bounds, prose, shape } from "../../schema.js";
+import { firstPage, allPages } from "../../api.js";
+import { attempt, badge, skeleton, factList, scrollTable, errorNotice, copyableCode } from "../../components.js";
+import { el, setChildren, setText } from "../../dom.js";
+import { si, integer } from "../../format.js";
+import { currentAddress, href, replaceQuery } from "../../router.js";
+import { boundsText, richText, fieldShape } from "../../schema.js";
 import { shelf } from "./assets.js";
 
 const names = new Intl.Collator("en", { numeric: true });
@@ -28,12 +28,12 @@ export function architecturesTab(signal) {
   const list = shelf({
     caption: "Architectures", columns: ["Architecture", "Parameters", "MACs", "Input", "License"], key: ({ name }) => name, body,
     cells: (one) => [si(one.num_params), si(one.macs), `${one.input_size} × ${one.input_size}`, one.license],
-    onOpen(open) { replaceQuery({ open }); query = here().query; },
+    onOpen(open) { replaceQuery({ open }); query = currentAddress().query; },
   });
 
   function change() {
     replaceQuery({ sort: order.value === "name" ? "" : order.value });
-    show(here().query);
+    show(currentAddress().query);
   }
 
   function draw(few) {
@@ -47,17 +47,17 @@ export function architecturesTab(signal) {
       link.setAttribute("aria-current", String(name === family));
     }
     list.show(found.sort(compare), query.get("open") ?? "", few);
-    put(none, found.length ? null : known ? el("p", { class: "panel empty" }, "No architecture fits.") : bones());
-    setText(count, known ? `${whole(found.length)} of ${whole(items.length)}` : `Loading… ${whole(items.length)} so far`);
+    setChildren(none, found.length ? null : known ? el("p", { class: "panel empty" }, "No architecture fits.") : skeleton());
+    setText(count, known ? `${integer(found.length)} of ${integer(items.length)}` : `Loading… ${integer(items.length)} so far`);
   }
 
   const load = () => attempt(async () => {
-    put(said);
-    known = await everything("/v1/architectures", {}, signal, (some) => { items = some; draw(); });
+    setChildren(said);
+    known = await allPages("/v1/architectures", {}, signal, (some) => { items = some; draw(); });
     draw();
   }, (error) => {
-    put(said, problem(error, load));
-    put(none);
+    setChildren(said, errorNotice(error, load));
+    setChildren(none);
   });
 
   function show(next) {
@@ -76,15 +76,15 @@ export function architecturesTab(signal) {
 
 const body = (one) => el("div", { class: "opened" },
   el("div", { class: "actions start" }, el("a", { class: "button primary", href: href("/new", { student: one.name }) }, "Use as student")),
-  facts([
-    ["Family", one.family], ["Parameters", whole(one.num_params)], ["MACs", whole(one.macs)],
-    ["Counted with", `${one.in_channels} channels, ${whole(one.num_classes)} classes`],
+  factList([
+    ["Family", one.family], ["Parameters", integer(one.num_params)], ["MACs", integer(one.macs)],
+    ["Counted with", `${one.in_channels} channels, ${integer(one.num_classes)} classes`],
     ["Smallest input", `${one.min_input_size} × ${one.min_input_size}`], ["Pooled features", one.pooled_features],
     ["Published weights", one.pretrained.length ? one.pretrained.map((name) => el("code", { class: "block" }, name)) : "none"],
-    ["Paper", one.paper && token(one.paper, "the paper's address", 200)],
+    ["Paper", one.paper && copyableCode(one.paper, "the paper's address", 200)],
   ]),
   el("section", { class: "opened" }, el("h2", {}, "Feature maps that a method can look at"),
-    grid(`Taps of ${one.name}`, ["Tap", "Channels", "Height × width"], one.taps.map(({ path, shape: [channels, ...size] }) => [el("code", {}, path), channels, size.join(" × ")]), "plain narrow")));
+    scrollTable(`Taps of ${one.name}`, ["Tap", "Channels", "Height × width"], one.taps.map(({ path, shape: [channels, ...size] }) => [el("code", {}, path), channels, size.join(" × ")]), "plain narrow")));
 
 const GROUPS = { logits: "From logits", features: "From feature maps", relations: "From relations between samples", labels: "From labels" };
 const NEEDS = { logits: "logits", maps: "feature maps", pooled: "pooled features", target: "true labels", index: "which image it is" };
@@ -97,7 +97,7 @@ export const schemesTab = (signal) => cards("/v1/schemes", scheme, signal);
 function cards(path, top, signal) {
   let made = null;
   let query = new URLSearchParams();
-  const node = el("div", {}, bones());
+  const node = el("div", {}, skeleton());
   const none = el("p", { class: "panel empty" }, "Nothing here fits.");
 
   function draw() {
@@ -113,11 +113,11 @@ function cards(path, top, signal) {
   }
 
   const load = () => attempt(async () => {
-    made = (await all(path, signal)).map((item) => entry(item, top(item)));
+    made = (await firstPage(path, signal)).map((item) => entry(item, top(item)));
     const sections = Object.entries({ ...GROUPS, undefined: "How training is arranged" }).map(([group, name]) => [name, made.filter(({ item }) => String(item.group) === group)]);
-    put(node, sections.map(([name, some]) => some.length ? el("section", { class: "recipes" }, el("h2", {}, name), some.map(({ card }) => card)) : null), none);
+    setChildren(node, sections.map(([name, some]) => some.length ? el("section", { class: "recipes" }, el("h2", {}, name), some.map(({ card }) => card)) : null), none);
     draw();
-  }, (error) => put(node, problem(error, load)));
+  }, (error) => setChildren(node, errorNotice(error, load)));
 
   return {
     node,
@@ -136,7 +136,7 @@ function entry(item, top) {
   return { item, more, card, text: [item.name, item.doc, item.when_to_use, item.formula].join(" ").toLowerCase() };
 }
 
-const head = (name, words) => el("div", {}, el("h3", {}, el("code", {}, name)), el("p", {}, prose(words)));
+const head = (name, words) => el("div", {}, el("h3", {}, el("code", {}, name)), el("p", {}, richText(words)));
 
 function method(one) {
   const { one_teacher: single, same_classes: same, min_batch: batch, min_maps: maps } = one;
@@ -144,10 +144,10 @@ function method(one) {
   return [
     head(one.name, one.when_to_use),
     el("p", { class: "formula" }, el("span", { class: "hidden" }, "Formula: "), one.formula),
-    facts([
+    factList([
       ["Needs", one.needs.map((need) => NEEDS[need] ?? need).join(", ")],
-      ["Weight", whole(one.params.properties.weight?.default ?? 1)],
-      ["Weight of the labels", whole(one.default_label_weight)],
+      ["Weight", integer(one.params.properties.weight?.default ?? 1)],
+      ["Weight of the labels", integer(one.default_label_weight)],
       ["Limits", limits.filter(Boolean).join(", ")],
     ]),
   ];
@@ -159,19 +159,19 @@ const scheme = (one) => [
 ];
 
 const about = ({ doc, paper }) => [
-  doc.split("\n\n").map((part) => el("p", {}, prose(part))),
-  paper ? el("p", { class: "source" }, "Paper", token(paper, "the paper's address", 200)) : null,
+  doc.split("\n\n").map((part) => el("p", {}, richText(part))),
+  paper ? el("p", { class: "source" }, "Paper", copyableCode(paper, "the paper's address", 200)) : null,
 ];
 
 function fields({ name, params }) {
   const rows = Object.entries(params.properties).filter(([field]) => field !== "type").map(([field, schema]) => {
     const value = { true: "yes", false: "no", null: "none" }[schema.default] ?? schema.default;
-    return [el("code", {}, field), values(shape(schema, params)), typeof value === "number" ? whole(value) : value, schema.description ? prose(schema.description, "none") : "–"];
+    return [el("code", {}, field), values(fieldShape(schema, params)), typeof value === "number" ? integer(value) : value, schema.description ? richText(schema.description, "none") : "–"];
   });
-  return rows.length ? grid(`Fields of ${name}`, ["Field", "Values", "Default", "Meaning"], rows, "plain cards fields") : el("p", { class: "muted" }, "Nothing to set.");
+  return rows.length ? scrollTable(`Fields of ${name}`, ["Field", "Values", "Default", "Meaning"], rows, "plain cards fields") : el("p", { class: "muted" }, "Nothing to set.");
 }
 
 function values(schema) {
   const kind = schema.enum?.join(" or ") ?? (schema.type === "array" ? `${schema.minItems} to ${schema.maxItems} names` : KINDS[schema.type]);
-  return [kind, bounds(schema), schema.nullable && "or none"].filter(Boolean).join(", ");
+  return [kind, boundsText(schema), schema.nullable && "or none"].filter(Boolean).join(", ");
 }

@@ -1,12 +1,12 @@
 // The jobs that are compared: in the address, as a key, to search for, as curves.
 
-import { figure } from "../../charts/chart.js";
+import { chartFigure } from "../../charts/chart.js";
 import { AXES, Curves } from "../../charts/series.js";
-import { notice, segments, small } from "../../components.js";
-import { el, put, setText, svg } from "../../dom.js";
-import { brief, fixed, plain, whole } from "../../format.js";
-import { chip } from "../../job-state.js";
-import { short } from "../../lookups.js";
+import { notice, segmentedControl, smallButton } from "../../components.js";
+import { el, setChildren, setText, svg } from "../../dom.js";
+import { brief, fixed, readable, integer } from "../../format.js";
+import { stateChip } from "../../job-state.js";
+import { shortName } from "../../lookups.js";
 import { href } from "../../router.js";
 
 export const MOST = 10;
@@ -64,7 +64,7 @@ class Overlaid extends Curves {
 const name = (job, key) => `${job.id} ${key}`;
 
 export function curves(onAxis) {
-  const axes = segments("X axis", AXES, onAxis);
+  const axes = segmentedControl("X axis", AXES, onAxis);
   const note = el("p", { class: "muted small" });
   const place = el("div", { class: "charts" });
   const node = el("section", { class: "band", "aria-labelledby": "curves" },
@@ -79,11 +79,11 @@ export function curves(onAxis) {
     made = wanted;
     destroy();
     place.dataset.many = String(jobs.length > WORDY);
-    figures = CHARTS.map((chart) => figure({
+    figures = CHARTS.map((chart) => chartFigure({
       ...chart,
       series: () => jobs.map((job, at) => ({ key: name(job, chart.key), label: LINES[at].letter, width: 2, ...LINES[at] })),
     }));
-    put(place, figures.map((each) => each.node));
+    setChildren(place, figures.map((each) => each.node));
   }
 
   const destroy = () => figures.forEach((each) => each.destroy());
@@ -92,7 +92,7 @@ export function curves(onAxis) {
     const overlaid = new Overlaid(answer);
     make(answer.jobs);
     for (const each of figures) each.update(overlaid, axis);
-    setText(note, overlaid.points ? `${whole(overlaid.points)} points; letters are the jobs above` : "No curves yet: they begin with the first step.");
+    setText(note, overlaid.points ? `${integer(overlaid.points)} points; letters are the jobs above` : "No curves yet: they begin with the first step.");
   }
 
   return { node, mark: axes.mark, update, destroy };
@@ -107,7 +107,7 @@ export function keys({ onMove, onRemove }) {
     if (now === seen) return;
     seen = now;
     const focused = [...node.children].findIndex((each) => each.contains(document.activeElement));
-    put(node, ids.map((id, at) => entry(id, at, jobs?.find((job) => job.id === id))));
+    setChildren(node, ids.map((id, at) => entry(id, at, jobs?.find((job) => job.id === id))));
     // Whoever has just removed a job goes on where it was.
     if (focused >= 0) node.children[Math.min(focused, ids.length - 1)]?.querySelector("a").focus();
   }
@@ -115,26 +115,26 @@ export function keys({ onMove, onRemove }) {
   function entry(id, at, job) {
     const name = job?.name ?? id;
     return el("li", { class: "panel" },
-      el("div", { class: "who" }, mark(at), job ? chip(job.state) : null),
+      el("div", { class: "who" }, mark(at), job ? stateChip(job.state) : null),
       el("a", { class: "name", href: `#/jobs/${encodeURIComponent(id)}`, title: name }, name),
       el("p", { class: "muted small" }, job ? about(job) : "\u00a0"),
       el("div", { class: "do" },
-        at === 0 ? el("span", { class: "small" }, "Reference") : small("As reference", () => onMove(id), { "aria-label": `${name} as reference` }),
-        small("Remove", () => onRemove(id), { "aria-label": `Remove ${name}` })));
+        at === 0 ? el("span", { class: "small" }, "Reference") : smallButton("As reference", () => onMove(id), { "aria-label": `${name} as reference` }),
+        smallButton("Remove", () => onRemove(id), { "aria-label": `Remove ${name}` })));
   }
 
   return { node, update };
 }
 
 function about({ student, teacher, methods }) {
-  const names = [teacher ?? []].flat().map(short).join(" + ");
-  const method = [methods ?? []].flat().map((each) => plain(each)).join(" + ");
-  const pair = [names, short(student)].filter(Boolean).join(" → ");
+  const names = [teacher ?? []].flat().map(shortName).join(" + ");
+  const method = [methods ?? []].flat().map((each) => readable(each)).join(" + ");
+  const pair = [names, shortName(student)].filter(Boolean).join(" → ");
   return [pair, method].filter(Boolean).join(" · ");
 }
 
 export function missing(ids, onDrop) {
   const one = ids.length === 1;
   return notice(one ? "One of the jobs is not there" : `${ids.length} of the jobs are not there`, [`${ids.join(", ")}: deleted, of another project, or never there.`,
-    el("div", {}, small(one ? "Compare without it" : "Compare without them", onDrop))], { role: "alert" });
+    el("div", {}, smallButton(one ? "Compare without it" : "Compare without them", onDrop))], { role: "alert" });
 }

@@ -1,9 +1,9 @@
 // What is asked for: axes, limits, who qualifies.
 
 import { scale } from "../../charts/scale.js";
-import { segments, small } from "../../components.js";
-import { el, put, setText } from "../../dom.js";
-import { bytes, count, ms, percent, plain, si } from "../../format.js";
+import { segmentedControl, smallButton } from "../../components.js";
+import { el, setChildren, setText } from "../../dom.js";
+import { bytes, counted, ms, percent, readable, si } from "../../format.js";
 
 const sayPercent = (value) => percent(value, 1);
 export const X = {
@@ -41,7 +41,7 @@ export const qualifies = (point, { maxX, minY }) => (maxX === null || point.x <=
 export function verdict(points, limits, x, y) {
   const students = points.filter(isStudent);
   const good = students.filter((point) => qualifies(point, limits));
-  const of = count(students.length, "student");
+  const of = counted(students.length, "student");
   if (!good.length) return `None of ${of} qualifies: allow more, or ask for less.`;
   const least = good[0];
   const best = good.reduce((a, b) => (b.y > a.y ? b : a));
@@ -82,13 +82,13 @@ export function controls(onChange) {
     node: el("div", { class: "frontier-controls" }, field("Data set", dataset), y.node, x.node, where),
     datasets(datasets, chosen) {
       const known = datasets.some(({ id }) => id === chosen);
-      put(dataset, chosen && !known ? el("option", { value: chosen }, chosen) : null, datasets.map(({ id, name }) => el("option", { value: id }, name)));
+      setChildren(dataset, chosen && !known ? el("option", { value: chosen }, chosen) : null, datasets.map(({ id, name }) => el("option", { value: id }, name)));
       dataset.value = chosen ?? "";
     },
     /** With one device there is nothing to choose. */
     devices(devices, chosen) {
       where.hidden = devices.length < 2;
-      put(device, devices.map((name) => el("option", { value: name }, name)));
+      setChildren(device, devices.map((name) => el("option", { value: name }, name)));
       device.value = chosen ?? "";
     },
     mark(state) {
@@ -102,11 +102,11 @@ const field = (name, select) => el("div", { class: "field" }, el("label", { for:
 
 function choice(name, list, onChoose) {
   const labels = Object.fromEntries(Object.entries(list).map(([id, { label }]) => [id, label]));
-  const { node, mark } = segments(name, labels, onChoose);
+  const { node, mark } = segmentedControl(name, labels, onChoose);
   return { node: el("div", { class: "field" }, el("span", { class: "label", "aria-hidden": "true" }, name), node), mark };
 }
 
-export const methodWords = ({ methods }) => methods.map((each) => plain(each)).join(" + ") || "–";
+export const methodWords = ({ methods }) => methods.map((each) => readable(each)).join(" + ") || "–";
 
 const STEPS = 500;
 const round = (value) => Number(value.toPrecision(3));
@@ -119,7 +119,7 @@ export function limits(onChange) {
   const said = el("p", { class: "verdict", role: "status" });
   const most = one("most", (text) => tell({ maxX: text === "" ? null : Number(text) * X[view.x].by }), (part) => tell({ maxX: part >= STEPS ? null : round(sx.value(part / STEPS)) }));
   const least = one("least", (text) => tell({ minY: text === "" ? null : Number(text) }), (part) => tell({ minY: part <= 0 ? null : round(sy.value(part / STEPS)) }));
-  const clear = small("No limits", () => tell({ maxX: null, minY: null }));
+  const clear = smallButton("No limits", () => tell({ maxX: null, minY: null }));
   const node = el("div", { class: "frontier-limits" }, most.node, least.node, clear, said);
 
   function tell(change) {

@@ -1,7 +1,7 @@
 // The chart as a table; the point that was opened; what is chosen to compare.
 
-import { copyAs, csv, scroll, small } from "../../components.js";
-import { el, put, setText } from "../../dom.js";
+import { copyAs, csv, scrollRegion, smallButton } from "../../components.js";
+import { el, setChildren, setText } from "../../dom.js";
 import { bytes, ms, percent, si } from "../../format.js";
 import { compareHref, MOST } from "../compare/compared-jobs.js";
 import { isStudent, keyOf, methodWords, qualifies } from "./controls.js";
@@ -32,7 +32,7 @@ export function list({ onSort, onChoose, onOpen }) {
     el("thead", {}, el("tr", {}, headRow())), body);
   const node = el("section", { class: "band", "aria-labelledby": "networks" },
     el("div", { class: "section-head" }, el("h2", { id: "networks" }, "As a table"), count, el("div", { class: "copies" }, copyAs("CSV", text))),
-    scroll("Networks, a table", grid, "panel"));
+    scrollRegion("Networks, a table", grid, "panel"));
   let view = null;
   let column = "";
   let falling = false;
@@ -84,7 +84,7 @@ export function list({ onSort, onChoose, onOpen }) {
       setText(arrow, id === column ? (falling ? "▼" : "▲") : "");
     }
     const at = body.contains(document.activeElement) ? [...body.querySelectorAll("button, input")].indexOf(document.activeElement) : -1;
-    put(body, sorted().map(row));
+    setChildren(body, sorted().map(row));
     if (at >= 0) body.querySelectorAll("button, input")[at]?.focus();
     setText(count, `${next.note}${oneDevice ? `; latency on ${view.points[0].device}` : ""}`);
   }
@@ -111,7 +111,7 @@ export function card({ onChoose, onClose }) {
       if (now === seen) return;
       seen = now;
       const choosing = node.querySelector("[data-choose]") === document.activeElement;
-      put(node, point ? inside(point, chosen, full, onChoose, onClose) : null);
+      setChildren(node, point ? inside(point, chosen, full, onChoose, onClose) : null);
       if (choosing) node.querySelector("[data-choose]")?.focus();
     },
   };
@@ -130,10 +130,10 @@ function inside(point, chosen, full, onChoose, onClose) {
     ["Architecture", point.architecture],
     point.methods.length ? ["Method", methodWords(point)] : null,
   ].filter(Boolean);
-  const choose = small(chosen ? "Chosen to compare" : full ? "Ten are chosen" : "Add to compare", () => onChoose(point.job), { "data-choose": true, "aria-pressed": String(chosen), disabled: full });
+  const choose = smallButton(chosen ? "Chosen to compare" : full ? "Ten are chosen" : "Add to compare", () => onChoose(point.job), { "data-choose": true, "aria-pressed": String(chosen), disabled: full });
   return [
     el("div", { class: "section-head" }, el("div", {}, el("h2", { id: "card-name", tabindex: "-1" }, point.name), el("p", { class: "muted small" }, what)),
-      small("Close", onClose, { "aria-label": "Close the card" })),
+      smallButton("Close", onClose, { "aria-label": "Close the card" })),
     el("dl", {}, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
     el("div", { class: "actions" },
       el("a", { class: "button small", href: `#/jobs/${encodeURIComponent(point.job)}` }, student ? "Open job" : "Open a job it taught"), student ? choose : null),
@@ -146,10 +146,10 @@ export function tray(onNone) {
     node,
     update(jobs, nameOf) {
       node.hidden = !jobs.length;
-      put(node,
+      setChildren(node,
         el("strong", {}, `${jobs.length} chosen`), el("span", {}, jobs.map(nameOf).join(", ")),
         jobs.length > 1 ? el("a", { class: "button primary small", href: compareHref(jobs, "epoch") }, `Compare ${jobs.length} jobs`) : el("span", { class: "muted small" }, "One more, and they can be compared."),
-        small("Choose none", onNone));
+        smallButton("Choose none", onNone));
     },
   };
 }

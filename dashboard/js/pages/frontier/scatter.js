@@ -1,7 +1,7 @@
 // The chart: every network a point that can be reached by keyboard, in the order of x.
 
 import { scale } from "../../charts/scale.js";
-import { el, put, svg } from "../../dom.js";
+import { el, setChildren, svg } from "../../dom.js";
 import { capital } from "../../format.js";
 import { keyOf, pointWords, tick, X, Y } from "./controls.js";
 
@@ -109,13 +109,13 @@ export function scatter(onOpen) {
     };
     drawing.setAttribute("width", width);
     drawing.setAttribute("height", height);
-    put(back, ground(place, { x: `${X[x].axis}, ${X[x].unit}${sx.log ? " (logarithmic)" : ""}`, y: `${Y[y].axis}, %`, tickX: (value) => tick(X[x], value), tickY: (value) => tick(Y[y], value) }));
-    put(line, steps(place, points));
+    setChildren(back, ground(place, { x: `${X[x].axis}, ${X[x].unit}${sx.log ? " (logarithmic)" : ""}`, y: `${Y[y].axis}, %`, tickX: (value) => tick(X[x], value), tickY: (value) => tick(Y[y], value) }));
+    setChildren(line, steps(place, points));
     list.setAttribute("aria-label", `Networks by ${X[x].label}`);
     const focused = list.contains(document.activeElement);
     if (!points.some((point) => keyOf(point) === current)) current = keyOf(points[0]);
     options = points.map((point) => option(point));
-    put(list, [...options].sort((a, b) => layer(a.point) - layer(b.point)).map((each) => each.node));
+    setChildren(list, [...options].sort((a, b) => layer(a.point) - layer(b.point)).map((each) => each.node));
     hide();
     marks();
     if (focused) focus(current);
@@ -136,7 +136,7 @@ export function scatter(onOpen) {
 
   function marks() {
     const { x, y, limits, open, jobs } = view;
-    put(shaded, shade(place, limits));
+    setChildren(shaded, shade(place, limits));
     for (const { key, point, node: each } of options) {
       const chosen = jobs.includes(key);
       each.setAttribute("aria-selected", String(key === open));
@@ -150,7 +150,7 @@ export function scatter(onOpen) {
 
   function show(point) {
     const words = pointWords(point, view.x, view.y).slice(point.name.length + 2);
-    put(tip, el("b", {}, point.name), capital(words));
+    setChildren(tip, el("b", {}, point.name), capital(words));
     tip.hidden = false;
     const left = place.x(point.x);
     const half = tip.offsetWidth / 2;

@@ -1,12 +1,12 @@
 // The curves of a job: six charts, and every one by its key.
 
-import { moot } from "../../api.js";
-import { figure } from "../../charts/chart.js";
+import { isIgnorable } from "../../api.js";
+import { chartFigure } from "../../charts/chart.js";
 import { AXES } from "../../charts/series.js";
-import { segments } from "../../components.js";
-import { el, put, setText } from "../../dom.js";
-import { brief, bytes, fixed, plain, whole } from "../../format.js";
-import { here, replaceQuery } from "../../router.js";
+import { segmentedControl } from "../../components.js";
+import { el, setChildren, setText } from "../../dom.js";
+import { brief, bytes, fixed, readable, integer } from "../../format.js";
+import { currentAddress, replaceQuery } from "../../router.js";
 
 const student = { label: "Student", color: "--student", dash: [], width: 2.2 };
 const teacher = { label: "Teacher", color: "--teacher", dash: [9, 5], width: 1.6, level: true };
@@ -19,7 +19,7 @@ const TERMS = [
 ];
 
 const BEFORE = "The curves begin with the first step.";
-const named = (key) => plain(key.replace("train/loss/", ""));
+const named = (key) => readable(key.replace("train/loss/", ""));
 // A figure of two small plots: the words tell which, the label at the line's end need not.
 const both = (key, pane, name, more) => [
   { key: `val/${key}`, pane, ...student, label: `Student ${name}`, end: "Student", ...more },
@@ -75,9 +75,9 @@ export const axisOf = (chosen) => (chosen in AXES ? chosen : "epoch");
 
 export function charts(feed, onTurn) {
   let axis = feed.axis;
-  const figures = CHARTS.map(figure);
+  const figures = CHARTS.map(chartFigure);
   const none = el("p", { class: "muted", role: "status" }, BEFORE);
-  const axes = segments("X axis", AXES, choose);
+  const axes = segmentedControl("X axis", AXES, choose);
   const note = el("span", { class: "muted small num" });
   const node = el("section", { class: "band", "aria-labelledby": "curves" },
     el("div", { class: "section-head" }, el("h2", { id: "curves" }, "Curves"), note, axes.node), none, el("div", { class: "charts" }, figures.map((each) => each.node)));
@@ -89,7 +89,7 @@ export function charts(feed, onTurn) {
     try {
       if (!(await feed.turn(name)) || axis !== name) return;
     } catch (error) {
-      if (!moot(error)) setText(note, error.message);
+      if (!isIgnorable(error)) setText(note, error.message);
       return;
     }
     update();
@@ -104,7 +104,7 @@ export function charts(feed, onTurn) {
     if (!points || !curves.has(axis)) return;
     const marks = feed.marks(axis);
     for (const each of figures) each.update(curves, axis, marks);
-    setText(note, points < all ? `showing ${whole(points)} of ${whole(all)} points` : `${whole(points)} points`);
+    setText(note, points < all ? `showing ${integer(points)} of ${integer(all)} points` : `${integer(points)} points`);
   }
 
   axes.mark(axis);
@@ -113,7 +113,7 @@ export function charts(feed, onTurn) {
 
 /** Every curve that the job has, by its key: its latest value, and its chart when it is opened. */
 export function metricsTab(feed) {
-  const query = here().query;
+  const query = currentAddress().query;
   const lines = new Map();
   const box = el("input", { class: "input", type: "search", "aria-label": "Search metrics", placeholder: "Search, such as val/ or loss", maxlength: "100", on: { input: search } });
   const count = el("span", { class: "muted small num", role: "status" });
@@ -142,7 +142,7 @@ export function metricsTab(feed) {
     const fresh = keys.filter((key) => !lines.has(key));
     for (const key of fresh) lines.set(key, metric(feed, key, query.get("metric") === key));
     if (fresh.length) {
-      put(list, keys.map((key) => lines.get(key).node));
+      setChildren(list, keys.map((key) => lines.get(key).node));
       sift();
     }
     none.hidden = keys.length > 0;
@@ -161,14 +161,14 @@ function metric(feed, key, open) {
 
   function toggle() {
     if (node.open) replaceQuery({ metric: key });
-    else if (here().query.get("metric") === key) replaceQuery({ metric: "" });
+    else if (currentAddress().query.get("metric") === key) replaceQuery({ metric: "" });
     update();
   }
 
   function update() {
     setText(value, chart.format(feed.curves.get(key)?.value.findLast((each) => Number.isFinite(each))));
     if (!node.open) return;
-    if (!made) put(place, (made = figure(chart)).node);
+    if (!made) setChildren(place, (made = chartFigure(chart)).node);
     if (feed.curves.has(feed.axis)) made.update(feed.curves, feed.axis, feed.marks(feed.axis));
   }
 

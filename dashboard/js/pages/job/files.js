@@ -1,10 +1,10 @@
 // What the job left: artifacts, checkpoints, runs, events.
 
-import { all, jobPath } from "../../api.js";
-import { problem, table, token } from "../../components.js";
-import { el, put, setText } from "../../dom.js";
-import { between, brief, bytes, clock, duration, moment, percent, whole } from "../../format.js";
-import { phaseWords, word } from "../../job-state.js";
+import { firstPage, jobPath } from "../../api.js";
+import { errorNotice, table, copyableCode } from "../../components.js";
+import { el, setChildren, setText } from "../../dom.js";
+import { secondsBetween, brief, bytes, timeOfDay, duration, dateTime, percent, integer } from "../../format.js";
+import { phaseWords, stateWord } from "../../job-state.js";
 
 function listTab(part, show, none) {
   const node = el("div", {}, el("p", { class: "muted" }, "Loading…"));
@@ -16,11 +16,11 @@ function listTab(part, show, none) {
       if (now === seen) return;
       seen = now;
       try {
-        const items = await all(jobPath(job.id, part));
-        put(node, items.length ? table(show(items)) : el("p", { class: "muted" }, none));
+        const items = await firstPage(jobPath(job.id, part));
+        setChildren(node, items.length ? table(show(items)) : el("p", { class: "muted" }, none));
       } catch (error) {
         seen = "";
-        put(node, problem(error, () => this.update(job)));
+        setChildren(node, errorNotice(error, () => this.update(job)));
       }
     },
   };
@@ -29,7 +29,7 @@ function listTab(part, show, none) {
 const order = (item) => (item.name === "student.safetensors" ? "" : item.name);
 
 function digest({ sha256, name }) {
-  const node = token(sha256, `the SHA-256 of ${name}`, 16);
+  const node = copyableCode(sha256, `the SHA-256 of ${name}`, 16);
   node.firstChild.dataset.sha256 = sha256;
   return node;
 }
@@ -46,7 +46,7 @@ const link = (item) => el("a", { href: item.links.content, download: item.name }
 const checkpoints = () => listTab("/checkpoints", (items) => ({
   caption: "Checkpoints",
   columns: ["Checkpoint", "Step", "Epoch", "Top-1 on validation", "Size", "Made", "SHA-256"],
-  rows: items.map((item) => [link(item), whole(item.step), brief(item.epoch), validation(item.metrics), bytes(item.size_bytes), moment(item.created_at), digest(item)]),
+  rows: items.map((item) => [link(item), integer(item.step), brief(item.epoch), validation(item.metrics), bytes(item.size_bytes), dateTime(item.created_at), digest(item)]),
 }), "No checkpoint is kept yet: one is made at each epoch's end.");
 
 // In the second phase of a job the undistilled student is the one that learns.
@@ -65,8 +65,8 @@ export function filesTab() {
 export const runsTab = () => listTab("/runs", (items) => ({
   caption: "Runs",
   columns: ["Run", "Worker", "Device", "Started", "Took", "Ended", "Went on from"],
-  rows: items.map((run) => [`Run ${run.number}`, run.worker, run.device ?? "–", moment(run.started_at), duration(between(run.started_at, run.ended_at)),
-    run.exit ?? "still running", run.resumed_from_step === null ? "the start" : `step ${whole(run.resumed_from_step)}`]),
+  rows: items.map((run) => [`Run ${run.number}`, run.worker, run.device ?? "–", dateTime(run.started_at), duration(secondsBetween(run.started_at, run.ended_at)),
+    run.exit ?? "still running", run.resumed_from_step === null ? "the start" : `step ${integer(run.resumed_from_step)}`]),
 }), "No worker has taken the job yet.");
 
 const MOST = 1000;
@@ -74,7 +74,7 @@ const LEVELS = [["all", "Everything"], ["log", "Log lines only"], ["warning", "W
 
 function said({ type, data }) {
   if (type === "log") return data.message;
-  if (type === "state") return word(data.state) + (data.reason ? ` (${data.reason})` : "");
+  if (type === "state") return stateWord(data.state) + (data.reason ? ` (${data.reason})` : "");
   if (type === "phase") return phaseWords(data.phase);
   if (type === "checkpoint") return `step ${data.step}, ${bytes(data.size_bytes)}`;
   if (type === "artifact") return `${data.name}, ${bytes(data.size_bytes)}`;
@@ -105,14 +105,14 @@ export function logTab(id) {
   }
 
   const line = (event) => el("li", { "data-level": levelOf(event) },
-    el("time", { datetime: event.time, title: moment(event.time) }, clock(event.time)),
+    el("time", { datetime: event.time, title: dateTime(event.time) }, timeOfDay(event.time)),
     el("span", { class: "kind" }, event.type === "log" ? event.data.level : event.type), el("span", { class: "line" }, said(event)));
 
   function draw() {
     waiting = [];
     const shown = events.filter(wanted);
-    put(list, shown.map(line));
-    if (!shown.length) put(list, el("li", {}, el("span", { class: "line muted" }, events.length ? "Nothing like this." : "Nothing yet.")));
+    setChildren(list, shown.map(line));
+    if (!shown.length) setChildren(list, el("li", {}, el("span", { class: "line muted" }, events.length ? "Nothing like this." : "Nothing yet.")));
     tally();
     toEnd();
   }

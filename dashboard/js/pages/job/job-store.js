@@ -1,10 +1,10 @@
 // All that the page knows of its job: what has happened is asked for, what lives is streamed.
 
-import { get, jobPath, moot } from "../../api.js";
+import { get, jobPath, isIgnorable } from "../../api.js";
 import { AXES, Curves } from "../../charts/series.js";
 import { isLive, TERMINAL } from "../../job-state.js";
-import { connection } from "../../layout.js";
-import { HAPPENINGS, JobStream, seen } from "../../streams.js";
+import { setConnection } from "../../layout.js";
+import { EVENT_TYPES, JobStream, untilVisible } from "../../streams.js";
 
 const LOOK_MS = 400;
 const AGAIN_MS = 5000;
@@ -47,7 +47,7 @@ export class Feed {
 
   async begin() {
     try {
-      await seen(this.signal);
+      await untilVisible(this.signal);
       if (!(await this.look()) || this.signal.aborted) return;
       // The stream goes on after the last event of now: what comes while curves are read is told again, and none is lost.
       const last = this.over ? Infinity : (this.job.last_event ?? 0);
@@ -55,11 +55,11 @@ export class Feed {
       const known = last > 0 && (await this.recall(this.over && !(this.job.run > 1) ? [this.axis] : Object.keys(AXES)));
       this.on.news();
       await this.read(known ? last : 0);
-      if (this.over) connection("idle");
+      if (this.over) setConnection("idle");
       else this.follow(known ? last : 0);
     } catch (error) {
-      if (moot(error)) return;
-      connection(error.status === 0 ? "offline" : "idle");
+      if (isIgnorable(error)) return;
+      setConnection(error.status === 0 ? "offline" : "idle");
       this.trouble = error;
       this.on.news();
       this.again = setTimeout(() => this.begin(), AGAIN_MS);
@@ -82,8 +82,8 @@ export class Feed {
 
   async read(last) {
     for (let more = true; more && this.heard < last;) {
-      await seen(this.signal);
-      const { data, next_cursor: next } = await this.ask("/events", { type: HAPPENINGS, after: this.heard, limit: PAGE });
+      await untilVisible(this.signal);
+      const { data, next_cursor: next } = await this.ask("/events", { type: EVENT_TYPES, after: this.heard, limit: PAGE });
       for (const event of data) if (event.id <= last) this.note(event);
       more = next;
     }
@@ -94,10 +94,10 @@ export class Feed {
     this.stream = new JobStream(jobPath(this.id, "/events"), {
       snapshot: (job) => this.take(job),
       event: (event) => this.hear(event),
-      status: (name) => connection(name === "live" && !isLive(this.job) ? "idle" : name),
+      status: (name) => setConnection(name === "live" && !isLive(this.job) ? "idle" : name),
       check: () => this.look(),
       end: () => {
-        connection("idle");
+        setConnection("idle");
         this.look();
       },
     }, after);
@@ -140,7 +140,7 @@ export class Feed {
       this.report = await this.ask("/report");
       this.on.report(this.report);
     } catch (error) {
-      if (!moot(error)) setTimeout(() => this.signal.aborted || this.report || this.readReport(), AGAIN_MS);
+      if (!isIgnorable(error)) setTimeout(() => this.signal.aborted || this.report || this.readReport(), AGAIN_MS);
     }
   }
 
@@ -149,7 +149,7 @@ export class Feed {
       this.take(await this.ask());
       return true;
     } catch (error) {
-      if (moot(error)) return false;
+      if (isIgnorable(error)) return false;
       if (!this.job) {
         this.on.failed(error);
         if (error.status === 0) this.again = setTimeout(() => this.begin(), AGAIN_MS);

@@ -1,10 +1,10 @@
 // What came out: in short at the top of the page; whole in a tab, with where the student is wrong.
 
-import { get, moot } from "../../api.js";
-import { frame, grid, notice, scroll, small, table, thumbs, titled } from "../../components.js";
-import { el, put, svg } from "../../dom.js";
-import { brief, bytes, count, duration, fixed, ms, percent, plain, points, si, times, whole } from "../../format.js";
-import { ifKnown } from "../../lookups.js";
+import { get, isIgnorable } from "../../api.js";
+import { tableFrame, scrollTable, notice, scrollRegion, smallButton, table, thumbnails, titledSection } from "../../components.js";
+import { el, setChildren, svg } from "../../dom.js";
+import { brief, bytes, counted, duration, fixed, ms, percent, readable, points, si, times, integer } from "../../format.js";
+import { findAssetIfPossible } from "../../lookups.js";
 
 const WHO = { teacher: ["Teacher", "9 5"], undistilled: ["Undistilled", "2 4"] };
 
@@ -14,7 +14,7 @@ export function outcome() {
     node,
     update(report, job) {
       node.hidden = !report;
-      if (report) put(node, el("h2", { class: "hidden", id: "outcome" }, "Outcome"), gist(report), verdict(report.verdict), el("div", { class: "panel tiles" }, tiles(report, job)));
+      if (report) setChildren(node, el("h2", { class: "hidden", id: "outcome" }, "Outcome"), gist(report), verdict(report.verdict), el("div", { class: "panel tiles" }, tiles(report, job)));
     },
   };
 }
@@ -33,7 +33,7 @@ function gist({ student, teacher, seeds, epochs }) {
 
 function verdict({ accepted, checks }) {
   if (accepted === null) return el("p", { class: "muted small" }, "Verdict: none, as the job asked for no criterion (accept).");
-  const bad = checks.filter((check) => !check.passed).map((check) => plain(check.name));
+  const bad = checks.filter((check) => !check.passed).map((check) => readable(check.name));
   return notice(accepted ? "Accepted: every criterion holds" : "Not accepted", bad.length ? `Missed: ${bad.join(", ")}.` : null, { tone: accepted ? null : "bad" });
 }
 
@@ -75,7 +75,7 @@ const ROWS = [
   ["Agreement", (one) => percent(one.agreement)],
   ["KL to the teacher", (one) => (one.kl_to_teacher === null ? "–" : `${brief(one.kl_to_teacher)} nats`)],
   ["Calibration error", (one) => percent(one.ece)],
-  ["Parameters", (one) => whole(one.num_params)],
+  ["Parameters", (one) => integer(one.num_params)],
   ["MACs", (one) => si(one.macs)],
   ["Size", (one) => bytes(one.size_bytes)],
   ["Latency, p50", (one) => ms(one.latency_ms.p50)],
@@ -90,17 +90,17 @@ export function reportTab(feed) {
     node,
     async update(job, report) {
       if (!report) {
-        put(node, el("p", { class: "muted" }, job.state === "succeeded" ? "Loading the report…" : "The report comes when the job has succeeded."));
+        setChildren(node, el("p", { class: "muted" }, job.state === "succeeded" ? "Loading the report…" : "The report comes when the job has succeeded."));
         return;
       }
       if (shown === report) return;
       shown = report;
       const who = [["Student", report.student], ["Teacher", report.teacher], ["Undistilled student", report.baseline]].filter(([, one]) => one);
       const confused = el("div", { class: "stack" });
-      put(node, grid("Measurements", ["On the test split", ...who.map(([name]) => name)], ROWS.map(([name, show]) => [name, ...who.map(([, one]) => show(one))]), "plain"),
+      setChildren(node, scrollTable("Measurements", ["On the test split", ...who.map(([name]) => name)], ROWS.map(([name, show]) => [name, ...who.map(([, one]) => show(one))]), "plain"),
         seeds(report.seeds), criteria(report.verdict.checks), published(report), confused, gallery(report, job.dataset, feed.signal), classes(who), foot(report));
-      const names = (await ifKnown("datasets", job.dataset))?.classes ?? Object.keys(report.student.per_class_top1);
-      if (report.confusion) put(confused, confusion(report.confusion, names));
+      const names = (await findAssetIfPossible("datasets", job.dataset))?.classes ?? Object.keys(report.student.per_class_top1);
+      if (report.confusion) setChildren(confused, confusion(report.confusion, names));
       else confused.remove();
     },
   };
@@ -111,12 +111,12 @@ function seeds(found) {
   const { num_seeds: number, student_top1: top1, statement } = found;
   const spread = top1.std === null ? "" : ` ± ${fixed(top1.std, 2)}`;
   const told = statement ? `Student against undistilled student, ${statement.replaceAll("-", "−")}.` : "";
-  return el("p", {}, el("b", {}, "Seeds. "), `${count(number, "seed")}: top-1 ${fixed(top1.mean, 2)}${spread} %. `, told);
+  return el("p", {}, el("b", {}, "Seeds. "), `${counted(number, "seed")}: top-1 ${fixed(top1.mean, 2)}${spread} %. `, told);
 }
 
 function criteria(checks) {
   if (!checks.length) return null;
-  const rows = checks.map((check) => [plain(check.name), brief(check.limit), brief(check.value), check.passed ? "✓ met" : "✗ not met"]);
+  const rows = checks.map((check) => [readable(check.name), brief(check.limit), brief(check.value), check.passed ? "✓ met" : "✗ not met"]);
   return table({ caption: "Acceptance", columns: ["Criterion", "Limit", "Measured", "Verdict"], rows });
 }
 
@@ -127,19 +127,19 @@ function published({ exports = {}, refused_exports: refused = {}, ensemble_expor
   const rows = [...lines(exports), ...lines(ensemble, "ensemble, ")];
   const no = Object.entries(refused);
   if (!rows.length && !no.length) return null;
-  return titled("exports", "Exports", rows.length ? grid("Published forms", FORMS, rows, "plain") : null,
-    no.length ? notice("Not published", null, { tone: "wait", items: no.map(([form, why]) => ({ detail: `${plain(form)}: ${why}` })) }) : null);
+  return titledSection("exports", "Exports", rows.length ? scrollTable("Published forms", FORMS, rows, "plain") : null,
+    no.length ? notice("Not published", null, { tone: "wait", items: no.map(([form, why]) => ({ detail: `${readable(form)}: ${why}` })) }) : null);
 }
 
 const lines = (forms, prefix = "") => Object.entries(forms).map(([form, one]) => [
-  [`${prefix}${plain(form)}`, one.warning ? el("p", { class: "muted small" }, one.warning) : null],
+  [`${prefix}${readable(form)}`, one.warning ? el("p", { class: "muted small" }, one.warning) : null],
   el("code", {}, one.file), percent(one.top1), percent(one.agreement), bytes(one.size_bytes), ms(one.latency_ms.p50), brief(one.images_per_s),
 ]);
 
 function classes(who) {
   const names = Object.keys(who[0][1].per_class_top1);
   const rows = names.slice(0, 1000).map((name) => [name, ...who.map(([, one]) => percent(one.per_class_top1[name]))]);
-  return el("details", {}, el("summary", {}, `Top-1 by class (${names.length})`), grid("Top-1 by class", ["Class", ...who.map(([name]) => name)], rows, "plain"));
+  return el("details", {}, el("summary", {}, `Top-1 by class (${names.length})`), scrollTable("Top-1 by class", ["Class", ...who.map(([name]) => name)], rows, "plain"));
 }
 
 function foot({ device, epochs, versions }) {
@@ -157,7 +157,7 @@ const WORST = 20;
 function confusion(counts, names) {
   const totals = counts.map((row) => row.reduce((sum, one) => sum + one, 0));
   const wrong = worst(counts, totals);
-  return titled("confusion", "Confusion of the student",
+  return titledSection("confusion", "Confusion of the student",
     el("p", { class: "muted" }, oftenest(wrong, names)),
     counts.length <= MOST_CLASSES ? all(counts, totals, names) : most(wrong, names));
 }
@@ -183,7 +183,7 @@ function all(counts, totals, names) {
     const share = totals[truth] ? count / totals[truth] : 0;
     return cell(count, share, truth === named, truth === named ? share : Math.sqrt(count / peak));
   })));
-  return scroll("Confusion", frame("Test images by true class (row) and class that the student names (column), and their share of the row",
+  return scrollRegion("Confusion", tableFrame("Test images by true class (row) and class that the student names (column), and their share of the row",
     ["True ↓ named →", ...names], el("tbody", {}, rows), "heat"));
 }
 
@@ -193,7 +193,7 @@ function cell(count, share, right, heat) {
   return node;
 }
 
-const most = (wrong, names) => (wrong.length ? grid("Confusion", ["True class", "Named", "Images", "Of the class"],
+const most = (wrong, names) => (wrong.length ? scrollTable("Confusion", ["True class", "Named", "Images", "Of the class"],
   wrong.slice(0, WORST).map(({ truth, named, count, share }) => [names[truth], names[named], String(count), percent(100 * share, 1)]), "plain") : null);
 
 const FIRST = 12;
@@ -205,26 +205,26 @@ function gallery({ teacher, disagreements }, dataset, signal) {
   const place = el("div");
   const { length } = disagreements;
   const told = length
-    ? `${length === LISTED ? "The first 50 images" : count(length, "image")} of the test split, where both are surest first.`
+    ? `${length === LISTED ? "The first 50 images" : counted(length, "image")} of the test split, where both are surest first.`
     : "Student and teacher name the same class for every image of the test split.";
   if (length) fill(place, disagreements, dataset, signal);
-  return titled("gallery", "Where student and teacher disagree", el("p", { class: "muted" }, told), place);
+  return titledSection("gallery", "Where student and teacher disagree", el("p", { class: "muted" }, told), place);
 }
 
 async function fill(place, list, dataset, signal, whole = false) {
-  if (!whole) put(place, el("p", { class: "muted" }, "Loading the images…"));
+  if (!whole) setChildren(place, el("p", { class: "muted" }, "Loading the images…"));
   try {
     const more = list.length > FIRST && !whole;
     const rows = (more ? list.slice(0, FIRST) : list).map(({ index }) => index).join(",");
     const { data } = await get(`/v1/datasets/${encodeURIComponent(dataset)}/images`, { split: "test", rows }, signal);
     const images = new Map(data.map((image) => [image.row, image]));
     const both = list.filter(({ index }) => images.has(index)).map((each) => ({ ...images.get(each.index), ...each }));
-    put(place, el("div", { class: "gallery" }, thumbs(both, "Disagreements", caption)),
-      more ? small(`Show all ${list.length}`, () => fill(place, list, dataset, signal, true)) : null);
+    setChildren(place, el("div", { class: "gallery" }, thumbnails(both, "Disagreements", caption)),
+      more ? smallButton(`Show all ${list.length}`, () => fill(place, list, dataset, signal, true)) : null);
   } catch (error) {
     // The words are worth something without the images.
-    if (moot(error)) return;
-    put(place, el("p", { class: "muted" }, "The images cannot be had: ", error.message),
+    if (isIgnorable(error)) return;
+    setChildren(place, el("p", { class: "muted" }, "The images cannot be had: ", error.message),
       el("ul", { class: "gallery" }, list.map((each) => el("li", {}, caption(each)))));
   }
 }

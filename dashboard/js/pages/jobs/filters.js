@@ -1,10 +1,10 @@
 // The filters above the table. Their state is the address.
 
-import { everything } from "../../api.js";
-import { button, small } from "../../components.js";
-import { el, put, setText } from "../../dom.js";
-import { plain, whole } from "../../format.js";
-import { here, href, replaceQuery } from "../../router.js";
+import { allPages } from "../../api.js";
+import { button, smallButton } from "../../components.js";
+import { el, setChildren, setText } from "../../dom.js";
+import { readable, integer } from "../../format.js";
+import { currentAddress, href, replaceQuery } from "../../router.js";
 
 const GROUPS = {
   queued: ["Queued", ["queued", "paused"]],
@@ -53,7 +53,7 @@ function choices(onChange) {
   const hint = el("p", { class: "small wrong", id: "label-hint", role: "status" });
   const known = el("datalist", { id: "architectures" });
   const fields = { method, architecture, dataset, label };
-  const clear = small("Clear filters", () => onChange(Object.fromEntries(FIELDS.map((name) => [name, ""]))));
+  const clear = smallButton("Clear filters", () => onChange(Object.fromEntries(FIELDS.map((name) => [name, ""]))));
   const node = el("div", { class: "choices", id: "choices", role: "group", "aria-label": "More filters", hidden: true },
     field("Method", method), field("Student's architecture", architecture, known), field("Data set", dataset), field("Label", label, hint), clear);
   let filled = false;
@@ -64,7 +64,7 @@ function choices(onChange) {
     const value = input.value.trim();
     if (name === "label") {
       const wrong = labels(value).find((pair) => !pair.includes(":"));
-      put(hint, wrong ? `“${wrong}” is not key:value` : "");
+      setChildren(hint, wrong ? `“${wrong}” is not key:value` : "");
       input.setAttribute("aria-invalid", String(Boolean(wrong)));
       if (wrong) return;
     }
@@ -74,10 +74,10 @@ function choices(onChange) {
   async function fill() {
     if (filled) return;
     filled = true;
-    const [methods, datasets, architectures] = await Promise.all(["/v1/methods", "/v1/datasets", "/v1/architectures"].map((path) => everything(path).catch(() => [])));
-    offer(method, methods.map(({ name }) => [name, plain(name)]));
+    const [methods, datasets, architectures] = await Promise.all(["/v1/methods", "/v1/datasets", "/v1/architectures"].map((path) => allPages(path).catch(() => [])));
+    offer(method, methods.map(({ name }) => [name, readable(name)]));
     offer(dataset, datasets.map(({ id, name }) => [id, name]));
-    put(known, architectures.map(({ name }) => el("option", { value: name })));
+    setChildren(known, architectures.map(({ name }) => el("option", { value: name })));
   }
 
   return {
@@ -102,7 +102,7 @@ function offer(input, options) {
   const chosen = input.value;
   const there = options.some(([value]) => value === chosen) || !chosen;
   const kept = there ? [] : [...input.options].filter(({ value }) => value === chosen);
-  put(input, input.options[0], kept, options.map(([value, text]) => el("option", { value }, text)));
+  setChildren(input, input.options[0], kept, options.map(([value, text]) => el("option", { value }, text)));
   input.value = chosen;
 }
 
@@ -126,7 +126,7 @@ export function filters(onSearch) {
 
   function set(changes) {
     replaceQuery(changes);
-    onSearch(here().query);
+    onSearch(currentAddress().query);
   }
 
   function open(wanted) {
@@ -161,8 +161,8 @@ export function filters(onSearch) {
       const total = Object.values(states).reduce((sum, one) => sum + one, 0);
       for (const [name, each] of links) {
         const count = name ? GROUPS[name][1].reduce((sum, state) => sum + (states[state] ?? 0), 0) : total;
-        setText(each.count, whole(count));
-        each.link.title = `${whole(count)} ${count === 1 ? "job" : "jobs"} of the project`;
+        setText(each.count, integer(count));
+        each.link.title = `${integer(count)} ${count === 1 ? "job" : "jobs"} of the project`;
       }
     },
   };

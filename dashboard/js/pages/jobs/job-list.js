@@ -2,8 +2,8 @@
 
 import { get } from "../../api.js";
 import { isLive } from "../../job-state.js";
-import { connection } from "../../layout.js";
-import { JobsStream, whileVisible } from "../../streams.js";
+import { setConnection } from "../../layout.js";
+import { JobsStream, pollWhileVisible } from "../../streams.js";
 import { fits } from "./filters.js";
 
 const PAGE = 50;
@@ -75,7 +75,7 @@ export function keepFresh(on) {
   let stream = null;
   let streaming = false;
   let breaks = 0;
-  const poll = whileVisible(
+  const poll = pollWhileVisible(
     async () => (streaming ? on.ages() : on.again()),
     () => (streaming ? AGES_MS : on.lively() ? LIVE_MS : IDLE_MS),
   );
@@ -93,7 +93,7 @@ export function keepFresh(on) {
         if (streaming && breaks) on.again(); // what was said of the break goes, too
         breaks = streaming ? 0 : breaks + 1;
         // Once may be an accident. From then on looking takes its place, and says itself how fresh the page is.
-        if (breaks < 2) connection(name);
+        if (breaks < 2) setConnection(name);
         if (breaks === 2 || name === "offline") poll.now();
       },
       check: async () => true,

@@ -1,9 +1,9 @@
 // Jobs that were chosen, and what can be done with them; the keyboard on the table.
 
-import { button, dialog, small } from "../../components.js";
-import { copyOf, el, put, setText } from "../../dom.js";
-import { canCancel, cancelMany, nameOf } from "../../job-actions.js";
-import { word } from "../../job-state.js";
+import { button, openDialog, smallButton } from "../../components.js";
+import { fromTemplate, el, setChildren, setText } from "../../dom.js";
+import { canCancel, cancelJobs, jobName } from "../../job-actions.js";
+import { stateWord } from "../../job-state.js";
 import { href } from "../../router.js";
 
 const COMPARED = [2, 10];
@@ -13,7 +13,7 @@ export function picked(on) {
   const count = el("strong", { role: "status" });
   const compare = el("a", { class: "button small" }, "Compare");
   const cancelled = button("Cancel", cancelAll, { class: "small danger" });
-  const none = small("Choose none", () => choose([]));
+  const none = smallButton("Choose none", () => choose([]));
   const why = el("span", { class: "muted small" });
   const node = el("section", { class: "panel picked", "aria-label": "Chosen jobs", hidden: true }, count, compare, cancelled, none, why);
   const told = el("div", { role: "status" });
@@ -49,11 +49,11 @@ export function picked(on) {
 
   async function cancelAll() {
     cancelled.disabled = true;
-    const found = await cancelMany(jobs().filter(canCancel), on.changed);
+    const found = await cancelJobs(jobs().filter(canCancel), on.changed);
     cancelled.disabled = false;
     if (!found) return;
     choose([]);
-    put(told, outcome(found, () => put(told)));
+    setChildren(told, outcome(found, () => setChildren(told)));
   }
 
   return {
@@ -75,11 +75,11 @@ function outcome(found, close) {
   const title = failed ? `${done} of ${found.length} jobs cancelled` : `${done} ${done === 1 ? "job" : "jobs"} cancelled`;
   return el("div", { class: "notice outcome", "data-tone": failed ? "bad" : null },
     el("strong", {}, title),
-    el("ul", {}, found.map(({ job, changed, error }) => el("li", {}, nameOf(job), ": ", error ? error.message : words(changed.state)))),
-    small("Close", close));
+    el("ul", {}, found.map(({ job, changed, error }) => el("li", {}, jobName(job), ": ", error ? error.message : words(changed.state)))),
+    smallButton("Close", close));
 }
 
-const words = (state) => (state === "cancelling" ? "ends at its next step" : word(state).toLowerCase());
+const words = (state) => (state === "cancelling" ? "ends at its next step" : stateWord(state).toLowerCase());
 
 export function tableKeys(body, on) {
   const names = () => [...body.querySelectorAll(".name")];
@@ -127,5 +127,5 @@ let off = false; // for those who speak to the page, or hit keys by chance
 
 export function help() {
   const box = el("input", { type: "checkbox", checked: off, on: { change: () => { off = box.checked; } } });
-  dialog("keys-title", "Keys", [copyOf("jobs-keys"), el("label", { class: "tick" }, box, "Turn these keys off, until the page is loaded again")], el("button", { class: "button", autofocus: true }, "Close"), "keys-help");
+  openDialog("keys-title", "Keys", [fromTemplate("jobs-keys"), el("label", { class: "tick" }, box, "Turn these keys off, until the page is loaded again")], el("button", { class: "button", autofocus: true }, "Close"), "keys-help");
 }

@@ -3,7 +3,7 @@
 import { get } from "../../api.js";
 import { el, setText } from "../../dom.js";
 import { si } from "../../format.js";
-import { frame } from "../../schema-form.js";
+import { labeledField } from "../../schema-form.js";
 import { combobox } from "../../tabs.js";
 
 const MOST_SHOWN = 60;
@@ -39,7 +39,7 @@ export function architecture(ctx, pointer) {
     option: (one) => [el("span", {}, one.name), el("span", { class: "muted num" }, sizes(one))],
   });
   input.value = ctx.draft.get(pointer) ?? "";
-  const node = frame(ctx, pointer, "Architecture", input, [note]);
+  const node = labeledField(ctx, pointer, "Architecture", input, [note]);
   node.classList.add("combo");
   input.after(found);
 

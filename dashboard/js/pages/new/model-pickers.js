@@ -1,16 +1,16 @@
 // Who teaches, who learns, and by which methods.
 
 import { button } from "../../components.js";
-import { el, put } from "../../dom.js";
-import { ago, capital, plain } from "../../format.js";
-import { short } from "../../lookups.js";
-import { field, form, frame, framed, select } from "../../schema-form.js";
-import { prose, title } from "../../schema.js";
+import { el, setChildren } from "../../dom.js";
+import { ago, capital, readable } from "../../format.js";
+import { shortName } from "../../lookups.js";
+import { field, form, labeledField, fieldGroup, selectField } from "../../schema-form.js";
+import { richText, fieldTitle } from "../../schema.js";
 import { architecture } from "./architecture-picker.js";
 
 const MOST = 8;
 
-export const modelOptions = (ctx) => ctx.assets.models.map((each) => [each.id, `${each.name} · ${short(each.architecture)} · ${each.num_classes} classes · ${ago(each.created_at)}`]);
+export const modelOptions = (ctx) => ctx.assets.models.map((each) => [each.id, `${each.name} · ${shortName(each.architecture)} · ${each.num_classes} classes · ${ago(each.created_at)}`]);
 
 export function teachers(ctx) {
   const node = el("div", { class: "rows" });
@@ -27,7 +27,7 @@ export function teachers(ctx) {
   function row(_, at) {
     const path = `/teachers/${at}`;
     const name = chosen().length > 1 ? `Teacher ${at + 1}` : "Teacher";
-    const lines = [select(ctx, `${path}/model`, name, modelOptions(ctx), { empty: "Choose a model" }),
+    const lines = [selectField(ctx, `${path}/model`, name, modelOptions(ctx), { empty: "Choose a model" }),
       chosen().length > 1 ? form(ctx, schema, path, { only: ["weight"] }) : null,
       button(["Remove", el("span", { class: "hidden" }, ` ${name.toLowerCase()}`)], () => store(chosen().filter((__, other) => other !== at), "/teachers"))];
     return el("div", { class: "row" }, el("div", { class: "teacher" }, lines),
@@ -35,14 +35,14 @@ export function teachers(ctx) {
   }
 
   function draw() {
-    put(node, chosen().map(row), chosen().length < MOST ? adder() : null);
+    setChildren(node, chosen().map(row), chosen().length < MOST ? adder() : null);
   }
 
   function adder() {
     const some = chosen().length > 0;
     const list = el("select", { class: "input", on: { change: () => list.value && store([...chosen(), { model: list.value }], `/teachers/${chosen().length}/model`) } },
       el("option", { value: "" }, some ? "None" : ctx.assets.models.length ? "No teacher" : "No teacher yet: bring one below"), modelOptions(ctx).map(([value, text]) => el("option", { value }, text)));
-    return frame(ctx, "/teachers", some ? "Another teacher" : "Teacher", list, some ? [] : ["Without one the student learns from labels alone, or by a scheme that makes its own teachers."]);
+    return labeledField(ctx, "/teachers", some ? "Another teacher" : "Teacher", list, some ? [] : ["Without one the student learns from labels alone, or by a scheme that makes its own teachers."]);
   }
 
   draw();
@@ -71,12 +71,12 @@ export function student(ctx) {
   function draw() {
     const mode = ctx.draft.get("/student/derive") ? "derive" : "architecture";
     for (const { value, box } of modes) box.checked = value === mode;
-    put(inner, mode === "derive" ? form(ctx, schema, "/student", { only: DERIVED }) : architecture(ctx, "/student/architecture"), init);
+    setChildren(inner, mode === "derive" ? form(ctx, schema, "/student", { only: DERIVED }) : architecture(ctx, "/student/architecture"), init);
   }
 
-  const init = select(ctx, "/student/init", "Starts from", [["pretrained", "published weights (torchvision, timm)"], ...modelOptions(ctx)], { empty: "random weights (default)" });
+  const init = selectField(ctx, "/student/init", "Starts from", [["pretrained", "published weights (torchvision, timm)"], ...modelOptions(ctx)], { empty: "random weights (default)" });
   draw();
-  const kind = framed(ctx, "/student", "Student", el("div", { class: "ticks" }, modes.map((mode) => mode.node)));
+  const kind = fieldGroup(ctx, "/student", "Student", el("div", { class: "ticks" }, modes.map((mode) => mode.node)));
   kind.classList.add("alone");
   return [
     kind, inner,
@@ -114,7 +114,7 @@ export function methods(ctx) {
       each.open(at < 0 ? null : chosen.length > 1 ? `/method/${at}` : "/method");
     }
     const weight = chosen.length ? "" : ctx.draft.get("/teachers")?.length ? "kd, because there is a teacher" : "supervised, because there is no teacher";
-    put(usual, weight ? `Nothing is chosen, so it is ${weight}. Several are summed.` : "Several are summed; each is a curve of its own.");
+    setChildren(usual, weight ? `Nothing is chosen, so it is ${weight}. Several are summed.` : "Several are summed; each is a curve of its own.");
   }
 
   function draw() {
@@ -131,7 +131,7 @@ export function methods(ctx) {
     const count = [...groups.values()].flat().length;
     others.hidden = !count;
     const heads = [...groups].map(([why, nodes]) => el("div", {}, el("p", { class: "help" }, capital(why)), el("ul", { class: "methods" }, nodes)));
-    put(others, el("summary", {}, `${count} ${count === 1 ? "does" : "do"} not fit`), heads);
+    setChildren(others, el("summary", {}, `${count} ${count === 1 ? "does" : "do"} not fit`), heads);
     if (held?.isConnected && held !== document.activeElement) held.focus();
   }
 
@@ -139,7 +139,7 @@ export function methods(ctx) {
   open();
   draw();
   return {
-    nodes: [usual, list, others, el("div", { class: "grid" }, field(ctx, ctx.root.components.schemas.JobSpec.properties.label_weight, "/label_weight", title("label_weight")))],
+    nodes: [usual, list, others, el("div", { class: "grid" }, field(ctx, ctx.root.components.schemas.JobSpec.properties.label_weight, "/label_weight", fieldTitle("label_weight")))],
     teachersChanged: open,
     update(now) {
       if (JSON.stringify(now) === JSON.stringify(fits)) return;
@@ -151,7 +151,7 @@ export function methods(ctx) {
 
 // Nodes that stay where they are keep the focus.
 function place(list, nodes) {
-  if (list.children.length !== nodes.length || nodes.some((node, at) => list.children[at] !== node)) put(list, nodes);
+  if (list.children.length !== nodes.length || nodes.some((node, at) => list.children[at] !== node)) setChildren(list, nodes);
 }
 
 function row(ctx, method, toggle) {
@@ -159,17 +159,17 @@ function row(ctx, method, toggle) {
   const box = el("input", { type: "checkbox", id, "aria-describedby": `${id}-when ${id}-fault`, on: { change: () => toggle(method.name, box.checked) } });
   const fault = el("div", { class: "fault", id: `${id}-fault`, hidden: true });
   const inner = el("div");
-  const node = el("li", {}, box, el("div", {}, el("label", { for: id }, plain(method.name)), el("span", { class: "muted small" }, ` ${method.group}`),
-    el("p", { class: "help", id: `${id}-when` }, prose(method.when_to_use)), fault, inner));
+  const node = el("li", {}, box, el("div", {}, el("label", { for: id }, readable(method.name)), el("span", { class: "muted small" }, ` ${method.group}`),
+    el("p", { class: "help", id: `${id}-when` }, richText(method.when_to_use)), fault, inner));
   return {
     node,
     chosen: () => box.checked,
     open(pointer) {
       box.checked = pointer !== null;
       node.classList.toggle("wide", pointer !== null);
-      if (pointer === null) return put(inner);
+      if (pointer === null) return setChildren(inner);
       ctx.faults.at(pointer, { control: box, fault, label: method.name });
-      return put(inner, el("p", { class: "formula" }, el("code", {}, method.formula)),
+      return setChildren(inner, el("p", { class: "formula" }, el("code", {}, method.formula)),
         el("div", { class: "grid" }, form({ ...ctx, root: method.params }, method.params, pointer, { except: ["type"] })));
     },
   };

@@ -1,17 +1,17 @@
 // The form, section by section, and what there is to choose from.
 
-import { everything, post } from "../../api.js";
+import { allPages, post } from "../../api.js";
 import { button } from "../../components.js";
 import { el, setText } from "../../dom.js";
-import { whole } from "../../format.js";
-import { field, form, select } from "../../schema-form.js";
-import { Draft, shape, title } from "../../schema.js";
+import { integer } from "../../format.js";
+import { field, form, selectField } from "../../schema-form.js";
+import { Draft, fieldShape, fieldTitle } from "../../schema.js";
 import { architecture } from "./architecture-picker.js";
 import { methods, modelOptions, student, teachers } from "./model-pickers.js";
 import { drop, once } from "./upload.js";
 
 export async function ready(signal) {
-  const [datasets, models] = await Promise.all(["datasets", "models"].map((kind) => everything(`/v1/${kind}`, {}, signal)));
+  const [datasets, models] = await Promise.all(["datasets", "models"].map((kind) => allPages(`/v1/${kind}`, {}, signal)));
   const usable = (list) => list.filter(({ state }) => state === "ready");
   return { datasets: usable(datasets), models: usable(models) };
 }
@@ -19,8 +19,8 @@ export async function ready(signal) {
 const total = ({ splits }) => Object.values(splits).reduce((sum, { count }) => sum + count, 0);
 
 function datasetSelect(ctx) {
-  const options = ctx.assets.datasets.map((each) => [each.id, `${each.name} · ${each.num_classes} classes · ${whole(total(each))} images of ${each.image_size} px`]);
-  return select(ctx, "/dataset", "Data set", options, { empty: options.length ? "Choose a data set" : "None yet: bring one below", note: ["Required: what is learned, and what it is measured with."] });
+  const options = ctx.assets.datasets.map((each) => [each.id, `${each.name} · ${each.num_classes} classes · ${integer(total(each))} images of ${each.image_size} px`]);
+  return selectField(ctx, "/dataset", "Data set", options, { empty: options.length ? "Choose a data set" : "None yet: bring one below", note: ["Required: what is learned, and what it is measured with."] });
 }
 
 /** The two drop zones; they are kept while the tab is, whatever page is shown. `chosen(what, asset)`. */
@@ -41,8 +41,8 @@ export function drops(root, chosen, dataset) {
 
 function published(ctx) {
   const own = { ...ctx, draft: new Draft(), id: "pub" };
-  const sources = shape(ctx.root.components.schemas.DatasetCreate.properties.source, ctx.root).enum;
-  const list = select(own, "/source", "Or take a known one", sources.map((each) => [each, each.replace(":", ": ")]), { empty: "Choose" });
+  const sources = fieldShape(ctx.root.components.schemas.DatasetCreate.properties.source, ctx.root).enum;
+  const list = selectField(own, "/source", "Or take a known one", sources.map((each) => [each, each.replace(":", ": ")]), { empty: "Choose" });
   const said = el("p", { role: "status", class: "help" });
   async function take() {
     const source = own.draft.get("/source");
@@ -69,7 +69,7 @@ export function ofKind(value) {
 export function sections(ctx) {
   const { properties } = ctx.root.components.schemas.JobSpec;
   const { Training, EvaluationPlan, Limits, Accept } = ctx.root.components.schemas;
-  const one = (name) => field(ctx, properties[name], `/${name}`, title(name));
+  const one = (name) => field(ctx, properties[name], `/${name}`, fieldTitle(name));
   // A field that is its section needs no second title for the eye.
   const alone = (node) => { node.classList.add("alone"); return node; };
   const grid = (...children) => el("div", { class: "grid" }, children);
@@ -89,7 +89,7 @@ export function sections(ctx) {
   }
 
   const measures = ctx.draft.get("/kind") === "evaluate";
-  const kind = select(ctx, "/kind", "Kind", [["evaluate", "Measure a model, train nothing"]], { empty: "Teach a student (default)", onChange: () => ctx.rebuild("/kind") });
+  const kind = selectField(ctx, "/kind", "Kind", [["evaluate", "Measure a model, train nothing"]], { empty: "Teach a student (default)", onChange: () => ctx.rebuild("/kind") });
   const top = [
     part("Name and kind", grid(field(ctx, { ...properties.name, description: "Empty: told from student and method." }, "/name", "Name"), kind)),
     part("Data set", alone(datasetSelect(ctx)), bring(ctx.assets.datasets.length, "Bring a data set", ctx.drops.dataset.node, published(ctx))),
@@ -98,7 +98,7 @@ export function sections(ctx) {
   const last = [fold("Accept", ["accept"], grid(form(ctx, Accept, "/accept"))),
     fold("Limits, seed, priority, labels", ["limits", "seed", "priority", "labels"], grid(form(ctx, Limits, "/limits"), ["seed", "priority", "labels"].map(one)))];
   if (measures) {
-    const model = part("Model", grid(select(ctx, "/model", "Model to measure", modelOptions(ctx), { empty: "Choose a model" })));
+    const model = part("Model", grid(selectField(ctx, "/model", "Model to measure", modelOptions(ctx), { empty: "Choose a model" })));
     return { nodes: [...top.slice(0, 2), model, top[2], ...last], update: (_, body) => tell(body), teachersChanged() {} };
   }
   const method = methods(ctx);

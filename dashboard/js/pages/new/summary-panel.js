@@ -1,11 +1,11 @@
 // Beside the form: what the API says of the job, the same job as a command, and the start.
 
 import { post } from "../../api.js";
-import { button, copyButton, problem } from "../../components.js";
-import { el, put, setText } from "../../dom.js";
-import { bytes, capital, duration, plain, si, times, whole } from "../../format.js";
-import { short } from "../../lookups.js";
-import { fixButton, title } from "../../schema.js";
+import { button, copyButton, errorNotice } from "../../components.js";
+import { el, setChildren, setText } from "../../dom.js";
+import { bytes, capital, duration, readable, si, times, integer } from "../../format.js";
+import { shortName } from "../../lookups.js";
+import { fixButton, fieldTitle } from "../../schema.js";
 import { tabs } from "../../tabs.js";
 
 const PAUSE_MS = 400;
@@ -76,16 +76,16 @@ export function rail(ctx, on) {
     node.dataset.status = status;
     setText(why, reason(status, problems));
     if (status === "checking") return;
-    put(failed);
+    setChildren(failed);
     for (const { write, pre } of snippets) setText(pre, write(body));
-    put(faults, problems.map((fault) => item(fault, on)));
-    if (status === "broken") put(failed, problem(error, on.again));
-    if (answer) put(job, gist(answer, ctx), facts(answer), time(answer.estimate), answer.warnings.map((text) => el("p", { class: "notice", "data-tone": "wait" }, text)), answer.resolved.kind === "evaluate" ? null : fitting(answer.methods));
-    else if (!job.firstChild) put(job, el("p", { class: "help" }, "Choose a data set and a student: what would run is shown here."));
+    setChildren(faults, problems.map((fault) => item(fault, on)));
+    if (status === "broken") setChildren(failed, errorNotice(error, on.again));
+    if (answer) setChildren(job, gist(answer, ctx), facts(answer), time(answer.estimate), answer.warnings.map((text) => el("p", { class: "notice", "data-tone": "wait" }, text)), answer.resolved.kind === "evaluate" ? null : fitting(answer.methods));
+    else if (!job.firstChild) setChildren(job, el("p", { class: "help" }, "Choose a data set and a student: what would run is shown here."));
     job.dataset.stale = !answer && job.childElementCount > 1;
   }
 
-  return { node, update, failed: (cause) => put(failed, problem(cause)), busy: (on_) => { start.disabled = on_; setText(start, on_ ? "Starting…" : "Start job"); } };
+  return { node, update, failed: (cause) => setChildren(failed, errorNotice(cause)), busy: (on_) => { start.disabled = on_; setText(start, on_ ? "Starting…" : "Start job"); } };
 }
 
 function reason(status, problems) {
@@ -97,16 +97,16 @@ function reason(status, problems) {
 }
 
 function item({ pointer, detail, fix = [] }, on) {
-  const name = on.label(pointer) ?? (pointer.split("/").slice(1).map((step) => title(step)).join(", ") || "The job");
+  const name = on.label(pointer) ?? (pointer.split("/").slice(1).map((step) => fieldTitle(step)).join(", ") || "The job");
   return el("li", {}, el("button", { class: "plain-link", type: "button", on: { click: () => on.reveal(pointer) } }, name), `: ${detail} `, fix.map((patch) => fixButton(patch, on.fix)));
 }
 
 function gist({ resolved }, ctx) {
-  const teachers = resolved.teachers.map(({ model }) => short(ctx.assets.models.find(({ id }) => id === model)?.architecture) || model);
+  const teachers = resolved.teachers.map(({ model }) => shortName(ctx.assets.models.find(({ id }) => id === model)?.architecture) || model);
   const { student, model, method } = resolved;
   if (resolved.kind === "evaluate") return el("p", { class: "gist" }, "Measures ", el("b", {}, ctx.assets.models.find(({ id }) => id === model)?.name ?? model), " on the test split.");
-  return el("p", { class: "gist" }, teachers.length ? [el("b", {}, teachers.join(" + ")), " → "] : null, el("b", {}, short(student.architecture)),
-    student.derive ? `, ${(student.convolution ?? "").replaceAll("_", " ")}` : null, ` by ${method.map(({ type }) => plain(type)).join(" + ")}`);
+  return el("p", { class: "gist" }, teachers.length ? [el("b", {}, teachers.join(" + ")), " → "] : null, el("b", {}, shortName(student.architecture)),
+    student.derive ? `, ${(student.convolution ?? "").replaceAll("_", " ")}` : null, ` by ${method.map(({ type }) => readable(type)).join(" + ")}`);
 }
 
 function facts({ resolved, estimate }) {
@@ -114,8 +114,8 @@ function facts({ resolved, estimate }) {
   const smaller = teacher_size_bytes / student_size_bytes;
   const lines = [
     ["Trainings", trainings > 0 && `${trainings} of ${resolved.training.epochs} epochs`],
-    ["Steps", steps > 0 && whole(steps)],
-    ["Scheme", resolved.scheme && resolved.scheme.type !== "offline" && plain(resolved.scheme.type)],
+    ["Steps", steps > 0 && integer(steps)],
+    ["Scheme", resolved.scheme && resolved.scheme.type !== "offline" && readable(resolved.scheme.type)],
     ["Also trained", resolved.evaluation?.baseline && "the student without a teacher"],
     ["Student", num_params && `${si(num_params)} parameters`],
     ["Its size", student_size_bytes && `${bytes(student_size_bytes)}${smaller > 1.05 ? `, ${times(smaller)} smaller` : ""}`],
@@ -138,7 +138,7 @@ function fitting(methods) {
   if (!bad.length) return el("p", { class: "help" }, text);
   const groups = Object.groupBy(bad, ({ reason: cause, help }) => `${cause}: ${help}.`);
   return el("details", { class: "small" }, el("summary", {}, text),
-    Object.entries(groups).map(([cause, list]) => el("p", { class: "help" }, el("b", {}, list.map(({ name }) => plain(name)).join(", ")), `: ${cause}`)));
+    Object.entries(groups).map(([cause, list]) => el("p", { class: "help" }, el("b", {}, list.map(({ name }) => readable(name)).join(", ")), `: ${cause}`)));
 }
 
 const json = (body) => JSON.stringify(body, null, 2);

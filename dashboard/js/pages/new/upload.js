@@ -2,12 +2,12 @@
 
 import { ApiError, del, get, post } from "../../api.js";
 import { button, notice, progressBar } from "../../components.js";
-import { el, put, setText } from "../../dom.js";
+import { el, setChildren, setText } from "../../dom.js";
 import { bytes, capital } from "../../format.js";
 import { announce } from "../../layout.js";
 import { form } from "../../schema-form.js";
-import { Draft, Faults, lean } from "../../schema.js";
-import { whileVisible } from "../../streams.js";
+import { Draft, FieldIssues, withoutDefaults } from "../../schema.js";
+import { pollWhileVisible } from "../../streams.js";
 
 const MOST_BYTES = 1.5 * 2 ** 30; // the browser takes a digest of what is in memory only
 const TRIES = 3;
@@ -18,7 +18,7 @@ const SAY_MS = 500;
 /** It goes on while the reader is on another page: `busy()`. `done(asset)` when it is ready. */
 export function drop(kind, root, done) {
   const node = el("div", { class: "drop", on: { dragover: over, dragleave: away, drop: dropped } });
-  const ctx = { draft: null, root, id: kind.id, faults: new Faults() };
+  const ctx = { draft: null, root, id: kind.id, faults: new FieldIssues() };
   let running = null;
   let poll = null;
   let sent = null; // {file, id}: what has arrived is not sent again
@@ -38,7 +38,7 @@ export function drop(kind, root, done) {
 
   function idle(...above) {
     const input = el("input", { type: "file", class: "hidden", on: { change: () => input.files[0] && choose(input.files[0]) } });
-    put(node, above, el("p", {}, el("label", { class: "button small" }, "Choose a file", el("span", { class: "hidden" }, ` as ${kind.what}`), input), " or drop it here."), el("p", { class: "help" }, kind.hint));
+    setChildren(node, above, el("p", {}, el("label", { class: "button small" }, "Choose a file", el("span", { class: "hidden" }, ` as ${kind.what}`), input), " or drop it here."), el("p", { class: "help" }, kind.hint));
   }
 
   function choose(file) {
@@ -48,7 +48,7 @@ export function drop(kind, root, done) {
     ctx.draft = draft;
     const said = el("div", { role: "alert" });
     const go = button("Upload", () => begin(file, said));
-    return put(node, el("p", {}, el("strong", {}, file.name), ` · ${bytes(file.size)}`), said,
+    return setChildren(node, el("p", {}, el("strong", {}, file.name), ` · ${bytes(file.size)}`), said,
       el("div", { class: "grid" }, form(ctx, kind.schema, "", { only: ["name"] }), kind.first?.(ctx), form(ctx, kind.schema, "", { only: kind.only })),
       kind.rare ? el("details", {}, el("summary", {}, "More"), el("div", { class: "grid" }, form(ctx, kind.schema, "", { only: kind.rare }))) : null,
       el("div", { class: "actions" }, button("Not this file", () => idle()), go));
@@ -66,15 +66,15 @@ export function drop(kind, root, done) {
       setText(words, text);
       bar.set(fraction);
     };
-    put(node, el("p", {}, el("strong", {}, file.name)), words, bar.node,
+    setChildren(node, el("p", {}, el("strong", {}, file.name)), words, bar.node,
       el("div", { class: "actions" }, button("Give up", () => running?.abort())));
     try {
       if (sent?.file !== file) sent = { file, id: await upload(file, say, running.signal) };
-      const body = lean(kind.schema, { ...ctx.draft.value, upload_id: sent.id }, root);
+      const body = withoutDefaults(kind.schema, { ...ctx.draft.value, upload_id: sent.id }, root);
       follow(await post(kind.path, body, { signal: running.signal, headers: once() }));
     } catch (error) {
-      put(node, before);
-      put(said, error.name === "AbortError" ? "Given up; nothing of it was kept." : error.message);
+      setChildren(node, before);
+      setChildren(said, error.name === "AbortError" ? "Given up; nothing of it was kept." : error.message);
       const rest = ctx.faults.show((error.problem?.errors ?? []).map((fault) => ({ ...fault, code: "" })));
       said.append(...rest.map(({ detail }) => el("p", {}, detail)));
     } finally {
@@ -84,8 +84,8 @@ export function drop(kind, root, done) {
 
   function follow(asset) {
     const failures = el("p", { class: "help", role: "status" });
-    put(node, el("p", {}, el("strong", {}, asset.name), ` · ${kind.reading}`), el("span", { class: "bone" }), failures);
-    poll = whileVisible(async () => {
+    setChildren(node, el("p", {}, el("strong", {}, asset.name), ` · ${kind.reading}`), el("span", { class: "bone" }), failures);
+    poll = pollWhileVisible(async () => {
       try {
         const now = await get(`${kind.path}/${asset.id}`);
         setText(failures, "");

@@ -1,7 +1,7 @@
 // Try it: images that are dropped, chosen or the data set's own, and what teacher and student say of each.
 
 import { get, post } from "../../api.js";
-import { el, put, setText } from "../../dom.js";
+import { el, setChildren, setText } from "../../dom.js";
 import { fixed } from "../../format.js";
 import { icon } from "../../job-state.js";
 import { announce } from "../../layout.js";
@@ -51,7 +51,7 @@ export function read(file) {
 /** Ten test images as buttons, one of each class as far as that goes; `take([image])`. */
 export function samples(dataset, take, signal) {
   const node = el("div", { class: "samples" });
-  const failed = (error) => error.name === "AbortError" || put(node, el("p", { class: "muted small" }, "The data set's images cannot be had just now."));
+  const failed = (error) => error.name === "AbortError" || setChildren(node, el("p", { class: "muted small" }, "The data set's images cannot be had just now."));
   if (dataset) fill().catch(failed);
   return node;
 
@@ -61,7 +61,7 @@ export function samples(dataset, take, signal) {
     const first = data.filter(({ target }) => !seen.has(target) && seen.add(target));
     const ten = [...first, ...data.filter((each) => !first.includes(each))].slice(0, TEN);
     if (!ten.length) return;
-    put(node, el("p", { class: "muted small", id: "samples" }, "Or a test image:"),
+    setChildren(node, el("p", { class: "muted small", id: "samples" }, "Or a test image:"),
       el("ul", { "aria-labelledby": "samples" }, ten.map((each) => el("li", {}, sample(each)))));
   }
 
@@ -135,7 +135,7 @@ export function playground({ teachers, dataset, config }, keep, query, signal) {
   }
 
   function empty() {
-    put(cards);
+    setChildren(cards);
     clear.hidden = true;
     setText(said, "");
   }
@@ -248,15 +248,15 @@ export function answerCard(image, columns, translate) {
     const { body } = places[who];
     if (answer.waits) return setText(body.firstChild, answer.waits);
     found[who] = answer.top;
-    if (answer.top) put(body, bars(answer.top, called(who)));
-    else put(body, el("p", { class: "small failed" }, `No answer: ${answer.error}`));
+    if (answer.top) setChildren(body, bars(answer.top, called(who)));
+    else setChildren(body, el("p", { class: "small failed" }, `No answer: ${answer.error}`));
     return judge();
   }
 
   function judge() {
     if (!found.student || !found.teacher) return;
     const same = best("student") === best("teacher");
-    put(verdict, el("span", { class: "chip", "data-tone": same ? "good" : "wait", "data-agree": String(same) },
+    setChildren(verdict, el("span", { class: "chip", "data-tone": same ? "good" : "wait", "data-agree": String(same) },
       icon(same ? SAME : OTHER), same ? "They agree" : "They disagree"));
   }
 
