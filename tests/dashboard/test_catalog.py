@@ -131,7 +131,7 @@ def test_method_explains_itself(opened: Opened, api: httpx.Client) -> None:
     card = cards.filter(has=page.get_by_role("heading", name="dkd", exact=True))
     known = api.get("/v1/methods/dkd").json()
     expect(card).to_contain_text(known["formula"])
-    expect(card).to_contain_text(known["when"])
+    expect(card).to_contain_text(known["when_to_use"])
     card.get_by_text("Fields, paper and more").click()
     expect(card).to_contain_text(known["paper"])
     fields = card.get_by_role("region", name="Fields of dkd")

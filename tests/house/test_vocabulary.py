@@ -38,7 +38,7 @@ NOT_OURS = frozenset({"forEach"})
 """Names of the browser that hold a vague word."""
 BRITISH = re.compile(
     r"normalis|licence|catalogue|colour|\bgrey|initialis|optimis|serialis|quantis|standardis"
-    r"|summaris|recognis|neighbour|labelled|labelling|\bcentre|favour|honour|behaviour",
+    r"|summaris|recognis|neighbour|labelled(?!by\b)|labelling|\bcentre|favour|honour|behaviour",
     re.IGNORECASE,
 )
 MAY_SPELL_BRITISH = ("migrations/versions/", "tests/upgrade/", "tests/house/test_vocabulary.py")

@@ -68,7 +68,7 @@ export function ofKind(value) {
 
 export function sections(ctx) {
   const { properties } = ctx.root.components.schemas.JobSpec;
-  const { Training, EvaluationPlan, Limits, Accept } = ctx.root.components.schemas;
+  const { TrainingConfig, EvaluationPlan, JobLimits, AcceptanceCriteria } = ctx.root.components.schemas;
   const one = (name) => field(ctx, properties[name], `/${name}`, fieldTitle(name));
   // A field that is its section needs no second title for the eye.
   const alone = (node) => { node.classList.add("alone"); return node; };
@@ -95,8 +95,8 @@ export function sections(ctx) {
     part("Data set", alone(datasetSelect(ctx)), bring(ctx.assets.datasets.length, "Bring a data set", ctx.drops.dataset.node, published(ctx))),
     part("Teachers", teachers(ctx), bring(ctx.assets.models.length, "Bring a teacher", ctx.drops.teacher.node)),
   ];
-  const last = [fold("Accept", ["accept"], grid(form(ctx, Accept, "/accept"))),
-    fold("Limits, seed, priority, labels", ["limits", "seed", "priority", "labels"], grid(form(ctx, Limits, "/limits"), ["seed", "priority", "labels"].map(one)))];
+  const last = [fold("Accept", ["accept"], grid(form(ctx, AcceptanceCriteria, "/accept"))),
+    fold("Limits, seed, priority, labels", ["limits", "seed", "priority", "labels"], grid(form(ctx, JobLimits, "/limits"), ["seed", "priority", "labels"].map(one)))];
   if (measures) {
     const model = part("Model", grid(selectField(ctx, "/model", "Model to measure", modelOptions(ctx), { empty: "Choose a model" })));
     return { nodes: [...top.slice(0, 2), model, top[2], ...last], update: (_, body) => tell(body), teachersChanged() {} };
@@ -106,9 +106,9 @@ export function sections(ctx) {
     part("Student", student(ctx)),
     part("Method", method.nodes),
     fold("Scheme", ["scheme"], alone(one("scheme"))),
-    part("Training", grid(one("preset")), grid(form(ctx, Training, "/training", { only: RECIPE })),
+    part("Training", grid(one("preset")), grid(form(ctx, TrainingConfig, "/training", { only: RECIPE })),
       el("details", { open: ctx.open.has("recipe"), on: { toggle: (event) => ctx.open[event.target.open ? "add" : "delete"]("recipe") } }, el("summary", {}, "Augmentation, precision, early stopping and more"),
-        grid(form(ctx, Training, "/training", { except: RECIPE })))),
+        grid(form(ctx, TrainingConfig, "/training", { except: RECIPE })))),
     fold("Evaluation", ["evaluation"], grid(form(ctx, EvaluationPlan, "/evaluation"))),
     fold("Exports", ["exports"], alone(one("exports"))), ...last];
 
