@@ -1,1 +1,1 @@
-"""Stillhouse for Python users: a client of the API, a command line, an embedded local stack."""
+"""Stillhouse for Python users: a client of the API, a command line, a local stack."""

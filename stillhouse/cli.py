@@ -1,4 +1,4 @@
-"""The command line: `stillhouse up` and friends. Each command loads what it needs when called."""
+"""The command line: `stillhouse up`, `demo`, `submit` and others. Commands import on use."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def up(
     data_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Where everything is kept: database, queue, objects, logs, keys. "
-            "[default: $XDG_DATA_HOME/stillhouse, else ~/.local/share/stillhouse]"
+            help="Folder of the database, queue, files, logs and keys. "
+            "[default: stillhouse in the user's data folder, ~/.local/share on Linux]"
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
     ] = 8000,
     workers: Annotated[
-        int, typer.Option(min=1, max=64, help="How many jobs train at the same time.")
+        int, typer.Option(min=1, max=64, help="Number of jobs that train at the same time.")
     ] = 1,
 ) -> None:
     """Run the whole product on this machine until Ctrl-C."""
@@ -48,74 +48,73 @@ def up(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option(help="Where the student and its papers are put.")] = Path(
+    output: Annotated[Path, typer.Option(help="Folder for the student and its report.")] = Path(
         "demo-output"
     ),
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave everything running at the end.")
+        bool, typer.Option("--keep", help="Keep the stack running at the end, until Ctrl-C.")
     ] = False,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 30,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 0,
 ) -> None:
-    """Train a teacher on digits, distil it, download the student, check it: the whole product."""
+    """Train a teacher on digits, distill it, download the student and check it."""
     from stillhouse.demo import main
 
     sys.exit(main(output, keep=keep, epochs=epochs, port=port))
 
 
 Output = Annotated[
-    Path | None, typer.Option(help="Wait, then put everything that the job has published here.")
+    Path | None, typer.Option(help="Wait for the job, then download its files into this folder.")
 ]
+JobId = Annotated[str, typer.Argument(help="The id of a job.")]
 
 
 @app.command()
 def submit(
     job: Annotated[
-        Path, typer.Argument(help="A JSON file as POST /v1/jobs takes it; - for stdin.")
+        Path, typer.Argument(help="A JSON file with the body of POST /v1/jobs; - for stdin.")
     ],
-    wait: Annotated[bool, typer.Option("--wait", help="Return when the job has ended.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the job has ended.")] = False,
     output: Output = None,
 ) -> None:
-    """Post a job to STILLHOUSE_URL with STILLHOUSE_API_KEY; by default to this machine's stack."""
+    """Submit a job and print its id.
+
+    STILLHOUSE_URL and STILLHOUSE_API_KEY name the service; the default is this machine's stack.
+    """
     from stillhouse import job_commands
 
     sys.exit(job_commands.submit(job, wait=wait, output=output))
 
 
 @app.command()
-def wait(
-    job: Annotated[str, typer.Argument(help="The id of a job.")], output: Output = None
-) -> None:
-    """Wait for a job: exit code 0 if it has succeeded, 1 if not."""
+def wait(job: JobId, output: Output = None) -> None:
+    """Wait for a job; the exit code is 0 if it succeeded and 1 if not."""
     from stillhouse import job_commands
 
     sys.exit(job_commands.wait_for_job(job, output=output))
 
 
-JobId = Annotated[str, typer.Argument(help="The id of a job.")]
-
-
 @app.command()
 def cancel(job: JobId) -> None:
-    """End a job: at once where it waits, else as soon as its worker hears of it."""
+    """Cancel a job. A running job stops within seconds."""
     _run_action(job, "cancel")
 
 
 @app.command()
 def pause(job: JobId) -> None:
-    """Let a job rest: it keeps a checkpoint, and its worker is free for others."""
+    """Pause a job: its worker writes a checkpoint and takes another job."""
     _run_action(job, "pause")
 
 
 @app.command()
 def resume(job: JobId) -> None:
-    """Let a paused job go on where it was."""
+    """Resume a paused job from its checkpoint."""
     _run_action(job, "resume")
 
 
 @app.command()
 def retry(job: JobId) -> None:
-    """Give a failed job another run, from its last checkpoint on."""
+    """Run a failed job again, from its last checkpoint."""
     _run_action(job, "retry")
 
 

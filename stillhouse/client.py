@@ -1,13 +1,36 @@
-"""A client of the REST API: post a job, wait for it, take the student home."""
+"""`Client`: a client of the REST API, to submit jobs, wait for them and download students."""
+
+from __future__ import annotations
 
 import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import httpx
+
+from kdcore.schema.report import Report
+from stillhouse.errors import (
+    ApiError,
+    ArtifactNotFoundError,
+    ChecksumError,
+    ResourceFailedError,
+    ServiceUnreachableError,
+    StillhouseError,
+)
+
+__all__ = [
+    "ApiError",
+    "Artifact",
+    "ArtifactNotFoundError",
+    "ChecksumError",
+    "Client",
+    "ResourceFailedError",
+    "ServiceUnreachableError",
+    "StillhouseError",
+]
 
 Json = dict[str, Any]
 POLL_S = 0.5
@@ -15,57 +38,26 @@ UNAVAILABLE_STATUSES = (502, 503, 504)
 UNAVAILABLE_TIMEOUT_S = 300.0
 
 
-class ApiError(Exception):
-    """The service refused: its problem document's code, detail and faults."""
+class Artifact(TypedDict):
+    """A file that a job has published. ``size_bytes`` is in bytes, ``sha256`` in hex."""
 
-    def __init__(self, response: httpx.Response) -> None:
-        self.status = response.status_code
-        try:
-            self.problem: Json = response.json()
-        except ValueError:
-            self.problem = {"detail": response.text[:500]}
-        self.code = self.problem.get("code", "")
-        issues = [
-            f"\n  {issue['pointer'] or 'the body'}: {issue['detail']}"
-            for issue in self.problem.get("errors") or []
-        ]
-        super().__init__(f"{self.status} {self.problem.get('detail', '')}{''.join(issues)}")
-
-
-class ResourceFailedError(Exception):
-    """A job, data set or model did not come out: what the service says of it."""
-
-    def __init__(self, resource: Json) -> None:
-        self.resource = resource
-        error = resource.get("error") or {}
-        items = [f"\n  {item['name']}: {item['detail']}" for item in error.get("items") or []]
-        text = error.get("message", "")
-        hint = f"\n  hint: {error['hint']}" if error.get("hint") else ""
-        super().__init__(
-            f"{resource['object']} {resource['id']} is {resource['state']}: {text}"
-            f"{hint}{''.join(items)}"
-        )
-
-
-class ChecksumError(Exception):
-    """A download's SHA-256 is not the one that the service gave."""
-
-
-class ArtifactNotFoundError(Exception):
-    """A job has no file of that name."""
-
-
-def _is_transient(error: Exception) -> bool:
-    """Whether the service, or the way to it, is away: later it may answer."""
-    return not isinstance(error, ApiError) or error.status in UNAVAILABLE_STATUSES
+    id: str
+    job: str
+    name: str
+    format: str
+    media_type: str
+    size_bytes: int
+    sha256: str
+    created_at: str
+    links: dict[str, str]
 
 
 class Client:
-    """Speaks to one Stillhouse with one API key.
+    """A client of one Stillhouse with one API key. Every error is a `StillhouseError`.
 
     Args:
-        url: the service's address, for instance ``http://127.0.0.1:8000``.
-        api_key: a key; the embedded stack keeps its first one in ``DATA_DIR/api-key``.
+        url: the address of the API, for instance ``http://127.0.0.1:8000``.
+        api_key: an API key; the local stack writes its first key to ``DATA_DIR/api-key``.
     """
 
     def __init__(self, url: str, api_key: str) -> None:
@@ -80,35 +72,44 @@ class Client:
         self._http.close()
 
     def get(self, path: str, **params: Any) -> Json:
-        """GET a resource; raises ApiError."""
-        return self._json(self._http.get(path, params=params))
+        """GET a resource.
+
+        Raises:
+            ApiError: the API refused the request.
+            ServiceUnreachableError: no response came.
+        """
+        return self._json(self._request("GET", path, params=params))
 
     def post(self, path: str, body: Json | None = None, **params: Any) -> Json:
-        """POST. Repeated while no answer comes, with one idempotency key: it is done once."""
+        """POST a body. Retries until a response comes, four times at most.
+
+        All tries have the same idempotency key, so the API carries the request out once.
+        """
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         for pause_s in (0.5, 2.0, 8.0, None):
             try:
-                return self._json(self._http.post(path, json=body, params=params, headers=headers))
-            except (httpx.TransportError, ApiError) as error:
+                response = self._request("POST", path, json=body, params=params, headers=headers)
+                return self._json(response)
+            except StillhouseError as error:
                 if not _is_transient(error) or pause_s is None:
                     raise
                 time.sleep(pause_s)
-        raise AssertionError("the last try answers or raises")
+        raise AssertionError("unreachable: the last try returns or raises")
 
     def cancel(self, job: Json | str) -> Json:
-        """End a job; its worker may take some seconds to let go of it."""
+        """Cancel a job. A running job is `cancelling` until its worker has stopped it."""
         return self._post_action(job, "cancel")
 
     def pause(self, job: Json | str) -> Json:
-        """Let a job rest: its worker writes a checkpoint and is free for others."""
+        """Pause a job: its worker writes a checkpoint and takes another job."""
         return self._post_action(job, "pause")
 
     def resume(self, job: Json | str) -> Json:
-        """Let a paused job go on where it was."""
+        """Resume a paused job from its checkpoint."""
         return self._post_action(job, "resume")
 
     def retry(self, job: Json | str) -> Json:
-        """Give a failed job another run, from its last checkpoint on."""
+        """Run a failed job again, from its last checkpoint."""
         return self._post_action(job, "retry")
 
     def _post_action(self, job: Json | str, action: str) -> Json:
@@ -116,7 +117,7 @@ class Client:
         return self.post(f"/v1/jobs/{job_id}/{action}")
 
     def upload(self, path: Path | str) -> str:
-        """Send a file in parts and have it verified; the id of the complete upload."""
+        """Upload a file in parts and return the id of the complete, verified upload."""
         path = Path(path)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -126,28 +127,33 @@ class Client:
             file.seek(0)
             for part in upload["parts"]:
                 content = file.read(part["size_bytes"])
-                self._json(self._http.put(part["url"], content=content))
+                self._json(self._request("PUT", part["url"], content=content))
         self.post(f"/v1/uploads/{upload['id']}/complete")
         return str(upload["id"])
 
     def wait(self, resource: Json, on_update: Callable[[Json], None] | None = None) -> Json:
-        """Poll a data set, model or job until it has ended well; raises Failed if it has not.
+        """Poll a data set, model or job until it is ready or has succeeded, and return it.
 
-        A service that is away for less than five minutes is waited for.
+        Waits up to five minutes while the service is unavailable.
+
+        Args:
+            resource: the JSON of the resource; only its ``links`` are read.
+            on_update: called with every response.
+
+        Raises:
+            ResourceFailedError: the resource failed or was cancelled.
         """
-        answered_at = time.monotonic()
+        last_response_at = time.monotonic()
         while True:
             try:
                 resource = self.get(resource["links"]["self"])
-            except (httpx.TransportError, ApiError) as error:
-                if (
-                    not _is_transient(error)
-                    or time.monotonic() - answered_at > UNAVAILABLE_TIMEOUT_S
-                ):
+            except StillhouseError as error:
+                unavailable_s = time.monotonic() - last_response_at
+                if not _is_transient(error) or unavailable_s > UNAVAILABLE_TIMEOUT_S:
                     raise
                 time.sleep(POLL_S)
                 continue
-            answered_at = time.monotonic()
+            last_response_at = time.monotonic()
             if on_update is not None:
                 on_update(resource)
             if resource["state"] in ("ready", "succeeded"):
@@ -157,9 +163,12 @@ class Client:
             time.sleep(POLL_S)
 
     def predict(self, model: Json | str, paths: Iterable[Path | str], k: int = 5) -> list[Json]:
-        """Ask a model about image files, 16 at most: for each ``{"top": [...]}`` or ``{"error"}``.
+        """Classify up to 16 image files with a model of the service.
 
-        The first time, the model is made ready, which is waited for.
+        The first prediction waits until a worker has converted the model to ONNX.
+
+        Returns:
+            One entry per image: ``{"top": [...]}`` with `k` classes, or ``{"error": ...}``.
         """
         path = f"/v1/models/{model if isinstance(model, str) else model['id']}/predict"
         files = [
@@ -167,7 +176,7 @@ class Client:
             for image_path in paths
         ]
         while True:
-            response = self._http.post(path, files=files, data={"k": str(k)})
+            response = self._request("POST", path, files=files, data={"k": str(k)})
             try:
                 data: list[Json] = self._json(response)["data"]
             except ApiError as error:
@@ -177,41 +186,44 @@ class Client:
             else:
                 return data
 
-    def artifacts(self, job: Json) -> list[Json]:
-        """The files that a job has published."""
-        return list(self._pages(f"/v1/jobs/{job['id']}/artifacts"))
+    def report(self, job: Json) -> Report:
+        """Return the report of a job that has succeeded: accuracies, sizes, latencies, verdict."""
+        return Report.model_validate(self.get(job["links"]["report"]), extra="ignore")
 
-    def download(self, artifact: Json, folder: Path | str) -> Path:
-        """Fetch a file and check its SHA-256; it appears whole and right, or not at all."""
-        target = Path(folder) / str(artifact["name"])
+    def artifacts(self, job: Json) -> list[Artifact]:
+        """Return the files that a job has published."""
+        return list(self._rows(f"/v1/jobs/{job['id']}/artifacts"))
+
+    def download(self, artifact: Artifact, folder: Path | str) -> Path:
+        """Download a file into a folder and return its path.
+
+        The file appears under its name only after its SHA-256 was checked.
+
+        Raises:
+            ChecksumError: the bytes differ from the published file.
+        """
+        target = Path(folder) / artifact["name"]
         temporary = target.with_name(f".{target.name}.part")
-        digest = hashlib.sha256()
-        with self._http.stream("GET", artifact["links"]["content"]) as response:
-            if response.is_error:
-                response.read()
-                raise ApiError(response)
-            with temporary.open("wb") as file:
-                for chunk in response.iter_bytes():
-                    digest.update(chunk)
-                    file.write(chunk)
-        if digest.hexdigest() != artifact["sha256"]:
+        if self._download(artifact["links"]["content"], temporary) != artifact["sha256"]:
             temporary.unlink()
-            raise ChecksumError(f"{artifact['name']} arrived damaged; download it again")
+            raise ChecksumError(f"{artifact['name']} was damaged in transit; download it again")
         temporary.replace(target)
         return target
 
     def fetch(self, job: Json, name: str, folder: Path | str) -> Path:
-        """Download one of a job's files by its name, for instance ``student.onnx``.
+        """Download the file of a job that has this name, for instance ``student.onnx``.
 
-        Raises Missing, which names the files that there are, and what :meth:`download` raises.
+        Raises:
+            ArtifactNotFoundError: the job has no such file; the message lists its files.
+            ChecksumError: the bytes differ from the published file.
         """
-        files = {str(artifact["name"]): artifact for artifact in self.artifacts(job)}
+        files = {artifact["name"]: artifact for artifact in self.artifacts(job)}
         if name not in files:
-            known = ", ".join(sorted(files)) or "none yet"
-            raise ArtifactNotFoundError(f"{job['id']} has no file {name!r}; it has: {known}")
+            names = ", ".join(sorted(files)) or "none yet"
+            raise ArtifactNotFoundError(f"{job['id']} has no file {name!r}; it has: {names}")
         return self.download(files[name], folder)
 
-    def _pages(self, path: str) -> Iterator[Json]:
+    def _rows(self, path: str) -> Iterator[Any]:
         cursor = None
         while True:
             page = self.get(path, **({"cursor": cursor} if cursor else {}))
@@ -220,9 +232,42 @@ class Client:
             if cursor is None:
                 return
 
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise _unreachable(error) from error
+
+    def _download(self, path: str, target: Path) -> str:
+        """Stream a response into a file and return the SHA-256 of its bytes."""
+        digest = hashlib.sha256()
+        try:
+            with self._http.stream("GET", path) as response:
+                if response.is_error:
+                    response.read()
+                    raise ApiError(response)
+                with target.open("wb") as file:
+                    for chunk in response.iter_bytes():
+                        digest.update(chunk)
+                        file.write(chunk)
+        except httpx.TransportError as error:
+            raise _unreachable(error) from error
+        return digest.hexdigest()
+
     @staticmethod
     def _json(response: httpx.Response) -> Json:
         if response.is_error:
             raise ApiError(response)
-        answer: Json = response.json()
-        return answer
+        body: Json = response.json()
+        return body
+
+
+def _unreachable(error: httpx.TransportError) -> ServiceUnreachableError:
+    return ServiceUnreachableError(f"the service cannot be reached: {str(error) or repr(error)}")
+
+
+def _is_transient(error: StillhouseError) -> bool:
+    """Whether the same request may succeed later, because the service is unavailable."""
+    if isinstance(error, ApiError):
+        return error.status in UNAVAILABLE_STATUSES
+    return isinstance(error, ServiceUnreachableError)

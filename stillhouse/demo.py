@@ -1,7 +1,8 @@
-"""`stillhouse demo`: the main job from end to end, on the embedded stack, by the public API alone.
+"""`stillhouse demo`: one distillation from end to end, on the local stack, through the public API.
 
-A teacher is trained on scikit-learn's handwritten digits, a student more than ten times smaller is
-distilled from it, downloaded, and checked with no service running. It ends well only if all held.
+The demo trains a teacher on scikit-learn's handwritten digits and distills a student that is more
+than ten times smaller. It downloads the student, stops the stack, and checks the student's accuracy
+on the test images. The exit code is 0 only if every check passed.
 """
 
 import _thread
@@ -13,39 +14,35 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
-import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from stillhouse.client import ApiError, ChecksumError, Client, ResourceFailedError
+from kdcore.schema.report import Evaluation, Report
+from stillhouse.client import Client, Json, StillhouseError
 from stillhouse.local import Stack
-from stillhouse.local.errors import LocalError
 from stillhouse.local.supervise.lock import DataDirLock
 
-Json = dict[str, Any]
 TEACHER, STUDENT = "cifar/resnet8x4", "cifar/resnet8"
 MIN_SIZE_RATIO = 10
-TOLERANCE_POINTS = (
-    0.01  # the same images, the same weights: the accuracies differ by rounding alone
-)
+# Percentage points. Images and weights are the same, so accuracies differ by rounding alone.
+TOLERANCE_POINTS = 0.01
 
 
-class DemoError(Exception):
-    """Something that the demo claims did not hold."""
+class DemoError(StillhouseError):
+    """A check of the demo failed."""
 
 
 def run_demo(output: Path, *, keep: bool, epochs: int, port: int) -> None:
-    """Run the whole story; raises NotHeld, or the client's and the stack's own errors."""
+    """Run the demo. Raises DemoError if a check failed, or another StillhouseError."""
     console = Console()
     started = time.monotonic()
     data_dir = output / "data"
     _delete_previous_demo(data_dir)
     output.mkdir(parents=True, exist_ok=True)
     with ExitStack() as cleanup:
-        console.print("Starting Postgres, Valkey, the API, the keeper and the workers …")
+        console.print("Starting Postgres, Valkey, the API, maintenance and the workers …")
         stack = cleanup.enter_context(Stack(data_dir, port=port, on_failure=_on_stack_failure))
         console.print(f"ready {stack.url} after {time.monotonic() - started:.1f} s")
         report, dataset, seconds = _run_jobs(stack, output, epochs, console)
@@ -66,11 +63,11 @@ def run_demo(output: Path, *, keep: bool, epochs: int, port: int) -> None:
 
 
 def _delete_previous_demo(data_dir: Path) -> None:
-    """Delete what an earlier demo left, if it is that, and if nobody uses it."""
+    """Delete the data folder of an earlier demo, unless a process uses it."""
     if not data_dir.exists():
         return
     if not (data_dir / "version").exists() or not (data_dir / "postgres").exists():
-        raise DemoError(f"{data_dir} is not an earlier demo's: choose another folder with --output")
+        raise DemoError(f"{data_dir} is not from a demo: choose another folder with --output")
     lock = DataDirLock(data_dir / "lock")
     try:
         lock.acquire()
@@ -80,15 +77,15 @@ def _delete_previous_demo(data_dir: Path) -> None:
 
 
 def _on_stack_failure(message: str) -> None:
-    """A part of the stack died too often: nothing that is waited for will come."""
+    """End the demo when a process of the stack has exited too often."""
     print(f"stillhouse demo: {message}", file=sys.stderr)
     _thread.interrupt_main()
 
 
 def _run_jobs(
     stack: Stack, output: Path, epochs: int, console: Console
-) -> tuple[Json, Json, float]:
-    """Data set, teacher, student, download; the report, the data set, and the jobs' seconds."""
+) -> tuple[Report, Json, float]:
+    """Train and download; return the report, the data set, and the seconds that it took."""
     started = time.monotonic()
     with Client(stack.url, stack.api_key) as client, _progress(console) as progress:
         dataset = client.post("/v1/datasets", {"name": "digits", "source": "builtin:digits"})
@@ -123,9 +120,9 @@ def _run_jobs(
             client, job, progress, "distilling the student, and one without a teacher"
         )
         for artifact in client.artifacts(job):
-            client.download(artifact, output)  # refuses a file whose SHA-256 is wrong
-        report = client.get(job["links"]["report"])
-    (output / "report.json").write_text(json.dumps(report, indent=2))
+            client.download(artifact, output)  # checks the SHA-256
+        report = client.report(job)
+    (output / "report.json").write_text(report.model_dump_json(indent=2))
     return report, dataset, time.monotonic() - started
 
 
@@ -138,23 +135,26 @@ def _wait_with_progress(
     client: Client, resource: Json, progress: Progress, description: str
 ) -> Json:
     task = progress.add_task(description, total=1.0, note="")
-    if not progress.console.is_terminal:  # a bar is drawn there only once it is full
+    if not progress.console.is_terminal:  # rich draws a bar in a file only when it is full
         progress.console.print(f"{description} …")
 
-    def on_update(current: Json) -> None:
+    def show_progress(current: Json) -> None:
         fraction = (current.get("progress") or {}).get("fraction", 0.0)
         top1 = (current.get("summary") or {}).get("val/top1")
-        known = "" if top1 is None else f" validation {top1:.1f} %"
-        note = f"{current.get('phase') or current['state']}{known}"
+        accuracy = "" if top1 is None else f" validation {top1:.1f} %"
+        note = f"{current.get('phase') or current['state']}{accuracy}"
         progress.update(task, completed=fraction, note=note)
 
-    done = client.wait(resource, on_update)
+    resource = client.wait(resource, show_progress)
     progress.update(task, completed=1.0)
-    return done
+    return resource
 
 
 def _check_student(output: Path, dataset: Json) -> float:
-    """The downloaded student's accuracy on the test images, made anew, by a process of its own."""
+    """Return the top-1 of the downloaded student in percent, measured in a new process.
+
+    The test images are ingested again, without the service.
+    """
     work = output / "check"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
@@ -167,7 +167,7 @@ def _check_student(output: Path, dataset: Json) -> float:
     events = [json.loads(line) for line in (work / "events.jsonl").read_text().splitlines()]
     digest = next(event["report"]["digest"] for event in events if event["type"] == "report")
     if digest != dataset["digest"]:
-        raise DemoError(f"the digits made here have digest {digest}, not {dataset['digest']}")
+        raise DemoError(f"the digits ingested here have digest {digest}, not {dataset['digest']}")
     code = "import sys; from pathlib import Path; from stillhouse.student import top1; "
     code += "print(top1(Path(sys.argv[1]), Path(sys.argv[2])))"
     images = work / "artifacts" / "dataset.safetensors"
@@ -181,78 +181,83 @@ def _check_student(output: Path, dataset: Json) -> float:
     return float(checked.stdout)
 
 
-def _check_claims(report: Json, accuracy: float) -> None:
-    student, teacher = report["student"], report["teacher"]
-    if student["num_params"] * MIN_SIZE_RATIO > teacher["num_params"]:
+def _check_claims(report: Report, accuracy: float) -> None:
+    student, (teacher, _) = report.student, _teacher_and_baseline(report)
+    if student.num_params * MIN_SIZE_RATIO > teacher.num_params:
         raise DemoError(f"the student is not {MIN_SIZE_RATIO} times smaller than its teacher")
-    if abs(accuracy - student["top1"]) > TOLERANCE_POINTS:
+    if abs(accuracy - student.top1) > TOLERANCE_POINTS:
         raise DemoError(
             f"the downloaded student has {accuracy:.2f} %, the service reported "
-            f"{student['top1']:.2f} %"
+            f"{student.top1:.2f} %"
         )
-    if report["baseline"] is None:
-        raise DemoError("the undistilled student is missing from the report")
 
 
-def _table(report: Json) -> Table:
+def _teacher_and_baseline(report: Report) -> tuple[Evaluation, Evaluation]:
+    if report.teacher is None or report.baseline is None:
+        raise DemoError("the teacher or the undistilled student is missing from the report")
+    return report.teacher, report.baseline
+
+
+def _table(report: Report) -> Table:
     table = Table(title="Handwritten digits, test split")
     table.add_column("")
     for name in ("top-1 %", "agreement %", "parameters", "bytes", "latency ms (p50)"):
         table.add_column(name, justify="right")
-    rows = {"teacher": "teacher", "student": "student", "undistilled student": "baseline"}
-    for title, key in rows.items():
-        entry = report[key]
-        agreement = entry["agreement"]
-        table.add_row(
-            title,
-            f"{entry['top1']:.2f}",
-            "-" if agreement is None else f"{agreement:.2f}",
-            f"{entry['num_params']:,}",
-            f"{entry['size_bytes']:,}",
-            f"{entry['latency_ms']['p50']:.2f}",
-        )
+    teacher, baseline = _teacher_and_baseline(report)
+    table.add_row("teacher", *_cells(teacher))
+    table.add_row("student", *_cells(report.student))
+    table.add_row("undistilled student", *_cells(baseline))
     return table
 
 
+def _cells(evaluation: Evaluation) -> tuple[str, ...]:
+    agreement = evaluation.agreement
+    return (
+        f"{evaluation.top1:.2f}",
+        "-" if agreement is None else f"{agreement:.2f}",
+        f"{evaluation.num_params:,}",
+        f"{evaluation.size_bytes:,}",
+        f"{evaluation.latency_ms.p50:.2f}",
+    )
+
+
 _BASELINE_NOTE = (
-    "The same network without a teacher did as well: clean digits are learned from their labels. "
-    "Where labels are few or noisy a teacher is worth points: docs/reference/quality.md.\n"
+    "The same network without a teacher reached the same accuracy, because clean digits are easy. "
+    "With few or noisy labels a teacher helps: see docs/reference/quality.md.\n"
 )
 
 
 def _summary_text(
-    output: Path, report: Json, accuracy: float, seconds: float, started: float
+    output: Path, report: Report, accuracy: float, seconds: float, started: float
 ) -> str:
-    size_ratio = report["teacher"]["num_params"] / report["student"]["num_params"]
+    teacher, baseline = _teacher_and_baseline(report)
+    size_ratio = teacher.num_params / report.student.num_params
     total_s = time.monotonic() - started
-    baseline_note = "" if report["student"]["top1"] > report["baseline"]["top1"] else _BASELINE_NOTE
+    baseline_note = "" if report.student.top1 > baseline.top1 else _BASELINE_NOTE
     return (
         f"The student is {size_ratio:.1f} times smaller than its teacher. Loaded without the "
         f"service, it has {accuracy:.2f} % on the test images, as reported.\n{baseline_note}"
         f"Its files are in {output.resolve()}: student.safetensors, config.json, model_card.md, "
-        f"report.json.\nThe jobs took {seconds:.0f} s, all of it {total_s:.0f} s."
+        f"report.json.\nThe jobs took {seconds:.0f} s, the whole demo {total_s:.0f} s."
     )
 
 
 def _wait_for_interrupt(stack: Stack, console: Console) -> None:
     console.print(f"dashboard {stack.login_link() or stack.url}")
     console.print(f"The API key is in {stack.services.data_dir.api_key}. Ctrl-C stops everything.")
-    with suppress(KeyboardInterrupt):  # everything has held: this is how it ends well
+    with suppress(KeyboardInterrupt):  # every check has passed, so Ctrl-C is a success
         while True:
             time.sleep(3600)
 
 
 def main(output: Path, *, keep: bool, epochs: int, port: int) -> int:
-    """Run it as a program: the exit status is 0 only if everything held."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, and as cleanly
+    """Run the demo as a program; return the exit code, 0 only if every check passed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM stops the stack like Ctrl-C
     try:
         run_demo(output, keep=keep, epochs=epochs, port=port)
     except KeyboardInterrupt:
         return 130
-    except (DemoError, ResourceFailedError, ApiError, ChecksumError, LocalError) as error:
-        print(f"stillhouse demo: {error}", file=sys.stderr)
-        return 1
-    except (httpx.HTTPError, subprocess.SubprocessError) as error:
+    except (StillhouseError, subprocess.SubprocessError) as error:
         print(f"stillhouse demo: {error}", file=sys.stderr)
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""A downloaded student at work, with no service running. Needs the `engine` extra (torch)."""
+"""Load and evaluate a downloaded student without the service. Needs the `engine` extra (torch)."""
 
 import json
 from pathlib import Path
@@ -15,15 +15,16 @@ from kdcore.schema.old_spelling import with_current_spelling
 
 
 def load(folder: Path | str) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """The network in a folder with ``student.safetensors`` and ``config.json``, ready to use.
+    """Load the network in a folder with ``student.safetensors`` and ``config.json``.
 
-    Returns the network in eval mode, which maps images (B, C, H, W) that are scaled to 0..1 and
-    normalized by ``config["normalization"]`` to logits (B, num_classes), and its configuration.
-    ``config["channels"]`` is the rule by which images of other channels become the network's.
+    Returns:
+        The network in eval mode, and its configuration. The network maps images (B, C, H, W),
+        scaled to 0..1 and normalized by ``config["normalization"]``, to logits (B, num_classes).
+        ``config["channels"]`` is the rule that converts images with other channels.
     """
     folder = Path(folder)
     config = with_current_spelling(json.loads((folder / "config.json").read_text()))
-    # A derived network is traced to be built, which inference mode does not allow.
+    # Building a derived network traces it, which fails in inference mode.
     with torch.inference_mode(mode=False):
         network = build(
             config["architecture"],
@@ -37,11 +38,11 @@ def load(folder: Path | str) -> tuple[torch.nn.Module, dict[str, Any]]:
 
 @torch.inference_mode()
 def top1(folder: Path, dataset: Path) -> float:
-    """Accuracy, in percent, of a folder's student on the test split of an ingested data set."""
+    """Return the student's top-1 on the test split of an ingested data set, in percent."""
     network, config = load(folder)
     split = load_file(dataset)
     normalization = Normalization.model_validate(config["normalization"])
     size = config["input_size"]
     model = NormalizedModel(network, normalization, size, config.get("channels"))
-    logits = model(split["test/images"])  # (N, C, H, W)
+    logits = model(split["test/images"])  # images are (N, C, H, W)
     return float((logits.argmax(1) == split["test/targets"]).double().mean()) * 100

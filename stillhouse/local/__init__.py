@@ -1,7 +1,7 @@
-"""The whole product on one machine: the parts of production, kept alive by one supervisor.
+"""The whole product on one machine: the processes of production under one supervisor.
 
-`Stack` is everything that `stillhouse up` runs; `Services` is only Postgres, Valkey and the
-folders, for tests of the store, the API and the worker. Neither loads anything until it is used.
+`Stack` runs everything that `stillhouse up` runs. `Services` runs Postgres and Valkey alone, for
+tests of the store, the API and the worker. Both are imported on first use.
 """
 
 from __future__ import annotations

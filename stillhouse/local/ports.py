@@ -1,4 +1,4 @@
-"""The API's address: free before anything is started, and written the way a browser takes it."""
+"""The API's address: check that its port is free, and write it as a URL."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import socket
 
 from stillhouse.local.errors import PortTakenError
 
-WILDCARD_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to call instead of these
+WILDCARD_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - the addresses to connect to
 
 
 def free_port(host: str, port: int) -> int:
-    """`port` if it can be listened on (0: any free one). Raises PortTakenError with a sentence."""
+    """Return `port` if it is free, or any free port for 0. Raises PortTakenError."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(family, kind, protocol) as probe:
-            # As the server will: an address whose last connections are still closing is free.
+            # As in the server: an address whose last connections are still closing is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             probe.listen(1)
@@ -29,12 +29,12 @@ def free_port(host: str, port: int) -> int:
 
 
 def url(host: str, port: int) -> str:
-    """`http://HOST:PORT`, with brackets around an IPv6 address."""
+    """Return `http://HOST:PORT`, with brackets around an IPv6 address."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def local_url(host: str, port: int) -> str:
-    """The address at which this machine itself reaches a server that listens on `host`."""
+    """Return the URL that this machine uses for a server that listens on `host`."""
     return url(WILDCARD_HOSTS.get(host, host), port)
 
 
@@ -42,8 +42,8 @@ def _bind_error_message(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
             f"Port {port} on {host} is taken by another program; "
-            "choose another with --port, or --port 0 for a free one."
+            "choose another port with --port, or --port 0 for a free one."
         )
     if error.errno == errno.EACCES:
-        return f"Port {port} on {host} needs more rights than you have; choose one above 1023."
+        return f"Port {port} on {host} needs more rights; choose a port above 1023."
     return f"Cannot listen on {host} port {port}: {error.strerror or error}; check --host."

@@ -1,4 +1,4 @@
-"""The command lines of our own programs: the API, the keeper, the workers, the one-shots."""
+"""Command lines of the API, maintenance, the workers and the programs that run once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stillhouse.local.supervise.process_spec import ProcessSpec
 
 CELERY = ["-m", "celery", "-A", "worker.celery_app", "worker", "-P", "prefork"]
 QUIET = ["--without-gossip", "--without-mingle", "--loglevel=WARNING"]
-API_GRACE_S = 5.0  # it has nothing to save; a follower of a live stream must not hold up the stop
+API_GRACE_S = 5.0  # the API has nothing to save, and an open event stream must not delay the stop
 ONE_SHOTS = {
     "migrate": ["-m", "store.migrate"],
     "bootstrap": ["-m", "store.access.bootstrap", "--api-key-file"],
@@ -22,7 +22,7 @@ ONE_SHOTS = {
 def program_specs(
     environment: Mapping[str, str], data_dir: DataDir, address: tuple[str, int], workers: int
 ) -> list[ProcessSpec]:
-    """The parts that need a migrated database: the API first."""
+    """Return the processes that need a migrated database: API, maintenance, workers."""
     host, port = address
     api = ProcessSpec(
         name="api",
@@ -33,7 +33,7 @@ def program_specs(
         grace_s=API_GRACE_S,
     )
     maintenance = ProcessSpec(
-        "keeper", (sys.executable, "-m", "worker.maintenance"), environment, data_dir.root
+        "maintenance", (sys.executable, "-m", "worker.maintenance"), environment, data_dir.root
     )
     worker_specs = [
         _worker_spec("train", workers, environment, data_dir),
@@ -45,14 +45,14 @@ def program_specs(
 def one_shot(
     name: str, environment: Mapping[str, str], data_dir: DataDir, base_url: str = ""
 ) -> ProcessSpec:
-    """A program that does one thing and ends."""
-    last = {"bootstrap": str(data_dir.api_key), "login-link": base_url}.get(name)
-    argv = (sys.executable, *ONE_SHOTS[name], *([last] if last else []))
+    """Return a program that runs once: migrate, bootstrap or login-link."""
+    argument = {"bootstrap": str(data_dir.api_key), "login-link": base_url}.get(name)
+    argv = (sys.executable, *ONE_SHOTS[name], *([argument] if argument else []))
     return ProcessSpec(name, argv, environment, data_dir.root, grace_s=5.0)
 
 
 def api_ready(base_url: str) -> bool:
-    """Whether the API says that it and everything it needs is there."""
+    """Whether the API and all servers that it needs are ready."""
     import httpx
 
     try:

@@ -1,4 +1,4 @@
-"""Postgres, Valkey and the folders, without the programs that use them."""
+"""`Services`: Postgres and Valkey on a data folder, without the programs that use them."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from typing import Self
 
 from stillhouse.local.data_dir import DataDir
 from stillhouse.local.environment import child_environment
-from stillhouse.local.errors import LocalError
+from stillhouse.local.errors import LocalStackError
 from stillhouse.local.postgres.server import PostgresCluster
 from stillhouse.local.supervise.lock import DataDirLock
 from stillhouse.local.supervise.process_registry import ProcessRegistry, end_leftover_processes
 from stillhouse.local.supervise.spawn import open_log
 from stillhouse.local.supervise.supervisor import Supervisor
-from stillhouse.local.supervise.watchdog_client import WatchdogClient
+from stillhouse.local.supervise.watchdog import Watchdog
 from stillhouse.local.valkey import broker_url, valkey_spec
 
+# Shorter than the workers' grace time: a hung engine is killed and its job queued again before the
+# worker is killed.
 ENGINE_GRACE_S = 9
 MessageHandler = Callable[[str], None]
 
 
 def ignore_message(line: str) -> None:
-    """Say nothing."""
+    """Do nothing with a message."""
 
 
 class Services:
-    """The servers on a data folder: `open` owns it, `start` runs them, `stop` ends everything.
+    """The servers on a data folder: `open` locks it, `start` runs them, `stop` ends everything.
 
-    As a context manager it does all of that. `environment` is what every other part needs to know.
+    The context manager calls all three. `environment` has the settings of every other process.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class Services:
         self.data_dir = DataDir(data_dir)
         self.on_message = on_message
         self._lock: DataDirLock | None = None
-        self._watchdog: WatchdogClient | None = None
+        self._watchdog: Watchdog | None = None
         self._cluster: PostgresCluster | None = None
         self._base_environment = child_environment()
         self.environment: dict[str, str] = {}
@@ -49,23 +51,26 @@ class Services:
         self.supervisor = Supervisor(self.data_dir.logs, self._registry, on_message, on_failure)
 
     def open(self) -> None:
-        """Own the folder: lock it, end what a killed owner left, upgrade it. Raises LocalError."""
+        """Lock the folder, end what a killed owner left, upgrade an older layout.
+
+        Raises LocalStackError.
+        """
         self.data_dir.create()
         lock = DataDirLock(self.data_dir.lock)
         lock.acquire(self.supervisor.sleep, self.on_message)
         self._lock = lock
-        if left := end_leftover_processes(self.data_dir.process_registry):
-            self.on_message(f"ended {left} processes that a killed owner had left")
+        if leftover := end_leftover_processes(self.data_dir.process_registry):
+            self.on_message(f"ended {leftover} processes that a killed owner had left")
         self.data_dir.prepare()
         open_log(self.data_dir.logs / "watchdog.log").close()
-        self._watchdog = WatchdogClient(
+        self._watchdog = Watchdog(
             self.data_dir.logs / "watchdog.log", self._base_environment, lock.descriptor
         )
         self._watchdog.open()
         self._registry.watchdog = self._watchdog
 
     def start(self) -> None:
-        """Start both servers and wait for them. Raises LocalError, CancelledError among them."""
+        """Start both servers and wait until they are ready. Raises LocalStackError."""
         supervisor, sockets = self.supervisor, self.data_dir.sockets()
         broker = supervisor.start(
             valkey_spec(self.data_dir, sockets / "valkey.sock", self._base_environment)
@@ -83,24 +88,22 @@ class Services:
             "STILLHOUSE_OBJECT_STORE": self.data_dir.objects.as_uri(),
             "STILLHOUSE_WORK_DIR": str(self.data_dir.work),
             "STILLHOUSE_SECRET_KEY": self.data_dir.secret("secret-key"),
-            # Less than the workers' own grace here: a hung engine is killed and its job queued
-            # again before the worker itself is killed.
             "STILLHOUSE_STOP_GRACE_S": str(ENGINE_GRACE_S),
         }
 
     def create_database(self, name: str) -> str:
-        """Create another empty database beside the main one; returns its SQLAlchemy address."""
+        """Create another empty database unless it exists; return its SQLAlchemy URL."""
         if self._cluster is None:
-            raise LocalError("The services have not been started.")
+            raise LocalStackError("The services have not been started.")
         return self._cluster.create_database(name)
 
     def update_owner_info(self, **facts: object) -> None:
-        """Tell whoever comes second more about this owner."""
+        """Add facts about this owner to the lock file, for a second process."""
         if self._lock:
             self._lock.update_owner_info(**facts)
 
     def stop(self) -> None:
-        """End every part and give the folder up. Safe to call twice, and after a failed start."""
+        """End every process and unlock the folder. Safe to call twice, and after a failed start."""
         self.update_owner_info(stopping=True)
         self.supervisor.stop()
         try:

@@ -1,4 +1,4 @@
-"""Everything that `stillhouse up` runs, for use from Python: tests, the demo, notebooks."""
+"""`Stack`: everything that `stillhouse up` runs, for tests, the demo and notebooks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from stillhouse.local.errors import LocalError, ProcessFailedError
+from stillhouse.local.errors import LocalStackError, ProcessFailedError
 from stillhouse.local.ports import free_port, local_url, url
 from stillhouse.local.programs import one_shot, program_specs
 from stillhouse.local.services import MessageHandler, Services, ignore_message
@@ -17,10 +17,10 @@ EXIT_NEWER_DATABASE = 3  # store.migrate's exit status
 
 
 class Stack:
-    """The whole product on one data folder, running in the background of this process.
+    """The whole product on one data folder, as child processes of this one.
 
-    Port 0 takes a free one. As a context manager it is started and stopped. `start` may run in one
-    thread while another calls `cancel`, `hurry` or `stop`: that is how Ctrl-C works at any moment.
+    Port 0 takes a free port. The context manager starts and stops the stack. `start` may run in one
+    thread while another calls `cancel`, `force_stop` or `stop`, so Ctrl-C works at any moment.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class Stack:
 
     @property
     def url(self) -> str:
-        """The API's address, as asked for."""
+        """The API's address, with the requested host."""
         return url(self.host, self.port)
 
     @property
     def local_url(self) -> str:
-        """The API's address from this machine, also when it listens on all of them."""
+        """The API's address from this machine, even if the API listens on all addresses."""
         return local_url(self.host, self.port)
 
     @property
@@ -58,41 +58,42 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What every part is told, for starting one more by hand."""
+        """The environment of every process, for starting another one by hand."""
         return dict(self.services.environment)
 
     def process(self, name: str) -> SupervisedProcess:
-        """A running part: postgres, valkey, api, keeper, train or prepare."""
+        """A process of the stack: postgres, valkey, api, maintenance, train or prepare."""
         return self.services.supervisor.processes[name]
 
     def start(self, *, login: bool = False) -> None:
-        """Start everything and wait until the API is ready; with `login`, set `dashboard` too.
+        """Start everything and wait until the API is ready. Raises LocalStackError.
 
-        Raises LocalError.
+        Args:
+            login: also set `dashboard_url` to an address that logs in.
         """
         with self._start_mutex:
             self._start(login)
 
     def login_link(self) -> str | None:
-        """A dashboard address that logs in once, as the admin; None if none could be made."""
+        """Return a dashboard address that logs the admin in once; None if it could not be made."""
         spec = one_shot("login-link", self.environment, self.services.data_dir, self.local_url)
         done = self.services.supervisor.run(spec)
         return done.stdout.strip() or None if done.returncode == 0 else None
 
     def cancel(self) -> None:
-        """Start nothing more; a `start` under way ends with CancelledError."""
+        """Start nothing more; a running `start` raises StartCancelledError."""
         self.services.supervisor.cancel()
 
     def force_stop(self) -> None:
-        """Have `stop` kill instead of waiting."""
+        """Make `stop` kill at once instead of waiting for the grace times."""
         self.services.supervisor.force_stop()
 
     def stop(self) -> None:
-        """End every part, within 20 seconds, and give the folder up."""
+        """End every process within 20 seconds, and unlock the folder."""
         self.cancel()
         self.services.update_owner_info(stopping=True)
         self.services.supervisor.stop()
-        # What `start` still does when it is cancelled must not meet a folder given up.
+        # A cancelled `start` must have returned before the folder is unlocked.
         with self._start_mutex:
             self.services.stop()
 
@@ -105,14 +106,14 @@ class Stack:
         self._on_message("preparing the tables")
         self._run_one_shot("migrate")
         self._on_message(
-            f"starting the API, the keeper and the workers ({self._workers} at a time)"
+            f"starting the API, maintenance and the workers ({self._workers} jobs at a time)"
         )
         services.environment["STILLHOUSE_TRAINING_SLOTS"] = str(self._workers)
         specs = program_specs(
             services.environment, services.data_dir, (self.host, self.port), self._workers
         )
         running = {spec.name: services.supervisor.start(spec) for spec in specs}
-        # While the API loads; nobody can use it before its address is told.
+        # Both run while the API loads; clients get its address afterwards.
         self._run_one_shot("bootstrap")
         self.dashboard_url = self.login_link() if login else None
         services.supervisor.await_ready(running["api"])
@@ -121,7 +122,8 @@ class Stack:
         services = self.services
         done = services.supervisor.run(one_shot(name, services.environment, services.data_dir))
         if done.returncode == EXIT_NEWER_DATABASE:
-            raise LocalError(done.stderr.strip() or "The database is newer than this Stillhouse.")
+            message = "The database is from a newer Stillhouse: use the newer version."
+            raise LocalStackError(done.stderr.strip() or message)
         if done.returncode != 0:
             raise ProcessFailedError(
                 f"{name} failed with exit status {done.returncode}: {done.stderr.strip()[-2000:]}"

@@ -1,4 +1,4 @@
-"""`stillhouse up`: the stack in the foreground, and what signals mean to it."""
+"""`stillhouse up`: run the stack in the foreground until a signal or a failure."""
 
 from __future__ import annotations
 
@@ -12,42 +12,43 @@ from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
 
-from stillhouse.local.errors import LocalError, StartCancelledError
+from stillhouse.local.errors import LocalStackError, StartCancelledError
 from stillhouse.local.stack import Stack
 
-# Some programs that run others (timeout, make) pass a signal on that the whole group got already.
+# `timeout` and `make` forward a signal that the whole process group has already got. A second
+# signal within this time counts as the same request.
 SAME_REQUEST_S = 0.5
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
 class _StopRequested:
-    """Someone wants it to stop."""
+    """A signal requested a stop."""
 
     signal: int
 
 
 @dataclass(frozen=True)
 class _Failed:
-    """The stack cannot go on."""
+    """A process of the stack failed for good."""
 
     message: str
 
 
 class _Ready:
-    """Everything runs."""
+    """Every process runs."""
 
 
 class _Stopped:
-    """Everything has ended."""
+    """Every process has ended."""
 
 
-# A signal may come at any instant; putting into this queue is safe even then.
+# `SimpleQueue.put` is reentrant, so a signal handler may call it at any moment.
 _EventQueue = SimpleQueue[_StopRequested | _Failed | _Ready | _Stopped]
 
 
 def print_line(line: str) -> None:
-    """Print a line now; a terminal that has gone away must not keep us from stopping."""
+    """Print a line at once; a closed terminal must not prevent the stop."""
     with suppress(OSError):
         print(line, flush=True)
 
@@ -71,7 +72,7 @@ class ForegroundStack:
         self._stop_requested_at = float("-inf")
 
     def run(self) -> int:
-        """Start, stay, stop. The work is done in other threads: this one listens."""
+        """Start, run until a signal, stop. Other threads do the work; this one handles events."""
         previous = {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
         try:
             threading.Thread(target=self._start, name="start", daemon=True).start()
@@ -87,7 +88,7 @@ class ForegroundStack:
     def _handle(self, event: _StopRequested | _Failed | _Ready) -> None:
         match event:
             case _Ready() if self._stop_thread is None:
-                # Said in order with the signals: who has read it may count on an orderly end.
+                # Printed in order with the signals: a signal after this line exits with 0.
                 self._ready = True
                 self._print_ready()
             case _Ready():
@@ -95,18 +96,18 @@ class ForegroundStack:
             case _StopRequested() if time.monotonic() - self._stop_requested_at < SAME_REQUEST_S:
                 return
             case _StopRequested() if self._stop_thread:
-                print_line("killing every part now")
+                print_line("killing every process")
                 self._stack.force_stop()
             case _StopRequested(number):
-                # Asked for while it ran, a stop is an orderly end; before that nothing was served.
+                # A stop while the stack runs is a success; before that nothing was served.
                 self._stop_requested_at = time.monotonic()
                 self._status = 0 if self._ready else 128 + number
                 print_line(
-                    "stopping: jobs are checkpointed and queued again (once more: kill at once)"
+                    "stopping: jobs write checkpoints and are queued again (Ctrl-C again kills)"
                 )
                 self._stop()
             case _Failed() if self._stop_thread:
-                # What fails now fails because its database is being stopped, or is said already.
+                # During the stop, processes fail because their database has stopped.
                 return
             case _Failed(message):
                 with suppress(OSError):
@@ -123,10 +124,10 @@ class ForegroundStack:
             self._events.put(_Ready())
         except StartCancelledError:
             return
-        except LocalError as error:
+        except LocalStackError as error:
             self._events.put(_Failed(str(error)))
-        except Exception as error:  # noqa: BLE001 - the main thread must hear of it, or it waits for ever
-            self._events.put(_Failed(f"an unexpected fault: {error!r}"))
+        except Exception as error:  # noqa: BLE001 - without an event the main thread waits forever
+            self._events.put(_Failed(f"unexpected error: {error!r}"))
 
     def _print_ready(self) -> None:
         print_line(f"ready {self._stack.url}")

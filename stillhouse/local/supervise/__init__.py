@@ -1,1 +1,1 @@
-"""Processes that outlive nobody: start, watch, restart and stop them."""
+"""Start, watch, restart and stop processes, so that none survives its supervisor."""

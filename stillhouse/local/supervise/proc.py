@@ -1,86 +1,64 @@
-"""Who is alive: processes named so that a re-used process id is never taken for the old one."""
+"""Identify, list and signal processes, safe against re-used process ids. Built on psutil.
+
+`psutil.wait_procs` is not used. It reaps children that `subprocess.Popen` waits for, and it waits
+for zombies that no parent reaps, which a container without an init process collects.
+"""
 
 from __future__ import annotations
 
 import functools
 import os
 import signal
-import subprocess
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-PROC = Path("/proc")
+import psutil
 
 
 @functools.cache
-def _boot() -> str:
-    """Eight letters that differ between two boots; empty where the system does not say."""
+def _boot_id() -> str:
+    """Eight letters that differ between two boots; empty on systems without /proc."""
     try:
-        return (PROC / "sys/kernel/random/boot_id").read_text()[:8]
+        return Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
     except OSError:
         return ""
 
 
-def _linux() -> bool:
-    return (PROC / "self/stat").exists()
+def process_identity(pid: int) -> str | None:
+    """Return text that no other process has, or had; None for a zombie or an unused id.
 
-
-def _stat(pid: int | str) -> list[str]:
-    """Fields of /proc/PID/stat from the state on; the name before them may hold any character."""
-    return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-
-
-def _ps(*arguments: str) -> str:
-    environment = {"LC_ALL": "C", "TZ": "UTC", "PATH": os.environ.get("PATH", os.defpath)}
-    done = subprocess.run(
-        ["ps", *arguments], env=environment, capture_output=True, text=True, check=False
-    )
-    return done.stdout
-
-
-def process_start_time(pid: int) -> str | None:
-    """When `pid` began, as text only good for comparing; None if it is gone or only a zombie."""
-    if not _linux():
-        state, _, started = _ps("-o", "stat=,lstart=", "-p", str(pid)).strip().partition(" ")
-        return None if not state or state.startswith("Z") else started.strip()
+    The text is only good for comparing. It survives changes of the clock and fits in a file:
+    psutil hashes the id and the time since boot, and every Python hashes numbers alike.
+    """
     try:
-        fields = _stat(pid)
-    except (OSError, ValueError):
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return None
+    except psutil.NoSuchProcess:
         return None
-    return None if fields[0] in "ZX" else f"{_boot()}-{fields[19]}"
+    return f"{_boot_id()}-{hash(process):x}"
 
 
-def _parents() -> dict[int, int]:
-    if not _linux():
-        rows = (line.split() for line in _ps("-axo", "pid=,ppid=").splitlines())
-        return {int(row[0]): int(row[1]) for row in rows if len(row) == 2}
-    parents = {}
-    for entry in os.listdir(PROC):
-        if entry.isdigit():
-            with suppress(OSError, IndexError):
-                parents[int(entry)] = int(_stat(entry)[1])
-    return parents
-
-
-def process_tree(pids: list[int]) -> dict[int, str]:
-    """Every living process below `pids`, themselves included, with its birth."""
-    parents = _parents()
-    members = {pid for pid in pids if pid in parents}
-    while more := {pid for pid, parent in parents.items() if parent in members} - members:
-        members |= more
-    start_times = {pid: process_start_time(pid) for pid in members}
-    return {pid: start_time for pid, start_time in start_times.items() if start_time is not None}
+def process_tree(pids: Iterable[int]) -> dict[int, str]:
+    """Return the living processes of `pids` and all their descendants, each with its identity."""
+    members: set[int] = set()
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            members |= {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
+    identities = {pid: process_identity(pid) for pid in members}
+    return {pid: identity for pid, identity in identities.items() if identity is not None}
 
 
 def send_signal(pid: int, number: int) -> None:
-    """Signal one process; one that has gone already is no fault."""
+    """Signal one process; a process that has already ended is no error."""
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 
 
 def kill_group(pid: int) -> None:
-    """SIGKILL what is left of the process group that `pid` led."""
-    # Groups 0 and 1 would be ours and everyone's.
+    """Send SIGKILL to what is left of the process group that `pid` led."""
+    # Group 0 is the caller's, and -1 would be every process.
     if pid > 1:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""One part of the local stack: what to run and how to end it."""
+"""`ProcessSpec`: which command to run, when it is ready, and how to stop it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class StopStage(IntEnum):
-    """The order of stopping: whoever uses a server goes before it."""
+    """The order of stopping: a program stops before the server that it uses."""
 
     APPS = 0
     BROKER = 1
@@ -19,10 +19,11 @@ class StopStage(IntEnum):
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """A command that the supervisor starts, and restarts when it dies.
+    """A command that the supervisor starts, and starts again when it exits.
 
-    `ready` is asked until it says True; `before` runs ahead of every start; `user` is the numeric
-    user to run as, when that is not the supervisor's own.
+    `is_ready` is polled until it returns True. `before_start` runs before every start. `user` is a
+    numeric user id; None is the supervisor's user. The process gets `stop_signal`, and SIGKILL when
+    it still runs after `grace_s` seconds.
     """
 
     name: str

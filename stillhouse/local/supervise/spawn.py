@@ -1,4 +1,4 @@
-"""Starting one process so that no instant exists in which nobody would end it."""
+"""Start one process so that it ends even if the supervisor dies at any moment; its log file."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import IO, TypedDict
 from stillhouse.local.supervise.process_spec import ProcessSpec
 
 LOG_LIMIT_BYTES = 10_000_000
-# The process waits for a word before it becomes the part. A supervisor killed between starting it
-# and telling the watchdog closes the pipe instead, and the process goes by itself.
+# The shell waits for a line before it runs the program. If the supervisor is killed before it has
+# registered the process, the pipe closes without a line and the shell exits.
 GATE = ("/bin/sh", "-c", 'read -r word && exec "$@" </dev/null', "sh")
 
 
@@ -23,7 +23,7 @@ class _Identity(TypedDict, total=False):
 
 
 def spawn(spec: ProcessSpec, out: IO[bytes] | int, err: IO[bytes] | int) -> subprocess.Popen[bytes]:
-    """Start `part` behind its gate, in a session of its own; `open_gate` lets it run."""
+    """Start a process that waits for `open_gate`, in a new session."""
     identity = _Identity()
     if spec.user is not None:
         identity = _Identity(user=spec.user, group=spec.user, extra_groups=[])
@@ -41,16 +41,16 @@ def spawn(spec: ProcessSpec, out: IO[bytes] | int, err: IO[bytes] | int) -> subp
 
 
 def open_gate(process: subprocess.Popen[bytes]) -> None:
-    """Let a launched process become what it was launched for."""
+    """Let a process of `spawn` run its program."""
     if process.stdin:
         with suppress(BrokenPipeError), process.stdin as gate:
             gate.write(b"go\n")
-        # `communicate` would flush a closed file.
+        # `communicate` fails on a closed file.
         process.stdin = None
 
 
 def open_log(path: Path) -> IO[bytes]:
-    """The part's log, for appending; a long one is set aside first (one older is kept)."""
+    """Open a log for appending. A log over 10 MB first becomes `NAME.log.1`."""
     with suppress(FileNotFoundError):
         if path.stat().st_size > LOG_LIMIT_BYTES:
             path.replace(path.with_suffix(".log.1"))
@@ -58,7 +58,7 @@ def open_log(path: Path) -> IO[bytes]:
 
 
 def last_lines(path: Path, count: int = 15) -> str:
-    """The end of a log, indented for showing under a message."""
+    """Return the last lines of a log, indented, to append to a message."""
     try:
         with path.open("rb") as log:
             log.seek(max(0, path.stat().st_size - 16_000))

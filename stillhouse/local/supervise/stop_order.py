@@ -1,4 +1,7 @@
-"""Ending processes in order: ask, wait, then insist. Used by the supervisor and by its watchdog."""
+"""`shut_down`: end processes stage by stage, with a signal, a grace time, then SIGKILL.
+
+The supervisor and its watchdog both use it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from dataclasses import dataclass
 
 from stillhouse.local.supervise.proc import (
     kill_group,
-    process_start_time,
+    process_identity,
     process_tree,
     send_signal,
 )
@@ -20,59 +23,59 @@ AFTER_KILL_S = 1.0
 
 @dataclass(frozen=True)
 class ShutdownTarget:
-    """A process that leads its own group, and how it is to be ended."""
+    """A process that leads a process group, and how to end it. `grace_s` is in seconds."""
 
     pid: int
-    start_time: str
+    identity: str
     stage: int
     signal: int
     grace_s: float
 
     def to_line(self) -> str:
-        """The target as one line of text; `parse` reads it back."""
-        return f"{self.pid} {self.stage} {self.signal} {self.grace_s} {self.start_time}"
+        """Return the target as one line of text, for `parse`."""
+        return f"{self.pid} {self.stage} {self.signal} {self.grace_s} {self.identity}"
 
     @classmethod
     def parse(cls, line: str) -> ShutdownTarget:
-        """Read what `line` wrote; ValueError if it is something else."""
-        pid, stage, number, grace, start_time = line.split(" ", 4)
-        return cls(int(pid), start_time, int(stage), int(number), float(grace))
+        """Read a line of `to_line`. Raises ValueError for any other text."""
+        pid, stage, number, grace, identity = line.split(" ", 4)
+        return cls(int(pid), identity, int(stage), int(number), float(grace))
 
     @property
     def alive(self) -> bool:
-        """Whether the very process still runs (a re-used id does not count)."""
-        return process_start_time(self.pid) == self.start_time
+        """Whether this process still runs; another process with the same id does not count."""
+        return process_identity(self.pid) == self.identity
 
 
 def shut_down(
     targets: Iterable[ShutdownTarget], is_forced: Callable[[], bool] = lambda: False
 ) -> None:
-    """End all targets, lower stages first; nothing of them or below them is left afterwards.
+    """End all targets and their descendants, lower stages first.
 
-    `hurry` is asked again and again: once true, everything is killed without more waiting.
+    `is_forced` is polled: once it returns True, everything is killed without more waiting.
     """
-    everyone = list(targets)
-    for stage in sorted({target.stage for target in everyone}):
-        _shut_down_stage([target for target in everyone if target.stage == stage], is_forced)
+    everything = list(targets)
+    for stage in sorted({target.stage for target in everything}):
+        _shut_down_stage([target for target in everything if target.stage == stage], is_forced)
 
 
 def _shut_down_stage(targets: list[ShutdownTarget], is_forced: Callable[[], bool]) -> None:
-    # Grandchildren may lead sessions of their own and outlive a parent, so they are noted first.
+    # Descendants may lead sessions of their own and outlive a parent, so they are listed first.
     members = {target: process_tree([target.pid]) for target in targets if target.alive}
     for target in members:
         send_signal(target.pid, target.signal)
-    began = time.monotonic()
+    started = time.monotonic()
     pending = set(members)
     while pending:
         for target in list(pending):
             if not _alive(members[target]):
                 pending.discard(target)
-            elif is_forced() or time.monotonic() - began > target.grace_s:
+            elif is_forced() or time.monotonic() - started > target.grace_s:
                 _kill(target, members[target])
                 pending.discard(target)
         time.sleep(POLL_S if pending else 0)
     for target in targets:
-        # Someone born after the look above: the leader has gone, its group may not have.
+        # A process started after the listing above may still be in the group of an ended leader.
         _kill_group(target)
 
 
@@ -88,11 +91,11 @@ def _kill(target: ShutdownTarget, members: dict[int, str]) -> None:
 
 
 def _kill_group(target: ShutdownTarget) -> None:
-    # While a group has members the system gives its number to nobody else, so a leader that is
-    # gone is ours; one with another birth is a stranger.
-    if process_start_time(target.pid) in (None, target.start_time):
+    # The system does not re-use the id of a leader while its group has members. So an ended leader
+    # leaves a group of ours; a running leader with another identity is a foreign process.
+    if process_identity(target.pid) in (None, target.identity):
         kill_group(target.pid)
 
 
 def _alive(members: dict[int, str]) -> list[int]:
-    return [pid for pid, start_time in members.items() if process_start_time(pid) == start_time]
+    return [pid for pid, identity in members.items() if process_identity(pid) == identity]

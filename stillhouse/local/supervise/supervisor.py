@@ -1,28 +1,60 @@
-"""Starts parts, starts them again when they die, and ends them in order."""
+"""`Supervisor`: start processes, start them again when they exit, and stop them in order."""
 
 from __future__ import annotations
 
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from stillhouse.local.errors import ProcessFailedError, StartCancelledError
-from stillhouse.local.supervise.proc import process_start_time
+from stillhouse.local.supervise.proc import process_identity
 from stillhouse.local.supervise.process_registry import ProcessRegistry
 from stillhouse.local.supervise.process_spec import ProcessSpec
-from stillhouse.local.supervise.restart_policy import MOST_DEATHS, WINDOW_S, RestartPolicy
 from stillhouse.local.supervise.spawn import last_lines, open_gate, open_log, spawn
 from stillhouse.local.supervise.stop_order import ShutdownTarget, shut_down
 
 READY_POLL_S = 0.05
-READY_WITHIN_S = 120.0
+READY_TIMEOUT_S = 120.0
+MAX_EXITS = 10
+EXIT_WINDOW_S = 60.0
+FIRST_DELAY_S = 0.1
+# A process that needs four seconds to fail still reaches `MAX_EXITS` within the window.
+MAX_DELAY_S = 2.0
+
+
+class RestartPolicy:
+    """Delays before the restarts of one process, from its exits within the last minute.
+
+    Args:
+        max_delay_s: the longest delay, in seconds. The first is 0.1 s and each next one is doubled.
+        clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self, max_delay_s: float = MAX_DELAY_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._max_delay_s = max_delay_s
+        self._clock = clock
+        self._exits: deque[float] = deque()
+
+    def next_delay_s(self) -> float | None:
+        """Record an exit; return the seconds before the next start, None after too many exits."""
+        now = self._clock()
+        self._exits.append(now)
+        while now - self._exits[0] > EXIT_WINDOW_S:
+            self._exits.popleft()
+        if len(self._exits) >= MAX_EXITS:
+            return None
+        delay_s: float = FIRST_DELAY_S * 2 ** (len(self._exits) - 1)
+        return min(delay_s, self._max_delay_s)
 
 
 class SupervisedProcess:
-    """A part that is kept running; `pid` is 0 between a death and the next start."""
+    """A process that is kept running; `pid` is 0 between an exit and the next start."""
 
     def __init__(self, spec: ProcessSpec) -> None:
         self.spec = spec
@@ -31,7 +63,15 @@ class SupervisedProcess:
 
 
 class Supervisor:
-    """Keeps parts running until `stop`. Signals are the business of whoever owns it."""
+    """Keeps processes running until `stop`. Its owner handles signals.
+
+    Args:
+        logs: the folder for one log file per process.
+        registry: where every running process is registered.
+        on_message: called with a line about each restart.
+        on_failure: called with a message when a process has exited too often.
+        restart_policy: makes the policy of one process.
+    """
 
     def __init__(
         self,
@@ -39,7 +79,9 @@ class Supervisor:
         registry: ProcessRegistry,
         on_message: Callable[[str], None] = lambda line: None,
         on_failure: Callable[[str], None] = lambda message: None,
+        restart_policy: Callable[[], RestartPolicy] = RestartPolicy,
     ) -> None:
+        self._restart_policy = restart_policy
         self._logs = logs
         self._registry = registry
         self._on_message = on_message
@@ -52,32 +94,34 @@ class Supervisor:
         self.failure: str | None = None
 
     def start(self, spec: ProcessSpec) -> SupervisedProcess:
-        """Start `part` and keep it running from now on; `await_ready` waits for it."""
+        """Start a process and keep it running; `await_ready` waits until it is ready."""
         running = self.processes[spec.name] = SupervisedProcess(spec)
         thread = threading.Thread(
-            target=self._supervise, args=(running,), name=f"tend-{spec.name}", daemon=True
+            target=self._supervise, args=(running,), name=f"supervise-{spec.name}", daemon=True
         )
         self._threads.append(thread)
         thread.start()
         return running
 
     def run(self, spec: ProcessSpec, timeout_s: float = 600.0) -> subprocess.CompletedProcess[str]:
-        """Run `part` once to its end; its standard error is also kept in its log.
+        """Run a process once, to its end. Its standard error also goes to its log.
 
-        Raises CancelledError if a stop was asked for, PartFailedError if it takes too long.
+        Raises:
+            StartCancelledError: a stop was requested.
+            ProcessFailedError: the process took longer than `timeout_s` seconds.
         """
         process = self._spawn(spec, subprocess.PIPE, subprocess.PIPE)
         try:
             out, err = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            shut_down([t for t in self._registry.targets() if t.pid == process.pid])
+            self._shut_down(process.pid)
             raise ProcessFailedError(f"{spec.name} did not end within {timeout_s:.0f} s.") from None
         finally:
             self._clean_up_after(process.pid)
         with open_log(self._log_path(spec)) as log:
             log.write(err)
         if self._stopping.is_set():
-            raise StartCancelledError("A stop was asked for.")
+            raise StartCancelledError("A stop was requested.")
         return subprocess.CompletedProcess(
             spec.argv,
             process.returncode,
@@ -85,8 +129,13 @@ class Supervisor:
             err.decode("utf-8", "replace"),
         )
 
-    def await_ready(self, running: SupervisedProcess, timeout_s: float = READY_WITHIN_S) -> None:
-        """Wait until the part says it is ready. Raises PartFailedError or CancelledError."""
+    def await_ready(self, running: SupervisedProcess, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Wait until the process is ready.
+
+        Raises:
+            ProcessFailedError: it was not ready within `timeout_s` seconds, or exited too often.
+            StartCancelledError: a stop was requested.
+        """
         spec = running.spec
         deadline = time.monotonic() + timeout_s
         while not (running.pid and (spec.is_ready is None or spec.is_ready())):
@@ -100,50 +149,50 @@ class Supervisor:
             self.sleep(READY_POLL_S)
 
     def sleep(self, wait_s: float) -> None:
-        """Wait; raises CancelledError at once when a stop is asked for."""
+        """Wait; raises StartCancelledError as soon as a stop is requested."""
         if self._stopping.wait(wait_s):
-            raise StartCancelledError("A stop was asked for.")
+            raise StartCancelledError("A stop was requested.")
 
     def cancel(self) -> None:
-        """Start nothing any more: everyone who waits here gets CancelledError."""
+        """Start nothing more; threads that wait in the supervisor get StartCancelledError."""
         with self._spawn_mutex:
             self._stopping.set()
 
     def force_stop(self) -> None:
-        """From now on `stop` kills instead of waiting."""
+        """Make `stop` kill at once instead of waiting for the grace times."""
         self._force.set()
 
     def stop(self) -> None:
-        """End everything, apps before the broker before the database. Safe to call twice."""
+        """End everything: apps, then the broker, then the database. Safe to call twice."""
         self.cancel()
         shut_down(self._registry.targets(), self._force.is_set)
         for thread in self._threads:
             thread.join()
 
     def _supervise(self, running: SupervisedProcess) -> None:
-        restarts = RestartPolicy()
+        restarts = self._restart_policy()
         spec = running.spec
         while True:
             try:
-                end = self._run_until_exit(running)
+                exit_text = self._run_until_exit(running)
             except StartCancelledError:
                 return
             if self._stopping.is_set():
                 return
-            wait_s = restarts.delay_after_death_s()
-            if wait_s is None:
-                self._give_up(
-                    f"{spec.name} died {MOST_DEATHS} times in {WINDOW_S:.0f} s (the last time it "
-                    f"{end}); giving up. The end of "
+            delay_s = restarts.next_delay_s()
+            if delay_s is None:
+                self._report_failure(
+                    f"{spec.name} died {MAX_EXITS} times in {EXIT_WINDOW_S:.0f} s (the last time "
+                    f"it {exit_text}); giving up. The end of "
                     f"{self._log_path(spec)}:{last_lines(self._log_path(spec))}"
                 )
                 return
-            self._on_message(f"{spec.name} {end}; starting it again")
-            if self._stopping.wait(wait_s):
+            self._on_message(f"{spec.name} {exit_text}; starting it again")
+            if self._stopping.wait(delay_s):
                 return
 
     def _run_until_exit(self, running: SupervisedProcess) -> str:
-        """Start the part and wait for its end; returns what became of it."""
+        """Start the process and wait for its end; return what happened, for messages."""
         try:
             process = self._start_logged(running)
         except OSError as error:
@@ -166,27 +215,28 @@ class Supervisor:
     def _spawn(
         self, spec: ProcessSpec, out: IO[bytes] | int, err: IO[bytes] | int
     ) -> subprocess.Popen[bytes]:
-        # Under the lock, so that a stop either sees this process or prevents it.
+        # Under the mutex, so that a stop either sees this process or prevents its start.
         with self._spawn_mutex:
             if self._stopping.is_set():
-                raise StartCancelledError("A stop was asked for.")
+                raise StartCancelledError("A stop was requested.")
             process = spawn(spec, out, err)
-            start_time = process_start_time(process.pid) or "gone"
+            identity = process_identity(process.pid) or "ended"
             target = ShutdownTarget(
-                process.pid, start_time, spec.stage, spec.stop_signal, spec.grace_s
+                process.pid, identity, spec.stage, spec.stop_signal, spec.grace_s
             )
             self._registry.add(target)
             open_gate(process)
         return process
 
     def _clean_up_after(self, pid: int) -> None:
-        """Clear up behind a process that was waited for: what it left in its group goes too."""
-        for target in self._registry.targets():
-            if target.pid == pid:
-                shut_down([target])
+        """End what an ended process left in its group, and remove it from the registry."""
+        self._shut_down(pid)
         self._registry.remove(pid)
 
-    def _give_up(self, message: str) -> None:
+    def _shut_down(self, pid: int) -> None:
+        shut_down([target for target in self._registry.targets() if target.pid == pid])
+
+    def _report_failure(self, message: str) -> None:
         self.failure = message
         self._on_failure(message)
 

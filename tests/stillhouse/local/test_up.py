@@ -1,4 +1,4 @@
-"""`stillhouse up` as a user meets it: the command, its lines, its signals, what it leaves."""
+"""The command `stillhouse up`: its output, its signals, and that no process is left."""
 
 import os
 import signal
@@ -12,10 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stillhouse.local.supervise.proc import process_start_time, process_tree
+from stillhouse.local.supervise.proc import process_tree
+from tests.stillhouse.local.helpers import running_processes
 
 COMMAND = [sys.executable, "-m", "stillhouse.cli", "up"]
-STOPPED_WITHIN_S = 20
+STOP_TIMEOUT_S = 20
 
 
 class Up:
@@ -29,12 +30,12 @@ class Up:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # As a shell would: Ctrl-C below goes to the group.
+            # A group of its own, as in a shell: the test sends Ctrl-C to the group.
             start_new_session=True,
         )
 
     def line(self, start: str) -> str:
-        """The next line of output that starts so, without it."""
+        """Read output up to a line that begins with `start`; return the rest of that line."""
         assert self.process.stdout
         for line in self.process.stdout:
             self.lines.append(line)
@@ -43,11 +44,12 @@ class Up:
         raise AssertionError(f"no line {start!r} in:\n{''.join(self.lines)}")
 
     def members(self) -> dict[int, str]:
+        """Return the processes of this stack, each with its identity."""
         return process_tree([self.process.pid])
 
     def end(self) -> str:
-        """The rest of its output; fails if it does not end in time."""
-        rest, _ = self.process.communicate(timeout=3 * STOPPED_WITHIN_S)
+        """Wait for the exit and return all output; fails after a minute."""
+        rest, _ = self.process.communicate(timeout=3 * STOP_TIMEOUT_S)
         self.lines.append(rest)
         return "".join(self.lines)
 
@@ -64,40 +66,36 @@ def ups() -> Iterator[list[Up]]:
         up.process.wait()
 
 
-def living(members: dict[int, str]) -> list[int]:
-    return [pid for pid, born in members.items() if process_start_time(pid) == born]
-
-
 def command_lines(members: dict[int, str]) -> list[str]:
-    everything = (Path(f"/proc/{pid}/cmdline") for pid in members)
-    return [path.read_bytes().replace(b"\0", b" ").decode() for path in everything if path.exists()]
+    paths = (Path(f"/proc/{pid}/cmdline") for pid in members)
+    return [path.read_bytes().replace(b"\0", b" ").decode() for path in paths if path.exists()]
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads command lines in /proc")
-def test_a_whole_life(tmp_path: Path, ups: list[Up]) -> None:
+def test_start_competitors_kill_and_restart(tmp_path: Path, ups: list[Up]) -> None:
     folder = tmp_path / "data"
     ups.append(first := Up(folder))
-    url, members = _check_first(first)
+    url, members = _assert_complete(first)
     key = (folder / "api-key").read_text()
-    _check_competitors(ups, first, url, tmp_path / "other")
+    _assert_competitors_refused(ups, first, url, tmp_path / "other")
 
-    # Killed, with a successor at once: it waits, finds everything, and nobody is left behind.
+    # A successor of a killed stack waits until its processes have ended, and has its data.
     first.process.kill()
     ups.append(successor := Up(folder))
     url = successor.line("ready")
-    assert living(members) == []
+    assert running_processes(members) == []
     assert any("waiting for the previous owner" in line for line in successor.lines)
     assert (folder / "api-key").read_text() == key
     members = successor.members()
-    began = time.monotonic()
+    started = time.monotonic()
     successor.process.terminate()
     assert successor.end().endswith("stopped\n")
     assert successor.process.returncode == 0
-    assert time.monotonic() - began < STOPPED_WITHIN_S
-    assert living(members) == []
+    assert time.monotonic() - started < STOP_TIMEOUT_S
+    assert running_processes(members) == []
 
 
-def _check_first(up: Up) -> tuple[str, dict[int, str]]:
+def _assert_complete(up: Up) -> tuple[str, dict[int, str]]:
     url = up.line("ready")
     assert httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
     key = (up.folder / "api-key").read_text()
@@ -116,8 +114,8 @@ def _check_first(up: Up) -> tuple[str, dict[int, str]]:
     return url, members
 
 
-def _check_competitors(ups: list[Up], first: Up, url: str, other: Path) -> None:
-    """One elsewhere on the same port, and one on the same folder: each is one sentence."""
+def _assert_competitors_refused(ups: list[Up], first: Up, url: str, other: Path) -> None:
+    """Start one stack on the same port and one on the same folder: each prints one sentence."""
     ups.append(elsewhere := Up(other, "--port", url.rpartition(":")[2]))
     ups.append(second := Up(first.folder))
     assert "is taken by another program" in elsewhere.end()
@@ -130,21 +128,23 @@ def _check_competitors(ups: list[Up], first: Up, url: str, other: Path) -> None:
 @pytest.mark.parametrize(
     "moment", ["creating the database", "preparing the tables", "starting the API"]
 )
-def test_ctrl_c_while_starting_leaves_nobody(tmp_path: Path, ups: list[Up], moment: str) -> None:
+def test_ctrl_c_during_the_start_leaves_no_process(
+    tmp_path: Path, ups: list[Up], moment: str
+) -> None:
     ups.append(up := Up(tmp_path / "data"))
     up.line(moment)
     members = up.members()
     os.killpg(up.process.pid, signal.SIGINT)
-    said = up.end()
-    assert "stillhouse:" not in said
-    # On a busy machine it may be up by now, and then Ctrl-C is how it is meant to end.
-    ready = any(line.strip().startswith("ready") for line in said.splitlines())
+    output = up.end()
+    assert "stillhouse:" not in output
+    # On a busy machine the stack may be ready before the signal, and then the exit status is 0.
+    ready = any(line.strip().startswith("ready") for line in output.splitlines())
     assert up.process.returncode == (0 if ready else 128 + signal.SIGINT)
-    assert living(members) == []
+    assert running_processes(members) == []
     assert (tmp_path / "data" / "running").read_text() == ""
 
 
-def test_a_newer_folder_is_refused_in_one_line(tmp_path: Path, ups: list[Up]) -> None:
+def test_newer_folder_is_refused_in_one_line(tmp_path: Path, ups: list[Up]) -> None:
     (tmp_path / "version").write_text("99\n")
     ups.append(up := Up(tmp_path))
     output = up.end()

@@ -1,10 +1,9 @@
-"""The real Postgres and the real Valkey under the supervisor."""
+"""Postgres and Valkey under the supervisor."""
 
 import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -16,11 +15,12 @@ from redis import Redis
 from stillhouse.local import Services
 from stillhouse.local.errors import DataDirError, ProcessFailedError
 from stillhouse.local.postgres.rootless import FORCED_RUNNER_VARIABLE
-from stillhouse.local.supervise.proc import process_start_time, process_tree
+from stillhouse.local.supervise.proc import process_identity, process_tree
+from tests.helpers import wait_until
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="these are the ways of root")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root has other ways to run Postgres")
 
-OWNER = """
+OWNER_PROGRAM = """
 import sys, time
 from pathlib import Path
 from stillhouse.local import Services
@@ -40,21 +40,21 @@ def valkey(services: Services) -> Redis:
     return Redis(unix_socket_path=path, decode_responses=True)
 
 
-def write(services: Services, number: int) -> None:
+def insert_number(services: Services, number: int) -> None:
     with connect(services) as connection:
-        connection.execute("CREATE TABLE IF NOT EXISTS kept (number int)")
-        connection.execute("INSERT INTO kept VALUES (%s)", (number,))
+        connection.execute("CREATE TABLE IF NOT EXISTS numbers (number int)")
+        connection.execute("INSERT INTO numbers VALUES (%s)", (number,))
 
 
-def kept(services: Services) -> list[int]:
+def select_numbers(services: Services) -> list[int]:
     with connect(services) as connection:
-        return [row[0] for row in connection.execute("SELECT number FROM kept ORDER BY 1")]
+        return [row[0] for row in connection.execute("SELECT number FROM numbers ORDER BY 1")]
 
 
 def start_owner(folder: Path) -> subprocess.Popen[str]:
-    """Another process with services on the folder."""
+    """Start another process with services on the folder."""
     owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(folder)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", OWNER_PROGRAM, str(folder)], stdout=subprocess.PIPE, text=True
     )
     assert owner.stdout
     assert owner.stdout.readline() == "up\n"
@@ -62,62 +62,60 @@ def start_owner(folder: Path) -> subprocess.Popen[str]:
 
 
 def kill_everything(owner: subprocess.Popen[str]) -> None:
-    """The supervisor, its watchdog and the servers, all by SIGKILL, the owner stopped first."""
+    """Kill the supervisor, its watchdog and the servers; the supervisor is stopped first."""
     os.kill(owner.pid, signal.SIGSTOP)
     members = process_tree([owner.pid])
     assert len(members) > 5
     for pid in members:
-        with suppress(ProcessLookupError):  # a backend goes as soon as its postmaster has gone
+        with suppress(ProcessLookupError):  # a backend ends with its postmaster
             os.kill(pid, signal.SIGKILL)
     owner.wait()
     assert owner.stdout
     owner.stdout.close()
 
 
-def test_what_was_written_survives_the_death_of_everything(tmp_path: Path) -> None:
+def test_data_survives_when_every_process_is_killed(tmp_path: Path) -> None:
     folder = tmp_path / "a folder with spaces & more %41"
     with Services(folder) as services:
-        write(services, 1)
+        insert_number(services, 1)
         with valkey(services) as client:
             client.rpush("queue", "message")
     owner = start_owner(folder)
     kill_everything(owner)
     with Services(folder) as services:
-        assert kept(services) == [1]
+        assert select_numbers(services) == [1]
         with valkey(services) as client:
             assert client.lrange("queue", 0, -1) == ["message"]
 
 
-def test_killed_servers_come_back_with_their_data(tmp_path: Path) -> None:
+def test_killed_servers_restart_with_their_data(tmp_path: Path) -> None:
     with Services(tmp_path) as services:
-        write(services, 1)
+        insert_number(services, 1)
         running = services.supervisor.processes
         with valkey(services) as client:
             client.set("key", "value")
         for name in ("postgres", "valkey"):
             first = running[name].pid
             os.kill(first, signal.SIGKILL)
-            deadline = time.monotonic() + 20
-            while running[name].pid in (0, first) and time.monotonic() < deadline:
-                time.sleep(0.05)
+            wait_until(lambda: running[name].pid not in (0, first), 20, f"{name} is started again")  # noqa: B023
             services.supervisor.await_ready(running[name], 20)
-        assert kept(services) == [1]
+        assert select_numbers(services) == [1]
         with valkey(services) as client:
             assert client.get("key") == "value"
 
 
-def test_it_is_private_and_durable(tmp_path: Path) -> None:
-    others = set(process_tree([os.getpid()]))  # what this session's fixtures run
+def test_servers_are_private_and_durable(tmp_path: Path) -> None:
+    others = set(process_tree([os.getpid()]))  # processes of the session's fixtures
     with Services(tmp_path) as services:
         with connect(services) as connection:
-            for name, wanted in (
+            for name, value in (
                 ("listen_addresses", ""),
                 ("fsync", "on"),
                 ("TimeZone", "UTC"),
                 ("server_encoding", "UTF8"),
             ):
-                found = connection.execute("SELECT current_setting(%s)", (name,)).fetchone()
-                assert found == (wanted,), name
+                row = connection.execute("SELECT current_setting(%s)", (name,)).fetchone()
+                assert row == (value,), name
         with valkey(services) as client:
             assert client.config_get("appendonly", "port") == {"appendonly": "yes", "port": "0"}
         url = services.create_database("another")
@@ -129,42 +127,42 @@ def test_it_is_private_and_durable(tmp_path: Path) -> None:
             psycopg.connect(wrong)
         members = set(process_tree([os.getpid()])) - others
     assert members
-    assert [pid for pid in members if process_start_time(pid)] == []
+    assert [pid for pid in members if process_identity(pid)] == []
     with Services(tmp_path) as services:
         assert services.environment["STILLHOUSE_OBJECT_STORE"] == (tmp_path / "objects").as_uri()
 
 
-def test_a_stale_pid_file_with_a_living_number_is_no_obstacle(tmp_path: Path) -> None:
+def test_stale_pid_file_with_a_running_process_id_is_ignored(tmp_path: Path) -> None:
     with Services(tmp_path):
         pass
-    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    lines = [stranger.pid, tmp_path / "postgres", 1, 5432, tmp_path / "run", "", "  1 1", "ready"]
+    foreign = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    lines = [foreign.pid, tmp_path / "postgres", 1, 5432, tmp_path / "run", "", "  1 1", "ready"]
     (tmp_path / "postgres" / "postmaster.pid").write_text("\n".join(map(str, lines)))
     with Services(tmp_path) as services:
         assert services.supervisor.processes["postgres"].starts == 1
-    assert stranger.poll() is None
-    stranger.kill()
-    stranger.wait()
+    assert foreign.poll() is None
+    foreign.kill()
+    foreign.wait()
 
 
-def test_a_database_of_another_major_version_is_one_sentence(tmp_path: Path) -> None:
+def test_database_of_another_major_version_is_refused(tmp_path: Path) -> None:
     with Services(tmp_path):
         pass
     (tmp_path / "postgres" / "PG_VERSION").write_text("12\n")
     with (
-        pytest.raises(DataDirError, match="holds a database of Postgres 12, but Postgres 18"),
+        pytest.raises(DataDirError, match="has a database of Postgres 12, but Postgres 18"),
         Services(tmp_path),
     ):
         pass
 
 
-@as_root
-def test_both_ways_of_root_work_on_one_folder_whatever_happens(
+@needs_root
+def test_both_runners_of_root_work_on_one_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(FORCED_RUNNER_VARIABLE, "unshared")
+    monkeypatch.setenv(FORCED_RUNNER_VARIABLE, "user_namespace")
     with Services(tmp_path) as services:
-        write(services, 1)
+        insert_number(services, 1)
     monkeypatch.setenv(FORCED_RUNNER_VARIABLE, "other_user")
     owner = start_owner(tmp_path)
     assert (tmp_path / "postgres-away").exists()
@@ -173,19 +171,19 @@ def test_both_ways_of_root_work_on_one_folder_whatever_happens(
     with Services(tmp_path) as services:
         pid = services.supervisor.processes["postgres"].pid
         assert Path(f"/proc/{pid}").stat().st_uid != 0
-        write(services, 2)
+        insert_number(services, 2)
     assert (tmp_path / "postgres").stat().st_uid == 0
     assert not (tmp_path / "postgres-away").exists()
     assert not away.parent.exists()
     monkeypatch.delenv(FORCED_RUNNER_VARIABLE)
     with Services(tmp_path) as services:
-        assert kept(services) == [1, 2]
+        assert select_numbers(services) == [1, 2]
 
 
-@as_root
-def test_without_any_way_there_is_one_clear_error(
+@needs_root
+def test_machine_without_a_runner_is_reported_in_one_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(FORCED_RUNNER_VARIABLE, "none of them")
+    monkeypatch.setenv(FORCED_RUNNER_VARIABLE, "none")
     with pytest.raises(ProcessFailedError, match="refuses root"), Services(tmp_path):
         pass

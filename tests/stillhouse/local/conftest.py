@@ -1,11 +1,11 @@
-"""Stand-ins that several tests of the local stack share."""
+"""Fixtures for the tests of the local stack."""
 
 from pathlib import Path
 
 import pytest
 
-# Ignores the request to stop, and has a child in a session of its own that does so too.
-STUBBORN = (
+# Ignores SIGTERM, as does its child in another session.
+STUBBORN_PROGRAM = (
     "import signal, subprocess, sys, time\n"
     "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     "if len(sys.argv) == 1:\n"
@@ -16,7 +16,7 @@ STUBBORN = (
 
 
 @pytest.fixture
-def stubborn(tmp_path: Path) -> Path:
+def stubborn_program(tmp_path: Path) -> Path:
     path = tmp_path / "stubborn.py"
-    path.write_text(STUBBORN)
+    path.write_text(STUBBORN_PROGRAM)
     return path

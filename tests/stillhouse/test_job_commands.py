@@ -1,4 +1,4 @@
-"""A job from the command line: what a script sees of it."""
+"""Jobs from the command line: output and exit codes."""
 
 import hashlib
 import json
@@ -14,11 +14,11 @@ import pytest
 from tests.conftest import TrainedJob
 
 Json = dict[str, Any]
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+RunStillhouse = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def stillhouse(trained_job: TrainedJob, api_url: str) -> Run:
+def stillhouse(trained_job: TrainedJob, api_url: str) -> RunStillhouse:
     key = trained_job.client.headers["authorization"].removeprefix("Bearer ")
 
     def run(*arguments: str, stdin: str | None = None, **settings: str) -> Any:
@@ -35,24 +35,29 @@ def stillhouse(trained_job: TrainedJob, api_url: str) -> Run:
     return run
 
 
-def test_a_job_is_submitted_awaited_and_taken_home(
-    stillhouse: Run, trained_job: TrainedJob, run_queue: Callable[[str], None], tmp_path: Path
+def test_job_is_submitted_and_its_files_are_downloaded(
+    stillhouse: RunStillhouse,
+    trained_job: TrainedJob,
+    run_queue: Callable[[str], None],
+    tmp_path: Path,
 ) -> None:
     (tmp_path / "job.json").write_text(json.dumps(trained_job.body | {"name": "from a script"}))
     accepted = stillhouse("submit", str(tmp_path / "job.json"))
     assert accepted.returncode == 0, accepted.stderr
     job_id = accepted.stdout.strip()
-    working = threading.Thread(target=run_queue, args=("train",))
-    working.start()
-    ended = stillhouse("wait", job_id, "--output", str(tmp_path / "home"))
-    working.join()
+    worker = threading.Thread(target=run_queue, args=("train",))
+    worker.start()
+    ended = stillhouse("wait", job_id, "--output", str(tmp_path / "output"))
+    worker.join()
     assert ended.returncode == 0, ended.stderr
-    student = (tmp_path / "home" / "student.safetensors").read_bytes()
-    # The same recipe on the same data: the same bytes as the job that was posted by HTTP.
+    student = (tmp_path / "output" / "student.safetensors").read_bytes()
+    # The same job on the same data gives the same bytes as the job submitted by HTTP.
     assert hashlib.sha256(student).hexdigest() == trained_job.artifact["sha256"]
 
 
-def test_a_cancelled_job_is_not_done(stillhouse: Run, trained_job: TrainedJob) -> None:
+def test_actions_print_the_state_and_wait_fails_for_a_cancelled_job(
+    stillhouse: RunStillhouse, trained_job: TrainedJob
+) -> None:
     job_id = stillhouse("submit", "-", stdin=json.dumps(trained_job.body)).stdout.strip()
     for action, state in (("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled")):
         done = stillhouse(action, job_id)
@@ -64,19 +69,19 @@ def test_a_cancelled_job_is_not_done(stillhouse: Run, trained_job: TrainedJob) -
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ('{"dataset": "ds_x", "student": {"architecture": "nothing"}}', "/student/architecture"),
         ("[]", "one JSON object"),
         ("{", "Expecting"),
     ],
 )
-def test_what_is_refused_is_told(stillhouse: Run, body: str, said: str) -> None:
+def test_refused_job_prints_the_reason(stillhouse: RunStillhouse, body: str, message: str) -> None:
     refused = stillhouse("submit", "-", stdin=body)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert said in refused.stderr
+    assert message in refused.stderr
 
 
-def test_a_service_that_is_away_is_told(stillhouse: Run) -> None:
+def test_unreachable_service_is_reported(stillhouse: RunStillhouse) -> None:
     refused = stillhouse("wait", "job_x", STILLHOUSE_URL="http://127.0.0.1:9")
     assert (refused.returncode, "cannot be reached" in refused.stderr) == (2, True)

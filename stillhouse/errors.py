@@ -1,0 +1,70 @@
+"""Errors of the client and of the local stack.
+
+StillhouseError
+├── ApiError                 the API refused a request: its problem document
+├── ServiceUnreachableError  no response came from the API
+├── ResourceFailedError      a job, data set or model failed or was cancelled
+├── ChecksumError            a downloaded file differs from the published one
+├── ArtifactNotFoundError    a job has no file of the requested name
+├── DemoError                a check of `stillhouse demo` failed (demo.py)
+└── LocalStackError          the local stack could not start or run (local/errors.py)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import httpx
+
+
+class StillhouseError(Exception):
+    """The root of all errors that Stillhouse's client and local stack raise."""
+
+
+class ApiError(StillhouseError):
+    """The API refused a request.
+
+    `status` is the HTTP status, `problem` the problem document (RFC 9457), `code` its code. The
+    message lists every validation issue.
+    """
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.status = response.status_code
+        try:
+            self.problem: dict[str, Any] = response.json()
+        except ValueError:
+            self.problem = {"detail": response.text[:500]}
+        self.code = self.problem.get("code", "")
+        issues = [
+            f"\n  {issue['pointer'] or 'the body'}: {issue['detail']}"
+            for issue in self.problem.get("errors") or []
+        ]
+        super().__init__(f"{self.status} {self.problem.get('detail', '')}{''.join(issues)}")
+
+
+class ServiceUnreachableError(StillhouseError):
+    """No response came from the API: the connection failed or timed out."""
+
+
+class ResourceFailedError(StillhouseError):
+    """A job, data set or model failed or was cancelled. `resource` is its JSON."""
+
+    def __init__(self, resource: dict[str, Any]) -> None:
+        self.resource = resource
+        error = resource.get("error") or {}
+        items = [f"\n  {item['name']}: {item['detail']}" for item in error.get("items") or []]
+        text = error.get("message", "")
+        hint = f"\n  hint: {error['hint']}" if error.get("hint") else ""
+        super().__init__(
+            f"{resource['object']} {resource['id']} is {resource['state']}: {text}"
+            f"{hint}{''.join(items)}"
+        )
+
+
+class ChecksumError(StillhouseError):
+    """The SHA-256 of a downloaded file differs from the published one."""
+
+
+class ArtifactNotFoundError(StillhouseError):
+    """A job has no file of the requested name."""
