@@ -105,14 +105,14 @@ class DataDir:
             path.mkdir(mode=0o711)
             # The umask removes bits from mkdir's mode.
             path.chmod(0o711)
-        if not _is_own_folder(path):
+        if not _is_current_users(path):
             raise DataDirError(f"{path} belongs to another user: remove it, or set TMPDIR.")
         return path
 
     def remove_scratch(self) -> None:
         """Delete the folder of `scratch`, unless Postgres's files are still in it."""
         path = self._scratch_path()
-        if path.exists() and _is_own_folder(path) and not self.postgres_moved_marker.exists():
+        if path.exists() and _is_current_users(path) and not self.postgres_moved_marker.exists():
             shutil.rmtree(path, ignore_errors=True)
 
     def _scratch_path(self) -> Path:
@@ -158,7 +158,7 @@ class DataDir:
             write_private(self.version, f"{layout + 1}\n")
 
 
-def _is_own_folder(path: Path) -> bool:
+def _is_current_users(path: Path) -> bool:
     status = path.lstat()
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 

@@ -1,4 +1,4 @@
-"""The demo as a user runs it, and as a user interrupts it."""
+"""`stillhouse demo`, to its end and interrupted."""
 
 import os
 import re
@@ -15,22 +15,22 @@ STILLHOUSE = Path(sys.executable).with_name("stillhouse")
 
 
 def processes_of(folder: Path) -> list[int]:
-    """Processes whose command line or environment names the folder."""
-    found = []
+    """Return the processes whose command line or environment names the folder."""
+    pids = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
             text = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
         except OSError:
-            continue  # it has just ended, or is another user's
+            continue  # the process has just ended, or belongs to another user
         if str(folder).encode() in text:
-            found.append(int(entry.name))
-    return found
+            pids.append(int(entry.name))
+    return pids
 
 
 @pytest.mark.timeout(600)
-def test_the_demo_holds_what_it_says_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_demo_passes_its_checks_and_leaves_no_process(tmp_path: Path) -> None:
     output = tmp_path / "output"
     command = [STILLHOUSE, "demo", "--output", output, "--epochs", "3"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -44,8 +44,8 @@ def test_the_demo_holds_what_it_says_and_leaves_nothing_behind(tmp_path: Path) -
     assert not processes_of(tmp_path)
 
 
-@pytest.mark.parametrize("after", ["Starting", "ready", "training the teacher"])
-def test_ctrl_c_leaves_no_process_behind(after: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("output_line", ["Starting", "ready", "training the teacher"])
+def test_ctrl_c_leaves_no_process(output_line: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     command = [STILLHOUSE, "demo", "--output", tmp_path / "output"]
     with log.open("w") as output:
@@ -53,10 +53,12 @@ def test_ctrl_c_leaves_no_process_behind(after: str, tmp_path: Path) -> None:
             command, stdout=output, stderr=output, env=os.environ | {"PYTHONUNBUFFERED": "1"}
         )
     try:
-        wait_until(lambda: after in log.read_text() or process.poll() is not None, 120, after)
+        wait_until(
+            lambda: output_line in log.read_text() or process.poll() is not None, 120, output_line
+        )
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 130, log.read_text()
-        wait_until(lambda: not processes_of(tmp_path), 30, "all processes are gone")
+        wait_until(lambda: not processes_of(tmp_path), 30, "all processes have ended")
     finally:
         process.kill()
         process.wait()

@@ -1,20 +1,30 @@
-"""The README's first session, as it is written."""
+"""README.md and docs/how-to/first-job.md: their commands exist, and their programs run."""
 
 import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import typer.main
 
+from stillhouse.cli import app
 from stillhouse.local import Stack
+
+PAGES = ("README.md", "docs/how-to/first-job.md", "docs/how-to/bring-your-own.md")
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def code_blocks(page: Path, language: str) -> list[str]:
+    pattern = rf"^```{language}\n(.*?)^```$"
+    return re.findall(pattern, page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.timeout(400)
-def test_the_first_session_works_as_it_is_written(stack: Stack, root: Path, tmp_path: Path) -> None:
-    text = (root / "README.md").read_text()
-    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+def test_shell_session_of_the_first_job_runs(stack: Stack, root: Path, tmp_path: Path) -> None:
+    blocks = code_blocks(root / "docs/how-to/first-job.md", "sh")
     session = next(block for block in blocks if "/v1/jobs" in block)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", session],
@@ -30,12 +40,51 @@ def test_the_first_session_works_as_it_is_written(stack: Stack, root: Path, tmp_
     assert size == report["student"]["size_bytes"]
 
 
-def test_every_make_target_and_folder_that_the_readme_names_exists(root: Path) -> None:
-    text = (root / "README.md").read_text()
+def test_python_program_of_the_first_job_runs(stack: Stack, root: Path, tmp_path: Path) -> None:
+    (program,) = code_blocks(root / "docs/how-to/first-job.md", "python")
+    key = tmp_path / ".local" / "share" / "stillhouse" / "api-key"
+    key.parent.mkdir(parents=True)
+    key.write_text(stack.api_key)
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace("http://127.0.0.1:8000", stack.url)],
+        cwd=tmp_path,
+        env=os.environ | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert float(done.stdout) > 10
+    assert (tmp_path / "student.safetensors").exists()
+
+
+def test_readme_is_at_most_100_lines(root: Path) -> None:
+    assert (root / "README.md").read_text().count("\n") <= 100
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_make_targets_exist(root: Path, page: str) -> None:
+    text = (root / page).read_text()
     makefile = (root / "Makefile").read_text()
-    for target in re.findall(r"`make ([a-z]+)`|^make ([a-z]+)", text, re.MULTILINE):
-        assert re.search(rf"^{''.join(target)}:", makefile, re.MULTILINE), target
-    for place in re.findall(r"\]\(((?!http)[^)]+)\)", text):
-        assert (root / place).exists(), place
-    for folder in re.findall(r"^\| `([a-z]+)/`", text, re.MULTILINE):
+    for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for link in re.findall(r"\]\(((?!http)[^)]+)\)", text):
+        assert (root / page).parent.joinpath(link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_stillhouse_commands_and_options_exist(root: Path, page: str) -> None:
+    text = (root / page).read_text()
+    lines = re.findall(r"(?:^|`)stillhouse ([a-z]+)([^`#\n]*)", text, re.MULTILINE)
+    lines += [("up", options) for options in re.findall(r'make up ARGS="([^"]*)"', text)]
+    for command, arguments in lines:
+        assert command in COMMANDS, command
+        options = {name for option in COMMANDS[command].params for name in option.opts}
+        assert set(re.findall(r"--[a-z-]+", arguments)) <= options, arguments
+
+
+def test_folders_of_the_readme_exist(root: Path) -> None:
+    text = (root / "README.md").read_text()
+    folders = re.findall(r"^\| `([a-z]+)/`", text, re.MULTILINE)
+    assert len(folders) > 8
+    for folder in folders:
         assert (root / folder).is_dir(), folder

@@ -1,4 +1,4 @@
-"""The whole stack stops in the middle of a training and comes back."""
+"""The stack stops during a training and starts again."""
 
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ from tests.helpers import wait_until
 pytestmark = pytest.mark.timeout(400)
 
 
-def test_a_job_is_checkpointed_at_the_stop_and_goes_on_after_the_start(tmp_path: Path) -> None:
+def test_job_resumes_from_a_checkpoint_after_a_restart(tmp_path: Path) -> None:
     with Stack(tmp_path / "data") as stack, Client(stack.url, stack.api_key) as client:
-        made = client.post("/v1/datasets", {"name": "digits", "source": "builtin:digits"})
-        dataset = client.wait(made)["id"]
+        submitted = client.post("/v1/datasets", {"name": "digits", "source": "builtin:digits"})
+        dataset = client.wait(submitted)["id"]
         body = {
             "student": {"architecture": "cifar/resnet8"},
             "dataset": dataset,
@@ -23,14 +23,14 @@ def test_a_job_is_checkpointed_at_the_stop_and_goes_on_after_the_start(tmp_path:
         }
         job = client.post("/v1/jobs", body)
 
-        def now() -> dict[str, Any]:
+        def get_job() -> dict[str, Any]:
             return client.get(job["links"]["self"])
 
-        wait_until(lambda: bool(now()["progress"]), 90, "it trains")
-        assert now()["state"] == "running"
+        wait_until(lambda: bool(get_job()["progress"]), 90, "the job trains")
+        assert get_job()["state"] == "running"
     with Stack(tmp_path / "data") as stack, Client(stack.url, stack.api_key) as client:
         done = client.wait(job)
         first, second = client.get(job["links"]["runs"])["data"]
-    assert first["exit"] == "stopped"  # not lost: the worker gave it back with a checkpoint
+    assert first["exit"] == "stopped"  # the worker released the job, with a checkpoint
     assert second["resumed_from_step"] > 0
     assert done["result"]["student_top1"] > 50

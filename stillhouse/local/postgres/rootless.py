@@ -77,7 +77,7 @@ def _plain(binaries: Path, scratch: Scratch) -> PostgresRunner | None:
 
 def _user_namespace(binaries: Path, scratch: Scratch) -> PostgresRunner | None:
     """Return a runner in a user namespace, in which root's files belong to an unprivileged user."""
-    unshare, user = shutil.which("unshare"), _unprivileged()
+    unshare, user = shutil.which("unshare"), _unprivileged_user()
     if unshare is None or user is None:
         return None
     return PostgresRunner(
@@ -87,7 +87,7 @@ def _user_namespace(binaries: Path, scratch: Scratch) -> PostgresRunner | None:
 
 def _other_user(binaries: Path, scratch: Scratch) -> PostgresRunner | None:
     """Return a runner as another user, with a copy of programs that this user cannot read."""
-    user = _unprivileged()
+    user = _unprivileged_user()
     if user is None:
         return None
     runner = PostgresRunner(binaries, user=user)
@@ -96,7 +96,7 @@ def _other_user(binaries: Path, scratch: Scratch) -> PostgresRunner | None:
     return PostgresRunner(_reachable_copy(binaries, scratch()), user=user)
 
 
-def _unprivileged() -> int | None:
+def _unprivileged_user() -> int | None:
     users = {entry.pw_name: entry.pw_uid for entry in pwd.getpwall() if entry.pw_uid != 0}
     return users.get("nobody", next(iter(users.values()), None))
 
