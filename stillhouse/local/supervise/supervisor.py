@@ -110,14 +110,14 @@ class Supervisor:
             StartCancelledError: a stop was requested.
             ProcessFailedError: the process took longer than `timeout_s` seconds.
         """
-        process = self._spawn(spec, subprocess.PIPE, subprocess.PIPE)
-        try:
-            out, err = process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            self._shut_down(process.pid)
-            raise ProcessFailedError(f"{spec.name} did not end within {timeout_s:.0f} s.") from None
-        finally:
-            self._clean_up_after(process.pid)
+        with self._spawn(spec, subprocess.PIPE, subprocess.PIPE) as process:
+            try:
+                out, err = process.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired:
+                message = f"{spec.name} did not end within {timeout_s:g} s."
+                raise ProcessFailedError(message) from None
+            finally:
+                self._clean_up_after(process.pid)
         with open_log(self._log_path(spec)) as log:
             log.write(err)
         if self._stopping.is_set():
