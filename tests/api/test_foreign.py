@@ -50,7 +50,7 @@ def _kept_answers(job_id: str) -> str:
             id=new_id("tch"),
             project_id=job.project_id,
             **dict.fromkeys(("key", "teacher_sha256", "dataset_sha256", "sha256"), new_id("tch")),
-            **dict.fromkeys(("view", "seed", "num_samples", "size_bytes", "seconds"), 1),
+            **dict.fromkeys(("view", "seed", "num_samples", "size_bytes", "fill_s"), 1),
             model_id=new_id("mdl"),
             dataset_id=new_id("ds"),
             augmentation=[],

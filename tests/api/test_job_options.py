@@ -170,7 +170,7 @@ def test_validation_says_which_methods_fit_and_why_not(
         training={"augmentation": [{"type": "crop_flip"}, {"type": "mixup"}]},
     )
     fits = {each["name"]: each for each in validated(trained_job.client, body)["methods"]}
-    assert fits["kd"]["fits"]
+    assert fits["kd"]["compatible"]
     assert fits["kd"]["reason"] is None
     assert fits["attention"]["code"] == "one_teacher"
     assert fits["dkd"]["code"] == "hard_labels_required"

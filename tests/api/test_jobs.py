@@ -378,5 +378,5 @@ def test_an_unfinished_job_has_no_outcome(client: httpx.Client, digits: Json) ->
         assert found["current_state"] == "queued"
     for name in ("runs", "checkpoints", "artifacts"):
         assert client.get(f"{own}/{name}").json() == {"data": [], "next_cursor": None}
-    assert client.get(f"{own}/metrics").json() == {"data": {}, "totals": {}}
+    assert client.get(f"{own}/metrics").json() == {"data": {}, "num_points": {}}
     assert client.get(f"{own}/logs").text == ""

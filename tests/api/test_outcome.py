@@ -49,11 +49,11 @@ def test_curves_are_columns_over_the_axis_asked_for(trained_job: Any, axis: str)
         assert column[axis] == sorted(column[axis])
     query = {"x": axis, "keys": "val/top1,no/such"}
     found = trained_job.client.get(address, params=query).json()
-    assert set(found["data"]) == set(found["totals"]) == {"val/top1"}
+    assert set(found["data"]) == set(found["num_points"]) == {"val/top1"}
     thin = trained_job.client.get(
         address, params=query | {"keys": "train/loss", "max_points": 2}
     ).json()
-    assert len(thin["data"]["train/loss"]["value"]) == 2 < thin["totals"]["train/loss"]
+    assert len(thin["data"]["train/loss"]["value"]) == 2 < thin["num_points"]["train/loss"]
 
 
 def test_the_logs_are_text(trained_job: Any) -> None:

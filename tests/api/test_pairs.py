@@ -208,21 +208,21 @@ def test_an_evaluation_is_resolved(trained_job: Any, trained_model: Json) -> Non
 
 def test_methods_say_whether_they_fit_a_pair(client: httpx.Client) -> None:
     plain = client.get("/v1/methods").raise_for_status().json()["data"]
-    assert {method["fits"] for method in plain} == {None}
+    assert {method["compatible"] for method in plain} == {None}
     query = {"student": "cifar/resnet8", "teacher": "cifar/resnet32x4"}
     paired = client.get("/v1/methods", params=query).raise_for_status().json()["data"]
-    assert {method["fits"] for method in paired} == {True}
+    assert {method["compatible"] for method in paired} == {True}
     query = {"student": MAPLESS, "teacher": ["cifar/resnet32x4", "cifar/resnet56"]}
     found = client.get("/v1/methods", params=query).raise_for_status().json()["data"]
     fits = {method["name"]: method for method in found}
-    assert fits["kd"]["fits"]
+    assert fits["kd"]["compatible"]
     assert fits["kd"]["reason"] is fits["kd"]["help"] is None
-    assert fits["rkd"]["fits"] is False
+    assert fits["rkd"]["compatible"] is False
     assert "one teacher" in fits["rkd"]["reason"]
     query = {"student": MAPLESS, "teacher": "cifar/resnet32x4"}
     found = client.get("/v1/methods", params=query).raise_for_status().json()["data"]
     fits = {method["name"]: method for method in found}
-    assert fits["rkd"]["fits"]
+    assert fits["rkd"]["compatible"]
     assert "feature maps" in fits["attention"]["reason"]
     assert fits["attention"]["help"]
 

@@ -139,7 +139,7 @@ def test_it_answers_like_the_network_that_was_trained(
         expected = network((scaled - mean) / std).double().softmax(dim=1)
     answer = own.post(url, files=form(*digits_png), data={"k": "20"}).raise_for_status().json()
     assert (answer["object"], answer["model"]) == ("prediction", model["id"])
-    assert answer["ms"] > 0
+    assert answer["duration_ms"] > 0
     assert len(answer["data"]) == COUNT
     for entry, shares in zip(answer["data"], expected, strict=True):
         top = entry["top"]
