@@ -1,1 +1,1 @@
-"""HTTP and nothing else: routes, requests and answers, authentication, errors."""
+"""REST API: HTTP only. It reads and writes rows through ``store`` and never imports torch."""

@@ -9,15 +9,16 @@ from api.app import create_app
 from store import logs
 
 GRACE_S = 5
+"""Seconds for running requests on shutdown."""
 
 
 class Server(uvicorn.Server):
-    """Ends the event streams as soon as it is told to stop: they would hold up the shutdown."""
+    """A server that closes event streams on shutdown, which would wait for them otherwise."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """First SIGTERM or SIGINT: close the streams, finish the requests."""
+        """On SIGTERM or SIGINT, close the streams, then let uvicorn finish the other requests."""
         app = self.config.app
-        # uvicorn's type allows an import string, too; main() gives it the application.
+        # uvicorn also allows an import string, but main() passes the application.
         broadcaster = app.state.broadcaster  # type: ignore[union-attr]
         broadcaster.close()
         super().handle_exit(sig, frame)

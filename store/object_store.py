@@ -34,6 +34,10 @@ class ObjectStoreUnavailableError(OSError):
     """The object store does not answer, or refuses."""
 
 
+class ObjectNotFoundError(ObjectStoreUnavailableError, FileNotFoundError):
+    """The object store has no object of this key."""
+
+
 class StoredObject(NamedTuple):
     """One object of a listing."""
 
@@ -72,6 +76,8 @@ def _translate_store_errors() -> Iterator[None]:
     """The store's own errors as what they are to us: an OSError, to be tried again."""
     try:
         yield
+    except FileNotFoundError as error:
+        raise ObjectNotFoundError(str(error).partition("\n")[0]) from error
     except BaseError as error:
         raise ObjectStoreUnavailableError(str(error).partition("\n")[0]) from error
 

@@ -1,1 +1,1 @@
-"""Projects, API keys, workers, usage, health, and the dashboard's files."""
+"""Administration: projects, API keys, workers, usage, health, and the dashboard."""

@@ -1,4 +1,4 @@
-"""The dashboard's files and its login. The pages use the public API and nothing else."""
+"""The dashboard: its files, and login and logout. Its pages use only the public API."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,16 +17,16 @@ from store.database import transaction
 from store.settings import settings
 
 DASHBOARD_DIR = Path(__file__).parents[2] / "dashboard"
-pages_router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
 
-@pages_router.get("/")
-@pages_router.get("/login")
+@router.get("/")
+@router.get("/login")
 def dashboard(request: Request, code: str | None = None) -> Response:
-    """The page; with a one-time code, the login first."""
+    """Send the page; a one-time code in the query logs in first."""
     if code is None:
         return FileResponse(DASHBOARD_DIR / "index.html", headers={"Cache-Control": "no-cache"})
-    # A code in an address stays in the history: it is used up by this, and the address replaced.
+    # The browser keeps the address in its history, so the code is used up and redirected away.
     cookie = _session_from_code(code)
     response = RedirectResponse("/" if cookie else "/login#used", 303)
     return _with_cookie(response, request, cookie) if cookie else response
@@ -38,9 +38,9 @@ def _session_from_code(code: str) -> str | None:
         return credentials.create_dashboard_session(session, key_id) if key_id else None
 
 
-@pages_router.post("/session")
+@router.post("/session")
 async def log_in(request: Request) -> Response:
-    """Log in with an API key; the answer sets the cookie."""
+    """Log in with an API key; the response sets the session cookie."""
     auth.require_same_origin(request)
     try:
         body = await StrictRequest(request.scope, request.receive).json()
@@ -51,7 +51,7 @@ async def log_in(request: Request) -> Response:
         await anyio.to_thread.run_sync(_session_from_key, key) if isinstance(key, str) else None
     )
     if cookie is None:
-        raise ProblemError(401, "unauthorized", "this key is not known, or not valid any more")
+        raise ProblemError(401, "unauthorized", "the API key is unknown or revoked")
     return _with_cookie(json_response({"status": "logged_in"}), request, cookie)
 
 
@@ -63,11 +63,11 @@ def _session_from_key(key: str) -> str | None:
         )
 
 
-@pages_router.delete("/session")
+@router.delete("/session")
 def log_out(
     request: Request, session_cookie: Annotated[str | None, Cookie(alias=auth.COOKIE)] = None
 ) -> Response:
-    """Log out; the cookie is worth nothing afterwards."""
+    """Log out: delete the session, so that its cookie becomes invalid."""
     auth.require_same_origin(request)
     if session_cookie:
         with transaction() as session:
@@ -92,6 +92,6 @@ def _with_cookie(response: Response, request: Request, cookie: str) -> Response:
 
 
 def install_dashboard(app: FastAPI) -> None:
-    """The pages, and the files that they are made of."""
-    app.include_router(pages_router)
+    """Add the dashboard's page and static files to the application."""
+    app.include_router(router)
     app.mount("/static", CompressedFiles(directory=DASHBOARD_DIR), name="static")

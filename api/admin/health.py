@@ -1,4 +1,4 @@
-"""Health, readiness and metrics: none of these needs a key."""
+"""Health, readiness and Prometheus metrics. These routes require no API key."""
 
 from typing import Any
 
@@ -15,31 +15,31 @@ from store import object_store, outbox
 from store.database import transaction
 
 log = structlog.get_logger()
-health_router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"])
 
 
 class Health(BaseModel):
-    """The process answers."""
+    """The process responds."""
 
     status: str
 
 
 class Readiness(BaseModel):
-    """Whether jobs can be accepted. Workers are told, but a job waits for one if there is none."""
+    """Whether the API can accept jobs. The number of workers does not matter: jobs wait for one."""
 
     status: str
     checks: dict[str, Any]
 
 
-@health_router.get("/healthz", response_model=Health)
+@router.get("/healthz", response_model=Health)
 async def healthz() -> Response:
-    """This process is alive; nothing else is asked."""
+    """Report that this process is alive, without checking anything else."""
     return json_response({"status": "ok"})
 
 
-@health_router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
+@router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
 def readyz() -> Response:
-    """Database and object store answer, so that requests can be served."""
+    """Check whether the database and the object store respond."""
     checks: dict[str, Any] = {"database": "ok", "object_store": "ok"}
     try:
         with transaction() as session:
@@ -47,19 +47,19 @@ def readyz() -> Response:
             checks["train_workers"] = outbox.count_live_workers(session, "train")
             checks["prepare_workers"] = outbox.count_live_workers(session, "prepare")
     except SQLAlchemyError as error:
-        log.warning("not_ready", part="database", error=str(error))
+        log.warning("database_unavailable", error=str(error))
         checks["database"] = "unavailable"
     try:
         object_store.check_available()
-    except Exception as error:  # noqa: BLE001 - each store has its own errors; all mean "unavailable"
-        log.warning("not_ready", part="object_store", error=str(error))
+    except Exception as error:  # noqa: BLE001 - a wrong setting must not fail /readyz itself
+        log.warning("object_store_unavailable", error=str(error))
         checks["object_store"] = "unavailable"
     ready = checks["database"] == checks["object_store"] == "ok"
     body = {"status": "ready" if ready else "not_ready", "checks": checks}
     return json_response(body, 200 if ready else 503, {} if ready else {"Retry-After": "2"})
 
 
-@health_router.get("/metrics", response_class=Response)
-def metrics() -> Response:
-    """Prometheus text format."""
+@router.get("/metrics", response_class=Response)
+def get_process_metrics() -> Response:
+    """Get the metrics of this process in Prometheus' text format."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""Projects: what belongs to one cannot be seen from another."""
+"""Projects. Resources of one project are invisible to API keys of another."""
 
 from typing import Any, Literal
 
@@ -8,18 +8,18 @@ from sqlalchemy import select
 from starlette.responses import Response
 
 from api.http.auth import Admin
-from api.http.idempotency import IDEMPOTENCY_DEPENDENCIES, CreatedResource, run_idempotent
+from api.http.idempotency import CreatedResource, idempotent_post, run_idempotent
 from api.http.pagination import Page, PageQueryDep, paginate
 from api.http.problems import NotFoundError
 from api.http.responses import etag_response
-from api.http.router import v1_router
+from api.http.routing import v1_router
 from kdcore.schema.base import FrozenModel, Name
 from store.access import credentials
 from store.database import transaction
 from store.ids import is_id
 from store.tables import Project
 
-projects_router = v1_router("/projects", "projects")
+router = v1_router("/projects", "projects")
 
 
 class ProjectCreate(FrozenModel):
@@ -29,7 +29,7 @@ class ProjectCreate(FrozenModel):
 
 
 class ProjectOut(BaseModel):
-    """A project. ``api_key`` is there only in the answer that creates it."""
+    """A project. Only the response that creates it contains ``api_key``."""
 
     id: str
     object: Literal["project"]
@@ -45,7 +45,7 @@ class ProjectPage(Page):
 
 
 def serialize_project(project: Project) -> dict[str, Any]:
-    """A project as answers carry it."""
+    """The body of a ``ProjectOut`` without the API key."""
     return {
         "id": project.id,
         "object": "project",
@@ -54,11 +54,9 @@ def serialize_project(project: Project) -> dict[str, Any]:
     }
 
 
-@projects_router.post(
-    "", status_code=201, dependencies=IDEMPOTENCY_DEPENDENCIES, response_model=ProjectOut
-)
+@idempotent_post(router, response_model=ProjectOut)
 def create_project(body: ProjectCreate, request: Request, caller: Admin) -> Response:
-    """Create a project with a key of its own, which is shown this once."""
+    """Create a project and its first API key. Only this response contains the key."""
     with transaction() as session:
 
         def create() -> CreatedResource:
@@ -73,9 +71,9 @@ def create_project(body: ProjectCreate, request: Request, caller: Admin) -> Resp
         return run_idempotent(session, request, caller.project_id, create)
 
 
-@projects_router.get("/{project_id}", response_model=ProjectOut)
+@router.get("/{project_id}", response_model=ProjectOut)
 def get_project(project_id: str, request: Request, _: Admin) -> Response:
-    """One project."""
+    """Get a project."""
     with transaction() as session:
         project = session.get(Project, project_id) if is_id(project_id, "prj") else None
         if project is None:
@@ -83,8 +81,8 @@ def get_project(project_id: str, request: Request, _: Admin) -> Response:
         return etag_response(request, serialize_project(project), project.id)
 
 
-@projects_router.get("", response_model=ProjectPage)
+@router.get("", response_model=ProjectPage)
 def list_projects(_: Admin, page_query: PageQueryDep) -> Response:
-    """All projects, the newest first."""
+    """List all projects, the newest first."""
     with transaction() as session:
         return paginate(session, select(Project), serialize_project, page_query)

@@ -1,70 +1,44 @@
-"""Who works, and what a project has used."""
+"""Workers: which ones are alive, and which of the project's jobs they run."""
 
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 from starlette.responses import Response
 
 from api.http import scoping
 from api.http.auth import JobReader
 from api.http.pagination import Page, PageQueryDep, paginate_list
-from api.http.responses import json_response
-from api.http.router import v1_router
+from api.http.routing import v1_router
 from store.database import read_session
 from store.outbox import liveness_cutoff
-from store.tables import Artifact, Checkpoint, Dataset, Job, Model, TeacherCache, Worker
+from store.tables import Job, Worker
 
-workers_router = v1_router("/workers", "fleet")
-usage_router = v1_router("/usage", "fleet")
-
-_STORAGE_COLUMNS: dict[str, tuple[Any, Any]] = {
-    "datasets": (Dataset.project_id, Dataset.size_bytes),
-    # Weights, and the ONNX file that predictions are made with.
-    "models": (
-        Model.project_id,
-        func.coalesce(Model.size_bytes, 0) + func.coalesce(Model.onnx_size_bytes, 0),
-    ),
-    "artifacts": (Artifact.project_id, Artifact.size_bytes),
-    "checkpoints": (Checkpoint.project_id, Checkpoint.size_bytes),
-    "teacher_caches": (TeacherCache.project_id, TeacherCache.size_bytes),
-}
+router = v1_router("/workers", "admin")
 
 
 class WorkerOut(BaseModel):
-    """A worker of one queue: it does as many jobs at a time as it has slots."""
+    """A worker of one queue. It runs as many jobs at a time as it has slots."""
 
     name: str
     object: Literal["worker"]
     queue: Literal["train", "prepare"]
-    alive: bool = Field(description="Whether it was heard of within a lease")
+    alive: bool = Field(description="Whether the last heartbeat is younger than a lease")
     busy: bool
-    jobs: list[str] = Field(description="What it works on, of this project's jobs")
+    jobs: list[str] = Field(description="Ids of this project's jobs that it runs")
     started_at: str
     seen_at: str
 
 
 class WorkerPage(Page):
-    """Workers, the living ones first."""
+    """Workers, those that are alive first."""
 
     data: list[WorkerOut]
 
 
-class UsageOut(BaseModel):
-    """What a project has used, and what lies stored for it."""
-
-    object: Literal["usage"]
-    jobs: dict[str, int] = Field(description="Jobs by state")
-    device_s: float = Field(description="Seconds of a device, all jobs together")
-    storage_bytes: dict[str, int] = Field(
-        description="By kind, and the total; bytes that two rows share are counted twice"
-    )
-
-
-@workers_router.get("", response_model=WorkerPage)
+@router.get("", response_model=WorkerPage)
 def list_workers(caller: JobReader, page_query: PageQueryDep) -> Response:
-    """The fleet as it was last heard of. Jobs of other projects are not named."""
+    """List all workers. Ids of other projects' jobs are hidden."""
     alive = Worker.seen_at > liveness_cutoff()
     query = select(Worker, alive).order_by(alive.desc(), Worker.queue, Worker.name)
     in_project = (Job.project_id == caller.project_id) & (Job.queue == scoping.TRAIN_QUEUE)
@@ -72,7 +46,7 @@ def list_workers(caller: JobReader, page_query: PageQueryDep) -> Response:
     with read_session() as session:
         jobs_by_worker: dict[str, list[str | None]] = {}
         for owner, job, visible in session.execute(leases.order_by(Job.started_at)):
-            # A lease names the worker and, behind a slash, the process of one of its slots.
+            # A lease owner is the worker's name, a slash and the process of one of its slots.
             jobs_by_worker.setdefault(str(owner).rpartition("/")[0], []).append(
                 job if visible else None
             )
@@ -94,29 +68,3 @@ def _serialize_worker(worker: Worker, alive: bool, job_ids: list[str | None]) ->
         "started_at": worker.started_at,
         "seen_at": worker.seen_at,
     }
-
-
-@usage_router.get("", response_model=UsageOut)
-def get_usage(caller: JobReader) -> Response:
-    """Jobs by state, device seconds, bytes stored."""
-    with read_session() as session:
-        project_jobs = (Job.project_id == caller.project_id, Job.queue == scoping.TRAIN_QUEUE)
-        states_query = select(Job.state, func.count(), func.sum(Job.device_s)).where(*project_jobs)
-        states = session.execute(states_query.group_by(Job.state)).all()
-        storage_bytes = {
-            kind: _total_bytes(session, *columns, caller.project_id)
-            for kind, columns in _STORAGE_COLUMNS.items()
-        }
-    return json_response(
-        {
-            "object": "usage",
-            "jobs": {row[0]: row[1] for row in states},
-            "device_s": round(sum(row[2] for row in states), 3),
-            "storage_bytes": storage_bytes | {"total": sum(storage_bytes.values())},
-        }
-    )
-
-
-def _total_bytes(session: Session, owner: Any, size: Any, project_id: str) -> int:
-    query = select(func.sum(size)).where(owner == project_id)
-    return int(session.scalar(query) or 0)

@@ -1,1 +1,1 @@
-"""Jobs side by side: comparison and frontier."""
+"""Analysis: comparison of jobs and the frontier of a data set."""

@@ -1,119 +1,25 @@
-"""The frontier: of all that was taught on a data set, what nothing else beats."""
+"""The Pareto frontier of the networks that were measured on a data set."""
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from fastapi import Query
-from pydantic import BaseModel, Field
 from sqlalchemy import Double, cast, select
 from sqlalchemy.orm import Session
-from starlette.responses import Response
 
+from api.analysis.schemas import XMetric, YMetric
 from api.http import scoping
-from api.http.auth import JobReader
-from api.http.pagination import Page
-from api.http.responses import json_response
-from api.http.router import v1_router
 from kdcore.schema.job import ResolvedStudent
-from store.database import read_session
-from store.tables import Dataset, Job, Model
+from store.tables import Job, Model
 
-frontier_router = v1_router("/frontier", "insight")
-
-XMetric = Literal["latency_ms", "size_bytes", "macs"]
-YMetric = Literal["top1", "agreement"]
 _MAX_JOBS = 10_000
-"""Jobs that are looked at, the newest first."""
-
-
-class FrontierPoint(BaseModel):
-    """A network that was measured on the data set's test images."""
-
-    job: str = Field(description="The job that taught it; a teacher's: the first that it taught")
-    name: str
-    role: Literal["student", "teacher"]
-    model: str | None = Field(description="A teacher's id")
-    architecture: str
-    methods: list[str]
-    x: float
-    y: float
-    on_frontier: bool = Field(description="Whether no other student is as small and as good")
-    device: str = Field(description="Where latency was measured: others are not comparable")
-    created_at: str
-    top1: float
-    agreement: float | None
-    latency_ms: float
-    size_bytes: int
-    macs: int
-    num_params: int
-
-
-class Frontier(Page):
-    """Students and their teachers, by x."""
-
-    object: Literal["frontier"]
-    dataset: str
-    x: XMetric
-    y: YMetric
-    data: list[FrontierPoint]
-    total: int = Field(description="Networks that there are; `limit` may leave out dominated ones")
-
-
-@frontier_router.get("", response_model=Frontier)
-def get_frontier(
-    caller: JobReader,
-    dataset: Annotated[str, Query(max_length=64)],
-    x: XMetric = "latency_ms",
-    y: YMetric = "top1",
-    limit: Annotated[int, Query(ge=1, le=2000)] = 500,
-) -> Response:
-    """Accuracy or agreement against latency, size or multiply-accumulates, on the test split.
-
-    Among students alone is decided who is on the frontier; with latency, on each device by itself.
-    """
-    with read_session() as session:
-        row = scoping.get_or_404(session, Dataset, dataset, caller)
-        points = _points(session, row.id, x, y)
-    students = [point for point in points if point["role"] == "student"]
-    for device in {point["device"] for point in students} if x == "latency_ms" else {None}:
-        _mark_frontier([point for point in students if device in (None, point["device"])])
-    # The newest dominated ones fill what the frontier and the teachers leave.
-    shown = sorted(points, key=_is_dominated)[:limit]
-    return json_response(
-        {
-            "object": "frontier",
-            "dataset": row.id,
-            "x": x,
-            "y": y,
-            "data": sorted(shown, key=lambda point: (point["x"], -point["y"])),
-            "total": len(points),
-            "next_cursor": None,
-        }
-    )
-
-
-def _is_dominated(point: dict[str, Any]) -> bool:
-    return point["role"] == "student" and not point["on_frontier"]
-
-
-def _mark_frontier(students: Sequence[dict[str, Any]]) -> None:
-    """Whoever is better than all that are smaller is on the frontier; of equals the first."""
-    best = float("-inf")
-    for point in sorted(students, key=lambda student: (student["x"], -student["y"])):
-        point["on_frontier"] = point["y"] > best
-        best = max(best, point["y"])
-
-
+"""Only the newest jobs are read."""
 _METRICS = ("top1", "agreement", "size_bytes", "macs", "num_params")
 
 
-def _report_columns(role: str) -> list[Any]:
-    """A network's numbers by themselves: a whole report has matrices that nobody wants here."""
-    columns = [cast(Job.result[(role, name)].astext, Double) for name in _METRICS]
-    return [*columns, cast(Job.result[(role, "latency_ms", "p50")].astext, Double)]
-
-
-def _points(session: Session, dataset_id: str, x: XMetric, y: YMetric) -> list[dict[str, Any]]:
+def measured_networks(
+    session: Session, dataset_id: str, x: XMetric, y: YMetric
+) -> list[dict[str, Any]]:
+    """Every student and teacher that has both metrics, each the body of a ``FrontierPoint``."""
     job_columns = (
         *(Job.id, Job.name, Job.kind, Job.methods, Job.created_at),
         *(Job.resolved["student"], Job.resolved["teachers"], Job.result["device"].astext),
@@ -133,28 +39,61 @@ def _points(session: Session, dataset_id: str, x: XMetric, y: YMetric) -> list[d
     for row in rows:
         job_values, numbers = row[: len(job_columns)], row[len(job_columns) :]
         if job_values[2] == "distill":
-            points += _point(job_values, "student", numbers[:count], x, y)
+            points += _points(job_values, "student", numbers[:count], x, y)
         teachers: list[Any] = job_values[6] or []
         if len(teachers) == 1:
-            # The newest come first: what stays is the first job that it taught.
-            for point in _point(job_values, "teacher", numbers[count:], x, y):
+            # Rows are sorted by age, newest first, so the last assignment is the oldest job.
+            for point in _points(job_values, "teacher", numbers[count:], x, y):
                 teacher_points[teachers[0]["model"]] = point
-    return [*points, *_teachers(session, teacher_points)]
+    return [*points, *_name_teachers(session, teacher_points)]
 
 
-def _teachers(
+def select_points(points: Sequence[dict[str, Any]], x: XMetric, limit: int) -> list[dict[str, Any]]:
+    """Mark the frontier and return at most ``limit`` points, sorted by x.
+
+    Students that are on no frontier are dropped first, the oldest before the newest.
+    """
+    students = [point for point in points if point["role"] == "student"]
+    if x == "latency_ms":
+        for device in {point["device"] for point in students}:
+            _mark_frontier([point for point in students if point["device"] == device])
+    else:
+        _mark_frontier(students)
+    shown = sorted(points, key=_is_dominated)[:limit]
+    return sorted(shown, key=lambda point: (point["x"], -point["y"]))
+
+
+def _is_dominated(point: dict[str, Any]) -> bool:
+    return point["role"] == "student" and not point["on_frontier"]
+
+
+def _mark_frontier(students: Sequence[dict[str, Any]]) -> None:
+    """Mark every student that is better than all smaller ones; of equal ones only the first."""
+    best = float("-inf")
+    for point in sorted(students, key=lambda student: (student["x"], -student["y"])):
+        point["on_frontier"] = point["y"] > best
+        best = max(best, point["y"])
+
+
+def _report_columns(role: str) -> list[Any]:
+    """The metrics of a network, read one by one because a report also has large matrices."""
+    columns = [cast(Job.result[(role, name)].astext, Double) for name in _METRICS]
+    return [*columns, cast(Job.result[(role, "latency_ms", "p50")].astext, Double)]
+
+
+def _name_teachers(
     session: Session, teacher_points: dict[str, dict[str, Any]]
 ) -> Iterable[dict[str, Any]]:
-    """Each single teacher once, as the first job that it taught measured it."""
+    """The points of teachers that still exist, with their own name and architecture."""
     for model in session.scalars(select(Model).where(Model.id.in_(teacher_points))):
-        named = {"name": model.name, "model": model.id, "architecture": model.architecture}
-        yield teacher_points[model.id] | named | {"methods": []}
+        identity = {"name": model.name, "model": model.id, "architecture": model.architecture}
+        yield teacher_points[model.id] | identity | {"methods": []}
 
 
-def _point(
+def _points(
     job_values: Sequence[Any], role: str, values: Sequence[float | None], x: XMetric, y: YMetric
 ) -> list[dict[str, Any]]:
-    """The network as a point; none where it lacks one of the two numbers."""
+    """The network as one point; no point if it lacks one of the two metrics."""
     numbers = dict(zip((*_METRICS, "latency_ms"), values, strict=True))
     if numbers[x] is None or numbers[y] is None:
         return []

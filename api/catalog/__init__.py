@@ -1,1 +1,1 @@
-"""Methods, schemes and architectures."""
+"""Catalog: methods, schemes and architectures."""

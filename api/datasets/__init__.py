@@ -1,1 +1,1 @@
-"""The resource `dataset`."""
+"""Data sets."""

@@ -1,4 +1,4 @@
-"""A data set's images, a few at a time: to look at what is taught, and at what is mistaken."""
+"""Images of a data set: a route that returns some of them as PNG files."""
 
 import base64
 import io
@@ -15,60 +15,65 @@ from api.http.auth import JobReader
 from api.http.pagination import Page
 from api.http.problems import ConflictError, InvalidRequestError
 from api.http.responses import json_response
-from api.http.router import v1_router
-from kdcore.schema.validation.errors import ValidationIssue
+from api.http.routing import v1_router
 from store.database import read_session
 from store.dataset_images import DatasetImage, DatasetImages
 from store.tables import Dataset
 
-images_router = v1_router("/datasets/{dataset_id}", "data sets")
+router = v1_router("/datasets/{dataset_id}/images", "data sets")
 
 MAX_ROWS = 100
 _PER_CLASS = 2
 _DEFAULT_ROWS = 40
 _MAX_BYTES = 16 * 2**20
-"""Of stored pixels in one answer: it is held in memory, and sent as text."""
+"""Limit of pixels in a response, which is built in memory."""
 
 
 class DatasetImageOut(BaseModel):
-    """One image."""
+    """An image of a data set."""
 
     row: int
     split: str
-    target: int | None = Field(description="Index of its class; null without a label")
+    target: int | None = Field(description="Index of the class; null without a label")
     class_: str | None = Field(alias="class")
-    png: str = Field(description="A PNG file in base 64")
+    png: str = Field(description="The image as a PNG file in base64")
 
 
 class DatasetImagePage(Page):
-    """The images that were asked for, in that order; always the whole answer."""
+    """The requested images in the order of the request, always in one page."""
 
     data: list[DatasetImageOut]
 
 
-@images_router.get("/images", response_model=DatasetImagePage)
-def list_images(
+@router.get("", response_model=DatasetImagePage)
+def list_dataset_images(
     dataset_id: str,
     caller: JobReader,
     split: Literal["train", "val", "test", "unlabeled"] = "test",
     rows: Annotated[
-        str | None, Query(max_length=1000, description="Comma-separated; null: two of each class")
+        str | None,
+        Query(
+            max_length=1000, description="Row numbers, comma-separated; default: 2 of each class"
+        ),
     ] = None,
     size: Annotated[
-        int | None, Query(ge=8, le=512, description="Longest side; null leaves them as stored")
+        int | None, Query(ge=8, le=512, description="Longest side in pixels; default: as stored")
     ] = None,
 ) -> Response:
-    """Images of a ready data set as they are taught: decoded, cropped and resized."""
+    """Get images of a ready data set as a training sees them: decoded, cropped and resized."""
     with read_session() as session:
         dataset = scoping.get_or_404(session, Dataset, dataset_id, caller)
     if dataset.object_key is None or dataset.info is None:
-        detail = f"a data set that is {dataset.state} has no images"
+        detail = f"the data set has no images yet (state: {dataset.state})"
         raise ConflictError("not_ready", detail, current_state=dataset.state)
     if split not in dataset.info["splits"]:
-        raise _invalid_query("split", "not_found", "the data set has no such split")
+        raise _invalid_query(
+            "split",
+            "not_found",
+            f"must be a split of the data set: {', '.join(dataset.info['splits'])}",
+        )
     images = DatasetImages(dataset.object_key, split)
     max_images = max(1, _MAX_BYTES // images.bytes_per_image)
-    # Who names no rows gets as many as may be sent.
     indices = (
         _first_of_every_class(images)[:max_images]
         if rows is None
@@ -76,7 +81,7 @@ def list_images(
     )
     if len(indices) > max_images:
         raise _invalid_query(
-            "rows", "too_many", f"ask for at most {max_images} of these images at once"
+            "rows", "too_many", f"a response may have at most {max_images} images of this size"
         )
     names = dataset.info["classes"]
     data = [_serialize_image(image, split, names, size) for image in images.read(indices)]
@@ -86,7 +91,7 @@ def list_images(
 def _parse_rows(rows: str, count: int) -> list[int]:
     parts = rows.split(",")
     if len(parts) > MAX_ROWS:
-        raise _invalid_query("rows", "too_many", f"at most {MAX_ROWS} rows are sent at once")
+        raise _invalid_query("rows", "too_many", f"a response may have at most {MAX_ROWS} images")
     indices = [int(part) for part in parts if part.isascii() and part.isdigit()]
     if len(indices) < len(parts) or max(indices) >= count:
         detail = f"must be row numbers from 0 to {count - 1}, separated by commas"
@@ -95,7 +100,7 @@ def _parse_rows(rows: str, count: int) -> list[int]:
 
 
 def _first_of_every_class(images: DatasetImages) -> list[int]:
-    """The first rows of each class, class by class."""
+    """The first rows of each class, sorted by class."""
     targets = images.targets()
     if not targets:
         return list(range(min(_DEFAULT_ROWS, len(images))))
@@ -124,7 +129,7 @@ def _serialize_image(
 def _encode_png(dataset_image: DatasetImage, size: int | None) -> str:
     channels, height, width = dataset_image.shape
     plane = height * width
-    # Pillow wants the channels of a pixel side by side; they are stored plane by plane.
+    # The pixels are stored channel by channel, and Pillow merges one image per channel.
     planes = [
         Image.frombytes(
             "L", (width, height), dataset_image.pixels[channel * plane : (channel + 1) * plane]
@@ -140,4 +145,4 @@ def _encode_png(dataset_image: DatasetImage, size: int | None) -> str:
 
 
 def _invalid_query(field: str, code: str, detail: str) -> InvalidRequestError:
-    return InvalidRequestError([ValidationIssue(pointer=f"?{field}", code=code, detail=detail)])
+    return InvalidRequestError.of(f"?{field}", code, detail)

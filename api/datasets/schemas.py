@@ -1,4 +1,4 @@
-"""Data sets as requests and answers carry them."""
+"""Request and response bodies of data sets."""
 
 from typing import Annotated, Literal, Self
 
@@ -13,29 +13,33 @@ from kdcore.schema.dataset_sources import KnownSource
 
 
 class DatasetCreate(FrozenModel):
-    """Where a data set comes from: exactly one of ``upload_id`` and ``source``."""
+    """A new data set: exactly one of ``upload_id`` and ``source``."""
 
     name: Name
     upload_id: Annotated[str, Field(max_length=64)] | None = None
-    """A complete upload: a zip of images in class folders (`train/ val/ test/` or one tree, with
-    `unlabeled/` beside them), an .npz of `images` and `labels`, or WebDataset tar shards."""
+    """A complete upload: a zip or tar of images in class folders (in `train/`, `val/` and `test/`,
+    or in one tree; `unlabeled/` is optional), an .npz with `images` and `labels`, or WebDataset
+    shards."""
     source: KnownSource | None = None
-    """A set that needs no upload: scikit-learn's handwritten digits, or one of torchvision's."""
+    """A data set that needs no upload: scikit-learn's digits, or one of torchvision's."""
     image_size: ImageSize | None = None
-    """Side of the square images that are kept, in pixels. Null keeps a common square size up to
-    256, and brings others to the median of their shorter sides, 224 at most."""
+    """Side in pixels of the square images that are stored. Null keeps the size if all images are
+    square, of one size and at most 256 pixels wide; else it resizes them to the median of their
+    shorter sides, at most 224."""
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Draws the splits that the source does not have."""
+    """Seed of the splits that the source does not define."""
 
     @model_validator(mode="after")
     def _require_one_source(self) -> Self:
         if (self.upload_id is None) == (self.source is None):
-            raise PydanticCustomError("source_conflict", "give either upload_id or source")
+            raise PydanticCustomError(
+                "source_conflict", "requires exactly one of upload_id and source"
+            )
         return self
 
 
 class AssetError(BaseModel):
-    """Why the bytes could not be used; every bad item is named."""
+    """Why a data set or model failed, with every invalid item."""
 
     code: str
     message: str
@@ -44,7 +48,7 @@ class AssetError(BaseModel):
 
 
 class DatasetOut(BaseModel):
-    """A data set. What its images are is known when it is ready."""
+    """A data set. The fields about its images are null until it is ready."""
 
     id: str
     object: Literal["dataset"]

@@ -1,1 +1,1 @@
-"""HTTP itself: authentication, bodies, answers, problems, pages, streams. It knows no resource."""
+"""What all resources share: authentication, bodies, errors, pages, streams, downloads."""

@@ -1,4 +1,4 @@
-"""Who asks. Everything under /v1 wants a key, or the dashboard's cookie from the same origin."""
+"""Authentication and scopes: an API key, or the dashboard's session cookie from the same origin."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -14,7 +14,8 @@ from store.access.credentials import Principal
 from store.database import read_session
 
 COOKIE = "stillhouse_session"
-CACHE_S = 3.0  # how long a revoked key may still work
+CACHE_S = 3.0
+"""Seconds for which another API process may still accept a revoked key."""
 CACHE_SIZE = 10_000
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -23,7 +24,11 @@ _principal_cache: dict[tuple[str, bytes], tuple[float, Principal]] = {}
 
 
 async def authenticate(request: Request) -> Principal:
-    """Whose request this is; a 401 problem for nobody's, a 403 for a foreign page's."""
+    """Return the owner of the request's credentials.
+
+    Raises:
+        ProblemError: 401 without valid credentials, 403 for a cookie from another origin.
+    """
     kind, _, secret = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer" and secret.strip():
         return await _lookup("key", secret.strip())
@@ -35,16 +40,22 @@ async def authenticate(request: Request) -> Principal:
 
 
 def require_same_origin(request: Request) -> None:
-    """The browser sends a cookie whoever asks, so changes must come from our own pages."""
+    """Reject a change that another site's page sends with the dashboard's cookie (CSRF).
+
+    Raises:
+        ProblemError: 403 ``cross_origin``.
+    """
     if request.method in SAFE_METHODS:
         return
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
-    # Without the scheme: behind a proxy, ours is not the one that the browser sees.
+    # Without the scheme, because a proxy in front may terminate TLS.
     host = "" if origin is None else origin.partition("://")[2]
     if not (site == "same-origin" or (site is None and host == request.url.netloc)):
         raise ProblemError(
-            403, "cross_origin", "a change by cookie must come from the dashboard itself"
+            403,
+            "cross_origin",
+            "a change by session cookie must come from the dashboard's own pages",
         )
 
 
@@ -56,7 +67,7 @@ async def _lookup(kind: str, secret: str) -> Principal:
     principal = await anyio.to_thread.run_sync(_load_principal, kind, secret)
     if principal is None:
         _principal_cache.pop(cache_key, None)
-        raise _unauthorized("this key or login is not known, or not valid any more")
+        raise _unauthorized("the API key or session is unknown, expired or revoked")
     if len(_principal_cache) >= CACHE_SIZE:
         _principal_cache.clear()
     _principal_cache[cache_key] = (time.monotonic(), principal)
@@ -70,16 +81,15 @@ def _load_principal(kind: str, secret: str) -> Principal | None:
 
 
 def evict_credential(kind: str, secret: str) -> None:
-    """Do not remember this key or login any longer."""
+    """Drop this API key or session from the cache of this process."""
     _principal_cache.pop((kind, credentials.digest(secret)), None)
 
 
 def evict_key(key_id: str) -> None:
-    """Remember no longer what this key, or a login with it, may do. Other processes follow."""
-    for cache_key in [
-        cache_key for cache_key, (_, caller) in _principal_cache.items() if caller.key_id == key_id
-    ]:
-        _principal_cache.pop(cache_key, None)
+    """Drop an API key and its sessions from the cache; other processes follow after ``CACHE_S``."""
+    for cache_key, (_, caller) in list(_principal_cache.items()):
+        if caller.key_id == key_id:
+            _principal_cache.pop(cache_key, None)
 
 
 def _unauthorized(detail: str) -> ProblemError:
@@ -87,12 +97,12 @@ def _unauthorized(detail: str) -> ProblemError:
 
 
 def require_scope(scope: str) -> Callable[[Request], Awaitable[Principal]]:
-    """A dependency: the caller, if its key has the scope."""
+    """A dependency that returns the caller, or raises a 403 if its key lacks ``scope``."""
 
-    async def check(request: Request) -> Principal:  # not one of the threads is needed for it
+    async def check(request: Request) -> Principal:  # async, so that it takes no thread
         caller: Principal = request.state.caller
         if scope not in caller.scopes:
-            raise ProblemError(403, "scope_missing", f"this key lacks the scope {scope}")
+            raise ProblemError(403, "scope_missing", f"this API key lacks the scope {scope}")
         return caller
 
     return check

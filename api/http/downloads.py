@@ -1,4 +1,4 @@
-"""Bytes from the object store: whole or a range, with an entity tag that is their SHA-256."""
+"""Downloads from the object store: whole or in ranges; the entity tag is the SHA-256 (RFC 9110)."""
 
 import re
 from typing import Any
@@ -13,28 +13,33 @@ _RANGE = re.compile(r"^bytes=(\d{0,19})-(\d{0,19})$")
 BINARY = "application/octet-stream"
 DOWNLOAD_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": {BINARY: {"schema": {"type": "string"}}}},
-    206: {"description": "The range that was asked for"},
-    304: {"description": "The client has these bytes"},
-    416: {"description": "The range lies beyond the end"},
+    206: {"description": "The requested range"},
+    304: {"description": "The client already has these bytes"},
+    416: {"description": "The range starts after the end of the file"},
 }
 
 
 def download_response(
     request: Request, key: str, size: int, sha256: str, filename: str, media_type: str = BINARY
 ) -> Response:
-    """Answer 200, 206, 304 or 416 as the request's conditions want it."""
+    """Send the object ``key``: a 200, 206 or 304, by the request's ``Range`` and conditions.
+
+    Raises:
+        ProblemError: 416 for a range after the end.
+        ObjectStoreUnavailableError: the object store does not respond or lacks the object.
+    """
     etag = f'"{sha256}"'
     headers = {
         "ETag": etag,
         "Accept-Ranges": "bytes",
         "Content-Disposition": f'attachment; filename="{filename}"',
-        # The bytes of an id never change; the caller's right to them may.
+        # The bytes of an id never change, but the caller's permission may.
         "Cache-Control": "private, no-cache",
     }
     if _etag_matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     if not object_store.exists(key):
-        raise FileNotFoundError(key)
+        raise object_store.ObjectNotFoundError(key)
     byte_range = _parse_range(request, etag, size)
     if byte_range is None:
         headers["Content-Length"] = str(size)
@@ -57,9 +62,9 @@ def _etag_matches(header: str | None, etag: str) -> bool:
 
 
 def _parse_range(request: Request, etag: str, size: int) -> tuple[int, int] | None:
-    """Start and end of the one range asked for; None for the whole.
+    """Start and end of the requested range in bytes; None for the whole file.
 
-    Several ranges, or a unit that is not bytes, may be answered with the whole (RFC 9110, 14.2).
+    RFC 9110, 14.2 allows to send the whole file for several ranges or another unit than bytes.
     """
     match = _RANGE.match(request.headers.get("range", "").strip())
     if match is None or request.headers.get("if-range", etag) != etag:
@@ -77,7 +82,7 @@ def _parse_range(request: Request, etag: str, size: int) -> tuple[int, int] | No
         raise ProblemError(
             416,
             "range_not_satisfiable",
-            f"there are {size} bytes",
+            f"the file has {size} bytes, and the range starts after them",
             headers={"Content-Range": f"bytes */{size}"},
         )
     return start, end

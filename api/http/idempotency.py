@@ -1,19 +1,20 @@
-"""``Idempotency-Key``: the same request again gets the same answer, and is done once.
+"""``Idempotency-Key``: a repeated request gets the stored response and creates nothing twice.
 
-The key is stored in the transaction of what it created; a failed request stores nothing. Whatever
-may be wrong by now with what a request refers to, a key that was answered is answered again: such
-checks belong into ``create``.
+The key is stored in the transaction that creates the resource, so a failed request stores nothing.
+A replay does not check the request again: checks that depend on other rows belong into ``create``.
 """
 
 import base64
 import functools
 import hashlib
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import orjson
 from cryptography.fernet import Fernet
-from fastapi import Depends, Header, Request
+from fastapi import APIRouter, Depends, Header, Request
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
@@ -25,6 +26,7 @@ from store.tables import IdempotencyKey
 
 HEADER_NAME = "idempotency-key"
 MAX_LENGTH = 255
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Response])
 
 
 def idempotency_key_header(
@@ -32,20 +34,46 @@ def idempotency_key_header(
         str | None,
         Header(
             alias="Idempotency-Key",
-            description=f"1 to {MAX_LENGTH} printable characters: the same request with the same "
-            "key gets the same answer for 24 hours, with `Idempotent-Replayed: true`, and is done "
-            "once",
+            description=f"1 to {MAX_LENGTH} printable characters. For 24 hours, the same request "
+            "with the same key gets the stored response with `Idempotent-Replayed: true` and "
+            "creates nothing",
         ),
     ] = None,
 ) -> None:
-    """Describe the header of a creating route; :func:`once` reads it."""
+    """Document the header of a creating route in OpenAPI; :func:`run_idempotent` reads it."""
 
 
-IDEMPOTENCY_DEPENDENCIES = [Depends(idempotency_key_header)]
+def idempotent_post(
+    router: APIRouter,
+    path: str = "",
+    *,
+    response_model: type[BaseModel],
+    route_class: type[APIRoute] | None = None,
+    responses: dict[int | str, dict[str, Any]] | None = None,
+) -> Callable[[Endpoint], Endpoint]:
+    """Register the decorated function as a ``POST`` that answers 201 and takes the header.
+
+    ``route_class`` replaces the router's class of routes, for a body that needs further validation.
+    """
+
+    def register(endpoint: Endpoint) -> Endpoint:
+        router.add_api_route(
+            path,
+            endpoint,
+            methods=["POST"],
+            status_code=201,
+            dependencies=[Depends(idempotency_key_header)],
+            response_model=response_model,
+            responses=responses,
+            route_class_override=route_class,
+        )
+        return endpoint
+
+    return register
 
 
 class CreatedResource(NamedTuple):
-    """What a creating request answers."""
+    """The body and the address of a new resource."""
 
     data: dict[str, Any]
     location: str
@@ -54,7 +82,12 @@ class CreatedResource(NamedTuple):
 def run_idempotent(
     session: Session, request: Request, project_id: str, create: Callable[[], CreatedResource]
 ) -> Response:
-    """Run ``create`` and answer 201, or replay the answer that this key was given before."""
+    """Run ``create`` and return its 201, or replay the stored response of the request's key.
+
+    Raises:
+        ProblemError: 400 for a malformed key, 422 for a key that belongs to another request.
+        ConflictError: another request with this key is still running.
+    """
     key = request.headers.get(HEADER_NAME)
     if key is None:
         return _created_response(create())
@@ -81,12 +114,12 @@ def run_idempotent(
 
 
 def _lock_key(session: Session, project_id: str, key: str) -> None:
-    """The key is this transaction's until it ends; a second request with it is told so at once."""
+    """Hold the key until the transaction ends; a concurrent request with it fails immediately."""
     lock_id = int.from_bytes(
         hashlib.sha256(f"{project_id}/{key}".encode()).digest()[:8], signed=True
     )
     if not session.scalar(select(func.pg_try_advisory_xact_lock(lock_id))):
-        detail = "a request with this Idempotency-Key is still in flight"
+        detail = "another request with this Idempotency-Key is still running; retry in a second"
         conflict = ConflictError("idempotency_in_flight", detail)
         conflict.headers["Retry-After"] = "1"
         raise conflict
@@ -110,14 +143,14 @@ def _replay(stored: IdempotencyKey, digest: str) -> Response:
         raise ProblemError(
             422,
             "idempotency_mismatch",
-            "this Idempotency-Key was used with another request; take a new key",
+            "this Idempotency-Key belongs to another request; send a new key",
         )
     headers = {**stored.headers, "Idempotent-Replayed": "true"}
     return Response(_decrypt(stored.body), stored.status, headers, media_type="application/json")
 
 
 def _encrypt(body: bytes) -> str:
-    """The answer as it is stored: it may hold a new API key, which no row may show."""
+    """Encrypt a response body, because it may contain a new API key."""
     return _fernet().encrypt(body).decode()
 
 

@@ -1,4 +1,4 @@
-"""What every request gets: an id, security headers, a line in the log, a count."""
+"""Request id, security headers, access log and metrics of every request."""
 
 import re
 import time
@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.http import problems
 
 log = structlog.get_logger()
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -29,18 +30,18 @@ _SECURITY_HEADERS = {
 
 REQUEST_COUNT = Counter("stillhouse_requests_total", "HTTP requests", ["method", "route", "status"])
 REQUEST_SECONDS = Histogram(
-    "stillhouse_request_seconds", "Time to the answer's head", ["method", "route"]
+    "stillhouse_request_seconds", "Time until the response starts", ["method", "route"]
 )
 
 
 class RequestContextMiddleware:
-    """ASGI middleware around the whole application."""
+    """ASGI middleware: outermost, so that every response has a request id and is logged."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and see its answer go."""
+        """Call the application; add headers to its response and record it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -61,7 +62,7 @@ class RequestContextMiddleware:
                 headers["X-Request-Id"] = request_id
                 for name, value in _SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
-                # The pages' files may be kept and are asked for again by their tag.
+                # Browsers cache the dashboard's files and revalidate them by entity tag.
                 static = scope["path"].startswith("/static/")
                 headers.setdefault("Cache-Control", "no-cache" if static else "no-store")
                 _record(scope, message["status"], time.perf_counter() - start)
@@ -69,22 +70,22 @@ class RequestContextMiddleware:
 
         try:
             await self._app(scope, receive, send_with_headers)
-        except Exception:  # whatever it was: every request is answered, and every fault logged
+        except Exception:  # every request gets a response, and every bug is logged
             log.exception("unexpected_error")
             if response_started:
-                raise  # half an answer is out: the connection must break, so that it is noticed
+                raise  # the client must notice that the response is incomplete
             await problems.internal_error_response(Request(scope))(
                 scope, receive, send_with_headers
             )
 
 
 def _record(scope: Scope, status: int, seconds: float) -> None:
-    # The route's pattern, not the path: there would be one series for each id.
+    # The route's pattern instead of the path, which would create one time series for each id.
     route = getattr(scope.get("route"), "path", "none")
     method = scope["method"] if scope["method"] in _METHODS else "other"
     REQUEST_COUNT.labels(method, route, status).inc()
     REQUEST_SECONDS.labels(method, route).observe(seconds)
-    log.info("answered", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
-
-
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+    duration_ms = round(seconds * 1000, 1)
+    log.info(
+        "request_completed", method=method, route=route, status=status, duration_ms=duration_ms
+    )

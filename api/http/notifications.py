@@ -1,7 +1,7 @@
-"""Who waits for what: one connection a process listens for all streams.
+"""Broadcaster: one LISTEN connection of the process wakes all its event streams.
 
-A notification is a hint. A stream reads the durable log when it is woken, and every two seconds
-anyway, so that a lost one costs no event.
+A notification is only a hint. A stream reads the event log after a notification and every
+``POLL_INTERVAL_S`` seconds, so that a lost notification delays an event but never loses it.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from store.database import conninfo
 log = structlog.get_logger()
 POLL_INTERVAL_S = 2.0
 ANY_JOB = ""
-"""Waits for every job."""
+"""Topic of a subscriber to all jobs."""
 
 
 class Broadcaster:
-    """Wakes the streams of a job when its events have been committed."""
+    """Wakes the streams of a job after its events have been committed."""
 
     def __init__(self) -> None:
         self._subscribers: dict[str, set[asyncio.Event]] = defaultdict(set)
@@ -31,7 +31,7 @@ class Broadcaster:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Listen as long as the application runs; streams end when it closes."""
+        """Listen until the application stops, then end all streams."""
         self._task = asyncio.create_task(self._listen(), name="broadcaster")
         try:
             yield
@@ -42,7 +42,7 @@ class Broadcaster:
                 await self._task
 
     def close(self) -> None:
-        """End all streams: their clients come back to another process."""
+        """End all streams; their clients reconnect to another process."""
         self.closing.set()
         for subscribers in list(self._subscribers.values()):
             for wake in subscribers:
@@ -50,7 +50,7 @@ class Broadcaster:
 
     @contextlib.contextmanager
     def subscribe(self, job_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set whenever the job, or with ``ANY`` some job, has something new."""
+        """An event that is set when the job has new events; ``ANY_JOB`` subscribes to all jobs."""
         wake = asyncio.Event()
         self._subscribers[job_id].add(wake)
         try:

@@ -1,7 +1,7 @@
-"""Lists: ``{"data": […], "next_cursor": …}``, by keyset, with a signed cursor.
+"""Keyset pagination: pages ``{"data": […], "next_cursor": …}`` with signed cursors.
 
-A cursor holds where the next page begins and a digest of the filters it was made for; it carries no
-right.
+A cursor contains the position of the next page and a digest of the query's filters. It grants no
+permission.
 """
 
 import base64
@@ -21,7 +21,6 @@ from starlette.responses import Response
 
 from api.http.problems import InvalidRequestError
 from api.http.responses import json_response
-from kdcore.schema.validation.errors import ValidationIssue
 from store.settings import settings
 
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200
@@ -31,23 +30,25 @@ Row = TypeVar("Row", bound=Any)
 
 
 class Page(BaseModel):
-    """One page of a list; the end is told only by a null cursor."""
+    """One page of a list. Only a null ``next_cursor`` marks the last page."""
 
     data: list[Any]
-    next_cursor: str | None = Field(description="Where the next page begins; null at the end")
+    next_cursor: str | None = Field(description="Cursor of the next page; null on the last page")
 
 
 class PageQuery:
-    """Which page of a list is asked for: a dependency of every list route."""
+    """The requested page of a list: a dependency of every list route."""
 
     def __init__(
         self,
         request: Request,
         limit: Annotated[
-            int, Query(ge=1, description=f"At most {MAX_LIMIT}; more is taken as {MAX_LIMIT}")
+            int,
+            Query(ge=1, description=f"Rows per page; values above {MAX_LIMIT} mean {MAX_LIMIT}"),
         ] = DEFAULT_LIMIT,
         cursor: Annotated[
-            str | None, Query(description="`next_cursor` of the page before, with the same filters")
+            str | None,
+            Query(description="`next_cursor` of the previous page, with the same filters"),
         ] = None,
     ) -> None:
         self.request = request
@@ -55,11 +56,11 @@ class PageQuery:
         self.cursor = cursor
 
     def position(self, length: int) -> list[Any] | None:
-        """Where the page begins; None for the first."""
+        """The position, of ``length`` values, at which the page starts; None for the first page."""
         return None if self.cursor is None else decode_cursor(self.request, self.cursor, length)
 
     def next_cursor(self, position: list[Any]) -> str:
-        """The cursor of the page that begins there."""
+        """The cursor of the page that starts at ``position``."""
         return encode_cursor(self.request, position)
 
 
@@ -99,7 +100,7 @@ def _position_of(row: Any, leading_column: str | None) -> list[Any]:
 
 
 def paginate_list(items: Sequence[dict[str, Any]], page_query: PageQuery) -> Response:
-    """A page of a list that is whole in memory and does not change."""
+    """A page of a list in memory that does not change between requests."""
     (start,) = page_query.position(1) or [0]
     end = start + page_query.size
     next_cursor = page_query.next_cursor([end]) if end < len(items) else None
@@ -107,7 +108,7 @@ def paginate_list(items: Sequence[dict[str, Any]], page_query: PageQuery) -> Res
 
 
 def encode_cursor(request: Request, position: list[Any]) -> str:
-    """A cursor for the place at which the next page of this very list begins."""
+    """The cursor of the page that starts at ``position`` in the list of this request."""
     text = orjson.dumps([_filters_digest(request), *position])
     return _base64url(_sign(text) + text)
 
@@ -117,13 +118,17 @@ def _base64url(raw: bytes) -> str:
 
 
 def decode_cursor(request: Request, cursor: str, length: int) -> list[Any]:
-    """The place in a cursor of ours; a 422 for any other, and for one of other filters."""
+    """The position, of ``length`` values, in a cursor of this list.
+
+    Raises:
+        InvalidRequestError: the cursor has no valid signature or belongs to other filters.
+    """
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise bad_cursor_error() from None
     signature, text = raw[:_SIGNATURE_BYTES], raw[_SIGNATURE_BYTES:]
-    # Base 64 has several spellings of the same bytes; only ours is a cursor.
+    # Base64 can spell the same bytes in several ways; only the canonical one is accepted.
     if _base64url(raw) != cursor or not hmac.compare_digest(signature, _sign(text)):
         raise bad_cursor_error()
     filters, *position = orjson.loads(text)
@@ -133,11 +138,9 @@ def decode_cursor(request: Request, cursor: str, length: int) -> list[Any]:
 
 
 def bad_cursor_error() -> InvalidRequestError:
-    """The 422 of a cursor that is not for this list."""
-    detail = "is not a cursor of this list with these filters; start again without it"
-    return InvalidRequestError(
-        [ValidationIssue(pointer="?cursor", code="bad_cursor", detail=detail)]
-    )
+    """The 422 of a cursor that does not belong to this list."""
+    detail = "the cursor does not belong to this list and its filters; start without a cursor"
+    return InvalidRequestError.of("?cursor", "bad_cursor", detail)
 
 
 def _filters_digest(request: Request) -> str:

@@ -1,11 +1,22 @@
-"""Everything that is not a success is a problem document (RFC 9457).
+"""Problem documents (RFC 9457): the body of every response that reports an error.
 
-    Problem                 any status, with a code
-      Invalid               422, one entry a fault, all faults of the request at once
-      NotFound              404, the same for what is not there and for what is another project's
-      Conflict              409, with the current state where there is one
+Errors that routes raise:
 
-No problem echoes a value that was sent, because it may be a secret, and none shows a stack trace.
+    ProblemError                    any status, with a code of docs/reference/problems.md
+      InvalidRequestError           422, every validation issue of the request in one response
+      NotFoundError                 404, the same for a missing row and a row of another project
+      ConflictError                 409, with the state of the resource where it has one
+
+Errors of other rooms and libraries, and the problem that each becomes:
+
+    RequestValidationError          400, 415 or 422   FastAPI: the body or a parameter is invalid
+    HTTPException                   its own status    Starlette: no such path, no such method
+    IllegalTransitionError          409               store.jobs: the job's state forbids the action
+    ObjectStoreUnavailableError     503               store.object_store
+    OperationalError, PoolTimeout   503               SQLAlchemy: Postgres does not respond
+    any other exception             500               api.http.middleware logs it with its traceback
+
+A problem never contains a value of the request, which may be a secret, and never a traceback.
 """
 
 from collections.abc import Mapping
@@ -25,19 +36,19 @@ from starlette.responses import Response
 from api.http.responses import dump_json
 from kdcore.schema.validation.errors import ValidationIssue, field_issues
 from store.jobs import IllegalTransitionError
+from store.object_store import ObjectStoreUnavailableError
 
 log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
-IDLE_IN_TRANSACTION_TIMEOUT = (
-    "25P03"  # our transaction waited for something else, and the server ended it
-)
+IDLE_IN_TRANSACTION_TIMEOUT = "25P03"
+"""SQLSTATE: Postgres ended a transaction that was open for too long without a statement."""
 
 
 class ProblemDocument(BaseModel):
-    """An error as every route answers it (RFC 9457)."""
+    """An error (RFC 9457)."""
 
-    type: str = Field(description="Names the code; docs/reference/problems.md explains each")
+    type: str = Field(description="URN of the code; docs/reference/problems.md explains each code")
     title: str
     status: int
     code: str
@@ -45,16 +56,41 @@ class ProblemDocument(BaseModel):
     instance: str
     request_id: str
     errors: list[ValidationIssue] | None = Field(
-        default=None, description="422: one entry for each fault"
+        default=None, description="422: one entry for each validation issue"
     )
     fix: list[dict[str, Any]] | None = Field(
-        default=None, description="JSON Patch that would make the request valid"
+        default=None, description="JSON Patch that resolves the issues that have a known fix"
     )
-    current_state: str | None = Field(default=None, description="409: the resource's state")
+    current_state: str | None = Field(
+        default=None, description="409: the state of the resource, which forbids the request"
+    )
+
+
+_SCHEMA = {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}
+PROBLEM_CONTENT: dict[str, Any] = {"content": {MEDIA_TYPE: _SCHEMA}}
+# FastAPI creates the component for the response with `model`; the others refer to it.
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The request is malformed", **PROBLEM_CONTENT},
+    401: {"description": "The API key is missing or invalid", **PROBLEM_CONTENT},
+    403: {"description": "The API key lacks the scope", **PROBLEM_CONTENT},
+    404: {"description": "The project has no such resource", **PROBLEM_CONTENT},
+    409: {
+        "description": "The state of the resource forbids the request: see `current_state`",
+        **PROBLEM_CONTENT,
+    },
+    422: {"description": "The request is invalid: `errors` lists every issue", **PROBLEM_CONTENT},
+    503: {
+        "description": "The service is overloaded, or its database or object store is "
+        "unavailable; retry after `Retry-After`",
+        **PROBLEM_CONTENT,
+    },
+    "default": {"description": "Any other problem", "model": ProblemDocument},
+}
+"""Responses that every route under /v1 may send, for OpenAPI."""
 
 
 class ProblemError(Exception):
-    """An answer other than success."""
+    """An error response with a status and a code."""
 
     def __init__(
         self,
@@ -70,39 +106,45 @@ class ProblemError(Exception):
         self.code = code
         self.detail = detail
         self.headers = dict(headers or {})
-        # Also a 422 of one sentence lists its one fault: clients read that list and nothing else.
+        # Every 422 has `errors`, also one that is not about a field: clients read only this list.
         errors = [{"pointer": "", "code": code, "detail": detail}]
         self.members = ({"errors": errors} if status == 422 else {}) | members
 
 
 class InvalidRequestError(ProblemError):
-    """The request is well formed and cannot be done."""
+    """The request is well formed, but its content is invalid."""
 
     def __init__(self, issues: list[ValidationIssue]) -> None:
         self.issues = issues
-        count = "1 fault" if len(issues) == 1 else f"{len(issues)} faults"
-        errors = [fault.model_dump() for fault in issues]
-        fix = [patch for fault in issues for patch in fault.fix or []]
+        errors = [issue.model_dump() for issue in issues]
+        fix = [patch for issue in issues for patch in issue.fix or []]
         members: dict[str, Any] = {"errors": errors} | ({"fix": fix} if fix else {})
-        super().__init__(422, "invalid_request", f"the request has {count}", **members)
+        count = "1 issue" if len(issues) == 1 else f"{len(issues)} issues"
+        detail = f"the request has {count}: see errors"
+        super().__init__(422, "invalid_request", detail, **members)
+
+    @classmethod
+    def of(cls, pointer: str, code: str, detail: str) -> "InvalidRequestError":
+        """The error of a request with a single issue."""
+        return cls([ValidationIssue(pointer=pointer, code=code, detail=detail)])
 
 
 class NotFoundError(ProblemError):
-    """There is no such thing, or it is another project's."""
+    """The resource does not exist, or belongs to another project."""
 
     def __init__(self, resource: str) -> None:
         super().__init__(404, "not_found", f"there is no such {resource}")
 
 
 class ConflictError(ProblemError):
-    """The resource's state does not allow it."""
+    """The state of the resource does not allow the request."""
 
     def __init__(self, code: str, detail: str, **members: Any) -> None:
         super().__init__(409, code, detail, **members)
 
 
 def problem_response(request: Request, problem: ProblemError) -> Response:
-    """The problem as a response."""
+    """The response that reports ``problem`` to the client."""
     document = {
         "type": f"urn:stillhouse:problem:{problem.code}",
         "title": HTTPStatus(problem.status).phrase,
@@ -119,13 +161,13 @@ def problem_response(request: Request, problem: ProblemError) -> Response:
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Answer every kind of error that a request can meet with a problem document."""
+    """Convert every kind of error that a request can raise to a problem document."""
     app.add_exception_handler(ProblemError, _handle_problem)
     app.add_exception_handler(RequestValidationError, _handle_validation_error)
     app.add_exception_handler(HTTPException, _handle_http_exception)
     for unavailable in (OperationalError, PoolTimeout, DBAPIError):
         app.add_exception_handler(unavailable, _handle_database_error)
-    app.add_exception_handler(OSError, _handle_object_store_error)
+    app.add_exception_handler(ObjectStoreUnavailableError, _handle_object_store_error)
     app.add_exception_handler(IllegalTransitionError, _handle_illegal_transition)
 
 
@@ -142,8 +184,11 @@ async def _handle_validation_error(request: Request, error: Exception) -> Respon
 def validation_problem(
     error: RequestValidationError, model: type[BaseModel] | None
 ) -> ProblemError:
-    """What FastAPI found wrong in what should be a ``model``: unreadable JSON is a 400, everything
-    else a 422."""
+    """The problem of a body or parameter that FastAPI rejected.
+
+    Malformed JSON is a 400, another media type than JSON a 415, everything else a 422. ``model`` is
+    the type of the body: suggestions of field names come from it.
+    """
     details = error.errors()
     if any(entry["type"] == "json_invalid" for entry in details):
         return ProblemError(400, "malformed_json", "the body is not valid JSON")
@@ -159,7 +204,7 @@ def validation_problem(
 def request_issues(
     error: RequestValidationError, model: type[BaseModel] | None
 ) -> list[ValidationIssue]:
-    """Faults of the body by JSON pointer; faults of a query parameter or header by its name."""
+    """Issues of the body by JSON pointer, issues of query parameters and headers as ``?name``."""
     body_errors: list[Any] = []
     other_issues: list[ValidationIssue] = []
     for entry in error.errors():
@@ -168,7 +213,7 @@ def request_issues(
             body_errors.append({**entry, "loc": tuple(loc)})
         else:
             issues = field_issues([cast("ErrorDetails", {**entry, "loc": ()})], None)
-            other_issues += [fault.model_copy(update={"pointer": f"?{loc[0]}"}) for fault in issues]
+            other_issues += [issue.model_copy(update={"pointer": f"?{loc[0]}"}) for issue in issues]
     return [*field_issues(body_errors, error.body, model), *other_issues]
 
 
@@ -182,7 +227,7 @@ async def _handle_illegal_transition(request: Request, error: Exception) -> Resp
 async def _handle_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-    detail = {404: "there is nothing at this address", 405: "this address has no such method"}
+    detail = {404: "no resource has this path", 405: "this path does not support this method"}
     text = detail.get(error.status_code, str(error.detail))
     return problem_response(
         request, ProblemError(error.status_code, code, text, headers=error.headers)
@@ -190,22 +235,20 @@ async def _handle_http_exception(request: Request, error: Exception) -> Response
 
 
 async def _handle_database_error(request: Request, error: Exception) -> Response:
-    ours = isinstance(error, DBAPIError) and not isinstance(error, OperationalError)
-    if (
-        ours
-        and getattr(getattr(error, "orig", None), "sqlstate", None) != IDLE_IN_TRANSACTION_TIMEOUT
-    ):
+    is_bug = isinstance(error, DBAPIError) and not isinstance(error, OperationalError)
+    sqlstate = getattr(getattr(error, "orig", None), "sqlstate", None)
+    if is_bug and sqlstate != IDLE_IN_TRANSACTION_TIMEOUT:
         raise error
     log.warning("database_unavailable", error=str(error))
     return problem_response(
-        request, _unavailable("database_unavailable", "the database does not answer")
+        request, _unavailable("database_unavailable", "the database does not respond")
     )
 
 
 async def _handle_object_store_error(request: Request, error: Exception) -> Response:
     log.warning("object_store_unavailable", error=str(error))
     return problem_response(
-        request, _unavailable("storage_unavailable", "the object store does not answer")
+        request, _unavailable("storage_unavailable", "the object store does not respond")
     )
 
 
@@ -214,18 +257,18 @@ def _unavailable(code: str, detail: str) -> ProblemError:
     return ProblemError(
         503,
         code,
-        f"{detail}; try again: with the same Idempotency-Key nothing is done twice",
+        f"{detail}; retry with the same Idempotency-Key, which prevents duplicates",
         headers=retry,
     )
 
 
 def timeout_response(request: Request) -> Response:
-    """The 503 of a request that came to no answer in its time."""
-    return problem_response(request, _unavailable("overloaded", "there was no answer in time"))
+    """The 503 of a request that exceeded its time limit."""
+    return problem_response(request, _unavailable("overloaded", "the request took too long"))
 
 
 def internal_error_response(request: Request) -> Response:
-    """The 500 of what nobody has thought of; the middleware logs what it was."""
+    """The 500 of an unexpected exception; the middleware logs the exception."""
     return problem_response(
-        request, ProblemError(500, "internal", "something went wrong that is our fault")
+        request, ProblemError(500, "internal", "an unexpected error; report the request_id")
     )

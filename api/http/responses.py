@@ -17,20 +17,20 @@ def dump_json(data: Any) -> bytes:
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
-    raise TypeError(f"{type(value)} cannot be sent as JSON")
+    raise TypeError(f"{type(value)} has no JSON representation")
 
 
 def json_response(
     data: Any, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """A JSON answer."""
+    """A response with a JSON body."""
     return Response(
         dump_json(data), status, headers=dict(headers or {}), media_type="application/json"
     )
 
 
 def etag_response(request: Request, data: Any, tag: str) -> Response:
-    """A single resource with its entity tag; 304 when the client has it already."""
+    """A resource with its entity tag; a 304 if the client already has this version."""
     etag = f'W/"{tag}"'
     headers = {"ETag": etag}
     if etag.removeprefix("W/") in _parse_etags(request.headers.get("if-none-match", "")):
@@ -43,10 +43,10 @@ def _parse_etags(header: str) -> list[str]:
 
 
 def if_match(request: Request, version: int) -> bool:
-    """Whether ``If-Match`` allows a change of the resource that has this version now.
+    """Whether the request's ``If-Match`` allows a change of a resource of this ``version``.
 
-    A tag begins with the version: what only a worker changed meanwhile, such as the progress, is
-    no reason to refuse.
+    An entity tag begins with the version, which counts changes by users only: progress that a
+    worker reported in the meantime does not fail the condition.
     """
     header = request.headers.get("if-match")
     if header is None or header.strip() == "*":

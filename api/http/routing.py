@@ -1,11 +1,11 @@
-"""How bodies are read: strict JSON, a limit that is kept while reading, authentication first."""
+"""Routers and routes under /v1: authentication first, then a strict and bounded JSON body."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio.to_thread
 import orjson
-from fastapi import Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
@@ -14,27 +14,36 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from api.http import auth
-from api.http.problems import InvalidRequestError, ProblemError, validation_problem
+from api.http.problems import (
+    PROBLEM_RESPONSES,
+    InvalidRequestError,
+    ProblemError,
+    validation_problem,
+)
 from kdcore.schema.validation.errors import ValidationIssue
 from store.access.credentials import Principal
 from store.database import transaction
 from store.settings import settings
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
-# What is too large is read and dropped before it is refused, because many clients do not look at an
-# answer while they send; but not for ever.
 MAX_DISCARDED_BYTES = 256 * 2**20
+"""Bytes of an oversized body that are read before the 413: many clients read no response while they
+send, and an endless body must not hold the connection forever."""
 
 
 class StrictRequest(Request):
-    """Reads JSON with orjson: no NaN, no 1e999, no lone surrogate, no bottomless nesting."""
+    """Reads JSON with orjson, which rejects NaN, 1e999, lone surrogates and deep nesting."""
 
     def __init__(self, scope: Scope, receive: Receive, limit: int | None = None) -> None:
         super().__init__(scope, receive)
         self._limit = settings().max_body_bytes if limit is None else limit
 
     async def body(self) -> bytes:
-        """The whole body, refused as soon as it is larger than the route allows."""
+        """The body.
+
+        Raises:
+            ProblemError: 413 if the body is larger than the limit of the route.
+        """
         if not hasattr(self, "_body"):
             limit = self._limit
             chunks, size = [], 0
@@ -50,7 +59,7 @@ class StrictRequest(Request):
         return self._body
 
     async def json(self) -> Any:
-        """The body as JSON; the same object is kept for the idempotency digest."""
+        """The body as JSON. ``request.state.parsed_body`` holds it for the idempotency digest."""
         if not hasattr(self, "_json"):
             self._json = orjson.loads(await self.body())
             self.state.parsed_body = self._json
@@ -58,16 +67,16 @@ class StrictRequest(Request):
 
 
 def body_too_large(limit: int) -> ProblemError:
-    """The 413 of a body that is larger than this."""
+    """The 413 of a body that is larger than ``limit`` bytes."""
     return ProblemError(
         413,
         "body_too_large",
-        f"the body may have {limit} bytes here; data and weights go through /v1/uploads",
+        f"the body may have at most {limit} bytes; send data and weights through /v1/uploads",
     )
 
 
 def _reject_nul(request: Request) -> None:
-    """Postgres knows no text with a NUL, and nothing that anybody looks for has one."""
+    """Reject query parameters that contain NUL, which Postgres cannot store or compare."""
     issues = [
         ValidationIssue(pointer=f"?{name}", code="control_character", detail="must not contain NUL")
         for name, value in request.query_params.multi_items()
@@ -78,21 +87,21 @@ def _reject_nul(request: Request) -> None:
 
 
 class V1Route(APIRoute):
-    """Every route under /v1: who asks is known before anything of the request is looked at."""
+    """A route under /v1: it authenticates the request before it reads anything else of it."""
 
     def extra_issues(
         self, session: Session, body: object, caller: Principal
     ) -> list[ValidationIssue]:
-        """Faults to tell together with those of the fields: of what the body refers to."""
+        """Issues of the rows that an invalid ``body`` refers to, in addition to its fields'."""
         return []
 
     def body_limit(self) -> int:
-        """Bytes of a body that is read as a whole."""
+        """The largest body in bytes that the route accepts."""
         return settings().max_body_bytes
 
     @property
     def _body_model(self) -> type[BaseModel] | None:
-        """What the body should be."""
+        """The type of the body; None for a route without one."""
         annotation = self.body_field.field_info.annotation if self.body_field else None
         return (
             annotation
@@ -101,7 +110,7 @@ class V1Route(APIRoute):
         )
 
     def get_route_handler(self) -> Handler:
-        """The route's handler behind authentication and a strict reader of its body."""
+        """The endpoint's handler, behind authentication and a strict JSON reader."""
         original = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
@@ -109,12 +118,12 @@ class V1Route(APIRoute):
             _reject_nul(request)
             strict = StrictRequest(request.scope, request.receive, self.body_limit())
             if self.body_field is not None:
-                await strict.body()  # here, because FastAPI answers 400 to all that it meets
+                await strict.body()  # FastAPI would answer 400 to every error of the reader
             try:
                 return await original(strict)
             except RequestValidationError as error:
                 caller = request.state.caller
-                # In a thread: a body may have thousands of faults, and the database is asked.
+                # In a thread, because it queries the database and a body may have many issues.
                 raise await anyio.to_thread.run_sync(
                     self._validation_problem, error, caller
                 ) from None
@@ -128,3 +137,14 @@ class V1Route(APIRoute):
         with transaction() as session:
             extra = self.extra_issues(session, error.body, caller)
         return InvalidRequestError([*problem.issues, *extra])
+
+
+def v1_router(prefix: str, tag: str, route_class: type[V1Route] = V1Route) -> APIRouter:
+    """The router of a resource: its paths begin with ``/v1`` and ``prefix``; ``tag`` groups it."""
+    return APIRouter(
+        prefix=f"/v1{prefix}",
+        tags=[tag],
+        route_class=route_class,
+        dependencies=[Depends(auth.bearer)],
+        responses=PROBLEM_RESPONSES,
+    )

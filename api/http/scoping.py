@@ -1,4 +1,4 @@
-"""Rows by id, within the caller's project: what is another's is not there."""
+"""Look up rows by id within the caller's project. A row of another project is a 404."""
 
 from typing import Literal, TypeVar
 
@@ -7,21 +7,14 @@ from sqlalchemy.orm import Session
 
 from api.http.problems import NotFoundError
 from store.access.credentials import Principal
-from store.ids import Prefix, is_id
-from store.tables import Artifact, Checkpoint, Dataset, Job, Model, TeacherCache, Upload
+from store.ids import is_id
+from store.tables import Base, Job
 
-Row = TypeVar("Row", Artifact, Checkpoint, Dataset, Job, Model, TeacherCache, Upload)
-_RESOURCES: dict[type, tuple[Prefix, str]] = {
-    Artifact: ("art", "artifact"),
-    Checkpoint: ("ckp", "checkpoint"),
-    Dataset: ("ds", "data set"),
-    Job: ("job", "job"),
-    Model: ("mdl", "model"),
-    TeacherCache: ("tch", "teacher cache"),
-    Upload: ("upl", "upload"),
-}
+Row = TypeVar("Row", bound=Base)
+"""A row with an ``id`` and a ``project_id``."""
 RowLock = Literal["share", "update"]
-TRAIN_QUEUE = "train"  # jobs that users posted; ingestion and verification are not shown
+TRAIN_QUEUE = "train"
+"""The queue of jobs that users posted. The API hides those of the other queue, ``prepare``."""
 
 
 def get_or_none(
@@ -32,11 +25,15 @@ def get_or_none(
     *,
     lock: RowLock | None = None,
 ) -> Row | None:
-    """The row, or None if there is none of this project; held against deletion or any change."""
-    prefix, _ = _RESOURCES[table]
-    if not is_id(row_id, prefix):
+    """The row, or None if the project has no such row.
+
+    ``lock`` holds the row until the transaction ends: ``share`` against deletion, ``update``
+    against every change.
+    """
+    if not is_id(row_id):
         return None
-    query = select(table).where(table.id == row_id, table.project_id == caller.project_id)
+    columns = table.__table__.c
+    query = select(table).where(columns.id == row_id, columns.project_id == caller.project_id)
     if table is Job:
         query = query.where(Job.queue == TRAIN_QUEUE)
     if lock == "share":
@@ -49,8 +46,18 @@ def get_or_none(
 def get_or_404(
     session: Session, table: type[Row], row_id: str, caller: Principal, *, lock: bool = False
 ) -> Row:
-    """The row; a 404 problem for a malformed id, an unknown one, and another project's."""
+    """The row, optionally locked for an update.
+
+    Raises:
+        NotFoundError: the id is malformed, unknown or of another project.
+    """
     row = get_or_none(session, table, row_id, caller, lock="update" if lock else None)
     if row is None:
-        raise NotFoundError(_RESOURCES[table][1])
+        raise NotFoundError(_noun(table))
     return row
+
+
+def _noun(table: type[Base]) -> str:
+    """The resource in words: ``teacher cache`` for the table ``teacher_caches``."""
+    name: str = table.__tablename__
+    return name.removesuffix("s").replace("dataset", "data set").replace("_", " ")

@@ -1,4 +1,4 @@
-"""Server-sent events: how a stream is asked for, framed and sent.
+"""Server-sent events: request headers, framing and the streaming response.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -17,37 +17,42 @@ from api.http.responses import dump_json
 
 MEDIA_TYPE = "text/event-stream"
 OPENAPI_CONTENT: dict[str, Any] = {MEDIA_TYPE: {"schema": {"type": "string"}}}
-PING = b": still here\n\n"
+PING = b": ping\n\n"
 PING_S = 15.0
 RETRY = b"retry: 3000\n\n"
 AUTH_RECHECK_S = 5.0
-"""A stream outlives its request: whether the key still holds is asked again this often."""
-_DIGITS = 19
+"""Interval at which a stream authenticates its request again."""
+_MAX_DIGITS = 18
+"""A number of 18 digits fits into Postgres's bigint."""
 
 
 def accepts_stream(request: Request) -> bool:
-    """Whether the client asks for the stream and not for a page of the list."""
+    """Whether the client requests the stream instead of a page of the list."""
     return MEDIA_TYPE in request.headers.get("accept", "")
 
 
 def resume_position(last_event_id: str | None, after: int | None) -> int:
-    """Where a stream goes on: after the last event that the client has, by header or by query."""
+    """The id after which a stream continues, from the header or the query parameter.
+
+    Raises:
+        ProblemError: 400 if the header is not a number.
+    """
     if not last_event_id:
         return after or 0
-    digits = last_event_id.isascii() and last_event_id.isdigit()
-    if not (digits and len(last_event_id) < _DIGITS):
+    is_number = last_event_id.isascii() and last_event_id.isdigit()
+    if not is_number or len(last_event_id) > _MAX_DIGITS:
         raise ProblemError(400, "bad_last_event_id", "Last-Event-ID must be the id of an event")
     return int(last_event_id)
 
 
 def format_event(name: str, data: dict[str, Any], event_id: int | None) -> bytes:
-    """One event on the wire. JSON holds no line feed, so that data is one line."""
+    """The bytes of one event. Its JSON contains no line feed, so the data is a single line."""
     number = b"" if event_id is None else b"id: %d\n" % event_id
     return number + b"event: " + name.encode() + b"\ndata: " + dump_json(data) + b"\n\n"
 
 
 def stream_response(request: Request, frames: AsyncGenerator[bytes]) -> Response:
-    """The stream, which no proxy may keep back; it ends when the caller's key or login does."""
+    """A streaming response, unbuffered by proxies; it ends when the credentials become invalid."""
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     permitted = _while_permitted(request, frames)
     return StreamingResponse(permitted, media_type=MEDIA_TYPE, headers=headers)

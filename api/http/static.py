@@ -1,4 +1,4 @@
-"""The dashboard's files, compressed once: a page is some dozens of small scripts."""
+"""Static files of the dashboard, compressed once per file version."""
 
 import functools
 import gzip
@@ -13,11 +13,11 @@ from typing_extensions import override
 
 _TEXT = frozenset({".js", ".css", ".svg", ".html"})
 _CACHE_SIZE = 500
-"""Compressed files that a process remembers: several times as many as there are."""
+"""Compressed files in memory: several times the number of the dashboard's files."""
 
 
 class CompressedFiles(StaticFiles):
-    """Static files that go out gzipped to whoever takes that."""
+    """Static files, gzipped for clients that accept the encoding."""
 
     @override
     async def get_response(self, path: str, scope: Scope) -> Response:
@@ -28,7 +28,7 @@ class CompressedFiles(StaticFiles):
         if file.suffix not in _TEXT:
             return response
         headers = {
-            # Weak: the same text in two encodings. `If-None-Match` is compared without the mark.
+            # Weak, because the tag is the same for both encodings (RFC 9110, 8.8.1).
             "ETag": f"W/{response.headers['etag']}",
             "Last-Modified": response.headers["last-modified"],
             "Vary": "Accept-Encoding",

@@ -1,4 +1,4 @@
-"""Every request has an answer in its time, also where many wait for the same thing in a row."""
+"""Request timeout: a 503 for every request that has no response within ``request_timeout_s``."""
 
 import math
 
@@ -14,18 +14,18 @@ log = structlog.get_logger()
 
 
 class TimeoutMiddleware:
-    """ASGI middleware that ends a request which has no answer; a stream that has begun may go on.
+    """ASGI middleware that cancels a request without a response; a started response may continue.
 
-    The time counts from the last byte that came. What a thread has begun it ends: the answer is
-    then as late as its own limits let it be. Uploads, whose bytes are looked at as a whole, and
-    predictions, which wait for turns of their own, have limits of their own.
+    The time counts from the last byte of the request's body. A thread cannot be cancelled: its
+    response is sent when the thread ends, bounded by the timeouts of the database and the object
+    store. Uploads and predictions are exempt because they have separate limits.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, for so long."""
+        """Call the application, and cancel it after the time limit."""
         if scope["type"] != "http" or _has_separate_limit(scope["path"]):
             await self._app(scope, receive, send)
             return
@@ -41,11 +41,11 @@ class TimeoutMiddleware:
             nonlocal response_started
             response_started = True
             limit.deadline = math.inf
-            # What a thread has done by now is told, however late.
+            # The work of a thread is done by now, so its response is sent even after the limit.
             with anyio.CancelScope(shield=True):
                 await send(message)
 
-        # Not asyncio's own: that one would give a thread's place away while the thread still works.
+        # asyncio.timeout would free the slot of a thread in anyio's limiter before the thread ends.
         with anyio.CancelScope(deadline=_deadline()) as limit:
             await self._app(scope, receive_with_deadline, send_without_deadline)
         if limit.cancelled_caught and not response_started:

@@ -1,1 +1,1 @@
-"""The resource `job` and all that a job leaves behind."""
+"""Jobs, their actions, events and results."""

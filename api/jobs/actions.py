@@ -1,4 +1,4 @@
-"""What can be wished of a job that is stored: cancel, pause, resume, retry."""
+"""Actions on a job: cancel, pause, resume, retry."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from api.http import scoping
 from api.http.auth import JobWriter
 from api.http.problems import ConflictError
 from api.http.responses import json_response
-from api.http.router import v1_router
+from api.http.routing import v1_router
 from api.jobs import serializers
 from api.jobs.continuation import continues_from
 from api.jobs.schemas import JobOut
@@ -20,41 +20,44 @@ from store.access.credentials import Principal
 from store.database import transaction
 from store.tables import Job, Model
 
-actions_router = v1_router("/jobs/{job_id}", "jobs")
+router = v1_router("/jobs/{job_id}", "jobs")
 
 
 def _accepted_response(action: str) -> dict[int | str, dict[str, Any]]:
-    return {202: {"model": JobOut, "description": f"Its worker has been told to {action}"}}
+    return {202: {"model": JobOut, "description": f"The worker of the job will {action}"}}
 
 
-@actions_router.post("/cancel", response_model=JobOut, responses=_accepted_response("end it"))
+@router.post("/cancel", response_model=JobOut, responses=_accepted_response("stop it"))
 def cancel_job(job_id: str, caller: JobWriter) -> Response:
-    """Cancel: at once where no worker has the job, else as soon as its worker has let go of it.
+    """Cancel a job: immediately if no worker runs it, else after its worker has stopped it.
 
-    A job whose engine has finished by then has succeeded: what is done is not thrown away.
+    A job whose training finishes before that succeeds.
     """
     return _apply_action(job_id, caller, jobs.cancel)
 
 
-@actions_router.post(
-    "/pause", response_model=JobOut, responses=_accepted_response("write a checkpoint and let go")
+@router.post(
+    "/pause", response_model=JobOut, responses=_accepted_response("write a checkpoint and stop it")
 )
 def pause_job(job_id: str, caller: JobWriter) -> Response:
-    """Let a job rest: at once where it waits, else as soon as its worker has a checkpoint of it."""
+    """Pause a job: immediately if it is queued, else after its worker has written a checkpoint."""
     return _apply_action(job_id, caller, jobs.pause)
 
 
-@actions_router.post("/resume", response_model=JobOut)
+@router.post("/resume", response_model=JobOut)
 def resume_job(job_id: str, caller: JobWriter) -> Response:
-    """Let a paused job go on from its checkpoint. Under `strict` its student is the same."""
+    """Queue a paused job, which continues from its checkpoint.
+
+    With the determinism `strict`, the student is the same as without the pause.
+    """
     return _apply_action(job_id, caller, jobs.resume)
 
 
-@actions_router.post("/retry", response_model=JobOut)
+@router.post("/retry", response_model=JobOut)
 def retry_job(job_id: str, caller: JobWriter) -> Response:
-    """Give a failed job another run, from its last checkpoint if there is one.
+    """Queue a failed job, which continues from its last checkpoint if it has one.
 
-    A job that has used up what its limits allow is given more first: ``PATCH`` its ``limits``.
+    If the job reached one of its `limits`, raise that limit first with `PATCH`.
     """
 
     def retry(session: Session, row: Job) -> None:
@@ -65,22 +68,19 @@ def retry_job(job_id: str, caller: JobWriter) -> Response:
 
 
 def _require_retryable(session: Session, row: Job, caller: Principal) -> None:
-    """As long as a job is over, others may go on from it, and what it needs may be deleted.
+    """Raise a ``ConflictError`` if another run could not succeed.
 
-    Nor does a run help that ends at its first step.
+    Since the job failed, its models may have been deleted, and another job may continue from it.
     """
     for name, limit in (row.resolved.get("limits") or {}).items():
         if limit is not None and row.device_s >= limit:
             detail = (
-                f"limits.{name} is {limit:g}, and {row.device_s:.1f} s are used: raise it first"
+                f"the job used {row.device_s:.1f} s of limits.{name} = {limit:g}: raise it first"
             )
             raise ConflictError("limit_reached", detail, current_state="failed")
     dependent_id = session.scalar(select(Job.id).where(continues_from(row.id)).limit(1))
     if dependent_id is not None:
-        detail = (
-            f"{dependent_id} goes on from its checkpoints: cancel that one, or wait until it "
-            "has ended"
-        )
+        detail = f"{dependent_id} continues from the job: cancel it, or wait until it has ended"
         raise ConflictError("in_use", detail, current_state="failed")
     earlier_id = (row.spec.get("from") or {}).get("job")
     models = {
@@ -94,7 +94,7 @@ def _require_retryable(session: Session, row: Job, caller: Principal) -> None:
     ):
         missing.append(earlier_id)
     if missing:
-        detail = f"{', '.join(missing)}, which it needs, was deleted; post the job anew"
+        detail = f"the job needs {', '.join(missing)}, which was deleted; post a new job"
         raise ConflictError("source_gone", detail, current_state="failed")
 
 

@@ -1,4 +1,4 @@
-"""Whether a job can go on from an earlier one: is it there, is it done, is it the same network."""
+"""Validate `from`: a job continues from a checkpoint of an earlier job with the same network."""
 
 from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
@@ -18,20 +18,22 @@ _JOB, _CHECKPOINT = "/from/job", "/from/checkpoint"
 def continuation_issues(
     session: Session, partial_job: PartialJob, dataset: DatasetFacts, caller: Principal
 ) -> list[ValidationIssue]:
-    """What is wrong with the earlier job and the checkpoint of it that a request names."""
+    """Issues of the earlier job and of its checkpoint."""
     if partial_job.from_job is None:
         return []
     job = scoping.get_or_none(session, Job, partial_job.from_job, caller, lock="share")
     if job is None or job.kind != "distill":
-        return [ValidationIssue(pointer=_JOB, code="not_found", detail="there is no such job")]
+        return [
+            ValidationIssue(pointer=_JOB, code="not_found", detail="the project has no such job")
+        ]
     student = trained_student(job)
     issues = [
         *_network_issues(partial_job, student),
         *_data_issues(session, job, partial_job, dataset),
     ]
     if partial_job.from_checkpoint != "best" and job.state not in jobs.TERMINAL_STATES:
-        # Its checkpoints come and go: the next run of this job would start from another one.
-        detail = f"the job is {job.state}: wait for its end, or cancel it, to go on from a step"
+        # A running job replaces its checkpoints, so the same request would start elsewhere later.
+        detail = f"the job is {job.state}: wait until it has ended, or cancel it"
         issues.append(ValidationIssue(pointer=_JOB, code="not_ready", detail=detail))
     elif not _has_checkpoint(session, job, partial_job.from_checkpoint):
         issues.append(_checkpoint_issue(session, job, partial_job.from_checkpoint))
@@ -41,11 +43,12 @@ def continuation_issues(
 def derivation_issues(
     session: Session, resolved: ResolvedJob, init: ModelFacts | None, caller: Principal
 ) -> list[ValidationIssue]:
-    """What only the resolved job shows: a network that is derived in another way."""
+    """Issues that only the resolved job shows: its student is another network than the weights."""
     network = resolved.student.network
     if init is not None and init.architecture != network:
         detail = (
-            f"the model is {init.architecture}, the student would be {network}; name a model of it"
+            f"the model is {init.architecture}, but the student is {network}: choose a model of "
+            "the student's architecture"
         )
         return [ValidationIssue(pointer="/student/init", code="init_mismatch", detail=detail)]
     if resolved.from_ is None:
@@ -55,20 +58,20 @@ def derivation_issues(
     if resolved.student.network == earlier_network:
         return []
     detail = (
-        f"the earlier job's student is {earlier_network}, this one would be "
-        f"{resolved.student.network}; "
-        "derive it in the same way from a teacher of the same architecture"
+        f"the student of the earlier job is {earlier_network}, but this one is "
+        f"{resolved.student.network}: derive it in the same way from a teacher of the same "
+        "architecture"
     )
     return [ValidationIssue(pointer="/student", code="init_mismatch", detail=detail)]
 
 
 def trained_student(job: Job) -> ResolvedStudent:
-    """The network that a job has trained."""
+    """The student of a job."""
     return ResolvedStudent.model_validate(job.resolved["student"])
 
 
 def continues_from(job_id: str) -> ColumnElement[bool]:
-    """Unfinished jobs that go on from this one."""
+    """A condition: the row is an unfinished job that continues from this one."""
     continues = Job.spec["from"]["job"].astext == job_id
     return and_(continues, Job.state.not_in(jobs.TERMINAL_STATES))
 
@@ -77,7 +80,9 @@ def _network_issues(partial_job: PartialJob, student: ResolvedStudent) -> list[V
     if partial_job.derive or partial_job.architecture is None:
         return []
     if student.derive:
-        detail = f"the earlier job's student is {student.network}, which is derived; derive it too"
+        detail = (
+            f"the student of the earlier job is {student.network}: derive this one in the same way"
+        )
         return [
             ValidationIssue(pointer="/student/architecture", code="init_mismatch", detail=detail)
         ]
@@ -88,7 +93,7 @@ def _network_issues(partial_job: PartialJob, student: ResolvedStudent) -> list[V
         ValidationIssue(
             pointer="/student/architecture",
             code="init_mismatch",
-            detail=f"the earlier job's student is {student.architecture}; name the same",
+            detail=f"must be {student.architecture}, the student of the earlier job",
             fix=[fix],
         )
     ]
@@ -106,8 +111,8 @@ def _data_issues(
     if then == now:
         return []
     detail = (
-        f"the earlier job's student has {then[0]} classes and {then[1]} channels, this one would "
-        f"have {now[0]} and {now[1]}"
+        f"the student of the earlier job has {then[0]} classes and {then[1]} channels, but this "
+        f"one needs {now[0]} and {now[1]}"
     )
     return [ValidationIssue(pointer=_JOB, code="init_mismatch", detail=detail)]
 
@@ -118,7 +123,7 @@ def _checkpoint_issue(session: Session, job: Job, checkpoint: str) -> Validation
     return ValidationIssue(
         pointer=_CHECKPOINT if checkpoint != "best" else _JOB,
         code="not_found",
-        detail=f"the job is {job.state} and has no such checkpoint; steps that are kept: {steps}",
+        detail=f"the job ({job.state}) has no such checkpoint; steps of its checkpoints: {steps}",
     )
 
 

@@ -1,7 +1,7 @@
-"""What a job would amount to: trainings, steps, sizes, and how long that took earlier jobs.
+"""Estimate the trainings, steps, sizes and duration of a job.
 
-Seconds are never made up: they come from the project's own finished jobs, of the same pair where
-there are such, else scaled by multiply-accumulates. Without any they are not told.
+The duration comes from finished jobs of the project: of the same pair if there are any, else of
+other pairs, scaled by multiply-accumulates (MACs). Without finished jobs it is None.
 """
 
 import statistics
@@ -19,17 +19,17 @@ from kdcore.schema.schemes import max_phases
 from store.tables import Dataset, Job, Model
 
 _MAX_FINISHED_JOBS = 50
-"""Of the newest finished jobs: the fleet of last year says little of today's."""
+"""Only the newest jobs count, because workers and software change."""
 _BACKWARD_COST = 2
-"""The gradients of a network cost about two forward passes."""
+"""Cost of a backward pass in forward passes."""
 _SAME_PAIR_MARGIN, _SCALED_MARGIN = 1.3, 2.5
-"""By which factor a training may differ from the likely time: of the same pair, and scaled by MACs,
-which say nothing of memory traffic."""
+"""Factors between the likely and the lowest or highest duration. The second one is larger, because
+MACs do not measure memory traffic."""
 _PARAM_BYTES = 4
 
 
 class _Workload(NamedTuple):
-    """What decides how fast a training is."""
+    """The settings that determine the speed of a training."""
 
     student: str
     teachers: tuple[str, ...]
@@ -38,16 +38,16 @@ class _Workload(NamedTuple):
 
 
 class _FinishedJob(NamedTuple):
-    """A finished job's speed."""
+    """The measured speed of a finished job."""
 
     workload: _Workload
     images_per_s: float
     overhead_s: float
-    """What the job took beside its trainings."""
+    """Seconds of the job outside of its trainings."""
 
 
 def estimate_job(session: Session, project_id: str, validated: ValidatedJob) -> JobEstimate:
-    """Count the job's work, and hold it against the project's finished jobs."""
+    """Count the work of a job and estimate its duration from the project's finished jobs."""
     job, dataset = validated.resolved, validated.dataset
     trainings = num_trainings(job)
     steps = job.training.epochs * -(-dataset.num_train // job.training.batch_size)
@@ -72,12 +72,12 @@ def estimate_job(session: Session, project_id: str, validated: ValidatedJob) -> 
         student_size_bytes=params and params * _PARAM_BYTES,
         teacher_size_bytes=_total_bytes(teacher_params),
         seconds=seconds if trainings else None,
-        basis=basis if trainings else "an evaluation trains nothing",
+        basis=basis if trainings else "an evaluation trains no network",
     )
 
 
 def num_trainings(job: ResolvedJob) -> int:
-    """How many networks the job trains at most."""
+    """The largest number of networks that the job can train."""
     if job.kind == "evaluate":
         return 0
     phases = max_phases(job.scheme, has_teacher=bool(job.teachers))
@@ -95,7 +95,7 @@ def _estimate_duration(
     ]
     speeds, margin = (same, _SAME_PAIR_MARGIN) if same else (scaled, _SCALED_MARGIN)
     if not speeds:
-        return None, "no finished job of this project says how fast such a training is"
+        return None, "the project has no finished job to compare with"
     overhead = statistics.median(finished.overhead_s for finished in finished_jobs)
     jobs = "1 earlier job" if len(speeds) == 1 else f"{len(speeds)} earlier jobs"
     basis = f"{jobs} of this pair" if same else f"{jobs} of other pairs, scaled by their MACs"
@@ -112,7 +112,7 @@ def _scaled_speed(finished: _FinishedJob, workload: _Workload) -> float | None:
 
 
 def _work(workload: _Workload) -> float | None:
-    """MACs of one image of a step; None where a network's are not known."""
+    """MACs of one image of a training step; None for a network outside of the catalog."""
     costs = [(workload.student, 1 + _BACKWARD_COST), *((name, 1) for name in workload.teachers)]
     total = 0.0
     for name, passes in costs:
@@ -124,11 +124,11 @@ def _work(workload: _Workload) -> float | None:
 
 
 def _finished_jobs(session: Session, project_id: str) -> Iterable[_FinishedJob]:
-    """The newest finished trainings of the project that told their throughput."""
+    """The newest succeeded jobs of the project that reported their throughput."""
     query = (
         select(
             *(Job.resolved, Job.summary, Job.device_s, Job.methods, Job.model_ids),
-            # Not the classes' names and counts: a thousand of each in every row.
+            # Single values instead of the whole info, which has thousands of class names.
             *(Dataset.info[("splits", "train", "count")], Dataset.info["image_size"]),
         )
         .join(Dataset, Dataset.id == Job.dataset_id)
@@ -157,7 +157,7 @@ def _finished_jobs(session: Session, project_id: str) -> Iterable[_FinishedJob]:
 
 
 def _macs(name: str) -> int | None:
-    """Of a derived network nobody knows before it is built."""
+    """MACs at the reference input; None for a derived network, which is not in the catalog."""
     entry = architectures().get(name)
     return entry.macs if entry else None
 
@@ -167,7 +167,7 @@ def _params(student: ResolvedStudent, num_classes: int) -> int | None:
 
 
 def _params_of(name: str, num_classes: int) -> int | None:
-    """Parameters with another classifier than the catalog's; None for a derived network."""
+    """Number of parameters with ``num_classes`` outputs; None for a derived network."""
     entry = architectures().get(name)
     if entry is None or entry.pooled_features is None:
         return None

@@ -1,4 +1,4 @@
-"""A job's events: a list, or with ``Accept: text/event-stream`` the same as a live stream."""
+"""Events of a job: a list, or a live stream with ``Accept: text/event-stream``."""
 
 import asyncio
 import contextlib
@@ -14,42 +14,49 @@ from api.http.auth import JobReader
 from api.http.notifications import POLL_INTERVAL_S, Broadcaster
 from api.http.pagination import PageQueryDep
 from api.http.responses import json_response
-from api.http.router import v1_router
+from api.http.routing import v1_router
 from api.jobs import serializers
 from api.jobs.schemas import EventPage
-from store import event_log as event_log
+from store import event_log
 from store.access.credentials import Principal
 from store.database import transaction
 from store.tables import Job
 
-events_router = v1_router("/jobs/{job_id}", "events")
+router = v1_router("/jobs/{job_id}", "events")
 
 BATCH = 500
 
 
-@events_router.get(
+@router.get(
     "/events",
     response_model=EventPage,
     responses={
         200: {
-            "description": "A page of events, or the stream of them",
+            "description": "A page of events, or the stream of events",
             "content": sse.OPENAPI_CONTENT,
         }
     },
 )
-async def get_events(  # noqa: PLR0913 - each is a part of the query
+async def list_job_events(  # noqa: PLR0913 - each is a part of the query
     job_id: str,
     request: Request,
     caller: JobReader,
     page_query: PageQueryDep,
-    after: Annotated[int | None, Query(ge=0, le=2**62, description="Id of an event")] = None,
+    after: Annotated[
+        int | None,
+        Query(ge=0, le=2**62, description="Id of an event; the list or stream starts after it"),
+    ] = None,
     type_: Annotated[
         list[str] | None,
-        Query(alias="type", max_length=20, description="Of the list alone: only these types"),
+        Query(
+            alias="type", max_length=20, description="Types of events to list; a stream ignores it"
+        ),
     ] = None,
-    last_event_id: Annotated[str | None, Header(description="Where a stream goes on")] = None,
+    last_event_id: Annotated[
+        str | None, Header(description="The same as `after`, for a stream")
+    ] = None,
 ) -> Response:
-    """Events in order, durable. A stream begins with a snapshot and ends with ``stream.end``."""
+    """List all events in order, or stream them: first a `snapshot`, finally `stream.end`."""
     if not sse.accepts_stream(request):
         if page_query.cursor is not None:
             (after,) = page_query.position(1) or [0]
@@ -83,7 +90,7 @@ def _snapshot(job_id: str, caller: Principal) -> dict[str, Any]:
 
 
 def _read_events(job_id: str, after: int) -> tuple[list[dict[str, Any]], bool]:
-    """New events, and whether nothing will follow them. No connection is held between two reads."""
+    """New events, and whether they are the last ones. Reads hold no connection in between."""
     with transaction() as session:
         job = session.get(Job, job_id)
         ended = job is None or serializers.is_terminal(job)

@@ -1,4 +1,4 @@
-"""Which jobs a list is of: a dependency that reads the query and says it in SQL."""
+"""Filters of the job list: a dependency that converts the query to SQL conditions."""
 
 from typing import Annotated
 
@@ -14,26 +14,28 @@ from store.tables import Job
 
 TextFilter = Annotated[str | None, Query(max_length=200)]
 IdFilter = Annotated[str | None, Query(max_length=64)]
-StateFilter = Annotated[list[JobState] | None, Query(description="May be given several times")]
+StateFilter = Annotated[list[JobState] | None, Query(description="Repeatable: any of these states")]
 MethodFilter = Annotated[
     list[str] | None,
-    Query(max_length=32, description="Given several times, the job sums all of them"),
+    Query(max_length=32, description="Repeatable: the job uses all of these methods"),
 ]
 LabelFilter = Annotated[
     list[str] | None,
-    Query(max_length=64, description="key:value; may be given several times"),
+    Query(max_length=64, description="key:value; repeatable: the job has all of these labels"),
 ]
-NameFilter = Annotated[str | None, Query(max_length=200, description="In the name, or the id")]
+NameFilter = Annotated[str | None, Query(max_length=200, description="Part of the name, or the id")]
 ModelFilter = Annotated[
-    str | None, Query(max_length=64, description="A teacher, the start, or the evaluated")
+    str | None,
+    Query(max_length=64, description="Id of a model: a teacher, initial weights, or evaluated"),
 ]
 EarlierJobFilter = Annotated[
-    str | None, Query(alias="from", max_length=64, description="A job it goes on from")
+    str | None,
+    Query(alias="from", max_length=64, description="Id of the job that it continues from"),
 ]
 
 
 class JobFilters:
-    """What must hold of every job of the list."""
+    """SQL conditions that every job of the list meets."""
 
     def __init__(  # noqa: PLR0913 - each is a filter of the contract
         self,

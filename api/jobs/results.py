@@ -1,4 +1,4 @@
-"""What a job leaves behind: runs, metrics, logs, report, checkpoints, artifacts."""
+"""Results of a job: runs, metrics, logs, report, checkpoints, artifacts."""
 
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ from api.http.downloads import DOWNLOAD_RESPONSES, download_response
 from api.http.pagination import PageQueryDep, paginate, paginate_list
 from api.http.problems import ConflictError
 from api.http.responses import etag_response, json_response
-from api.http.router import v1_router
+from api.http.routing import v1_router
 from api.jobs import serializers
 from api.jobs.schemas import (
     ArtifactOut,
@@ -22,53 +22,55 @@ from api.jobs.schemas import (
     ReportOut,
     RunPage,
 )
-from store import event_log
-from store import metric_series as curves
+from store import event_log, metric_series
 from store.database import transaction
 from store.tables import Artifact, Checkpoint, Job, Run
 
-results_router = v1_router("/jobs/{job_id}", "outcome")
-artifacts_router = v1_router("/artifacts", "outcome")
-checkpoints_router = v1_router("/checkpoints", "outcome")
+router = v1_router("", "results")
 
-LOG_LINES = 10_000
+MAX_LOG_LINES = 10_000
 
 
-@results_router.get("/runs", response_model=RunPage)
-def list_runs(job_id: str, caller: JobReader, page_query: PageQueryDep) -> Response:
-    """One entry for each attempt, the first one first."""
+@router.get("/jobs/{job_id}/runs", response_model=RunPage)
+def list_job_runs(job_id: str, caller: JobReader, page_query: PageQueryDep) -> Response:
+    """List the runs of a job, the first one first."""
     with transaction() as session:
         job = scoping.get_or_404(session, Job, job_id, caller)
         rows = session.scalars(select(Run).where(Run.job_id == job.id).order_by(Run.number)).all()
         return paginate_list([serializers.serialize_run(row) for row in rows], page_query)
 
 
-@results_router.get("/metrics", response_model=MetricsOut)
-def get_metrics(
+@router.get("/jobs/{job_id}/metrics", response_model=MetricsOut)
+def get_job_metrics(
     job_id: str,
     caller: JobReader,
-    keys: Annotated[str | None, Query(max_length=4000, description="Comma-separated")] = None,
-    x: Annotated[curves.Axis, Query(description="What the values are given over")] = "step",
+    keys: Annotated[
+        str | None, Query(max_length=4000, description="Names of metrics, comma-separated")
+    ] = None,
+    x: Annotated[metric_series.Axis, Query(description="The x axis of the curves")] = "step",
     max_points: Annotated[int, Query(ge=2, le=100_000)] = 1000,
 ) -> Response:
-    """Curves in columns. A longer one is thinned to the lowest and highest of each stretch."""
+    """Get curves in columns, at most `max_points` points each.
+
+    A longer curve is thinned: each interval keeps its lowest and its highest point.
+    """
     with transaction() as session:
         job = scoping.get_or_404(session, Job, job_id, caller)
         selected_keys = None if keys is None else keys.split(",")
-        series = curves.read(session, job.id, selected_keys, x, max_points)
+        series = metric_series.read(session, job.id, selected_keys, x, max_points)
         return json_response({"data": series.columns, "num_points": series.totals})
 
 
-@results_router.get(
-    "/logs",
+@router.get(
+    "/jobs/{job_id}/logs",
     response_class=PlainTextResponse,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def get_logs(job_id: str, caller: JobReader) -> Response:
-    """The lines that runs wrote for people, as text."""
+def get_job_logs(job_id: str, caller: JobReader) -> Response:
+    """Get the newest log lines of all runs as text."""
     with transaction() as session:
         job = scoping.get_or_404(session, Job, job_id, caller)
-        lines = [_line(row) for row in event_log.list_logs(session, job.id, LOG_LINES)]
+        lines = [_line(row) for row in event_log.list_logs(session, job.id, MAX_LOG_LINES)]
     return PlainTextResponse("".join(lines))
 
 
@@ -78,76 +80,76 @@ def _line(row: Any) -> str:
     return f"{time} run={row.run or '-'} {level} {row.data.get('message', '')}\n"
 
 
-@results_router.get("/report", response_model=ReportOut)
-def get_report(job_id: str, request: Request, caller: JobReader) -> Response:
-    """Student, teacher and undistilled student side by side, and the verdict."""
+@router.get("/jobs/{job_id}/report", response_model=ReportOut)
+def get_job_report(job_id: str, request: Request, caller: JobReader) -> Response:
+    """Get the report: student, teacher and undistilled baseline side by side, and the verdict."""
     with transaction() as session:
         job = scoping.get_or_404(session, Job, job_id, caller)
     if job.state != "succeeded":
-        detail = f"a job that is {job.state} has no report"
+        detail = f"the job has no report (state: {job.state})"
         raise ConflictError("no_report", detail, current_state=job.state)
     if not job.result:
-        detail = "a job that only asks its teachers has no report: see /v1/teacher-caches"
+        detail = "a job of the kind warm has no report: see /v1/teacher-caches"
         raise ConflictError("no_report", detail, current_state=job.state)
     return etag_response(request, job.result, str(job.rev))
 
 
-@results_router.get("/checkpoints", response_model=CheckpointPage)
-def list_checkpoints(job_id: str, caller: JobReader, page_query: PageQueryDep) -> Response:
-    """Checkpoints that are kept, the newest first."""
+@router.get("/jobs/{job_id}/checkpoints", response_model=CheckpointPage)
+def list_job_checkpoints(job_id: str, caller: JobReader, page_query: PageQueryDep) -> Response:
+    """List the stored checkpoints of a job, the newest first."""
     with transaction() as session:
         job = scoping.get_or_404(session, Job, job_id, caller)
         query = select(Checkpoint).where(Checkpoint.job_id == job.id)
         return paginate(session, query, serializers.serialize_checkpoint, page_query)
 
 
-@results_router.get("/artifacts", response_model=ArtifactPage)
-def list_artifacts(job_id: str, caller: JobReader, page_query: PageQueryDep) -> Response:
-    """Finished files; there are none before the job has succeeded."""
+@router.get("/jobs/{job_id}/artifacts", response_model=ArtifactPage)
+def list_job_artifacts(job_id: str, caller: JobReader, page_query: PageQueryDep) -> Response:
+    """List the artifacts of a job, which exist once it has succeeded."""
     with transaction() as session:
         job = scoping.get_or_404(session, Job, job_id, caller)
         query = select(Artifact).where(Artifact.job_id == job.id)
         return paginate(session, query, serializers.serialize_artifact, page_query)
 
 
-@results_router.get("/student", response_class=Response, responses=DOWNLOAD_RESPONSES)
-def get_student(job_id: str, request: Request, caller: JobReader) -> Response:
-    """The distilled student's weights: the content of ``student.safetensors``."""
+@router.get("/jobs/{job_id}/student", response_class=Response, responses=DOWNLOAD_RESPONSES)
+def get_job_student(job_id: str, request: Request, caller: JobReader) -> Response:
+    """Download the student's weights, the content of `student.safetensors`."""
     with transaction() as session:
         job = scoping.get_or_404(session, Job, job_id, caller)
         query = select(Artifact).where(Artifact.job_id == job.id, Artifact.format == "safetensors")
         student = session.scalars(query).one_or_none()
     if student is None:
-        detail = f"a job that is {job.state} has no student to download"
+        detail = f"the job has no student (state: {job.state})"
         raise ConflictError("no_student", detail, current_state=job.state)
     return _artifact_content(request, student)
 
 
-@artifacts_router.get("/{artifact_id}", response_model=ArtifactOut)
+@router.get("/artifacts/{artifact_id}", response_model=ArtifactOut)
 def get_artifact(artifact_id: str, request: Request, caller: JobReader) -> Response:
-    """One file: format, size, SHA-256."""
+    """Get an artifact's format, size and SHA-256."""
     with transaction() as session:
         row = scoping.get_or_404(session, Artifact, artifact_id, caller)
     return etag_response(request, serializers.serialize_artifact(row), row.sha256)
 
 
-@artifacts_router.get(
-    "/{artifact_id}/content", response_class=Response, responses=DOWNLOAD_RESPONSES
+@router.get(
+    "/artifacts/{artifact_id}/content", response_class=Response, responses=DOWNLOAD_RESPONSES
 )
 def get_artifact_content(artifact_id: str, request: Request, caller: JobReader) -> Response:
-    """The file's bytes: whole, or a range of them."""
+    """Download an artifact, or a range of its bytes."""
     with transaction() as session:
         row = scoping.get_or_404(session, Artifact, artifact_id, caller)
     return _artifact_content(request, row)
 
 
-@checkpoints_router.get(
-    "/{checkpoint_id}/content", response_class=Response, responses=DOWNLOAD_RESPONSES
+@router.get(
+    "/checkpoints/{checkpoint_id}/content", response_class=Response, responses=DOWNLOAD_RESPONSES
 )
 def get_checkpoint_content(checkpoint_id: str, request: Request, caller: JobReader) -> Response:
-    """A checkpoint's bytes as the engine wrote them, with optimizer and schedule.
+    """Download a checkpoint, with the state of optimizer and schedule.
 
-    Old ones go while a job trains: what was listed a moment ago may not be there any more.
+    A running job deletes old checkpoints, so one of the list may be gone.
     """
     with transaction() as session:
         row = scoping.get_or_404(session, Checkpoint, checkpoint_id, caller)

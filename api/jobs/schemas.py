@@ -1,7 +1,8 @@
-"""A job and its parts as answers carry them."""
+"""Request and response bodies of jobs and their results."""
 
 from typing import Annotated, Any, Literal
 
+from fastapi import Query
 from pydantic import BaseModel, Field
 
 from api.http.pagination import Page
@@ -25,13 +26,13 @@ JobState = Literal[
 
 
 class JobUpdate(FrozenModel):
-    """What may be changed of a job at any time; limits hold from its next run on."""
+    """The fields of a job that can change at any time. Limits apply from its next run on."""
 
     name: Name | None = None
     labels: Annotated[dict[Label, Text], Field(max_length=64)] | None = None
     priority: Annotated[int, Field(ge=-100, le=100)] | None = None
     limits: JobLimits | None = None
-    """Those that are given; the others stay. `null` takes one away."""
+    """Limits that are absent keep their value; `null` removes a limit."""
 
 
 class JobError(BaseModel):
@@ -47,30 +48,34 @@ class JobError(BaseModel):
 
 
 class JobUsage(BaseModel):
-    """What a job has used, all its runs together."""
+    """Resources that all runs of a job used together."""
 
     device_s: float
 
 
 class JobOut(JobSpec):
-    """The job as posted, how far it is, and what it was resolved to."""
+    """A job as posted, with its state, progress and resolved settings."""
 
     id: str
     object: Literal["job"]
-    # Wider than what may be posted: a job of the kind `warm` is made by another route.
+    # Wider than JobSpec, because another route creates jobs of the kind `warm`.
     kind: TrainKind
     state: JobState
-    phase: str | None = Field(description="Detail inside running; new ones may come")
+    phase: str | None = Field(description="Part of the run; later versions may add phases")
     desired_state: Literal["run", "pause", "cancel"]
     progress: Progress | None
     eta_s: float | None
-    queue_position: int | None = Field(description="Jobs that start before; null unless queued")
+    queue_position: int | None = Field(
+        description="Number of jobs that start earlier; null unless queued"
+    )
     waiting_reason: str | None
-    run: int | None = Field(description="Number of the latest attempt")
+    run: int | None = Field(description="Number of the latest run")
     resolved: ResolvedJob
-    runtime: dict[str, Any] | None = Field(description="Device, precision, threads of the last run")
-    last_event: int = Field(description="Number of its newest event; a stream may begin there")
-    summary: dict[str, Any] = Field(description="Latest value of a few metrics, and a short curve")
+    runtime: dict[str, Any] | None = Field(
+        description="Device, precision, threads of the latest run"
+    )
+    last_event: int = Field(description="Id of the newest event; a stream can start after it")
+    summary: dict[str, Any] = Field(description="Latest values of some metrics, and a short curve")
     usage: JobUsage
     error: JobError | None
     result: dict[str, Any] | None
@@ -87,19 +92,19 @@ class JobPage(Page):
 
 
 class MethodCompatibility(BaseModel):
-    """Whether a method can be used for a pair of teacher and student."""
+    """Whether a method supports a pair of teacher and student."""
 
     name: str
     compatible: bool
     code: str | None
     reason: str | None
-    """What forbids it."""
+    """Why the method does not support the pair."""
     help: str | None
-    """What would be right."""
+    """What would make the pair compatible."""
 
 
 class DurationEstimate(BaseModel):
-    """How long the job would hold a device."""
+    """Seconds for which the job would use a device."""
 
     low: float
     likely: float
@@ -107,27 +112,36 @@ class DurationEstimate(BaseModel):
 
 
 class JobEstimate(BaseModel):
-    """What the job would amount to."""
+    """Work, sizes and duration that a job would have."""
 
-    trainings: int = Field(description="Networks that are trained: schemes, seeds, baseline")
+    trainings: int = Field(
+        description="Number of networks that are trained, over phases, seeds and baseline"
+    )
     steps: int
     images: int
     student_macs_at_reference: int | None = Field(description="Null for a derived student")
-    num_params: int | None = Field(description="The student's, with this data set's classes")
+    num_params: int | None = Field(description="Of the student, with the classes of the data set")
     student_size_bytes: int | None
-    teacher_size_bytes: int | None = Field(description="All teachers together")
-    seconds: DurationEstimate | None = Field(description="Null where no earlier job says how fast")
-    basis: str = Field(description="What the seconds rest on, in words")
+    teacher_size_bytes: int | None = Field(description="Of all teachers together")
+    seconds: DurationEstimate | None = Field(description="Null if no earlier job is comparable")
+    basis: str = Field(description="How the duration was estimated, in words")
 
 
 class JobValidation(BaseModel):
-    """What a job would be: nothing is stored."""
+    """The result of a validation, which stores nothing."""
 
     resolved: ResolvedJob
     estimate: JobEstimate
     warnings: list[str]
     methods: list[MethodCompatibility]
-    """Which methods fit this pair, and why the others do not."""
+    """Every method, and why it does not support the pair of the job."""
+
+
+ValidateOnly = Annotated[bool, Query(description="Validate and resolve the job without storing it")]
+VALIDATION_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"model": JobValidation, "description": "`validate_only`: nothing is stored"}
+}
+"""The response of a creating route to ``validate_only``, for OpenAPI."""
 
 
 class RunOut(BaseModel):
@@ -141,11 +155,12 @@ class RunOut(BaseModel):
     started_at: str
     ended_at: str | None
     exit: str | None = Field(
-        description="`done`, `stopped` (paused, cancelled, drained), `lost`, `stalled`, `crashed`, "
-        "`storage_away`, or why the job failed; null while it runs; new ones may come"
+        description="`done`, `stopped` (paused, cancelled, worker shut down), `lost`, `stalled`, "
+        "`crashed`, `storage_retry`, or the code of the job's error; null while it runs; later "
+        "versions may add values"
     )
     resumed_from_step: int | None = Field(
-        description="Of the checkpoint that it went on from; null where it began anew"
+        description="Step of the checkpoint that the run resumed from; null without one"
     )
 
 
@@ -156,7 +171,7 @@ class RunPage(Page):
 
 
 class EventOut(BaseModel):
-    """Something that happened; ``id`` grows by one with each event of the job."""
+    """An event of a job. The ``id`` counts the events of the job from 1."""
 
     id: int
     object: Literal["event"]
@@ -174,14 +189,14 @@ class EventPage(Page):
 
 
 class MetricsOut(BaseModel):
-    """Columns: ``data[key] = {step: […], value: […]}``, or epoch or wall_s instead of step."""
+    """Curves in columns: ``data[key] = {step: […], value: […]}``; ``x`` may replace ``step``."""
 
     data: dict[str, dict[str, list[float | None]]]
-    num_points: dict[str, int] = Field(description="Points of each curve before it was thinned")
+    num_points: dict[str, int] = Field(description="Number of points of each curve before thinning")
 
 
 class CheckpointOut(BaseModel):
-    """A place from which a later run can go on."""
+    """A checkpoint that a later run can resume from."""
 
     id: str
     object: Literal["checkpoint"]
@@ -223,4 +238,4 @@ class ArtifactPage(Page):
 
 
 class ReportOut(Report):
-    """The outcome of a job."""
+    """The report of a job that has succeeded."""

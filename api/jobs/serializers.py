@@ -1,4 +1,4 @@
-"""Rows of a job as answers carry them."""
+"""JSON of jobs, runs, events, checkpoints and artifacts."""
 
 import zlib
 from typing import Any
@@ -19,7 +19,7 @@ _LINKS = ("runs", "events", "metrics", "logs", "report", "checkpoints", "artifac
 def serialize_job(
     session: Session, row: Job, queue_status: outbox.QueueStatus | None = None
 ) -> dict[str, Any]:
-    """The job as posted, with all that has become of it; ``waiting`` is shared by a list's jobs."""
+    """The body of a ``JobOut``. All jobs of a list share one ``queue_status``."""
     queue_status = queue_status or outbox.QueueStatus(session, job_id=row.id)
     self_url = f"/v1/jobs/{row.id}"
     jobs_ahead = queue_status.jobs_ahead(row) if row.state == "queued" else None
@@ -48,14 +48,14 @@ def _waiting_reason(
     if queue_status.count_workers(row.queue) == 0:
         return "no worker is running"
     if row.not_before is not None:
-        return "the object store was away: its data is asked for again soon"
+        return "the object store was unavailable: the job is retried soon"
     if jobs_ahead:
         return f"{jobs_ahead} jobs are ahead" if jobs_ahead > 1 else "1 job is ahead"
-    return "waiting for a worker to be free"
+    return "all workers are busy"
 
 
 def _result_summary(row: Job) -> dict[str, Any] | None:
-    """The outcome in a few numbers; the whole is the report."""
+    """The main numbers of the report."""
     if row.state != "succeeded" or not row.result:
         return None
     report = row.result
@@ -69,15 +69,15 @@ def _result_summary(row: Job) -> dict[str, Any] | None:
     }
 
 
-def job_etag(row: Job, shown: dict[str, Any]) -> str:
-    """Changes whenever the job's answer does; begins with the version that ``If-Match`` names."""
-    # How long a job waits is told by other rows than its own.
-    waits = zlib.crc32(f"{shown['queue_position']} {shown['waiting_reason']}".encode())
-    return f"{row.rev}.{row.event_seq}.{waits:x}"
+def job_etag(row: Job, serialized: dict[str, Any]) -> str:
+    """The entity tag of ``serialized``: it begins with the version that ``If-Match`` compares."""
+    # These two fields depend on other rows, so the job's own counters do not cover them.
+    waiting = f"{serialized['queue_position']} {serialized['waiting_reason']}"
+    return f"{row.rev}.{row.event_seq}.{zlib.crc32(waiting.encode()):x}"
 
 
 def serialize_run(row: Run) -> dict[str, Any]:
-    """One attempt."""
+    """The body of a ``RunOut``."""
     names = ("id", "number", "worker", "device", "started_at", "ended_at", "exit")
     return {
         "object": "run",
@@ -87,7 +87,7 @@ def serialize_run(row: Run) -> dict[str, Any]:
 
 
 def serialize_event(row: JobEvent) -> dict[str, Any]:
-    """One thing that happened."""
+    """The body of an ``EventOut``."""
     return {
         "id": row.seq,
         "object": "event",
@@ -100,14 +100,14 @@ def serialize_event(row: JobEvent) -> dict[str, Any]:
 
 
 def serialize_checkpoint(row: Checkpoint) -> dict[str, Any]:
-    """A place to go on from."""
+    """The body of a ``CheckpointOut``."""
     names = ("id", "name", "step", "epoch", "metrics", "size_bytes", "sha256", "created_at")
     links = {"content": f"/v1/checkpoints/{row.id}/content"}
     return {"object": "checkpoint", **{name: getattr(row, name) for name in names}, "links": links}
 
 
 def serialize_artifact(row: Artifact) -> dict[str, Any]:
-    """A finished file."""
+    """The body of an ``ArtifactOut``."""
     names = ("id", "name", "format", "media_type", "size_bytes", "sha256", "created_at")
     self_url = f"/v1/artifacts/{row.id}"
     return {
@@ -121,7 +121,7 @@ def serialize_artifact(row: Artifact) -> dict[str, Any]:
 def serialize_method_compatibility(
     incompatibilities: dict[str, Incompatibility | None],
 ) -> list[dict[str, Any]]:
-    """Every method with what forbids it."""
+    """The body of a ``MethodCompatibility`` for every method."""
     return [
         {
             "name": name,
@@ -137,5 +137,5 @@ def serialize_method_compatibility(
 
 
 def is_terminal(row: Job) -> bool:
-    """Whether nothing more will happen to the job."""
+    """Whether the job has ended."""
     return row.state in jobs.TERMINAL_STATES

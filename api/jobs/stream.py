@@ -1,8 +1,9 @@
-"""A project's jobs as they change: one stream for a whole table.
+"""The stream of a project's changed jobs.
 
-Events are numbered by their job, so a place in this stream is a moment of the database's clock, in
-microseconds. A transaction that began before that moment may commit after it: what is read overlaps
-with what was read before, and a job is told again only if its own number has grown.
+Each job numbers its own events, so a position in this stream is a time of the database's clock, in
+microseconds. A transaction may commit an event whose time lies before a position that a client
+already has. Each read therefore overlaps the previous one by ``_OVERLAP``, and a job is sent again
+only if the number of its newest event has grown.
 """
 
 import asyncio
@@ -23,22 +24,22 @@ from store.database import transaction
 from store.tables import Job, JobEvent
 
 MAX_CHANGED_JOBS = 200
-"""Jobs that one look tells of; where more have changed, the client reads the list again."""
+"""Largest number of jobs that one read sends; after more changes the client lists them again."""
 MIN_INTERVAL_S = 0.5
-"""Between two looks: nobody reads a table that changes more often than twice a second."""
+"""Shortest time between two reads."""
 _OVERLAP = timedelta(seconds=10)
-"""Longer than any transaction that writes events: a statement may take half of it."""
+"""Longer than a transaction that writes events can last."""
 _MAX_GAP = timedelta(minutes=10)
-"""A client that was away for longer reads the list again."""
+"""After a longer interruption the client lists the jobs again."""
 
 
 class ChangedJobs(NamedTuple):
-    """What has changed since the last look."""
+    """What changed since the previous read."""
 
     clock_us: int
-    """Where a later stream goes on."""
+    """Position at which the next read or a later stream continues."""
     last_seqs: dict[str, int]
-    """The number of the last event of each job that the next look may meet again."""
+    """Number of the newest event of each job that the next read may find again."""
     jobs: list[dict[str, Any]]
     must_reload: bool
 
@@ -46,10 +47,10 @@ class ChangedJobs(NamedTuple):
 async def stream_changed_jobs(
     broadcaster: Broadcaster, project_id: str, after: int
 ) -> AsyncGenerator[bytes]:
-    """Frames: ``snapshot`` first, then ``job`` for each changed one, or ``reload`` for too many."""
+    """Yield frames: a ``snapshot``, then a ``job`` for each change, or a ``reload``."""
     yield sse.RETRY
     changes = await anyio.to_thread.run_sync(_read_changes, project_id, after or None, {})
-    # Who goes on from a place has come no further before the frames of this look have arrived.
+    # A resumed stream keeps its position until the client has the frames of this first read.
     yield sse.format_event("snapshot", {}, after or changes.clock_us)
     quiet_s = 0.0
     with broadcaster.subscribe(ANY_JOB) as wake:
@@ -80,7 +81,7 @@ def _frames(changes: ChangedJobs) -> list[bytes]:
 
 
 def _read_changes(project_id: str, after: int | None, last_seqs: dict[str, int]) -> ChangedJobs:
-    """Read what has changed since ``after``, microseconds; nothing for None, the beginning."""
+    """Read the jobs that changed after the time ``after``; None starts at the current time."""
     with transaction() as session:
         now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
         since = now if after is None else _parse_position(after, now)
@@ -93,7 +94,7 @@ def _read_changes(project_id: str, after: int | None, last_seqs: dict[str, int])
             .group_by(JobEvent.job_id)
         )
         newest_seqs = {row[0]: row[1] for row in session.execute(query)}
-        # At the beginning the client has just read the list: all of it counts as told.
+        # A new stream sends no job, because the client has just listed them.
         changed = (
             []
             if after is None
@@ -122,7 +123,7 @@ def _is_new(last_seqs: dict[str, int], job: str, seq: int) -> bool:
 
 
 def _parse_position(after: int, now: datetime) -> datetime:
-    """A client's place as a moment; one that lies outside of time is taken as now."""
+    """The time of a client's position; the current time if the position is out of range."""
     try:
         return min(datetime.fromtimestamp(after / 1_000_000, UTC), now)
     except (OverflowError, ValueError, OSError):

@@ -1,1 +1,1 @@
-"""The resource `model`."""
+"""Models: weights of teachers and students."""

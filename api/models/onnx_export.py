@@ -1,4 +1,4 @@
-"""A model's ONNX file: there, or made by a worker when it is first wanted."""
+"""The ONNX file of a model, which a worker exports before the model's first prediction."""
 
 import time
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import anyio.to_thread
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.datasets.routes import preparation_job
+from api.datasets.service import preparation_job
 from api.http import scoping
 from api.http.problems import ConflictError, ProblemError
 from kdcore.schema.catalog import Normalization
@@ -21,11 +21,11 @@ from store.tables import Job, Model
 _POLL_S = 0.5
 _RETRY_AFTER_S = 2
 _URGENT_PRIORITY = 1
-"""Before ingestions and verifications: somebody waits for the answer."""
+"""Above ingestions and verifications, because a request is waiting."""
 
 
 class ServableModel(NamedTuple):
-    """What a prediction needs of a model."""
+    """The columns of a model that a prediction needs."""
 
     object_key: str
     sha256: str
@@ -36,14 +36,22 @@ class ServableModel(NamedTuple):
 
 
 async def require_servable(model_id: str, caller: Principal) -> None:
-    """The problem of a model that is not there or cannot be asked, before anything is read."""
+    """Reject a prediction before its body is read.
+
+    Raises:
+        NotFoundError: the project has no such model.
+        ConflictError: the model is not ready, or cannot be exported to ONNX.
+    """
     await anyio.to_thread.run_sync(_load_if_converted, model_id, caller)
 
 
 async def load_servable(model_id: str, caller: Principal) -> ServableModel:
-    """The model as it can be asked. The first time, a worker is waited for: a 503 if too long.
+    """The model with its ONNX file; the first time, wait until a worker has exported it.
 
-    While it waits it holds neither a thread nor a connection.
+    The wait holds neither a thread nor a database connection.
+
+    Raises:
+        ProblemError: 503 if the export takes longer than ``predict_prepare_timeout_s``.
     """
     end = time.monotonic() + settings().predict_prepare_timeout_s
     model = await anyio.to_thread.run_sync(_load_if_converted, model_id, caller)
@@ -56,7 +64,7 @@ async def load_servable(model_id: str, caller: Principal) -> ServableModel:
         raise ProblemError(
             503,
             "preparing",
-            "the model is made ready for its first prediction; try again in a moment",
+            "a worker is exporting the model for its first prediction; retry after Retry-After",
             headers={"Retry-After": str(_RETRY_AFTER_S)},
         )
     return model
@@ -66,7 +74,7 @@ def _load_if_converted(model_id: str, caller: Principal) -> ServableModel | None
     with read_session() as session:
         model = scoping.get_or_404(session, Model, model_id, caller)
     if model.state != "ready":
-        detail = f"a model that is {model.state} cannot be asked anything"
+        detail = f"the model is not ready (state: {model.state})"
         raise ConflictError("not_ready", detail, current_state=model.state)
     if model.onnx_error is not None:
         raise ConflictError("no_onnx", str(model.onnx_error["message"]), current_state=model.state)
@@ -83,7 +91,7 @@ def _load_if_converted(model_id: str, caller: Principal) -> ServableModel | None
 
 
 def _request_conversion(model_id: str, caller: Principal) -> None:
-    """Have the model converted, unless that is done or on its way: its row is locked to see."""
+    """Create the export job, unless there is one; the lock makes concurrent requests create one."""
     with transaction() as session:
         model = scoping.get_or_404(session, Model, model_id, caller, lock=True)
         if model.onnx_object_key is None and not _is_converting(session, model):

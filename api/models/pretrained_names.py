@@ -1,4 +1,4 @@
-"""Published weights by name, told from the catalog alone: the API loads no library of models."""
+"""Names of pretrained weights, from the catalog: the API imports neither torchvision nor timm."""
 
 import difflib
 import functools
@@ -16,17 +16,18 @@ _EXAMPLES = "job:job_…, torchvision:ResNet50_Weights.IMAGENET1K_V2 or timm:res
 
 
 class PretrainedSource(NamedTuple):
-    """Weights that can be downloaded."""
+    """Pretrained weights that a worker can download."""
 
     architecture: Architecture
     source: str
-    """Its full name, such as ``torchvision:ResNet50_Weights.IMAGENET1K_V2``."""
+    """The full name of the weights, such as ``torchvision:ResNet50_Weights.IMAGENET1K_V2``."""
 
 
 def resolve_pretrained(source: str) -> PretrainedSource:
-    """The weights of that name; an architecture's name means its default ones.
+    """The weights of a name; the name of an architecture means its default weights.
 
-    Raises ``KeyError`` for any other name.
+    Raises:
+        KeyError: the catalog has no such weights.
     """
     name, full_name = _weights_by_source()[source]
     return PretrainedSource(architectures()[name], full_name)
@@ -34,7 +35,7 @@ def resolve_pretrained(source: str) -> PretrainedSource:
 
 @functools.cache
 def _weights_by_source() -> dict[str, tuple[str, str]]:
-    """Every way to name weights: architecture and full name of the weights."""
+    """Every accepted name, with the architecture and the full name of its weights."""
     weights_by_source: dict[str, tuple[str, str]] = {}
     for name, entry in architectures().items():
         library, _, bare = name.partition("/")
@@ -44,7 +45,7 @@ def _weights_by_source() -> dict[str, tuple[str, str]]:
         weights_by_source |= {source: (name, source) for source in full}
         weights_by_source[f"{library}:{bare}"] = (name, full[0])
         if library == "torchvision":
-            # The library's name for the best of an architecture's weights.
+            # torchvision's alias for the best weights of an architecture.
             weights_by_source[f"{full[0].rpartition('.')[0]}.DEFAULT"] = (name, full[0])
     return weights_by_source
 
@@ -53,25 +54,25 @@ def _check_known(source: str) -> str:
     if source.startswith(_JOB) or source in _weights_by_source():
         return source
     if source.partition(":")[0] not in LIBRARIES:
-        raise PydanticCustomError("unknown_source", f"must be like {_EXAMPLES}")
+        raise PydanticCustomError("unknown_source", f"must have one of these forms: {_EXAMPLES}")
     raise PydanticCustomError(
         "unknown_weights",
-        "there are no such published weights{near}; GET /v1/architectures lists them as pretrained",
+        "unknown pretrained weights{near}; `pretrained` of GET /v1/architectures lists all names",
         {"near": _suggestions(source)},
     )
 
 
 def _suggestions(source: str) -> str:
-    # Only the catalog's names are told, never what was sent.
+    # The message contains names of the catalog only, never the value of the request.
     library = f"{source.partition(':')[0]}:"
     folded = {name.lower(): name for name in _weights_by_source() if name.startswith(library)}
-    # Of an architecture that there is, its weights, the default first; else what is spelled alike.
+    # A known architecture suggests its own weights; else names of similar spelling.
     close = [name for name in folded if name.startswith(f"{source.lower().partition('.')[0]}.")]
     close = close or difflib.get_close_matches(
         source.lower(), folded, _MAX_SUGGESTIONS, _MIN_SIMILARITY
     )
     return (
-        f"; near it: {', '.join(folded[name] for name in close[:_MAX_SUGGESTIONS])}"
+        f"; similar names: {', '.join(folded[name] for name in close[:_MAX_SUGGESTIONS])}"
         if close
         else ""
     )

@@ -1,4 +1,4 @@
-"""Models as requests and answers carry them."""
+"""Request and response bodies of models."""
 
 from typing import Annotated, Literal, Self
 
@@ -16,7 +16,7 @@ UPLOAD_FIELDS = ("architecture", "num_classes", "upload_id")
 
 
 class ModelCreate(FrozenModel):
-    """Either an upload, with what it is, or ``source``, from which all else is taken."""
+    """A new model: an upload and its architecture, or a ``source`` that defines both."""
 
     name: Name
     architecture: ArchitectureName | None = None
@@ -25,12 +25,13 @@ class ModelCreate(FrozenModel):
     """A complete upload: safetensors, or a PyTorch state dict."""
     source: ModelSource | None = None
     """`job:<id>`: the student of a job that has succeeded. `torchvision:<weights>` and
-    `timm:<name>`: published weights, which a worker downloads; an architecture's name means its
-    default ones."""
+    `timm:<name>`: pretrained weights, which a worker downloads; the name of an architecture means
+    its default weights."""
     normalization: Normalization | None = None
-    """Of pixels scaled to 0..1; null takes the architecture's own, with a warning."""
+    """Of pixels scaled to 0..1. Null uses the default of the architecture, with a warning."""
     input_size: Annotated[int, Field(ge=8, le=4096)] | None = None
-    """Side of the images it was trained on; null takes the architecture's, with a warning."""
+    """Side in pixels of the images that the model was trained on. Null uses the default of the
+    architecture, with a warning."""
     class_names: Annotated[tuple[Name, ...], Field(min_length=2, max_length=100_000)] | None = None
     license: Name | None = None
 
@@ -41,7 +42,7 @@ class ModelCreate(FrozenModel):
             if extra_fields:
                 raise PydanticCustomError(
                     "source_conflict",
-                    "with source, all else is taken from it: leave out {fields}",
+                    "source defines these fields; remove them: {fields}",
                     {"fields": ", ".join(sorted(extra_fields))},
                 )
             return self
@@ -49,7 +50,7 @@ class ModelCreate(FrozenModel):
         if missing:
             raise PydanticCustomError(
                 "source_missing",
-                "give source, or architecture, num_classes and upload_id; missing: {fields}",
+                "requires source, or architecture, num_classes and upload_id; missing: {fields}",
                 {"fields": ", ".join(missing)},
             )
         if self.class_names is not None and len(self.class_names) != self.num_classes:
@@ -60,7 +61,7 @@ class ModelCreate(FrozenModel):
 
 
 class ModelUpdate(FrozenModel):
-    """What may be changed of a model."""
+    """The fields of a model that can change."""
 
     name: Name | None = None
     license: Name | None = None
@@ -68,7 +69,7 @@ class ModelUpdate(FrozenModel):
 
 
 class ModelOut(BaseModel):
-    """A network's weights and what is known of them."""
+    """The weights of a network and their metadata."""
 
     id: str
     object: Literal["model"]

@@ -1,20 +1,18 @@
-"""A new model, by where it comes from: an upload, an earlier job's student, published weights."""
-
-from collections.abc import Callable
+"""Create models from uploads, students of earlier jobs or pretrained weights; delete models."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.datasets.routes import preparation_job, require_complete_upload
+from api.datasets.service import preparation_job
 from api.http import scoping
-from api.http.problems import InvalidRequestError
+from api.http.problems import ConflictError, InvalidRequestError
 from api.jobs.continuation import trained_student
 from api.models.pretrained_names import resolve_pretrained
 from api.models.schemas import ModelCreate
+from api.uploads.service import require_complete_upload
 from kdcore.schema.catalog import architectures
 from kdcore.schema.exports import EXPORTS
 from kdcore.schema.job import network_channels
-from kdcore.schema.validation.errors import ValidationIssue
 from store import jobs, object_store
 from store.access.credentials import Principal
 from store.ids import new_id
@@ -23,29 +21,63 @@ from store.tables import Artifact, Dataset, Job, Model
 _ONNX = EXPORTS["onnx"].file_name()
 
 
-def model_factory(source: str | None) -> Callable[[Session, ModelCreate, Principal], Model]:
-    """What makes and stores a model of this source."""
-    if source is None:
-        return _from_upload
-    return _from_job if source.startswith("job:") else _from_pretrained
+def create_model_row(session: Session, body: ModelCreate, caller: Principal) -> Model:
+    """Store a model, and the job that verifies its weights unless they are a student's.
+
+    Raises:
+        InvalidRequestError: the upload is not complete, or the job has no student.
+    """
+    if body.source is None:
+        create = _from_upload
+    else:
+        create = _from_job if body.source.startswith("job:") else _from_pretrained
+    model = create(session, body, caller)
+    session.flush()
+    session.refresh(model)
+    return model
+
+
+def delete_model_row(session: Session, model_id: str, caller: Principal) -> None:
+    """Delete a model.
+
+    Raises:
+        NotFoundError: the project has no such model.
+        ConflictError: the model is being verified, or an unfinished job uses it.
+    """
+    scoping.get_or_404(session, Model, model_id, caller)
+    # A worker that finishes the model's verification locks the job first, then the model.
+    session.execute(select(Job.id).where(Job.model_id == model_id).with_for_update())
+    model = scoping.get_or_404(session, Model, model_id, caller, lock=True)
+    if model.state == "verifying":
+        detail = "the model is being verified; delete it when it is ready or failed"
+        raise ConflictError("in_use", detail, current_state=model.state)
+    dependent_id = session.scalar(
+        select(Job.id)
+        .where(Job.model_ids.contains([model.id]), Job.state.not_in(jobs.TERMINAL_STATES))
+        .limit(1)
+    )
+    if dependent_id is not None:
+        detail = f"{dependent_id} uses the model; cancel it, or wait until it has ended"
+        raise ConflictError("in_use", detail, current_state=model.state)
+    session.delete(model)
 
 
 def _student_artifact(session: Session, job_id: str, caller: Principal) -> tuple[Job, Artifact]:
     job = scoping.get_or_none(session, Job, job_id, caller, lock="share")
     if job is None:
-        raise _bad_source("not_found", "there is no such job")
+        raise _invalid_source("not_found", "the project has no such job")
     if job.kind != "distill":
-        raise _bad_source("no_student", "this job trains no student: it measures, or only asks")
+        raise _invalid_source("no_student", f"a job of the kind {job.kind} trains no student")
     artifact = session.scalars(
         select(Artifact).where(Artifact.job_id == job.id, Artifact.format == "safetensors")
     ).one_or_none()
     if artifact is None:
-        raise _bad_source("no_student", f"the job is {job.state} and has no student")
+        raise _invalid_source("no_student", f"the job has no student (state: {job.state})")
     return job, artifact
 
 
-def _bad_source(code: str, detail: str) -> InvalidRequestError:
-    return InvalidRequestError([ValidationIssue(pointer="/source", code=code, detail=detail)])
+def _invalid_source(code: str, detail: str) -> InvalidRequestError:
+    return InvalidRequestError.of("/source", code, detail)
 
 
 def _from_job(session: Session, body: ModelCreate, caller: Principal) -> Model:
@@ -86,7 +118,7 @@ def _from_job(session: Session, body: ModelCreate, caller: Principal) -> Model:
 
 
 def _copy_artifact(artifact: Artifact) -> str:
-    """The bytes become the model's own: the job may be deleted. Returns their key."""
+    """Copy the bytes, because the job may be deleted before the model. Return the new key."""
     key = f"{artifact.project_id}/models/{artifact.sha256}"
     object_store.copy(artifact.object_key, key)
     return key
@@ -94,7 +126,7 @@ def _copy_artifact(artifact: Artifact) -> str:
 
 def _from_pretrained(session: Session, body: ModelCreate, caller: Principal) -> Model:
     entry, source = resolve_pretrained(body.source or "")
-    # What the weights say of themselves takes the place of all this when they are here.
+    # The metadata of the downloaded weights replaces these values of the catalog.
     model = Model(
         id=new_id("mdl"),
         project_id=caller.project_id,
@@ -109,22 +141,15 @@ def _from_pretrained(session: Session, body: ModelCreate, caller: Principal) -> 
         warnings=[],
         state="verifying",
     )
-    return _store_unverified(session, model, caller)
-
-
-def _store_unverified(session: Session, model: Model, caller: Principal) -> Model:
-    """Store a model whose weights a worker must see first."""
-    session.add(model)
-    session.flush()
-    jobs.create(session, preparation_job("verify", model.name, caller, model_id=model.id))
-    return model
+    return _add_unverified(session, model, caller)
 
 
 def _from_upload(session: Session, body: ModelCreate, caller: Principal) -> Model:
     require_complete_upload(session, body.upload_id, caller)
     entry = architectures()[body.architecture or ""]
     warnings = [
-        f"no {name} given: the architecture's own is taken; a wrong one ruins a teacher"
+        f"{name} is missing: the default of the architecture is used; a wrong value makes the "
+        "teacher inaccurate"
         for name in ("normalization", "input_size")
         if getattr(body, name) is None
     ]
@@ -144,4 +169,12 @@ def _from_upload(session: Session, body: ModelCreate, caller: Principal) -> Mode
         warnings=warnings,
         state="verifying",
     )
-    return _store_unverified(session, model, caller)
+    return _add_unverified(session, model, caller)
+
+
+def _add_unverified(session: Session, model: Model, caller: Principal) -> Model:
+    """Store a model and the job that verifies its weights."""
+    session.add(model)
+    session.flush()
+    jobs.create(session, preparation_job("verify", model.name, caller, model_id=model.id))
+    return model

@@ -1,1 +1,1 @@
-"""The resource `prediction`: ask a model about images."""
+"""Predictions: the classes of images by a model."""

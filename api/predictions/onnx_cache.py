@@ -1,4 +1,4 @@
-"""ONNX files on this machine: fetched once, named by their digest, the least used forgotten."""
+"""Disk cache of ONNX files, named by their digest; the least recently used are deleted."""
 
 import contextlib
 import os
@@ -10,15 +10,16 @@ from store import object_store
 from store.settings import settings
 
 _STALE_S = 3600
-"""What is as old as this was left by a process that was killed: no prediction takes a minute."""
+"""Age of leftovers of a killed process: no prediction takes a minute."""
 _MAX_ATTEMPTS = 3
 
 
 def link_cached(key: str, sha256: str, size: int, target: Path) -> None:
-    """Give the file of this digest the name ``target``, too: it stays there when it is forgotten.
+    """Link the file of this digest to ``target``, which survives a deletion from the cache.
 
     Raises:
-        OSError: the object store does not answer, or has not, or not undamaged, what it had.
+        ObjectStoreUnavailableError: the object store does not respond, or its object is missing or
+            damaged.
     """
     folder = settings().work_dir / "onnx"
     path = folder / sha256
@@ -31,11 +32,13 @@ def link_cached(key: str, sha256: str, size: int, target: Path) -> None:
             object_store.fetch([key], path, sha256)
         except object_store.CorruptBlobError as error:
             raise object_store.ObjectStoreUnavailableError(str(error)) from error
-    raise object_store.ObjectStoreUnavailableError(f"{path} was forgotten as soon as it was there")
+    raise object_store.ObjectStoreUnavailableError(
+        f"other predictions deleted {path} from the cache {_MAX_ATTEMPTS} times"
+    )
 
 
 def predictions_dir() -> Path:
-    """The folder in which predictions have folders of their own, on the disk of the files."""
+    """The parent of the temporary folders of predictions, on the same disk as the cache."""
     folder = settings().work_dir / "predictions"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -51,11 +54,11 @@ def _try_link(path: Path, target: Path) -> bool:
 
 
 def _make_room(folder: Path, size: int) -> None:
-    """Delete the least recently used until there is room; and what killed processes have left."""
+    """Delete leftovers, and the least recently used files until ``size`` bytes fit."""
     old = time.time() - _STALE_S
     files = []
     for path in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another process forgets, too
+        with contextlib.suppress(FileNotFoundError):  # another process deletes files, too
             stat = path.stat()
             if path.suffix != ".part":
                 files.append((stat.st_mtime, stat.st_size, path))

@@ -1,4 +1,4 @@
-"""The bodies of a prediction: a form with files, or JSON."""
+"""Parse the body of a prediction: a multipart form with files, or JSON."""
 
 from typing import Any
 
@@ -13,14 +13,19 @@ from api.predictions.schemas import MAX_IMAGES, PredictBody
 from kdcore.schema.validation.errors import field_issues
 
 _MAX_PARTS = 4 * MAX_IMAGES
-"""Files or fields that are read at all: a few too many are counted and told, thousands are not."""
+"""Limit of files and of fields in a form. Above ``MAX_IMAGES``, so that the 422 names the limit."""
 _FIELD_BYTES = 1000
 
 
 async def parse_predict_request(request: Request) -> PredictBody:
-    """What the body asks; a problem with all faults where it does not make sense."""
+    """Parse and validate the body.
+
+    Raises:
+        ProblemError: 400 for malformed JSON or a malformed form, 413, 415.
+        InvalidRequestError: all issues of the fields.
+    """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    await request.body()  # whole, and within the route's limit, before anything is made of it
+    await request.body()  # enforces the size limit before parsing
     if content_type == "multipart/form-data":
         body = await _form(request)
     elif content_type == "application/json":
@@ -53,7 +58,9 @@ async def _form(request: Request) -> dict[str, Any]:
     try:
         form = await parser.parse()
     except (MultiPartException, ValueError):
-        detail = f"the form cannot be read; it may have {MAX_IMAGES} files `images` and `k`"
+        detail = (
+            f"the form is malformed; it may have up to {MAX_IMAGES} files `images` and a field `k`"
+        )
         raise ProblemError(400, "malformed_form", detail) from None
     body: dict[str, Any] = {}
     try:

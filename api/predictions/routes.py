@@ -1,13 +1,12 @@
-"""``POST /v1/models/{id}/predict``: what a model says of images. It changes nothing of the user's,
-so that the scope to read is enough."""
+"""Predictions: the most likely classes of images. The scope ``jobs:read`` suffices."""
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 from typing_extensions import override
 
 from api.http.auth import JobReader
 from api.http.responses import json_response
-from api.http.routing import V1Route
+from api.http.routing import V1Route, v1_router
 from api.models.onnx_export import load_servable, require_servable
 from api.predictions import parsing
 from api.predictions.runner import predict as run_prediction
@@ -17,24 +16,22 @@ from store.settings import settings
 
 
 class ImagesRoute(V1Route):
-    """A route whose body may hold images."""
+    """A route whose body may contain images."""
 
     @override
     def body_limit(self) -> int:
         return settings().max_predict_bytes
 
 
-predict_router = APIRouter(route_class=ImagesRoute)
+router = v1_router("/models/{model_id}/predict", "models", ImagesRoute)
 
 
-@predict_router.post(
-    "/{model_id}/predict", response_model=PredictionOut, openapi_extra={"requestBody": REQUEST_BODY}
-)
+@router.post("", response_model=PredictionOut, openapi_extra={"requestBody": REQUEST_BODY})
 async def predict(model_id: str, request: Request, caller: JobReader) -> Response:
-    """The likeliest classes of each image, decoded and normalized as the model's own images were.
+    """Get the most likely classes of each image, decoded and normalized as in training.
 
-    The first time, the model is converted to ONNX: that takes some seconds, and a 503 `preparing`
-    asks to try again. An image that cannot be read has an `error` in its place.
+    Before the first prediction, a worker exports the model to ONNX. If that takes longer than a few
+    seconds, the response is a 503 `preparing`. An unreadable image gets an `error` in its place.
     """
     await require_servable(model_id, caller)
     async with prediction_limiter().reserve(caller.project_id):

@@ -1,6 +1,7 @@
-"""One prediction: a process of its own with limits, few at a time, ended as a group.
+"""Run a prediction in a subprocess with limits.
 
-It opens a stranger's images, so it gets no secret of ours, and what it may take is bounded.
+The subprocess decodes images of strangers. It therefore gets no secrets and has limits of memory,
+CPU time and wall time.
 """
 
 import asyncio
@@ -32,19 +33,19 @@ from store.settings import settings
 log = structlog.get_logger()
 _ENV_PASSED = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 _MAX_OUTPUT_BYTES = 4 * 2**20
-"""Many times what sixteen images and twenty classes can give."""
+"""Many times the output for the largest request."""
 _REPO_ROOT = Path(__file__).parents[2]
 
 
 class Prediction(NamedTuple):
-    """One entry for each image, and how long it took."""
+    """One entry for each image, and the run time of the subprocess."""
 
     data: list[dict[str, Any]]
     duration_ms: float
 
 
 class PredictionLimiter:
-    """Predictions of this process: all in flight, and the few that are at work."""
+    """Limits the predictions of this API process: pending ones in all, and running ones."""
 
     def __init__(self, max_pending: int, max_running: int) -> None:
         self._available = max_pending
@@ -54,9 +55,10 @@ class PredictionLimiter:
 
     @contextlib.asynccontextmanager
     async def reserve(self, project_id: str) -> AsyncIterator[None]:
-        """Hold a request and its images; a 429 at once where too many are held already.
+        """Count a request as pending. A project may have at most half of all pending requests.
 
-        No project holds more than half of the places: the others go on.
+        Raises:
+            ProblemError: 429 if too many requests are pending.
         """
         if self._available == 0 or self._pending[project_id] >= self._max_per_project:
             raise _busy()
@@ -67,11 +69,15 @@ class PredictionLimiter:
         finally:
             self._available += 1
             self._pending[project_id] -= 1
-            self._pending += Counter()  # drops those at 0
+            self._pending += Counter()  # removes projects with a count of 0
 
     @contextlib.asynccontextmanager
     async def acquire_slot(self) -> AsyncIterator[None]:
-        """Wait for a turn; a 429 if it does not come."""
+        """Wait until another prediction may run.
+
+        Raises:
+            ProblemError: 429 after ``predict_queue_timeout_s``.
+        """
         try:
             async with asyncio.timeout(settings().predict_queue_timeout_s):
                 await self._slots.acquire()
@@ -85,23 +91,28 @@ class PredictionLimiter:
 
 @functools.cache
 def prediction_limiter() -> PredictionLimiter:
-    """The one of this process."""
+    """The limiter of this process."""
     return PredictionLimiter(settings().predict_max_pending, settings().predict_slots)
 
 
 def _busy() -> ProblemError:
-    detail = "too many predictions are made just now; try again in a moment"
+    detail = "too many predictions are running; retry after Retry-After"
     return ProblemError(429, "busy", detail, headers={"Retry-After": "1"})
 
 
 async def predict(model: ServableModel, images: Sequence[bytes], k: int) -> Prediction:
-    """Ask the model's ONNX file. Raises OSError where that cannot be had, and problems."""
+    """Run the model's ONNX file on ``images`` and return the ``k`` most likely classes of each.
+
+    Raises:
+        ObjectStoreUnavailableError: the ONNX file is unavailable.
+        ProblemError: 422 if the images need too much memory or time, 429 or 503 under load.
+    """
     async with prediction_limiter().acquire_slot():
         folder = Path(tempfile.mkdtemp(dir=onnx_cache.predictions_dir()))
         try:
             await anyio.to_thread.run_sync(_write_inputs, folder, model, images, k)
             started = time.perf_counter()
-            code = await _run(folder)
+            code = await run_subprocess(folder, settings().predict_wall_s)
             duration_ms = (time.perf_counter() - started) * 1000
             return Prediction(_read_predictions(folder, code), round(duration_ms, 1))
         finally:
@@ -109,7 +120,7 @@ async def predict(model: ServableModel, images: Sequence[bytes], k: int) -> Pred
 
 
 def _write_inputs(folder: Path, model: ServableModel, images: Sequence[bytes], k: int) -> None:
-    """Put everything into the folder that the process reads."""
+    """Write the files that the subprocess reads into ``folder``."""
     onnx_cache.link_cached(model.object_key, model.sha256, model.size_bytes, folder / "model.onnx")
     for index, image in enumerate(images):
         (folder / f"{index}.image").write_bytes(image)
@@ -130,12 +141,16 @@ def _write_inputs(folder: Path, model: ServableModel, images: Sequence[bytes], k
     (folder / "request.json").write_text(request.model_dump_json())
 
 
-async def _run(folder: Path) -> int:
-    """The process's exit code; it is ended with all that it started when it takes too long."""
-    with (folder / "answers.json").open("wb") as out, (folder / "stderr.log").open("wb") as err:
+async def run_subprocess(folder: Path, wall_s: float) -> int:
+    """Run ``kdcore predict`` on ``request.json`` in ``folder``; return its exit code.
+
+    Raises:
+        ProblemError: 503 after ``wall_s`` seconds; the subprocess and its children are killed.
+    """
+    with (folder / "predictions.json").open("wb") as out, (folder / "stderr.log").open("wb") as err:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "kdcore", "predict", "request.json", "--supervised"),
-            # Only we hold the other end of its standard input: when we die, it reads the end.
+            # The subprocess exits when its standard input closes, also if this process is killed.
             stdin=asyncio.subprocess.PIPE,
             stdout=out,
             stderr=err,
@@ -144,11 +159,10 @@ async def _run(folder: Path) -> int:
             start_new_session=True,
         )
     try:
-        async with asyncio.timeout(settings().predict_wall_s):
+        async with asyncio.timeout(wall_s):
             return await process.wait()
     except TimeoutError:
-        seconds = settings().predict_wall_s
-        detail = f"there was no answer in {seconds:g} s: send fewer images, or try again"
+        detail = f"the prediction took more than {wall_s:g} s: send fewer images, or retry"
         raise ProblemError(503, "timed_out", detail, headers={"Retry-After": "1"}) from None
     finally:
         await _kill(process)
@@ -165,7 +179,7 @@ async def _kill(process: Process) -> None:
 
 
 def subprocess_env(folder: Path) -> dict[str, str]:
-    """What the process gets of ours: no address and no password."""
+    """Environment of the subprocess: no address, no password."""
     return {name: os.environ[name] for name in _ENV_PASSED if name in os.environ} | {
         "HOME": str(folder),
         "TMPDIR": str(folder),
@@ -176,18 +190,17 @@ def subprocess_env(folder: Path) -> dict[str, str]:
 
 def _read_predictions(folder: Path, code: int) -> list[dict[str, Any]]:
     if code == ExitCode.DONE:
-        predictions: list[dict[str, Any]] = json.loads((folder / "answers.json").read_bytes())[
-            "predictions"
-        ]
+        output = json.loads((folder / "predictions.json").read_bytes())
+        predictions: list[dict[str, Any]] = output["predictions"]
         return predictions
     if code == ExitCode.USER_ERROR:
-        detail = json.loads((folder / "answers.json").read_bytes())["error"]
-        raise _too_expensive(f"{detail}: send fewer or smaller ones")
+        detail = json.loads((folder / "predictions.json").read_bytes())["error"]
+        raise _too_expensive(f"{detail}: send fewer or smaller images")
     stderr = (folder / "stderr.log").read_bytes()[-4000:].decode("utf-8", "replace")
     log.error("prediction_crashed", exit=code, stderr=stderr)
     if code < 0:
-        # A library that ran out of memory, or that a hostile file made stumble.
-        raise _too_expensive("the process that looked at the images did not survive them")
+        # A library ran out of memory, or a hostile image crashed it.
+        raise _too_expensive("the images crashed the prediction: send fewer or smaller images")
     raise RuntimeError(f"the prediction ended with exit code {code}")
 
 

@@ -1,4 +1,4 @@
-"""A question to a model, and its answer."""
+"""Request and response bodies of predictions."""
 
 import base64
 import binascii
@@ -13,7 +13,7 @@ MAX_IMAGES, MAX_CLASSES = 16, 20
 
 
 def _decode_image(value: object) -> bytes:
-    """Files of a form are bytes already; JSON has them in base64, in lines or not."""
+    """The bytes of an image: a file of a form, or base64 with or without line breaks."""
     if isinstance(value, bytes):
         return value
     if not isinstance(value, str):
@@ -32,40 +32,42 @@ ImageBytes = Annotated[
 
 
 class PredictBody(FrozenModel):
-    """Image files (PNG, JPEG, BMP, WEBP) and how many classes to name for each."""
+    """Image files (PNG, JPEG, BMP, WEBP), and the number of classes to return for each."""
 
     images: Annotated[tuple[ImageBytes, ...], Field(min_length=1, max_length=MAX_IMAGES)]
     k: Annotated[int, Field(ge=1, le=MAX_CLASSES)] = 5
-    """More than the model has classes is taken as all of them."""
+    """A number above the model's number of classes returns all of them."""
 
 
 class ClassProbability(BaseModel):
-    """One class and how likely it is."""
+    """A class and its probability."""
 
-    class_: str | None = Field(alias="class", description="Null where nobody gave the names")
+    class_: str | None = Field(
+        alias="class", description="Name of the class; null if the model has no names"
+    )
     index: int
     probability: float
 
 
 class ImagePrediction(BaseModel):
-    """What an image shows, the likeliest class first."""
+    """The classes of an image, the most likely first."""
 
     top: list[ClassProbability]
 
 
 class UnreadableImage(BaseModel):
-    """Why an image cannot be read."""
+    """Why an image is unreadable."""
 
     error: str
 
 
 class PredictionOut(BaseModel):
-    """One entry for each image, in the order in which they were sent."""
+    """One entry for each image, in the order of the request."""
 
     object: Literal["prediction"]
     model: str
     data: list[ImagePrediction | UnreadableImage]
-    duration_ms: float = Field(description="From the start of the process that answers to its end")
+    duration_ms: float = Field(description="Run time of the prediction process")
 
 
 _JSON = PredictBody.model_json_schema()
@@ -78,7 +80,7 @@ _FORM = {
             "minItems": 1,
             "maxItems": MAX_IMAGES,
             "items": {"type": "string", "contentMediaType": "application/octet-stream"},
-            "description": "Files: the field is repeated for each",
+            "description": "Image files; repeat the field for each file",
         },
         "k": _JSON["properties"]["k"],
     },
@@ -91,4 +93,4 @@ REQUEST_BODY = {
         "application/json": {"schema": _JSON},
     },
 }
-"""For OpenAPI: the route reads its body itself."""
+"""For OpenAPI, because FastAPI does not parse this body."""

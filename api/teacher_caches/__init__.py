@@ -1,1 +1,1 @@
-"""The resource `teacher cache`."""
+"""Teacher caches: stored outputs of teachers."""

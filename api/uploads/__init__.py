@@ -1,1 +1,1 @@
-"""The resource `upload`."""
+"""Uploads: files in parts."""

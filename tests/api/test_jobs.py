@@ -161,7 +161,7 @@ def test_validating_stores_nothing(client: httpx.Client, digits: Json, tenant: A
 def test_a_project_may_not_queue_for_ever(
     client: httpx.Client, digits: Json, tenant: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from api.jobs.routes import require_queue_capacity
+    from api.jobs.service import require_queue_capacity
     from store.access.credentials import Principal
     from store.settings import settings
 

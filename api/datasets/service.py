@@ -1,0 +1,78 @@
+"""Create and delete data sets; create the jobs of the ``prepare`` queue, which open bytes."""
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from api.datasets.schemas import DatasetCreate
+from api.http import scoping
+from api.http.problems import ConflictError
+from api.uploads.service import require_complete_upload
+from store import jobs
+from store.access.credentials import Principal
+from store.ids import new_id
+from store.tables import Dataset, Job
+
+
+def create_dataset_row(session: Session, body: DatasetCreate, caller: Principal) -> Dataset:
+    """Store a data set and the job that ingests it.
+
+    Raises:
+        InvalidRequestError: the upload is missing, incomplete or discarded.
+    """
+    require_complete_upload(session, body.upload_id, caller)
+    dataset = Dataset(
+        id=new_id("ds"),
+        project_id=caller.project_id,
+        name=body.name,
+        source=body.source or f"upload:{body.upload_id}",
+        upload_id=body.upload_id,
+        split_seed=body.split_seed,
+        state="ingesting",
+    )
+    session.add(dataset)
+    session.flush()
+    job = preparation_job("ingest", dataset.name, caller, dataset_id=dataset.id)
+    job.spec = {"image_size": body.image_size}
+    jobs.create(session, job)
+    session.refresh(dataset)
+    return dataset
+
+
+def delete_dataset_row(session: Session, dataset: Dataset) -> None:
+    """Delete a data set and its ingestion job.
+
+    Raises:
+        ConflictError: it is being ingested, or a job refers to it.
+    """
+    if dataset.state == "ingesting":
+        detail = "the data set is being ingested; delete it when it is ready or failed"
+        raise ConflictError("in_use", detail, current_state=dataset.state)
+    dependent_id = session.scalar(
+        select(Job.id)
+        .where(Job.dataset_id == dataset.id, Job.queue == scoping.TRAIN_QUEUE)
+        .limit(1)
+    )
+    if dependent_id is not None:
+        detail = f"{dependent_id} refers to the data set; delete its jobs first"
+        raise ConflictError("in_use", detail, current_state=dataset.state)
+    session.execute(delete(Job).where(Job.dataset_id == dataset.id))
+    session.delete(dataset)
+
+
+def preparation_job(kind: str, name: str, caller: Principal, **owner: str) -> Job:
+    """A job of the ``prepare`` queue; ``owner`` is the column and id of its data set or model."""
+    return Job(
+        id=new_id("job"),
+        project_id=caller.project_id,
+        kind=kind,
+        queue="prepare",
+        name=name,
+        labels={},
+        priority=0,
+        spec={},
+        resolved={},
+        model_ids=[],
+        methods=[],
+        summary={},
+        **owner,
+    )

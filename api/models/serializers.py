@@ -1,0 +1,25 @@
+"""JSON of a model."""
+
+from typing import Any
+
+from store.tables import Model
+
+_FIELDS = (
+    *("id", "name", "state", "source", "architecture", "num_classes", "in_channels", "input_size"),
+    *("normalization", "class_names", "license", "labels", "num_params", "size_bytes", "sha256"),
+    *("error", "warnings", "created_at", "ready_at"),
+)
+
+
+def serialize_model(model: Model) -> dict[str, Any]:
+    """The body of a ``ModelOut``."""
+    self_url = f"/v1/models/{model.id}"
+    return {
+        "object": "model",
+        **{name: getattr(model, name) for name in _FIELDS},
+        "links": {
+            "self": self_url,
+            "weights": f"{self_url}/weights",
+            "predict": f"{self_url}/predict",
+        },
+    }
