@@ -5,14 +5,16 @@ from typing import Annotated, Any, Literal
 from fastapi import Request
 from pydantic import BaseModel, Field
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.http import auth
 from api.http.auth import JobReader, JobWriter
 from api.http.idempotency import CreatedResource, idempotent_post, run_idempotent
-from api.http.pagination import Page, PageQueryDep, paginate
+from api.http.pagination import Page, PageQueryDep
 from api.http.problems import InvalidRequestError, NotFoundError, ProblemError
 from api.http.routing import v1_router
+from api.http.scoping import list_rows
 from kdcore.schema.base import FrozenModel, Name
 from store.access import credentials
 from store.access.credentials import Principal
@@ -45,10 +47,8 @@ class ApiKeyOut(BaseModel):
     key: str | None = None
 
 
-class ApiKeyPage(Page):
+class ApiKeyPage(Page[ApiKeyOut]):
     """API keys, the newest first, including revoked ones."""
-
-    data: list[ApiKeyOut]
 
 
 def serialize_api_key(row: ApiKey, caller: Principal) -> dict[str, Any]:
@@ -67,27 +67,23 @@ def create_api_key(body: ApiKeyCreate, request: Request, caller: JobWriter) -> R
             f"the API key of this request lacks {', '.join(missing_scopes)} and cannot grant them"
         )
         raise InvalidRequestError.of("/scopes", "scope_missing", detail)
-    with transaction() as session:
 
-        def create() -> CreatedResource:
-            scopes = tuple(dict.fromkeys(body.scopes))
-            secret = credentials.create_key(session, caller.project_id, body.name, scopes)
-            row = session.scalars(
-                select(ApiKey).where(ApiKey.digest == credentials.digest(secret))
-            ).one()
-            return CreatedResource(
-                serialize_api_key(row, caller) | {"key": secret}, f"/v1/api-keys/{row.id}"
-            )
+    def create(session: Session) -> CreatedResource:
+        scopes = tuple(dict.fromkeys(body.scopes))
+        secret = credentials.create_key(session, caller.project_id, body.name, scopes)
+        row = session.scalars(
+            select(ApiKey).where(ApiKey.digest == credentials.digest(secret))
+        ).one()
+        data = serialize_api_key(row, caller) | {"key": secret}
+        return CreatedResource(data, f"/v1/api-keys/{row.id}")
 
-        return run_idempotent(session, request, caller.project_id, create)
+    return run_idempotent(request, caller, create)
 
 
 @router.get("", response_model=ApiKeyPage)
 def list_api_keys(caller: JobReader, page_query: PageQueryDep) -> Response:
     """List the project's API keys, the newest first, without their secrets."""
-    with transaction() as session:
-        query = select(ApiKey).where(ApiKey.project_id == caller.project_id)
-        return paginate(session, query, lambda row: serialize_api_key(row, caller), page_query)
+    return list_rows(ApiKey, caller, page_query, lambda row: serialize_api_key(row, caller))
 
 
 @router.delete("/{key_id}", status_code=204, response_class=Response)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from fastapi import Request
 from pydantic import BaseModel
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.http.auth import Admin
@@ -38,10 +39,8 @@ class ProjectOut(BaseModel):
     api_key: str | None = None
 
 
-class ProjectPage(Page):
+class ProjectPage(Page[ProjectOut]):
     """Projects, the newest first."""
-
-    data: list[ProjectOut]
 
 
 def serialize_project(project: Project) -> dict[str, Any]:
@@ -57,18 +56,16 @@ def serialize_project(project: Project) -> dict[str, Any]:
 @idempotent_post(router, response_model=ProjectOut)
 def create_project(body: ProjectCreate, request: Request, caller: Admin) -> Response:
     """Create a project and its first API key. Only this response contains the key."""
-    with transaction() as session:
 
-        def create() -> CreatedResource:
-            project = credentials.create_project(session, body.name)
-            scopes = tuple(scope for scope in credentials.SCOPES if scope != "admin")
-            key = credentials.create_key(session, project.id, "first key", scopes)
-            session.refresh(project)
-            return CreatedResource(
-                serialize_project(project) | {"api_key": key}, f"/v1/projects/{project.id}"
-            )
+    def create(session: Session) -> CreatedResource:
+        project = credentials.create_project(session, body.name)
+        scopes = tuple(scope for scope in credentials.SCOPES if scope != "admin")
+        key = credentials.create_key(session, project.id, "first key", scopes)
+        session.refresh(project)
+        data = serialize_project(project) | {"api_key": key}
+        return CreatedResource(data, f"/v1/projects/{project.id}")
 
-        return run_idempotent(session, request, caller.project_id, create)
+    return run_idempotent(request, caller, create)
 
 
 @router.get("/{project_id}", response_model=ProjectOut)

@@ -30,10 +30,8 @@ class WorkerOut(BaseModel):
     seen_at: str
 
 
-class WorkerPage(Page):
+class WorkerPage(Page[WorkerOut]):
     """Workers, those that are alive first."""
-
-    data: list[WorkerOut]
 
 
 @router.get("", response_model=WorkerPage)

@@ -85,14 +85,13 @@ class FrontierPoint(BaseModel):
     num_params: int
 
 
-class Frontier(Page):
+class Frontier(Page[FrontierPoint]):
     """Students and their teachers, sorted by x."""
 
     object: Literal["frontier"]
     dataset: str
     x: XMetric
     y: YMetric
-    data: list[FrontierPoint]
     total: int = Field(
         description="Number of networks before `limit`, which drops dominated students first"
     )

@@ -50,19 +50,13 @@ class ArchitectureOut(Architecture):
     object: Literal["architecture"]
 
 
-class MethodPage(Page):
+class MethodPage(Page[MethodOut]):
     """Methods, sorted by name."""
 
-    data: list[MethodOut]
 
-
-class SchemePage(Page):
+class SchemePage(Page[SchemeOut]):
     """Schemes, sorted by name."""
 
-    data: list[SchemeOut]
 
-
-class ArchitecturePage(Page):
+class ArchitecturePage(Page[ArchitectureOut]):
     """Architectures, CIFAR networks first, each family sorted by name."""
-
-    data: list[ArchitectureOut]

@@ -39,10 +39,8 @@ class DatasetImageOut(BaseModel):
     png: str = Field(description="The image as a PNG file in base64")
 
 
-class DatasetImagePage(Page):
+class DatasetImagePage(Page[DatasetImageOut]):
     """The requested images in the order of the request, always in one page."""
-
-    data: list[DatasetImageOut]
 
 
 @router.get("", response_model=DatasetImagePage)

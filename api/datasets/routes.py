@@ -1,7 +1,7 @@
 """Data sets: created from an upload or a built-in source, immutable once they are ready."""
 
 from fastapi import Request
-from sqlalchemy import select
+from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.datasets.schemas import DatasetCreate, DatasetOut, DatasetPage
@@ -10,7 +10,7 @@ from api.datasets.service import create_dataset_row, delete_dataset_row
 from api.http import scoping
 from api.http.auth import DataWriter, JobReader
 from api.http.idempotency import CreatedResource, idempotent_post, run_idempotent
-from api.http.pagination import PageQueryDep, paginate
+from api.http.pagination import PageQueryDep
 from api.http.responses import etag_response
 from api.http.routing import v1_router
 from api.uploads.service import UploadBodyRoute
@@ -23,21 +23,18 @@ router = v1_router("/datasets", "data sets")
 @idempotent_post(router, response_model=DatasetOut, route_class=UploadBodyRoute)
 def create_dataset(body: DatasetCreate, request: Request, caller: DataWriter) -> Response:
     """Create a data set. A worker opens, checks and decodes its bytes afterwards."""
-    with transaction() as session:
 
-        def create() -> CreatedResource:
-            dataset = create_dataset_row(session, body, caller)
-            return CreatedResource(serialize_dataset(dataset), f"/v1/datasets/{dataset.id}")
+    def create(session: Session) -> CreatedResource:
+        dataset = create_dataset_row(session, body, caller)
+        return CreatedResource(serialize_dataset(dataset), f"/v1/datasets/{dataset.id}")
 
-        return run_idempotent(session, request, caller.project_id, create)
+    return run_idempotent(request, caller, create)
 
 
 @router.get("", response_model=DatasetPage)
 def list_datasets(caller: JobReader, page_query: PageQueryDep) -> Response:
     """List the project's data sets, the newest first."""
-    with transaction() as session:
-        query = select(Dataset).where(Dataset.project_id == caller.project_id)
-        return paginate(session, query, serialize_dataset, page_query)
+    return scoping.list_rows(Dataset, caller, page_query, serialize_dataset)
 
 
 @router.get("/{dataset_id}", response_model=DatasetOut)

@@ -70,7 +70,5 @@ class DatasetOut(BaseModel):
     links: dict[str, str]
 
 
-class DatasetPage(Page):
+class DatasetPage(Page[DatasetOut]):
     """Data sets, the newest first."""
-
-    data: list[DatasetOut]

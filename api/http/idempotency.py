@@ -21,8 +21,10 @@ from starlette.responses import Response
 
 from api.http.problems import ConflictError, ProblemError
 from api.http.responses import dump_json
+from store.access.credentials import Principal
+from store.database import transaction
 from store.settings import settings
-from store.tables import IdempotencyKey
+from store.tables import Base, IdempotencyKey
 
 HEADER_NAME = "idempotency-key"
 MAX_LENGTH = 255
@@ -75,14 +77,15 @@ def idempotent_post(
 class CreatedResource(NamedTuple):
     """The body and the address of a new resource."""
 
-    data: dict[str, Any]
+    data: Any
+    """Values that have a JSON representation, or a pydantic model."""
     location: str
 
 
 def run_idempotent(
-    session: Session, request: Request, project_id: str, create: Callable[[], CreatedResource]
+    request: Request, caller: Principal, create: Callable[[Session], CreatedResource]
 ) -> Response:
-    """Run ``create`` and return its 201, or replay the stored response of the request's key.
+    """Run ``create`` in a transaction and return its 201, or replay the stored response.
 
     Raises:
         ProblemError: 400 for a malformed key, 422 for a key that belongs to another request.
@@ -90,27 +93,44 @@ def run_idempotent(
     """
     key = request.headers.get(HEADER_NAME)
     if key is None:
-        return _created_response(create())
+        with transaction() as session:
+            return _created_response(create(session))
     if not 0 < len(key) <= MAX_LENGTH or not key.isprintable():
         detail = f"Idempotency-Key must have 1 to {MAX_LENGTH} printable characters"
         raise ProblemError(400, "bad_idempotency_key", detail)
-    _lock_key(session, project_id, key)
     digest = _digest(request)
-    stored = session.get(IdempotencyKey, (project_id, key))
-    if stored is not None:
-        return _replay(stored, digest)
-    response = _created_response(create())
-    session.add(
-        IdempotencyKey(
-            project_id=project_id,
-            key=key,
-            digest=digest,
-            status=response.status_code,
-            headers={"Location": response.headers["location"]},
-            body=_encrypt(bytes(response.body)),
+    with transaction() as session:
+        _lock_key(session, caller.project_id, key)
+        stored = session.get(IdempotencyKey, (caller.project_id, key))
+        if stored is not None:
+            return _replay(stored, digest)
+        response = _created_response(create(session))
+        session.add(
+            IdempotencyKey(
+                project_id=caller.project_id,
+                key=key,
+                digest=digest,
+                status=response.status_code,
+                headers={"Location": response.headers["location"]},
+                body=_encrypt(bytes(response.body)),
+            )
         )
-    )
-    return response
+        return response
+
+
+def create_row(
+    request: Request, caller: Principal, row: Base, serialize: Callable[[Any], Any]
+) -> Response:
+    """Store ``row``, which has an ``id``, and return its 201; see :func:`run_idempotent`."""
+
+    def create(session: Session) -> CreatedResource:
+        session.add(row)
+        session.flush()
+        session.refresh(row)
+        row_id = row.__mapper__.primary_key_from_instance(row)[0]
+        return CreatedResource(serialize(row), f"{request.url.path}/{row_id}")
+
+    return run_idempotent(request, caller, create)
 
 
 def _lock_key(session: Session, project_id: str, key: str) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
 from fastapi import Depends, Query, Request
@@ -27,12 +27,13 @@ DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 _SIGNATURE_BYTES = 16
 
 Row = TypeVar("Row", bound=Any)
+Item = TypeVar("Item", bound=BaseModel)
 
 
-class Page(BaseModel):
+class Page(BaseModel, Generic[Item]):
     """One page of a list. Only a null ``next_cursor`` marks the last page."""
 
-    data: list[Any]
+    data: list[Item]
     next_cursor: str | None = Field(description="Cursor of the next page; null on the last page")
 
 
@@ -70,7 +71,7 @@ PageQueryDep = Annotated[PageQuery, Depends()]
 def paginate(
     session: Session,
     query: Select[Row],
-    serialize: Callable[[Row], dict[str, Any]],
+    serialize: Callable[[Row], Any],
     page_query: PageQuery,
     *,
     descending: bool = True,

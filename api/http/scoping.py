@@ -1,12 +1,16 @@
 """Look up rows by id within the caller's project. A row of another project is a 404."""
 
-from typing import Literal, TypeVar
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
+from starlette.responses import Response
 
+from api.http.pagination import PageQuery, paginate
 from api.http.problems import NotFoundError
 from store.access.credentials import Principal
+from store.database import read_session
 from store.ids import is_id
 from store.tables import Base, Job
 
@@ -55,6 +59,22 @@ def get_or_404(
     if row is None:
         raise NotFoundError(_noun(table))
     return row
+
+
+def list_rows(
+    table: type[Row],
+    caller: Principal,
+    page_query: PageQuery,
+    serialize: Callable[[Row], Any],
+    *conditions: ColumnElement[bool],
+) -> Response:
+    """A page of the project's rows that meet the conditions, the newest first.
+
+    The table needs an index on ``project_id``, ``created_at`` and ``id``.
+    """
+    query = select(table).where(table.__table__.c.project_id == caller.project_id, *conditions)
+    with read_session() as session:
+        return paginate(session, query, serialize, page_query)
 
 
 def _noun(table: type[Base]) -> str:

@@ -5,12 +5,12 @@ from typing import Annotated, Literal
 import anyio.to_thread
 from fastapi import Header, Query, Request
 from sqlalchemy import select
-from sqlalchemy.orm import undefer
+from sqlalchemy.orm import Session, undefer
 from starlette.responses import Response
 
 from api.http import scoping, sse
 from api.http.auth import JobReader, JobWriter
-from api.http.idempotency import idempotent_post, run_idempotent
+from api.http.idempotency import CreatedResource, idempotent_post, run_idempotent
 from api.http.notifications import Broadcaster
 from api.http.pagination import PageQuery, PageQueryDep, paginate
 from api.http.problems import ProblemError
@@ -39,13 +39,16 @@ def create_job(
     body: JobSpec, request: Request, caller: JobWriter, validate_only: ValidateOnly = False
 ) -> Response:
     """Create a job, which a worker then runs. A 422 lists all issues of the request."""
-    with transaction() as session:
-        if validate_only:
+    if validate_only:
+        with transaction() as session:
             return json_response(validation_result(session, body, caller))
-        response = run_idempotent(
-            session, request, caller.project_id, lambda: create_job_row(session, body, caller)
-        )
+
+    def create(session: Session) -> CreatedResource:
+        job = create_job_row(session, body, caller)
         failpoint("api.stored")
+        return job
+
+    response = run_idempotent(request, caller, create)
     failpoint("api.committed")
     return response
 

@@ -85,10 +85,8 @@ class JobOut(JobSpec):
     links: dict[str, str]
 
 
-class JobPage(Page):
+class JobPage(Page[JobOut]):
     """Jobs that users posted."""
-
-    data: list[JobOut]
 
 
 class MethodCompatibility(BaseModel):
@@ -164,10 +162,8 @@ class RunOut(BaseModel):
     )
 
 
-class RunPage(Page):
+class RunPage(Page[RunOut]):
     """Runs, the first one first."""
-
-    data: list[RunOut]
 
 
 class EventOut(BaseModel):
@@ -182,10 +178,8 @@ class EventOut(BaseModel):
     data: dict[str, Any]
 
 
-class EventPage(Page):
+class EventPage(Page[EventOut]):
     """Events in order."""
-
-    data: list[EventOut]
 
 
 class MetricsOut(BaseModel):
@@ -210,10 +204,8 @@ class CheckpointOut(BaseModel):
     links: dict[str, str]
 
 
-class CheckpointPage(Page):
+class CheckpointPage(Page[CheckpointOut]):
     """Checkpoints, the newest first."""
-
-    data: list[CheckpointOut]
 
 
 class ArtifactOut(BaseModel):
@@ -231,10 +223,8 @@ class ArtifactOut(BaseModel):
     links: dict[str, str]
 
 
-class ArtifactPage(Page):
+class ArtifactPage(Page[ArtifactOut]):
     """Artifacts, the newest first."""
-
-    data: list[ArtifactOut]
 
 
 class ReportOut(Report):

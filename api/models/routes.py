@@ -3,14 +3,14 @@
 from typing import Annotated
 
 from fastapi import Query, Request
-from sqlalchemy import select
+from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.http import scoping
 from api.http.auth import DataWriter, JobReader
 from api.http.downloads import DOWNLOAD_RESPONSES, download_response
 from api.http.idempotency import CreatedResource, idempotent_post, run_idempotent
-from api.http.pagination import PageQueryDep, paginate
+from api.http.pagination import PageQueryDep
 from api.http.problems import ConflictError, ProblemError
 from api.http.responses import etag_response, if_match
 from api.http.routing import v1_router
@@ -31,13 +31,12 @@ def create_model(body: ModelCreate, request: Request, caller: DataWriter) -> Res
     The student of a job is ready immediately. A worker verifies uploaded weights and downloads
     pretrained weights; `error` says why that failed.
     """
-    with transaction() as session:
 
-        def create() -> CreatedResource:
-            model = create_model_row(session, body, caller)
-            return CreatedResource(serialize_model(model), f"/v1/models/{model.id}")
+    def create(session: Session) -> CreatedResource:
+        model = create_model_row(session, body, caller)
+        return CreatedResource(serialize_model(model), f"/v1/models/{model.id}")
 
-        return run_idempotent(session, request, caller.project_id, create)
+    return run_idempotent(request, caller, create)
 
 
 @router.get("", response_model=ModelPage)
@@ -50,13 +49,9 @@ def list_models(
     state: ModelState | None = None,
 ) -> Response:
     """List the project's models, the newest first."""
-    with transaction() as session:
-        query = select(Model).where(Model.project_id == caller.project_id)
-        if source is not None:
-            query = query.where(Model.source == source)
-        if state is not None:
-            query = query.where(Model.state == state)
-        return paginate(session, query, serialize_model, page_query)
+    filters = {Model.source: source, Model.state: state}
+    conditions = [column == value for column, value in filters.items() if value is not None]
+    return scoping.list_rows(Model, caller, page_query, serialize_model, *conditions)
 
 
 @router.get("/{model_id}", response_model=ModelOut)

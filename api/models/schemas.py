@@ -94,7 +94,5 @@ class ModelOut(BaseModel):
     links: dict[str, str]
 
 
-class ModelPage(Page):
+class ModelPage(Page[ModelOut]):
     """Models, the newest first."""
-
-    data: list[ModelOut]

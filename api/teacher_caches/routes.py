@@ -3,13 +3,12 @@
 from typing import Annotated
 
 from fastapi import Query, Request
-from sqlalchemy import select
 from starlette.responses import Response
 
 from api.http import scoping
 from api.http.auth import DataWriter, JobReader, JobWriter
 from api.http.idempotency import idempotent_post, run_idempotent
-from api.http.pagination import PageQueryDep, paginate
+from api.http.pagination import PageQueryDep
 from api.http.responses import json_response
 from api.http.routing import v1_router
 from api.jobs.schemas import VALIDATION_RESPONSES, JobOut, ValidateOnly
@@ -39,15 +38,12 @@ def warm_teacher_cache(
     The response is a job of the kind `warm`, with the same actions as any other. After it has
     succeeded, the original job reads all teacher outputs from the cache.
     """
-    with transaction() as session:
-        if validate_only:
+    if validate_only:
+        with transaction() as session:
             return json_response(validation_result(session, body, caller, "warm"))
-        return run_idempotent(
-            session,
-            request,
-            caller.project_id,
-            lambda: create_job_row(session, body, caller, "warm"),
-        )
+    return run_idempotent(
+        request, caller, lambda session: create_job_row(session, body, caller, "warm")
+    )
 
 
 @router.get("", response_model=TeacherCachePage)
@@ -58,13 +54,9 @@ def list_teacher_caches(
     dataset: Annotated[str | None, Query(description="Id of the data set")] = None,
 ) -> Response:
     """List teacher caches, the newest first: one for each view of a teacher and a data set."""
-    with transaction() as session:
-        query = select(TeacherCache).where(TeacherCache.project_id == caller.project_id)
-        if teacher is not None:
-            query = query.where(TeacherCache.model_id == teacher)
-        if dataset is not None:
-            query = query.where(TeacherCache.dataset_id == dataset)
-        return paginate(session, query, serialize_teacher_cache, page_query)
+    filters = {TeacherCache.model_id: teacher, TeacherCache.dataset_id: dataset}
+    conditions = [column == value for column, value in filters.items() if value is not None]
+    return scoping.list_rows(TeacherCache, caller, page_query, serialize_teacher_cache, *conditions)
 
 
 @router.get("/{cache_id}", response_model=TeacherCacheOut)

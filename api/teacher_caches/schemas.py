@@ -31,7 +31,5 @@ class TeacherCacheOut(BaseModel):
     links: dict[str, str]
 
 
-class TeacherCachePage(Page):
+class TeacherCachePage(Page[TeacherCacheOut]):
     """Teacher caches, the newest first."""
-
-    data: list[TeacherCacheOut]

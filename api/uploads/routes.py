@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from api.http import scoping
 from api.http.auth import DataWriter
-from api.http.idempotency import CreatedResource, idempotent_post, run_idempotent
+from api.http.idempotency import create_row, idempotent_post
 from api.http.problems import ConflictError, ProblemError
 from api.http.responses import etag_response, json_response
 from api.http.routing import v1_router
@@ -29,13 +29,7 @@ def create_upload(body: UploadCreate, request: Request, caller: DataWriter) -> R
     if body.size_bytes > limit:
         detail = f"an upload may have at most {limit} bytes"
         raise ProblemError(413, "upload_too_large", detail)
-    with transaction() as session:
-
-        def create() -> CreatedResource:
-            upload = service.create_upload_row(session, body, caller)
-            return CreatedResource(serialize_upload(upload), f"/v1/uploads/{upload.id}")
-
-        return run_idempotent(session, request, caller.project_id, create)
+    return create_row(request, caller, service.new_upload(body, caller), serialize_upload)
 
 
 @router.get("/{upload_id}", response_model=UploadOut)

@@ -34,9 +34,9 @@ def part_size(upload: Upload, number: int) -> int:
     return min(upload.part_bytes, upload.size_bytes - (number - 1) * upload.part_bytes)
 
 
-def create_upload_row(session: Session, body: UploadCreate, caller: Principal) -> Upload:
-    """Store an open upload."""
-    upload = Upload(
+def new_upload(body: UploadCreate, caller: Principal) -> Upload:
+    """The row of an open upload."""
+    return Upload(
         id=new_id("upl"),
         project_id=caller.project_id,
         filename=body.filename,
@@ -46,10 +46,6 @@ def create_upload_row(session: Session, body: UploadCreate, caller: Principal) -
         state="open",
         expires_at=func.now() + timedelta(seconds=settings().upload_expiry_s),
     )
-    session.add(upload)
-    session.flush()
-    session.refresh(upload)
-    return upload
 
 
 def expected_part_size(upload_id: str, number: int, caller: Principal) -> int:
