@@ -36,7 +36,7 @@ async def authenticate(request: Request) -> Principal:
     if cookie:
         require_same_origin(request)
         return await _lookup("session", cookie)
-    raise _unauthorized("send an API key: Authorization: Bearer <key>")
+    raise _unauthorized_error("send an API key: Authorization: Bearer <key>")
 
 
 def require_same_origin(request: Request) -> None:
@@ -67,7 +67,7 @@ async def _lookup(kind: str, secret: str) -> Principal:
     principal = await anyio.to_thread.run_sync(_load_principal, kind, secret)
     if principal is None:
         _principal_cache.pop(cache_key, None)
-        raise _unauthorized("the API key or session is unknown, expired or revoked")
+        raise _unauthorized_error("the API key or session is unknown, expired or revoked")
     if len(_principal_cache) >= CACHE_SIZE:
         _principal_cache.clear()
     _principal_cache[cache_key] = (time.monotonic(), principal)
@@ -92,7 +92,7 @@ def evict_key(key_id: str) -> None:
             _principal_cache.pop(cache_key, None)
 
 
-def _unauthorized(detail: str) -> ProblemError:
+def _unauthorized_error(detail: str) -> ProblemError:
     return ProblemError(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
 
 

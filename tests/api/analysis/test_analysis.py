@@ -1,4 +1,4 @@
-"""Compare and frontier: what differs, what it gave, and what nothing else beats."""
+"""Comparison, frontier and duration estimate."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def pair(trained_job: TrainedJob, trained_model: Json, run_queue: Any) -> tuple[Json, Json]:
-    """The supervised job, and a student that its student teaches."""
+def job_pair(trained_job: TrainedJob, trained_model: Json, run_queue: Any) -> tuple[Json, Json]:
+    """The supervised job, and a job whose teacher is its student."""
     body = trained_job.body | {
         "name": "taught",
         "teachers": [{"model": trained_model["id"]}],
@@ -28,142 +28,152 @@ def pair(trained_job: TrainedJob, trained_model: Json, run_queue: Any) -> tuple[
     return trained_job.job, taught
 
 
-def compared(client: httpx.Client, *jobs: Json, **params: Any) -> Json:
+def compare(client: httpx.Client, *jobs: Json, **params: Any) -> Json:
     ids = ",".join(job["id"] for job in jobs)
-    found: Json = client.get("/v1/compare", params={"jobs": ids} | params).raise_for_status().json()
-    return found
+    comparison: Json = (
+        client.get("/v1/compare", params={"jobs": ids} | params).raise_for_status().json()
+    )
+    return comparison
 
 
-def test_only_what_differs_is_told(trained_job: TrainedJob, pair: tuple[Json, Json]) -> None:
-    found = compared(trained_job.client, *pair)
-    differing = {each["path"]: each["values"] for each in found["differences"]}
+def test_only_differences_are_listed(trained_job: TrainedJob, job_pair: tuple[Json, Json]) -> None:
+    comparison = compare(trained_job.client, *job_pair)
+    differing = {row["path"]: row["values"] for row in comparison["differences"]}
     assert differing["training.epochs"] == [2, 1]
     assert differing["training.batch_size"] == [256, 128]
     assert differing["method.kd.temperature"] == [None, 4.0]
     assert "dataset" not in differing
     assert "name" not in differing
-    assert [job["methods"] for job in found["jobs"]] == [["supervised"], ["kd"]]
-    assert found["jobs"][1]["teacher"] == ["cifar/resnet8"]
+    assert [job["methods"] for job in comparison["jobs"]] == [["supervised"], ["kd"]]
+    assert comparison["jobs"][1]["teacher"] == ["cifar/resnet8"]
 
 
-def test_metrics_have_their_distance_to_the_first(
-    trained_job: TrainedJob, pair: tuple[Json, Json]
+def test_deltas_are_relative_to_the_first_job(
+    trained_job: TrainedJob, job_pair: tuple[Json, Json]
 ) -> None:
     reports = [
         trained_job.client.get(f"/v1/jobs/{job['id']}/report").raise_for_status().json()
-        for job in pair
+        for job in job_pair
     ]
-    there = compared(trained_job.client, *pair)
-    back = compared(trained_job.client, *reversed(pair))
-    top1 = next(each for each in there["metrics"] if each["key"] == "student.top1")
-    wanted = [report["student"]["top1"] for report in reports]
-    assert top1["values"] == wanted
-    assert top1["deltas"] == [0, pytest.approx(wanted[1] - wanted[0])]
-    assert top1["best"] == [at for at in range(2) if wanted[at] == max(wanted)]
-    again = next(each for each in back["metrics"] if each["key"] == "student.top1")
-    assert again["deltas"] == [0, pytest.approx(wanted[0] - wanted[1])]
-    agreement = next(each for each in there["metrics"] if each["key"] == "student.agreement")
+    forward = compare(trained_job.client, *job_pair)
+    backward = compare(trained_job.client, *reversed(job_pair))
+    top1 = next(row for row in forward["metrics"] if row["key"] == "student.top1")
+    expected = [report["student"]["top1"] for report in reports]
+    assert top1["values"] == expected
+    assert top1["deltas"] == [0, pytest.approx(expected[1] - expected[0])]
+    assert top1["best"] == [index for index in range(2) if expected[index] == max(expected)]
+    again = next(row for row in backward["metrics"] if row["key"] == "student.top1")
+    assert again["deltas"] == [0, pytest.approx(expected[0] - expected[1])]
+    agreement = next(row for row in forward["metrics"] if row["key"] == "student.agreement")
     assert agreement["values"][0] is None
     assert agreement["deltas"] == [None, None]
 
 
 @pytest.mark.parametrize("axis", ["step", "epoch", "wall_s"])
-def test_curves_are_aligned(trained_job: TrainedJob, pair: tuple[Json, Json], axis: str) -> None:
-    curves = compared(trained_job.client, *pair, x=axis)["curves"]
+def test_curves_are_aligned(
+    trained_job: TrainedJob, job_pair: tuple[Json, Json], axis: str
+) -> None:
+    curves = compare(trained_job.client, *job_pair, x=axis)["curves"]
     assert [len(curve["value"]) for curve in curves["val/top1"]] == [2, 1]
     assert all(len(curve[axis]) == len(curve["value"]) for curve in curves["train/loss"])
     assert curves["val/agreement"][0] is None
 
 
-def test_one_job_alone_eleven_and_strangers_are_refused(
-    trained_job: TrainedJob, pair: tuple[Json, Json], other_client: httpx.Client
+def test_invalid_job_lists_are_rejected(
+    trained_job: TrainedJob, job_pair: tuple[Json, Json], other_client: httpx.Client
 ) -> None:
-    own = pair[0]["id"]
-    for ids in (own, f"{own},{own}", ",".join(f"{own}{at}" for at in range(11))):
-        answer = trained_job.client.get("/v1/compare", params={"jobs": ids})
-        assert issue_codes(answer) == {"?jobs": "bad_count"}
+    job_id = job_pair[0]["id"]
+    for ids in (job_id, f"{job_id},{job_id}", ",".join(f"{job_id}{index}" for index in range(11))):
+        response = trained_job.client.get("/v1/compare", params={"jobs": ids})
+        assert issue_codes(response) == {"?jobs": "bad_count"}
     for client, ids in (
-        (other_client, f"{own},{pair[1]['id']}"),
-        (trained_job.client, f"{own},job_x"),
+        (other_client, f"{job_id},{job_pair[1]['id']}"),
+        (trained_job.client, f"{job_id},job_x"),
     ):
         assert_problem(client.get("/v1/compare", params={"jobs": ids}), 404, "not_found")
 
 
-def test_the_frontier_has_every_student_and_each_teacher_once(
-    trained_job: TrainedJob, pair: tuple[Json, Json], trained_model: Json
+def test_frontier_has_every_student_and_teacher_once(
+    trained_job: TrainedJob, job_pair: tuple[Json, Json], trained_model: Json
 ) -> None:
     params = {"dataset": trained_job.dataset["id"], "x": "size_bytes"}
-    found = trained_job.client.get("/v1/frontier", params=params).raise_for_status().json()
-    students = {each["job"]: each for each in found["data"] if each["role"] == "student"}
-    assert set(students) >= {job["id"] for job in pair}
-    (teacher,) = (each for each in found["data"] if each["role"] == "teacher")
+    frontier = trained_job.client.get("/v1/frontier", params=params).raise_for_status().json()
+    students = {row["job"]: row for row in frontier["data"] if row["role"] == "student"}
+    assert set(students) >= {job["id"] for job in job_pair}
+    (teacher,) = (row for row in frontier["data"] if row["role"] == "teacher")
     assert teacher["model"] == trained_model["id"]
     assert not teacher["on_frontier"]
-    # All have the same size: the best alone is on the frontier.
-    ahead = [each["y"] for each in students.values() if each["on_frontier"]]
-    assert ahead == [max(each["y"] for each in students.values())]
-    assert found["total"] == len(found["data"])
+    # All students have the same size, so only the best is on the frontier.
+    ahead = [row["y"] for row in students.values() if row["on_frontier"]]
+    assert ahead == [max(row["y"] for row in students.values())]
+    assert frontier["total"] == len(frontier["data"])
 
 
-def test_agreement_needs_a_teacher(trained_job: TrainedJob, pair: tuple[Json, Json]) -> None:
+def test_agreement_needs_a_teacher(trained_job: TrainedJob, job_pair: tuple[Json, Json]) -> None:
     params = {"dataset": trained_job.dataset["id"], "y": "agreement", "x": "macs"}
-    found = trained_job.client.get("/v1/frontier", params=params).raise_for_status().json()
-    assert pair[0]["id"] not in {each["job"] for each in found["data"]}
-    assert pair[1]["id"] in {each["job"] for each in found["data"]}
+    frontier = trained_job.client.get("/v1/frontier", params=params).raise_for_status().json()
+    assert job_pair[0]["id"] not in {row["job"] for row in frontier["data"]}
+    assert job_pair[1]["id"] in {row["job"] for row in frontier["data"]}
 
 
-def test_a_strangers_data_set_has_no_frontier(
+def test_foreign_data_set_has_no_frontier(
     trained_job: TrainedJob, other_client: httpx.Client
 ) -> None:
     params = {"dataset": trained_job.dataset["id"]}
     assert_problem(other_client.get("/v1/frontier", params=params), 404, "not_found")
 
 
-def test_an_estimate_rests_on_what_was_measured(
-    trained_job: TrainedJob, pair: tuple[Json, Json], client: httpx.Client, digits: Json
+def test_estimate_uses_finished_jobs(
+    trained_job: TrainedJob, job_pair: tuple[Json, Json], client: httpx.Client, digits: Json
 ) -> None:
-    asked = {"validate_only": True}
-    again = trained_job.client.post("/v1/jobs", params=asked, json=trained_job.body).json()[
+    params = {"validate_only": True}
+    estimate = trained_job.client.post("/v1/jobs", params=params, json=trained_job.body).json()[
         "estimate"
     ]
-    assert "of this pair" in again["basis"]
-    seconds = again["seconds"]
+    assert "of this pair" in estimate["basis"]
+    seconds = estimate["seconds"]
     assert 0 < seconds["low"] < seconds["likely"] < seconds["high"]
     longer = trained_job.body | {"training": {"epochs": 40, "batch_size": 256}}
-    later = trained_job.client.post("/v1/jobs", params=asked, json=longer).json()["estimate"]
-    assert later["seconds"]["likely"] > seconds["likely"]
+    longer_estimate = trained_job.client.post("/v1/jobs", params=params, json=longer).json()[
+        "estimate"
+    ]
+    assert longer_estimate["seconds"]["likely"] > seconds["likely"]
     other = trained_job.body | {"student": {"architecture": "cifar/resnet20"}}
-    scaled = trained_job.client.post("/v1/jobs", params=asked, json=other).json()["estimate"]
+    scaled = trained_job.client.post("/v1/jobs", params=params, json=other).json()["estimate"]
     assert "scaled" in scaled["basis"]
-    student = pair[0]["result"]
-    # A safetensors file has a header and the running statistics beside the parameters.
-    assert again["student_size_bytes"] <= student["size_bytes"] <= again["student_size_bytes"] * 1.1
-    nothing = client.post(
-        "/v1/jobs", params=asked, json=trained_job.body | {"dataset": digits["id"]}
+    student = job_pair[0]["result"]
+    # A safetensors file also has a header and running statistics.
+    assert (
+        estimate["student_size_bytes"]
+        <= student["size_bytes"]
+        <= estimate["student_size_bytes"] * 1.1
     )
-    assert nothing.json()["estimate"]["seconds"] is None
+    other_project = client.post(
+        "/v1/jobs", params=params, json=trained_job.body | {"dataset": digits["id"]}
+    )
+    assert other_project.json()["estimate"]["seconds"] is None
 
 
-def test_what_was_measured_elsewhere_is_no_better_and_no_worse(
-    trained_job: TrainedJob, pair: tuple[Json, Json]
+def test_latencies_of_different_devices_are_not_compared(
+    trained_job: TrainedJob, job_pair: tuple[Json, Json]
 ) -> None:
     from sqlalchemy import update
 
     from store.database import transaction
     from store.tables import Job
 
-    def on(device: str) -> None:
-        result = {**whole, "device": device}
+    def set_device(device: str) -> None:
+        result = {**report, "device": device}
         with transaction() as session:
-            session.execute(update(Job).where(Job.id == pair[1]["id"]).values(result=result))
+            session.execute(update(Job).where(Job.id == job_pair[1]["id"]).values(result=result))
 
-    whole = trained_job.client.get(f"/v1/jobs/{pair[1]['id']}/report").json()
-    on("another device")
+    report = trained_job.client.get(f"/v1/jobs/{job_pair[1]['id']}/report").json()
+    set_device("another device")
     try:
-        found = {each["key"]: each for each in compared(trained_job.client, *pair)["metrics"]}
+        metrics = {row["key"]: row for row in compare(trained_job.client, *job_pair)["metrics"]}
     finally:
-        on(whole["device"])
-    latency, top1 = found["student.latency_ms"], found["student.top1"]
+        set_device(report["device"])
+    latency, top1 = metrics["student.latency_ms"], metrics["student.top1"]
     assert (latency["best"], latency["deltas"]) == ([], [None, None])
     assert None not in latency["values"]
     assert top1["best"]

@@ -1,4 +1,4 @@
-"""A data set's images are those that are taught."""
+"""The images of a data set are those of a training."""
 
 import base64
 import io
@@ -14,17 +14,17 @@ from tests.helpers import assert_problem, issue_codes
 Json = dict[str, Any]
 
 
-def pixels(entry: Json) -> np.ndarray[Any, Any]:
+def decode_pixels(entry: Json) -> np.ndarray[Any, Any]:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(entry["png"]))))
 
 
-def images(client: httpx.Client, dataset: Json, **params: Any) -> list[Json]:
-    answer = client.get(f"/v1/datasets/{dataset['id']}/images", params=params)
-    data: list[Json] = answer.raise_for_status().json()["data"]
+def get_images(client: httpx.Client, dataset: Json, **params: Any) -> list[Json]:
+    response = client.get(f"/v1/datasets/{dataset['id']}/images", params=params)
+    data: list[Json] = response.raise_for_status().json()["data"]
     return data
 
 
-def test_the_rows_are_those_of_the_stored_file(
+def test_rows_equal_the_stored_file(
     client: httpx.Client, digits: Json, digits_row: Json, tmp_path: Any
 ) -> None:
     from safetensors.numpy import load
@@ -32,23 +32,23 @@ def test_the_rows_are_those_of_the_stored_file(
     from store import object_store
 
     stored = load(b"".join(object_store.read(digits_row["object_key"])))
-    found = images(client, digits, split="test", rows="7,0,3")
-    assert [each["row"] for each in found] == [7, 0, 3]
-    for each in found:
-        assert np.array_equal(pixels(each), stored["test/images"][each["row"], 0])
-        assert each["target"] == stored["test/targets"][each["row"]]
-        assert each["class"] == digits["classes"][each["target"]]
+    images = get_images(client, digits, split="test", rows="7,0,3")
+    assert [image["row"] for image in images] == [7, 0, 3]
+    for image in images:
+        assert np.array_equal(decode_pixels(image), stored["test/images"][image["row"], 0])
+        assert image["target"] == stored["test/targets"][image["row"]]
+        assert image["class"] == digits["classes"][image["target"]]
 
 
-def test_two_of_each_class_unless_told_otherwise(client: httpx.Client, digits: Json) -> None:
-    found = images(client, digits, split="train")
-    assert [each["target"] for each in found] == [index // 2 for index in range(20)]
+def test_default_is_two_images_per_class(client: httpx.Client, digits: Json) -> None:
+    images = get_images(client, digits, split="train")
+    assert [image["target"] for image in images] == [index // 2 for index in range(20)]
 
 
-def test_they_can_be_had_smaller_but_never_larger(client: httpx.Client, digits: Json) -> None:
+def test_images_are_never_enlarged(client: httpx.Client, digits: Json) -> None:
     side = digits["image_size"]
-    (same,) = images(client, digits, rows="0", size=512)
-    assert pixels(same).shape == (side, side)
+    (same,) = get_images(client, digits, rows="0", size=512)
+    assert decode_pixels(same).shape == (side, side)
 
 
 @pytest.mark.parametrize(
@@ -62,12 +62,14 @@ def test_they_can_be_had_smaller_but_never_larger(client: httpx.Client, digits: 
         ({"split": "unlabeled"}, ("?split", "not_found")),
     ],
 )
-def test_rows_that_are_not_there(
-    client: httpx.Client, digits: Json, params: Json, fault: tuple[str, str]
+def test_invalid_rows_are_rejected(
+    client: httpx.Client, digits: Json, params: Json, issue: tuple[str, str]
 ) -> None:
-    answer = client.get(f"/v1/datasets/{digits['id']}/images", params=params)
-    assert issue_codes(answer) == dict([fault])
+    response = client.get(f"/v1/datasets/{digits['id']}/images", params=params)
+    assert issue_codes(response) == dict([issue])
 
 
-def test_a_stranger_sees_none(other_client: httpx.Client, digits: Json) -> None:
+def test_images_of_a_foreign_data_set_are_not_found(
+    other_client: httpx.Client, digits: Json
+) -> None:
     assert_problem(other_client.get(f"/v1/datasets/{digits['id']}/images"), 404, "not_found")

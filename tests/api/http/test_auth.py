@@ -1,76 +1,44 @@
-"""Everything under /v1 wants a key; keys, codes and cookies are stored as digests only."""
+"""Everything under /v1 requires a key; keys, codes and cookies are stored as digests."""
 
 import hashlib
-import re
 
 import httpx
 import pytest
-from fastapi.routing import iter_route_contexts
 from sqlalchemy import func, select
 
-from api.app import create_app
 from store.access import credentials, login_link
 from store.database import transaction
-from store.ids import new_id
 from store.tables import ApiKey, DashboardSession, LoginCode, Project
+from tests.api.operations import fill_path, operations
 from tests.helpers import assert_problem
 
-SAMPLES = {
-    "job_id": new_id("job"),
-    "dataset_id": new_id("ds"),
-    "model_id": new_id("mdl"),
-    "upload_id": new_id("upl"),
-    "artifact_id": new_id("art"),
-    "project_id": new_id("prj"),
-    "key_id": new_id("key"),
-    "checkpoint_id": new_id("ckp"),
-    "cache_id": new_id("tch"),
-    "number": "1",
-    "name": "kd",
-}
 
-
-def operations() -> list[tuple[str, str]]:
-    """Every method and path that the application answers under /v1, mounted routers included."""
-    found = set()
-    for context in iter_route_contexts(create_app().routes):
-        path = getattr(context, "path", None) or getattr(context.route, "path", "")
-        for method in getattr(context, "methods", None) or ():
-            if path.startswith("/v1"):
-                found.add((method, path))
-    return sorted(found)
-
-
-def filled(path: str) -> str:
-    return re.sub(r"{(\w+)(:path)?}", lambda match: SAMPLES[match[1]], path)
-
-
-def test_every_operation_of_the_description_is_found(api_url: str) -> None:
-    described = httpx.get(f"{api_url}/openapi.json", timeout=60).json()["paths"]
-    told = {
+def test_every_documented_operation_is_a_route(api_url: str) -> None:
+    paths = httpx.get(f"{api_url}/openapi.json", timeout=60).json()["paths"]
+    documented = {
         (method.upper(), path)
-        for path, methods in described.items()
+        for path, methods in paths.items()
         for method in methods
         if path.startswith("/v1")
     }
-    found = {(method, path.replace(":path", "")) for method, path in operations()}
-    assert len(told) > 30
-    assert told <= found
+    routes = {(method, path.replace(":path", "")) for method, path in operations()}
+    assert len(documented) > 30
+    assert documented <= routes
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer rubbish"}])
-def test_every_operation_wants_a_key(api_url: str, headers: dict[str, str]) -> None:
-    with httpx.Client(base_url=api_url, headers=headers) as nobody:
+def test_every_operation_requires_a_key(api_url: str, headers: dict[str, str]) -> None:
+    with httpx.Client(base_url=api_url, headers=headers) as anonymous_client:
         for method, path in operations():
-            answer = nobody.request(method, filled(path), content=b"{")
-            assert assert_problem(answer, 401)["code"] == "unauthorized", (method, path)
-            assert answer.headers["www-authenticate"] == "Bearer"
+            response = anonymous_client.request(method, fill_path(path), content=b"{")
+            assert assert_problem(response, 401)["code"] == "unauthorized", (method, path)
+            assert response.headers["www-authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize(
     "sent", ["", "Bearer", "Basic c3RrOnN0aw==", "Bearer \xff", "Bearer " + "k" * 9000]
 )
-def test_a_malformed_key_is_nobodys(api_url: str, sent: str) -> None:
+def test_malformed_key_is_rejected(api_url: str, sent: str) -> None:
     headers = {"Authorization": sent.encode("latin-1")}
     assert_problem(httpx.get(f"{api_url}/v1/jobs", headers=headers), 401)
 
@@ -83,32 +51,32 @@ def test_only_the_digest_of_a_key_is_stored(tenant) -> None:
     assert tenant.key not in str(text)
 
 
-def test_a_key_without_the_scope_is_told_so(api_url: str, tenant) -> None:
+def test_key_without_the_scope_is_rejected(api_url: str, tenant) -> None:
     with transaction() as session:
         key = credentials.create_key(session, tenant.id, "reader", ("jobs:read",))
     headers = {"Authorization": f"Bearer {key}"}
     assert httpx.get(f"{api_url}/v1/jobs", headers=headers).status_code == 200
     for path in ("jobs", "datasets", "models", "uploads", "projects"):
-        answer = httpx.post(f"{api_url}/v1/{path}", headers=headers, json={})
-        assert_problem(answer, 403, "scope_missing")
+        response = httpx.post(f"{api_url}/v1/{path}", headers=headers, json={})
+        assert_problem(response, 403, "scope_missing")
 
 
 @pytest.fixture
 def browser(api_url: str, tenant):
-    """A browser that has used a one-time address of this test's project."""
+    """A client that has logged in with a login code of this test's project."""
     with transaction() as session:
         key_id = session.scalars(select(ApiKey.id).where(ApiKey.project_id == tenant.id)).one()
         code = credentials.create_login_code(session, key_id)
     with httpx.Client(base_url=api_url) as client:
         client.code = code
-        answer = client.get("/login", params={"code": code})
-        assert (answer.status_code, answer.headers["location"]) == (303, "/")
-        assert "httponly" in answer.headers["set-cookie"].lower()
-        assert "samesite=strict" in answer.headers["set-cookie"].lower()
+        response = client.get("/login", params={"code": code})
+        assert (response.status_code, response.headers["location"]) == (303, "/")
+        assert "httponly" in response.headers["set-cookie"].lower()
+        assert "samesite=strict" in response.headers["set-cookie"].lower()
         yield client
 
 
-def test_a_code_logs_in_and_only_once(browser, api_url: str) -> None:
+def test_login_code_works_once(browser, api_url: str) -> None:
     assert browser.get("/v1/jobs").status_code == 200
     again = httpx.get(f"{api_url}/login", params={"code": browser.code})
     assert "set-cookie" not in again.headers
@@ -137,59 +105,59 @@ def test_only_digests_of_codes_and_cookies_are_stored(browser) -> None:
         ({"Origin": "http://{host}"}, True),
     ],
 )
-def test_a_change_by_cookie_must_come_from_our_pages(browser, headers, allowed) -> None:
+def test_change_by_cookie_requires_the_same_origin(browser, headers, allowed) -> None:
     host = browser.base_url.netloc.decode()
-    filled_in = {name: value.format(host=host) for name, value in headers.items()}
-    answer = browser.post("/v1/projects", json={"name": "by cookie"}, headers=filled_in)
+    formatted_headers = {name: value.format(host=host) for name, value in headers.items()}
+    response = browser.post("/v1/projects", json={"name": "by cookie"}, headers=formatted_headers)
     if allowed:
-        assert answer.status_code == 201
+        assert response.status_code == 201
     else:
-        assert_problem(answer, 403, "cross_origin")
+        assert_problem(response, 403, "cross_origin")
 
 
-def test_logging_out_ends_the_login(browser) -> None:
+def test_logout_ends_the_session(browser) -> None:
     cookie = browser.cookies["stillhouse_session"]
-    answer = browser.delete("/session", headers={"Sec-Fetch-Site": "same-origin"})
-    assert answer.status_code == 204
-    answer = httpx.get(
+    response = browser.delete("/session", headers={"Sec-Fetch-Site": "same-origin"})
+    assert response.status_code == 204
+    response = httpx.get(
         browser.base_url.join("/v1/jobs"), headers={"Cookie": f"stillhouse_session={cookie}"}
     )
-    assert_problem(answer, 401)
+    assert_problem(response, 401)
 
 
-def test_a_key_logs_in_and_rubbish_does_not(api_url: str, tenant) -> None:
-    own = {"Sec-Fetch-Site": "same-origin", "Content-Type": "application/json"}
-    answer = httpx.post(f"{api_url}/session", headers=own, json={"api_key": tenant.key})
-    assert answer.status_code == 200
-    assert "stillhouse_session" in answer.cookies
+def test_login_needs_a_valid_key(api_url: str, tenant) -> None:
+    headers = {"Sec-Fetch-Site": "same-origin", "Content-Type": "application/json"}
+    response = httpx.post(f"{api_url}/session", headers=headers, json={"api_key": tenant.key})
+    assert response.status_code == 200
+    assert "stillhouse_session" in response.cookies
     for body in (b"{", b"", b"null", b"[]", b'{"api_key": 1}', b'{"api_key": "\\ud800"}', b"\xff"):
-        answer = httpx.post(f"{api_url}/session", headers=own, content=body)
-        assert assert_problem(answer, answer.status_code)["status"] in (400, 401, 422), body
-        assert "set-cookie" not in answer.headers
+        response = httpx.post(f"{api_url}/session", headers=headers, content=body)
+        assert assert_problem(response, response.status_code)["status"] in (400, 401, 422), body
+        assert "set-cookie" not in response.headers
 
 
-def test_the_printed_address_belongs_to_the_first_admin_key(api_url: str, tenant) -> None:
+def test_login_link_belongs_to_the_first_admin_key(api_url: str, tenant) -> None:
     address = login_link.login_link(api_url)
     with httpx.Client() as client:
         client.get(address)
         assert client.get(f"{api_url}/v1/jobs").status_code == 200
 
 
-def test_an_admin_creates_a_project_whose_key_works_and_is_not_kept(client) -> None:
+def test_key_of_a_new_project_works_and_is_not_stored(client) -> None:
     headers = {"Idempotency-Key": "project"}
-    answer = client.post("/v1/projects", json={"name": "new"}, headers=headers)
-    assert answer.status_code == 201
-    own = {"Authorization": f"Bearer {answer.json()['api_key']}"}
-    assert client.get("/v1/jobs", headers=own).json() == {"data": [], "next_cursor": None}
-    found = client.get(answer.headers["location"])
-    assert found.json()["name"] == "new"
-    assert found.json().get("api_key") is None
+    response = client.post("/v1/projects", json={"name": "new"}, headers=headers)
+    assert response.status_code == 201
+    new_headers = {"Authorization": f"Bearer {response.json()['api_key']}"}
+    assert client.get("/v1/jobs", headers=new_headers).json() == {"data": [], "next_cursor": None}
+    project = client.get(response.headers["location"])
+    assert project.json()["name"] == "new"
+    assert project.json().get("api_key") is None
     again = client.post("/v1/projects", json={"name": "new"}, headers=headers)
-    assert again.content == answer.content
-    assert _whole_database().count(answer.json()["api_key"]) == 0
+    assert again.content == response.content
+    assert _dump_database().count(response.json()["api_key"]) == 0
 
 
-def _whole_database() -> str:
+def _dump_database() -> str:
     with transaction() as session:
         tables = Project.metadata.sorted_tables
         return "".join(str(row) for table in tables for row in session.execute(select(table)).all())

@@ -1,4 +1,4 @@
-"""The same request again gets the same answer, and is done once."""
+"""A repeated request gets the stored response and creates nothing twice."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,27 +13,25 @@ from tests.helpers import assert_problem, job_body, upload
 Json = dict[str, Any]
 
 
-def test_the_same_request_again_is_answered_byte_by_byte(
-    client: httpx.Client, digits: Json
-) -> None:
+def test_repeated_request_gets_the_same_bytes(client: httpx.Client, digits: Json) -> None:
     headers = {"Idempotency-Key": "once"}
     first = client.post("/v1/jobs", json=job_body(digits), headers=headers)
-    again = client.post("/v1/jobs", json=dict(reversed(job_body(digits).items())), headers=headers)
-    assert (first.status_code, again.status_code) == (201, 201)
-    assert again.content == first.content
-    assert again.headers["location"] == first.headers["location"]
-    assert again.headers["idempotent-replayed"] == "true"
+    replay = client.post("/v1/jobs", json=dict(reversed(job_body(digits).items())), headers=headers)
+    assert (first.status_code, replay.status_code) == (201, 201)
+    assert replay.content == first.content
+    assert replay.headers["location"] == first.headers["location"]
+    assert replay.headers["idempotent-replayed"] == "true"
     assert "idempotent-replayed" not in first.headers
     assert len(client.get("/v1/jobs").json()["data"]) == 1
 
 
-def test_another_request_with_the_key_is_refused(client: httpx.Client, digits: Json) -> None:
+def test_other_request_with_the_key_is_rejected(client: httpx.Client, digits: Json) -> None:
     headers = {"Idempotency-Key": "once"}
     client.post("/v1/jobs", json=job_body(digits), headers=headers).raise_for_status()
-    answer = client.post("/v1/jobs", json=job_body(digits, seed=1), headers=headers)
-    assert_problem(answer, 422, "idempotency_mismatch")
-    answer = client.post("/v1/projects", json=job_body(digits), headers=headers)
-    assert_problem(answer, 422)
+    response = client.post("/v1/jobs", json=job_body(digits, seed=1), headers=headers)
+    assert_problem(response, 422, "idempotency_mismatch")
+    response = client.post("/v1/projects", json=job_body(digits), headers=headers)
+    assert_problem(response, 422)
     assert len(client.get("/v1/jobs").json()["data"]) == 1
 
 
@@ -53,32 +51,34 @@ def test_every_creating_post_takes_a_key(client: httpx.Client, digits: Json) -> 
     for path, body in bodies.items():
         headers = {"Idempotency-Key": path}
         first = client.post(f"/v1/{path}", json=body, headers=headers)
-        again = client.post(f"/v1/{path}", json=body, headers=headers)
+        replay = client.post(f"/v1/{path}", json=body, headers=headers)
         assert first.status_code == 201, first.text
-        assert (again.status_code, again.content) == (201, first.content), path
-        assert again.headers["idempotent-replayed"] == "true"
+        assert (replay.status_code, replay.content) == (201, first.content), path
+        assert replay.headers["idempotent-replayed"] == "true"
 
 
-def test_twenty_at_once_make_one_job(client: httpx.Client, digits: Json, tenant: Any) -> None:
+def test_concurrent_requests_create_one_job(
+    client: httpx.Client, digits: Json, tenant: Any
+) -> None:
     headers = {"Idempotency-Key": "twenty"}
 
     def post(_: int) -> httpx.Response:
         return client.post("/v1/jobs", json=job_body(digits), headers=headers)
 
     with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(post, range(20)))
-    for answer in answers:
-        if answer.status_code != 201:
-            assert assert_problem(answer, 409, "idempotency_in_flight")
-            assert "retry-after" in answer.headers
-    created = {answer.content for answer in answers if answer.status_code == 201}
+        responses = list(pool.map(post, range(20)))
+    for response in responses:
+        if response.status_code != 201:
+            assert assert_problem(response, 409, "idempotency_in_flight")
+            assert "retry-after" in response.headers
+    created = {response.content for response in responses if response.status_code == 201}
     assert len(created) == 1
-    replayed = [answer.headers.get("idempotent-replayed") for answer in answers]
-    assert sum(a.status_code == 201 for a in answers) - replayed.count("true") == 1
+    replayed = [response.headers.get("idempotent-replayed") for response in responses]
+    assert sum(a.status_code == 201 for a in responses) - replayed.count("true") == 1
     assert len(client.get("/v1/jobs").json()["data"]) == 1
 
 
-def test_a_key_belongs_to_its_project(
+def test_key_belongs_to_its_project(
     client: httpx.Client, other_client: httpx.Client, digits: Json
 ) -> None:
     headers = {"Idempotency-Key": "shared"}
@@ -88,42 +88,42 @@ def test_a_key_belongs_to_its_project(
     assert mine["id"] != theirs["id"]
 
 
-def test_a_refused_request_is_not_kept(client: httpx.Client, digits: Json) -> None:
+def test_rejected_request_is_not_stored(client: httpx.Client, digits: Json) -> None:
     headers = {"Idempotency-Key": "mended"}
     assert_problem(client.post("/v1/jobs", json=job_body({"id": "ds_x"}), headers=headers), 422)
     assert_problem(client.post("/v1/jobs", json=job_body(digits, seed=-1), headers=headers), 422)
     assert client.post("/v1/jobs", json=job_body(digits), headers=headers).status_code == 201
 
 
-def test_a_replay_needs_nothing_of_what_the_request_referred_to(
-    client: httpx.Client, digits: Json
-) -> None:
+def test_replay_needs_no_referenced_row(client: httpx.Client, digits: Json) -> None:
     headers = {"Idempotency-Key": "once"}
     first = client.post("/v1/jobs", json=job_body(digits), headers=headers)
-    own = first.json()["links"]["self"]
-    client.post(f"{own}/cancel").raise_for_status()
-    client.delete(own).raise_for_status()
+    job_url = first.json()["links"]["self"]
+    client.post(f"{job_url}/cancel").raise_for_status()
+    client.delete(job_url).raise_for_status()
     client.delete(f"/v1/datasets/{digits['id']}").raise_for_status()
-    again = client.post("/v1/jobs", json=job_body(digits), headers=headers)
-    assert (again.status_code, again.content) == (201, first.content)
+    replay = client.post("/v1/jobs", json=job_body(digits), headers=headers)
+    assert (replay.status_code, replay.content) == (201, first.content)
 
 
-def test_validation_alone_is_not_kept(client: httpx.Client, digits: Json) -> None:
+def test_validate_only_is_not_stored(client: httpx.Client, digits: Json) -> None:
     headers = {"Idempotency-Key": "checked"}
-    answer = client.post("/v1/jobs?validate_only=true", json=job_body(digits), headers=headers)
-    assert answer.status_code == 200
+    response = client.post("/v1/jobs?validate_only=true", json=job_body(digits), headers=headers)
+    assert response.status_code == 200
     assert client.post("/v1/jobs", json=job_body(digits), headers=headers).status_code == 201
 
 
-def test_a_key_has_a_sensible_form(client: httpx.Client) -> None:
+def test_malformed_key_is_rejected(client: httpx.Client) -> None:
     for key in ("", "x" * 256, "tab\tkey"):
-        answer = client.post("/v1/projects", json={"name": "x"}, headers={"Idempotency-Key": key})
-        assert_problem(answer, 400, "bad_idempotency_key")
-    answer = client.post("/v1/projects", json={"name": "x"}, headers={"Idempotency-Key": "x" * 255})
-    assert answer.status_code == 201
+        response = client.post("/v1/projects", json={"name": "x"}, headers={"Idempotency-Key": key})
+        assert_problem(response, 400, "bad_idempotency_key")
+    response = client.post(
+        "/v1/projects", json={"name": "x"}, headers={"Idempotency-Key": "x" * 255}
+    )
+    assert response.status_code == 201
 
 
-def test_a_stored_answer_shows_no_secret(client: httpx.Client, tenant: Any) -> None:
+def test_stored_response_shows_no_secret(client: httpx.Client, tenant: Any) -> None:
     created = client.post(
         "/v1/projects", json={"name": "x"}, headers={"Idempotency-Key": "secret"}
     ).json()

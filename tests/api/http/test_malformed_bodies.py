@@ -1,4 +1,4 @@
-"""Bodies that are no JSON, or JSON of the worst kind: refused, never a 500."""
+"""Malformed bodies and queries are rejected and never cause a 500."""
 
 import json
 import random
@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.test_keys import filled, operations
+from tests.api.operations import fill_path, operations
 from tests.helpers import assert_problem, issue_codes, job_body, submit_job
 
 Json = dict[str, Any]
@@ -40,29 +40,29 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE.keys())
-def test_an_unreadable_body_is_refused(client: httpx.Client, body: bytes) -> None:
+def test_unreadable_body_is_rejected(client: httpx.Client, body: bytes) -> None:
     for path in ("jobs", "datasets", "models", "uploads", "projects"):
-        answer = client.post(f"/v1/{path}", content=body, headers=JSON)
-        assert assert_problem(answer, answer.status_code)["status"] in (400, 422), answer.text
+        response = client.post(f"/v1/{path}", content=body, headers=JSON)
+        assert assert_problem(response, response.status_code)["status"] in (400, 422), response.text
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "x", None])
-def test_a_body_of_another_type_is_refused(client: httpx.Client, kind: str | None) -> None:
+def test_other_media_type_is_rejected(client: httpx.Client, kind: str | None) -> None:
     headers = {"Content-Type": kind} if kind else {}
-    answer = client.post("/v1/jobs", content=b'{"name": "x"}', headers=headers)
-    assert_problem(answer, 415)
+    response = client.post("/v1/jobs", content=b'{"name": "x"}', headers=headers)
+    assert_problem(response, 415)
 
 
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/vnd.x+json"])
-def test_json_by_another_name_is_read(client: httpx.Client, kind: str) -> None:
-    found = issue_codes(client.post("/v1/jobs", content=b"{}", headers={"Content-Type": kind}))
-    assert set(found) == {"/student", "/dataset"}
+def test_json_media_types_are_accepted(client: httpx.Client, kind: str) -> None:
+    codes = issue_codes(client.post("/v1/jobs", content=b"{}", headers={"Content-Type": kind}))
+    assert set(codes) == {"/student", "/dataset"}
 
 
-def test_a_body_of_100_mb_is_refused_in_little_memory(
+def test_body_of_100_mb_is_rejected_in_little_memory(
     client: httpx.Client, api_process: Any
 ) -> None:
-    before = _memory(api_process.pid)
+    before = _peak_memory(api_process.pid)
     head, size = b'{"name": "', 100 * 2**20
 
     def body() -> Any:
@@ -75,17 +75,17 @@ def test_a_body_of_100_mb_is_refused_in_little_memory(
         assert_problem(
             client.post("/v1/jobs", content=content, headers=JSON), 413, "body_too_large"
         )
-    assert _memory(api_process.pid) - before < 64 * 2**20
+    assert _peak_memory(api_process.pid) - before < 64 * 2**20
     assert client.get("/v1/jobs").status_code == 200
 
 
-def _memory(pid: int) -> int:
-    """The most memory that the process has ever had, in bytes."""
+def _peak_memory(pid: int) -> int:
+    """Peak resident memory of the process in bytes."""
     text = Path(f"/proc/{pid}/status").read_text()
     return int(text.split("VmHWM:")[1].split()[0]) * 1024
 
 
-def test_a_claimed_length_is_not_believed(api_url: str, tenant: Any) -> None:
+def test_wrong_content_length_causes_no_server_error(api_url: str, tenant: Any) -> None:
     host, port = api_url.removeprefix("http://").split(":")
     for length in (b"-1", b"99999999999999999999", b"x"):
         with socket.create_connection((host, int(port)), timeout=10) as connection:
@@ -113,42 +113,42 @@ NUL_QUERIES = [
 
 @pytest.mark.parametrize("name", NUL_QUERIES)
 @pytest.mark.parametrize("value", ["%00", "a:%00", "%ff", "%ED%A0%80", "a:%F0", "1" * 30])
-def test_no_query_is_too_odd(client: httpx.Client, name: str, value: str) -> None:
-    answer = client.get(f"/v1/jobs?{name}={value}")
-    assert answer.status_code in (200, 422), answer.text
+def test_odd_query_causes_no_server_error(client: httpx.Client, name: str, value: str) -> None:
+    response = client.get(f"/v1/jobs?{name}={value}")
+    assert response.status_code in (200, 422), response.text
 
 
-def test_odd_keys_of_metrics_find_nothing(client: httpx.Client, digits: Json) -> None:
-    own = submit_job(client, digits)["links"]["metrics"]
+def test_odd_metric_keys_cause_no_server_error(client: httpx.Client, digits: Json) -> None:
+    metrics_url = submit_job(client, digits)["links"]["metrics"]
     for keys in ("%00", "train/loss,%00", "%ff", ",,,"):
-        answer = client.get(f"{own}?keys={keys}")
-        assert answer.status_code in (200, 422), answer.text
+        response = client.get(f"{metrics_url}?keys={keys}")
+        assert response.status_code in (200, 422), response.text
 
 
 @pytest.mark.parametrize(
     "moment", ["0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00", "2026-01-01", "1e400"]
 )
-def test_odd_moments_are_no_error_of_ours(client: httpx.Client, moment: str) -> None:
-    answer = client.get(f"/v1/jobs?created_after={moment}")
-    assert answer.status_code in (200, 422), answer.text
+def test_odd_times_cause_no_server_error(client: httpx.Client, moment: str) -> None:
+    response = client.get(f"/v1/jobs?created_after={moment}")
+    assert response.status_code in (200, 422), response.text
 
 
-def test_rubbish_never_makes_a_500(client: httpx.Client, digits: Json) -> None:
-    """A small fuzz with a fixed seed: bodies near to valid ones, and far from them."""
+def test_random_bodies_cause_no_server_error(client: httpx.Client, digits: Json) -> None:
+    """A small fuzz with a fixed seed: mutations of valid bodies."""
     chance = random.Random(20261123)
     routes = [(method, path) for method, path in operations() if method in ("POST", "PATCH")]
     assert len(routes) >= 9
-    own = {"job_id": submit_job(client, digits)["id"], "dataset_id": digits["id"]}
+    ids = {"job_id": submit_job(client, digits)["id"], "dataset_id": digits["id"]}
     for _ in range(40):
         for method, path in routes:
             address = path
-            for name, value in own.items():
+            for name, value in ids.items():
                 address = address.replace(f"{{{name}}}", value)
-            body = _mutated(chance, VALID.get(path, {}) | {"dataset": digits["id"]})
-            answer = client.request(method, filled(address), json=body)
-            assert answer.status_code < 500, (method, path, json.dumps(body), answer.text)
-            if answer.status_code >= 400:
-                assert_problem(answer, answer.status_code)
+            body = _mutate(chance, VALID.get(path, {}) | {"dataset": digits["id"]})
+            response = client.request(method, fill_path(address), json=body)
+            assert response.status_code < 500, (method, path, json.dumps(body), response.text)
+            if response.status_code >= 400:
+                assert_problem(response, response.status_code)
 
 
 VALID: dict[str, Json] = {
@@ -179,37 +179,37 @@ VALID: dict[str, Json] = {
 }
 
 
-def _mutated(chance: random.Random, value: Any) -> Any:
+def _mutate(chance: random.Random, value: Any) -> Any:
     if chance.random() < 0.12:
-        return _odd(chance)
+        return _odd_value(chance)
     if isinstance(value, dict):
-        changed = {name: _mutated(chance, each) for name, each in value.items()}
+        changed = {name: _mutate(chance, item) for name, item in value.items()}
         if chance.random() < 0.15:
-            changed[_text(chance)] = _odd(chance)
-        return {name: each for name, each in changed.items() if chance.random() > 0.05}
+            changed[_random_text(chance)] = _odd_value(chance)
+        return {name: item for name, item in changed.items() if chance.random() > 0.05}
     if isinstance(value, list):
-        return [_mutated(chance, each) for each in value] * chance.choice([1, 1, 1, 0, 3])
+        return [_mutate(chance, item) for item in value] * chance.choice([1, 1, 1, 0, 3])
     return value
 
 
-def _odd(chance: random.Random) -> Any:
+def _odd_value(chance: random.Random) -> Any:
     return chance.choice(
         [
             *(None, True, False, 0, -1, 1, 2**31, 2**63 - 1, 2**63, 2**64, -(2**63), 1e308, -0.0),
             *(5e-324, 10**25, "", " ", "\0", "é\u2028", "\U0001f600" * 300, "a" * 20_000, [], {}),
             *([[]], [None], {"type": "kd"}, {"type": None}, {"type": []}, ["kd"], "kd", "random"),
             *([{"type": "sgd"}], {"": ""}, {"\0": 1}, {"a": {"b": {}}}, "job_" + "0" * 26),
-            _text(chance),
+            _random_text(chance),
         ]
     )
 
 
-def _text(chance: random.Random) -> str:
+def _random_text(chance: random.Random) -> str:
     alphabet = string.printable + "\0\x7f\u200b\ufeffß漢"
     return "".join(chance.choice(alphabet) for _ in range(chance.randrange(12)))
 
 
-def test_what_is_nowhere_and_what_has_no_such_method_are_problems(client: httpx.Client) -> None:
+def test_unknown_path_and_method_are_problems(client: httpx.Client) -> None:
     assert_problem(client.get("/v1/nothing"), 404)
     assert_problem(client.get("/nothing"), 404)
     assert_problem(client.put("/v1/jobs"), 405)
@@ -218,8 +218,8 @@ def test_what_is_nowhere_and_what_has_no_such_method_are_problems(client: httpx.
     assert_problem(client.get("/static/%2e%2e/pyproject.toml"), 404)
 
 
-def test_a_request_has_the_id_that_it_came_with(client: httpx.Client) -> None:
-    answer = client.get("/v1/nothing", headers={"X-Request-Id": "mine-1"})
-    assert assert_problem(answer, 404)["request_id"] == "mine-1"
-    answer = client.get("/v1/nothing", headers={"X-Request-Id": "bad id\t<"})
-    assert assert_problem(answer, 404)["request_id"].startswith("req_")
+def test_valid_request_id_is_adopted(client: httpx.Client) -> None:
+    response = client.get("/v1/nothing", headers={"X-Request-Id": "mine-1"})
+    assert assert_problem(response, 404)["request_id"] == "mine-1"
+    response = client.get("/v1/nothing", headers={"X-Request-Id": "bad id\t<"})
+    assert assert_problem(response, 404)["request_id"].startswith("req_")

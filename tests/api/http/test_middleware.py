@@ -1,33 +1,70 @@
-"""What nobody has thought of is an honest 500 that can be found in the log."""
+"""An unexpected error is a 500 whose request id is in the log."""
 
 import httpx
 import pytest
-from starlette.types import Receive, Scope, Send
+from fastapi import FastAPI
+from prometheus_client import REGISTRY
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.helpers import assert_problem, run_in_thread
 
 
-async def raising(scope: Scope, receive: Receive, send: Send) -> None:
+async def raise_error(scope: Scope, receive: Receive, send: Send) -> None:
     raise RuntimeError("a secret detail")
 
 
+def get(app: ASGIApp, path: str) -> httpx.Response:
+    """Request ``path`` of an application behind the middleware."""
+    from api.http.middleware import RequestContextMiddleware
+
+    async def send_request() -> httpx.Response:
+        transport = httpx.ASGITransport(RequestContextMiddleware(app), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get(path, headers={"X-Request-Id": "mine"})
+
+    response: httpx.Response = run_in_thread(send_request)
+    return response
+
+
+def count_errors() -> float:
+    labels = {"method": "GET", "route": "none", "status": "500"}
+    return REGISTRY.get_sample_value("stillhouse_requests_total", labels) or 0
+
+
 @pytest.mark.usefixtures("environment")
-def test_a_500_is_a_problem_document_with_a_request_id_and_nothing_of_the_fault() -> None:
-    from api.http.middleware import REQUEST_COUNT, RequestContextMiddleware
+def test_unexpected_error_is_a_problem_without_details() -> None:
+    before = count_errors()
+    response = get(raise_error, "/v1/jobs")
+    document = assert_problem(response, 500, "internal")
+    assert document["request_id"] == response.headers["x-request-id"] == "mine"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert "secret" not in response.text
+    assert "RuntimeError" not in response.text
+    assert count_errors() == before + 1
 
-    async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(
-            RequestContextMiddleware(raising), raise_app_exceptions=False
-        )
-        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
-            return await client.get("/v1/jobs", headers={"X-Request-Id": "mine"})
 
-    counted = REQUEST_COUNT.labels("GET", "none", 500)
-    before = counted._value.get()
-    answer = run_in_thread(ask)
-    document = assert_problem(answer, 500, "internal")
-    assert document["request_id"] == answer.headers["x-request-id"] == "mine"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert "secret" not in answer.text
-    assert "RuntimeError" not in answer.text
-    assert counted._value.get() == before + 1
+@pytest.fixture
+def failing_app(environment: dict[str, str]) -> FastAPI:
+    """Routes that fail with errors of the operating system and of the object store."""
+    from api.http import problems
+    from store import object_store
+
+    app = FastAPI()
+    problems.install_handlers(app)
+
+    @app.get("/disk")
+    def fill_disk() -> None:
+        raise OSError("no space left on device")
+
+    @app.get("/missing-object")
+    def read_missing_object() -> None:
+        b"".join(object_store.read("no/such/object"))
+
+    return app
+
+
+def test_only_the_object_store_is_reported_as_unavailable(failing_app: FastAPI) -> None:
+    assert_problem(get(failing_app, "/disk"), 500, "internal")
+    response = get(failing_app, "/missing-object")
+    assert_problem(response, 503, "storage_unavailable")
+    assert response.headers["retry-after"]

@@ -1,4 +1,4 @@
-"""A request has an answer in its time; what has begun to be answered may take longer."""
+"""A request without a response is cut off; a started response is not."""
 
 import asyncio
 import time
@@ -13,65 +13,65 @@ from tests.helpers import assert_problem, run_in_thread
 LIMIT_S = 0.5
 
 
-async def waits(scope: Scope, receive: Receive, send: Send) -> None:
+async def wait_forever(scope: Scope, receive: Receive, send: Send) -> None:
     while (await receive()).get("more_body"):
         pass
     await asyncio.Event().wait()
 
 
-async def streams(scope: Scope, receive: Receive, send: Send) -> None:
+async def stream_slowly(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await asyncio.sleep(2 * LIMIT_S)
     await send({"type": "http.response.body", "body": b"late"})
 
 
-async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+async def raise_timeout(scope: Scope, receive: Receive, send: Send) -> None:
     raise TimeoutError("its own")
 
 
 @pytest.fixture(autouse=True)
-def short(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def short_limit(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     from store.settings import settings
 
     monkeypatch.setattr(settings(), "request_timeout_s", LIMIT_S)
 
 
-def asked(app: ASGIApp, content: object = None, path: str = "/v1/jobs") -> httpx.Response:
+def post(app: ASGIApp, content: object = None, path: str = "/v1/jobs") -> httpx.Response:
     from api.http.middleware import RequestContextMiddleware
     from api.http.timeout import TimeoutMiddleware
 
-    async def ask() -> httpx.Response:
+    async def run_requests() -> httpx.Response:
         transport = httpx.ASGITransport(
             RequestContextMiddleware(TimeoutMiddleware(app)), raise_app_exceptions=False
         )
         async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
-            sent = content() if callable(content) else None
-            return await client.post(path, content=sent)
+            body = content() if callable(content) else None
+            return await client.post(path, content=body)
 
-    return run_in_thread(ask)
-
-
-def test_what_waits_for_ever_is_told_to_come_again() -> None:
-    answer = asked(waits)
-    assert_problem(answer, 503, "overloaded")
-    assert answer.headers["retry-after"]
+    return run_in_thread(run_requests)
 
 
-def test_a_body_may_come_slowly() -> None:
-    came = 0
+def test_request_without_response_is_a_503() -> None:
+    response = post(wait_forever)
+    assert_problem(response, 503, "overloaded")
+    assert response.headers["retry-after"]
+
+
+def test_slow_body_extends_the_limit() -> None:
+    num_chunks = 0
 
     async def slow() -> object:
-        nonlocal came
+        nonlocal num_chunks
         for _ in range(15):
             await asyncio.sleep(LIMIT_S / 10)
-            came += 1
+            num_chunks += 1
             yield b"part"
 
-    assert_problem(asked(waits, slow), 503, "overloaded")
-    assert came == 15
+    assert_problem(post(wait_forever, slow), 503, "overloaded")
+    assert num_chunks == 15
 
 
-async def works(scope: Scope, receive: Receive, send: Send) -> None:
+async def work_in_thread(scope: Scope, receive: Receive, send: Send) -> None:
     await anyio.to_thread.run_sync(time.sleep, 2 * LIMIT_S)
     done.append(scope["path"])
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -82,29 +82,29 @@ done: list[str] = []
 
 
 @pytest.mark.parametrize("path", ["/v1/uploads/upl_1/complete", "/v1/models/mdl_1/predict"])
-def test_what_has_limits_of_its_own_is_not_cut(path: str) -> None:
-    assert asked(works, path=path).text == "done"
+def test_paths_with_separate_limits_are_exempt(path: str) -> None:
+    assert post(work_in_thread, path=path).text == "done"
     assert path in done
 
 
-def test_a_threads_place_is_not_given_away_while_it_works() -> None:
-    at_work = 0
-    most = 0
+def test_thread_keeps_its_slot_until_it_ends() -> None:
+    num_running = 0
+    max_running = 0
 
     def work() -> None:
-        nonlocal at_work, most
-        at_work += 1
-        most = max(most, at_work)
+        nonlocal num_running, max_running
+        num_running += 1
+        max_running = max(max_running, num_running)
         time.sleep(3 * LIMIT_S)
-        at_work -= 1
+        num_running -= 1
 
-    async def ask() -> list[int]:
+    async def run_requests() -> list[int]:
         from api.http.timeout import TimeoutMiddleware
 
-        places = anyio.CapacityLimiter(1)
+        limiter = anyio.CapacityLimiter(1)
 
         async def slow(scope: Scope, receive: Receive, send: Send) -> None:
-            await anyio.to_thread.run_sync(work, limiter=places)
+            await anyio.to_thread.run_sync(work, limiter=limiter)
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"done"})
 
@@ -113,24 +113,24 @@ def test_a_threads_place_is_not_given_away_while_it_works() -> None:
             httpx.AsyncClient(transport=transport, base_url="http://here") as client,
             anyio.create_task_group() as group,
         ):
-            found: list[int] = []
+            statuses: list[int] = []
 
-            async def one() -> None:
-                found.append((await client.get("/v1/jobs")).status_code)
+            async def get() -> None:
+                statuses.append((await client.get("/v1/jobs")).status_code)
 
             for _ in range(3):
-                group.start_soon(one)
-        return found
+                group.start_soon(get)
+        return statuses
 
-    # The one that a thread works on is answered late, the others are told to come again.
-    assert sorted(run_in_thread(ask)) == [200, 503, 503]
-    assert most == 1
-
-
-def test_a_stream_that_has_begun_goes_on() -> None:
-    answer = asked(streams)
-    assert (answer.status_code, answer.text) == (200, "late")
+    # The request whose thread runs gets its late response; the waiting ones get a 503.
+    assert sorted(run_in_thread(run_requests)) == [200, 503, 503]
+    assert max_running == 1
 
 
-def test_a_timeout_of_its_own_is_no_late_answer() -> None:
-    assert_problem(asked(fails), 500, "internal")
+def test_started_stream_continues() -> None:
+    response = post(stream_slowly)
+    assert (response.status_code, response.text) == (200, "late")
+
+
+def test_timeout_error_of_a_route_is_a_500() -> None:
+    assert_problem(post(raise_timeout), 500, "internal")

@@ -1,4 +1,4 @@
-"""A job is stored as it was posted and resolved, found again, changed, cancelled, deleted."""
+"""Jobs are created, resolved, listed, changed, cancelled and deleted."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -18,15 +18,13 @@ Json = dict[str, Any]
 MINIMAL = {"student": {"architecture": "cifar/resnet8"}}
 
 
-def test_a_minimal_job_has_every_default_of_the_contract(
-    client: httpx.Client, digits: Json
-) -> None:
+def test_minimal_job_has_every_documented_default(client: httpx.Client, digits: Json) -> None:
     body = MINIMAL | {"dataset": digits["id"]}
-    answer = client.post("/v1/jobs", json=body)
-    assert answer.status_code == 201, answer.text
-    created = answer.json()
-    assert answer.headers["location"] == f"/v1/jobs/{created['id']}"
-    stored = client.get(answer.headers["location"])
+    response = client.post("/v1/jobs", json=body)
+    assert response.status_code == 201, response.text
+    created = response.json()
+    assert response.headers["location"] == f"/v1/jobs/{created['id']}"
+    stored = client.get(response.headers["location"])
     assert stored.json() == created
     resolved = created["resolved"]
     assert resolved.pop("name")
@@ -77,21 +75,23 @@ def test_a_minimal_job_has_every_default_of_the_contract(
         "priority": 0,
         "labels": {},
     }
-    wanted = {"id", "object", "state", "phase", "desired_state", "progress", "eta_s", "run"}
-    wanted |= {"queue_position", "waiting_reason", "created_at", "started_at", "finished_at"}
-    wanted |= {"resolved", "usage", "error", "result", "links"}
-    assert wanted | set(body) <= set(created)
+    fields = {"id", "object", "state", "phase", "desired_state", "progress", "eta_s", "run"}
+    fields |= {"queue_position", "waiting_reason", "created_at", "started_at", "finished_at"}
+    fields |= {"resolved", "usage", "error", "result", "links"}
+    assert fields | set(body) <= set(created)
     assert (created["object"], created["state"]) == ("job", "queued")
     assert created["created_at"].endswith("Z")
 
 
-def test_a_teacher_brings_kd_and_a_baseline(trained_job: Any, trained_model: Json) -> None:
+def test_job_with_a_teacher_defaults_to_kd_and_a_baseline(
+    trained_job: Any, trained_model: Json
+) -> None:
     body = MINIMAL | {
         "dataset": trained_job.dataset["id"],
         "teachers": [{"model": trained_model["id"]}],
     }
-    answer = trained_job.client.post("/v1/jobs?validate_only=true", json=body)
-    resolved = answer.raise_for_status().json()["resolved"]
+    response = trained_job.client.post("/v1/jobs?validate_only=true", json=body)
+    resolved = response.raise_for_status().json()["resolved"]
     (method,) = resolved["method"]
     assert (method["type"], method["temperature"], method["weight"]) == ("kd", 4.0, 0.9)
     assert resolved["label_weight"] == 0.1
@@ -102,13 +102,13 @@ def test_a_teacher_brings_kd_and_a_baseline(trained_job: Any, trained_model: Jso
         ("logit_matching", 1.0),
         ([{"type": "kd"}, {"type": "logit_matching"}], 0.1),
     ):
-        answer = trained_job.client.post(
+        response = trained_job.client.post(
             "/v1/jobs?validate_only=true", json=body | {"method": methods}
         )
-        assert answer.json()["resolved"]["label_weight"] == weight
+        assert response.json()["resolved"]["label_weight"] == weight
 
 
-def test_the_example_of_the_contract_is_accepted(trained_job: Any, trained_model: Json) -> None:
+def test_documented_example_is_accepted(trained_job: Any, trained_model: Json) -> None:
     training = {
         "epochs": 30,
         "batch_size": 64,
@@ -137,28 +137,28 @@ def test_the_example_of_the_contract_is_accepted(trained_job: Any, trained_model
         "priority": 0,
         "labels": {"team": "vision"},
     }
-    answer = trained_job.client.post("/v1/jobs?validate_only=true", json=body)
-    resolved = answer.raise_for_status().json()["resolved"]
+    response = trained_job.client.post("/v1/jobs?validate_only=true", json=body)
+    resolved = response.raise_for_status().json()["resolved"]
     assert resolved["training"]["augmentation"] == training["augmentation"]
     assert resolved["labels"] == {"team": "vision"}
 
 
-def test_validating_stores_nothing(client: httpx.Client, digits: Json, tenant: Any) -> None:
+def test_validate_only_stores_nothing(client: httpx.Client, digits: Json, tenant: Any) -> None:
     with transaction() as session:
         pokes = session.scalar(select(func.count()).select_from(OutboxMessage))
-    answer = client.post("/v1/jobs?validate_only=true", json=job_body(digits)).raise_for_status()
-    assert set(answer.json()) == {"resolved", "estimate", "warnings", "methods"}
-    assert answer.json()["resolved"]["training"]["epochs"] == 1
-    assert "location" not in answer.headers
+    response = client.post("/v1/jobs?validate_only=true", json=job_body(digits)).raise_for_status()
+    assert set(response.json()) == {"resolved", "estimate", "warnings", "methods"}
+    assert response.json()["resolved"]["training"]["epochs"] == 1
+    assert "location" not in response.headers
     with transaction() as session:
         query = select(func.count()).select_from(Job).where(Job.project_id == tenant.id)
         assert session.scalar(query) == 0
         assert session.scalar(select(func.count()).select_from(OutboxMessage)) == pokes
-    answer = client.post("/v1/jobs?validate_only=true", json=job_body(digits, seed=-1))
-    assert set(issue_codes(answer)) == {"/seed"}
+    response = client.post("/v1/jobs?validate_only=true", json=job_body(digits, seed=-1))
+    assert set(issue_codes(response)) == {"/seed"}
 
 
-def test_a_project_may_not_queue_for_ever(
+def test_queue_of_a_project_is_limited(
     client: httpx.Client, digits: Json, tenant: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from api.jobs.service import require_queue_capacity
@@ -177,7 +177,7 @@ def test_a_project_may_not_queue_for_ever(
     assert refused.value.headers["Retry-After"] == "30"
 
 
-def test_a_list_is_filtered(client: httpx.Client, digits: Json) -> None:
+def test_job_list_is_filtered(client: httpx.Client, digits: Json) -> None:
     first = submit_job(client, digits, name="Alpha 100%", labels={"team": "a", "x/y": "z:w"})
     body = job_body(digits, name="beta_1", student={"architecture": "cifar/resnet14"})
     second = client.post("/v1/jobs", json=body).raise_for_status().json()
@@ -209,8 +209,8 @@ def test_a_list_is_filtered(client: httpx.Client, digits: Json) -> None:
         ({"created_after": first["created_at"]}, "32"),
         ({"created_after": third["created_at"], "sort": "created_at"}, ""),
     ):
-        found = client.get("/v1/jobs", params=query).raise_for_status().json()["data"]
-        assert "".join(jobs[each["id"]] for each in found) == expected, query
+        listed = client.get("/v1/jobs", params=query).raise_for_status().json()["data"]
+        assert "".join(jobs[row["id"]] for row in listed) == expected, query
     for query in (
         {"state": "x"},
         {"label": "x"},
@@ -222,134 +222,132 @@ def test_a_list_is_filtered(client: httpx.Client, digits: Json) -> None:
         assert next(iter(issue_codes(client.get("/v1/jobs", params=query)))) == f"?{name}", query
 
 
-def test_the_work_that_uploads_cause_is_not_a_job(client: httpx.Client) -> None:
+def test_preparation_jobs_are_hidden(client: httpx.Client) -> None:
     client.post("/v1/datasets", json={"name": "digits", "source": "builtin:digits"})
     assert client.get("/v1/jobs").json()["data"] == []
 
 
-def test_what_a_client_has_is_not_sent_again(client: httpx.Client, digits: Json) -> None:
-    own = submit_job(client, digits)["links"]["self"]
-    for path in (own, f"/v1/datasets/{digits['id']}"):
+def test_unchanged_job_is_a_304(client: httpx.Client, digits: Json) -> None:
+    job_url = submit_job(client, digits)["links"]["self"]
+    for path in (job_url, f"/v1/datasets/{digits['id']}"):
         tag = client.get(path).headers["etag"]
-        for sent in (tag, tag.removeprefix("W/"), f'"x", {tag}'):
-            again = client.get(path, headers={"If-None-Match": sent})
+        for posts in (tag, tag.removeprefix("W/"), f'"x", {tag}'):
+            again = client.get(path, headers={"If-None-Match": posts})
             assert (again.status_code, again.content) == (304, b"")
             assert again.headers["etag"] == tag
         assert client.get(path, headers={"If-None-Match": '"x"'}).status_code == 200
 
 
-def test_waiting_behind_another_job_changes_the_tag(client: httpx.Client, digits: Json) -> None:
-    own = submit_job(client, digits)["links"]["self"]
-    before = client.get(own)
+def test_queue_position_changes_the_tag(client: httpx.Client, digits: Json) -> None:
+    job_url = submit_job(client, digits)["links"]["self"]
+    before = client.get(job_url)
     submit_job(client, digits, priority=1)
-    after = client.get(own, headers={"If-None-Match": before.headers["etag"]})
+    after = client.get(job_url, headers={"If-None-Match": before.headers["etag"]})
     assert after.status_code == 200
     assert after.json()["queue_position"] == before.json()["queue_position"] + 1
 
 
-def test_a_change_wants_the_version_that_was_seen(client: httpx.Client, digits: Json) -> None:
-    own = submit_job(client, digits)["links"]["self"]
-    tag = client.get(own).headers["etag"]
+def test_if_match_requires_the_current_version(client: httpx.Client, digits: Json) -> None:
+    job_url = submit_job(client, digits)["links"]["self"]
+    tag = client.get(job_url).headers["etag"]
     change = {"name": "new", "labels": {"a": "b"}, "priority": 7}
-    answer = client.patch(own, json=change, headers={"If-Match": tag})
-    assert answer.status_code == 200
-    assert change.items() <= answer.json().items()
-    assert client.get(own).headers["etag"] == answer.headers["etag"] != tag
-    assert change.items() <= client.get(own).json().items()
+    response = client.patch(job_url, json=change, headers={"If-Match": tag})
+    assert response.status_code == 200
+    assert change.items() <= response.json().items()
+    assert client.get(job_url).headers["etag"] == response.headers["etag"] != tag
+    assert change.items() <= client.get(job_url).json().items()
     for old in (tag, '"x"', ""):
-        refused = client.patch(own, json={"name": "newer"}, headers={"If-Match": old})
+        refused = client.patch(job_url, json={"name": "newer"}, headers={"If-Match": old})
         assert_problem(refused, 412, "precondition_failed")
-    assert client.get(own).json()["name"] == "new"
-    assert client.patch(own, json={"name": "any"}, headers={"If-Match": "*"}).status_code == 200
-    assert client.patch(own, json={}).json()["name"] == "any"
+    assert client.get(job_url).json()["name"] == "new"
+    assert client.patch(job_url, json={"name": "any"}, headers={"If-Match": "*"}).status_code == 200
+    assert client.patch(job_url, json={}).json()["name"] == "any"
 
 
-def test_only_three_things_can_be_changed(client: httpx.Client, digits: Json) -> None:
-    own = submit_job(client, digits)["links"]["self"]
+def test_other_fields_cannot_change(client: httpx.Client, digits: Json) -> None:
+    job_url = submit_job(client, digits)["links"]["self"]
     for change in ({"state": "cancelled"}, {"seed": 1}, {"priority": 101}, {"name": ""}):
         (name,) = change
-        assert set(issue_codes(client.patch(own, json=change))) == {f"/{name}"}
+        assert set(issue_codes(client.patch(job_url, json=change))) == {f"/{name}"}
 
 
-def test_a_queued_job_is_cancelled_with_no_worker_alive(client: httpx.Client, digits: Json) -> None:
-    own = submit_job(client, digits)["links"]["self"]
-    assert_problem(client.delete(own), 409, "illegal_transition")
-    assert client.get(own).json()["state"] == "queued"
+def test_queued_job_is_cancelled_without_a_worker(client: httpx.Client, digits: Json) -> None:
+    job_url = submit_job(client, digits)["links"]["self"]
+    assert_problem(client.delete(job_url), 409, "illegal_transition")
+    assert client.get(job_url).json()["state"] == "queued"
     for _ in range(2):
-        answer = client.post(f"{own}/cancel")
-        assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
-        assert answer.json()["finished_at"]
-    states = [event["data"]["state"] for event in client.get(f"{own}/events").json()["data"]]
+        response = client.post(f"{job_url}/cancel")
+        assert (response.status_code, response.json()["state"]) == (200, "cancelled")
+        assert response.json()["finished_at"]
+    states = [event["data"]["state"] for event in client.get(f"{job_url}/events").json()["data"]]
     assert states == ["queued", "cancelled"]
 
 
-def test_a_job_whose_worker_is_dead_is_cancelled_at_once(
-    client: httpx.Client, digits: Json, make_claimed: Any
+def test_job_of_a_dead_worker_is_cancelled_immediately(
+    client: httpx.Client, digits: Json, claim: Any
 ) -> None:
-    own = make_claimed(submit_job(client, digits)["id"], lease="expired")
-    answer = client.post(f"{own}/cancel")
-    assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+    job_url = claim(submit_job(client, digits)["id"], lease="expired")
+    response = client.post(f"{job_url}/cancel")
+    assert (response.status_code, response.json()["state"]) == (200, "cancelled")
 
 
-def test_a_job_in_work_is_cancelling_until_its_worker_ends_it(
-    client: httpx.Client, digits: Json, make_claimed: Any
+def test_running_job_is_cancelling_until_its_worker_stops(
+    client: httpx.Client, digits: Json, claim: Any
 ) -> None:
-    own = make_claimed(submit_job(client, digits)["id"], lease="held")
+    job_url = claim(submit_job(client, digits)["id"], lease="held")
     for _ in range(2):
-        answer = client.post(f"{own}/cancel")
-        assert (answer.status_code, answer.json()["state"]) == (202, "cancelling")
-    assert_problem(client.delete(own), 409, "illegal_transition")
+        response = client.post(f"{job_url}/cancel")
+        assert (response.status_code, response.json()["state"]) == (202, "cancelling")
+    assert_problem(client.delete(job_url), 409, "illegal_transition")
 
 
 @pytest.fixture
-def make_claimed() -> Any:
-    def claimed(job_id: str, lease: str) -> str:
+def claim() -> Any:
+    def claim_job(job_id: str, lease: str) -> str:
         with transaction() as session:
             row = session.get_one(Job, job_id, with_for_update=True)
             row.priority = 100
             session.flush()
-            taken = transitions.claim(session, "train", "a worker")
-            assert taken is not None
-            assert taken.id == job_id
+            claimed_job = transitions.claim(session, "train", "a worker")
+            assert claimed_job is not None
+            assert claimed_job.id == job_id
             if lease == "expired":
-                taken.lease_expires_at = datetime.fromisoformat("2026-01-01T00:00:00Z")
+                claimed_job.lease_expires_at = datetime.fromisoformat("2026-01-01T00:00:00Z")
         return f"/v1/jobs/{job_id}"
 
-    return claimed
+    return claim_job
 
 
-def test_a_finished_job_cannot_be_cancelled(trained_job: Any) -> None:
-    answer = trained_job.client.post(f"/v1/jobs/{trained_job.job['id']}/cancel")
-    assert assert_problem(answer, 409, "illegal_transition")["current_state"] == "succeeded"
+def test_finished_job_cannot_be_cancelled(trained_job: Any) -> None:
+    response = trained_job.client.post(f"/v1/jobs/{trained_job.job['id']}/cancel")
+    assert assert_problem(response, 409, "illegal_transition")["current_state"] == "succeeded"
 
 
-def test_a_finished_job_is_deleted_with_all_that_it_left(
-    client: httpx.Client, digits: Json
-) -> None:
-    own = submit_job(client, digits)["links"]["self"]
-    client.post(f"{own}/cancel").raise_for_status()
-    answer = client.delete(own)
-    assert (answer.status_code, answer.content) == (204, b"")
-    assert_problem(client.get(own), 404)
-    assert_problem(client.get(f"{own}/events"), 404)
-    assert_problem(client.delete(own), 404)
+def test_finished_job_is_deleted_with_its_events(client: httpx.Client, digits: Json) -> None:
+    job_url = submit_job(client, digits)["links"]["self"]
+    client.post(f"{job_url}/cancel").raise_for_status()
+    response = client.delete(job_url)
+    assert (response.status_code, response.content) == (204, b"")
+    assert_problem(client.get(job_url), 404)
+    assert_problem(client.get(f"{job_url}/events"), 404)
+    assert_problem(client.delete(job_url), 404)
 
 
-def test_deleting_data_while_jobs_are_posted_is_no_error_of_ours(
-    client: httpx.Client, new_digits: Any
+def test_deleting_a_data_set_while_jobs_are_posted_is_safe(
+    client: httpx.Client, copy_of_digits: Any
 ) -> None:
     for _ in range(5):
-        dataset = new_digits()
+        dataset = copy_of_digits()
         with ThreadPoolExecutor(3) as pool:
-            sent = [pool.submit(client.post, "/v1/jobs", json=job_body(dataset)) for _ in range(3)]
-            gone = client.delete(f"/v1/datasets/{dataset['id']}").status_code
-            answers = {answer.result().status_code for answer in sent}
-        assert gone in (204, 409)
-        assert answers <= {201, 422}
+            posts = [pool.submit(client.post, "/v1/jobs", json=job_body(dataset)) for _ in range(3)]
+            deleted = client.delete(f"/v1/datasets/{dataset['id']}").status_code
+            statuses = {response.result().status_code for response in posts}
+        assert deleted in (204, 409)
+        assert statuses <= {201, 422}
 
 
 @pytest.fixture
-def new_digits(client: httpx.Client, tenant: Any, digits: Json) -> Any:
+def copy_of_digits(client: httpx.Client, tenant: Any, digits: Json) -> Any:
     from store.ids import new_id
     from store.tables import Dataset
 
@@ -363,20 +361,20 @@ def new_digits(client: httpx.Client, tenant: Any, digits: Json) -> Any:
     return create
 
 
-def test_a_data_set_in_use_is_not_deleted(client: httpx.Client, digits: Json) -> None:
-    own = submit_job(client, digits)["links"]["self"]
+def test_data_set_in_use_is_not_deleted(client: httpx.Client, digits: Json) -> None:
+    job_url = submit_job(client, digits)["links"]["self"]
     assert_problem(client.delete(f"/v1/datasets/{digits['id']}"), 409, "in_use")
-    client.post(f"{own}/cancel").raise_for_status()
-    client.delete(own).raise_for_status()
+    client.post(f"{job_url}/cancel").raise_for_status()
+    client.delete(job_url).raise_for_status()
     assert client.delete(f"/v1/datasets/{digits['id']}").status_code == 204
 
 
-def test_an_unfinished_job_has_no_outcome(client: httpx.Client, digits: Json) -> None:
-    own = submit_job(client, digits)["links"]["self"]
+def test_unfinished_job_has_no_results(client: httpx.Client, digits: Json) -> None:
+    job_url = submit_job(client, digits)["links"]["self"]
     for name in ("report", "student"):
-        found = assert_problem(client.get(f"{own}/{name}"), 409)
-        assert found["current_state"] == "queued"
+        problem = assert_problem(client.get(f"{job_url}/{name}"), 409)
+        assert problem["current_state"] == "queued"
     for name in ("runs", "checkpoints", "artifacts"):
-        assert client.get(f"{own}/{name}").json() == {"data": [], "next_cursor": None}
-    assert client.get(f"{own}/metrics").json() == {"data": {}, "num_points": {}}
-    assert client.get(f"{own}/logs").text == ""
+        assert client.get(f"{job_url}/{name}").json() == {"data": [], "next_cursor": None}
+    assert client.get(f"{job_url}/metrics").json() == {"data": {}, "num_points": {}}
+    assert client.get(f"{job_url}/logs").text == ""

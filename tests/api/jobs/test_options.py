@@ -1,4 +1,4 @@
-"""What a job may ask for beyond the plain pair: resolved, or told where it does not fit."""
+"""Options of a job are resolved, or rejected where they do not apply."""
 
 import json
 import re
@@ -14,42 +14,45 @@ Json = dict[str, Any]
 DERIVED = {"derive": "teacher", "convolution": "grouped", "groups": 4, "width": 0.5}
 
 
-def bodies(root: Path) -> list[str]:
+def read_bodies(root: Path) -> list[str]:
     text = (root / "docs" / "how-to" / "jobs.md").read_text(encoding="utf-8")
     return re.findall(r"```json\n(.*?)```", text, re.S)
 
 
-def validated(client: httpx.Client, body: Json) -> Json:
-    answer = client.post("/v1/jobs?validate_only=true", json=body)
-    assert answer.status_code == 200, answer.text
-    found: Json = answer.json()
-    return found
+def validate(client: httpx.Client, body: Json) -> Json:
+    response = client.post("/v1/jobs?validate_only=true", json=body)
+    assert response.status_code == 200, response.text
+    validation: Json = response.json()
+    return validation
 
 
-def test_every_body_of_the_page_is_valid(root: Path, trained_job: Any, trained_model: Json) -> None:
-    found = bodies(root)
-    assert len(found) >= 12
-    for text in found:
-        for placeholder, own in (
+def test_every_body_of_the_jobs_page_is_valid(
+    root: Path, trained_job: Any, trained_model: Json
+) -> None:
+    texts = read_bodies(root)
+    assert len(texts) >= 12
+    for text in texts:
+        for placeholder, value in (
             ("ds_…", trained_job.dataset["id"]),
             ("mdl_…", trained_model["id"]),
             ("job_…", trained_job.job["id"]),
         ):
-            text = text.replace(placeholder, own)
-        answer = trained_job.client.post("/v1/jobs?validate_only=true", json=json.loads(text))
-        # Its twin of a group of classes: the page's teacher is a resnet of three stages.
-        assert answer.status_code == 200, f"{text}\n{answer.text}"
+            text = text.replace(placeholder, value)
+        response = trained_job.client.post("/v1/jobs?validate_only=true", json=json.loads(text))
+        assert response.status_code == 200, f"{text}\n{response.text}"
 
 
-def test_a_list_of_methods_takes_names_too(trained_job: Any, trained_model: Json) -> None:
+def test_method_list_accepts_names(trained_job: Any, trained_model: Json) -> None:
     teachers = [{"model": trained_model["id"]}]
-    named = job_body(trained_job.dataset, teachers=teachers, method=["kd", {"type": "rkd"}])
-    whole = job_body(
+    with_names = job_body(trained_job.dataset, teachers=teachers, method=["kd", {"type": "rkd"}])
+    with_objects = job_body(
         trained_job.dataset, teachers=teachers, method=[{"type": "kd"}, {"type": "rkd"}]
     )
-    found, wanted = (validated(trained_job.client, body)["resolved"] for body in (named, whole))
-    assert found["method"] == wanted["method"]
-    assert [each["type"] for each in found["method"]] == ["kd", "rkd"]
+    resolved, expected = (
+        validate(trained_job.client, body)["resolved"] for body in (with_names, with_objects)
+    )
+    assert resolved["method"] == expected["method"]
+    assert [method["type"] for method in resolved["method"]] == ["kd", "rkd"]
     wrong = job_body(trained_job.dataset, teachers=teachers, method=["kd", "no such"])
     assert issue_codes(trained_job.client.post("/v1/jobs", json=wrong)) == {
         "/method/1": "literal_error"
@@ -102,11 +105,11 @@ def test_a_list_of_methods_takes_names_too(trained_job: Any, trained_model: Json
     ],
     ids=str,
 )
-def test_what_makes_no_sense_without_a_teacher_is_told(
+def test_invalid_options_without_a_teacher_are_rejected(
     client: httpx.Client, digits: Json, changes: Json, expected: dict[str, str]
 ) -> None:
-    found = issue_codes(client.post("/v1/jobs", json=job_body(digits, **changes)))
-    assert expected.items() <= found.items()
+    codes = issue_codes(client.post("/v1/jobs", json=job_body(digits, **changes)))
+    assert expected.items() <= codes.items()
 
 
 @pytest.mark.parametrize(
@@ -139,21 +142,21 @@ def test_what_makes_no_sense_without_a_teacher_is_told(
     ],
     ids=str,
 )
-def test_what_does_not_fit_the_teacher_is_told(
+def test_invalid_options_with_a_teacher_are_rejected(
     trained_job: Any, trained_model: Json, changes: Json, expected: dict[str, str]
 ) -> None:
     body = job_body(trained_job.dataset, teachers=[{"model": trained_model["id"]}], **changes)
     assert issue_codes(trained_job.client.post("/v1/jobs", json=body)) == expected
 
 
-def test_a_feature_method_takes_one_teacher(trained_job: Any, trained_model: Json) -> None:
+def test_feature_method_takes_one_teacher(trained_job: Any, trained_model: Json) -> None:
     body = job_body(
         trained_job.dataset, teachers=[{"model": trained_model["id"]}] * 2, method="attention"
     )
     assert issue_codes(trained_job.client.post("/v1/jobs", json=body)) == {"/method": "one_teacher"}
 
 
-def test_a_class_map_has_the_length_of_the_classes(trained_job: Any, trained_model: Json) -> None:
+def test_class_map_needs_one_entry_per_class(trained_job: Any, trained_model: Json) -> None:
     teacher = {"model": trained_model["id"], "class_map": [0, 1]}
     body = job_body(trained_job.dataset, teachers=[teacher])
     assert issue_codes(trained_job.client.post("/v1/jobs", json=body)) == {
@@ -161,21 +164,19 @@ def test_a_class_map_has_the_length_of_the_classes(trained_job: Any, trained_mod
     }
 
 
-def test_validation_says_which_methods_fit_and_why_not(
-    trained_job: Any, trained_model: Json
-) -> None:
+def test_validation_reports_compatible_methods(trained_job: Any, trained_model: Json) -> None:
     body = job_body(
         trained_job.dataset,
         teachers=[{"model": trained_model["id"]}] * 2,
         training={"augmentation": [{"type": "crop_flip"}, {"type": "mixup"}]},
     )
-    fits = {each["name"]: each for each in validated(trained_job.client, body)["methods"]}
-    assert fits["kd"]["compatible"]
-    assert fits["kd"]["reason"] is None
-    assert fits["attention"]["code"] == "one_teacher"
-    assert fits["dkd"]["code"] == "hard_labels_required"
-    assert "mixup" in fits["dkd"]["reason"]
-    assert fits["dkd"]["help"]
+    methods = {method["name"]: method for method in validate(trained_job.client, body)["methods"]}
+    assert methods["kd"]["compatible"]
+    assert methods["kd"]["reason"] is None
+    assert methods["attention"]["code"] == "one_teacher"
+    assert methods["dkd"]["code"] == "hard_labels_required"
+    assert "mixup" in methods["dkd"]["reason"]
+    assert methods["dkd"]["help"]
 
 
 @pytest.mark.parametrize(
@@ -183,16 +184,16 @@ def test_validation_says_which_methods_fit_and_why_not(
     [{"scheme": {"type": "teacher_assistant"}}, {"evaluation": {"seeds": 3, "baseline": True}}],
     ids=str,
 )
-def test_an_evaluation_is_of_one_model_whatever_else_is_asked(
-    trained_job: Any, trained_model: Json, more: Json
+def test_evaluation_ignores_scheme_and_seeds(
+    trained_job: Any, trained_model: Json, options: Json
 ) -> None:
     body = {"kind": "evaluate", "model": trained_model["id"], "dataset": trained_job.dataset["id"]}
-    found = validated(trained_job.client, body | more)
-    assert found["resolved"]["scheme"] == {"type": "offline"}
-    assert found["resolved"]["evaluation"] == {"baseline": False, "seeds": 1}
+    validation = validate(trained_job.client, body | options)
+    assert validation["resolved"]["scheme"] == {"type": "offline"}
+    assert validation["resolved"]["evaluation"] == {"baseline": False, "seeds": 1}
 
 
-def test_a_derived_student_starts_from_weights_of_its_own_kind(
+def test_derived_student_needs_initial_weights_of_its_architecture(
     trained_job: Any, trained_model: Json
 ) -> None:
     student = {**DERIVED, "init": trained_model["id"]}
@@ -202,15 +203,13 @@ def test_a_derived_student_starts_from_weights_of_its_own_kind(
     }
 
 
-def test_a_step_of_a_job_that_is_not_done_is_no_place_to_go_on_from(
-    client: httpx.Client, digits: Json
-) -> None:
+def test_step_of_an_unfinished_job_cannot_be_continued(client: httpx.Client, digits: Json) -> None:
     queued = client.post("/v1/jobs", json=job_body(digits)).json()
     body = job_body(digits, **{"from": {"job": queued["id"], "checkpoint": "last"}})
     assert issue_codes(client.post("/v1/jobs", json=body)) == {"/from/job": "not_ready"}
 
 
-def test_everything_is_resolved(trained_job: Any, trained_model: Json) -> None:
+def test_every_option_is_resolved(trained_job: Any, trained_model: Json) -> None:
     body = job_body(
         trained_job.dataset,
         teachers=[{"model": trained_model["id"]}],
@@ -219,41 +218,44 @@ def test_everything_is_resolved(trained_job: Any, trained_model: Json) -> None:
         exports=["onnx"],
         training={"epochs": 10, "augmentation": [{"type": "crop_flip"}, {"type": "cutout"}]},
     )
-    found = validated(trained_job.client, body)["resolved"]
-    assert found["student"]["architecture"] == "cifar/resnet8"
-    assert found["method"][0]["warmup_epochs"] == 2
-    assert found["exports"] == ["safetensors", "onnx"]
-    assert [each["type"] for each in found["training"]["augmentation"]] == ["crop_flip", "cutout"]
-    assert found["training"]["augmentation"][1]["size"] == 2
+    resolved = validate(trained_job.client, body)["resolved"]
+    assert resolved["student"]["architecture"] == "cifar/resnet8"
+    assert resolved["method"][0]["warmup_epochs"] == 2
+    assert resolved["exports"] == ["safetensors", "onnx"]
+    assert [augmentation["type"] for augmentation in resolved["training"]["augmentation"]] == [
+        "crop_flip",
+        "cutout",
+    ]
+    assert resolved["training"]["augmentation"][1]["size"] == 2
 
 
 @pytest.mark.parametrize(
     ("scheme", "method"),
     [("mutual", "supervised"), ("born_again", "kd"), ("label_refinery", "kd")],
 )
-def test_schemes_that_need_no_teacher(
+def test_some_schemes_need_no_teacher(
     client: httpx.Client, digits: Json, scheme: str, method: str
 ) -> None:
-    found = validated(client, job_body(digits, scheme={"type": scheme}))
-    assert [each["type"] for each in found["resolved"]["method"]] == [method]
+    validation = validate(client, job_body(digits, scheme={"type": scheme}))
+    assert [entry["type"] for entry in validation["resolved"]["method"]] == [method]
     assert (
-        found["estimate"]["trainings"]
+        validation["estimate"]["trainings"]
         == {"mutual": 1, "born_again": 3, "label_refinery": 4}[scheme]
     )
     if scheme == "mutual":
-        assert found["resolved"]["scheme"]["peers"] == ["cifar/resnet8"]
+        assert validation["resolved"]["scheme"]["peers"] == ["cifar/resnet8"]
 
 
-def test_color_networks_for_gray_images_are_asked_for_a_rule(
+def test_color_network_for_gray_images_needs_a_channel_rule(
     trained_job: Any, trained_model: Json
 ) -> None:
     student = {"architecture": "cifar/resnet8", "channels": "repeat"}
-    found = validated(
+    validation = validate(
         trained_job.client, job_body(trained_job.dataset, student=student, method="supervised")
     )
-    assert found["resolved"]["student"]["channels"] == "repeat"
+    assert validation["resolved"]["student"]["channels"] == "repeat"
     teacher = {"model": trained_model["id"], "channels": "repeat"}
-    answer = trained_job.client.post(
+    response = trained_job.client.post(
         "/v1/jobs", json=job_body(trained_job.dataset, teachers=[teacher])
     )
-    assert assert_problem(answer, 422)["errors"][0]["pointer"] == "/teachers/0/channels"
+    assert assert_problem(response, 422)["errors"][0]["pointer"] == "/teachers/0/channels"

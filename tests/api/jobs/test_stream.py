@@ -1,4 +1,4 @@
-"""A project's jobs as one stream: who looks at the table misses nothing and asks for nothing."""
+"""The stream of a project's jobs misses no change."""
 
 import contextlib
 import json
@@ -18,14 +18,14 @@ Frame = tuple[str, Json, int]
 
 
 @contextlib.contextmanager
-def streamed(client: httpx.Client, **params: Any) -> Iterator[Iterator[Frame]]:
-    """The frames of a stream: name, data, id."""
-    with client.stream("GET", "/v1/jobs", headers=STREAM, params=params) as answer:
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        yield _frames(answer.iter_lines())
+def open_stream(client: httpx.Client, **params: Any) -> Iterator[Iterator[Frame]]:
+    """Open the stream; its frames are tuples of name, data and id."""
+    with client.stream("GET", "/v1/jobs", headers=STREAM, params=params) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        yield _parse_frames(response.iter_lines())
 
 
-def _frames(lines: Iterator[str]) -> Iterator[Frame]:
+def _parse_frames(lines: Iterator[str]) -> Iterator[Frame]:
     fields: dict[str, str] = {}
     for line in lines:
         if line:
@@ -36,8 +36,8 @@ def _frames(lines: Iterator[str]) -> Iterator[Frame]:
             fields = {}
 
 
-def test_a_new_job_and_its_changes_arrive_in_turn(client: httpx.Client, digits: Json) -> None:
-    with streamed(client) as frames:
+def test_new_job_and_its_changes_arrive_in_order(client: httpx.Client, digits: Json) -> None:
+    with open_stream(client) as frames:
         name, data, _ = next(frames)
         assert (name, data) == ("snapshot", {})
         job = submit_job(client, digits)
@@ -49,80 +49,82 @@ def test_a_new_job_and_its_changes_arrive_in_turn(client: httpx.Client, digits: 
         client.post(f"{job['links']['self']}/cancel").raise_for_status()
         _, data, _ = next(frames)
         assert data["state"] == "cancelled"
-        # The frame is the job as the list has it.
+        # The frame equals the entry of the list.
         (listed,) = client.get("/v1/jobs").json()["data"]
         assert data == listed
 
 
-def test_what_happened_between_two_connections_is_told(client: httpx.Client, digits: Json) -> None:
-    with streamed(client) as frames:
-        _, _, place = next(frames)
+def test_stream_resumes_after_a_break(client: httpx.Client, digits: Json) -> None:
+    with open_stream(client) as frames:
+        _, _, position = next(frames)
     job = submit_job(client, digits)
-    with streamed(client, after=place) as frames:
+    with open_stream(client, after=position) as frames:
         next(frames)
         assert next(frames)[1]["id"] == job["id"]
 
 
-def test_who_was_away_for_long_is_told_to_read_the_list(client: httpx.Client) -> None:
-    with streamed(client, after=1) as frames:
+def test_old_position_gets_a_reload(client: httpx.Client) -> None:
+    with open_stream(client, after=1) as frames:
         next(frames)
-        name, data, place = next(frames)
+        name, data, position = next(frames)
     assert (name, data) == ("reload", {})
-    assert place > 1
+    assert position > 1
 
 
-def test_other_projects_are_not_heard(
+def test_jobs_of_other_projects_are_hidden(
     client: httpx.Client, other_client: httpx.Client, digits: Json
 ) -> None:
-    heard: list[str] = []
+    frame_names: list[str] = []
 
     def listen() -> None:
-        # The stream lasts until the client is closed, after the test.
+        # The stream ends when the fixture closes the client, after the test.
         with (
             contextlib.suppress(httpx.TransportError, RuntimeError),
-            streamed(other_client) as frames,
+            open_stream(other_client) as frames,
         ):
             for name, _, _ in frames:
-                heard.append(name)
+                frame_names.append(name)
                 ready.set()
 
     ready = threading.Event()
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
     assert ready.wait(10)
-    with streamed(client) as frames:
+    with open_stream(client) as frames:
         next(frames)
         submit_job(client, digits)
-        assert next(frames)[0] == "job"  # it was there to be heard
+        assert next(frames)[0] == "job"
     listener.join(timeout=1.5)
     assert listener.is_alive()
-    assert heard == ["snapshot"]
+    assert frame_names == ["snapshot"]
 
 
-def test_a_place_that_is_none_is_refused(client: httpx.Client) -> None:
-    answer = client.get("/v1/jobs", headers=STREAM | {"Last-Event-ID": "x"})
-    assert_problem(answer, 400, "bad_last_event_id")
+def test_invalid_position_is_rejected(client: httpx.Client) -> None:
+    response = client.get("/v1/jobs", headers=STREAM | {"Last-Event-ID": "x"})
+    assert_problem(response, 400, "bad_last_event_id")
     assert client.get("/v1/jobs", headers=STREAM, params={"after": -1}).status_code == 422
 
 
-def test_a_stream_ends_with_its_key(client: httpx.Client, api_url: str, digits: Json) -> None:
+def test_revoked_key_ends_the_stream(client: httpx.Client, api_url: str, digits: Json) -> None:
     body = {"name": "short-lived", "scopes": ["jobs:read"]}
     key = client.post("/v1/api-keys", json=body).raise_for_status().json()
     stop = threading.Event()
-    with client_for(api_url, key["key"]) as reader, streamed(reader) as frames:
+    with client_for(api_url, key["key"]) as reader, open_stream(reader) as frames:
         next(frames)
         assert client.delete(f"/v1/api-keys/{key['id']}").status_code == 204
-        # A frame a second, until the stream looks at its key again and ends by itself.
+        # One frame a second until the stream authenticates again and ends.
         with ThreadPoolExecutor(1) as pool:
             address = submit_job(client, digits)["links"]["self"]
-            changing = pool.submit(rename, client, address, 20, stop)
-            told = sum(1 for _ in frames)
+            changing = pool.submit(rename_repeatedly, client, address, 20, stop)
+            num_frames = sum(1 for _ in frames)
             stop.set()
             changing.result()
-    assert told < 20
+    assert num_frames < 20
 
 
-def rename(client: httpx.Client, address: str, times: int, stop: threading.Event) -> None:
+def rename_repeatedly(
+    client: httpx.Client, address: str, times: int, stop: threading.Event
+) -> None:
     for number in range(times):
         client.patch(address, json={"name": f"name {number}"}).raise_for_status()
         if stop.wait(1):

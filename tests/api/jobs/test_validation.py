@@ -1,4 +1,4 @@
-"""What is wrong with a job is told at once, all of it, where the client wrote it."""
+"""Validation issues of a job: all in one response, each with a pointer into the body."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 from tests.helpers import assert_problem, issue_codes, job_body
 
 Json = dict[str, Any]
-# kd without a teacher: told beside whatever else is wrong with it.
+# kd without a teacher: an issue that comes in addition to the others.
 TAUGHT: dict[str, str | None] = {"/teachers": "teacher_required"}
 
 
@@ -58,18 +58,18 @@ TAUGHT: dict[str, str | None] = {"/teachers": "teacher_required"}
     ],
     ids=str,
 )
-def test_a_fault_points_to_where_it_was_written(
+def test_pointer_addresses_the_body_as_sent(
     client: httpx.Client, digits: Json, changes: Json, expected: dict[str, str | None] | None
 ) -> None:
-    found = issue_codes(client.post("/v1/jobs", json=job_body(digits, **changes)))
+    codes = issue_codes(client.post("/v1/jobs", json=job_body(digits, **changes)))
     if expected is None:
         expected = {"/training/epochs": None, "/training/batch_size": None}
-    assert set(found) == set(expected)
+    assert set(codes) == set(expected)
     for pointer, code in expected.items():
-        assert code in (None, found[pointer])
+        assert code in (None, codes[pointer])
 
 
-def test_an_unknown_field_is_told_which_one_was_meant(client: httpx.Client, digits: Json) -> None:
+def test_unknown_field_suggests_nearest_name(client: httpx.Client, digits: Json) -> None:
     for path, body, meant in (
         ("jobs", job_body(digits, epochs=3), "`/training/epochs`"),
         (
@@ -81,19 +81,19 @@ def test_an_unknown_field_is_told_which_one_was_meant(client: httpx.Client, digi
     ):
         document = assert_problem(client.post(f"/v1/{path}", json=body), 422)
         assert f"there is no such field here; did you mean {meant}?" in [
-            fault["detail"] for fault in document["errors"]
+            issue["detail"] for issue in document["errors"]
         ]
 
 
 @pytest.mark.parametrize("body", [[], "text", 1, True])
-def test_a_body_that_is_no_object_is_one_fault_of_the_whole(
+def test_body_that_is_no_object_has_one_issue_at_the_root(
     client: httpx.Client, body: object
 ) -> None:
     for path in ("jobs", "datasets", "models", "uploads", "projects"):
         assert set(issue_codes(client.post(f"/v1/{path}", json=body))) == {""}
 
 
-def test_faults_of_fields_catalog_and_data_come_together(client: httpx.Client) -> None:
+def test_issues_of_fields_catalog_and_data_come_together(client: httpx.Client) -> None:
     dataset = client.post(
         "/v1/datasets", json={"name": "digits", "source": "builtin:digits"}
     ).json()
@@ -113,15 +113,13 @@ def test_faults_of_fields_catalog_and_data_come_together(client: httpx.Client) -
     }
 
 
-def test_classes_that_do_not_fit_come_with_a_fix_that_helps(
-    client: httpx.Client, digits: Json
-) -> None:
+def test_fix_for_mismatched_classes_makes_the_job_valid(client: httpx.Client, digits: Json) -> None:
     body = job_body(digits, student={"architecture": "cifar/resnet8", "num_classes": 7})
     document = assert_problem(client.post("/v1/jobs", json=body | {"seed": -1}), 422)
-    codes = {fault["pointer"]: fault["code"] for fault in document["errors"]}
+    codes = {issue["pointer"]: issue["code"] for issue in document["errors"]}
     assert codes == {"/student/num_classes": "classes_mismatch", "/seed": "greater_than_equal"}
     document = assert_problem(client.post("/v1/jobs", json=body), 422)
-    assert client.post("/v1/jobs", json=patched(body, document["fix"])).status_code == 201
+    assert client.post("/v1/jobs", json=apply_patch(body, document["fix"])).status_code == 201
 
 
 @pytest.mark.parametrize(
@@ -133,26 +131,26 @@ def test_classes_that_do_not_fit_come_with_a_fix_that_helps(
     ],
     ids=str,
 )
-def test_a_fix_makes_the_request_valid(client: httpx.Client, digits: Json, changes: Json) -> None:
+def test_fix_makes_the_request_valid(client: httpx.Client, digits: Json, changes: Json) -> None:
     body = job_body(digits, **changes)
     fix = assert_problem(client.post("/v1/jobs", json=body), 422)["fix"]
-    answer = client.post("/v1/jobs", json=patched(body, fix))
-    assert answer.status_code == 201, answer.text
+    response = client.post("/v1/jobs", json=apply_patch(body, fix))
+    assert response.status_code == 201, response.text
 
 
-def patched(body: Json, fix: list[Json]) -> Json:
-    """A JSON Patch of replacements and additions, applied."""
+def apply_patch(body: Json, fix: list[Json]) -> Json:
+    """Apply a JSON Patch that has only `replace` and `add`."""
     for step in fix:
         *path, last = step["path"].lstrip("/").split("/")
-        here = body
+        node = body
         for name in path:
-            here = here[name]
-        assert step["op"] == "add" or last in here
-        here[last] = step["value"]
+            node = node[name]
+        assert step["op"] == "add" or last in node
+        node[last] = step["value"]
     return body
 
 
-def test_a_duplicate_method_is_told(
+def test_duplicate_method_is_rejected(
     client: httpx.Client, trained_job: Any, trained_model: Any
 ) -> None:
     body = job_body(trained_job.dataset, teachers=[{"model": trained_model["id"]}], method=2 * [KD])
@@ -164,19 +162,19 @@ def test_a_duplicate_method_is_told(
 KD = {"type": "kd"}
 
 
-def test_a_misfit_teacher_is_told(client: httpx.Client, digits: Json, tenant: Any) -> None:
+def test_mismatched_teacher_is_rejected(client: httpx.Client, digits: Json, tenant: Any) -> None:
     model = ready_model(tenant.id, num_classes=3, in_channels=3)
     body = job_body(digits, teachers=[{"model": model}, {"model": model}])
-    found = assert_problem(client.post("/v1/jobs", json=body), 422)["errors"]
-    assert [(fault["pointer"], fault["code"]) for fault in found] == [
+    issues = assert_problem(client.post("/v1/jobs", json=body), 422)["errors"]
+    assert [(issue["pointer"], issue["code"]) for issue in issues] == [
         ("/teachers/0/model", "classes_mismatch"),
         ("/teachers/0/model", "channels_mismatch"),
         ("/teachers/1/model", "classes_mismatch"),
         ("/teachers/1/model", "channels_mismatch"),
     ]
     student = {"architecture": "cifar/resnet8", "init": model}
-    answer = client.post("/v1/jobs", json=job_body(digits, student=student, method="supervised"))
-    assert issue_codes(answer) == {"/student/init": "init_mismatch"}
+    response = client.post("/v1/jobs", json=job_body(digits, student=student, method="supervised"))
+    assert issue_codes(response) == {"/student/init": "init_mismatch"}
 
 
 def ready_model(project_id: str, **facts: int) -> str:
@@ -201,7 +199,7 @@ def ready_model(project_id: str, **facts: int) -> str:
     return model.id
 
 
-def test_no_fault_echoes_what_was_sent(client: httpx.Client, digits: Json) -> None:
+def test_issues_never_echo_values(client: httpx.Client, digits: Json) -> None:
     secret = "stk_do-not-show-this"
     bodies = [
         job_body(
@@ -213,32 +211,32 @@ def test_no_fault_echoes_what_was_sent(client: httpx.Client, digits: Json) -> No
         job_body(digits, labels={"a": {"b": secret}}, accept=[secret], limits={"wall_s": secret}),
     ]
     for body in bodies:
-        answer = client.post("/v1/jobs", json=body)
-        assert_problem(answer, 422)
-        assert secret not in answer.text
+        response = client.post("/v1/jobs", json=body)
+        assert_problem(response, 422)
+        assert secret not in response.text
     for path, body in (
         ("uploads", {"filename": "x\0", "size_bytes": secret, "sha256": secret}),
         ("datasets", {"name": "x", "source": secret, "split_seed": secret}),
         ("models", {"name": "x", "source": secret, "normalization": secret}),
     ):
-        answer = client.post(f"/v1/{path}", json=body)
-        assert_problem(answer, 422)
-        assert secret not in answer.text
+        response = client.post(f"/v1/{path}", json=body)
+        assert_problem(response, 422)
+        assert secret not in response.text
     for query in ({"limit": secret}, {"cursor": secret}, {"state": secret}, {"sort": secret}):
-        answer = client.get("/v1/jobs", params=query)
-        assert_problem(answer, 422)
-        assert secret not in answer.text
+        response = client.get("/v1/jobs", params=query)
+        assert_problem(response, 422)
+        assert secret not in response.text
 
 
 @pytest.mark.parametrize(
     "normalization",
     [{"mean": [0.5], "std": [0.5, 0.5, 0.5]}, {"mean": [0.5, 0.5], "std": [0.5, 0.5]}, {}],
 )
-def test_a_normalization_has_one_mean_and_deviation_for_each_channel(
+def test_normalization_needs_one_mean_and_std_per_channel(
     client: httpx.Client, normalization: Json
 ) -> None:
     body = {"name": "x", "architecture": "cifar/resnet8", "num_classes": 10, "upload_id": "upl_x"}
-    found = issue_codes(client.post("/v1/models", json=body | {"normalization": normalization}))
-    assert found.pop("/upload_id") == "not_found"
-    assert found
-    assert all(pointer.startswith("/normalization") for pointer in found)
+    codes = issue_codes(client.post("/v1/models", json=body | {"normalization": normalization}))
+    assert codes.pop("/upload_id") == "not_found"
+    assert codes
+    assert all(pointer.startswith("/normalization") for pointer in codes)

@@ -1,4 +1,4 @@
-"""Models whose weights torchvision or timm publish: taken by name, or told the nearest."""
+"""Models with pretrained weights of torchvision or timm, selected by name."""
 
 from typing import Any
 
@@ -27,15 +27,15 @@ Json = dict[str, Any]
         ("timm:resnet50.tv_in1k", "resnet50.tv_in1k", "timm/resnet50"),
     ],
 )
-def test_published_weights_are_a_model(
-    client: httpx.Client, source: str, full: str, architecture: str
+def test_pretrained_weights_are_a_model(
+    client: httpx.Client, source: str, full_name: str, architecture: str
 ) -> None:
-    answer = client.post("/v1/models", json={"name": "a teacher", "source": source})
-    assert answer.status_code == 201, answer.text
-    made = answer.json()
-    assert made["state"] == "verifying"
-    assert made["source"] == f"{source.partition(':')[0]}:{full}"
-    assert made["architecture"] == architecture
+    response = client.post("/v1/models", json={"name": "a teacher", "source": source})
+    assert response.status_code == 201, response.text
+    model = response.json()
+    assert model["state"] == "verifying"
+    assert model["source"] == f"{source.partition(':')[0]}:{full_name}"
+    assert model["architecture"] == architecture
 
 
 @pytest.mark.parametrize(
@@ -49,26 +49,26 @@ def test_published_weights_are_a_model(
         ("http://example.org/weights.pt", "unknown_source", "job:"),
     ],
 )
-def test_unknown_weights_are_told_the_nearest(
-    client: httpx.Client, source: str, code: str, near: str
+def test_unknown_weights_suggest_nearest_name(
+    client: httpx.Client, source: str, code: str, suggestion: str
 ) -> None:
-    answer = client.post("/v1/models", json={"name": "x", "source": source})
-    (fault,) = assert_problem(answer, 422)["errors"]
-    assert (fault["pointer"], fault["code"]) == ("/source", code)
-    assert near in fault["detail"]
-    assert "example.org" not in fault["detail"]
+    response = client.post("/v1/models", json={"name": "x", "source": source})
+    (issue,) = assert_problem(response, 422)["errors"]
+    assert (issue["pointer"], issue["code"]) == ("/source", code)
+    assert suggestion in issue["detail"]
+    assert "example.org" not in issue["detail"]
 
 
-def test_all_else_is_the_weights_own(client: httpx.Client) -> None:
+def test_pretrained_model_takes_no_other_field(client: httpx.Client) -> None:
     body = {"name": "x", "source": "timm:resnet50", "num_classes": 10}
     assert issue_codes(client.post("/v1/models", json=body)) == {"": "source_conflict"}
 
 
-def test_an_evaluation_has_no_student_to_make_a_model_of(
-    trained_job: Any, trained_model: Json
-) -> None:
+def test_evaluation_has_no_student_for_a_model(trained_job: Any, trained_model: Json) -> None:
     body = {"kind": "evaluate", "model": trained_model["id"], "dataset": trained_job.dataset["id"]}
     job = trained_job.client.post("/v1/jobs", json=body).raise_for_status().json()
     trained_job.client.post(f"{job['links']['self']}/cancel").raise_for_status()
-    answer = trained_job.client.post("/v1/models", json={"name": "x", "source": f"job:{job['id']}"})
-    assert issue_codes(answer) == {"/source": "no_student"}
+    response = trained_job.client.post(
+        "/v1/models", json={"name": "x", "source": f"job:{job['id']}"}
+    )
+    assert issue_codes(response) == {"/source": "no_student"}

@@ -1,4 +1,4 @@
-"""What keeps predictions within bounds: how many there are, how long one takes, what it sees."""
+"""Limits of predictions: their number, their time and their environment."""
 
 import hashlib
 import os
@@ -16,52 +16,49 @@ from store.settings import settings
 from tests.helpers import run_in_thread
 
 
-def test_only_so_many_are_held_and_only_so_many_work(
+def test_pending_and_running_predictions_are_limited(
     environment: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings(), "predict_queue_timeout_s", 0.05)
 
-    async def crowded() -> list[ProblemError]:
-        crowd, refused = PredictionLimiter(max_pending=1, max_running=1), []
-        for place in (partial(crowd.reserve, "a project"), crowd.acquire_slot):
-            async with place():
+    async def fill() -> list[ProblemError]:
+        limiter, rejections = PredictionLimiter(max_pending=1, max_running=1), []
+        for reserve in (partial(limiter.reserve, "a project"), limiter.acquire_slot):
+            async with reserve():
                 try:
-                    async with place():
-                        pytest.fail("there was room for two")
+                    async with reserve():
+                        pytest.fail("both were accepted")
                 except ProblemError as busy:
-                    refused.append(busy)
-            async with place():  # and there is room again
+                    rejections.append(busy)
+            async with reserve():  # released slots are available
                 pass
-        return refused
+        return rejections
 
-    for busy in run_in_thread(crowded):
+    for busy in run_in_thread(fill):
         assert (busy.status, busy.code) == (429, "busy")
         assert busy.headers["Retry-After"]
 
 
-def test_one_project_leaves_places_for_the_others(environment: Any) -> None:
-    async def shared() -> str:
-        crowd = PredictionLimiter(max_pending=4, max_running=1)
-        async with crowd.reserve("one"), crowd.reserve("one"):
-            async with crowd.reserve("another"):
+def test_one_project_cannot_take_all_slots(environment: Any) -> None:
+    async def reserve_slots() -> str:
+        limiter = PredictionLimiter(max_pending=4, max_running=1)
+        async with limiter.reserve("one"), limiter.reserve("one"):
+            async with limiter.reserve("another"):
                 pass
             with pytest.raises(ProblemError) as busy:
-                async with crowd.reserve("one"):
-                    pytest.fail("it has half of the places already")
-        async with crowd.reserve("one"):
+                async with limiter.reserve("one"):
+                    pytest.fail("the project exceeded half of the slots")
+        async with limiter.reserve("one"):
             return str(busy.value.code)
 
-    assert run_in_thread(shared) == "busy"
+    assert run_in_thread(reserve_slots) == "busy"
 
 
-def test_a_process_that_takes_too_long_is_ended(
-    environment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(settings(), "predict_wall_s", 0.2)
-    os.mkfifo(tmp_path / "request.json")  # nobody ever writes into it
+def test_slow_prediction_is_killed(environment: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "request.json")  # reading it blocks forever
 
     with pytest.raises(ProblemError) as late:
-        run_in_thread(runner._run, tmp_path)
+        run_in_thread(runner.run_subprocess, tmp_path, 0.2)
     assert (late.value.status, late.value.code) == (503, "timed_out")
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -70,12 +67,12 @@ def test_a_process_that_takes_too_long_is_ended(
             continue
 
 
-def test_the_process_gets_no_secret(environment: Any, tmp_path: Path) -> None:
-    given = runner.subprocess_env(tmp_path)
-    assert not any(name.startswith(("STILLHOUSE", "AWS")) for name in given)
+def test_subprocess_gets_no_secret(environment: Any, tmp_path: Path) -> None:
+    variables = runner.subprocess_env(tmp_path)
+    assert not any(name.startswith(("STILLHOUSE", "AWS")) for name in variables)
 
 
-def test_the_least_used_files_make_room(
+def test_least_recently_used_files_are_deleted(
     environment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings(), "work_dir", tmp_path / "work")
@@ -97,12 +94,12 @@ def test_the_least_used_files_make_room(
     def clock() -> int:
         return next(ticks)
 
-    def kept() -> set[int]:
+    def cached_numbers() -> set[int]:
         return {path.read_bytes()[0] for path in (tmp_path / "work" / "onnx").iterdir()}
 
     for number in (1, 2, 1, 3):
         use(number)
-    assert kept() == {1, 3}
+    assert cached_numbers() == {1, 3}
     (tmp_path / "file").write_bytes(b"other bytes")
     object_store.put_file(f"{tmp_path.name}/damaged", tmp_path / "file")
     with pytest.raises(OSError, match="SHA-256"):

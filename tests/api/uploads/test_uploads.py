@@ -1,4 +1,4 @@
-"""Bytes come in parts and are verified as a whole before anything is made of them."""
+"""Uploads arrive in parts and are verified as one file."""
 
 import hashlib
 from typing import Any
@@ -15,89 +15,95 @@ Json = dict[str, Any]
 PART = 65536
 
 
-def begin(client: httpx.Client, data: bytes, **changes: Any) -> Json:
+def create_upload(client: httpx.Client, data: bytes, **changes: Any) -> Json:
     digest = hashlib.sha256(data).hexdigest()
     body = {"filename": "x", "size_bytes": len(data), "sha256": digest} | changes
-    answer = client.post("/v1/uploads", json=body)
-    assert answer.status_code == 201, answer.text
-    assert answer.headers["location"] == f"/v1/uploads/{answer.json()['id']}"
-    begun: Json = answer.json()
-    return begun
+    response = client.post("/v1/uploads", json=body)
+    assert response.status_code == 201, response.text
+    assert response.headers["location"] == f"/v1/uploads/{response.json()['id']}"
+    new_upload: Json = response.json()
+    return new_upload
 
 
-def test_an_upload_in_parts_is_complete_when_all_is_there(client: httpx.Client) -> None:
+def test_upload_is_complete_with_all_parts(client: httpx.Client) -> None:
     data = b"".join(bytes([number % 256]) * 1000 for number in range(150))
-    begun = begin(client, data)
-    own = f"/v1/uploads/{begun['id']}"
-    assert [part["size_bytes"] for part in begun["parts"]] == [PART, PART, len(data) - 2 * PART]
-    for part in reversed(begun["parts"]):  # in any order, and again
+    new_upload = create_upload(client, data)
+    upload_url = f"/v1/uploads/{new_upload['id']}"
+    assert [part["size_bytes"] for part in new_upload["parts"]] == [
+        PART,
+        PART,
+        len(data) - 2 * PART,
+    ]
+    for part in reversed(new_upload["parts"]):  # in any order, and repeatedly
         start = (part["number"] - 1) * PART
         for piece in (bytes(part["size_bytes"]), data[start : start + PART]):
             client.put(part["url"], content=piece).raise_for_status()
-    assert all(part["received"] for part in client.get(own).json()["parts"])
+    assert all(part["received"] for part in client.get(upload_url).json()["parts"])
     for _ in range(2):
-        answer = client.post(f"{own}/complete")
-        assert (answer.status_code, answer.json()["state"]) == (200, "complete")
-    assert_problem(client.put(begun["parts"][0]["url"], content=data[:PART]), 409)
-    client.post("/v1/datasets", json={"name": "x", "upload_id": begun["id"]}).raise_for_status()
-    assert_problem(client.delete(own), 409)
+        response = client.post(f"{upload_url}/complete")
+        assert (response.status_code, response.json()["state"]) == (200, "complete")
+    assert_problem(client.put(new_upload["parts"][0]["url"], content=data[:PART]), 409)
+    client.post(
+        "/v1/datasets", json={"name": "x", "upload_id": new_upload["id"]}
+    ).raise_for_status()
+    assert_problem(client.delete(upload_url), 409)
 
 
-def test_a_complete_upload_that_nobody_uses_can_be_deleted(client: httpx.Client) -> None:
-    begun = begin(client, b"sent by mistake")
-    client.put(begun["parts"][0]["url"], content=b"sent by mistake").raise_for_status()
-    client.post(f"/v1/uploads/{begun['id']}/complete").raise_for_status()
-    assert client.delete(f"/v1/uploads/{begun['id']}").status_code == 204
-    assert_problem(client.get(f"/v1/uploads/{begun['id']}"), 404)
+def test_unused_complete_upload_can_be_deleted(client: httpx.Client) -> None:
+    new_upload = create_upload(client, b"sent by mistake")
+    client.put(new_upload["parts"][0]["url"], content=b"sent by mistake").raise_for_status()
+    client.post(f"/v1/uploads/{new_upload['id']}/complete").raise_for_status()
+    assert client.delete(f"/v1/uploads/{new_upload['id']}").status_code == 204
+    assert_problem(client.get(f"/v1/uploads/{new_upload['id']}"), 404)
 
 
-def test_a_wrong_digest_is_told_and_the_upload_stays_open(client: httpx.Client) -> None:
-    begun = begin(client, b"right")
-    own = f"/v1/uploads/{begun['id']}"
-    client.put(begun["parts"][0]["url"], content=b"wrong").raise_for_status()
-    assert issue_codes(client.post(f"{own}/complete")) == {"/sha256": "sha256_mismatch"}
-    assert client.get(own).json()["state"] == "open"
-    body = {"name": "x", "upload_id": begun["id"]}
+def test_upload_stays_open_after_a_wrong_digest(client: httpx.Client) -> None:
+    new_upload = create_upload(client, b"right")
+    upload_url = f"/v1/uploads/{new_upload['id']}"
+    client.put(new_upload["parts"][0]["url"], content=b"wrong").raise_for_status()
+    assert issue_codes(client.post(f"{upload_url}/complete")) == {"/sha256": "sha256_mismatch"}
+    assert client.get(upload_url).json()["state"] == "open"
+    body = {"name": "x", "upload_id": new_upload["id"]}
     assert issue_codes(client.post("/v1/datasets", json=body)) == {"/upload_id": "not_complete"}
-    client.put(begun["parts"][0]["url"], content=b"right").raise_for_status()
-    assert client.post(f"{own}/complete").json()["state"] == "complete"
+    client.put(new_upload["parts"][0]["url"], content=b"right").raise_for_status()
+    assert client.post(f"{upload_url}/complete").json()["state"] == "complete"
 
 
-def test_missing_parts_are_named(client: httpx.Client) -> None:
-    begun = begin(client, bytes(3 * PART))
-    client.put(begun["parts"][1]["url"], content=bytes(PART)).raise_for_status()
-    answer = client.post(f"/v1/uploads/{begun['id']}/complete")
-    assert assert_problem(answer, 422)["errors"][0]["detail"].endswith(": 1, 3")
+def test_missing_parts_are_listed(client: httpx.Client) -> None:
+    new_upload = create_upload(client, bytes(3 * PART))
+    client.put(new_upload["parts"][1]["url"], content=bytes(PART)).raise_for_status()
+    response = client.post(f"/v1/uploads/{new_upload['id']}/complete")
+    assert assert_problem(response, 422)["errors"][0]["detail"].endswith(": 1, 3")
 
 
 @pytest.mark.parametrize("size", [0, 9, 11, 3 * 2**20])
-def test_a_part_of_the_wrong_size_is_refused_and_not_kept(client: httpx.Client, size: int) -> None:
+def test_part_of_wrong_size_is_rejected_and_not_stored(client: httpx.Client, size: int) -> None:
     before = {entry.key for entry in object_store.list_objects()}
-    begun = begin(client, bytes(10))
-    part = begun["parts"][0]["url"]
+    new_upload = create_upload(client, bytes(10))
+    part = new_upload["parts"][0]["url"]
     assert_problem(client.put(part, content=bytes(size)), 422, "wrong_part_size")
     assert_problem(client.put(part, content=iter([bytes(size)])), 422, "wrong_part_size")
-    assert not client.get(f"/v1/uploads/{begun['id']}").json()["parts"][0]["received"]
+    assert not client.get(f"/v1/uploads/{new_upload['id']}").json()["parts"][0]["received"]
     assert {entry.key for entry in object_store.list_objects()} == before
     assert client.put(part, content=bytes(10)).status_code == 200
 
 
 @pytest.mark.parametrize("number", ["0", "2", "-1", "99999999999999999999"])
-def test_there_is_no_part_beyond_the_last(client: httpx.Client, number: str) -> None:
-    begun = begin(client, b"x")
-    answer = client.put(f"/v1/uploads/{begun['id']}/parts/{number}", content=b"x")
-    assert_problem(answer, 404)
+def test_part_beyond_the_last_is_not_found(client: httpx.Client, number: str) -> None:
+    new_upload = create_upload(client, b"x")
+    response = client.put(f"/v1/uploads/{new_upload['id']}/parts/{number}", content=b"x")
+    assert_problem(response, 404)
 
 
-def test_an_upload_that_is_given_up_leaves_nothing(client: httpx.Client) -> None:
-    begun = begin(client, b"x")
-    client.put(begun["parts"][0]["url"], content=b"x").raise_for_status()
+def test_deleted_upload_leaves_no_bytes(client: httpx.Client) -> None:
+    new_upload = create_upload(client, b"x")
+    client.put(new_upload["parts"][0]["url"], content=b"x").raise_for_status()
     with transaction() as session:
-        (key,) = [part.object_key for part in session.get_one(Upload, begun["id"]).parts]
+        (key,) = [part.object_key for part in session.get_one(Upload, new_upload["id"]).parts]
     assert object_store.exists(key)
-    own = f"/v1/uploads/{begun['id']}"
-    assert client.delete(own).status_code == 204
-    assert_problem(client.get(own), 404)
+    upload_url = f"/v1/uploads/{new_upload['id']}"
+    assert client.delete(upload_url).status_code == 204
+    assert_problem(client.get(upload_url), 404)
     assert not object_store.exists(key)
 
 
@@ -114,15 +120,15 @@ def test_an_upload_that_is_given_up_leaves_nothing(client: httpx.Client) -> None
     ],
     ids=str,
 )
-def test_an_impossible_upload_is_refused(client: httpx.Client, changes: Json, status: int) -> None:
+def test_invalid_upload_is_rejected(client: httpx.Client, changes: Json, status: int) -> None:
     body = {"filename": "x", "size_bytes": 1, "sha256": "0" * 64} | changes
     assert_problem(client.post("/v1/uploads", json=body), status)
 
 
-def test_a_name_is_never_a_path(client: httpx.Client) -> None:
+def test_file_name_is_never_a_path(client: httpx.Client) -> None:
     before = {entry.key for entry in object_store.list_objects()}
-    begun = begin(client, b"x", filename="../../../etc/passwd")
-    client.put(begun["parts"][0]["url"], content=b"x").raise_for_status()
+    new_upload = create_upload(client, b"x", filename="../../../etc/passwd")
+    client.put(new_upload["parts"][0]["url"], content=b"x").raise_for_status()
     (new,) = {entry.key for entry in object_store.list_objects()} - before
     assert "passwd" not in new
     assert upload(client, b"y")
