@@ -85,7 +85,8 @@ def test_every_variant_of_a_job_body_is_typed(document: Json) -> None:
         *(entry.params for entry in SCHEMES.values()),
     ]
     expected = {variant.__name__ for variant in variants}
-    expected |= {"SGD", "AdamW", "Constant", "Step", "Cosine", "NoAugmentation", "CropFlip"}
+    expected |= {"SGD", "AdamW", "ConstantSchedule", "StepSchedule", "CosineSchedule"}
+    expected |= {"NoAugmentation", "CropFlip"}
     assert expected <= reachable
     for name in expected:
         component = document["components"]["schemas"][name]
@@ -96,7 +97,7 @@ def test_every_variant_of_a_job_body_is_typed(document: Json) -> None:
 
 
 def test_unions_are_discriminated_by_type(document: Json) -> None:
-    training = document["components"]["schemas"]["Training"]["properties"]
+    training = document["components"]["schemas"]["TrainingConfig"]["properties"]
     for field in ("optimizer", "schedule"):
         assert training[field]["discriminator"]["propertyName"] == "type"
     assert "discriminator" in str(training["augmentation"])

@@ -156,7 +156,7 @@ def test_continued_job_keeps_its_network(trained_job: Any, teacher: Callable[...
     for checkpoint in ("999999999", "first", "²", "9" * 30):
         problem = assert_rejected(trained_job, **{"from": earlier | {"checkpoint": checkpoint}})
         assert [issue["pointer"] for issue in problem["errors"]] == ["/from/checkpoint"]
-        assert "steps that are kept" in problem["errors"][0]["detail"]
+        assert "steps of its checkpoints" in problem["errors"][0]["detail"]
 
 
 def test_source_of_an_unfinished_job_is_not_deleted(trained_job: Any) -> None:
