@@ -52,7 +52,7 @@ def test_images_are_never_enlarged(client: httpx.Client, digits: Json) -> None:
 
 
 @pytest.mark.parametrize(
-    ("params", "fault"),
+    ("params", "issue"),
     [
         ({"rows": "0,x"}, ("?rows", "bad_rows")),
         ({"rows": "-1"}, ("?rows", "bad_rows")),

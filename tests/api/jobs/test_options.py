@@ -180,7 +180,7 @@ def test_validation_reports_compatible_methods(trained_job: Any, trained_model: 
 
 
 @pytest.mark.parametrize(
-    "more",
+    "options",
     [{"scheme": {"type": "teacher_assistant"}}, {"evaluation": {"seeds": 3, "baseline": True}}],
     ids=str,
 )

@@ -11,7 +11,7 @@ Json = dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    ("source", "full", "architecture"),
+    ("source", "full_name", "architecture"),
     [
         ("torchvision:resnet18", "ResNet18_Weights.IMAGENET1K_V1", "torchvision/resnet18"),
         (
@@ -39,7 +39,7 @@ def test_pretrained_weights_are_a_model(
 
 
 @pytest.mark.parametrize(
-    ("source", "code", "near"),
+    ("source", "code", "suggestion"),
     [
         ("torchvision:ResNet50_Weights.V9", "unknown_weights", "ResNet50_Weights.IMAGENET1K_V2"),
         ("torchvision:resnet51", "unknown_weights", "torchvision:resnet50"),
