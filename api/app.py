@@ -8,9 +8,8 @@ from fastapi import APIRouter, FastAPI
 
 from api.admin import dashboard
 from api.http import problems
-from api.http.middleware import RequestContextMiddleware
+from api.http.middleware import RequestContextMiddleware, TimeoutMiddleware
 from api.http.notifications import Broadcaster
-from api.http.timeout import TimeoutMiddleware
 
 RESOURCES = (
     "admin.health",

@@ -1,34 +1,130 @@
 """The catalog: methods, schemes and architectures."""
 
+import functools
+import inspect
 import zlib
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from api.catalog.schemas import (
-    ArchitectureOut,
-    ArchitecturePage,
-    MethodOut,
-    MethodPage,
-    SchemeOut,
-    SchemePage,
-)
-from api.catalog.serializers import (
-    serialize_architectures,
-    serialize_compatibility,
-    serialize_methods,
-    serialize_schemes,
-)
 from api.http.auth import JobReader
-from api.http.pagination import PageQueryDep, paginate_list
+from api.http.pagination import Page, PageQueryDep, paginate_list
 from api.http.problems import NotFoundError
 from api.http.responses import dump_json, etag_response
 from api.http.routing import v1_router
-from kdcore.schema.catalog import ArchitectureName
-from kdcore.schema.validation.method_compatibility import TeacherStudentPair, find_incompatibility
+from kdcore.schema.catalog import Architecture, ArchitectureName, architectures
+from kdcore.schema.methods import METHODS
+from kdcore.schema.schemes import SCHEMES
+from kdcore.schema.validation.method_compatibility import (
+    Incompatibility,
+    TeacherStudentPair,
+    find_incompatibility,
+)
 
 router = v1_router("", "catalog")
+
+
+class MethodOut(BaseModel):
+    """A distillation method: what the student learns from the teacher."""
+
+    name: str
+    object: Literal["method"]
+    doc: str = Field(description="When to choose the method, and its formula")
+    group: str
+    needs: list[str] = Field(description="Requirements on the networks and the data")
+    default_label_weight: float
+    paper: str | None
+    when_to_use: str = Field(description="When to choose the method")
+    formula: str = Field(description="The loss before its weight; s is the student, t the teacher")
+    min_batch: int = Field(description="Smallest batch size in images")
+    one_teacher: bool = Field(description="Whether the method allows only one teacher")
+    min_maps: int = Field(description="Smallest number of pairs of feature maps")
+    params: dict[str, Any] = Field(description="JSON Schema of the parameters")
+    compatible: bool | None = Field(
+        description="Whether the method supports the pair of the query; null without a pair"
+    )
+    reason: str | None = Field(description="Why the method does not support the pair")
+    help: str | None = Field(description="What would make the pair compatible")
+
+
+class SchemeOut(BaseModel):
+    """A training scheme: how teachers and students are arranged."""
+
+    name: str
+    object: Literal["scheme"]
+    doc: str
+    paper: str | None
+    teacher: Literal["required", "optional"] = Field(
+        description="Whether methods that need a teacher require one in the job"
+    )
+    params: dict[str, Any] = Field(description="JSON Schema of the parameters")
+
+
+class ArchitectureOut(Architecture):
+    """A network that can be trained or uploaded, measured at its reference input size."""
+
+    object: Literal["architecture"]
+
+
+class MethodPage(Page[MethodOut]):
+    """Methods, sorted by name."""
+
+
+class SchemePage(Page[SchemeOut]):
+    """Schemes, sorted by name."""
+
+
+class ArchitecturePage(Page[ArchitectureOut]):
+    """Architectures, CIFAR networks first, each family sorted by name."""
+
+
+@functools.cache
+def serialize_methods() -> dict[str, dict[str, Any]]:
+    """The body of a ``MethodOut`` by name."""
+    return {
+        name: {
+            "name": name,
+            "object": "method",
+            "doc": inspect.getdoc(entry.params) or "",
+            **entry.model_dump(exclude={"params"}),
+            "params": entry.params.model_json_schema(),
+            "compatible": None,
+            "reason": None,
+            "help": None,
+        }
+        for name, entry in sorted(METHODS.items())
+    }
+
+
+@functools.cache
+def serialize_schemes() -> dict[str, dict[str, Any]]:
+    """The body of a ``SchemeOut`` by name."""
+    return {
+        name: {
+            "name": name,
+            "object": "scheme",
+            "doc": inspect.getdoc(entry.params) or "",
+            **entry.model_dump(exclude={"params"}),
+            "params": entry.params.model_json_schema(),
+        }
+        for name, entry in sorted(SCHEMES.items())
+    }
+
+
+@functools.cache
+def serialize_architectures() -> dict[str, dict[str, Any]]:
+    """The body of an ``ArchitectureOut`` by name."""
+    ordered = sorted(architectures().items(), key=lambda item: (item[0].partition("/")[0], item[0]))
+    return {name: {"object": "architecture", **entry.model_dump()} for name, entry in ordered}
+
+
+def serialize_compatibility(incompatibility: Incompatibility | None) -> dict[str, Any]:
+    """The fields of a ``MethodOut`` about the pair of the query."""
+    if incompatibility is None:
+        return {"compatible": True}
+    return {"compatible": False, "reason": incompatibility.reason, "help": incompatibility.help}
 
 
 @router.get("/methods", response_model=MethodPage)

@@ -1,7 +1,6 @@
 """Data sets: created from an upload or a built-in source, immutable once they are ready."""
 
 from fastapi import Request
-from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.datasets.schemas import DatasetCreate, DatasetOut, DatasetPage
@@ -9,7 +8,7 @@ from api.datasets.serializers import serialize_dataset
 from api.datasets.service import create_dataset_row, delete_dataset_row
 from api.http import scoping
 from api.http.auth import DataWriter, JobReader
-from api.http.idempotency import CreatedResource, idempotent_post, run_idempotent
+from api.http.idempotency import idempotent_post, run_idempotent
 from api.http.pagination import PageQueryDep
 from api.http.responses import etag_response
 from api.http.routing import v1_router
@@ -23,12 +22,9 @@ router = v1_router("/datasets", "data sets")
 @idempotent_post(router, response_model=DatasetOut, route_class=UploadBodyRoute)
 def create_dataset(body: DatasetCreate, request: Request, caller: DataWriter) -> Response:
     """Create a data set. A worker opens, checks and decodes its bytes afterwards."""
-
-    def create(session: Session) -> CreatedResource:
-        dataset = create_dataset_row(session, body, caller)
-        return CreatedResource(serialize_dataset(dataset), f"/v1/datasets/{dataset.id}")
-
-    return run_idempotent(request, caller, create)
+    return run_idempotent(
+        request, caller, lambda session: create_dataset_row(session, body, caller)
+    )
 
 
 @router.get("", response_model=DatasetPage)

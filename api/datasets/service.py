@@ -4,7 +4,9 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from api.datasets.schemas import DatasetCreate
+from api.datasets.serializers import serialize_dataset
 from api.http import scoping
+from api.http.idempotency import CreatedResource
 from api.http.problems import ConflictError
 from api.uploads.service import require_complete_upload
 from store import jobs
@@ -13,7 +15,7 @@ from store.ids import new_id
 from store.tables import Dataset, Job
 
 
-def create_dataset_row(session: Session, body: DatasetCreate, caller: Principal) -> Dataset:
+def create_dataset_row(session: Session, body: DatasetCreate, caller: Principal) -> CreatedResource:
     """Store a data set and the job that ingests it.
 
     Raises:
@@ -35,7 +37,7 @@ def create_dataset_row(session: Session, body: DatasetCreate, caller: Principal)
     job.spec = {"image_size": body.image_size}
     jobs.create(session, job)
     session.refresh(dataset)
-    return dataset
+    return CreatedResource(serialize_dataset(dataset), f"/v1/datasets/{dataset.id}")
 
 
 def delete_dataset_row(session: Session, dataset: Dataset) -> None:

@@ -1,10 +1,11 @@
-"""Jobs: create, list, get, change and delete."""
+"""Jobs: create, list with filters, get, change and delete."""
 
 from typing import Annotated, Literal
 
 import anyio.to_thread
-from fastapi import Header, Query, Request
-from sqlalchemy import select
+from fastapi import Depends, Header, Query, Request
+from pydantic import AwareDatetime
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session, undefer
 from starlette.responses import Response
 
@@ -13,23 +14,95 @@ from api.http.auth import JobReader, JobWriter
 from api.http.idempotency import CreatedResource, idempotent_post, run_idempotent
 from api.http.notifications import Broadcaster
 from api.http.pagination import PageQuery, PageQueryDep, paginate
-from api.http.problems import ProblemError
+from api.http.problems import InvalidRequestError, ProblemError
 from api.http.responses import etag_response, if_match, json_response
 from api.http.routing import v1_router
 from api.jobs import stream
-from api.jobs.filters import JobFilters, JobFiltersDep
-from api.jobs.schemas import VALIDATION_RESPONSES, JobOut, JobPage, JobUpdate, ValidateOnly
+from api.jobs.schemas import (
+    VALIDATION_RESPONSES,
+    JobOut,
+    JobPage,
+    JobState,
+    JobUpdate,
+    ValidateOnly,
+)
 from api.jobs.serializers import job_etag, serialize_job
 from api.jobs.service import create_job_row, delete_job_row, update_job_row, validation_result
 from api.jobs.validation import JobBodyRoute
 from kdcore.runtime.failpoints import failpoint
 from kdcore.schema.job import JobSpec
+from kdcore.schema.job_kinds import TrainKind
 from store import outbox
 from store.access.credentials import Principal
 from store.database import read_session, transaction
 from store.tables import Job
 
 router = v1_router("/jobs", "jobs")
+
+TextFilter = Annotated[str | None, Query(max_length=200)]
+IdFilter = Annotated[str | None, Query(max_length=64)]
+StateFilter = Annotated[list[JobState] | None, Query(description="Repeatable: any of these states")]
+MethodFilter = Annotated[
+    list[str] | None,
+    Query(max_length=32, description="Repeatable: the job uses all of these methods"),
+]
+LabelFilter = Annotated[
+    list[str] | None,
+    Query(max_length=64, description="key:value; repeatable: the job has all of these labels"),
+]
+NameFilter = Annotated[str | None, Query(max_length=200, description="Part of the name, or the id")]
+ModelFilter = Annotated[
+    str | None,
+    Query(max_length=64, description="Id of a model: a teacher, initial weights, or evaluated"),
+]
+EarlierJobFilter = Annotated[
+    str | None,
+    Query(alias="from", max_length=64, description="Id of the job that it continues from"),
+]
+
+
+class JobFilters:
+    """SQL conditions that every job of the list meets."""
+
+    def __init__(  # noqa: PLR0913 - each is a filter of the contract
+        self,
+        state: StateFilter = None,
+        kind: TrainKind | None = None,
+        method: MethodFilter = None,
+        architecture: TextFilter = None,
+        dataset: IdFilter = None,
+        model: ModelFilter = None,
+        from_: EarlierJobFilter = None,
+        label: LabelFilter = None,
+        q: NameFilter = None,
+        created_after: AwareDatetime | None = None,
+    ) -> None:
+        self.conditions: list[ColumnElement[bool]] = _label_conditions(label or [])
+        if state:
+            self.conditions.append(Job.state.in_(state))
+        if method:
+            self.conditions.append(Job.methods.contains(method))
+        if q:
+            self.conditions.append(or_(Job.name.icontains(q, autoescape=True), Job.id == q))
+        if model:
+            evaluated = Job.spec["model"].astext == model
+            self.conditions.append(or_(Job.model_ids.contains([model]), evaluated))
+        if created_after:
+            self.conditions.append(Job.created_at > created_after)
+        earlier_job = Job.spec["from"]["job"].astext
+        equal = {Job.kind: kind, Job.architecture: architecture, Job.dataset_id: dataset}
+        self.conditions += [column == value for column, value in equal.items() if value]
+        self.conditions += [earlier_job == from_] if from_ else []
+
+
+JobFiltersDep = Annotated[JobFilters, Depends()]
+
+
+def _label_conditions(labels: list[str]) -> list[ColumnElement[bool]]:
+    pairs = [label.partition(":") for label in labels]
+    if any(not colon for _, colon, _ in pairs):
+        raise InvalidRequestError.of("?label", "bad_label", "must be key:value")
+    return [Job.labels.contains({key: value}) for key, _, value in pairs]
 
 
 @idempotent_post(

@@ -3,13 +3,12 @@
 from typing import Annotated
 
 from fastapi import Query, Request
-from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.http import scoping
 from api.http.auth import DataWriter, JobReader
 from api.http.downloads import DOWNLOAD_RESPONSES, download_response
-from api.http.idempotency import CreatedResource, idempotent_post, run_idempotent
+from api.http.idempotency import idempotent_post, run_idempotent
 from api.http.pagination import PageQueryDep
 from api.http.problems import ConflictError, ProblemError
 from api.http.responses import etag_response, if_match
@@ -31,12 +30,7 @@ def create_model(body: ModelCreate, request: Request, caller: DataWriter) -> Res
     The student of a job is ready immediately. A worker verifies uploaded weights and downloads
     pretrained weights; `error` says why that failed.
     """
-
-    def create(session: Session) -> CreatedResource:
-        model = create_model_row(session, body, caller)
-        return CreatedResource(serialize_model(model), f"/v1/models/{model.id}")
-
-    return run_idempotent(request, caller, create)
+    return run_idempotent(request, caller, lambda session: create_model_row(session, body, caller))
 
 
 @router.get("", response_model=ModelPage)

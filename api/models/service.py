@@ -5,10 +5,12 @@ from sqlalchemy.orm import Session
 
 from api.datasets.service import preparation_job
 from api.http import scoping
+from api.http.idempotency import CreatedResource
 from api.http.problems import ConflictError, InvalidRequestError
 from api.jobs.continuation import trained_student
 from api.models.pretrained_names import resolve_pretrained
 from api.models.schemas import ModelCreate
+from api.models.serializers import serialize_model
 from api.uploads.service import require_complete_upload
 from kdcore.schema.catalog import architectures
 from kdcore.schema.exports import EXPORTS
@@ -21,7 +23,7 @@ from store.tables import Artifact, Dataset, Job, Model
 _ONNX = EXPORTS["onnx"].file_name()
 
 
-def create_model_row(session: Session, body: ModelCreate, caller: Principal) -> Model:
+def create_model_row(session: Session, body: ModelCreate, caller: Principal) -> CreatedResource:
     """Store a model, and the job that verifies its weights unless they are a student's.
 
     Raises:
@@ -34,7 +36,7 @@ def create_model_row(session: Session, body: ModelCreate, caller: Principal) -> 
     model = create(session, body, caller)
     session.flush()
     session.refresh(model)
-    return model
+    return CreatedResource(serialize_model(model), f"/v1/models/{model.id}")
 
 
 def delete_model_row(session: Session, model_id: str, caller: Principal) -> None:

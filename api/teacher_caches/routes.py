@@ -1,26 +1,70 @@
 """Teacher caches: stored outputs of teachers, which later jobs reuse."""
 
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from api.http import scoping
 from api.http.auth import DataWriter, JobReader, JobWriter
 from api.http.idempotency import idempotent_post, run_idempotent
-from api.http.pagination import PageQueryDep
+from api.http.pagination import Page, PageQueryDep
 from api.http.responses import json_response
 from api.http.routing import v1_router
 from api.jobs.schemas import VALIDATION_RESPONSES, JobOut, ValidateOnly
 from api.jobs.service import create_job_row, validation_result
 from api.jobs.validation import JobBodyRoute
-from api.teacher_caches.schemas import TeacherCacheOut, TeacherCachePage
-from api.teacher_caches.serializers import serialize_teacher_cache
 from kdcore.schema.job import JobSpec
 from store.database import transaction
 from store.tables import TeacherCache
 
 router = v1_router("/teacher-caches", "teacher caches")
+
+
+class TeacherCacheOut(BaseModel):
+    """The stored outputs of a teacher for one view of a data set's training images."""
+
+    object: Literal["teacher_cache"]
+    id: str
+    key: str = Field(description="Digest of everything that the outputs depend on")
+    teacher: str = Field(description="Id of the model, which may be deleted by now")
+    dataset_id: str
+    seed: int
+    augmentation: Any
+    view: int = Field(description="Number of the view, from 1")
+    num_samples: int
+    size_bytes: int
+    sha256: str
+    job_id: str = Field(description="The job whose run computed the outputs")
+    fill_s: float = Field(description="Seconds that the teacher took to compute the outputs")
+    hits: int = Field(description="Number of runs of other jobs that used the cache")
+    saved_s: float = Field(description="Teacher seconds that those runs saved: fill_s times hits")
+    created_at: datetime
+    used_at: datetime
+    links: dict[str, str]
+
+
+class TeacherCachePage(Page[TeacherCacheOut]):
+    """Teacher caches, the newest first."""
+
+
+_FIELDS = (
+    *("id", "key", "dataset_id", "seed", "augmentation", "view", "num_samples", "size_bytes"),
+    *("sha256", "job_id", "fill_s", "hits", "created_at", "used_at"),
+)
+
+
+def serialize_teacher_cache(row: TeacherCache) -> dict[str, Any]:
+    """The body of a ``TeacherCacheOut``."""
+    return {
+        "object": "teacher_cache",
+        **{name: getattr(row, name) for name in _FIELDS},
+        "teacher": row.model_id,
+        "saved_s": row.fill_s * row.hits,
+        "links": {"self": f"/v1/teacher-caches/{row.id}"},
+    }
 
 
 @idempotent_post(

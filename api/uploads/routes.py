@@ -7,7 +7,7 @@ from starlette.responses import Response
 from api.http import scoping
 from api.http.auth import DataWriter
 from api.http.idempotency import create_row, idempotent_post
-from api.http.problems import ConflictError, ProblemError
+from api.http.problems import ProblemError
 from api.http.responses import etag_response, json_response
 from api.http.routing import v1_router
 from api.uploads import service
@@ -65,22 +65,7 @@ async def put_upload_part(
 @router.post("/{upload_id}/complete", response_model=UploadOut)
 def complete_upload(upload_id: str, caller: DataWriter) -> Response:
     """Verify size and SHA-256 of the file. After a mismatch, a 422, the upload stays open."""
-    with transaction() as session:
-        upload = scoping.get_or_404(session, Upload, upload_id, caller)
-        if upload.state == "complete":
-            return json_response(serialize_upload(upload))
-        service.require_open(upload)
-        keys = service.part_keys(upload)
-    # Outside of a transaction, because a large upload takes long to read.
-    service.verify_parts(upload, keys)
-    with transaction() as session:
-        upload = scoping.get_or_404(session, Upload, upload_id, caller, lock=True)
-        service.require_open(upload)
-        if service.part_keys(upload) != keys:
-            detail = "a part was sent during the verification; complete the upload again"
-            raise ConflictError("upload_changed", detail)
-        upload.state = "complete"
-        return json_response(serialize_upload(upload))
+    return json_response(service.complete_upload(upload_id, caller))
 
 
 @router.delete("/{upload_id}", status_code=204, response_class=Response)
@@ -89,7 +74,7 @@ def delete_upload(upload_id: str, caller: DataWriter) -> Response:
     with transaction() as session:
         upload = scoping.get_or_404(session, Upload, upload_id, caller, lock=True)
         service.require_unused(session, upload)
-        keys = [key for _, key in service.part_keys(upload)]
+        keys = [part.object_key for part in upload.parts]
         session.delete(upload)
     for key in keys:
         object_store.delete(key)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from api.uploads.service import num_parts, part_size
 from store.tables import Upload
 
 
@@ -17,8 +16,8 @@ def serialize_upload(upload: Upload) -> dict[str, Any]:
         "sha256": upload.sha256,
         "state": upload.state,
         "parts": [
-            serialize_part(upload.id, number, part_size(upload, number), number in received)
-            for number in range(1, num_parts(upload) + 1)
+            serialize_part(upload.id, number, upload.part_size(number), number in received)
+            for number in range(1, upload.num_parts + 1)
         ],
         "created_at": upload.created_at,
         "expires_at": upload.expires_at,

@@ -1,8 +1,9 @@
 """Uploads: parts are objects of their own until the upload is verified as one file."""
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
+from typing import Any
 
 from fastapi import Request
 from sqlalchemy import func, select
@@ -13,6 +14,7 @@ from api.http import scoping
 from api.http.problems import ConflictError, InvalidRequestError, NotFoundError, ProblemError
 from api.http.routing import V1Route
 from api.uploads.schemas import UploadCreate
+from api.uploads.serializers import serialize_upload
 from kdcore.schema.validation.errors import ValidationIssue
 from store import object_store
 from store.access.credentials import Principal
@@ -22,16 +24,6 @@ from store.settings import settings
 from store.tables import Dataset, Model, Upload, UploadPart
 
 _MAX_LISTED_PARTS = 20
-
-
-def num_parts(upload: Upload) -> int:
-    """Parts of the upload; they are numbered from 1."""
-    return -(-upload.size_bytes // upload.part_bytes)
-
-
-def part_size(upload: Upload, number: int) -> int:
-    """Size in bytes of part ``number``; only the last part is smaller than the others."""
-    return min(upload.part_bytes, upload.size_bytes - (number - 1) * upload.part_bytes)
 
 
 def new_upload(body: UploadCreate, caller: Principal) -> Upload:
@@ -57,10 +49,10 @@ def expected_part_size(upload_id: str, number: int, caller: Principal) -> int:
     """
     with transaction() as session:
         upload = scoping.get_or_404(session, Upload, upload_id, caller)
-        require_open(upload)
-        if not 1 <= number <= num_parts(upload):
+        _require_open(upload)
+        if not 1 <= number <= upload.num_parts:
             raise NotFoundError("part of this upload")
-        return part_size(upload, number)
+        return upload.part_size(number)
 
 
 async def read_sized_body(request: Request, size: int) -> AsyncIterator[bytes]:
@@ -86,8 +78,8 @@ def record_part(upload_id: str, number: int, caller: Principal, key: str) -> Non
     """Store that the bytes of a part are the object ``key``."""
     with transaction() as session:
         upload = scoping.get_or_404(session, Upload, upload_id, caller, lock=True)
-        require_open(upload)
-        size = part_size(upload, number)
+        _require_open(upload)
+        size = upload.part_size(number)
         existing = session.get(UploadPart, (upload_id, number))
         if existing is None:
             upload.parts.append(UploadPart(number=number, size_bytes=size, object_key=key))
@@ -95,23 +87,45 @@ def record_part(upload_id: str, number: int, caller: Principal, key: str) -> Non
             existing.object_key = key
 
 
-def part_keys(upload: Upload) -> list[tuple[int, str]]:
-    """Number and object key of each part that has arrived."""
-    return [(part.number, part.object_key) for part in upload.parts]
-
-
-def verify_parts(upload: Upload, keys: Sequence[tuple[int, str]]) -> None:
-    """Read all parts and compare their SHA-256 with the announced one.
+def complete_upload(upload_id: str, caller: Principal) -> dict[str, Any]:
+    """Verify an upload, mark it as complete, and return the body of its ``UploadOut``.
 
     Raises:
+        NotFoundError: the project has no such upload.
         InvalidRequestError: parts are missing, or the digest differs.
+        ConflictError: the upload is discarded, or a part was sent during the verification.
     """
-    missing = set(range(1, num_parts(upload) + 1)) - {number for number, _ in keys}
+    with transaction() as session:
+        upload = scoping.get_or_404(session, Upload, upload_id, caller)
+        if upload.state == "complete":
+            return serialize_upload(upload)
+        _require_open(upload)
+        keys = _part_keys(upload)
+    # Outside of a transaction, because a large upload takes long to read.
+    _verify_parts(upload, keys)
+    with transaction() as session:
+        upload = scoping.get_or_404(session, Upload, upload_id, caller, lock=True)
+        _require_open(upload)
+        if _part_keys(upload) != keys:
+            detail = "a part was sent during the verification; complete the upload again"
+            raise ConflictError("upload_changed", detail)
+        upload.state = "complete"
+        return serialize_upload(upload)
+
+
+def _part_keys(upload: Upload) -> dict[int, str]:
+    """Object key by number of each part that has arrived."""
+    return {part.number: part.object_key for part in upload.parts}
+
+
+def _verify_parts(upload: Upload, keys: Mapping[int, str]) -> None:
+    """Read all parts in order and compare their SHA-256 with the announced one."""
+    missing = set(range(1, upload.num_parts + 1)) - set(keys)
     if missing:
         numbers = ", ".join(str(number) for number in sorted(missing)[:_MAX_LISTED_PARTS])
         raise InvalidRequestError.of("", "parts_missing", f"send the missing parts: {numbers}")
     digest = hashlib.sha256()
-    for _, key in keys:
+    for _, key in sorted(keys.items()):
         for chunk in object_store.read(key):
             digest.update(chunk)
     if digest.hexdigest() != upload.sha256:
@@ -119,8 +133,7 @@ def verify_parts(upload: Upload, keys: Sequence[tuple[int, str]]) -> None:
         raise InvalidRequestError.of("/sha256", "sha256_mismatch", detail)
 
 
-def require_open(upload: Upload) -> None:
-    """Raise a ``ConflictError`` unless the upload accepts bytes."""
+def _require_open(upload: Upload) -> None:
     if upload.state != "open":
         detail = f"the upload is {upload.state} and accepts no more bytes"
         raise ConflictError("illegal_transition", detail, current_state=upload.state)

@@ -28,6 +28,15 @@ class Upload(Base):
         order_by="UploadPart.number", lazy="selectin", cascade="all, delete-orphan"
     )
 
+    @property
+    def num_parts(self) -> int:
+        """Parts of the upload; they are numbered from 1."""
+        return -(-self.size_bytes // self.part_bytes)
+
+    def part_size(self, number: int) -> int:
+        """Size in bytes of part ``number``; only the last part is smaller than the others."""
+        return min(self.part_bytes, self.size_bytes - (number - 1) * self.part_bytes)
+
 
 class UploadPart(Base):
     """One part that has arrived."""

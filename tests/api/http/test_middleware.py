@@ -14,11 +14,9 @@ async def raise_error(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def get(app: ASGIApp, path: str) -> httpx.Response:
-    """Request ``path`` of an application behind the middleware."""
-    from api.http.middleware import RequestContextMiddleware
 
     async def send_request() -> httpx.Response:
-        transport = httpx.ASGITransport(RequestContextMiddleware(app), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.get(path, headers={"X-Request-Id": "mine"})
 
@@ -33,8 +31,10 @@ def count_errors() -> float:
 
 @pytest.mark.usefixtures("environment")
 def test_unexpected_error_is_a_problem_without_details() -> None:
+    from api.http.middleware import RequestContextMiddleware
+
     before = count_errors()
-    response = get(raise_error, "/v1/jobs")
+    response = get(RequestContextMiddleware(raise_error), "/v1/jobs")
     document = assert_problem(response, 500, "internal")
     assert document["request_id"] == response.headers["x-request-id"] == "mine"
     assert response.headers["x-content-type-options"] == "nosniff"
@@ -47,10 +47,12 @@ def test_unexpected_error_is_a_problem_without_details() -> None:
 def failing_app(environment: dict[str, str]) -> FastAPI:
     """Routes that fail with errors of the operating system and of the object store."""
     from api.http import problems
+    from api.http.middleware import RequestContextMiddleware
     from store import object_store
 
     app = FastAPI()
     problems.install_handlers(app)
+    app.add_middleware(RequestContextMiddleware)
 
     @app.get("/disk")
     def fill_disk() -> None:

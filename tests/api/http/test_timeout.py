@@ -37,8 +37,7 @@ def short_limit(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) ->
 
 
 def post(app: ASGIApp, content: object = None, path: str = "/v1/jobs") -> httpx.Response:
-    from api.http.middleware import RequestContextMiddleware
-    from api.http.timeout import TimeoutMiddleware
+    from api.http.middleware import RequestContextMiddleware, TimeoutMiddleware
 
     async def run_requests() -> httpx.Response:
         transport = httpx.ASGITransport(
@@ -99,7 +98,7 @@ def test_thread_keeps_its_slot_until_it_ends() -> None:
         num_running -= 1
 
     async def run_requests() -> list[int]:
-        from api.http.timeout import TimeoutMiddleware
+        from api.http.middleware import TimeoutMiddleware
 
         limiter = anyio.CapacityLimiter(1)
 
