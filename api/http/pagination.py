@@ -79,7 +79,7 @@ def paginate(
 ) -> Response:
     """A page of rows that have ``created_at`` and ``id``, by default the newest first.
 
-    ``highest`` names a numeric column that goes before both: its highest value comes first.
+    ``leading_column`` is a numeric column to sort by first, from its highest value to its lowest.
     """
     table = query.column_descriptions[0]["entity"]
     first = [-getattr(table, leading_column)] if leading_column else []

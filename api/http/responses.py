@@ -1,4 +1,4 @@
-"""Successful answers: JSON by orjson, times in UTC with a Z, entity tags."""
+"""JSON responses: orjson, times in UTC with a Z, entity tags."""
 
 from collections.abc import Mapping
 from typing import Any

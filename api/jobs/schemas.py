@@ -183,7 +183,7 @@ class EventPage(Page[EventOut]):
 
 
 class MetricsOut(BaseModel):
-    """Curves in columns: ``data[key] = {step: […], value: […]}``; ``x`` may replace ``step``."""
+    """Curves in columns: ``data[key] = {step: […], value: […]}``, with the name of the x axis."""
 
     data: dict[str, dict[str, list[float | None]]]
     num_points: dict[str, int] = Field(description="Number of points of each curve before thinning")

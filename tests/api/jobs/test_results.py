@@ -81,7 +81,7 @@ def test_student_is_the_artifact(trained_job: Any) -> None:
 
 
 @pytest.fixture
-def fetch(trained_job: Any) -> Any:
+def download(trained_job: Any) -> Any:
     def get(**headers: str) -> httpx.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         response: httpx.Response = trained_job.client.get(
@@ -92,7 +92,7 @@ def fetch(trained_job: Any) -> Any:
     return get
 
 
-def test_ranges_are_parts_of_the_file(trained_job: Any, fetch: Any) -> None:
+def test_ranges_are_parts_of_the_file(trained_job: Any, download: Any) -> None:
     student, size = trained_job.student, len(trained_job.student)
     for sent, start, end in (
         ("bytes=0-0", 0, 1),
@@ -102,35 +102,35 @@ def test_ranges_are_parts_of_the_file(trained_job: Any, fetch: Any) -> None:
         (f"bytes=-{10 * size}", 0, size),
         (f"bytes={size - 1}-{10**18}", size - 1, size),
     ):
-        part = fetch(Range=sent)
+        part = download(Range=sent)
         assert part.status_code == 206, sent
         assert part.content == student[start:end]
         assert part.headers["content-range"] == f"bytes {start}-{end - 1}/{size}"
         assert part.headers["content-length"] == str(end - start)
     for sent in (f"bytes={size}-", f"bytes={size}-{size + 5}", "bytes=-0"):
-        beyond = fetch(Range=sent)
+        beyond = download(Range=sent)
         assert_problem(beyond, 416)
         assert beyond.headers["content-range"] == f"bytes */{size}"
     for sent in ("bytes=9-5", "bytes=0-1,3-4", "lines=0-1", "bytes=", "bytes=-", "bytes=a-b"):
-        response = fetch(Range=sent)
+        response = download(Range=sent)
         assert (response.status_code, response.content == student) == (200, True), sent
 
 
-def test_if_range_requires_the_current_tag(trained_job: Any, fetch: Any) -> None:
-    tag = fetch().headers["etag"]
+def test_if_range_requires_the_current_tag(trained_job: Any, download: Any) -> None:
+    tag = download().headers["etag"]
     assert tag == f'"{trained_job.artifact["sha256"]}"'
-    assert fetch(Range="bytes=0-9", If_Range=tag).status_code == 206
-    assert fetch(Range="bytes=0-9", If_Range='"other"').status_code == 200
-    assert fetch(Range="bytes=0-9", If_Range=f"W/{tag}").status_code == 200
+    assert download(Range="bytes=0-9", If_Range=tag).status_code == 206
+    assert download(Range="bytes=0-9", If_Range='"other"').status_code == 200
+    assert download(Range="bytes=0-9", If_Range=f"W/{tag}").status_code == 200
 
 
-def test_if_none_match_skips_known_bytes(trained_job: Any, fetch: Any) -> None:
-    tag = fetch().headers["etag"]
+def test_if_none_match_skips_known_bytes(trained_job: Any, download: Any) -> None:
+    tag = download().headers["etag"]
     for sent in (tag, f"W/{tag}", f'"x", {tag}', "*"):
-        response = fetch(If_None_Match=sent)
+        response = download(If_None_Match=sent)
         assert (response.status_code, response.content) == (304, b"")
         assert response.headers["etag"] == tag
-    assert fetch(If_None_Match='"x"').status_code == 200
+    assert download(If_None_Match='"x"').status_code == 200
 
 
 def test_head_request_causes_no_server_error(trained_job: Any) -> None:
