@@ -5,6 +5,7 @@ import importlib
 from collections.abc import AsyncIterator, Iterator
 
 from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 
 from api.admin import dashboard
 from api.http import problems
@@ -57,6 +58,7 @@ def create_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
     )
     app.state.broadcaster = broadcaster
     problems.install_handlers(app)
@@ -67,6 +69,11 @@ def create_app() -> FastAPI:
     # Outermost, so that a response of the timeout also has a request id and is logged.
     app.add_middleware(RequestContextMiddleware)
     return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    """The name of the endpoint, such as ``list_jobs``; a test compares them all."""
+    return route.name
 
 
 def _load_routers() -> Iterator[APIRouter]:

@@ -32,13 +32,13 @@ class Readiness(BaseModel):
 
 
 @router.get("/healthz", response_model=Health)
-async def healthz() -> Response:
+async def get_health() -> Response:
     """Report that this process is alive, without checking anything else."""
     return json_response({"status": "ok"})
 
 
 @router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
-def readyz() -> Response:
+def get_readiness() -> Response:
     """Check whether the database and the object store respond."""
     checks: dict[str, Any] = {"database": "ok", "object_store": "ok"}
     try:
