@@ -102,8 +102,10 @@ class TimeoutMiddleware:
     store. Uploads and predictions are exempt because they have separate limits.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, limit_s: float | None = None) -> None:
         self._app = app
+        self._limit_s = limit_s
+        """None for the limit of the settings."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the application, and cancel it after the time limit."""
@@ -115,7 +117,7 @@ class TimeoutMiddleware:
         async def receive_with_deadline() -> Message:
             message = await receive()
             if message.get("body") and not response_started:
-                limit.deadline = _deadline()
+                limit.deadline = self._deadline()
             return message
 
         async def send_without_deadline(message: Message) -> None:
@@ -127,15 +129,15 @@ class TimeoutMiddleware:
                 await send(message)
 
         # asyncio.timeout would free the slot of a thread in anyio's limiter before the thread ends.
-        with anyio.CancelScope(deadline=_deadline()) as limit:
+        with anyio.CancelScope(deadline=self._deadline()) as limit:
             await self._app(scope, receive_with_deadline, send_without_deadline)
         if limit.cancelled_caught and not response_started:
             log.warning("request_timed_out")
             await problems.timeout_response(Request(scope))(scope, receive, send)
 
-
-def _deadline() -> float:
-    return anyio.current_time() + settings().request_timeout_s
+    def _deadline(self) -> float:
+        limit_s = settings().request_timeout_s if self._limit_s is None else self._limit_s
+        return anyio.current_time() + limit_s
 
 
 def _has_separate_limit(path: str) -> bool:

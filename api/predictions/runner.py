@@ -47,11 +47,12 @@ class Prediction(NamedTuple):
 class PredictionLimiter:
     """Limits the predictions of this API process: pending ones in all, and running ones."""
 
-    def __init__(self, max_pending: int, max_running: int) -> None:
+    def __init__(self, max_pending: int, max_running: int, queue_timeout_s: float) -> None:
         self._available = max_pending
         self._max_per_project = max(1, max_pending // 2)
         self._pending: Counter[str] = Counter()
         self._slots = asyncio.Semaphore(max_running)
+        self._queue_timeout_s = queue_timeout_s
 
     @contextlib.asynccontextmanager
     async def reserve(self, project_id: str) -> AsyncIterator[None]:
@@ -76,10 +77,10 @@ class PredictionLimiter:
         """Wait until another prediction may run.
 
         Raises:
-            ProblemError: 429 after ``predict_queue_timeout_s``.
+            ProblemError: 429 after ``queue_timeout_s``.
         """
         try:
-            async with asyncio.timeout(settings().predict_queue_timeout_s):
+            async with asyncio.timeout(self._queue_timeout_s):
                 await self._slots.acquire()
         except TimeoutError:
             raise _busy() from None
@@ -92,7 +93,10 @@ class PredictionLimiter:
 @functools.cache
 def prediction_limiter() -> PredictionLimiter:
     """The limiter of this process."""
-    return PredictionLimiter(settings().predict_max_pending, settings().predict_slots)
+    config = settings()
+    return PredictionLimiter(
+        config.predict_max_pending, config.predict_slots, config.predict_queue_timeout_s
+    )
 
 
 def _busy() -> ProblemError:

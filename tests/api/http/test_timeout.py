@@ -8,6 +8,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.http.middleware import RequestContextMiddleware, TimeoutMiddleware
 from tests.helpers import assert_problem, run_in_thread
 
 LIMIT_S = 0.5
@@ -26,24 +27,15 @@ async def stream_slowly(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def raise_timeout(scope: Scope, receive: Receive, send: Send) -> None:
-    raise TimeoutError("its own")
-
-
-@pytest.fixture(autouse=True)
-def short_limit(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from store.settings import settings
-
-    monkeypatch.setattr(settings(), "request_timeout_s", LIMIT_S)
+    raise TimeoutError("raised by the route")
 
 
 def post(app: ASGIApp, content: object = None, path: str = "/v1/jobs") -> httpx.Response:
-    from api.http.middleware import RequestContextMiddleware, TimeoutMiddleware
-
     async def run_requests() -> httpx.Response:
         transport = httpx.ASGITransport(
-            RequestContextMiddleware(TimeoutMiddleware(app)), raise_app_exceptions=False
+            RequestContextMiddleware(TimeoutMiddleware(app, LIMIT_S)), raise_app_exceptions=False
         )
-        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             body = content() if callable(content) else None
             return await client.post(path, content=body)
 
@@ -98,8 +90,6 @@ def test_thread_keeps_its_slot_until_it_ends() -> None:
         num_running -= 1
 
     async def run_requests() -> list[int]:
-        from api.http.middleware import TimeoutMiddleware
-
         limiter = anyio.CapacityLimiter(1)
 
         async def slow(scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,9 +97,9 @@ def test_thread_keeps_its_slot_until_it_ends() -> None:
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"done"})
 
-        transport = httpx.ASGITransport(TimeoutMiddleware(slow))
+        transport = httpx.ASGITransport(TimeoutMiddleware(slow, LIMIT_S))
         async with (
-            httpx.AsyncClient(transport=transport, base_url="http://here") as client,
+            httpx.AsyncClient(transport=transport, base_url="http://test") as client,
             anyio.create_task_group() as group,
         ):
             statuses: list[int] = []

@@ -16,13 +16,10 @@ from store.settings import settings
 from tests.helpers import run_in_thread
 
 
-def test_pending_and_running_predictions_are_limited(
-    environment: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(settings(), "predict_queue_timeout_s", 0.05)
-
+def test_pending_and_running_predictions_are_limited(environment: Any) -> None:
     async def fill() -> list[ProblemError]:
-        limiter, rejections = PredictionLimiter(max_pending=1, max_running=1), []
+        limiter = PredictionLimiter(max_pending=1, max_running=1, queue_timeout_s=0.05)
+        rejections = []
         for reserve in (partial(limiter.reserve, "a project"), limiter.acquire_slot):
             async with reserve():
                 try:
@@ -41,7 +38,7 @@ def test_pending_and_running_predictions_are_limited(
 
 def test_one_project_cannot_take_all_slots(environment: Any) -> None:
     async def reserve_slots() -> str:
-        limiter = PredictionLimiter(max_pending=4, max_running=1)
+        limiter = PredictionLimiter(max_pending=4, max_running=1, queue_timeout_s=1)
         async with limiter.reserve("one"), limiter.reserve("one"):
             async with limiter.reserve("another"):
                 pass
