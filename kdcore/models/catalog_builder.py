@@ -1,7 +1,7 @@
-"""Writes the catalog of architectures: ``python -m kdcore.models.catalog_builder [--check]``.
+"""Write the catalog of architectures: ``python -m kdcore.models.catalog_builder [--check]``.
 
-The file is checked in because the API lists architectures and must not load torch to do so. To
-write it takes a quarter of an hour; ``--check --sample 8`` measures as many entries again.
+The catalog is committed, because the API lists architectures without torch. Writing it takes a
+quarter of an hour; ``--check --sample 8`` profiles eight entries again and compares them.
 """
 
 import argparse
@@ -19,41 +19,41 @@ from kdcore.schema.catalog import Architecture
 PATH = Path(kdcore.schema.__file__).with_name("catalog.json")
 _COMMAND = "python -m kdcore.models.catalog_builder"
 _MAX_TIMM_PARAMS = 100e6
-"""Parameters of timm's networks that are listed; larger ones can be built all the same."""
+"""Larger networks of timm are not listed, but they can be built."""
 _SEED = 0
 
 
 def names() -> list[str]:
-    """Every name that may be listed, in the order of the file: sorted."""
+    """Return every name that may be listed, sorted."""
     torchvision = (f"torchvision/{name}" for name in torchvision_networks.names())
     timm = (f"timm/{name}" for name in timm_networks.names())
     return sorted([*ENTRIES, *torchvision, *timm])
 
 
 def lines(architecture_names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Name and line of each entry that is listed; the others are told on stderr."""
+    """Yield name and line of each listed entry; failures are written to stderr."""
     for name in architecture_names:
         try:
             entry = profile_architecture(
                 name, _MAX_TIMM_PARAMS if name.startswith("timm/") else float("inf")
             )
-        except Exception as error:  # noqa: BLE001 - libraries refuse in many ways; it is told
-            sys.stderr.write(f"{name} is left out: {type(error).__name__}: {error}\n")
+        except Exception as error:  # noqa: BLE001 - libraries raise many types
+            sys.stderr.write(f"{name} is not listed: {type(error).__name__}: {error}\n")
             continue
         if entry is not None:
             yield name, entry.model_dump_json(exclude_defaults=True)
 
 
 def render(architecture_names: Iterable[str]) -> str:
-    """The file's text: one line for each entry."""
+    """Return the catalog as JSON with one line for each entry."""
     entries = ",\n".join(line for _, line in lines(architecture_names))
     return f'{{"generated_by":"{_COMMAND}","architectures":[\n{entries}\n]}}\n'
 
 
 def stale_entries(text: str, architecture_names: list[str], sample: int | None) -> list[str]:
-    """What is wrong with the file's text: names, and the lines of a seeded sample of entries.
+    """Return what is out of date in the catalog ``text``: names, and entries of a seeded sample.
 
-    A network that is not listed is measured only when ``sample`` is None, which measures all.
+    ``sample`` is the number of entries to profile again; None profiles every architecture.
     """
     listed = {
         Architecture.model_validate_json(line.rstrip(",")).name: line.rstrip(",")
@@ -71,7 +71,7 @@ def stale_entries(text: str, architecture_names: list[str], sample: int | None) 
         wrong.append("the names are not sorted")
     rechecked = architecture_names
     if sample is not None:
-        # A sample to measure again, not a secret.
+        # The sample is not a secret.
         rechecked = random.Random(_SEED).sample(sorted(listed), min(sample, len(listed)))  # noqa: S311
     fresh = dict(lines(name for name in rechecked if name in set(architecture_names)))
     wrong += [f"{name} has changed" for name in rechecked if listed.get(name) != fresh.get(name)]
@@ -89,7 +89,7 @@ def main(
     """
     parser = argparse.ArgumentParser(prog=_COMMAND)
     parser.add_argument("--check", action="store_true", help="fail when the file is stale")
-    parser.add_argument("--sample", type=int, help="with --check: so many entries, not all")
+    parser.add_argument("--sample", type=int, help="with --check: number of entries to profile")
     options = parser.parse_args(arguments)
     architecture_names = names() if architecture_names is None else architecture_names
     if not options.check:

@@ -1,4 +1,4 @@
-"""Students derived from a teacher: its architecture with cheaper convolutions and another width.
+"""Derive a student from a teacher's architecture: cheaper convolutions, another width.
 
 Source: Crowley, Gray, Storkey 2018, "Moonshine: distilling with cheap convolutions",
 https://arxiv.org/abs/1711.02613.
@@ -29,19 +29,22 @@ def derive(  # noqa: PLR0913 - each is a choice of its own
     in_channels: int = 3,
     input_size: int = 32,
 ) -> nn.Module:
-    """The teacher's architecture with fresh weights, cheaper (https://arxiv.org/abs/1711.02613).
+    """Build the teacher's architecture with cheaper convolutions and fresh weights.
 
-    Each standard convolution of more than a pixel, but for the stem that sees the image, becomes a
-    ``grouped`` one and a pointwise one, or with ``depthwise_separable`` (where ``groups`` counts
-    nothing) one group a channel and a pointwise one. 1 group is the teacher's own shape. All
-    channels but the image's and the classes' are multiplied with ``width`` and rounded.
+    ``grouped`` replaces each standard convolution with a kernel of more than one pixel by a
+    convolution of ``groups`` groups and a pointwise convolution; the stem stays. 1 group changes
+    nothing. ``depthwise_separable`` uses one group for each channel and ignores ``groups``. All
+    channels except those of the image and the logits are multiplied with ``width`` and rounded.
 
-    Raises UserFault ``student_incompatible`` with each layer whose channels the groups do not
-    divide, and when the network cannot have that width.
+    Raises :class:`UserError` ``student_incompatible``, which names each layer whose channels the
+    groups do not divide, and for a network that cannot have this width.
     """
     if groups < 1 or not width > 0:
-        many = f"1 group or more and a width above 0, not {groups} and {width}"
-        raise UserError("student_incompatible", f"a derived student has {many}")
+        raise UserError(
+            "student_incompatible",
+            "a derived student needs 1 group or more and a width above 0, not "
+            f"{groups} and {width}",
+        )
     build_network = functools.partial(
         build_architecture,
         teacher_architecture,
@@ -64,7 +67,7 @@ def derive(  # noqa: PLR0913 - each is a choice of its own
 
 
 class _Derivation:
-    """What is done to the draft without values and then, in the same way, to the network."""
+    """Changes one network in place: first a draft on the meta device, then the real network."""
 
     def __init__(
         self, name: str, stem: str, classifier: str | None, width: float, groups: int | None
@@ -83,7 +86,7 @@ class _Derivation:
                     "student_incompatible",
                     f"{self.name} cannot have {self.width} times its width: {issues[0].name} "
                     f"{issues[0].detail}",
-                    hint="choose another width, or a teacher of convolutions and batch norms alone",
+                    hint="choose another width, or a teacher of convolutions and batch norms only",
                     items=issues,
                 )
         if self.groups != 1:
@@ -92,12 +95,12 @@ class _Derivation:
                 raise UserError(
                     "student_incompatible",
                     f"{self.name} has no standard convolution to replace; leave the convolutions "
-                    "as they are, with 1 group",
+                    "unchanged, with 1 group",
                 )
             replace_with_grouped(network, convolutions, self.groups)
 
     def check(self, draft: nn.Module, image: Tensor, num_classes: int) -> None:
-        """Run the changed network once, without values. Raises UserFault where it does not fit."""
+        """Run the changed draft once. Raises :class:`UserError` if its shapes do not fit."""
         try:
             with torch.no_grad():
                 shape = tuple(draft.eval()(image).shape)
@@ -105,16 +108,16 @@ class _Derivation:
             raise UserError(
                 "student_incompatible",
                 f"{self.name} does not fit together at {self.width} times its width: {error}",
-                hint="choose a width that makes all channel counts whole, such as 0.25 or 0.5",
+                hint="choose a width that gives whole numbers of channels, such as 0.25 or 0.5",
             ) from error
         if shape != (1, num_classes):
             raise UserError(
-                "student_incompatible", f"{self.name} would give {shape}, not (1, {num_classes})"
+                "student_incompatible", f"{self.name} would return {shape}, not (1, {num_classes})"
             )
 
 
 def _stem_and_classifier(network: nn.Module, image: Tensor) -> tuple[str, str | None]:
-    """Paths of the layer that sees the image and of the layer that gives the logits."""
+    """Return the paths of the first convolution and of the layer that returns the logits."""
     calls, logits = trace_calls(network, image)
     stem = next((call.path for call in calls if isinstance(call.module, nn.Conv2d)), "")
     return stem, find_classifier(calls, logits)

@@ -1,4 +1,8 @@
-"""Feature maps and pooled features of a network that knows nothing of them: taken by hooks."""
+"""Capture feature maps and pooled features of any network by forward hooks.
+
+torchvision's ``create_feature_extractor`` and timm's ``features_only`` fail for many networks,
+because they trace the code or need support by the network; hooks need neither.
+"""
 
 import difflib
 from collections import Counter
@@ -14,44 +18,44 @@ from kdcore.runtime.errors import UserError, error_detail
 
 _CHAINS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _NOT_STAGE_ENDS = (nn.Conv2d, nn.AdaptiveAvgPool2d)
-"""What gives a map that no stage ends with: not yet activated, or made to fit a classifier."""
+"""Modules that do not end a stage: not yet activated, or pooled for the classifier."""
 _MAX_HEIGHT_RATIO = 0.75
-"""A stage's height, at most, as a share of the stage's before it."""
+"""Largest height of a stage, as a share of the previous stage's height."""
 _Hook = Callable[[nn.Module, Any, Tensor], None]
 
 
 class FeatureOutputs(NamedTuple):
-    """What a network gave for one batch."""
+    """Logits and features of one batch."""
 
     logits: Tensor
     """(B, num_classes)"""
     pooled: Tensor | None
-    """(B, D), the vector that the classifier saw; None where it was not asked for."""
+    """(B, D), the input of the classifier; None if not requested."""
     maps: list[Tensor]
-    """[(B, C_i, H_i, W_i)], one per tap, shallow to deep; empty where not asked for."""
+    """[(B, C_i, H_i, W_i)], one for each feature layer, shallow to deep; empty if not requested."""
 
 
 class HookPoints(NamedTuple):
-    """Where to tap a network: module paths."""
+    """Module paths of a network's feature layers and classifier."""
 
     maps: tuple[str, ...]
     shapes: tuple[tuple[int, int, int], ...]
-    """(C, H, W) of each map at the input that it was found with."""
+    """(C, H, W) of each map for the traced input."""
     classifier: str | None
-    """The layer that gives the logits; its input, averaged over positions, is the pooled vector.
-    None where a network has no such layer."""
+    """The layer that returns the logits; its input, averaged over positions, is the pooled vector.
+    None if there is no such layer."""
     modified_in_place: frozenset[str] = frozenset()
-    """Of ``maps``, those that the network changes in place later: the tap takes a copy."""
+    """Those of ``maps`` that the network changes in place later: hooks copy them."""
 
 
 def find_hook_points(network: nn.Module, image: Tensor) -> HookPoints:
-    """Find the last map of each spatial stage: where the next module shrinks height and width.
+    """Find the last map of each spatial stage, before height and width shrink.
 
-    ``image`` is (1, C, H, W) and may be on the meta device. Blocks are taken whole, never what is
-    inside them; a raw convolution, an adaptive pooling, a map of one pixel, and a module that a
-    forward pass calls more than once are no stage's end. A network without
-    maps, such as a vision transformer, has no taps; patches that become tokens are none.
-    What a later module changes in place (a rectification) is taken as it flows on.
+    ``image`` is (1, C, H, W) and may be on the meta device. Only outputs of blocks count, not
+    modules inside a block. A convolution, an adaptive pooling, a map of one pixel and a module
+    that is called more than once do not end a stage. A network without maps, such as a vision
+    transformer, has no feature layers; patches that become tokens are not maps. A map that a later
+    module changes in place (ReLU) is captured after that change.
     """
     calls, logits = trace_calls(network, image)
     classifier = find_classifier(calls, logits)
@@ -63,7 +67,7 @@ def find_hook_points(network: nn.Module, image: Tensor) -> HookPoints:
             break
         tokens = tokens or (bool(stage_ends) and _gives_tokens(network, call, image))
         if call_counts[call.path] == 1 and _ends_stage(network, call, image):
-            # What is not clearly smaller is the same stage, as after convolutions without padding.
+            # A slightly smaller map is the same stage, as after convolutions without padding.
             stage_ends = [
                 other for other in stage_ends if _height(call) <= _MAX_HEIGHT_RATIO * _height(other)
             ]
@@ -79,10 +83,10 @@ def find_hook_points(network: nn.Module, image: Tensor) -> HookPoints:
 
 
 def hook_points_at(network: nn.Module, image: Tensor, paths: Sequence[str]) -> HookPoints:
-    """Taps at the modules ``paths``, in this order; each gives what its module put out.
+    """Return hook points at the modules ``paths``, in this order.
 
-    Raises UserFault ``student_incompatible``, with every path that does not exist, that the
-    forward pass calls never or more than once, or that gives no map (B, C, H, W).
+    Raises :class:`UserError` ``student_incompatible``, which names every path that does not exist,
+    that the forward pass does not call exactly once, or that returns no map (B, C, H, W).
     """
     calls, logits = trace_calls(network, image)
     by_path: dict[str, list[ModuleCall]] = {}
@@ -94,8 +98,8 @@ def hook_points_at(network: nn.Module, image: Tensor, paths: Sequence[str]) -> H
     if wrong:
         raise UserError(
             "student_incompatible",
-            f"{type(network).__name__} cannot be tapped at {wrong[0].name}: {wrong[0].detail}",
-            hint="name modules that give one map (B, C, H, W), or leave the taps out",
+            f"{type(network).__name__} has no feature map at {wrong[0].name}: {wrong[0].detail}",
+            hint="name modules that return one map (B, C, H, W), or leave `taps` out",
             items=wrong,
         )
     selected = [by_path[path][0] for path in paths]
@@ -108,12 +112,12 @@ def hook_points_at(network: nn.Module, image: Tensor, paths: Sequence[str]) -> H
 
 
 class FeatureHooks:
-    """A network with hooks at ``points`` while the ``with`` block lasts.
+    """A network with hooks at ``points`` inside a ``with`` block.
 
-    Calling it runs the network as it is, in its own mode and with gradients, and returns
-    :class:`TappedOutputs`; nothing is kept between calls. Only what is asked for is taken; of
-    ``pooled``, None asks for it where there is such a vector. Raises UserFault
-    ``student_incompatible`` when it is asked for and there is none.
+    A call runs the network unchanged, in its mode and with gradients, and returns
+    :class:`FeatureOutputs`. ``maps`` and ``pooled`` request the features; ``pooled=None`` requests
+    the pooled vector if there is one. Entering raises :class:`UserError` ``student_incompatible``
+    for ``pooled=True`` without a classifier.
     """
 
     def __init__(
@@ -140,7 +144,7 @@ class FeatureHooks:
             if self.points.classifier is None:
                 raise UserError(
                     "student_incompatible",
-                    f"{type(self.network).__name__} has no layer that gives the logits, and so no "
+                    f"{type(self.network).__name__} has no layer that returns the logits and so no "
                     "pooled features; choose a method that needs none",
                 )
             classifier = self.network.get_submodule(self.points.classifier)
@@ -184,7 +188,7 @@ class FeatureHooks:
 
 
 def _pool(classifier: nn.Module, x: Tensor) -> Tensor:
-    """The classifier's input as one vector (B, D): the mean over positions, where it has any."""
+    """Return the classifier's input as (B, D): the mean over positions, if there are any."""
     if x.ndim == 2:
         return x
     channels = 1 if isinstance(classifier, nn.Conv2d) else x.ndim - 1
@@ -192,7 +196,7 @@ def _pool(classifier: nn.Module, x: Tensor) -> Tensor:
 
 
 def find_classifier(calls: list[ModuleCall], logits: Tensor) -> str | None:
-    """Path of the last layer with weights that gives as many channels as there are logits."""
+    """Return the path of the last layer with as many output channels as there are logits."""
     for call in calls[::-1]:
         if _out_channels(call.module) == logits.shape[1]:
             return call.path
@@ -228,12 +232,12 @@ def _gives_tokens(network: nn.Module, call: ModuleCall, image: Tensor) -> bool:
 
 
 def _proportional(size: tuple[int, int], image: Tensor) -> bool:
-    """What is not of the image's proportions is no map, but channels last or attention."""
+    """Whether the output has the image's proportions; else it is channels last or attention."""
     return size[0] * image.shape[3] == size[1] * image.shape[2]
 
 
 def _on_trunk(network: nn.Module, path: str) -> bool:
-    """Whether all that contains the module is a plain chain; inside a block maps are partial."""
+    """Whether only plain sequences contain the module; maps inside a block are partial."""
     parents = path.split(".")[:-1]
     paths = (".".join(parents[: depth + 1]) for depth in range(len(parents)))
     return all(type(network.get_submodule(parent)) in _CHAINS for parent in paths)
@@ -245,10 +249,10 @@ def _path_problem(path: str, calls: list[ModuleCall], known: list[str]) -> str |
         suggestion = f"; did you mean {', '.join(close)}?" if close else ""
         return f"there is no such module{suggestion}"
     if len(calls) != 1:
-        often = f"{len(calls)} times" if calls else "never"
-        return f"a forward pass calls it {often}; name the module around it"
+        frequency = f"{len(calls)} times" if calls else "never"
+        return f"a forward pass calls it {frequency}; name the module around it"
     if calls[0].size is None:
         output = calls[0].output
-        what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        return f"it gives {what}, not a map (B, C, H, W)"
+        actual = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        return f"it returns {actual}, not a map (B, C, H, W)"
     return None

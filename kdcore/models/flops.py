@@ -1,4 +1,4 @@
-"""What a network costs."""
+"""Count the parameters and multiply-accumulates of a network."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def num_params(network: nn.Module) -> int:
-    """Number of trainable scalars; buffers such as running means are not counted."""
+    """Return the number of parameters; buffers such as running means are not counted."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def macs(network: nn.Module, in_channels: int, input_size: int) -> int:
-    """Multiply-accumulates of one forward pass of one square image of side ``input_size``.
+    """Return the multiply-accumulates for one square image of side ``input_size``.
 
-    Convolutions and matrix products only, as papers count; the network is left in its mode.
+    Only convolutions and matrix products count, as in papers. The network keeps its mode.
     """
     device = next(network.parameters()).device
     image = torch.zeros(1, in_channels, input_size, input_size, device=device)
@@ -31,8 +31,8 @@ def macs(network: nn.Module, in_channels: int, input_size: int) -> int:
 
 @contextlib.contextmanager
 def count_flops(network: nn.Module) -> Iterator[FlopCounterMode]:
-    """Count what happens meanwhile: floating point operations, twice as many as MACs."""
-    # The counter also watches gradients, and stumbles over parameters handed from module to module.
+    """Count the floating point operations in a block: two for each MAC."""
+    # The counter also tracks gradients and fails for parameters passed between modules.
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     try:
         for parameter in trained:

@@ -1,4 +1,4 @@
-"""Networks that only answer, made cheaper: batch normalization folded, weights in bfloat16."""
+"""Make a network cheaper for inference: batch norms folded into convolutions, bfloat16 weights."""
 
 import copy
 from collections import Counter
@@ -11,27 +11,27 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from kdcore.models.normalized_model import NormalizedModel
 
 _TOLERANCE = 1e-3
-"""Largest difference of folded answers, as a share of the largest answer."""
+"""Largest permitted difference of a logit after folding, relative to the largest logit."""
 
 
 class Bf16Model(nn.Module):
-    """A network whose weights are bfloat16: takes and returns float32."""
+    """A network with bfloat16 weights that takes and returns float32."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network.to(torch.bfloat16)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, num_classes), float32, of images (B, C, H, W)."""
+        """Return logits (B, num_classes) float32 of images (B, C, H, W)."""
         logits: Tensor = self.network(images.to(torch.bfloat16))
         return logits.float()
 
 
 def fuse_for_inference(teacher: NormalizedModel, probe: Tensor) -> NormalizedModel:
-    """A frozen network's answers in bfloat16; the network itself is left as it is.
+    """Return a copy of ``teacher`` for inference in bfloat16, with batch norms folded.
 
-    ``probe`` (B, C, H, W) are views by which folding is checked: what cannot be traced, or answers
-    otherwise when it is folded, is not folded.
+    ``probe`` (B, C, H, W) are views to check the folded network: a network that cannot be traced,
+    or whose logits change, is not folded.
     """
     inference_copy = copy.deepcopy(teacher)
     images = teacher.prepare(probe)
@@ -45,15 +45,15 @@ def fuse_for_inference(teacher: NormalizedModel, probe: Tensor) -> NormalizedMod
     return inference_copy.requires_grad_(requires_grad=False).eval()
 
 
-def _close_enough(ours: Tensor, theirs: Tensor) -> bool:
-    return bool((ours - theirs).abs().max() <= _TOLERANCE * theirs.abs().max())
+def _close_enough(logits: Tensor, reference: Tensor) -> bool:
+    return bool((logits - reference).abs().max() <= _TOLERANCE * reference.abs().max())
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module | None:
-    """A copy without the batch normalizations that follow a convolution; None if it is opaque."""
+    """Return a copy whose batch norms are folded into the convolutions; None if not traceable."""
     try:
         traced = fx.symbolic_trace(network)
-    except Exception:  # noqa: BLE001 - whatever a stranger's forward makes of a proxy
+    except Exception:  # noqa: BLE001 - any forward may raise anything for a proxy
         return None
     modules: dict[str, Any] = dict(traced.named_modules())
     used = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")

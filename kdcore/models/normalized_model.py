@@ -1,4 +1,4 @@
-"""From a view to what one network expects: each normalizes for itself, all see the same view."""
+"""Normalize, resize and convert views for one network, so that several networks share a view."""
 
 from collections.abc import Sequence
 
@@ -10,18 +10,18 @@ from kdcore.schema.catalog import Normalization
 from kdcore.schema.job import ChannelRule
 
 _LUMINANCE = (0.299, 0.587, 0.114)
-"""Shares of red, green and blue in luma: ITU-R BT.601, section 2.5.1."""
+"""Weights of red, green and blue in luma: ITU-R BT.601, section 2.5.1."""
 
 
 class NormalizedModel(nn.Module):
-    """A network behind its own input: resize to its side, subtract its mean, divide by its std.
+    """A network with its preprocessing: resize, subtract the mean, divide by the deviation.
 
     ``forward`` takes views (B, C, H, W), uint8 in 0..255 or floats in 0..1, and returns the
     network's logits. A view of another side than ``input_size`` is resized bilinearly with
-    antialiasing; ``None`` leaves every view at its side. ``channels`` is the rule by which views of
-    other channels meet the network. ``class_map`` (C,) picks the network's classes that are the
-    data set's, in the data set's order. Mean, deviation and class map are no part of the state
-    dict: they belong to the model's record, not to its weights.
+    antialiasing; ``None`` resizes nothing. ``channels`` is the rule that converts views of other
+    channels. ``class_map`` (C,) selects, for each class of the data set, a logit of the network.
+    Mean, deviation and class map are not in the state dict, because they belong to the model's
+    record and not to its weights.
     """
 
     mean: Tensor
@@ -48,19 +48,19 @@ class NormalizedModel(nn.Module):
         self.register_buffer("std", std, persistent=False)
 
     def forward(self, views: Tensor) -> Tensor:
-        """Logits (B, num_classes) of views (B, C, H, W)."""
+        """Return logits (B, num_classes) of views (B, C, H, W)."""
         logits: Tensor = self.network(self.prepare(views))
         return logits if self.class_map is None else logits[:, self.class_map]
 
     def prepare(self, views: Tensor) -> Tensor:
-        """The normalized float32 batch (B, C, input_size, input_size) that the network sees."""
+        """Return the normalized batch (B, C, input_size, input_size) float32."""
         if self.channels is not None:
             views = _convert_channels(views, self.channels)
         if views.shape[1] != self.mean.shape[1]:
             raise ValueError(
-                f"views of {views.shape[1]} channels meet a normalization of {self.mean.shape[1]}"
+                f"views have {views.shape[1]} channels, the normalization has {self.mean.shape[1]}"
             )
-        # In place where it is our own: fresh memory would cost more than the arithmetic.
+        # In place on new tensors, because allocating memory would take longer.
         fresh = views.dtype == torch.uint8
         x = views.float().div_(255) if fresh else views.float()
         size = self.input_size
@@ -71,7 +71,7 @@ class NormalizedModel(nn.Module):
 
 
 def _convert_channels(views: Tensor, channels: ChannelRule) -> Tensor:
-    """``repeat``: (B, 1, H, W) to (B, 3, H, W); ``luminance``: the reverse, in the views' range."""
+    """Convert (B, 1, H, W) to (B, 3, H, W) by ``repeat``, or the reverse by ``luminance``."""
     if channels == "repeat":
         return views.expand(-1, 3, -1, -1)
     x = views.float() / 255 if views.dtype == torch.uint8 else views.float()
@@ -82,12 +82,12 @@ def _convert_channels(views: Tensor, channels: ChannelRule) -> Tensor:
 def normalization_for_channels(
     normalization: Normalization, channels: ChannelRule | None
 ) -> Normalization:
-    """The normalization of images after ``channels``, from the one of the images before."""
+    """Return the normalization of images that the rule ``channels`` has converted."""
     if channels is None:
         return normalization
     if channels == "repeat":
         return Normalization(mean=normalization.mean * 3, std=normalization.std * 3)
-    # Deviations of correlated channels: the mean of them is near enough to bring inputs to scale.
+    # The channels correlate, so the mean of their deviations is close enough for scaling.
     weighted = zip(_LUMINANCE, normalization.mean, normalization.std, strict=True)
     mean, std = map(sum, zip(*((w * m, w * s) for w, m, s in weighted), strict=True))
     return Normalization(mean=(mean,), std=(std,))

@@ -1,4 +1,4 @@
-"""A network's logits over a whole split."""
+"""Predict the logits of all images of a split."""
 
 from collections.abc import Callable
 
@@ -16,10 +16,10 @@ def predict(
     check_cancelled: Callable[[], None],
     autocast: torch.autocast | None = None,
 ) -> Tensor:
-    """Logits (N, C), float32 on the CPU, of uint8 ``images`` (N, C, H, W), not augmented.
+    """Return logits (N, C) float32 on the CPU of uint8 ``images`` (N, C, H, W).
 
-    The network is put into eval mode and left there. ``boundary`` is called before every batch and
-    may raise. Without ``autocast`` everything is float32.
+    Puts the network into eval mode. ``check_cancelled`` is called before every batch and may raise.
+    Without ``autocast`` everything is float32.
     """
     network.eval()
     parts: list[Tensor] = []

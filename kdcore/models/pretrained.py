@@ -1,4 +1,4 @@
-"""Published weights of torchvision and timm, by name: downloaded once, fitted to a network."""
+"""Load published weights of torchvision and timm by name, fitted to a network."""
 
 import contextlib
 import difflib
@@ -15,35 +15,35 @@ from kdcore.runtime.errors import UserError
 from kdcore.schema.catalog import Normalization
 
 _LIBRARY_ERRORS = (OSError, RuntimeError, ValueError, LookupError)
-"""How the libraries say that there is no network, no such file, or another network in it."""
+"""What the libraries raise for a failed download and for a file of another network."""
 _DOWNLOAD_TIMEOUT_S = 30.0
-"""How long a server may say nothing before a download is given up."""
-_UPLOAD_HINT = "check the network of the worker, or upload the checkpoint as a model of your own"
+"""A server that sends nothing for this time ends a download."""
+_UPLOAD_HINT = "check the worker's network connection, or upload the checkpoint as a model"
 
 
 class PretrainedInfo(NamedTuple):
-    """Weights by name, before a byte of them is fetched."""
+    """Facts of published weights, without a download."""
 
     architecture: str
     weights: str
-    """The library's name of them, such as ``ResNet50_Weights.IMAGENET1K_V2``."""
+    """The library's name of the weights, such as ``ResNet50_Weights.IMAGENET1K_V2``."""
     normalization: Normalization
     input_size: int
     num_classes: int
-    """0 where they have no classifier."""
+    """0 without a classifier."""
     license: str
 
 
 class PretrainedWeights(NamedTuple):
-    """Weights that fit ``build`` with the same arguments."""
+    """Published weights that fit a network of ``build`` with the same arguments."""
 
     weights: dict[str, Tensor]
     normalization: Normalization
-    """Of the network's channels, in the order of the images'."""
+    """One mean and deviation for each input channel of the network."""
     input_size: int
-    """Side of the images that the weights were trained on, in pixels."""
+    """Side in pixels of the images that the weights were trained on."""
     num_classes: int
-    """Of the network that they fit."""
+    """Classes of the network that the weights fit."""
     architecture: str
     license: str
 
@@ -56,19 +56,19 @@ def load_pretrained(
     input_size: int | None = None,
     cache: Path | None = None,
 ) -> PretrainedWeights:
-    """Fetch weights and fit them to a network of ``num_classes``, ``in_channels``, ``input_size``.
+    """Download weights and fit them to ``num_classes``, ``in_channels`` and ``input_size``.
 
-    ``name`` is as :func:`resolve` takes it; None of the numbers is the weights' own. Another number
-    of classes gets a fresh classifier (from torch's global generator); one channel gets the sum of
-    the stem's weights over the three. ``cache`` is a folder for the files; None is the libraries'
-    own (``TORCH_HOME``, ``HF_HOME``). Raises UserFault ``teacher_load_failed`` when there are no
-    such weights, or when they cannot be downloaded or read.
+    ``name`` is a name for :func:`resolve_pretrained`. None means the number of the published
+    weights. Another number of classes gets a new classifier, drawn from torch's global generator.
+    For one input channel the stem's weights are summed over the three channels. ``cache`` is a
+    folder for downloads; None is the library's (``TORCH_HOME``, ``HF_HOME``). Raises
+    :class:`UserError` ``teacher_load_failed`` for unknown weights and failed downloads.
     """
     info = resolve_pretrained(name)
     classes = info.num_classes if num_classes is None else num_classes
     if classes < 1:
         raise _load_error(
-            f"the weights {name} have no classifier; choose others, or a number of classes"
+            f"the weights {name} have no classifier; choose other weights, or set num_classes"
         )
     size = info.input_size if input_size is None else input_size
     fetch = _torchvision if info.architecture.startswith("torchvision/") else _timm
@@ -88,12 +88,13 @@ def load_pretrained(
 
 
 def resolve_pretrained(name: str) -> PretrainedInfo:
-    """What weights are meant, without fetching them.
+    """Look up published weights by name, without a download.
 
-    ``torchvision`` or ``timm``, a slash or a colon, and an architecture (its default weights), an
-    architecture and the name of weights after a dot, or, of torchvision, the full name:
-    ``torchvision/resnet50``, ``torchvision:ResNet50_Weights.IMAGENET1K_V2``,
-    ``timm/resnet50.a1_in1k``. Raises UserFault ``teacher_load_failed`` with names near it.
+    A name is ``torchvision`` or ``timm``, a slash or a colon, and one of: an architecture (its
+    default weights), an architecture and weights after a dot, torchvision's full name. Examples:
+    ``torchvision/resnet50``, ``timm/resnet50.a1_in1k``,
+    ``torchvision:ResNet50_Weights.IMAGENET1K_V2``. Raises :class:`UserError`
+    ``teacher_load_failed``, with suggestions, for an unknown name.
     """
     library, _, bare = name.replace(":", "/", 1).partition("/")
     if library == "torchvision":
@@ -101,7 +102,7 @@ def resolve_pretrained(name: str) -> PretrainedInfo:
     if library == "timm":
         return _resolve_timm(bare)
     raise _load_error(
-        f"there are no published weights for {name!r}; torchvision/ and timm/ have them"
+        f"there are no published weights for {name!r}; names begin with torchvision/ or timm/"
     )
 
 
@@ -110,7 +111,7 @@ def _resolve_torchvision(bare: str) -> PretrainedInfo:
     query, _, version = bare.partition(".")
     for name in library.names():
         all_weights = library.pretrained_weights(name)
-        # Members of an enumeration of the library, which is named like the network.
+        # The weights are members of an enumeration with a name like the network's.
         if query not in (name, type(all_weights[0]).__name__):
             continue
         versions = {entry.name: entry for entry in all_weights}
@@ -188,14 +189,18 @@ def fit_weights(
     source_classes: int,
     target_classes: int,
 ) -> dict[str, Tensor]:
-    """``source`` where it fits; of ``had`` classes, the classifier of ``has`` classes is fresh."""
+    """Return the weights of ``source`` by the names and shapes of ``fresh``.
+
+    The classifier comes from ``fresh`` if the number of classes differs. Raises ``ValueError`` for
+    any other difference of shapes.
+    """
     weights: dict[str, Tensor] = {}
     for name, target in fresh.items():
         tensor = source[name]
         if tensor.shape == target.shape:
             weights[name] = tensor
         elif tensor.ndim == 4 and target.shape[1] == 1 and tensor.shape[1] == 3:
-            # A gray image is the same image in all three channels.
+            # A gray image is equal in all three channels, so the weights add up.
             weights[name] = tensor.sum(1, keepdim=True)
         elif source_classes != target_classes and (tensor.shape[0], target.shape[0]) == (
             source_classes,
@@ -203,7 +208,9 @@ def fit_weights(
         ):
             weights[name] = target
         else:
-            raise ValueError(f"{name} is {tuple(tensor.shape)}, not {tuple(target.shape)}")
+            raise ValueError(
+                f"{name} has shape {tuple(tensor.shape)}, expected {tuple(target.shape)}"
+            )
     return weights
 
 
@@ -221,7 +228,7 @@ def _hub_dir(cache: Path | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _download_timeout() -> Iterator[None]:
-    """torchvision's downloads have no limit of their own, and would wait for ever."""
+    """Set a socket timeout, because torchvision's downloads have none."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_S)
     try:

@@ -1,4 +1,4 @@
-"""What one architecture is: measured on the meta device, without computing a single pixel."""
+"""Profile an architecture on the meta device: cost, feature layers, smallest input."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from kdcore.schema.catalog import Architecture, Normalization, Tap
 CHANNELS = 3
 _CLASSES = 1000
 _SMALL_SIZES = (8, 16, 28, 32, 64, 96, 128)
-"""In pixels; what takes none of them is said to take its reference size at least."""
+"""Sides in pixels to try; a network that takes none of them needs its reference size."""
 _LIBRARY_ERRORS = (
     AssertionError,
     ArithmeticError,
@@ -24,19 +24,19 @@ _LIBRARY_ERRORS = (
 )
 
 SizedFactory = Callable[[int], nn.Module]
-"""The reference network for images of a side."""
+"""Builds the reference network for images of a side in pixels."""
 
 
 class ArchitectureMetadata(NamedTuple):
-    """What cannot be measured of an architecture."""
+    """Facts of an architecture that cannot be measured."""
 
     make: SizedFactory
     family: str
     input_size: int
     min_input_size: int | None
-    """None is found by trying."""
+    """None is determined by trying sizes."""
     size_dependent: bool
-    """Whether the network is another one for another side."""
+    """Whether the network depends on the side of the images."""
     num_classes: int
     normalization: Normalization
     license: str
@@ -45,9 +45,9 @@ class ArchitectureMetadata(NamedTuple):
 
 
 def profile_architecture(name: str, max_params: float = float("inf")) -> Architecture | None:
-    """One entry; None for a network of more than ``largest`` parameters.
+    """Return the catalog entry of ``name``; None for more than ``max_params`` parameters.
 
-    Raises what the library raises where a network does not classify images of 3 channels.
+    Raises the library's exception for a network that does not classify images of 3 channels.
     """
     metadata = _METADATA[name.partition("/")[0]](name)
     with torch.device("meta"):
@@ -59,7 +59,7 @@ def profile_architecture(name: str, max_params: float = float("inf")) -> Archite
             points = feature_hooks.find_hook_points(network, image)
         smallest = metadata.min_input_size or _min_input_size(metadata, network)
     if not counter.get_total_flops():
-        raise ValueError("the network multiplies nothing")
+        raise ValueError("the network has no multiplications")
     return Architecture(
         name=name,
         family=metadata.family,
@@ -89,7 +89,7 @@ def _pooled_features(network: nn.Module, points: feature_hooks.HookPoints) -> in
 
 
 def _min_input_size(metadata: ArchitectureMetadata, network: nn.Module) -> int:
-    """The smallest of a few sides that the network gives logits for."""
+    """Return the smallest tried side for which the network returns logits."""
     network.eval()
     for size in _SMALL_SIZES:
         try:

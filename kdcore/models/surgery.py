@@ -1,4 +1,4 @@
-"""Layers made wider, narrower or grouped where they are, with fresh weights."""
+"""Change the width and groups of layers in place, with fresh weights."""
 
 import copy
 import math
@@ -11,9 +11,9 @@ from kdcore.runtime.errors import UserError, error_detail
 
 
 class WidthScaler:
-    """Multiplies the channels of all layers of a network but for images and logits.
+    """Multiplies the channels of all layers except those of images and logits.
 
-    Equal channel counts stay equal, so whatever was added to each other still can be.
+    Equal numbers of channels stay equal, so residual additions still fit.
     """
 
     def __init__(self, width: float, stem: str, classifier: str | None) -> None:
@@ -23,7 +23,7 @@ class WidthScaler:
         self.issues: list[ErrorDetail] = []
 
     def __call__(self, network: nn.Module) -> list[ErrorDetail]:
-        """Change the network in place; returns each layer that cannot be so changed."""
+        """Change the network in place and return every layer that cannot be changed."""
         for path, module in network.named_modules():
             if isinstance(module, nn.Conv2d):
                 self._scale_convolution(path, module)
@@ -64,7 +64,7 @@ class WidthScaler:
 
 
 def standard_convolutions(network: nn.Module, stem: str) -> dict[str, nn.Conv2d]:
-    """By path: all convolutions of one group and more than a pixel, but for the stem."""
+    """Return, by path, all ungrouped convolutions larger than 1x1, except the stem."""
     return {
         path: module
         for path, module in network.named_modules()
@@ -78,10 +78,10 @@ def standard_convolutions(network: nn.Module, stem: str) -> dict[str, nn.Conv2d]
 def replace_with_grouped(
     network: nn.Module, convolutions: dict[str, nn.Conv2d], groups: int | None
 ) -> None:
-    """Replace each by a grouped one that keeps the channels and a pointwise one that mixes them.
+    """Replace each convolution by a grouped one of the same channels and a pointwise one.
 
-    ``groups`` None is one group a channel: depthwise separable. Raises UserFault
-    ``student_incompatible`` with every layer whose channels the groups do not divide.
+    ``groups=None`` uses one group for each channel. Raises :class:`UserError`
+    ``student_incompatible``, which names every layer whose channels the groups do not divide.
     """
     wrong = [
         error_detail(path, f"has {conv.in_channels} channels")
@@ -93,7 +93,7 @@ def replace_with_grouped(
         raise UserError(
             "student_incompatible",
             f"{groups} groups do not divide the channels of {wrong[0].name}, which "
-            f"{wrong[0].detail}; every layer could have {_divisor_list(common)} groups",
+            f"{wrong[0].detail}; possible for every layer: {_divisor_list(common)} groups",
             hint="choose one of these numbers of groups, or depthwise_separable",
             items=wrong,
         )
@@ -104,7 +104,7 @@ def replace_with_grouped(
 
 
 def resize_convolution(conv: nn.Conv2d, inputs: int, outputs: int, groups: int) -> None:
-    """Change its channels and groups, and draw its weights anew (He et al. 2015, fan-out)."""
+    """Change channels and groups, and draw new weights (He et al. 2015, fan-out)."""
     conv.in_channels, conv.out_channels, conv.groups = inputs, outputs, groups
     shape = (outputs, inputs // groups, *conv.kernel_size)
     conv.weight = nn.Parameter(conv.weight.new_empty(shape))
@@ -114,7 +114,7 @@ def resize_convolution(conv: nn.Conv2d, inputs: int, outputs: int, groups: int) 
 
 
 def resize_norm(norm: nn.BatchNorm2d, channels: int) -> None:
-    """Change its channels; it starts as the identity."""
+    """Change the channels; the norm starts as the identity."""
     norm.num_features = channels
     if norm.affine:
         norm.weight = nn.Parameter(norm.weight.new_ones(channels))
@@ -125,7 +125,7 @@ def resize_norm(norm: nn.BatchNorm2d, channels: int) -> None:
 
 
 def resize_linear(linear: nn.Linear, inputs: int, outputs: int) -> None:
-    """Change its features, and draw its weights anew as torch does."""
+    """Change the features, and draw new weights as torch does."""
     linear.in_features, linear.out_features = inputs, outputs
     linear.weight = nn.Parameter(linear.weight.new_empty(outputs, inputs))
     if linear.bias is not None:
@@ -143,7 +143,7 @@ def _separable_convolution(conv: nn.Conv2d, groups: int) -> nn.Sequential:
         dtype=conv.weight.dtype,
     )
     resize_convolution(pointwise, conv.in_channels, conv.out_channels, 1)
-    # A copy, because some libraries' convolutions pad or scale in ways of their own.
+    # A copy, because convolutions of some libraries pad or scale differently.
     spatial = copy.deepcopy(conv)
     spatial.bias = None
     resize_convolution(spatial, conv.in_channels, conv.in_channels, groups)

@@ -1,4 +1,4 @@
-"""The frozen teachers of a phase, seen as one."""
+"""The frozen teachers of a phase, as one ensemble."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -22,18 +22,18 @@ from kdcore.runtime.files import sha256_of
 
 @dataclass(frozen=True)
 class FrozenTeacher:
-    """One teacher: in eval mode, without gradients."""
+    """A teacher in eval mode, without gradients."""
 
     network: NormalizedModel
     weight: float = 1.0
     taps: tuple[str, ...] | None = None
-    """Module paths that the job names; None finds them."""
+    """Paths of feature layers that the job names; None detects them."""
     identity: str | None = None
-    """Of a network from a file: a digest of all that decides its answers."""
+    """Digest of everything that determines its logits, for a network from a file."""
 
 
 class TeacherEnsemble:
-    """Networks that never get a gradient. ``digest`` tells whether they changed."""
+    """Teachers with weights. ``digest`` detects whether their parameters changed."""
 
     def __init__(self, members: Sequence[FrozenTeacher]) -> None:
         self.members = tuple(members)
@@ -42,7 +42,7 @@ class TeacherEnsemble:
 
     @classmethod
     def from_files(cls, files: Sequence[TeacherFile], device: torch.device) -> "TeacherEnsemble":
-        """The job's teachers from their verified files."""
+        """Load the job's teachers from their verified files."""
         return cls([_load_teacher(file, device) for file in files])
 
     def logits(
@@ -53,7 +53,7 @@ class TeacherEnsemble:
         check_cancelled: Callable[[], None],
         autocast: torch.autocast | None = None,
     ) -> list[Tensor]:
-        """Each teacher's logits (N, C) of uint8 ``images`` (N, C, H, W), float32 on the CPU."""
+        """Return each teacher's logits (N, C) float32 on the CPU of uint8 ``images``."""
         return [
             predict(
                 network, images, device=device, check_cancelled=check_cancelled, autocast=autocast
@@ -62,11 +62,11 @@ class TeacherEnsemble:
         ]
 
     def mean(self, logits: Sequence[Tensor]) -> Tensor:
-        """The weighted mean of the teachers' probabilities, as logits (N, C)."""
+        """Return the weighted mean of the teachers' probabilities, as logits (N, C)."""
         return mean_logits(logits, self.weights, 1.0) if len(logits) > 1 else logits[0]
 
     def digest(self) -> str:
-        """Of every parameter and buffer: equal before and after a run."""
+        """Return the SHA-256 of all parameters and buffers."""
         digest = hashlib.sha256()
         for network in self.networks:
             for name, tensor in sorted(network.state_dict().items()):
@@ -76,22 +76,22 @@ class TeacherEnsemble:
 
 
 def freeze(network: NormalizedModel, device: torch.device) -> NormalizedModel:
-    """The same network, without gradients and in eval mode, on ``device``."""
+    """Move ``network`` to ``device``, in eval mode and without gradients."""
     network.requires_grad_(requires_grad=False).eval()
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def load_model(file: ModelFile, code: ErrorCode) -> nn.Module:
-    """The network of a verified file, float32 on the CPU. Raises ``UserFault`` with ``code``."""
+    """Load the network of a verified file, float32 on the CPU. Raises :class:`UserError`."""
     path = Path(file.path)
     if not path.is_file():
-        raise UserError(code, f"the weights of {file.architecture} are not there: {path.name}")
+        raise UserError(code, f"the weights of {file.architecture} are missing: {path.name}")
     if sha256_of(path) != file.sha256:
         raise UserError(
             code,
-            f"the weights of {file.architecture} are not the ones that were verified: {path.name} "
-            "has another digest",
-            hint="Upload the model again.",
+            f"the weights of {file.architecture} changed after verification: {path.name} has "
+            "another SHA-256",
+            hint="upload the model again",
         )
     network = build(
         file.architecture,

@@ -1,4 +1,4 @@
-"""timm's networks. The library is imported when one is asked for."""
+"""Networks of timm, which is imported only when one of them is used."""
 
 from typing import Any
 
@@ -19,36 +19,36 @@ _DEFAULT_SIZE = 224
 
 
 def names() -> list[str]:
-    """All names, without the library's and without tags of weights, sorted."""
+    """Return all names, sorted, without ``timm/`` and without tags of weights."""
     import timm
 
-    # What begins with ``test_`` is the library's own, for its tests.
+    # ``test_*`` are networks for timm's tests.
     return sorted(timm.list_models(exclude_filters=["test_*"]))
 
 
 def has(name: str) -> bool:
-    """Whether the library has a network of this name."""
+    """Return whether timm has a network of this name."""
     import timm
 
     return "." not in name and bool(timm.is_model(name))
 
 
 def family(name: str) -> str:
-    """The library's module that holds the network."""
+    """Return timm's module of the network."""
     import timm
 
     return str(timm.models.model_entrypoint(name).__module__).rpartition(".")[2]
 
 
 def default_cfg(name: str) -> Any:
-    """What the library says of a network and its default weights; None where it says nothing."""
+    """Return timm's configuration of the default weights, or None."""
     import timm
 
     return timm.models.get_pretrained_cfg(name)
 
 
 def pretrained_cfgs(name: str) -> dict[str, Any]:
-    """What the library says of a network's published weights, by name, the default first."""
+    """Return timm's configurations of published weights by name, the default first."""
     import timm
 
     known = timm.models.get_arch_pretrained_cfgs(name)
@@ -56,20 +56,20 @@ def pretrained_cfgs(name: str) -> dict[str, Any]:
 
 
 def reference_size(name: str) -> int:
-    """Side of the images that the network is meant for, in pixels."""
+    """Return the side in pixels of the images that the network is made for."""
     cfg = default_cfg(name)
     return int(cfg.input_size[-1]) if cfg else _DEFAULT_SIZE
 
 
 def normalization_of(cfg: Any) -> Normalization:
-    """What weights expect of pixels in 0..1, ImageNet's where the library does not say."""
+    """Return the normalization of pixels in 0..1; ImageNet's if timm has none."""
     if cfg is None or len(cfg.mean) != 3:
         return _IMAGENET_NORMALIZATION
     return Normalization(mean=tuple(cfg.mean), std=tuple(cfg.std))
 
 
 def license_of(cfg: Any) -> str:
-    """The license of weights where they have one, the library's where not."""
+    """Return the license of the weights, or timm's if they have none."""
     stated = (cfg.license if cfg else None) or _LIBRARY_LICENSE
     return _LICENSES.get(stated, stated)
 
@@ -77,9 +77,9 @@ def license_of(cfg: Any) -> str:
 def make(
     name: str, *, num_classes: int, in_channels: int, input_size: int, **create_options: Any
 ) -> nn.Module:
-    """The network, with fresh weights unless ``loading`` (the library's options) says otherwise.
+    """Build the network, with fresh weights unless timm's ``create_options`` load some.
 
-    Raises what the library raises for sizes it cannot take.
+    Raises timm's exception for an unsupported size.
     """
     import timm
 
@@ -89,7 +89,7 @@ def make(
         try:
             network = timm.create_model(name, img_size=input_size, **options)
         except TypeError:
-            # Most convolutional networks take any size and so know no such option.
+            # Most convolutional networks take any size and have no such option.
             pass
         else:
             return network

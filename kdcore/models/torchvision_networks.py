@@ -1,4 +1,4 @@
-"""torchvision's classification networks. The library is imported when one is asked for."""
+"""Classification networks of torchvision, which is imported only when one of them is used."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from kdcore.schema.catalog import Normalization
 
 _LIBRARY_LICENSE = "BSD-3-Clause"
 _SWAG_LICENSE = "CC-BY-NC-4.0"
-# Auxiliary heads would make training return more than logits; the other is the warned-of default.
+# Auxiliary heads would return more than logits; without init_weights torchvision warns.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
@@ -18,26 +18,26 @@ _HALF_NORMALIZATION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 def names() -> list[str]:
-    """All names, without the library's, sorted."""
+    """Return all names, sorted, without ``torchvision/``."""
     from torchvision import models
 
     return sorted(models.list_models(module=models))
 
 
 def has(name: str) -> bool:
-    """Whether the library has a classification network of this name."""
+    """Return whether torchvision has a classification network of this name."""
     return name in names()
 
 
 def family(name: str) -> str:
-    """The library's module that holds the network."""
+    """Return torchvision's module of the network."""
     from torchvision import models
 
     return str(models.get_model_builder(name).__module__).rpartition(".")[2]
 
 
 def pretrained_weights(name: str) -> list[Any]:
-    """The published weights of a network, the default first."""
+    """Return the published weights of a network, the default first."""
     from torchvision import models
 
     known = models.get_model_weights(name)
@@ -45,31 +45,31 @@ def pretrained_weights(name: str) -> list[Any]:
 
 
 def reference_size(name: str) -> int:
-    """Side of the images that the network is meant for, in pixels."""
+    """Return the side in pixels of the images that the network is made for."""
     return input_size_of(pretrained_weights(name)[0])
 
 
 def input_size_of(published: Any) -> int:
-    """Side of the images that published weights were made for, in pixels."""
+    """Return the side in pixels of the images that the weights were trained on."""
     return int(published.transforms().crop_size[0])
 
 
 def normalization_of(name: str, published: Any) -> Normalization:
-    """What published weights expect of pixels in 0..1."""
+    """Return the normalization of pixels in 0..1 for published weights."""
     if name in _OPTIONS:
-        # These weights come with a layer in front that undoes the usual one in favor of this one.
+        # A layer inside these networks undoes ImageNet's normalization in favor of this one.
         return _HALF_NORMALIZATION
     transforms = published.transforms()
     return Normalization(mean=tuple(transforms.mean), std=tuple(transforms.std))
 
 
 def license_of(published: Any) -> str:
-    """The library's license, but for weights that name one of their own: SWAG's, all of them."""
+    """Return torchvision's license, or SWAG's for the weights that name a license."""
     return _SWAG_LICENSE if "license" in published.meta else _LIBRARY_LICENSE
 
 
 def make(name: str, *, num_classes: int, in_channels: int, input_size: int) -> nn.Module:
-    """The network with fresh weights; raises what the library raises for sizes it cannot take."""
+    """Build the network with fresh weights. Raises torchvision's exception for a bad size."""
     options = (
         {"num_classes": num_classes} | size_options(name, input_size) | logits_only_options(name)
     )
@@ -80,14 +80,14 @@ def make(name: str, *, num_classes: int, in_channels: int, input_size: int) -> n
 
 
 def size_options(name: str, input_size: int) -> dict[str, Any]:
-    """The options of networks whose weights depend on the size of the images."""
+    """Return the options of networks whose weights depend on the size of the images."""
     if name.startswith("vit_"):
         return {"image_size": input_size}
     return {"input_size": (input_size, input_size)} if name.startswith("maxvit") else {}
 
 
 def logits_only_options(name: str) -> dict[str, Any]:
-    """What makes the network return logits alone."""
+    """Return the options with which the network returns logits alone."""
     return dict(_OPTIONS.get(name, {}))
 
 
@@ -97,7 +97,7 @@ def _construct(name: str, options: dict[str, Any]) -> nn.Module:
     try:
         network: nn.Module = models.get_model(name, weights=None, **options)
     except NotImplementedError:
-        # RegNet computes its widths with tensors, whose values the meta device does not keep.
+        # RegNet computes widths with tensors, which have no values on the meta device.
         with torch.device("cpu"):
             network = models.get_model(name, weights=None, **options)
         network = network.to("meta")
@@ -105,7 +105,7 @@ def _construct(name: str, options: dict[str, Any]) -> nn.Module:
 
 
 def _set_in_channels(network: nn.Module, in_channels: int) -> None:
-    """The first convolution with the weights of as many channels, drawn as the library draws."""
+    """Reduce the first convolution to ``in_channels``, with the weights that torchvision drew."""
     stem = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
     stem.in_channels = in_channels
     stem.weight = nn.Parameter(stem.weight.detach()[:, :in_channels].clone())

@@ -1,4 +1,4 @@
-"""Which modules a forward pass calls, in which order, and what they give."""
+"""Trace a forward pass: the modules that it calls, in order, and their outputs."""
 
 from typing import Any, NamedTuple
 
@@ -7,31 +7,34 @@ from torch import Tensor, nn
 
 
 class ModuleCall(NamedTuple):
-    """One call of one module, in the order in which calls end."""
+    """One call of a module."""
 
     path: str
     module: nn.Module
     output: Any
     version: int
-    """How often a tensor had been changed in place when the module gave it."""
+    """Version of the output tensor when the module returned it; in-place changes raise it."""
     is_passthrough: bool
-    """The module gave its input back as it was."""
+    """Whether the module returned its unchanged input."""
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width of a map (B, C, H, W); None of anything else."""
+        """Height and width of a map (B, C, H, W); None for other outputs."""
         if isinstance(self.output, Tensor) and self.output.ndim == 4:
             return self.output.shape[2], self.output.shape[3]
         return None
 
     @property
     def modified_in_place(self) -> bool:
-        """Something after the module changed its output in place."""
+        """Whether a later module changed the output in place."""
         return isinstance(self.output, Tensor) and self.output._version != self.version
 
 
 def trace_calls(network: nn.Module, image: Tensor) -> tuple[list[ModuleCall], Tensor]:
-    """All calls of one forward pass in eval mode, and the logits; the network stays as it was."""
+    """Run one forward pass in eval mode; return its calls, in the order of their end, and logits.
+
+    The network's mode is restored.
+    """
     names = {module: path for path, module in network.named_modules() if path}
     calls: list[ModuleCall] = []
     versions: dict[str, int] = {}

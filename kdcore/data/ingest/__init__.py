@@ -1,1 +1,1 @@
-"""From uploaded bytes to a stored data set: one file per format."""
+"""Ingestion: uploaded bytes become a stored data set; one file for each format."""

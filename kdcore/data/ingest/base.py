@@ -1,5 +1,12 @@
-"""What every kind of upload is to ingestion: a list of labeled images, then their pixels."""
+"""The reader of a data set format (:class:`DatasetReader`) and what readers share.
 
+A format is a module of this folder with a function ``open_reader(context)``, which returns a reader
+for an upload in its format and None for any other upload. Ingestion then calls ``scan``, which
+lists the labeled images, and ``decode_images``, which decodes them.
+"""
+
+import contextlib
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kdcore.data.decode import ImageHeader
+from kdcore.data.ingest.safe_zip import Archive
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail, Progress
 from kdcore.protocol.requests import IngestRequest
@@ -26,35 +34,35 @@ class LabeledImage(NamedTuple):
     """One image with its label."""
 
     path_parts: tuple[str, ...]
-    """Its folders and its name; what it is drawn by and named by."""
+    """Folders and file name: identify the image in errors and in the draw of splits."""
     split: SubsetName
     label: str
-    """Empty where it has none, which only ``unlabeled`` may."""
+    """Empty for ``unlabeled`` images alone."""
     location: Any
-    """Where its source finds it."""
+    """How its reader finds the image again."""
 
     @property
     def name(self) -> str:
-        """As a client reads it."""
+        """The path as shown to users."""
         return "/".join(self.path_parts)
 
 
 class ScannedImage(NamedTuple):
-    """One image that can probably be read."""
+    """One image whose header was read."""
 
     image: LabeledImage
     header: ImageHeader
 
 
 class ImageFormat(NamedTuple):
-    """What all images are brought to."""
+    """Size and channels of every stored image."""
 
     size: int
     gray: bool
 
 
 class IngestContext:
-    """What every step of one ingestion needs."""
+    """Request, working directory, events and cancellation of one ingestion."""
 
     def __init__(
         self,
@@ -68,9 +76,39 @@ class IngestContext:
         self.events = events
         self._cancellation = cancellation
         self._last_report_s = time.monotonic()
+        self._resources = contextlib.ExitStack()
+
+    @property
+    def path(self) -> Path:
+        """The uploaded file."""
+        return Path(self.request.path or "")
+
+    @functools.cached_property
+    def archive(self) -> Archive:
+        """The upload as a zip. Raises :class:`UserError` ``dataset_invalid`` for other files."""
+        request = self.request
+        archive = Archive(
+            self.path,
+            max_bytes=request.max_decoded_bytes,
+            max_members=request.max_images,
+            max_member_bytes=4 * request.max_pixels + (1 << 20),
+        )
+        return self._resources.enter_context(archive)
+
+    def read_start(self, count: int) -> bytes:
+        """Return the first ``count`` bytes of the upload, or none for an unreadable file."""
+        try:
+            with self.path.open("rb") as file:
+                return file.read(count)
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        """Close the archive."""
+        self._resources.close()
 
     def report_progress(self, done: int, total: int | None = None) -> None:
-        """Look at the stop flag and, if ``total`` is known, report progress now and then."""
+        """Check for cancellation and, if ``total`` is known, report progress once a second."""
         self._cancellation.check_cancelled()
         if total is None or time.monotonic() - self._last_report_s < _REPORT_EVERY_S:
             return
@@ -80,31 +118,31 @@ class IngestContext:
         self.events.metrics(done, 0.0, {}, progress=progress)
 
     def check_count(self, count: int) -> None:
-        """Raise UserFault if there are more images than are taken."""
+        """Raise :class:`UserError` ``dataset_invalid`` above the maximal number of images."""
         if count > self.request.max_images:
             raise UserError(
                 "dataset_invalid",
-                f"the archive has {count} images; at most {self.request.max_images} are taken",
+                f"the archive has {count} images; at most {self.request.max_images} are allowed",
             )
 
 
 class DatasetReader(Protocol):
-    """One kind of upload, open."""
+    """Reads one upload of one format."""
 
     classes: tuple[str, ...] | None
-    """The classes in their own order, where the source has one; else they are sorted."""
+    """Class names in the order of the upload; None sorts them by name."""
     problems: list[ErrorDetail]
-    """Everything that cannot be used, by its name; grows with each of the calls."""
+    """Everything unusable, by name. Both methods add to the list."""
 
     def scan(self) -> list[ScannedImage]:
-        """Every usable image, in an order that is a function of the content."""
+        """Return every usable image, in an order that depends on the content alone."""
         ...
 
     def decode_images(
         self, images: Sequence[LabeledImage], image_format: ImageFormat
     ) -> Iterator[tuple[int, Pixels | None]]:
-        """(C, S, S) of each image with its place in ``images``, in the source's own order.
+        """Yield an index into ``images`` and the pixels (C, S, S), in any order.
 
-        None where it turns out to be broken, which is then one of the problems.
+        Pixels are None for a broken image, which is added to :attr:`problems`.
         """
         ...

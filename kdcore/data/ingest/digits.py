@@ -1,28 +1,58 @@
-"""The built-in set: handwritten digits, 1797 images of 8 x 8 pixels, as an archive like any other.
+"""Read the built-in data set: 1797 handwritten digits of 8 x 8 pixels.
 
-Source: the test set of https://archive.ics.uci.edu/dataset/80, as scikit-learn packs it.
+Source: the test set of https://archive.ics.uci.edu/dataset/80, as scikit-learn ships it.
 """
 
-import io
-import zipfile
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
 
+from kdcore.data.decode import ImageHeader, fit_image
+from kdcore.data.ingest.base import ImageFormat, IngestContext, LabeledImage, Pixels, ScannedImage
+from kdcore.protocol.events import ErrorDetail
+from kdcore.schema.dataset_sources import DIGITS
+
 _MAX_VALUE = 16
-"""The data's own pixels go from 0 to 16."""
+"""Pixels of the source go from 0 to 16."""
 
 
-def write_archive(path: Path) -> None:
-    """Write a zip of PNG files ``<digit>/<number>.png`` to ``path``."""
-    # scikit-learn takes seconds to load, and only this set needs it.
-    from sklearn.datasets import load_digits
+def open_reader(context: IngestContext) -> "DigitsReader | None":
+    """Return a reader if the request names this data set."""
+    return DigitsReader(context) if context.request.source == DIGITS else None
 
-    data = load_digits()
-    pixels = np.rint(data.images * (255 / _MAX_VALUE)).astype(np.uint8)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for index, (image, digit) in enumerate(zip(pixels, data.target, strict=True)):
-            file = io.BytesIO()
-            Image.fromarray(image).save(file, "PNG")
-            archive.writestr(zipfile.ZipInfo(f"{digit}/{index:04d}.png"), file.getvalue())
+
+class DigitsReader:
+    """Reads the digits from scikit-learn. Their names are ``<digit>/<number>.png``."""
+
+    classes: tuple[str, ...] | None = None
+
+    def __init__(self, context: IngestContext) -> None:
+        # scikit-learn takes seconds to import, and only this data set needs it.
+        from sklearn.datasets import load_digits
+
+        data = load_digits()
+        self._context = context
+        self._pixels = np.rint(data.images * (255 / _MAX_VALUE)).astype(np.uint8)
+        self._labels = [str(digit) for digit in data.target]
+        self.problems: list[ErrorDetail] = []
+
+    def scan(self) -> list[ScannedImage]:
+        """List the images, sorted by class and number."""
+        self._context.check_count(len(self._labels))
+        height, width = self._pixels.shape[1:]
+        header = ImageHeader(width, height, gray=True)
+        images = [
+            LabeledImage((label, f"{index:04d}.png"), "train", label, index)
+            for index, label in enumerate(self._labels)
+        ]
+        return [ScannedImage(image, header) for image in sorted(images)]
+
+    def decode_images(
+        self, images: Sequence[LabeledImage], image_format: ImageFormat
+    ) -> Iterator[tuple[int, Pixels | None]]:
+        """Decode in the order of ``images``."""
+        for position, image in enumerate(images):
+            self._context.report_progress(position, len(images))
+            pixels = Image.fromarray(self._pixels[image.location])
+            yield position, fit_image(pixels, gray=image_format.gray, size=image_format.size)

@@ -1,7 +1,7 @@
-"""From names in an archive to labeled images: folders are classes, perhaps below split folders.
+"""Labels from file names: folders are classes, optionally below split folders.
 
-A folder ``unlabeled/``, beside the split folders or the classes, holds images without labels, in
-any arrangement of its own.
+A folder ``unlabeled/`` beside the split folders or the classes holds images without labels, in any
+subfolders.
 """
 
 from typing import NamedTuple
@@ -22,24 +22,24 @@ SPLIT_FOLDERS: dict[str, SubsetName] = {
     "unlabeled": "unlabeled",
     old_spelling("unlabeled"): "unlabeled",
 }
-"""Names of folders, whatever their capitals."""
+"""Names of split folders, in lower case; upper case is accepted too."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 UNSUPPORTED_SUFFIXES = (".gif", ".tif", ".tiff", ".heic", ".avif", ".jp2", ".ppm", ".pgm", ".svg")
 _LAYOUT_HINT = "put the images into class folders: <class>/*.png, or train/<class>/*.png"
 
 
 class ArchiveLayout(NamedTuple):
-    """What the names of an archive say."""
+    """The labeled images of an archive, by their names."""
 
     images: list[LabeledImage]
-    """In the order of split, class and name, whatever the order in the archive."""
+    """Sorted by split, class and name."""
     problems: list[ErrorDetail]
     ignored: list[str]
-    """Files that are no images, such as a README."""
+    """Other files, such as a README."""
 
 
 def parse_layout(members: list[ArchiveMember]) -> ArchiveLayout:
-    """Label the images of an archive. One folder around everything is tolerated."""
+    """Label the images of an archive. A single folder around all others is ignored."""
     problems: list[ErrorDetail] = []
     ignored: list[str] = []
     images: list[ArchiveMember] = []
@@ -48,7 +48,7 @@ def parse_layout(members: list[ArchiveMember]) -> ArchiveLayout:
         if name.endswith(IMAGE_SUFFIXES):
             images.append(member)
         elif name.endswith(UNSUPPORTED_SUFFIXES):
-            detail = "is an image of a kind not read here; send PNG, JPEG, BMP or WEBP"
+            detail = "is not in a supported image format; use PNG, JPEG, BMP or WEBP"
             problems.append(error_detail("/".join(member.path_parts), detail))
         elif name.endswith(".tar"):
             problems.append(error_detail("/".join(member.path_parts), NESTED_MESSAGE))
@@ -62,24 +62,25 @@ def parse_layout(members: list[ArchiveMember]) -> ArchiveLayout:
 def check_classes(
     images: list[LabeledImage], problems: list[ErrorDetail], known: tuple[str, ...] | None = None
 ) -> list[str]:
-    """The classes, as ``known`` or sorted; adds to the problems those without training images.
+    """Return the classes: ``known``, or sorted by name.
 
-    Raises UserFault where there is no training image at all or only one class.
+    Classes without training images are added to ``problems``. Raises :class:`UserError`
+    ``dataset_invalid`` without any training image and for a single class.
     """
     trained = {image.label for image in images if image.split == "train"}
     classes = list(known) if known is not None else sorted(trained)
     if not trained and not problems:
-        where = "no images in train/" if images else "no images"
-        raise UserError("dataset_invalid", f"the archive has {where}", hint=_LAYOUT_HINT)
+        missing = "no images in train/" if images else "no images"
+        raise UserError("dataset_invalid", f"the archive has {missing}", hint=_LAYOUT_HINT)
     labels = {(i.split, i.label) for i in images if i.split != "unlabeled"}
     labels |= {("train", label) for label in classes}
-    strange = sorted(pair for pair in labels if pair[1] not in trained)
-    for split, label in strange if trained else ():
+    untrained = sorted(pair for pair in labels if pair[1] not in trained)
+    for split, label in untrained if trained else ():
         problems.append(error_detail(f"{split}/{label}", "is a class without training images"))
     if len(classes) == 1 and not problems:
         raise UserError(
             "dataset_invalid",
-            f"all images are of one class, {to_printable(classes[0])!r}; two or more are needed",
+            f"all images are in one class, {to_printable(classes[0])!r}; at least two are needed",
             hint=_LAYOUT_HINT,
         )
     return classes
@@ -96,8 +97,8 @@ def _strip_common_folder(images: list[ArchiveMember]) -> list[ArchiveMember]:
 
 def _label_images(images: list[ArchiveMember], problems: list[ErrorDetail]) -> list[LabeledImage]:
     first = {image.path_parts[0].casefold() for image in images if len(image.path_parts) > 1}
-    named = {SPLIT_FOLDERS.get(folder) for folder in first} - {"unlabeled"}
-    has_splits = "train" in named or (bool(named) and None not in named)
+    splits = {SPLIT_FOLDERS.get(folder) for folder in first} - {"unlabeled"}
+    has_splits = "train" in splits or (bool(splits) and None not in splits)
     labeled = []
     for image in images:
         labeled_image = _label_image(image, has_splits)
@@ -110,16 +111,18 @@ def _label_images(images: list[ArchiveMember], problems: list[ErrorDetail]) -> l
 
 def _label_image(image: ArchiveMember, has_splits: bool) -> LabeledImage | ErrorDetail:
     folder, parts = image.path_parts[0].casefold(), image.path_parts
-    named = SPLIT_FOLDERS.get(folder) if len(parts) > 1 else None
+    folder_split = SPLIT_FOLDERS.get(folder) if len(parts) > 1 else None
     split: SubsetName = "train"
-    if named == "unlabeled":
-        return LabeledImage(image.path_parts, named, "", image)
+    if folder_split == "unlabeled":
+        return LabeledImage(image.path_parts, folder_split, "", image)
     if has_splits:
-        if named is None:
-            return error_detail("/".join(parts), "lies beside train/, val/ and test/")
-        split, parts = named, parts[1:]
+        if folder_split is None:
+            return error_detail(
+                "/".join(parts), "is beside train/, val/ and test/; move it into one of them"
+            )
+        split, parts = folder_split, parts[1:]
     if len(parts) < 2:
-        return error_detail("/".join(image.path_parts), "lies in no class folder")
+        return error_detail("/".join(image.path_parts), "is not in a class folder")
     problem = class_name_problem(parts[0])
     if problem is not None:
         return error_detail("/".join(image.path_parts), problem)
@@ -127,7 +130,7 @@ def _label_image(image: ArchiveMember, has_splits: bool) -> LabeledImage | Error
 
 
 def class_name_problem(name: str) -> str | None:
-    """What is wrong with the name of a class."""
+    """Return what is wrong with the name of a class, or None."""
     if len(name) > MAX_CLASS_NAME_LENGTH:
         return f"has a class name of more than {MAX_CLASS_NAME_LENGTH} characters"
     if to_printable(name) != name:

@@ -1,4 +1,4 @@
-"""A zip of image files in class folders, perhaps below split folders."""
+"""Read a zip of image files in class folders, optionally below split folders."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,8 +9,13 @@ from kdcore.data.ingest.safe_zip import Archive, UnreadableMemberError
 from kdcore.runtime.errors import error_detail, to_printable
 
 
+def open_reader(context: IngestContext) -> "ImageFolderReader":
+    """Return a reader for any zip. Raises :class:`UserError` for other files."""
+    return ImageFolderReader(context.archive, context)
+
+
 class ImageFolderReader:
-    """Images of an open archive, two passes over them: headers first, then pixels."""
+    """Reads the images of an open archive."""
 
     classes: tuple[str, ...] | None = None
 
@@ -20,7 +25,7 @@ class ImageFolderReader:
         self.problems = list(archive.problems)
 
     def scan(self) -> list[ScannedImage]:
-        """Read every header. Raises UserFault if there are too many images."""
+        """Read every header. Raises :class:`UserError` for too many images."""
         file_layout = folder_layout.parse_layout(self._archive.members)
         self.problems.extend(file_layout.problems)
         log_ignored(self._context, file_layout.ignored)
@@ -40,7 +45,7 @@ class ImageFolderReader:
     def decode_images(
         self, images: Sequence[LabeledImage], image_format: ImageFormat
     ) -> Iterator[tuple[int, Pixels | None]]:
-        """In the order of ``images``."""
+        """Decode in the order of ``images``."""
         for position, image in enumerate(images):
             self._context.report_progress(position, len(images))
             yield position, self._decode(image, image_format)
@@ -58,7 +63,9 @@ class ImageFolderReader:
 
 
 def log_ignored(context: IngestContext, names: list[str]) -> None:
-    """Say which files were left out because they are no images."""
+    """Log the number and the first names of files that are not images."""
     if names:
         few = to_printable(", ".join(names[:3]))
-        context.events.log("warning", f"{len(names)} files that are no images are left out: {few}")
+        context.events.log(
+            "warning", f"{len(names)} files are ignored because they are not images: {few}"
+        )

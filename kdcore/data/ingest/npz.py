@@ -1,22 +1,26 @@
-"""Arrays in an ``.npz``: ``images`` (N, H, W[, C]) uint8 and ``labels`` (N,), read row by row.
+"""Read an ``.npz``: ``images`` (N, H, W[, C]) uint8 and ``labels`` (N,), row by row.
 
 ``train_images`` is another name for ``images``; ``val_`` and ``test_`` arrays are the other splits,
-``unlabeled_images`` have no labels. Labels are integers, which ``class_names`` may name, or text.
+``unlabeled_images`` have no labels. Labels are text, or integers that ``class_names`` may name.
+
+The upload may be hostile: nothing is unpickled, and sizes in a header are compared with the limits
+before memory is allocated. Format:
+https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib import format as numpy_format
 from PIL import Image
 
 from kdcore.data import decode
-from kdcore.data.ingest import npy
 from kdcore.data.ingest.base import ImageFormat, IngestContext, LabeledImage, Pixels, ScannedImage
 from kdcore.data.ingest.folder_layout import class_name_problem
-from kdcore.data.ingest.npy import InvalidArrayError
-from kdcore.data.ingest.safe_zip import Archive, ArchiveMember
+from kdcore.data.ingest.safe_zip import Archive, ArchiveMember, MemberStream, UnreadableMemberError
 from kdcore.data.types import SPLITS, SubsetName
 from kdcore.runtime.errors import error_detail, to_printable
 from kdcore.schema.old_spelling import old_spelling
@@ -33,13 +37,24 @@ _LABELS: dict[str, SubsetName] = {
 }
 _CLASS_NAMES = "class_names"
 _MAX_LABEL_BYTES = 4 * 200
-"""Bytes of one label as text."""
+"""Largest label as text: 200 characters of four bytes."""
 
 Labels = npt.NDArray[Any]
 
 
+class InvalidArrayError(Exception):
+    """An array is unusable; the message says why."""
+
+
+def open_reader(context: IngestContext) -> "NpzReader | None":
+    """Return a reader for a zip whose members are all ``.npy``."""
+    names = [member.path_parts[-1].lower() for member in context.archive.members]
+    is_npz = bool(names) and all(name.endswith(".npy") for name in names)
+    return NpzReader(context.archive, context) if is_npz else None
+
+
 class NpzReader:
-    """The arrays of an open archive whose members are all ``.npy``."""
+    """Reads the arrays of an open archive whose members are all ``.npy``."""
 
     def __init__(self, archive: Archive, context: IngestContext) -> None:
         self._archive = archive
@@ -50,13 +65,13 @@ class NpzReader:
         self._shapes: dict[SubsetName, tuple[int, ...]] = {}
 
     def scan(self) -> list[ScannedImage]:
-        """Check every header and every label; images come in the order of their rows."""
+        """Check every header and every label; return the images in the order of their rows."""
         labels: dict[SubsetName, Labels] = {}
         names: Labels | None = None
         for member in self._archive.members:
             key = member.path_parts[-1].removesuffix(".npy")
             if key not in (*_IMAGES, *_LABELS, _CLASS_NAMES):
-                detail = "is not known here: `images` and `labels` are expected"
+                detail = "is an unknown name; `images` and `labels` are expected"
                 self.problems.append(error_detail(key, detail))
                 continue
             try:
@@ -77,11 +92,11 @@ class NpzReader:
     def decode_images(
         self, images: Sequence[LabeledImage], image_format: ImageFormat
     ) -> Iterator[tuple[int, Pixels | None]]:
-        """In the order of the survey's parts and rows."""
+        """Decode in the order of splits and rows."""
         positions = {image.location: position for position, image in enumerate(images)}
         for part, member in self._images.items():
             try:
-                for row, values in enumerate(npy.iter_rows(self._archive, member)):
+                for row, values in enumerate(_iter_rows(self._archive, member)):
                     position = positions[part, row]
                     self._context.report_progress(position, len(images))
                     yield position, _decode_row(values, image_format)
@@ -89,7 +104,7 @@ class NpzReader:
                 self.problems.append(error_detail(member.path_parts[-1], str(error)))
 
     def _add_images(self, part: SubsetName, member: ArchiveMember) -> None:
-        shape, dtype = npy.read_header(self._archive, member)
+        shape, dtype = _read_array_header(self._archive, member)
         if dtype != np.uint8:
             raise InvalidArrayError(f"has values of type {dtype}; uint8 from 0 to 255 was expected")
         if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3, 4)):
@@ -100,15 +115,15 @@ class NpzReader:
         most = self._context.request.max_pixels
         if 0 in shape or shape[1] * shape[2] > most:
             raise InvalidArrayError(
-                f"has images of {shape[2]} x {shape[1]} pixels; 1 to {most} are read"
+                f"has images of {shape[2]} x {shape[1]} pixels; 1 to {most} pixels are allowed"
             )
         self._images[part] = member
         self._shapes[part] = shape
 
     def _column(self, member: ArchiveMember) -> Labels:
-        """One value a row: integers or text."""
+        """Read one integer or text for each image."""
         most = self._context.request.max_images * _MAX_LABEL_BYTES
-        values = npy.read_array(self._archive, member, most)
+        values = _read_array(self._archive, member, most)
         if values.ndim == 2 and values.shape[1] == 1:
             values = values[:, 0]
         if values.ndim != 1:
@@ -129,7 +144,7 @@ class NpzReader:
     def _label_texts(
         self, labels: dict[SubsetName, Labels], names: Labels | None
     ) -> dict[SubsetName, list[str]]:
-        """Each image's class as text; fills :attr:`classes` and the problems."""
+        """Return the class of each image as text; set :attr:`classes` and add to the problems."""
         if names is not None:
             self.classes = tuple(str(name) for name in names)
             self._check_names(self.classes)
@@ -167,7 +182,7 @@ class NpzReader:
             header = decode.ImageHeader(width=shape[2], height=shape[1], gray=gray)
             for row in range(shape[0]):
                 label = texts[part][row] if part in texts else ""
-                # Its number, so that the draw of a split does not depend on how it is packed.
+                # Named by its row, so that the draw of splits does not depend on the packing.
                 image = LabeledImage((part, f"{row:08d}"), part, label, (part, row))
                 scanned.append(ScannedImage(image, header))
         return scanned
@@ -177,15 +192,15 @@ def _unique_subset(
     existing: dict[SubsetName, Any], key: str, parts: dict[str, SubsetName]
 ) -> SubsetName:
     if parts[key] in existing:
-        raise InvalidArrayError(f"is there under two names; keep one for {parts[key]}")
+        raise InvalidArrayError(f"is a second array for {parts[key]}, under two names; remove one")
     return parts[key]
 
 
 def _label_names(values: Labels, names: tuple[str, ...] | None) -> list[str]:
     if values.dtype.kind == "U":
-        strange = set(values.tolist()) - set(names) if names is not None else set()
-        if strange:
-            raise InvalidArrayError(f"has {min(strange)!r}, which is not one of {_CLASS_NAMES}")
+        unknown = set(values.tolist()) - set(names) if names is not None else set()
+        if unknown:
+            raise InvalidArrayError(f"has {min(unknown)!r}, which is not one of {_CLASS_NAMES}")
         return [str(value) for value in values]
     low, most = 0, None if names is None else len(names) - 1
     wrong = values < low if most is None else (values < low) | (values > most)
@@ -200,3 +215,86 @@ def _decode_row(values: npt.NDArray[np.uint8], image_format: ImageFormat) -> Pix
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
     return decode.fit_image(Image.fromarray(values), gray=image_format.gray, size=image_format.size)
+
+
+class ArrayHeader(NamedTuple):
+    """Shape and type of an array, from its header."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def _read_array_header(archive: Archive, member: ArchiveMember) -> ArrayHeader:
+    with _convert_errors(), archive.stream(member, count_bytes=False) as stream:
+        return _parse_header(stream)
+
+
+def _read_array(archive: Archive, member: ArchiveMember, max_bytes: int) -> npt.NDArray[Any]:
+    """Read an array of at most ``max_bytes``."""
+    with _convert_errors(), archive.stream(member) as stream:
+        array_header = _parse_header(stream)
+        size = math.prod(array_header.shape) * array_header.dtype.itemsize
+        if size > max_bytes:
+            raise InvalidArrayError(f"has {size} bytes; at most {max_bytes} are allowed")
+        return np.frombuffer(_read_exactly(stream, size), array_header.dtype).reshape(
+            array_header.shape
+        )
+
+
+def _iter_rows(archive: Archive, member: ArchiveMember) -> Iterator[npt.NDArray[Any]]:
+    """Yield the rows of an array; one row is in memory at a time."""
+    with archive.stream(member) as stream:
+        with _convert_errors():
+            array_header = _parse_header(stream)
+        size = math.prod(array_header.shape[1:]) * array_header.dtype.itemsize
+        for _ in range(array_header.shape[0]):
+            with _convert_errors():
+                data = _read_exactly(stream, size)
+            yield np.frombuffer(data, array_header.dtype).reshape(array_header.shape[1:])
+
+
+def _parse_header(stream: MemberStream) -> ArrayHeader:
+    version = numpy_format.read_magic(stream)
+    if version == (1, 0):
+        shape, fortran, dtype = numpy_format.read_array_header_1_0(stream)
+    elif version == (2, 0):
+        shape, fortran, dtype = numpy_format.read_array_header_2_0(stream)
+    else:
+        raise InvalidArrayError(
+            f"has version {version} of numpy's format; 1.0 and 2.0 are supported"
+        )
+    if dtype.hasobject:
+        raise InvalidArrayError(
+            "contains Python objects, which are never unpickled; save plain numbers"
+        )
+    if fortran and len(shape) > 1:
+        raise InvalidArrayError("is in Fortran order; save numpy.ascontiguousarray(array)")
+    if any(side < 0 for side in shape):
+        raise InvalidArrayError(f"has an impossible shape {shape}")
+    return ArrayHeader(shape, dtype)
+
+
+def _read_exactly(stream: MemberStream, size: int) -> bytes:
+    parts = []
+    missing = size
+    while missing > 0:
+        part = stream.read(min(missing, 1 << 20))
+        if not part:
+            raise InvalidArrayError(f"is cut off: {missing} bytes are missing")
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)
+
+
+class _convert_errors:  # noqa: N801 - reads as a verb in a with statement
+    """Convert numpy's and the archive's exceptions to :class:`InvalidArrayError`."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, UnreadableMemberError):
+            raise InvalidArrayError(str(error)) from error
+        # A header is a Python literal, so hostile bytes can cause any of these.
+        if isinstance(error, ValueError | TypeError | SyntaxError | KeyError | RecursionError):
+            raise InvalidArrayError(f"is not an array in numpy's format: {error}") from error

@@ -1,7 +1,6 @@
-"""The ``ingest`` command: uploaded bytes in, one decoded store and its facts out.
+"""The ``ingest`` command: read an upload, split it, decode it and write a stored data set.
 
-Images are looked at twice, headers first and pixels then, and held one at a time: memory is bounded
-whatever the size of the data set.
+The upload is read twice, first headers and labels, then pixels, with one image in memory at a time.
 """
 
 from collections import Counter
@@ -26,17 +25,19 @@ from kdcore.schema.asset_info import DatasetInfo
 
 MIN_SIDE = 8
 MAX_RESIZED_SIDE = 224
-"""Of images that have to be resized anyway."""
+"""Side of images that must be resized."""
 MAX_NATIVE_SIDE = 256
-"""Of images that all have one square size already."""
+"""Side of images that are all square and of one size."""
 
 
 def ingest(
     request: IngestRequest, workdir: Path, events: EventWriter, cancellation: CancellationToken
 ) -> None:
-    """Check a source, split it, decode it, write the store and report its DatasetInfo.
+    """Ingest the upload or the built-in data set that ``request`` names.
 
-    Raises UserFault ``dataset_invalid`` with every bad file named at once, and Stopped.
+    Writes ``artifacts/dataset.safetensors`` in ``workdir`` and reports its :class:`DatasetInfo`.
+    Raises :class:`UserError` ``dataset_invalid``, which names every broken file, and
+    :class:`RunCancelledError`.
     """
     context = IngestContext(request, workdir, events, cancellation)
     target = workdir / "artifacts" / "dataset.safetensors"
@@ -58,7 +59,7 @@ def _ingest(reader: DatasetReader, context: IngestContext, target: Path) -> Data
     )
     context.events.phase("decode")
     if reader.problems:
-        # Nothing can come of it, but broken pixels are to be told together with the rest.
+        # The upload is refused anyway; decoding finds the broken images, to report all at once.
         for _ in reader.decode_images(images, image_format):
             pass
         raise _dataset_error(reader.problems)
@@ -91,7 +92,7 @@ def _write_dataset(
 
 
 def _choose_format(request: IngestRequest, shapes: list[ImageHeader]) -> ImageFormat:
-    """The side that all images get, and whether all are gray."""
+    """Return the side of the stored images, and whether all are gray."""
     gray = all(shape.gray for shape in shapes)
     if request.image_size is not None:
         return ImageFormat(request.image_size, gray)
@@ -121,7 +122,7 @@ def _outline(
 
 
 def _rows(images: Sequence[LabeledImage]) -> list[int]:
-    """The place of each image within its part."""
+    """Return the row of each image in its split."""
     before: Counter[SubsetName] = Counter()
     rows = []
     for image in images:
@@ -135,17 +136,17 @@ def _check_size(count: int, image_format: ImageFormat, request: IngestRequest) -
     if needed > request.max_decoded_bytes:
         raise UserError(
             "dataset_invalid",
-            f"decoded, the images take {needed} bytes; at most {request.max_decoded_bytes} "
-            "are kept",
-            hint="send fewer images, or ask for a smaller image_size",
+            f"the decoded images take {needed} bytes; at most {request.max_decoded_bytes} "
+            "are allowed",
+            hint="upload fewer images, or request a smaller image_size",
         )
 
 
 def _dataset_error(problems: list[ErrorDetail]) -> UserError:
-    things = "1 thing" if len(problems) == 1 else f"{len(problems)} things"
+    count = "1 part" if len(problems) == 1 else f"{len(problems)} parts"
     return UserError(
         "dataset_invalid",
-        f"{things} in the data set cannot be used",
-        hint="mend or remove what is named, and give the data set again",
+        f"{count} of the data set cannot be used",
+        hint="correct or remove the parts that are named, and upload the data set again",
         items=problems,
     )

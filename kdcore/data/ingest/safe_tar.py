@@ -1,7 +1,7 @@
-"""A stranger's tar, read forwards once, with no damage overlooked.
+"""Read a tar of a user as a stream, once, and report all damage.
 
-Python's own reader takes a broken header in the middle for the end of the archive, and everything
-behind it would be lost in silence. Here a tar ends at its end mark, with nothing but zeros behind.
+Python's reader takes a broken header in the middle for the end of the archive, so everything after
+it would be lost without an error. Here a tar must end with its end mark, followed by zeros alone.
 """
 
 import tarfile
@@ -20,7 +20,7 @@ from kdcore.runtime.errors import error_detail
 
 _CHUNK = 1 << 20
 _MAX_EXTENSION = 1 << 20
-"""Bytes of a header's extension, such as a long name: it is read into memory at once."""
+"""Largest extension of a header, such as a long name, which is read into memory at once."""
 _EXTENSIONS = (
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -31,21 +31,21 @@ _EXTENSIONS = (
 
 
 class ReadableStream(Protocol):
-    """Bytes to be read forwards."""
+    """Anything with ``read``."""
 
     def read(self, size: int, /) -> bytes: ...  # noqa: D102
 
 
 class TarMember(NamedTuple):
-    """A regular file of a tar. It can be read until the next one is asked for."""
+    """A regular file of a tar, readable until the next member is requested."""
 
     path_parts: tuple[str, ...]
-    """Folders and name, those of the tars around it first."""
+    """Folders and name, after those of the tars that contain it."""
     size: int
     stream: IO[bytes]
 
     def read(self) -> bytes:
-        """All of it. Raises Unreadable; the walk then meets the same damage."""
+        """Read all bytes. Raises :class:`UnreadableMemberError`; the iteration reports it, too."""
         try:
             return self.stream.read()
         except _ERRORS as error:
@@ -53,7 +53,7 @@ class TarMember(NamedTuple):
 
 
 class DamagedTarError(Exception):
-    """The tar cannot be read any further; the message says why."""
+    """The rest of the tar cannot be read; the message says why."""
 
 
 _ERRORS = (DamagedTarError, UnreadableMemberError, tarfile.TarError, zlib.error, EOFError, OSError)
@@ -66,9 +66,9 @@ def iter_members(
     *,
     depth: int = 1,
 ) -> Iterator[TarMember]:
-    """The files of the tar called ``parts``, and those of the tars in it, ``depth`` levels down.
+    """Yield the files of the tar ``path_parts`` and of the tars in it, ``depth`` levels down.
 
-    What cannot be used, damage included, is added to ``problems`` by its name.
+    Unusable members and damage are added to ``problems`` by name.
     """
     header_class = _header_class()
     position, last = 0, "its beginning"
@@ -76,7 +76,7 @@ def iter_members(
     try:
         with tarfile.open(fileobj=file, mode="r|", tarinfo=header_class) as tar:  # type: ignore[call-overload]
             while (info := tar.next()) is not None:
-                # The reader would keep every header it has seen.
+                # Otherwise tarfile keeps every header in memory.
                 tar.members.clear()
                 position, last = tar.offset, info.name
                 yield from _iter_member(tar, info, (path_parts, problems), depth)
@@ -99,7 +99,7 @@ def _iter_member(
         problem = "is not a regular file; put the file itself into the archive"
     nested = bool(member_parts) and member_parts[-1].lower().endswith(".tar")
     if problem is None and nested and depth == 0:
-        problem = "is a tar in a tar in a tar; put its files into a shard"
+        problem = "is nested too deep: a tar in a tar in a tar; put its files into a shard"
     if problem is not None:
         problems.append(error_detail("/".join((*parent_parts, info.name)), problem))
         return
@@ -119,17 +119,17 @@ def _iter_member(
 def _check_end(tar: tarfile.TarFile, *, seen: bool) -> None:
     if not seen:
         raise DamagedTarError("the next header cannot be read")
-    # A stream's file has no type of its own; what follows is only ever padding.
+    # Only padding may follow the end mark.
     while rest := tar.fileobj.read(_CHUNK):
         if rest.strip(b"\0"):
-            raise DamagedTarError("there is more behind its end mark")
+            raise DamagedTarError("data follows its end mark")
 
 
 class _Header(tarfile.TarInfo):
-    """A header that raises Damaged where the reader would take it for the end."""
+    """A header that raises :class:`DamagedTarError` where tarfile would end the archive."""
 
     seen = False
-    """Whether the end mark has been read."""
+    """Whether the end mark was read."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
@@ -148,5 +148,5 @@ class _Header(tarfile.TarInfo):
 
 
 def _header_class() -> type[_Header]:
-    """A kind of header of its own for each tar, because the reader makes them by their class."""
+    """Return a new class for one tar, because tarfile takes a class and ``seen`` is its state."""
     return type("Header", (_Header,), {"seen": False})

@@ -1,7 +1,7 @@
-"""A stranger's zip: what may be read of it, and its bytes, counted while they come out.
+"""Read a zip of a user, with limits on the bytes that it unpacks to.
 
-Nothing is ever extracted and no name of the archive becomes a path for writing. A bad member is one
-item of :attr:`Archive.problems` and does not end the check, so that all of them are told at once.
+Nothing is extracted, and no name in the archive becomes a path for writing. Bad members are listed
+in :attr:`Archive.problems`, so that one error can name all of them.
 """
 
 import contextlib
@@ -21,17 +21,17 @@ EXTRA_MEMBERS = 100_000
 """Files beside the images that an archive may hold, such as labels and licenses."""
 _CHUNK = 1 << 20
 _MAX_RATIO = 200
-"""Images are compressed already; only a bomb unpacks to hundreds of times its size."""
+"""Largest ratio of unpacked to packed bytes. Images are compressed; only a zip bomb has more."""
 _RATIO_MIN_BYTES = 64 << 20
-"""Bytes below which the ratio does not matter: small archives of flat bitmaps are honest."""
+"""Unpacked bytes that are always allowed, because small archives of bitmaps exceed the ratio."""
 _ARCHIVE_SUFFIXES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
-NESTED_MESSAGE = "is an archive in the archive; put its files there instead"
+NESTED_MESSAGE = "is an archive in the archive; unpack it and add its files instead"
 _DRIVE_LETTER = re.compile(r"[A-Za-z]:")
 _LAYOUT_HINT = "upload a zip of images in class folders: <class>/*.png or train/<class>/*.png"
 
 
 class UnreadableMemberError(Exception):
-    """One member cannot be read; the message says why."""
+    """A member cannot be read; the message says why."""
 
 
 class ArchiveMember(NamedTuple):
@@ -39,11 +39,15 @@ class ArchiveMember(NamedTuple):
 
     info: zipfile.ZipInfo
     path_parts: tuple[str, ...]
-    """Its folders and its name."""
+    """Folders and file name."""
 
 
 class Archive:
-    """An open zip. ``with`` closes it."""
+    """An open zip; a ``with`` block closes it. Raises :class:`UserError` ``dataset_invalid``.
+
+    ``max_bytes`` limits all unpacked bytes together, ``max_member_bytes`` those of :meth:`read`,
+    ``max_members`` plus ``extra_members`` the number of files.
+    """
 
     def __init__(
         self,
@@ -79,10 +83,10 @@ class Archive:
         self._zip.close()
 
     def read(self, member: ArchiveMember, *, count_bytes: bool = True) -> bytes:
-        """All bytes of a member. ``count=False``: they were counted when first read.
+        """Read all bytes of a member; ``count_bytes=False`` for a second read.
 
-        Raises Unreadable for this member alone, and UserFault when the archive as a whole
-        unpacks to more than it may; sizes that the archive declares are not believed.
+        Sizes in the archive's headers are not trusted. Raises :class:`UnreadableMemberError` for a
+        broken or too large member, :class:`UserError` if the archive exceeds its limit.
         """
         chunks = []
         size = 0
@@ -97,29 +101,28 @@ class Archive:
         return b"".join(chunks)
 
     def stream(self, member: ArchiveMember, *, count_bytes: bool = True) -> "MemberStream":
-        """A member of any size, to be read forwards; raises as :meth:`read` does."""
+        """Open a member of any size as a stream; raises like :meth:`read`."""
         return MemberStream(self, member, count_bytes)
 
     def open_raw(self, member: ArchiveMember) -> IO[bytes]:
-        """The member as zipfile reads it; every error of it is still raw."""
+        """Open the member with zipfile, whose exceptions are not converted."""
         return self._zip.open(member.info)
 
     def add_bytes(self, size: int) -> None:
-        """Count bytes that came out. Raises UserFault when they are too many."""
+        """Count unpacked bytes. Raises :class:`UserError` above the limit."""
         self._bytes_read += size
         if self._bytes_read > self._max_bytes:
             raise UserError(
                 "dataset_invalid",
-                f"the archive unpacks to more than {self._max_bytes} bytes, which is too much for "
-                "its size or for this service",
-                hint="send fewer or smaller images, or several data sets",
+                f"the archive unpacks to more than {self._max_bytes} bytes, the limit for its size",
+                hint="upload fewer or smaller images, or several data sets",
             )
 
     def _regular_members(self) -> list[ArchiveMember]:
         members: list[ArchiveMember] = []
         seen: set[tuple[str, ...]] = set()
         for info in self._zip.infolist():
-            # zipfile cuts a name at NUL; the original is what the archive says.
+            # zipfile cuts a name at NUL, so the original name is checked.
             name = info.orig_filename
             parts = path_parts_of(name)
             problem = name_problem(name, parts) or _type_problem(info)
@@ -134,7 +137,7 @@ class Archive:
 
 
 class MemberStream:
-    """One member of an archive while it is unpacked. ``with`` closes it."""
+    """The unpacked bytes of one member; a ``with`` block closes it."""
 
     def __init__(self, archive: Archive, member: ArchiveMember, count_bytes: bool) -> None:
         self._archive = archive
@@ -149,7 +152,7 @@ class MemberStream:
         self._file.close()
 
     def read(self, size: int = _CHUNK, /) -> bytes:
-        """Up to ``size`` bytes; none at the end."""
+        """Read up to ``size`` bytes; no bytes at the end."""
         with _convert_errors():
             data = self._file.read(size)
         if self._count_bytes:
@@ -164,7 +167,7 @@ def _convert_errors() -> Iterator[None]:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
         raise UnreadableMemberError(f"cannot be unpacked: {error}") from error
     except (NotImplementedError, RuntimeError) as error:
-        raise UnreadableMemberError(f"is packed in a way that is not read here: {error}") from error
+        raise UnreadableMemberError(f"is compressed in an unsupported way: {error}") from error
 
 
 def _open(path: Path) -> zipfile.ZipFile:
@@ -173,7 +176,7 @@ def _open(path: Path) -> zipfile.ZipFile:
     except MemoryError:
         raise
     except Exception as error:
-        # zipfile raises nearly anything on hostile bytes: struct.error, OverflowError, …
+        # Hostile bytes make zipfile raise struct.error, OverflowError and more.
         raise UserError("dataset_invalid", _not_a_zip_message(path), hint=_LAYOUT_HINT) from error
 
 
@@ -191,12 +194,12 @@ def _not_a_zip_message(path: Path) -> str:
 
 
 def path_parts_of(name: str) -> tuple[str, ...]:
-    """The folders and the name in a member's name."""
+    """Split the name of a member into folders and file name."""
     return tuple(part for part in name.split("/") if part not in ("", "."))
 
 
 def name_problem(name: str, parts: tuple[str, ...]) -> str | None:
-    """What is wrong with a member's name, as it stands and in its parts."""
+    """Return what is wrong with the name of a member, or None."""
     if "\0" in name:
         return "has a NUL character in its name"
     if "\\" in name:
@@ -217,15 +220,15 @@ def _type_problem(info: zipfile.ZipInfo) -> str | None:
     if info.flag_bits & 1:
         return "is encrypted; archive it without a password"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        # The decoders of the other kinds cannot be stopped within a chunk.
-        return "is packed in an unusual way; use deflate, as zip tools do by default"
+        # Decoders of other methods cannot be interrupted within a chunk.
+        return "has an unsupported compression method; use deflate, the default of zip tools"
     if info.filename.lower().endswith(_ARCHIVE_SUFFIXES):
         return NESTED_MESSAGE
     return None
 
 
 def is_ignored(parts: tuple[str, ...]) -> bool:
-    """Whether a file system or an archiver left it behind, unasked."""
+    """Return whether it is a file of an operating system or an archiver, or hidden."""
     if "__MACOSX" in parts or parts[-1].lower() in ("thumbs.db", "desktop.ini"):
         return True
     return any(part.startswith(".") for part in parts)

@@ -1,7 +1,6 @@
-"""torchvision's classification sets, from a local folder or by its own download.
+"""Read torchvision's classification data sets, from a local folder or by its download.
 
-What counts as training, validation and test is as their publishers say; where they say nothing of a
-split it is drawn like any other.
+Splits are the published ones; a split that was not published is drawn as for an upload.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,16 +17,16 @@ from kdcore.runtime.errors import UserError, error_detail
 from kdcore.schema.dataset_sources import TORCHVISION_DATASET_INFO, TORCHVISION_PREFIX
 
 _MIXED_SIZE_HEADER = decode.ImageHeader(width=224, height=224, gray=False)
-"""Of sets with images of mixed sizes: they are not opened one by one to learn their median."""
+"""Assumed for images of mixed sizes, so that their headers need not be read one by one."""
 
 
 class TorchvisionDataset(NamedTuple):
-    """How one set is asked for."""
+    """How torchvision loads one data set."""
 
     splits: dict[SubsetName, dict[str, Any]]
-    """Arguments of its constructor."""
+    """Arguments of its constructor for each split."""
     labels: str
-    """The attribute with the class of each image, or with pairs that end in it."""
+    """The attribute with the class index of each image, or with pairs that end in it."""
     mixed_sizes: bool = False
 
 
@@ -59,8 +58,16 @@ TORCHVISION_DATASETS: dict[str, TorchvisionDataset] = {
 }
 
 
+def open_reader(context: IngestContext) -> "TorchvisionReader | None":
+    """Return a reader if the request names one of torchvision's data sets."""
+    source = context.request.source
+    if not source.startswith(TORCHVISION_PREFIX):
+        return None
+    return TorchvisionReader(source.removeprefix(TORCHVISION_PREFIX), context)
+
+
 class TorchvisionReader:
-    """One of torchvision's sets, whose files torchvision reads."""
+    """Reads one of torchvision's data sets."""
 
     def __init__(self, name: str, context: IngestContext) -> None:
         self._name = name
@@ -77,7 +84,7 @@ class TorchvisionReader:
         )
 
     def scan(self) -> list[ScannedImage]:
-        """The images of every split in torchvision's own order."""
+        """List the images of every split in torchvision's order."""
         self._context.check_count(sum(len(images) for images in self._datasets.values()))
         names = self.classes or ()
         scanned = []
@@ -97,7 +104,7 @@ class TorchvisionReader:
     def decode_images(
         self, images: Sequence[LabeledImage], image_format: ImageFormat
     ) -> Iterator[tuple[int, Pixels | None]]:
-        """In the order of ``images``."""
+        """Decode in the order of ``images``."""
         for position, image in enumerate(images):
             self._context.report_progress(position, len(images))
             part, row = image.location
@@ -117,7 +124,7 @@ class TorchvisionReader:
         return [int(value[1] if isinstance(value, tuple) else value) for value in values]
 
     def _build_dataset(self, options: dict[str, Any]) -> Any:
-        # torchvision brings torch, and only these sets need it.
+        # torchvision imports torch, and only these data sets need it.
         import torchvision.datasets
 
         make = getattr(torchvision.datasets, self._name)
@@ -125,7 +132,7 @@ class TorchvisionReader:
         try:
             return make(root=str(root), **options)
         except (RuntimeError, OSError):
-            # torchvision says in this way that the files are not all there.
+            # torchvision raises these for missing files.
             return self._download(make, root, options)
 
     def _download(self, make: Any, root: Path, options: dict[str, Any]) -> Any:
@@ -133,14 +140,16 @@ class TorchvisionReader:
             root.mkdir(parents=True, exist_ok=True)
             return make(root=str(root), download=True, **options)
         except (RuntimeError, OSError, ValueError) as error:
-            where = (
-                "is not in the operator's folder" if self._context.request.root else "is not here"
+            missing = (
+                "is not in the operator's folder"
+                if self._context.request.root
+                else "is not available"
             )
             raise UserError(
                 "dataset_invalid",
-                f"{TORCHVISION_PREFIX}{self._name} {where}, and its download failed: {error}",
-                hint="try again later, ask the operator to put its files where torchvision looks "
-                "for them below STILLHOUSE_TORCHVISION_ROOT, or upload the images yourself",
+                f"{TORCHVISION_PREFIX}{self._name} {missing}, and its download failed: {error}",
+                hint="try again later, ask the operator to store the files below "
+                "STILLHOUSE_TORCHVISION_ROOT as torchvision does, or upload the images",
             ) from error
 
 

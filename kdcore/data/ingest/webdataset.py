@@ -1,10 +1,11 @@
-"""WebDataset shards: tars of ``<key>.jpg`` and ``<key>.cls`` side by side, read as streams.
+"""Read WebDataset shards: tars of ``<key>.jpg`` and ``<key>.cls`` side by side, as streams.
 
-One tar, a tar of tars or a zip of tars. The label is the text of ``.cls`` or ``label`` in
-``.json``, a number or a name. A split is named by a folder (``train/``, ``val/``, ``test/``,
-``unlabeled/``) or by the first word of the shard's name (``val-0001.tar``), else it is train.
+An upload is one tar, a tar of tars or a zip of tars. The label is the text of ``.cls`` or ``label``
+in ``.json``, a number or a name. The split is a folder (``train/``, ``val/``, ``test/``,
+``unlabeled/``) or the first word of the shard's name (``val-0001.tar``), else train.
 
-Format: https://github.com/webdataset/webdataset. Its pickled members are never read.
+Format: https://github.com/webdataset/webdataset. Its library is not used, because it skips damaged
+samples without an error. Pickled members are never read.
 """
 
 import json
@@ -26,32 +27,35 @@ from kdcore.runtime.errors import error_detail, to_printable
 _LABEL_SUFFIXES = (".cls", ".json")
 _MAX_LABEL_BYTES = 1 << 20
 _MAGIC = (257, b"ustar")
+"""Offset and bytes that identify a tar."""
 _FIRST_WORD = re.compile(r"[A-Za-z]+")
 
 
-def is_tar(path: Path) -> bool:
-    """Whether the file says of itself that it is a tar."""
-    try:
-        with path.open("rb") as file:
-            file.seek(_MAGIC[0])
-            return file.read(len(_MAGIC[1])) == _MAGIC[1]
-    except OSError:
-        return False
+def open_reader(context: IngestContext) -> "WebDatasetReader | None":
+    """Return a reader for a tar, and for a zip of tars without images."""
+    start = context.read_start(_MAGIC[0] + len(_MAGIC[1]))
+    if start[_MAGIC[0] :] == _MAGIC[1]:
+        return WebDatasetReader(context.path, None, context)
+    names = [member.path_parts[-1].lower() for member in context.archive.members]
+    has_tars = any(name.endswith(".tar") for name in names)
+    if has_tars and not any(name.endswith(IMAGE_SUFFIXES) for name in names):
+        return WebDatasetReader(context.path, context.archive, context)
+    return None
 
 
 class _Sample(NamedTuple):
-    """What has been seen of one key."""
+    """The files of one key so far."""
 
     key: tuple[str, ...]
     files: dict[str, tuple[str, ...]]
-    """By extension: the names of its files."""
+    """Path of each file, by extension."""
     shape: decode.ImageHeader | None
     labels: dict[str, str]
-    """By extension."""
+    """Text of each label, by extension."""
 
 
 class WebDatasetReader:
-    """Every pass reads the shards from the first byte to the last."""
+    """Reads shards; every pass reads them from the first byte to the last."""
 
     classes: tuple[str, ...] | None = None
 
@@ -62,26 +66,28 @@ class WebDatasetReader:
         self.problems: list[ErrorDetail] = list(archive.problems) if archive else []
 
     def scan(self) -> list[ScannedImage]:
-        """Read labels and headers; the images come sorted by split, label and name."""
+        """Read labels and headers; return the images sorted by split, label and name."""
         scanned: dict[tuple[str, ...], ScannedImage] = {}
         for sample in self._samples():
             image = self._scanned_image(sample)
             if image is None:
                 continue
             if image.image.path_parts in scanned:
-                self.problems.append(error_detail(image.image.name, "is there twice; keep one"))
+                self.problems.append(
+                    error_detail(image.image.name, "is in the upload twice; remove one")
+                )
             scanned[image.image.path_parts] = image
             self._context.check_count(len(scanned))
         labels = {scanned_image.image.label for scanned_image in scanned.values()} - {""}
         if labels and all(label.isdecimal() for label in labels):
-            # Numbers stand for the places of a list: 10 comes after 9.
+            # Numbers are indices, so 10 comes after 9.
             self.classes = tuple(sorted(labels, key=lambda label: (int(label), label)))
         return sorted(scanned.values(), key=_sort_key)
 
     def decode_images(
         self, images: Sequence[LabeledImage], image_format: ImageFormat
     ) -> Iterator[tuple[int, Pixels | None]]:
-        """In the order of the shards."""
+        """Decode in the order of the shards."""
         positions = {image.path_parts: position for position, image in enumerate(images)}
         done = 0
         for file in self._files(count_bytes=False):
@@ -90,7 +96,7 @@ class WebDatasetReader:
                 self._context.report_progress(done, len(images))
                 done += 1
                 yield position, self._decode(file, image_format)
-        # The second pass meets the same damage as the first.
+        # The second pass reports the same damage as the first.
         self.problems = list(dict.fromkeys(self.problems))
 
     def _decode(self, file: TarMember, image_format: ImageFormat) -> Pixels | None:
@@ -123,13 +129,13 @@ class WebDatasetReader:
         sample: _Sample | None = None
         others = self._archive.members if self._archive else []
         names = ["/".join(member.path_parts) for member in others]
-        strange = [name for name in names if not name.lower().endswith(".tar")]
+        other_files = [name for name in names if not name.lower().endswith(".tar")]
         for file in self._files(count_bytes=True):
             self._context.report_progress(0)
             stem, dot, extension = file.path_parts[-1].partition(".")
             key, extension = (*file.path_parts[:-1], stem), dot + extension.lower()
             if extension not in IMAGE_SUFFIXES and extension not in _LABEL_SUFFIXES:
-                strange.append("/".join(file.path_parts))
+                other_files.append("/".join(file.path_parts))
                 continue
             if sample is None or sample.key != key:
                 if sample is not None:
@@ -138,12 +144,12 @@ class WebDatasetReader:
             sample = self._add_file(file, extension, sample)
         if sample is not None:
             yield sample
-        log_ignored(self._context, strange)
+        log_ignored(self._context, other_files)
 
     def _add_file(self, file: TarMember, extension: str, sample: _Sample) -> _Sample:
         name = "/".join(file.path_parts)
         if extension in sample.files:
-            self.problems.append(error_detail(name, "is there twice; keep one"))
+            self.problems.append(error_detail(name, "is in the upload twice; remove one"))
         sample.files[extension] = file.path_parts
         try:
             if extension in IMAGE_SUFFIXES:
@@ -165,7 +171,7 @@ class WebDatasetReader:
         label = sample.labels.get(".cls", sample.labels.get(".json", ""))
         unread = (set(_LABEL_SUFFIXES) & set(sample.files)) - set(sample.labels)
         if unread or (images and sample.shape is None):
-            return None  # broken, and told already
+            return None  # broken, and reported before
         problem = _problem(len(images), split, label)
         if problem is not None or sample.shape is None:
             self.problems.append(error_detail("/".join(sample.key), problem or "has no image"))
@@ -178,7 +184,7 @@ class WebDatasetReader:
 
 def _problem(num_images: int, split: SubsetName, label: str) -> str | None:
     if num_images != 1:
-        return "has several images" if num_images else "has a label and no image"
+        return "has several images; keep one" if num_images else "has a label but no image"
     if split == "unlabeled":
         return None
     if not label:
@@ -202,7 +208,7 @@ def _split(key: tuple[str, ...]) -> SubsetName:
 
 
 def _read_label(file: TarMember, extension: str) -> str:
-    """The text of a label. Raises BadImage, which names the file like any other."""
+    """Read the text of a label. Raises :class:`InvalidImageError`."""
     if file.size > _MAX_LABEL_BYTES:
         raise decode.InvalidImageError(f"has {file.size} bytes, too many for a label")
     data = file.read()
@@ -214,5 +220,5 @@ def _read_label(file: TarMember, extension: str) -> str:
             right = isinstance(value, str | int) and not isinstance(value, bool)
             text = str(value).strip() if right else ""
     except (ValueError, RecursionError) as error:
-        raise decode.InvalidImageError(f"is no label: {to_printable(str(error))}") from error
+        raise decode.InvalidImageError(f"is not a label: {to_printable(str(error))}") from error
     return text

@@ -1,6 +1,5 @@
-"""Networks for 32-pixel images, under the names and keys of the published CIFAR checkpoints.
+"""Networks for 32-pixel images, with the names and keys of the published CIFAR checkpoints.
 
-One file per family, each written from its paper. Attribute names are the keys of the checkpoints
-of the two best known distillation benchmarks (RepDistiller and mdistiller), which load with
-``strict=True``: they must not change.
+One file for each family, written from its paper. Attribute names must not change: they are the keys
+of the checkpoints of the benchmarks RepDistiller and mdistiller, which load with ``strict=True``.
 """

@@ -1,8 +1,8 @@
 """MobileNetV2 at half width for 32-pixel images, as distillation benchmarks use it.
 
 Source: Sandler et al. 2018, https://arxiv.org/abs/1801.04381, table 2: expansion 6, width 0.5, with
-plain ReLU and a second stage that keeps the size. The first block expands by 1 and still has its
-pointwise convolution, as in the published checkpoints.
+plain ReLU and a second stage of stride 1. The first block has expansion 1 and still a pointwise
+convolution, as in the published checkpoints.
 """
 
 import math
@@ -21,11 +21,11 @@ STAGES = (
 )
 STEM, HEAD = 16, 1280
 MIN_INPUT_SIZE = 16
-"""The last stage works at a sixteenth of the input."""
+"""The last stage has a sixteenth of the input's side."""
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve each channel, project: (B, C, H, W) -> (B, C', H / stride, W / stride)."""
+    """Expand, depthwise, project: (B, C, H, W) -> (B, C', H / stride, W / stride)."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -38,13 +38,13 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """The projection is linear; it is added to the input where the shapes are equal."""
+        """Add the linear projection to the input if the shapes are equal."""
         y: Tensor = self.conv(x)
         return x + y if self.use_shortcut else y
 
 
 class CifarMobileNetV2(nn.Module):
-    """Images (B, C, H, W) to logits (B, num_classes); any side of 16 pixels or more."""
+    """Images (B, C, H, W) to logits (B, num_classes); sides of 16 pixels or more."""
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class CifarMobileNetV2(nn.Module):
         self.apply(_init_weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a normalized batch."""
+        """Return the logits of a normalized batch."""
         x = self.conv2(self.blocks(self.conv1(x)))
         logits: Tensor = self.classifier(self.avgpool(x).flatten(1))
         return logits
@@ -82,7 +82,7 @@ def _conv_bn_relu(
 
 def _init_weights(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
-        # Fan-out of all groups together, as the checkpoints' authors started from.
+        # Fan-out of all groups together, as in the benchmarks.
         fan = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
         nn.init.normal_(module.weight, std=math.sqrt(2 / fan))
     elif isinstance(module, nn.Linear):

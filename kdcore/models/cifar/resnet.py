@@ -2,7 +2,7 @@
 
 Source: He et al. 2016, https://arxiv.org/abs/1512.03385, section 4.2. Depth is 6n + 2: a stem,
 three stages of n basic blocks, a classifier. The variants with ``x4`` have four times the width
-after a stem of 32 channels, as knowledge distillation benchmarks use them as teachers.
+after a stem of 32 channels; distillation benchmarks use them as teachers.
 """
 
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 PLAIN = (16, 16, 32, 64)
 WIDE = (32, 64, 128, 256)
 MIN_INPUT_SIZE = 8
-"""The third stage works at a quarter of the input; below 2 x 2 its convolutions see padding."""
+"""The third stage has a quarter of the input's side; below 2 x 2 pixels it sees mostly padding."""
 
 
 class BasicBlock(nn.Module):
@@ -31,7 +31,7 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the block's change to its input and rectify the sum."""
+        """Add the residual to the input and apply ReLU."""
         shortcut = x if self.downsample is None else self.downsample(x)
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
@@ -40,7 +40,7 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """Images (B, C, H, W) to logits (B, num_classes); any side of 8 pixels or more."""
+    """Images (B, C, H, W) to logits (B, num_classes); sides of 8 pixels or more."""
 
     def __init__(
         self, depth: int, widths: tuple[int, int, int, int], num_classes: int, in_channels: int
@@ -59,7 +59,7 @@ class CifarResNet(nn.Module):
         self.apply(_init_weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a normalized batch."""
+        """Return the logits of a normalized batch."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         logits: Tensor = self.fc(self.avgpool(x).flatten(1))
@@ -76,6 +76,6 @@ def _conv3x3(in_channels: int, channels: int, stride: int) -> nn.Conv2d:
 
 
 def _init_weights(module: nn.Module) -> None:
-    # BatchNorm2d starts at weight 1 and bias 0 by itself; the linear layer keeps torch's default.
+    # torch's defaults are right for BatchNorm2d (weight 1, bias 0) and the linear layer.
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""ResNet-50 for 32-pixel images: bottleneck blocks behind a 3x3 stem that keeps the size.
+"""ResNet-50 for 32-pixel images: bottleneck blocks after a 3x3 stem of stride 1.
 
 Source: He et al. 2016, https://arxiv.org/abs/1512.03385, table 1, without the stem's stride and
 pooling. A block's stride is in its 3x3 convolution.
@@ -10,7 +10,7 @@ BLOCKS = (3, 4, 6, 3)
 CHANNELS = (64, 128, 256, 512)
 EXPANSION = 4
 MIN_INPUT_SIZE = 8
-"""The last stage works at an eighth of the input."""
+"""The last stage has an eighth of the input's side."""
 
 
 class Bottleneck(nn.Module):
@@ -32,7 +32,7 @@ class Bottleneck(nn.Module):
             self.shortcut.append(nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the block's change to its input and rectify the sum."""
+        """Add the residual to the input and apply ReLU."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
@@ -41,7 +41,7 @@ class Bottleneck(nn.Module):
 
 
 class CifarResNet50(nn.Module):
-    """Images (B, C, H, W) to logits (B, num_classes); any side of 8 pixels or more."""
+    """Images (B, C, H, W) to logits (B, num_classes); sides of 8 pixels or more."""
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class CifarResNet50(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a normalized batch."""
+        """Return the logits of a normalized batch."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         logits: Tensor = self.linear(self.avgpool(x).flatten(1))

@@ -1,7 +1,7 @@
 """ShuffleNet for 32-pixel images: grouped pointwise convolutions whose groups are shuffled.
 
 Source: Zhang et al. 2018, https://arxiv.org/abs/1707.01083, section 3, with 3 groups and 240, 480
-and 960 channels, behind a pointwise stem that keeps the size.
+and 960 channels, after a pointwise stem of stride 1.
 """
 
 import torch
@@ -13,11 +13,11 @@ BLOCKS = (4, 8, 4)
 GROUPS = 3
 STEM = 24
 MIN_INPUT_SIZE = 8
-"""Three times halved, a pixel remains."""
+"""Three stages halve the side, so one pixel remains."""
 
 
 class ChannelShuffle(nn.Module):
-    """Channel (group, i) becomes channel (i, group), so that the next groups see all of them."""
+    """Move channel (group, i) to (i, group), so that the next groups get channels of all groups."""
 
     def __init__(self, groups: int) -> None:
         super().__init__()
@@ -33,8 +33,8 @@ class ChannelShuffle(nn.Module):
 class ShuffleUnit(nn.Module):
     """Pointwise, shuffle, depthwise, pointwise.
 
-    With stride 1 the input is added; with stride 2 its pooled form is put beside the result, whose
-    channels are then ``channels`` fewer by ``in_channels``.
+    With stride 1 the input is added. With stride 2 the pooled input is concatenated, so the branch
+    has only ``channels - in_channels`` channels.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
@@ -42,7 +42,7 @@ class ShuffleUnit(nn.Module):
         self.stride = stride
         out_channels = channels - in_channels if stride == 2 else channels
         inner = out_channels // 4
-        # The stem's few channels are not grouped.
+        # The stem has too few channels for groups.
         groups = 1 if in_channels == STEM else GROUPS
         self.conv1 = nn.Conv2d(in_channels, inner, 1, groups=groups, bias=False)
         self.bn1 = nn.BatchNorm2d(inner)
@@ -64,7 +64,7 @@ class ShuffleUnit(nn.Module):
 
 
 class CifarShuffleNet(nn.Module):
-    """Images (B, C, H, W) to logits (B, num_classes); any side of 8 pixels or more."""
+    """Images (B, C, H, W) to logits (B, num_classes); sides of 8 pixels or more."""
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class CifarShuffleNet(nn.Module):
         self.linear = nn.Linear(CHANNELS[2], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a normalized batch."""
+        """Return the logits of a normalized batch."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         logits: Tensor = self.linear(self.avgpool(x).flatten(1))

@@ -1,7 +1,7 @@
-"""ShuffleNetV2 for 32-pixel images: half of the channels pass, the other half is worked on.
+"""ShuffleNetV2 for 32-pixel images: half of the channels pass a unit unchanged.
 
 Source: Ma et al. 2018, https://arxiv.org/abs/1807.11164, figure 3 (c) and (d), table 5 at width 1,
-behind a pointwise stem that keeps the size.
+after a pointwise stem of stride 1.
 """
 
 import torch
@@ -12,14 +12,14 @@ from kdcore.models.cifar.shuffle_v1 import ChannelShuffle
 
 CHANNELS = (116, 232, 464)
 BLOCKS = (3, 7, 3)
-"""After each stage's first, which halves the size."""
+"""Units of each stage after its first one, which halves the side."""
 STEM, HEAD = 24, 1024
 MIN_INPUT_SIZE = 8
-"""Three times halved, a pixel remains."""
+"""Three stages halve the side, so one pixel remains."""
 
 
 class BasicUnit(nn.Module):
-    """(B, C, H, W) to the same shape: the second half of the channels is changed, all shuffled."""
+    """(B, C, H, W) to the same shape: change the second half of the channels, shuffle all."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class BasicUnit(nn.Module):
         self.shuffle = ChannelShuffle(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The first half passes as it is."""
+        """Convolve the second half; the first half is unchanged."""
         passing, y = x.chunk(2, dim=1)
         y = functional.relu(self.bn1(self.conv1(y)))
         y = self.bn2(self.conv2(y))
@@ -43,7 +43,7 @@ class BasicUnit(nn.Module):
 
 
 class DownUnit(nn.Module):
-    """Two branches that halve the size: (B, C, H, W) -> (B, channels, H / 2, W / 2)."""
+    """Two branches that halve the side: (B, C, H, W) -> (B, channels, H / 2, W / 2)."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class DownUnit(nn.Module):
         self.shuffle = ChannelShuffle(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Both branches see all channels."""
+        """Apply both branches to all channels."""
         left = self.bn1(self.conv1(x))
         left = functional.relu(self.bn2(self.conv2(left)))
         right = functional.relu(self.bn3(self.conv3(x)))
@@ -72,7 +72,7 @@ class DownUnit(nn.Module):
 
 
 class CifarShuffleNetV2(nn.Module):
-    """Images (B, C, H, W) to logits (B, num_classes); any side of 8 pixels or more."""
+    """Images (B, C, H, W) to logits (B, num_classes); sides of 8 pixels or more."""
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class CifarShuffleNetV2(nn.Module):
         self.linear = nn.Linear(HEAD, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a normalized batch."""
+        """Return the logits of a normalized batch."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         x = self.relu2(self.bn2(self.conv2(x)))

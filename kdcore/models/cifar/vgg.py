@@ -1,4 +1,4 @@
-"""VGG with batch normalization for 32-pixel images, and one linear layer as its head.
+"""VGG with batch normalization for 32-pixel images, with one linear layer as its head.
 
 Source: Simonyan and Zisserman 2015, https://arxiv.org/abs/1409.1556, table 1 (columns A, B, D, E;
 ``vgg8`` has one convolution a stage), with the batch normalization of Ioffe and Szegedy 2015.
@@ -14,15 +14,15 @@ CONVOLUTIONS = {
     16: (2, 2, 3, 3, 3),
     19: (2, 2, 4, 4, 4),
 }
-"""Of each stage, by depth."""
+"""Convolutions of each stage, by depth."""
 MIN_INPUT_SIZE = 8
-"""Three times halved, a pixel remains."""
+"""Three stages halve the side, so one pixel remains."""
 _LARGE = 64
-"""From this side on, the last two stages also have a pooling between them."""
+"""From this side on, a pooling separates the last two stages, too."""
 
 
 class CifarVgg(nn.Module):
-    """Images (B, C, H, W) to logits (B, num_classes); any side of 8 pixels or more."""
+    """Images (B, C, H, W) to logits (B, num_classes); sides of 8 pixels or more."""
 
     def __init__(self, depth: int, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class CifarVgg(nn.Module):
         for stage, convolutions in enumerate(CONVOLUTIONS[depth]):
             block = _block(inputs[stage], CHANNELS[stage], convolutions)
             self.add_module(f"block{stage}", block)
-        # The checkpoints count no module here, so that a stage's last activation is beside it.
+        # The last ReLU of a stage is outside its block, because the checkpoints number modules so.
         self.acts = nn.ModuleList(nn.ReLU(inplace=True) for _ in CHANNELS)
         self.pool = nn.MaxPool2d(2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
@@ -38,7 +38,7 @@ class CifarVgg(nn.Module):
         self.apply(_init_weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a normalized batch."""
+        """Return the logits of a normalized batch."""
         large = x.shape[2] >= _LARGE
         for stage, act in enumerate(self.acts):
             if 1 <= stage <= 3 or (stage == 4 and large):
@@ -49,7 +49,7 @@ class CifarVgg(nn.Module):
 
 
 def _block(in_channels: int, channels: int, convolutions: int) -> nn.Sequential:
-    """Convolve, normalize, rectify, but for the last rectification."""
+    """Convolutions with batch norm and ReLU, without the last ReLU."""
     layers: list[nn.Module] = []
     for _ in range(convolutions):
         layers += [nn.Conv2d(in_channels, channels, 3, padding=1), nn.BatchNorm2d(channels)]

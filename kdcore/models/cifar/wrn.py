@@ -1,4 +1,4 @@
-"""Wide ResNets for 32-pixel images: pre-activation blocks, few and wide.
+"""Wide ResNets for 32-pixel images: few, wide pre-activation blocks.
 
 Source: Zagoruyko and Komodakis 2016, https://arxiv.org/abs/1605.07146, table 1. Depth is 6n + 4: a
 stem of 16 channels, three stages of n blocks with 16, 32 and 64 channels times the width.
@@ -7,13 +7,13 @@ stem of 16 channels, three stages of n blocks with 16, 32 and 64 channels times 
 from torch import Tensor, nn
 
 MIN_INPUT_SIZE = 8
-"""The third stage works at a quarter of the input."""
+"""The third stage has a quarter of the input's side."""
 
 
 class PreactBlock(nn.Module):
-    """Twice normalize, rectify, convolve; add: (B, C, H, W) -> (B, C', H / stride, W / stride).
+    """Norm, ReLU, convolution, twice: (B, C, H, W) -> (B, C', H / stride, W / stride).
 
-    Where the shape changes, the shortcut starts at the rectified input, as in the paper's code.
+    If the shape changes, the shortcut starts after the first ReLU, as in the paper's code.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
@@ -29,7 +29,7 @@ class PreactBlock(nn.Module):
             self.convShortcut = nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the block's change to its input."""
+        """Add the residual to the input."""
         active = self.relu1(self.bn1(x))
         shortcut = x if self.convShortcut is None else self.convShortcut(active)
         total: Tensor = shortcut + self.conv2(self.relu2(self.bn2(self.conv1(active))))
@@ -37,7 +37,7 @@ class PreactBlock(nn.Module):
 
 
 class WideResNetStage(nn.Module):
-    """Blocks in a row; the first one changes the shape."""
+    """A sequence of blocks, of which the first changes the shape."""
 
     def __init__(self, in_channels: int, channels: int, blocks: int, stride: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class WideResNetStage(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Images (B, C, H, W) to logits (B, num_classes); any side of 8 pixels or more."""
+    """Images (B, C, H, W) to logits (B, num_classes); sides of 8 pixels or more."""
 
     def __init__(self, depth: int, width: int, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class WideResNet(nn.Module):
         self.apply(_init_weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a normalized batch."""
+        """Return the logits of a normalized batch."""
         x = self.block3(self.block2(self.block1(self.conv1(x))))
         x = self.avgpool(self.relu(self.bn1(x)))
         logits: Tensor = self.fc(x.flatten(1))

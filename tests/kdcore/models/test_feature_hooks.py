@@ -182,7 +182,7 @@ def test_named_layers_are_captured_in_their_order():
     [
         ("layer4", "no such module; did you mean layer3"),
         ("", "no such module"),
-        ("fc", r"it gives \(1, 3\), not a map"),
+        ("fc", r"it returns \(1, 3\), not a map"),
         ("layer1.0.relu", "calls it 2 times; name the module around it"),
         ("layer1.0.unused", "calls it never"),
     ],

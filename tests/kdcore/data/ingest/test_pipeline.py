@@ -135,7 +135,7 @@ def test_every_broken_file_is_named_at_once(workdir):
     names = {item.name for item in error.items}
     loose = {"../evil.png", "bee/moving.gif", "loose.png"}
     assert names == loose | {"ant/cut.png", "ant/text.png", "bee/empty.jpg"}
-    assert "6 things" in error.message
+    assert "6 parts of the data set" in error.message
 
 
 def test_items_after_the_first_thousand_are_counted(workdir):
