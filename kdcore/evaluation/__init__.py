@@ -1,1 +1,1 @@
-"""What networks are worth: predictions, metrics, cost, the gate for teachers, the report."""
+"""Evaluation: metrics, latency, the check of teachers, the report."""

@@ -1,4 +1,8 @@
-"""How fast a network answers, in PyTorch or as a file, measured within a time limit."""
+"""Measure latency and throughput of a network or an exported file within a time limit.
+
+``torch.utils.benchmark.Timer`` would not be shorter: it averages over blocks of calls, while the
+report needs percentiles of single calls and a limit on the time.
+"""
 
 import contextlib
 import time
@@ -12,21 +16,21 @@ from torch import Tensor, nn
 from kdcore.schema.report import Latency
 
 _ROUNDS, _ROUND_S = 6, 0.12
-"""Of each of the two measurements, after its warm-up. Whatever else the machine does makes a round
-slower and never faster, so that the fastest round is nearest to the network's own time."""
+"""Rounds of each measurement, and seconds of a round. Other load on the machine can only make a
+round slower, so the fastest round is closest to the network's time."""
 _MIN_CALLS, _MAX_CALLS, _WARMUP_CALLS = 3, 60, 3
 _THROUGHPUT_BATCH = 32
 
 
 class Speed(NamedTuple):
-    """What a report says of a network's speed."""
+    """Latency and throughput of a network."""
 
     latency_ms: Latency
     images_per_s: float
 
 
 def measure_speed(network: nn.Module, shape: tuple[int, int, int], device: torch.device) -> Speed:
-    """Forward passes in eval mode of (C, H, W) images: latency at batch 1, throughput at 32."""
+    """Measure a network in eval mode on images (C, H, W): latency at batch 1, throughput at 32."""
     network.eval()
     with _one_thread():
         single = _time_network(network, torch.rand(1, *shape), device)
@@ -38,8 +42,10 @@ def measure_callables(
     all_threads: Callable[[Tensor], object],
     shape: tuple[int, int, int],
 ) -> Speed:
-    """The same of callables of images (B, C, H, W) on the CPU; they may be one that follows torch's
-    number of threads."""
+    """Measure callables of images (B, C, H, W) on the CPU like :func:`measure_speed`.
+
+    Both may be one callable that uses torch's number of threads.
+    """
     cpu = torch.device("cpu")
     with _one_thread():
         single = _time_calls(one_thread, torch.rand(1, *shape), cpu)
@@ -56,7 +62,7 @@ def _speed(single: list[float], batch: list[float]) -> Speed:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """One image is too little work to share: waking a second thread costs more than it saves."""
+    """Use one thread, because for one image a second thread costs more than it saves."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""Measures of logits (N, C) against targets (N,); shares are percentages, 0 to 100."""
+"""Metrics of logits (N, C) against targets (N,); shares are in percent, 0 to 100."""
 
 from collections.abc import Sequence
 
@@ -10,32 +10,33 @@ ECE_BINS = 15
 
 
 def top_k_accuracy(logits: Tensor, target: Tensor, k: int) -> float:
-    """Share of rows whose target is among the k largest logits, in percent."""
+    """Return the share of rows whose target is among the k largest logits, in percent."""
     best = logits.topk(k, dim=1).indices
     return _percent((best == target[:, None]).any(dim=1))
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> float:
-    """Mean cross-entropy in nats."""
+    """Return the mean cross-entropy in nats."""
     return float(functional.cross_entropy(logits.double(), target))
 
 
 def agreement(logits: Tensor, teacher: Tensor) -> float:
-    """Share of rows where both name the same class, in percent."""
+    """Return the share of rows where both predict the same class, in percent."""
     return _percent(logits.argmax(dim=1) == teacher.argmax(dim=1))
 
 
 def kl_to_teacher(logits: Tensor, teacher: Tensor) -> float:
-    """KL(softmax(teacher) ‖ softmax(logits)) at temperature 1, mean over rows, in nats."""
+    """Return KL(softmax(teacher) ‖ softmax(logits)) at temperature 1, the mean in nats."""
     log_p = functional.log_softmax(logits.double(), dim=1)
     log_t = functional.log_softmax(teacher.double(), dim=1)
     return float(functional.kl_div(log_p, log_t, reduction="batchmean", log_target=True))
 
 
 def ece(logits: Tensor, target: Tensor, bins: int = ECE_BINS) -> float:
-    """Expected calibration error in percent: Guo et al. 2017, https://arxiv.org/abs/1706.04599.
+    """Return the expected calibration error in percent.
 
-    Σ over equal bins (lo, hi] of confidence: share of rows · |accuracy - mean confidence|.
+    The sum over bins (lo, hi] of equal width of: share of rows · |accuracy - mean confidence|.
+    Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599.
     """
     confidence, predicted = functional.softmax(logits.double(), dim=1).max(dim=1)
     gap = (predicted == target).double() - confidence
@@ -45,7 +46,7 @@ def ece(logits: Tensor, target: Tensor, bins: int = ECE_BINS) -> float:
 
 
 def per_class_top1(logits: Tensor, target: Tensor, classes: Sequence[str]) -> dict[str, float]:
-    """Top-1 within each class, in percent, by name; classes without a row are left out."""
+    """Return top-1 of each class in percent, by name; classes without rows are left out."""
     right = logits.argmax(dim=1) == target
     return {
         name: _percent(right[target == class_index])
@@ -55,7 +56,7 @@ def per_class_top1(logits: Tensor, target: Tensor, classes: Sequence[str]) -> di
 
 
 def confusion(logits: Tensor, target: Tensor) -> tuple[tuple[int, ...], ...]:
-    """Counts (C, C) by true class (row) and named class (column)."""
+    """Return counts (C, C) by true class (row) and predicted class (column)."""
     classes = logits.shape[1]
     cell_index = target * classes + logits.argmax(dim=1)
     counts = torch.bincount(cell_index, minlength=classes * classes).view(classes, classes)
@@ -63,16 +64,16 @@ def confusion(logits: Tensor, target: Tensor) -> tuple[tuple[int, ...], ...]:
 
 
 def disagreements(logits: Tensor, teacher: Tensor, max_rows: int) -> list[int]:
-    """Rows where both name another class, those first where both are surest, at most ``most``."""
-    sure = (functional.softmax(z.double(), dim=1).max(dim=1) for z in (logits, teacher))
-    (ours, student_class), (theirs, teacher_class) = sure
+    """Return at most ``max_rows`` rows with different predictions, the most confident first."""
+    top = (functional.softmax(z.double(), dim=1).max(dim=1) for z in (logits, teacher))
+    (student_confidence, student_class), (teacher_confidence, teacher_class) = top
     rows = (student_class != teacher_class).nonzero().flatten()
-    order = (ours * theirs)[rows].argsort(descending=True, stable=True)
+    order = (student_confidence * teacher_confidence)[rows].argsort(descending=True, stable=True)
     return [int(row) for row in rows[order[:max_rows]]]
 
 
 def fidelity(logits: Tensor, teacher: Tensor | None) -> dict[str, float]:
-    """``agreement`` and ``kl_to_teacher`` where there is a teacher."""
+    """Return ``agreement`` and ``kl_to_teacher``; nothing without a teacher."""
     if teacher is None:
         return {}
     return {
@@ -82,7 +83,7 @@ def fidelity(logits: Tensor, teacher: Tensor | None) -> dict[str, float]:
 
 
 def validation_metrics(logits: Tensor, target: Tensor, teacher: Tensor | None) -> dict[str, float]:
-    """The ``val/`` part of the vocabulary; ``val/top5`` where there are more than five classes."""
+    """Return the ``val/`` metrics by name; ``val/top5`` for more than five classes."""
     values = {"top1": top_k_accuracy(logits, target, 1), "loss": cross_entropy(logits, target)}
     if logits.shape[1] > 5:
         values["top5"] = top_k_accuracy(logits, target, 5)

@@ -1,4 +1,4 @@
-"""The report: every network of the job on the test split, and what follows from it."""
+"""Build the report: evaluate networks on the test split, check acceptance, compare seeds."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdcore.evaluation import metrics
 from kdcore.evaluation.latency import Speed, measure_speed
-from kdcore.models import flops as cost
+from kdcore.models import flops
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.predict_logits import predict
 from kdcore.models.teachers import TeacherEnsemble
@@ -27,7 +27,7 @@ from kdcore.weights.safetensors_io import encode_safetensors
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """What a network costs to keep and to run."""
+    """Size, operations and speed of a network."""
 
     num_params: int
     macs: int
@@ -37,9 +37,9 @@ class NetworkCost:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """The test split and the device that networks are measured on."""
+    """Evaluates networks on the test split, on one device."""
 
-    __test__ = False  # not a test of pytest's
+    __test__ = False  # pytest must not collect it
 
     images: Tensor  # (N, C, H, W) uint8
     target: Tensor  # (N,)
@@ -48,25 +48,25 @@ class Evaluator:
     check_cancelled: Callable[[], None]
 
     def logits(self, network: NormalizedModel) -> Tensor:
-        """(N, C), float32 whatever the training's precision: that is what is exported."""
+        """Return logits (N, C) in float32, the precision of exports, of the test images."""
         return predict(
             network, self.images, device=self.device, check_cancelled=self.check_cancelled
         )
 
     def input_shape(self, network: NormalizedModel) -> tuple[int, int, int]:
-        """(C, H, W) of one image as the network itself gets it, after resize and channel rule."""
+        """Return (C, H, W) of one image after resize and channel rule."""
         prepared = network.prepare(self.images[:1].to(network.mean.device))
         channels, height, width = prepared.shape[1:]
         return channels, height, width
 
     def measure_cost(self, network: NormalizedModel) -> NetworkCost:
-        """Parameters, MACs, bytes and measured speed at the side that the network expects."""
+        """Count parameters, MACs and bytes, and measure the speed, at the network's input size."""
         self.check_cancelled()
         shape = self.input_shape(network)
         inner: nn.Module = network.network
         return NetworkCost(
-            num_params=cost.num_params(inner),
-            macs=cost.macs(inner, shape[0], shape[1]),
+            num_params=flops.num_params(inner),
+            macs=flops.macs(inner, shape[0], shape[1]),
             size_bytes=len(encode_safetensors(inner.state_dict())),
             speed=measure_speed(inner, shape, self.device),
         )
@@ -74,7 +74,7 @@ class Evaluator:
     def evaluate(
         self, logits: Tensor, teacher: Tensor | None, network_cost: NetworkCost
     ) -> Evaluation:
-        """One network's part of the report, from its test logits (N, C)."""
+        """Return one network's part of the report, from its test logits (N, C)."""
         fidelity = metrics.fidelity(logits, teacher)
         return Evaluation(
             top1=metrics.top_k_accuracy(logits, self.target, 1),
@@ -94,7 +94,10 @@ class Evaluator:
 def evaluate_teachers(
     evaluator: Evaluator, teachers: TeacherEnsemble
 ) -> tuple[Tensor | None, Evaluation | None]:
-    """The teachers as one: mean of their probabilities, sum of their costs; None without any."""
+    """Evaluate the teachers as one network: mean of probabilities, sum of costs.
+
+    Returns logits (N, C) and evaluation, or None for both without teachers.
+    """
     if not teachers.networks:
         return None, None
     logits = teachers.mean([evaluator.logits(network) for network in teachers.networks])
@@ -103,7 +106,7 @@ def evaluate_teachers(
 
 
 def sum_costs(costs: Sequence[NetworkCost]) -> NetworkCost:
-    """Of networks that run one after the other; percentiles are added, which errs upwards."""
+    """Add the costs of networks that run one after another; percentiles become upper bounds."""
     return NetworkCost(
         num_params=sum(network_cost.num_params for network_cost in costs),
         macs=sum(network_cost.macs for network_cost in costs),
@@ -121,7 +124,7 @@ def sum_costs(costs: Sequence[NetworkCost]) -> NetworkCost:
 def verdict(
     accept: AcceptanceCriteria | None, student: Evaluation, teacher: Evaluation | None
 ) -> Verdict:
-    """Every criterion of the job against what was measured; unmeasured ones are not met."""
+    """Check every criterion of the job; a criterion without a value is not met."""
     if accept is None:
         return Verdict(accepted=None, checks=())
     drop = teacher.top1 - student.top1 if teacher else None
@@ -139,7 +142,7 @@ def verdict(
         for name, limit in criteria.items()
         if (value := measured[name]) is not None
     )
-    # Such as agreement without a teacher.
+    # Agreement, for instance, has no value without a teacher.
     accepted = len(checks) == len(criteria) and all(check.passed for check in checks)
     return Verdict(accepted=accepted if criteria else None, checks=checks)
 
@@ -149,7 +152,7 @@ def _is_met(name: str, limit: float, value: float) -> bool:
 
 
 def summarize_seeds(student: Sequence[float], baseline: Sequence[float]) -> SeedStatistics:
-    """Of every seed's test top-1; ``baseline`` is empty or paired with ``student``."""
+    """Summarize the test top-1 of all seeds; ``baseline`` is empty or paired with ``student``."""
     gains = [s - b for s, b in zip(student, baseline, strict=True)] if baseline else []
     return SeedStatistics(
         num_seeds=len(student),
@@ -161,18 +164,18 @@ def summarize_seeds(student: Sequence[float], baseline: Sequence[float]) -> Seed
 
 
 def statement(gains: Sequence[float]) -> str:
-    """By how many points of top-1 distillation helped, as a sentence; one number per seed."""
+    """Return a sentence about the gain of top-1; ``gains`` are points, one for each seed."""
     mean, deviation = mean_and_std(gains).mean, mean_and_std(gains).std
     if deviation is None:
-        return f"one seed: {mean:+.1f} points; how much of it is chance, one seed cannot tell"
+        return f"one seed: {mean:+.1f} points; more seeds are needed to separate gain and chance"
     points = f"{deviation:.1f} points ({len(gains)} seeds)"
     if mean > 0:
-        unsure = ", less than the seeds differ" if mean < deviation else ""
+        unsure = ", less than the deviation between seeds" if mean < deviation else ""
         return f"distillation helped by {mean:.1f} ± {points}{unsure}"
     return f"distillation did not help: {mean:+.1f} ± {points}"
 
 
 def mean_and_std(values: Sequence[float]) -> MeanStd:
-    """Mean and sample deviation; a single value has none."""
+    """Return mean and sample standard deviation; None for the deviation of one value."""
     deviation = statistics.stdev(values) if len(values) > 1 else None
     return MeanStd(mean=statistics.fmean(values), std=deviation)

@@ -1,4 +1,4 @@
-"""The gate: a teacher that knows nothing of the data must not teach."""
+"""Refuse teachers whose accuracy on the validation split is no better than chance."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,17 +9,17 @@ from torch import Tensor
 from kdcore.runtime.errors import UserError, error_detail
 
 _P_THRESHOLD = 0.001
-"""Chance that a teacher passes which only ever names the most frequent class."""
+"""Significance level: a teacher that always predicts the most frequent class passes this often."""
 _WEAK_GAIN = 0.1
-"""A teacher that is right in less of what naming the most frequent class leaves wrong is weak."""
+"""A teacher that corrects a smaller share of the majority class's errors is weak."""
 HINT = (
-    "Check that the teacher's normalization is the one that it was trained with, that its classes "
-    "are in the data set's order, and that its input size is right."
+    "check that the teacher's normalization is the one of its training, that its classes are in "
+    "the data set's order, and that its input size is right"
 )
 
 
 class ChanceTest(NamedTuple):
-    """How often one teacher was right on the validation split."""
+    """Correct predictions of one teacher on the validation split, compared with chance."""
 
     num_correct: int
     total: int
@@ -33,31 +33,31 @@ class ChanceTest(NamedTuple):
 
     @property
     def p_value(self) -> float:
-        """Chance of so many hits for one whose every guess hits like the most frequent class."""
-        from scipy.special import bdtrc  # it takes a while to load, and not every run has a teacher
+        """Probability of at least as many hits for the most frequent class alone."""
+        from scipy.special import bdtrc  # slow to import, and some runs have no teacher
 
         return float(bdtrc(self.num_correct - 1, self.total, self.majority_count / self.total))
 
     @property
     def is_decidable(self) -> bool:
-        """Whether a perfect teacher would pass; with a handful of images not even that one does."""
+        """Whether a perfect teacher would pass; with very few images it would not."""
         return self._replace(num_correct=self.total).p_value < _P_THRESHOLD
 
     @property
     def is_chance_level(self) -> bool:
-        """Whether so many hits, at p < 0.001, tell nothing, where they could."""
+        """Whether the hits are not better than chance at p < 0.001, where that is decidable."""
         return self.is_decidable and self.p_value >= _P_THRESHOLD
 
     @property
     def is_weak(self) -> bool:
-        """Whether it gains little over naming the most frequent class, however many there are."""
+        """Whether the gain over the most frequent class is small, for any number of images."""
         return self.num_correct - self.majority_count < _WEAK_GAIN * (
             self.total - self.majority_count
         )
 
 
 def count_correct(logits: Tensor, target: Tensor) -> ChanceTest:
-    """Count for logits (N, C) and targets (N,)."""
+    """Count the correct predictions of logits (N, C) for targets (N,)."""
     return ChanceTest(
         num_correct=int((logits.argmax(dim=1) == target).sum()),
         total=len(target),
@@ -66,16 +66,16 @@ def count_correct(logits: Tensor, target: Tensor) -> ChanceTest:
 
 
 def check_teachers(names: Sequence[str], results: Sequence[ChanceTest]) -> list[str]:
-    """Refuse teachers that are not better than naming the most frequent class, at p < 0.001.
+    """Refuse teachers that are no better than the most frequent class at p < 0.001.
 
-    Returns warnings for those that pass but look weak. Raises ``UserFault`` that names all others.
+    Returns warnings for weak teachers. Raises :class:`UserError` ``teacher_load_failed``, which
+    names all refused teachers.
     """
     bad, warnings = [], []
     for name, result in zip(names, results, strict=True):
         summary = (
-            f"{result.top1:.1f} % of {result.total} validation images right; the most "
-            "frequent class "
-            f"alone gives {100 * result.majority_count / result.total:.1f} %"
+            f"{result.top1:.1f} % of {result.total} validation images are right; the most frequent "
+            f"class alone gives {100 * result.majority_count / result.total:.1f} %"
         )
         if not result.is_decidable:
             warnings.append(f"too few validation images to judge the teacher {name}: {summary}")

@@ -1,1 +1,1 @@
-"""Finished files for the user, each checked against the student before it is published."""
+"""Export: files for the user, each compared with the network before it is published."""

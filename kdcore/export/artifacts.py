@@ -1,4 +1,4 @@
-"""Everything that a user downloads, written under ``artifacts/`` and told of once it is checked."""
+"""Write the files that a user downloads to ``artifacts/``, with one event for each."""
 
 import json
 from pathlib import Path
@@ -28,11 +28,11 @@ def write_checked_student(
     evaluator: Evaluator,
     logits: Tensor,
 ) -> float:
-    """Write ``weights``, open them as a user would, compare on the test images.
+    """Write ``weights``, load the file as a user would, and compare logits on the test images.
 
-    ``fresh`` is the architecture, whatever its weights; it is left on the bench's device.
-    ``logits`` (N, C) are those of the student in memory. Returns the largest relative difference of
-    a logit; raises ``ParityError`` and leaves no file where the two differ.
+    ``fresh`` is a network of the architecture, with any weights; it is moved to the evaluator's
+    device. ``logits`` (N, C) are those of the student in memory. Returns the largest relative
+    difference of a logit. Raises :class:`ParityError`, without a file, if they differ.
     """
     trial = path.with_name(f".{path.name}.unchecked")
     write_safetensors(trial, weights)
@@ -53,9 +53,9 @@ def publish_artifacts(
     report: Report,
     normalization: Normalization,
 ) -> None:
-    """Write configuration and card beside the exports that ``report`` names; tell of all of them.
+    """Write the configuration and the model card, and emit an event for each exported file.
 
-    The student's safetensors file must be there.
+    The student's safetensors file must exist in ``folder``.
     """
     config_values = student_config(request, info, normalization)
     card_values = model_card(request, info, report, sha256_of(folder / STUDENT_FILE), config_values)
@@ -82,9 +82,9 @@ def publish_artifacts(
 def student_config(
     request: RunRequest, info: DatasetInfo, normalization: Normalization
 ) -> dict[str, Any]:
-    """What the weights do not say: how to build the network and what to feed it.
+    """Return ``config.json``: how to build the network and how to prepare its input.
 
-    ``channels`` is the rule by which the data's images meet the network; null: as they are.
+    ``channels`` is the rule that converts images of other channels, or null.
     """
     return {
         "architecture": request.job.student.network,
@@ -98,7 +98,7 @@ def student_config(
 
 
 def _input_size(request: RunRequest, info: DatasetInfo) -> int:
-    """Students are trained at the data set's side; a model that is only evaluated keeps its own."""
+    """Return the data set's side, or the model's own if it was only evaluated."""
     measured = request.init if request.job.kind == "evaluate" else None
     return info.image_size if measured is None else measured.input_size
 

@@ -1,4 +1,4 @@
-"""The ``convert`` command: a model's verified weights in, the same network as ONNX out."""
+"""The ``convert`` command: write a model's verified weights as ONNX."""
 
 from pathlib import Path
 
@@ -20,18 +20,18 @@ from kdcore.runtime.files import atomic_write
 from kdcore.schema.exports import EXPORTS
 from kdcore.weights.safetensors_io import ParityError, check_parity
 
-_TRIALS = 5
-"""Images on which the file must answer like PyTorch: one alone and four together."""
+_NUM_IMAGES = 5
+"""Images for the comparison with PyTorch: one alone and four together."""
 
 
 def convert(
     request: ConvertRequest, workdir: Path, events: EventWriter, cancellation: CancellationToken
 ) -> None:
-    """Write ``model.onnx`` for any number of images, checked against the network in PyTorch.
+    """Write ``artifacts/model.onnx`` for any batch size, compared with the network in PyTorch.
 
-    No data set is at hand, so the check is on noise. Raises UserFault ``no_onnx`` for a network
-    that ONNX cannot hold or that answers differently as ONNX, ``checkpoint_invalid`` for a file
-    that is not what was verified, and Stopped.
+    The comparison uses noise, because there is no data set. Raises :class:`UserError` ``no_onnx``
+    for a network that cannot be exported or whose logits change, ``checkpoint_invalid`` for a file
+    that changed after verification, and :class:`RunCancelledError`.
     """
     events.phase("convert")
     file, kind = request.model, EXPORTS["onnx"]
@@ -64,7 +64,7 @@ def _encode_onnx(network: NormalizedModel, request: ConvertRequest) -> bytes:
         return onnx.export_onnx(exported_program.export_program(network.network, shape), metadata)
     except MemoryError:
         raise
-    except Exception as error:  # exporters raise whatever a network provokes
+    except Exception as error:  # exporters raise many types
         message = f"this network cannot be exported to ONNX: {first_line(error)}"
         raise UserError("no_onnx", message) from error
 
@@ -86,7 +86,7 @@ def _max_difference(
 
 
 def _noise(file: ModelFile) -> Tensor:
-    """Images (N, C, H, W) uint8, the same for all models of a shape."""
+    """Return random images (N, C, H, W) uint8, equal for all models of a shape."""
     generator = torch.Generator().manual_seed(0)
-    shape = (_TRIALS, file.in_channels, file.input_size, file.input_size)
+    shape = (_NUM_IMAGES, file.in_channels, file.input_size, file.input_size)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)

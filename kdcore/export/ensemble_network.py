@@ -1,4 +1,4 @@
-"""Several networks as one, so that an ensemble can be handed over in a single file."""
+"""Join several networks to one, so that an ensemble is a single file."""
 
 import math
 from collections.abc import Sequence
@@ -9,20 +9,20 @@ from torch.nn import functional
 
 
 class MeanOfProbabilities(nn.Module):
-    """log of the mean of the networks' softmax outputs: logits (B, C) whose softmax is that mean.
+    """The mean of the networks' probabilities, as log-probabilities (B, num_classes).
 
-    All networks take the same normalized images (B, C, H, W). Born-again networks are joined so:
+    All networks take the same normalized images (B, C, H, W). Source, for born-again networks:
     Furlanello et al. 2018, https://arxiv.org/abs/1805.04770.
     """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
         if not networks:
-            raise ValueError("an ensemble needs a network")
+            raise ValueError("an ensemble needs at least one network")
         self.networks = nn.ModuleList(networks)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Log-probabilities (B, num_classes) of images (B, C, H, W)."""
+        """Return log-probabilities (B, num_classes) of images (B, C, H, W)."""
         shares = [functional.log_softmax(network(image), dim=1) for network in self.networks]
-        # Summed in log space: a probability that underflows to 0 would have no logarithm.
+        # In log space, because a probability that underflows to 0 has no logarithm.
         return torch.stack(shares).logsumexp(dim=0) - math.log(len(shares))

@@ -1,4 +1,4 @@
-"""What a network is handed over with: its own answers, images to calibrate on, its facts."""
+"""What an export needs beside the network: its logits, calibration images, metadata."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,25 +16,25 @@ CALIBRATION_IMAGES = 256
 
 @dataclass(frozen=True)
 class ExportableNetwork:
-    """A finished network. ``network`` is in eval mode, float32, on the CPU, and stays there."""
+    """A finished network in eval mode, float32, on the CPU."""
 
     network: NormalizedModel
     logits: Tensor
-    """(N, C) of the test split, as the network gave them while it was evaluated."""
+    """(N, C) of the test split, from the evaluation."""
     speed: Speed
-    """As measured for the report: the safetensors file is this network, and so as fast."""
+    """From the report; the safetensors file is this network, so its speed is the same."""
     calibration: Tensor | None = None
-    """(M, C, H, W) uint8 training images; without them no eight-bit form can be made."""
+    """(M, C, H, W) uint8 training images, needed for int8."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """Put into the ONNX files: see :func:`facts`."""
+    """Metadata of the ONNX files, from :func:`onnx_metadata`."""
     stem: str = "student"
-    """Of the file names."""
+    """First part of the file names."""
 
 
 def onnx_metadata(
     architecture: str, classes: Sequence[str], normalization: Normalization, input_size: int
 ) -> dict[str, str]:
-    """What a program needs beside the graph; lists and objects are JSON."""
+    """Return the metadata of an ONNX file: labels and input; lists and objects are JSON."""
     return {
         "architecture": architecture,
         "classes": json.dumps(list(classes), ensure_ascii=False),
@@ -44,7 +44,7 @@ def onnx_metadata(
 
 
 def calibration_images(train: Tensor, seed: int) -> Tensor:
-    """At most 256 of the training images (N, C, H, W), equal for equal seeds."""
+    """Choose at most 256 of the training images (N, C, H, W); equal for equal seeds."""
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(train), generator=generator)[:CALIBRATION_IMAGES]
     return train[chosen.sort().values]

@@ -1,4 +1,4 @@
-"""The network as torch's ExportedProgram: its graph and weights, without its Python code."""
+"""Export to torch's ExportedProgram: graph and weights, without Python code."""
 
 import io
 from pathlib import Path
@@ -10,15 +10,15 @@ from torch.export import Dim, ExportedProgram
 from kdcore.export.runners import ExportRunner
 
 _SOURCE_LOCATION_KEYS = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "custom")
-"""What a graph says of the Python code that it was traced from, paths of this machine included."""
+"""Metadata of nodes about the traced Python code, with paths of this machine."""
 
 
 def export_program(network: nn.Module, shape: tuple[int, int, int]) -> ExportedProgram:
-    """The graph of a network in eval mode on the CPU, for any number of images (C, H, W).
+    """Trace a network in eval mode on the CPU, for batches of any size of images (C, H, W).
 
-    Raises what ``torch.export`` does for a network whose graph depends on its input.
+    Raises ``torch.export``'s exception for a network whose graph depends on its input.
     """
-    # Two images, because torch takes a size of one for a constant; one runs as well.
+    # Two images, because torch treats a batch of one as a constant; a batch of one still runs.
     example = torch.zeros(2, *shape)
     with torch.no_grad():
         program = torch.export.export(
@@ -31,14 +31,14 @@ def export_program(network: nn.Module, shape: tuple[int, int, int]) -> ExportedP
 
 
 def serialize(program: ExportedProgram) -> bytes:
-    """As ``torch.export.save`` writes it: equal bytes for equal graphs and weights."""
+    """Encode a program by ``torch.export.save``: equal bytes for equal graphs and weights."""
     file = io.BytesIO()
     torch.export.save(program, file)
     return file.getvalue()
 
 
 def open_runner(path: Path) -> ExportRunner:
-    """Open a file as a user would."""
+    """Load the file as a user would."""
     module = torch.export.load(path).module()
 
     def call(images: Tensor) -> Tensor:

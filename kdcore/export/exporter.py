@@ -1,4 +1,4 @@
-"""A network in every form that was asked for: made, opened again, compared, and only then there."""
+"""Export a network to every requested format; each file is loaded and compared first."""
 
 import copy
 import functools
@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 
 from kdcore.evaluation import metrics
 from kdcore.evaluation.report_builder import Evaluator
-from kdcore.export import exported_program as program
+from kdcore.export import exported_program
 from kdcore.export.artifacts import write_checked_student
 from kdcore.export.exportable import ExportableNetwork
 from kdcore.export.parity import ParityImages, evaluate_export, select_images
@@ -22,22 +22,22 @@ from kdcore.weights.safetensors_io import ParityError
 
 
 class ExportResults(NamedTuple):
-    """What became of the forms that were asked for."""
+    """Evaluations of the exported files, and reasons for refused formats."""
 
     evaluations: dict[ExportFormat, ExportEvaluation]
     refused: dict[ExportFormat, str]
 
     def log_messages(self) -> list[str]:
-        """What people should know, for the log: every refusal and every warning."""
-        warned = {
+        """Return a message for every refusal and every warning."""
+        warnings = {
             kind: export_evaluation.warning
             for kind, export_evaluation in self.evaluations.items()
             if export_evaluation.warning
         }
-        return [f"{kind}: {message}" for kind, message in (self.refused | warned).items()]
+        return [f"{kind}: {message}" for kind, message in (self.refused | warnings).items()]
 
     def add_to_report(self, report: Report) -> Report:
-        """The report with these in it; the student's speed in onnxruntime is the ONNX file's."""
+        """Return ``report`` with the exports, and the student's speed in onnxruntime from ONNX."""
         fields: dict[str, object] = {"exports": self.evaluations, "refused_exports": self.refused}
         if (onnx := self.evaluations.get("onnx")) is not None:
             speed = {"cpu_latency_ms": onnx.latency_ms, "cpu_images_per_s": onnx.images_per_s}
@@ -51,11 +51,11 @@ def export_all(
     exportable: ExportableNetwork,
     evaluator: Evaluator,
 ) -> ExportResults:
-    """Write ``{stem}{suffix}`` for every format into ``folder``, each checked on the test images.
+    """Write ``{stem}{suffix}`` to ``folder`` for every format, compared on the test images.
 
-    A form that cannot be made of this network, or does not answer like it, is refused with its
-    reason and leaves no file; the others do not suffer. Only safetensors raises ``ParityError``:
-    without it there is no result. What ``bench.boundary`` raises goes through.
+    A format that cannot be exported, or whose logits differ, is refused with its reason and leaves
+    no file. Only safetensors raises :class:`ParityError`, because every job needs it. Exceptions of
+    ``evaluator.check_cancelled`` are not caught.
     """
     exporter, parity_images = _Exporter(exportable, evaluator), select_images(exportable, evaluator)
     exports = ExportResults({}, {})
@@ -69,7 +69,7 @@ def export_all(
             continue
         try:
             data = exporter.encode(kind)
-        except Exception as error:  # noqa: BLE001  # exporters raise whatever a network provokes
+        except Exception as error:  # noqa: BLE001 - exporters raise many types
             exports.refused[kind] = f"this network cannot be exported: {first_line(error)}"
             continue
         try:
@@ -101,7 +101,7 @@ def _export_weights(
 def _write_checked(
     kind: ExportFormat, path: Path, data: bytes, exporter: "_Exporter", parity_images: ParityImages
 ) -> ExportEvaluation:
-    # torch opens a program by the end of its name, so that the mark goes in front.
+    # The mark is a prefix, because torch loads a program by its suffix.
     trial = path.with_name(f".unchecked.{path.name}")
     try:
         with atomic_write(trial) as partial:
@@ -117,9 +117,9 @@ def _write_checked(
 
 
 class _Exporter:
-    """One trace of the network, shared by all forms that are made of it.
+    """Traces the network once for all formats.
 
-    onnx and onnxruntime take a second to load: they are imported where they are needed.
+    onnx and onnxruntime take a second to import, so only their formats import them.
     """
 
     def __init__(self, exportable: ExportableNetwork, evaluator: Evaluator) -> None:
@@ -127,7 +127,7 @@ class _Exporter:
 
     @functools.cached_property
     def program(self) -> ExportedProgram:
-        return program.export_program(
+        return exported_program.export_program(
             self.exportable.network.network, self.evaluator.input_shape(self.exportable.network)
         )
 
@@ -140,29 +140,29 @@ class _Exporter:
     @functools.cached_property
     def int8(self) -> bytes:
         if self.exportable.calibration is None:
-            raise ValueError("there are no training images to calibrate it on")
-        from kdcore.export import onnx_int8 as int8
+            raise ValueError("there are no training images for the calibration")
+        from kdcore.export import onnx_int8
 
-        return int8.quantize(
+        return onnx_int8.quantize(
             self.onnx, self.exportable.network.prepare(self.exportable.calibration)
         )
 
     def encode(self, kind: ExportFormat) -> bytes:
-        """The file's bytes."""
+        """Return the bytes of the file."""
         if kind == "exported_program":
-            return program.serialize(self.program)
+            return exported_program.serialize(self.program)
         return self.onnx if kind == "onnx" else self.int8
 
     def open_runner(self, kind: ExportFormat, path: Path) -> ExportRunner:
-        """The file at work."""
+        """Load the file to run it."""
         if kind == "exported_program":
-            return program.open_runner(path)
+            return exported_program.open_runner(path)
         from kdcore.export import onnx
 
         return onnx.open_runner(path)
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a message; exporters tell pages."""
+    """Return the first line of a message, because messages of exporters fill pages."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0].strip()[:300]}" if lines else type(error).__name__

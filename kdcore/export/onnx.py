@@ -1,4 +1,4 @@
-"""The network as ONNX: float32, any number of images, its facts inside the file."""
+"""Export to ONNX: float32, any batch size, with metadata in the file."""
 
 import warnings
 from collections.abc import Mapping
@@ -15,17 +15,17 @@ from kdcore.export.runners import ExportRunner
 
 IMAGE, LOGITS = "image", "logits"
 _ERROR = 3
-"""onnxruntime's log level: its warnings are for those who tune it."""
+"""onnxruntime's log level for errors; its warnings are about performance."""
 
 
 def export_onnx(program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
-    """ONNX bytes with input ``image`` (batch, C, H, W), normalized, and output ``logits``.
+    """Return ONNX bytes with the input ``image`` (batch, C, H, W), normalized, and ``logits``.
 
-    Equal bytes for equal programs and facts. Raises ``onnx.checker.ValidationError`` for a graph
-    that is no valid ONNX, and what the exporter raises for an operator that ONNX does not have.
+    Equal programs and metadata give equal bytes. Raises ``onnx.checker.ValidationError`` for an
+    invalid graph, and the exporter's exception for an operator that ONNX does not have.
     """
     with warnings.catch_warnings():
-        # The exporter warns of its own use of what torch deprecates; the result is checked below.
+        # The exporter itself uses deprecated parts of torch; the result is checked below.
         warnings.simplefilter("ignore")
         onnx_program = torch.onnx.export(
             program,
@@ -37,7 +37,7 @@ def export_onnx(program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
             verbose=False,
         )
     if onnx_program is None:
-        raise RuntimeError("torch's exporter gave no ONNX program")
+        raise RuntimeError("torch's exporter returned no ONNX program")
     model = onnx_program.model_proto
     _strip_metadata(model)
     onnx.helper.set_model_props(model, dict(metadata))
@@ -46,7 +46,7 @@ def export_onnx(program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
 
 
 def _strip_metadata(model: Any) -> None:
-    """Name the batch dimension; drop what the exporter tells of code and paths of this machine."""
+    """Name the batch dimension, and remove metadata about code and paths of this machine."""
     graph = model.graph
     symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
     for value in (*graph.input, *graph.output, *graph.value_info):
@@ -60,7 +60,7 @@ def _strip_metadata(model: Any) -> None:
 
 
 def open_runner(path: Path) -> ExportRunner:
-    """Open a file as a user would, in onnxruntime on the CPU."""
+    """Load the file as a user would, in onnxruntime on the CPU."""
     one, many = (_session(path, threads) for threads in (1, torch.get_num_threads()))
     return ExportRunner(one, many)
 

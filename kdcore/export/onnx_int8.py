@@ -1,4 +1,4 @@
-"""ONNX of eight bits: static quantization by onnxruntime, calibrated on training images."""
+"""Quantize ONNX to int8: static quantization by onnxruntime, calibrated on training images."""
 
 import tempfile
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ from kdcore.export.onnx import IMAGE
 _BATCH = 32
 _OPERATORS = ["Add", "AveragePool", "Concat", "Conv", "Gemm", "GlobalAveragePool", "MatMul"]
 _OPERATORS += ["MaxPool", "Mul", "Relu", "Reshape", "Transpose"]
-"""Where the time goes, and what lies between. Softmax, norms and exponentials stay in float32:
-they cost little, and eight bits are too few for them."""
+"""Quantized operators: those that take the time, and those between them. Softmax, norms and
+exponentials stay in float32, because they are cheap and lose accuracy with eight bits."""
 
 
 class _CalibrationReader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-    """Hands out normalized images (N, C, H, W) batch by batch."""
+    """Iterates over normalized images (N, C, H, W) in batches."""
 
     def __init__(self, images: Tensor) -> None:
         starts = range(0, len(images), _BATCH)
@@ -38,19 +38,19 @@ class _CalibrationReader(CalibrationDataReader):  # type: ignore[misc]  # onnxru
 
 
 def quantize(onnx_bytes: bytes, calibration: Tensor) -> bytes:
-    """The ONNX of eight bits from the one of float32, with its facts.
+    """Return int8 ONNX bytes from float32 ONNX bytes, with the same metadata.
 
-    ``calibration`` (N, C, H, W) are normalized training images; their ranges become the scales.
-    Activations are unsigned with a zero point. Weights are signed, per channel, of seven bits
-    (``reduce_range``): x86 without VNNI adds pairs of 8 x 8 bit products in 16 bits and would
-    saturate with eight, so that one file would answer differently from machine to machine. On such
-    a machine, cifar/resnet8 on Fashion-MNIST agreed with PyTorch on 99.1 % of 3000 test images with
-    seven bits and on 97.9 % with eight, at the same speed.
+    ``calibration`` (N, C, H, W) are normalized training images, whose ranges give the scales.
+    Activations are unsigned with a zero point. Weights are signed and per channel, with seven bits
+    (``reduce_range``): x86 without VNNI adds pairs of 8 x 8 bit products in 16 bits, which
+    saturates with eight bits, so logits would depend on the machine. On such a machine,
+    cifar/resnet8 on Fashion-MNIST agreed with PyTorch on 99.1 % of 3000 test images with seven bits
+    and on 97.9 % with eight, at the same speed.
     """
     with tempfile.TemporaryDirectory(prefix="int8-") as folder:
         source, preprocessed, quantized = (Path(folder, f"{name}.onnx") for name in ("a", "b", "c"))
         source.write_bytes(onnx_bytes)
-        # Symbolic shapes are for transformers with more than one free size; ours has the batch.
+        # Symbolic shape inference is needed only for several free sizes; here the batch is free.
         quant_pre_process(source, preprocessed, skip_symbolic_shape=True)
         quantize_static(
             preprocessed,

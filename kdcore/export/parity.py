@@ -1,4 +1,4 @@
-"""Whether a file answers like the network that it was made from, on real images, and how well."""
+"""Compare an exported file with its network on test images, and measure its accuracy and speed."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -17,16 +17,16 @@ from kdcore.schema.report import ExportEvaluation
 from kdcore.weights.safetensors_io import ParityError, check_parity
 
 _MAX_IMAGES = 10_000
-"""Test images: of a bigger split, every n-th one."""
+"""Largest number of test images; of a larger split, every n-th image is used."""
 _PARITY_IMAGES = 256
-"""Images for which PyTorch answers again on the CPU where the report's answers come from an
-accelerator, whose own kernels differ by more than a file may."""
+"""Images whose logits PyTorch computes again on the CPU, if the report's logits come from an
+accelerator: its kernels differ by more than the tolerance for files."""
 _WARNING_DROP = 1.0
-"""Points of top-1 below PyTorch's from which a user is warned."""
+"""Loss of top-1, in points, that gives a warning."""
 
 
 class ParityImages(NamedTuple):
-    """The test images that files are run on, and what PyTorch says of them."""
+    """Test images for the comparison, and the logits of PyTorch."""
 
     images: Tensor  # (N, C, H, W) uint8
     target: Tensor  # (N,)
@@ -35,7 +35,7 @@ class ParityImages(NamedTuple):
 
 
 def select_images(exportable: ExportableNetwork, evaluator: Evaluator) -> ParityImages:
-    """Choose images and let PyTorch answer."""
+    """Choose test images and compute PyTorch's logits for them."""
     step = -(-len(evaluator.images) // _MAX_IMAGES)
     images, logits = evaluator.images[::step], exportable.logits[::step]
     if evaluator.device.type == "cpu":
@@ -58,15 +58,17 @@ def evaluate_export(
     evaluator: Evaluator,
     parity_images: ParityImages,
 ) -> ExportEvaluation:
-    """Run the file at ``path`` and compare. Raises ``ParityError`` where it must not be published:
-    a float form whose logits differ, an eight-bit form that agrees no better than by chance.
+    """Run the file at ``path`` and compare its logits with PyTorch's.
+
+    Raises :class:`ParityError` for a float file whose logits differ, and for an int8 file whose
+    predictions agree no better than by chance.
     """
     file_logits = runner_logits(
         runner, exportable.network, parity_images.images, evaluator.check_cancelled
     )
     if file_logits.shape != parity_images.logits.shape:
         raise ParityError(
-            f"it gives logits {tuple(file_logits.shape)}, not {tuple(parity_images.logits.shape)}"
+            f"its logits are {tuple(file_logits.shape)}, not {tuple(parity_images.logits.shape)}"
         )
     max_difference = None
     if kind == "onnx_int8":
@@ -96,13 +98,12 @@ def evaluate_export(
 
 
 def _check_better_than_chance(file_logits: Tensor, logits: Tensor) -> None:
-    """At p < 0.001 against naming the network's most frequent class; where that can be told."""
+    """Compare the agreement with the network's most frequent class at p < 0.001."""
     chance_test = teacher_check.count_correct(file_logits, logits.argmax(dim=1))
     if not bool(torch.isfinite(file_logits).all()) or chance_test.is_chance_level:
         raise ParityError(
-            f"it names PyTorch's class for {chance_test.top1:.1f} % of "
-            f"{chance_test.total} images, no better "
-            "than chance; it is not published"
+            f"its predictions agree with PyTorch's for {chance_test.top1:.1f} % of "
+            f"{chance_test.total} images, no better than chance; it is not published"
         )
 
 

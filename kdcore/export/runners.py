@@ -1,4 +1,4 @@
-"""A finished file, opened and run like a user's program would."""
+"""Run an exported file like a user's program."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -12,7 +12,7 @@ _BATCH = 64
 
 
 class ExportRunner(NamedTuple):
-    """Both map normalized images (B, C, H, W), float32 on the CPU, to logits (B, num_classes)."""
+    """Callables from normalized images (B, C, H, W) float32 on the CPU to logits (B, C)."""
 
     one_thread: Callable[[Tensor], Tensor]
     all_threads: Callable[[Tensor], Tensor]
@@ -24,10 +24,10 @@ def runner_logits(
     images: Tensor,
     check_cancelled: Callable[[], None],
 ) -> Tensor:
-    """Logits (N, num_classes) of uint8 ``images`` (N, C, H, W), prepared as ``student`` does it.
+    """Return logits (N, num_classes) of uint8 ``images`` (N, C, H, W), prepared by ``student``.
 
-    The first image goes alone and the rest in batches, so that both sizes are proven to run.
-    ``boundary`` is called before every batch and may raise.
+    The first image is a batch of its own, so that this size is tested, too. ``check_cancelled`` is
+    called before every batch and may raise.
     """
     parts = []
     with torch.inference_mode():

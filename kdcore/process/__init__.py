@@ -1,1 +1,1 @@
-"""The engine as a process: requests in, events and an exit code out. Loads no torch by itself."""
+"""The engine as a process: a request file in, events and an exit code out."""

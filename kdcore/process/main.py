@@ -1,4 +1,4 @@
-"""From a request file to an exit code: parse, limit, run, and say how it ended."""
+"""Run one command of the engine: read its request, set limits, run it, return an exit code."""
 
 import argparse
 import contextlib
@@ -31,13 +31,13 @@ _Handler = Callable[[Any, Path, EventWriter, CancellationToken], None]
 
 
 class Command(NamedTuple):
-    """One verb of the process."""
+    """One command of the process."""
 
     request: type[EngineRequest]
     load: Callable[[], _Handler]
-    """Imports the code only when it is wanted and after limits are set."""
+    """Imports the handler, after limits are set."""
     limit_error_code: ErrorCode | None
-    """What a breach of the limits says about the input; None where the input cannot cause it."""
+    """Error code for an exceeded limit, if the input can cause it."""
 
 
 def _load_run() -> _Handler:
@@ -73,7 +73,7 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code; see :class:`kdcore.protocol.requests.Exit`."""
+    """Run one command and return an exit code of :class:`kdcore.protocol.requests.ExitCode`."""
     options = _parse(arguments)
     if options.supervised:
         limits.exit_with_supervisor()
@@ -110,7 +110,7 @@ def _run(
         request = _load_request(command, path)
         limits.apply_limits(request)
         command.load()(request, workdir, events, cancellation)
-    except BaseException as error:  # noqa: BLE001 - the last stop: every end has an exit code
+    except BaseException as error:  # noqa: BLE001 - every end has an exit code
         return report_failure(error, events, command.limit_error_code)
     events.done()
     return ExitCode.DONE
@@ -120,10 +120,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m kdcore", description=__doc__)
     parser.add_argument("command", choices=sorted(COMMANDS))
     parser.add_argument("request", type=Path, help="a request as JSON")
-    parser.add_argument("--workdir", type=Path, required=True, help="room for what is written")
+    parser.add_argument(
+        "--workdir", type=Path, required=True, help="folder for everything that is written"
+    )
     parser.add_argument("--events", type=Path, help="default: events.jsonl in the workdir")
     parser.add_argument(
-        "--supervised", action="store_true", help="end when the other end of stdin closes"
+        "--supervised", action="store_true", help="exit when the other end of stdin closes"
     )
     return parser.parse_args(arguments)
 
@@ -136,7 +138,7 @@ def _load_request(command: Command, path: Path) -> EngineRequest:
     except ValidationError as error:
         raise UserError(
             "internal",
-            f"the request is not a {command.request.__name__}",
+            f"the request is not a valid {command.request.__name__}",
             items=[
                 error_detail(".".join(map(str, issue["loc"])) or "request", issue["msg"])
                 for issue in error.errors(include_url=False, include_input=False)

@@ -1,9 +1,9 @@
 """``python -m kdcore run --prewarm [THREADS]``: load everything, then wait for one request.
 
-Loading torch takes longer than a small job's first step. Whoever supervises therefore keeps one
-process that has done so, gives it its request as one line on its standard input
-(:class:`kdcore.protocol.requests.Errand`), and starts another. It is used once, so that a run still
-has a process of its own.
+Importing torch takes longer than the first step of a small job. So the worker keeps one prewarmed
+process, sends it a request as one line on its standard input
+(:class:`kdcore.protocol.requests.RunCommand`) and starts the next one. Every process runs one
+request, so that runs stay separate.
 """
 
 import importlib
@@ -21,10 +21,10 @@ _PRELOADED_MODULES = ("kdcore.training.run", "kdcore.export.exporter")
 
 
 def main(arguments: list[str]) -> int:
-    """Load, wait, run. Ends at once when the other end of its standard input closes."""
+    """Import everything, wait for a request, run it; exit when standard input closes."""
     limits.set_thread_counts(int(arguments[0]) if arguments else None)
     request_lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    # From the beginning: who is not wanted any more does not load torch to the end.
+    # Started first, so that the process can exit before torch is imported.
     threading.Thread(
         target=_read_request_line, args=(request_lines,), name="supervisor-watch", daemon=True
     ).start()
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _read_request_line(request_lines: "queue.SimpleQueue[bytes]") -> None:
-    """Hand on the one line that comes; end the process when nothing can come any more."""
+    """Put the one line into the queue; exit the process when standard input closes."""
     line = b""
     while not line.endswith(b"\n"):
         # Not sys.stdin: a daemon thread inside a buffered reader aborts a normal exit.
@@ -50,10 +50,10 @@ def _read_request_line(request_lines: "queue.SimpleQueue[bytes]") -> None:
 
 
 def _apply_run_command(run_command: RunCommand, workdir: Path) -> None:
-    """Be what a process is that was started for this errand."""
+    """Set environment, working directory and output as for a process started for this run."""
     os.environ.update(run_command.environment)
     os.chdir(workdir)
-    tempfile.tempdir = None  # another TMPDIR counts from now on
+    tempfile.tempdir = None  # TMPDIR may have changed
     output_descriptor = os.open(run_command.stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for standard in (1, 2):
         os.dup2(output_descriptor, standard)

@@ -1,1 +1,1 @@
-"""What worker and engine say to each other: requests and events."""
+"""The protocol between worker and engine: requests, events and exit codes."""

@@ -1,6 +1,6 @@
-"""What the engine's process says while it works: one JSON object a line, ``{seq, time, type, …}``.
+"""The events of the engine: one JSON object in a line, ``{seq, time, type, …}``.
 
-Files that an event names lie under the workdir and appear by atomic rename before the event.
+A file that an event names is in the working directory, complete before the event is written.
 """
 
 from typing import Annotated, Any, Literal
@@ -30,14 +30,14 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 class ErrorDetail(FrozenModel):
-    """One bad thing among those that an error names."""
+    """One invalid part that an error names."""
 
     name: str
     detail: str
 
 
 class Progress(FrozenModel):
-    """How far the whole run is, every phase counted."""
+    """Progress of the run over all of its phases."""
 
     epoch: int
     epochs: int
@@ -47,7 +47,7 @@ class Progress(FrozenModel):
 
 
 class EngineEvent(FrozenModel):
-    """What every line says."""
+    """Fields of every event."""
 
     seq: int
     time: str
@@ -55,16 +55,16 @@ class EngineEvent(FrozenModel):
 
 
 class PhaseEvent(EngineEvent):
-    """The run entered a phase. The first one of a run carries what the engine chose."""
+    """The run started a phase. The first phase of a run has the engine's choices."""
 
     type: Literal["phase"] = "phase"
     phase: str
     runtime: dict[str, Any] | None = None
-    """device, precision, threads, versions; and resumed_from_step, non_exact after a resume."""
+    """Device, precision, threads, versions; after a resume resumed_from_step, non_exact."""
 
 
 class MetricsEvent(EngineEvent):
-    """Values of the fixed vocabulary at one step."""
+    """Values of metrics at one step."""
 
     type: Literal["metrics"] = "metrics"
     step: int
@@ -76,7 +76,7 @@ class MetricsEvent(EngineEvent):
 
 
 class LogEvent(EngineEvent):
-    """A sentence for people."""
+    """A message for people."""
 
     type: Literal["log"] = "log"
     level: LogLevel
@@ -84,7 +84,7 @@ class LogEvent(EngineEvent):
 
 
 class CheckpointEvent(EngineEvent):
-    """A checkpoint that a later run can go on from."""
+    """A checkpoint from which a later run can continue."""
 
     type: Literal["checkpoint"] = "checkpoint"
     path: str
@@ -108,36 +108,36 @@ class ArtifactEvent(EngineEvent):
 
 
 class TeacherCacheEvent(EngineEvent):
-    """A teacher's answers about one view of the training images are at hand, in a file."""
+    """A file has a teacher's outputs for one view of the training images."""
 
     type: Literal["teacher_cache"] = "teacher_cache"
     key: Sha256
-    """Of all that decides them."""
+    """Digest of everything that determines the outputs."""
     name: str
-    """Of the file in the folder of the request."""
+    """Name of the file in the request's ``teacher_cache_dir``."""
     teacher_index: int
-    """Its place among the job's teachers."""
+    """Index of the teacher in the job."""
     seed: int
-    """That drew the view."""
+    """Seed that drew the view."""
     view: int
     num_samples: int
     sha256: Sha256
     size_bytes: int
     fill_s: float
-    """That asking took, whoever asked."""
+    """Seconds that computing the outputs took, in this or an earlier run."""
     hit: bool
-    """They were there already: nobody was asked now."""
+    """Whether the file existed before this run."""
 
 
 class ReportEvent(EngineEvent):
-    """The outcome: a Report, a DatasetInfo or a ModelInfo, by command."""
+    """The result: a Report, a DatasetInfo or a ModelInfo, by command."""
 
     type: Literal["report"] = "report"
     report: dict[str, Any]
 
 
 class ErrorEvent(EngineEvent):
-    """Why the run ends without an outcome."""
+    """The reason why the run ends without a result."""
 
     type: Literal["error"] = "error"
     code: ErrorCode
@@ -147,7 +147,7 @@ class ErrorEvent(EngineEvent):
 
 
 class DoneEvent(EngineEvent):
-    """The last line of a run that reached its end."""
+    """The last event of a run that reached its end."""
 
     type: Literal["done"] = "done"
 

@@ -1,12 +1,10 @@
-"""How the engine's process is asked and how it answers: requests and exit codes.
+"""The requests to the engine's process, and its exit codes.
 
 ``python -m kdcore run|ingest|verify|convert REQUEST.json --workdir DIR [--events FILE]
-[--supervised]``. What it says is in kdcore.protocol.events.
-``python -m kdcore run --prewarm [THREADS]`` loads everything, then takes a
-:class:`RunCommand` from its
-standard input.
-``python -m kdcore predict REQUEST.json`` answers on its standard output: see
-kdcore.serving.predict_command.
+[--supervised]`` writes the events of :mod:`kdcore.protocol.events`.
+``python -m kdcore run --prewarm [THREADS]`` imports everything, then reads a :class:`RunCommand`
+from its standard input. ``python -m kdcore predict REQUEST.json`` writes JSON to its standard
+output: see :mod:`kdcore.serving.predict_command`.
 """
 
 import enum
@@ -21,11 +19,11 @@ from kdcore.schema.dataset_sources import KnownSource
 from kdcore.schema.job import ChannelRule, ResolvedJob
 
 MAX_PIXELS = 25_000_000
-"""Of one image, before it is decoded."""
+"""Largest number of pixels of an image, checked before it is decoded."""
 
 
 class ExitCode(enum.IntEnum):
-    """Exit codes of the engine; anything else is a crash."""
+    """Exit codes of the engine; any other code is a crash."""
 
     DONE = 0
     STOPPED = 10
@@ -33,40 +31,40 @@ class ExitCode(enum.IntEnum):
     OUT_OF_MEMORY = 21
     NON_FINITE = 22
     NO_SPACE = 23
-    """The disk is full. There may be no event that says so: events are on that disk, too."""
+    """The disk is full. The event may be missing, because events are on the same disk."""
 
 
 HEARTBEAT_FILE = "pulse"
-"""A file of the workdir that is touched while the engine gets on, about once a second."""
+"""A file in the working directory that the engine touches about once a second while it works."""
 
 
 class RunCommand(FrozenModel):
-    """What a process that waits is sent on: what others are told when they are started."""
+    """The run that a prewarmed process starts: what other processes get as arguments."""
 
     request: str
     workdir: str
     stderr: str
-    """The file that its standard output and error go to from now on."""
+    """File for its standard output and standard error."""
     environment: dict[str, str] = Field(default_factory=dict)
-    """Variables beside those that it was started with."""
+    """Environment variables to add."""
 
 
 class ResourceLimits(FrozenModel):
-    """Limits that the engine's process puts on itself before it opens anything."""
+    """Limits that the process sets on itself before it opens a file."""
 
     memory_bytes: int | None = None
     """Address space (RLIMIT_AS); null for training, where CUDA maps more than it uses."""
     cpu_s: int | None = None
     file_bytes: int | None = None
-    """Largest file that may be written (RLIMIT_FSIZE)."""
+    """Largest file that may be written, in bytes (RLIMIT_FSIZE)."""
 
 
 class EngineRequest(FrozenModel):
-    """What every request says."""
+    """Fields of every request."""
 
     limits: ResourceLimits = ResourceLimits()
     threads: Annotated[int, Field(ge=1)] | None = None
-    """Threads of one operator; null takes what the machine has."""
+    """Threads of one operator; null uses all processors."""
 
 
 class ModelFile(FrozenModel):
@@ -82,7 +80,7 @@ class ModelFile(FrozenModel):
 
 
 class TeacherFile(ModelFile):
-    """A teacher and its share among several."""
+    """A teacher's weights, and its weight among several teachers."""
 
     weight: float
     class_map: tuple[int, ...] | None = None
@@ -108,57 +106,57 @@ class RunRequest(EngineRequest):
     """Train, evaluate, export."""
 
     teacher_cache_dir: str | None = None
-    """Folder in which teachers' answers are kept for other runs; null keeps them for this one."""
+    """Folder for cached teacher outputs that other runs share; null caches them for this run."""
     fill_cache_only: bool = False
-    """Ask the teachers about every view of the job, keep what they say, and train nothing."""
+    """Compute and cache the teachers' outputs for every view of the job, without training."""
     job: ResolvedJob
     dataset: DatasetFile
     teachers: tuple[TeacherFile, ...] = ()
     init: ModelFile | None = None
-    """What the student starts from, or what an evaluation measures."""
+    """The student's initial weights, or the model to evaluate."""
     continue_from: CheckpointFile | None = None
-    """What the student starts from in a job that goes on from an earlier one."""
+    """The checkpoint of an earlier job whose student this job continues."""
     device: str = "auto"
-    """`auto` takes the first accelerator, else the CPU."""
+    """`auto` uses the first accelerator, or the CPU without one."""
     elapsed_s: float = 0.0
-    """Seconds that earlier runs of this job took; counts against the job's limits."""
+    """Seconds of earlier runs of this job, which count against its limits."""
 
 
 class IngestRequest(EngineRequest):
-    """Turn uploaded bytes, a built-in set or one of torchvision's into a data set."""
+    """Turn an upload, a built-in data set or one of torchvision's into a stored data set."""
 
     source: Literal["archive"] | KnownSource
     path: str | None = None
-    """The upload: a zip of class folders, an .npz file, or tar shards; told by its content."""
+    """The upload: a zip of class folders, an .npz file or tar shards, detected by content."""
     root: str | None = None
-    """Where torchvision's sets lie, as torchvision arranges them; null downloads them."""
+    """Folder with torchvision's data sets; null downloads them."""
     image_size: ImageSize | None = None
-    """Side of the images that are kept; null keeps a common square size up to 256 and brings
-    others to the median of their shorter sides, 224 at most."""
+    """Side of the stored images in pixels. Null keeps one common square size up to 256, and resizes
+    other images to the median of their shorter sides, 224 at most."""
     split_seed: int = 0
     max_images: int = 2_000_000
     max_pixels: int = MAX_PIXELS
     max_decoded_bytes: int = 16 * 2**30
-    """Of all members of the archive together, counted while they are read, and of the store."""
+    """Limit of the unpacked bytes of the upload, and of the decoded images."""
 
 
 class VerifyRequest(EngineRequest):
-    """Check weights against their architecture and convert them to safetensors.
+    """Compare weights with their architecture and convert them to safetensors.
 
-    Uploaded ones, with what they are, or published ones, of which all is known.
+    Either an upload with ``path``, ``architecture`` and ``num_classes``, or published weights.
     """
 
     path: str = ""
     architecture: str = ""
     num_classes: int = 0
     pretrained: str | None = None
-    """``torchvision:<weights>`` or ``timm:<weights>``: downloaded, unless a cache has them."""
+    """``torchvision:<weights>`` or ``timm:<weights>``, downloaded unless they are in a cache."""
 
     @model_validator(mode="after")
     def _check_one_origin(self) -> Self:
         uploaded = (self.path and self.architecture and self.num_classes) or None
         if (uploaded is None) == (self.pretrained is None):
-            raise ValueError("give path, architecture and num_classes, or published alone")
+            raise ValueError("set path, architecture and num_classes, or pretrained alone")
         return self
 
 
@@ -167,17 +165,17 @@ class ConvertRequest(EngineRequest):
 
     model: ModelFile
     classes: tuple[str, ...] = ()
-    """Their names, put into the file; empty where nobody knows them."""
+    """Names of the classes for the file's metadata; empty if unknown."""
 
 
 class PredictRequest(EngineRequest):
-    """Ask an ONNX file about image files."""
+    """Predict image files with an ONNX file."""
 
     path: str
     images: tuple[str, ...]
     input_size: int
     normalization: Normalization
-    """With as many channels as the network takes."""
+    """One mean and deviation for each input channel."""
     classes: tuple[str, ...] | None = None
     k: int
     max_pixels: int = MAX_PIXELS

@@ -1,1 +1,1 @@
-"""The ground floor of the engine: files, errors, events, cancellation, limits."""
+"""Runtime: errors, exit codes, events, cancellation, limits, files, failpoints."""

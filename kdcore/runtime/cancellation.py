@@ -1,4 +1,4 @@
-"""The wish to stop: set by a signal, looked at between batches."""
+"""The cancellation token: set by a signal, checked between batches."""
 
 import contextlib
 import signal
@@ -15,7 +15,7 @@ _HEARTBEAT_INTERVAL_S = 1.0
 
 
 class CancellationToken:
-    """Whether someone asked for a stop. Long work looks at it at every batch boundary."""
+    """Whether cancellation was requested. Long work checks it between batches."""
 
     def __init__(self, heartbeat_file: Path | None = None) -> None:
         self._requested = False
@@ -28,17 +28,14 @@ class CancellationToken:
         return self._requested
 
     def cancel(self) -> None:
-        """Ask for a stop at the next boundary."""
+        """Request cancellation at the next check."""
         self._requested = True
 
     def check_cancelled(self) -> None:
-        """Raise :class:`~kdcore.runtime.errors.Stopped` if a stop was asked for.
-
-        Show a sign of life.
-        """
+        """Raise :class:`RunCancelledError` if cancelled; else touch the heartbeat file."""
         failpoint("engine.check_cancelled")
         if self.requested:
-            raise RunCancelledError("stopped on request")
+            raise RunCancelledError("cancelled on request")
         if (
             self._heartbeat_file is not None
             and time.monotonic() - self._last_heartbeat > _HEARTBEAT_INTERVAL_S
@@ -47,16 +44,16 @@ class CancellationToken:
             self._last_heartbeat = time.monotonic()
 
     def install_signal_handlers(self) -> None:
-        """Let SIGTERM and SIGINT ask for a stop instead of ending the process at once."""
+        """Let SIGTERM and SIGINT request cancellation, for the rest of the process."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
 
     @contextlib.contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Listen inside the block alone: before and after, the signals do what they did.
+        """Let SIGTERM and SIGINT request cancellation inside the block.
 
-        A second SIGINT is a KeyboardInterrupt. Outside of the main thread, where Python hands over
-        no signals, nothing listens.
+        A second SIGINT raises ``KeyboardInterrupt``. Outside the main thread nothing changes,
+        because Python delivers signals only there.
         """
         if threading.current_thread() is not threading.main_thread():
             yield

@@ -1,14 +1,14 @@
-"""Why the engine stops, as a tree; the process turns each leaf into an event and an exit code.
+"""The engine's errors; the process turns each of them into an event and an exit code.
 
 ::
 
     EngineError
-    ├── UserFault          20  the request, the data or the checkpoint is at fault
-    ├── OutOfDeviceMemory  21  the smallest possible step does not fit
-    ├── NonFinite          22  the loss is not a number any more
-    └── Stopped            10  asked to stop, and a checkpoint is written where there is one
+    ├── UserError               20  the request, the data or the checkpoint is invalid
+    ├── OutOfDeviceMemoryError  21  even the smallest step does not fit
+    ├── NonFiniteError          22  a loss or a gradient is infinite or not a number
+    └── RunCancelledError       10  cancelled on request, after a checkpoint if there is one
 
-Any other exception is a bug: it ends the process with its traceback on stderr and exit code 1.
+Any other exception is a bug: its traceback goes to stderr and the exit code is 1.
 """
 
 import re
@@ -17,20 +17,20 @@ from collections.abc import Sequence
 from kdcore.protocol.events import ErrorCode, ErrorDetail
 
 MAX_ITEMS = 1000
-"""Bad things that one error names; the rest are counted."""
+"""Items that one error names; further items are counted."""
 _MAX_NAME = 300
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class EngineError(Exception):
-    """Everything that the engine says about itself and its input."""
+    """Base of the engine's errors."""
 
 
 class UserError(EngineError):
-    """The request, the data or the checkpoint is at fault; trying again would not help.
+    """The request, the data or the checkpoint is invalid, so a retry would fail, too.
 
-    ``message`` is a sentence that says what was wrong and what would be right, ``hint`` what to do
-    next, ``items`` every bad thing by its name: all of them are told at once.
+    ``message`` says what is wrong and what would be right, ``hint`` what to do next; ``items``
+    names every invalid part.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class UserError(EngineError):
         self.items = cap_items(items)
 
     def __str__(self) -> str:
-        """All of it: whoever logs an exception sees what to do."""
+        """Message, items and hint, so that a log shows what to do."""
         lines = [self.message, *(f"{entry.name}: {entry.detail}" for entry in self.items)]
         return "\n".join([*lines, *([self.hint] if self.hint else [])])
 
 
 class OutOfDeviceMemoryError(EngineError):
-    """The smallest possible step does not fit into the memory of the device."""
+    """Even the smallest step does not fit into the memory of the device."""
 
 
 class NonFiniteError(EngineError):
@@ -62,21 +62,21 @@ class NonFiniteError(EngineError):
 
 
 class RunCancelledError(EngineError):
-    """Someone asked for a stop and it has been granted."""
+    """The run ended because its cancellation was requested."""
 
 
 def error_detail(name: str, detail: str) -> ErrorDetail:
-    """One bad thing; ``name`` comes from strangers, so it is cut and made printable."""
+    """Return an item of an error; texts of users are shortened and made printable."""
     return ErrorDetail(name=to_printable(name)[:_MAX_NAME], detail=to_printable(detail)[:_MAX_NAME])
 
 
 def to_printable(text: str) -> str:
-    """``text`` with control characters and lone surrogates replaced by U+FFFD."""
+    """Replace control characters and lone surrogates in ``text`` by U+FFFD."""
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def cap_items(items: Sequence[ErrorDetail]) -> tuple[ErrorDetail, ...]:
-    """The first :data:`MAX_ITEMS` items and, if there are more, one that says how many."""
+    """Return the first :data:`MAX_ITEMS` items and an item with the number of the others."""
     if len(items) <= MAX_ITEMS:
         return tuple(items)
     more = f"and {len(items) - MAX_ITEMS} more"

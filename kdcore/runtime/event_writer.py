@@ -1,4 +1,4 @@
-"""What the engine says while it works: one JSON object a line, each flushed when it is written."""
+"""Write the engine's events: one JSON object in a line, flushed after every event."""
 
 import contextlib
 import datetime
@@ -32,10 +32,10 @@ from kdcore.runtime.files import sha256_of
 
 
 class EventWriter:
-    """Appends typed events to a file; numbers go on where an earlier run of the workdir ended.
+    """Appends events to a file; numbers continue after those of an earlier run.
 
-    Paths in events are relative to ``workdir``. Threads may share one writer. ``watch`` sees every
-    event when it is written: a progress bar, for instance.
+    Paths in events are relative to ``workdir``. Threads may share one writer. ``on_event`` gets
+    every written event, for a progress bar for instance.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class EventWriter:
 
     def close(self) -> None:
         """Close the file. Nothing may be written after that."""
-        # Every line was flushed when it was written; one that the disk had no room for is told.
+        # Every event is flushed when it is written, so a full disk was reported before.
         with contextlib.suppress(OSError):
             self._file.close()
 
     def phase(self, name: str, runtime: dict[str, Any] | None = None) -> None:
-        """Enter a phase. The first one of a run says in ``runtime`` what the engine chose."""
+        """Start a phase; the first phase of a run has the engine's choices in ``runtime``."""
         self._write(PhaseEvent, phase=name, runtime=runtime)
 
     def metrics(
@@ -69,7 +69,7 @@ class EventWriter:
         progress: Progress | None = None,
         eta_s: float | None = None,
     ) -> None:
-        """Report values; what is not finite becomes null. ``wall_s`` counts from the start."""
+        """Report values; infinite values and NaN become null. ``wall_s`` counts from the start."""
         self._write(
             MetricsEvent,
             step=step,
@@ -81,24 +81,24 @@ class EventWriter:
         )
 
     def teacher_cache(self, **fields: Any) -> None:
-        """Tell of a teacher's answers that are at hand; the fields of :class:`AnswersEvent`."""
+        """Report a file of a teacher's cached outputs; fields of :class:`TeacherCacheEvent`."""
         self._write(TeacherCacheEvent, **fields)
 
     def log(self, level: LogLevel, message: str) -> None:
-        """Say a sentence to people."""
+        """Log a message for people."""
         self._write(LogEvent, level=level, message=message)
 
     def checkpoint(
         self, path: Path, *, step: int, epoch: float, metrics: Mapping[str, float]
     ) -> None:
-        """Name a checkpoint file that is whole: a later run can go on from it."""
+        """Report a complete checkpoint, from which a later run can continue."""
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         self._write(
             CheckpointEvent, **self._file_fields(path), step=step, epoch=epoch, metrics=finite
         )
 
     def artifact(self, path: Path, name: str, file_format: str, media_type: str) -> None:
-        """Name a finished file for the user."""
+        """Report a finished file for the user."""
         self._write(
             ArtifactEvent,
             **self._file_fields(path),
@@ -108,7 +108,7 @@ class EventWriter:
         )
 
     def report(self, report: dict[str, Any]) -> None:
-        """Tell the outcome, as JSON values."""
+        """Report the result, as JSON values."""
         self._write(ReportEvent, report=report)
 
     def error(
@@ -118,11 +118,11 @@ class EventWriter:
         hint: str | None = None,
         items: Sequence[ErrorDetail] = (),
     ) -> None:
-        """Say why the run ends without an outcome."""
+        """Report why the run ends without a result."""
         self._write(ErrorEvent, code=code, message=message, hint=hint, items=cap_items(items))
 
     def done(self) -> None:
-        """Say that the run reached its end: the last line."""
+        """Report the end of the run: the last event."""
         self._write(DoneEvent)
 
     def _file_fields(self, path: Path) -> dict[str, Any]:
@@ -144,7 +144,7 @@ class EventWriter:
 
 
 def _cut_partial_line(path: Path) -> int:
-    """Cut off a last line that a killed run left half written; return the last whole one's seq."""
+    """Remove a partial last line of a killed run; return the number of the last event."""
     if not path.is_file():
         return 0  # a new file, or a device, which keeps no lines
     complete_lines = path.read_bytes()

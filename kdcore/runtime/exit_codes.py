@@ -1,4 +1,4 @@
-"""From an exception to an exit code: reports why a run failed and says with which code it ends."""
+"""Turn the exception that ended a run into an event and an exit code."""
 
 import contextlib
 import errno
@@ -22,7 +22,10 @@ _CRASH = 1
 def report_failure(
     error: BaseException, events: EventWriter, limit_error_code: ErrorCode | None = None
 ) -> int:
-    """Tell how a run ended and return its exit code; a crash's traceback goes to stderr."""
+    """Emit the event for ``error`` and return the exit code; tracebacks of bugs go to stderr.
+
+    ``limit_error_code`` is the code of the event if the input can exceed the process's limits.
+    """
     user_error = _as_user_error(error, limit_error_code)
     if user_error is not None:
         events.error(user_error.code, user_error.message, user_error.hint, user_error.items)
@@ -37,7 +40,7 @@ def report_failure(
         events.error("out_of_memory", str(error) or "the process has no memory left")
         return ExitCode.OUT_OF_MEMORY
     if _is_disk_full(error):
-        with contextlib.suppress(OSError):  # the events lie on that disk, too
+        with contextlib.suppress(OSError):  # events are on the same disk
             events.error("storage_unavailable", "the disk of the worker is full")
         return ExitCode.NO_SPACE
     traceback.print_exception(error, file=sys.stderr)
@@ -45,15 +48,15 @@ def report_failure(
 
 
 def _is_disk_full(error: BaseException) -> bool:
-    """Whether it is, or came of, a write that had no room."""
+    """Return whether a full disk caused the error."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        # safetensors says the number in words
+        # safetensors has the number in its message.
         if any(f"os error {number})" in str(cause) for number in (errno.ENOSPC, errno.EDQUOT)):
             return True
-        # What torch raises when it closes a file that had no room hides what the write raised.
+        # When torch closes the file, its next exception hides the one of the write.
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return False
 
@@ -66,16 +69,16 @@ def _as_user_error(error: BaseException, limit_error_code: ErrorCode | None) -> 
     limit = _exceeded_limit(error)
     if limit is None:
         return None
-    return UserError(limit_error_code, f"the upload takes more {limit} to open than it may")
+    return UserError(limit_error_code, f"the upload exceeds the limit of {limit} when it is opened")
 
 
 def _exceeded_limit(error: BaseException) -> str | None:
-    """Which limit of the process an exception speaks of."""
+    """Return the limit of the process that the exception is about, or None."""
     if isinstance(error, limits.CpuTimeExceededError):
         return "processor time"
     if isinstance(error, OSError) and error.errno == errno.EFBIG:
-        return "room on disk"
-    # torch's allocator on the host raises a bare RuntimeError; its words are all there is.
+        return "disk space"
+    # torch's allocator on the host raises a plain RuntimeError, known by its message alone.
     no_memory = isinstance(error, RuntimeError) and "allocate memory" in str(error)
     if no_memory or isinstance(error, MemoryError):
         return "memory"
@@ -85,5 +88,5 @@ def _exceeded_limit(error: BaseException) -> str | None:
 
 
 def _is_torch_oom(error: BaseException) -> bool:
-    # By name, so that this module need not load torch to look at an exception.
+    # By name, so that this module need not import torch.
     return type(error).__name__ == "OutOfMemoryError"

@@ -1,8 +1,8 @@
-"""Places where a test lets a process die, hang or fail; nothing happens unless a test asks.
+"""Failpoints: named points at which a test can kill, delay or fail a process.
 
-A test names a folder in ``STILLHOUSE_FAILPOINTS`` and puts a file there whose name is the place and
-whose text is what shall happen: ``kill``, ``sleep SECONDS`` or ``raise WORDS`` (an OSError). The
-process that comes by first takes the file away, so that each is met once.
+A test sets ``STILLHOUSE_FAILPOINTS`` to a folder and writes a file there. Its name is the
+failpoint, its text the action: ``kill``, ``sleep SECONDS`` or ``raise MESSAGE`` (an ``OSError``).
+The first process that reaches the failpoint removes the file, so each file acts once.
 """
 
 import functools
@@ -15,7 +15,7 @@ ENV_VARIABLE = "STILLHOUSE_FAILPOINTS"
 
 
 def failpoint(name: str) -> None:
-    """Do what a test has asked for at this place."""
+    """Run the action that a test has set for this failpoint, if any."""
     folder = _folder()
     if folder is not None and (folder / name).exists():
         _trigger(folder, name)
@@ -30,7 +30,7 @@ def _folder() -> Path | None:
 def _trigger(folder: Path, name: str) -> None:
     claimed = folder / f".{name}.{os.getpid()}"
     try:
-        (folder / name).rename(claimed)  # of several processes, one succeeds
+        (folder / name).rename(claimed)  # succeeds in one of several processes
     except FileNotFoundError:
         return
     action, _, rest = claimed.read_text().partition(" ")
@@ -38,6 +38,6 @@ def _trigger(folder: Path, name: str) -> None:
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "sleep":
-        time.sleep(float(rest))  # to hang is what was asked for
+        time.sleep(float(rest))  # the test asks for a process that hangs
     else:
         raise OSError(rest)

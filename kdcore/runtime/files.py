@@ -1,4 +1,4 @@
-"""Files that are either there and whole, or not there."""
+"""Atomic writes and digests of files."""
 
 import contextlib
 import hashlib
@@ -8,16 +8,16 @@ from pathlib import Path
 
 
 def sha256_of(path: Path) -> str:
-    """The hex digest of a file's bytes."""
+    """Return the SHA-256 of a file as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; it becomes ``path`` when the block ends well, else vanishes.
+    """Yield a temporary path, which becomes ``path`` if the block raises nothing.
 
-    Reaches the disk before the rename, so that a machine that loses power never shows half a file.
+    The data is synchronized to disk before the rename, so a power failure leaves no partial file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -1,4 +1,4 @@
-"""Limits that the process puts on itself before it loads a library or opens a stranger's file."""
+"""Limits that the process sets on itself before it loads a library or opens an upload."""
 
 import contextlib
 import ctypes
@@ -10,30 +10,29 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # a prediction does not wait for what is only looked at by mypy
+if TYPE_CHECKING:  # a prediction must start fast, and pydantic is slow to import
     from kdcore.protocol.requests import EngineRequest, ResourceLimits
 
 
 _GRACE_S = 5
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Of ``malloc.h``: the free bytes at the end of the heap, and the bytes of one block, from which on
-memory is given back."""
+"""Constants of ``malloc.h``: thresholds of the heap's free end, and of one block, above which
+memory is returned to the system."""
 
 
 class CpuTimeExceededError(BaseException):
-    """The process has used the processor seconds that its request allows.
+    """The process has used the processor time that its request allows.
 
-    No ``Exception``: code that takes whatever a decoder raises for a fault of one file must not
-    take this for one.
+    Not an ``Exception``, because code that catches all exceptions of a decoder must not catch this.
     """
 
 
 def apply_limits(request: "EngineRequest") -> None:
-    """Set the request's resource limits and its number of threads, for this process for good."""
+    """Set the request's resource limits and threads for the rest of the process."""
     _set_limits(request.limits)
-    # The process must not leave its memory on disk when a hostile file crashes a decoder.
+    # A hostile file that crashes a decoder must not write a core dump.
     _lower_limit(resource.RLIMIT_CORE, 0)
-    # When memory runs out, this process is to go, not the database beside it (Linux alone).
+    # Without memory, Linux should kill this process and not the database beside it.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     set_thread_counts(request.threads)
@@ -41,26 +40,26 @@ def apply_limits(request: "EngineRequest") -> None:
 
 
 def retain_freed_memory() -> None:
-    """Let the allocator keep what is freed, for the next batch (glibc alone).
+    """Let the allocator of glibc keep freed memory for the next batch.
 
-    It gives blocks of more than 32 MiB back to the system at once, such as 64 normalized images of
-    224 pixels: each time they are asked for again, every page of them is cleared anew, which takes
-    longer than the arithmetic on them.
+    By default it returns blocks above 32 MiB to the system, such as 64 normalized images of 224
+    pixels. The system then clears every page at the next allocation, which takes longer than the
+    arithmetic.
     """
     adjust = getattr(ctypes.CDLL(None), "mallopt", None)
-    # Before 2.35 the first is refused, and the second alone would make everything worse.
+    # glibc before 2.35 refuses the first setting, and the second alone makes it slower.
     if adjust and adjust(_M_MMAP_THRESHOLD, 1 << 30):
         adjust(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def set_thread_counts(threads: int | None) -> None:
-    """Set how many threads the libraries start; they read it when they are loaded."""
+    """Set the number of threads that libraries read when they are loaded."""
     if threads is not None:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ[name] = str(threads)
-    # Threads that wait for each other spin for some microseconds, then sleep. A long spin holds up
-    # the very thread it waits for when anybody else wants the core: steps of resnet8x4 were seen to
-    # take ten times as long. No spin at all makes resnet8 on an idle machine three times slower.
+    # Waiting threads spin for some microseconds, then sleep. A long spin delays the thread that it
+    # waits for on a busy machine: steps of resnet8x4 took ten times as long. Without a spin,
+    # resnet8 on an idle machine is three times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
@@ -71,7 +70,7 @@ def _set_limits(limits: "ResourceLimits") -> None:
     if limits.file_bytes is not None:
         _lower_limit(resource.RLIMIT_FSIZE, limits.file_bytes)
     if limits.cpu_s is not None:
-        # At the soft limit the kernel asks, at the hard one it kills: between them we can say why.
+        # The soft limit sends a signal, the hard limit kills; the error is reported in between.
         signal.signal(signal.SIGXCPU, _on_cpu_limit)
         _lower_limit(resource.RLIMIT_CPU, limits.cpu_s, grace=_GRACE_S)
 
@@ -83,16 +82,16 @@ def _lower_limit(which: int, value: int, grace: int = 0) -> None:
 
 
 def _on_cpu_limit(_number: int, _frame: FrameType | None) -> None:
-    raise CpuTimeExceededError("the work took more processor time than its limit allows")
+    raise CpuTimeExceededError("the work exceeded its limit of processor time")
 
 
 def exit_with_supervisor() -> None:
-    """Watch stdin: when its other end closes, the supervisor is gone and so is this process."""
+    """Exit when the other end of stdin closes, because the supervisor has exited."""
     threading.Thread(target=wait_for_supervisor_exit, name="supervisor-watch", daemon=True).start()
 
 
 def wait_for_supervisor_exit() -> None:
-    """Wait until the other end of stdin closes, then end this process and its children."""
+    """Wait until the other end of stdin closes, then kill this process and its children."""
     # os.read and not sys.stdin: a daemon thread inside a buffered reader aborts a normal exit.
     try:
         while os.read(0, 4096):
@@ -100,6 +99,6 @@ def wait_for_supervisor_exit() -> None:
     except OSError:
         pass
     if os.getpgrp() == os.getpid():
-        # The leader of a group takes its own children, such as loader processes, with it.
+        # The leader of a group kills its children, too.
         os.killpg(0, signal.SIGKILL)
     os._exit(1)

@@ -1,1 +1,1 @@
-"""A finished file at work on a stranger's images. Loads neither torch nor pydantic."""
+"""Serving: predict with an ONNX file. Imports neither torch nor pydantic, to start fast."""

@@ -1,8 +1,8 @@
 """``python -m kdcore predict REQUEST.json [--supervised]``: one JSON object on standard output.
 
-``{"predictions": [...]}`` and exit code 0; or ``{"error": sentence}`` and 20, where images or
-network need more than the limits allow. Anything else is a crash. The command reads the request as
-plain JSON: it was written by :class:`kdcore.protocol.requests.PredictRequest`, and loading that
+The object is ``{"predictions": [...]}`` with exit code 0, or ``{"error": message}`` with exit code
+20 if the limits were exceeded. Any other exit code is a crash. The request is a
+:class:`kdcore.protocol.requests.PredictRequest`, read as plain JSON, because importing pydantic
 would take longer than the prediction.
 """
 
@@ -17,11 +17,11 @@ from kdcore.runtime import limits
 
 _DONE, _USER_ERROR = 0, 20
 _NO_MEMORY = ("bad_alloc", "allocate", "memory")
-"""In the words of onnxruntime, which has no exception of its own for it."""
+"""Words in onnxruntime's messages about memory, for which it has no exception type."""
 
 
 def main(arguments: list[str]) -> int:
-    """Answer one request and return the exit code, as in kdcore.protocol.requests.Exit."""
+    """Run one request and return an exit code of :class:`kdcore.protocol.requests.ExitCode`."""
     options = _parse(arguments)
     if options.supervised:
         limits.exit_with_supervisor()
@@ -31,18 +31,18 @@ def main(arguments: list[str]) -> int:
     )
     limits.apply_limits(request)
     try:
-        # Here, because the limits must hold before a library is loaded.
+        # Imported here, because limits must be set before libraries are loaded.
         from kdcore.serving.predictor import predict
 
         return _print_json({"predictions": predict(request)}, _DONE)
     except limits.CpuTimeExceededError:
         return _print_json(
-            {"error": "the images take more processor time than they may"}, _USER_ERROR
+            {"error": "the prediction exceeds its limit of processor time"}, _USER_ERROR
         )
     except (MemoryError, RuntimeError) as error:
         if not (isinstance(error, MemoryError) or _is_memory_error(error)):
             raise
-        return _print_json({"error": "the network takes more memory than it may"}, _USER_ERROR)
+        return _print_json({"error": "the prediction exceeds its memory limit"}, _USER_ERROR)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""What an ONNX file says of image files, each decoded as ingestion decodes it."""
+"""Predict classes of image files with an ONNX file; images are decoded as at ingestion."""
 
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,18 +10,18 @@ import onnxruntime
 from kdcore.data.decode import InvalidImageError, decode
 
 _ERROR = 3
-"""onnxruntime's log level: its warnings are for those who tune it."""
+"""onnxruntime's log level for errors; its warnings are about performance."""
 
 
 class ChannelStatistics(Protocol):
-    """Mean and deviation of each channel, of pixels scaled to 0..1."""
+    """Mean and standard deviation of each channel, for pixels scaled to 0..1."""
 
     mean: list[float]
     std: list[float]
 
 
 class PredictionInputs(Protocol):
-    """A :class:`kdcore.protocol.requests.PredictRequest`, as far as answers need it."""
+    """The fields of :class:`kdcore.protocol.requests.PredictRequest` that prediction needs."""
 
     path: str
     images: list[str]
@@ -33,10 +33,10 @@ class PredictionInputs(Protocol):
 
 
 def predict(request: PredictionInputs) -> list[dict[str, Any]]:
-    """For each image ``{"top": [{"class", "index", "probability"}, …]}``, the likeliest first.
+    """Return ``{"top": [{"class", "index", "probability"}, …]}`` for each image, best first.
 
-    ``{"error": …}`` for one that cannot be read. Images go through the network one by one: an
-    answer does not depend on what else was asked, and memory not on how much.
+    An image that cannot be read gets ``{"error": message}``. Images are predicted one by one, so
+    that predictions do not depend on each other and memory not on their number.
     """
     session = _open_session(request.path)
     return [_predict_image(session, Path(path), request) for path in request.images]
@@ -55,11 +55,13 @@ def _predict_image(session: Any, path: Path, request: PredictionInputs) -> dict[
     except InvalidImageError as error:
         return {"error": str(error)}
     except MemoryError:
-        return {"error": "takes more memory to open than it may"}
+        return {"error": "exceeds the memory limit when it is decoded"}
     (name,) = (model_input.name for model_input in session.get_inputs())
     (logits,) = session.run(None, {name: normalize(pixels, request.normalization)[None]})
     if not np.isfinite(logits).all():
-        return {"error": "gives numbers that are not finite: the network does not know such images"}
+        return {
+            "error": "gives logits that are not finite; the image may be unlike the training data"
+        }
     return {"top": rank_classes(logits[0], request.k, request.classes)}
 
 
@@ -73,7 +75,7 @@ def _decode_image(path: Path, request: PredictionInputs) -> npt.NDArray[np.uint8
 def normalize(
     pixels: npt.NDArray[np.uint8], statistics: ChannelStatistics
 ) -> npt.NDArray[np.float32]:
-    """Pixels (C, H, W) as the network saw them in training: the steps of ``Normalized.prepare``."""
+    """Normalize pixels (C, H, W) bit for bit like ``NormalizedModel.prepare``."""
     mean, std = (
         np.asarray(values, np.float32)[:, None, None]
         for values in (statistics.mean, statistics.std)
@@ -85,15 +87,15 @@ def normalize(
 def rank_classes(
     logits: npt.NDArray[np.float32], k: int, classes: list[str] | None
 ) -> list[dict[str, Any]]:
-    """The ``k`` likeliest classes of logits (C,), of equal ones the first; all if ``k`` is more."""
+    """Return the ``k`` most probable classes of logits (C,); ties are sorted by index."""
     z = logits.astype(np.float64)
-    shares = np.exp(z - z.max())
-    shares /= shares.sum()
+    probabilities = np.exp(z - z.max())
+    probabilities /= probabilities.sum()
     return [
         {
             "class": classes[index] if classes else None,
             "index": int(index),
-            "probability": float(shares[index]),
+            "probability": float(probabilities[index]),
         }
         for index in np.argsort(-z, kind="stable")[:k]
     ]

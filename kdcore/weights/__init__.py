@@ -1,1 +1,1 @@
-"""Uploaded checkpoints: opened with suspicion, checked, written anew as safetensors."""
+"""Weights: read and verify uploaded checkpoints, download published ones, write safetensors."""

@@ -1,4 +1,7 @@
-"""A stranger's checkpoint file to named tensors, whichever way it was saved."""
+"""Read an uploaded checkpoint, which may be hostile, to named tensors.
+
+Formats: safetensors, ``torch.save`` in its zip format, and in the format before torch 1.6.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +35,7 @@ def read_checkpoint(path: Path, *, scan: bool = True) -> dict[str, Tensor]:
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        # Loaders raise nearly anything on hostile bytes: RuntimeError, KeyError, struct.error, …
+        # Hostile bytes make loaders raise RuntimeError, KeyError, struct.error and more.
         raise UserError(
             "checkpoint_invalid", _explain(error), hint=f"upload {_EXPECTED_FORMATS}"
         ) from error
@@ -49,14 +52,12 @@ def _loader(path: Path) -> tuple[Callable[[Path], Any], Callable[[Path], None]]:
             "checkpoint_invalid", f"the upload cannot be read: {error.strerror}"
         ) from error
     if not start:
-        raise UserError(
-            "checkpoint_invalid", f"the upload is empty; {_EXPECTED_FORMATS} was expected"
-        )
+        raise UserError("checkpoint_invalid", f"the upload is empty; upload {_EXPECTED_FORMATS}")
     if start.startswith(b"PK\x03\x04"):
         return _load_zip, pickle_scan.scan_zip
     if start[8:] == b"{":
         return _load_safetensors, lambda _: None
-    # The last: a safetensors header of 128 bytes starts with the same byte as a pickle.
+    # Checked last, because a safetensors header of 128 bytes starts with the same byte.
     if start[:1] == b"\x80":
         return _load_legacy, pickle_scan.scan_legacy
     raise UserError("checkpoint_invalid", f"the upload is neither {_EXPECTED_FORMATS}")
@@ -95,22 +96,22 @@ def _unwrap(contents: Any) -> Any:
 
 def _check_tensors(contents: Any) -> dict[str, Tensor]:
     if not isinstance(contents, dict) or not contents:
-        held = "nothing" if isinstance(contents, dict) else f"a {type(contents).__name__}"
+        content = "nothing" if isinstance(contents, dict) else f"a {type(contents).__name__}"
         raise UserError(
-            "checkpoint_invalid", f"the checkpoint holds {held}; a state dict was expected"
+            "checkpoint_invalid", f"the checkpoint contains {content}; save a state dict instead"
         )
     if len(contents) > _MAX_TENSORS:
         raise UserError("checkpoint_invalid", f"the checkpoint has more than {_MAX_TENSORS} names")
-    strange = [
+    invalid = [
         error_detail(str(name), f"is of type {type(value).__name__}, not a tensor")
         for name, value in contents.items()
         if not (isinstance(name, str) and isinstance(value, Tensor))
     ]
-    if strange:
+    if invalid:
         raise UserError(
             "checkpoint_invalid",
-            "the checkpoint is no state dict: not all of its values are tensors with names; "
-            f"known wrappers are {', '.join(_WRAPPERS)}",
-            items=strange,
+            "the checkpoint is not a state dict: not all of its values are tensors with names; "
+            f"accepted wrappers are {', '.join(_WRAPPERS)}",
+            items=invalid,
         )
     return contents

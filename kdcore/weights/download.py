@@ -1,4 +1,4 @@
-"""Weights that torchvision and timm publish, as a model that a project can use."""
+"""Download weights that torchvision and timm publish, and write them as a model."""
 
 from pathlib import Path
 
@@ -15,10 +15,10 @@ from kdcore.weights.safetensors_io import write_model
 def download_weights(
     name: str, workdir: Path, events: EventWriter, cancellation: CancellationToken
 ) -> None:
-    """Download the weights, or take them from the libraries' caches, and write safetensors.
+    """Download the weights, unless the library has them in its cache, and write safetensors.
 
-    Raises UserFault ``teacher_load_failed`` where there are none of the name, or they cannot be
-    downloaded or read, and Stopped.
+    Raises :class:`UserError` ``teacher_load_failed`` for an unknown name and a failed download, and
+    :class:`RunCancelledError`.
     """
     events.phase("download")
     pretrained_weights = load_pretrained(name)
@@ -52,7 +52,7 @@ def _model_info(name: str, pretrained_weights: PretrainedWeights) -> ModelInfo:
 
 
 def _class_names(name: str, num_classes: int) -> tuple[str, ...] | None:
-    """The classes in the order of the logits; None where the library does not say."""
+    """Return the names of the classes in the order of the logits, or None if unknown."""
     info = resolve_pretrained(name)
     if info.architecture.startswith("torchvision/"):
         from torchvision import models

@@ -1,4 +1,4 @@
-"""From a checkpoint's names and shapes to an architecture's, with a readable difference."""
+"""Match a checkpoint's names and shapes with an architecture's, and explain differences."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
@@ -15,30 +15,28 @@ from kdcore.schema.catalog import architectures
 _PREFIXES = ("module.", "_orig_mod.", "model.", "student.")
 _STUDENT_PREFIXES = ("module.student.", "student.")
 BATCH_COUNTER = "num_batches_tracked"
-"""Old checkpoints lack this counter of batch normalization; nothing that we do reads it."""
-
-
+"""A counter of batch norms that old checkpoints lack; it may be missing, because it is not used."""
 _DEFAULT_INPUT_SIZE = 32
-"""Pixels, of a network that the catalog does not know."""
+"""Input size in pixels of a network outside the catalog."""
 
 
 class TargetNetwork(NamedTuple):
-    """The network that a checkpoint must be: shapes alone, no values."""
+    """Names and shapes that a checkpoint must have."""
 
     architecture: str
     num_classes: int
     in_channels: int
     tensors: dict[str, Tensor]
-    """On the meta device."""
+    """By name, on the meta device."""
     parameters: frozenset[str]
     classifier: str
-    """Name of the weight (num_classes, D) of the last layer."""
+    """Name of the last layer's weight (num_classes, D)."""
 
 
 def target_network(
     architecture: str, num_classes: int, tensors: Mapping[str, Tensor]
 ) -> TargetNetwork:
-    """The target, with the number of input channels that the first convolution was made for."""
+    """Return the target, with the input channels of the checkpoint's first convolution."""
     rgb = _build_target(architecture, num_classes, 3)
     first = next(name for name, tensor in rgb.tensors.items() if tensor.ndim == 4)
     first_weight = tensors.get(first)
@@ -47,15 +45,15 @@ def target_network(
     if first_weight.shape[1] != 1:
         raise UserError(
             "checkpoint_invalid",
-            f"the checkpoint takes images of {first_weight.shape[1]} channels; 1 or 3 are possible",
+            f"the checkpoint takes images of {first_weight.shape[1]} channels, not of 1 or 3",
         )
     return _build_target(architecture, num_classes, 1)
 
 
 def strip_prefixes(tensors: dict[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
-    """Take off the prefixes that wrappers of a network leave on all of its names.
+    """Remove prefixes that wrappers add to all names, such as ``module.``.
 
-    Of a distiller's checkpoint, with a student beside its teacher, the student is taken.
+    A checkpoint of a distiller has student and teacher; the student is used.
     """
     for prefix in _STUDENT_PREFIXES:
         students = {name: t for name, t in tensors.items() if name.startswith(prefix)}
@@ -70,7 +68,7 @@ def strip_prefixes(tensors: dict[str, Tensor], expected: Collection[str]) -> dic
 
 
 def check_tensors(tensors: Mapping[str, Tensor], target: TargetNetwork) -> None:
-    """Names and shapes must be the target's. Raises UserFault with every difference."""
+    """Compare names and shapes with the target. Raises :class:`UserError` with every difference."""
     items = differences(tensors, target.tensors)
     if not items:
         return
@@ -82,21 +80,21 @@ def check_tensors(tensors: Mapping[str, Tensor], target: TargetNetwork) -> None:
             raise UserError(
                 "checkpoint_invalid",
                 f"the checkpoint is a {name} of {head.shape[0]} classes, not of {classes}",
-                hint=f"register it with num_classes {head.shape[0]}",
+                hint=f"set num_classes to {head.shape[0]}",
                 items=items,
             )
     fitting = _matching_architecture(tensors, target)
     raise UserError(
         "checkpoint_invalid",
-        f"the checkpoint is no {name}: {len(items)} of its tensors are missing, unexpected or of "
-        "another shape",
-        hint=f"its names and shapes are those of {fitting}" if fitting else None,
+        f"the checkpoint is not a {name}: {len(items)} of its tensors are missing, unexpected or "
+        "of another shape",
+        hint=f"its names and shapes match {fitting}" if fitting else None,
         items=items,
     )
 
 
 def differences(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[ErrorDetail]:
-    """One item for each name that is missing, unexpected or of another shape, in this order."""
+    """Return an item for each name that is missing, unexpected or of another shape."""
     missing = [
         error_detail(name, f"is missing; expected {_shape(tensor)}")
         for name, tensor in expected.items()
@@ -118,7 +116,7 @@ def differences(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -
 def _build_target(architecture: str, num_classes: int, in_channels: int) -> TargetNetwork:
     entry = architectures().get(architecture)
     with torch.device("meta"):
-        # At its own size: some networks have weights for every place of the image.
+        # At the reference size, because some networks have weights for every position.
         network: nn.Module = build(
             architecture,
             num_classes=num_classes,
@@ -145,7 +143,7 @@ def _out_channels(layer: nn.Module) -> int | None:
 
 
 def _matching_architecture(tensors: Mapping[str, Tensor], target: TargetNetwork) -> str | None:
-    """Another architecture of the catalog that the checkpoint could be."""
+    """Return the CIFAR architecture that fits the checkpoint, with its classes, or None."""
     for name in ENTRIES:
         other = _build_target(name, target.num_classes, target.in_channels)
         head = tensors.get(other.classifier)

@@ -1,7 +1,12 @@
-"""What a pickle would import, read from its opcodes without running one of them.
+"""Scan a checkpoint's pickles for imports, by their opcodes, without running them.
 
-This is for a clear message. The gate is ``torch.load(weights_only=True)`` in a process with limits:
-a scanner and a loader never parse hostile bytes quite alike, so nothing relies on this scan.
+The scan is for a clear message. ``torch.load(weights_only=True)`` in a process with limits is what
+keeps code from running: a scanner never parses hostile bytes exactly like the loader.
+
+``torch.serialization.get_unsafe_globals_in_checkpoint`` (torch 2.14) does not replace this scan: it
+raises for the format before torch 1.6, for plain pickles and for pickle protocol 4, reads only the
+archive's ``data.pkl`` and no other pickle, and accepts sparse, quantized and meta tensors, which
+are refused here.
 """
 
 import pickletools
@@ -14,7 +19,7 @@ from kdcore.runtime.errors import UserError, error_detail
 _MAX_PICKLE = 64 << 20
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PICKLES = 5
-"""Magic number, version, system, the object, keys of the storages that follow as plain bytes."""
+"""Pickles of the old format: magic number, version, system, object, keys of the storages."""
 _STORAGES = (
     *("BFloat16", "Bool", "Byte", "Char", "Double", "Float"),
     *("Half", "Int", "Long", "Short", "Untyped"),
@@ -43,14 +48,14 @@ _STATE_DICT_HINT = (
 
 
 def scan_zip(path: Path) -> None:
-    """Check every pickle of a torch archive. Raises UserFault ``checkpoint_invalid``."""
+    """Check every pickle of a torch archive. Raises :class:`UserError` ``checkpoint_invalid``."""
     with zipfile.ZipFile(path) as archive:
         names = [info.orig_filename for info in archive.infolist()]
         if len(set(names)) != len(names):
-            raise _checkpoint_error("the checkpoint has two parts of the same name")
+            raise _checkpoint_error("the checkpoint has two members of the same name")
         if any("/code/" in f"/{name}" for name in names):
             raise _checkpoint_error("the checkpoint is a TorchScript program, not a state dict")
-        # torch never compresses; what is packed or overlaps unpacks to more than the upload.
+        # torch does not compress; compressed or overlapping members could unpack to any size.
         packed = any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist())
         if packed or sum(i.file_size for i in archive.infolist()) > path.stat().st_size:
             raise _checkpoint_error(
@@ -68,7 +73,7 @@ def scan_zip(path: Path) -> None:
 
 
 def scan_legacy(path: Path) -> None:
-    """Check the consecutive pickles of the format before torch 1.6, or of any other pickle."""
+    """Check the consecutive pickles of the format before torch 1.6, or any other pickle."""
     imported: set[str] = set()
     with path.open("rb") as file:
         magic = _first_number(file)
@@ -77,11 +82,11 @@ def scan_legacy(path: Path) -> None:
             imported |= find_imports(file)
     _check_imports(imported)
     if magic != _LEGACY_MAGIC:
-        raise _checkpoint_error("the file is a pickle, but torch.save did not write it")
+        raise _checkpoint_error("the file is a pickle that torch.save did not write")
 
 
 def find_imports(file: IO[bytes]) -> set[str]:
-    """Dotted names that one pickle imports; ``(hidden)`` where they are made while it runs."""
+    """Return the dotted names that a pickle imports; ``(hidden)`` for computed names."""
     imported: set[str] = set()
     strings: list[str] = []
     for opcode, argument, _ in pickletools.genops(file):
@@ -104,18 +109,18 @@ def _first_number(file: IO[bytes]) -> object:
 
 
 def _check_imports(imported: set[str]) -> None:
-    foreign = sorted(imported - _SAFE)
-    if not foreign:
+    unsafe = sorted(imported - _SAFE)
+    if not unsafe:
         return
-    items = [error_detail(name, "is not part of a plain state dict") for name in foreign]
-    if set(foreign) == {"argparse.Namespace"}:
+    items = [error_detail(name, "is not part of a plain state dict") for name in unsafe]
+    if set(unsafe) == {"argparse.Namespace"}:
         message = "the checkpoint also holds training options (argparse.Namespace)"
-    elif any(name.startswith("torch.nn.") for name in foreign):
-        message = f"the checkpoint is a whole model object (it would import {foreign[0]})"
-    elif any("sparse" in name or "qtensor" in name or "meta" in name for name in foreign):
-        message = f"the checkpoint has tensors that are not plain and dense ({foreign[0]})"
+    elif any(name.startswith("torch.nn.") for name in unsafe):
+        message = f"the checkpoint is a whole model object (it would import {unsafe[0]})"
+    elif any("sparse" in name or "qtensor" in name or "meta" in name for name in unsafe):
+        message = f"the checkpoint has tensors that are not plain and dense ({unsafe[0]})"
     else:
-        message = f"the checkpoint would run {foreign[0]}, and nothing of an upload is run"
+        message = f"the checkpoint contains code ({unsafe[0]}); only plain state dicts are accepted"
     raise UserError("checkpoint_invalid", message, hint=_STATE_DICT_HINT, items=items)
 
 

@@ -1,4 +1,4 @@
-"""The ``verify`` command: an uploaded checkpoint in, the same weights as plain safetensors out."""
+"""The ``verify`` command: check an uploaded checkpoint and write its weights as safetensors."""
 
 from pathlib import Path
 
@@ -18,14 +18,15 @@ from kdcore.weights.safetensors_io import write_model
 def verify(
     request: VerifyRequest, workdir: Path, events: EventWriter, cancellation: CancellationToken
 ) -> None:
-    """Open, compare with the architecture, look at every value, write float32 safetensors.
+    """Compare a checkpoint with its architecture, check every value, write float32 safetensors.
 
-    The written bytes depend on the weights alone, whichever container they came in. Raises
-    UserFault ``checkpoint_invalid`` with every difference named, and Stopped; of published weights
-    what :func:`kdcore.weights.download.fetch` raises.
+    The written bytes depend on the weights alone and not on the uploaded format. Raises
+    :class:`UserError` ``checkpoint_invalid``, which names every difference, and
+    :class:`RunCancelledError`; for published weights the errors of
+    :func:`kdcore.weights.download.download_weights`.
     """
     if request.pretrained is not None:
-        from kdcore.weights import download  # loads the libraries of models
+        from kdcore.weights import download  # imports torchvision and timm
 
         download.download_weights(request.pretrained, workdir, events, cancellation)
         return
@@ -33,7 +34,7 @@ def verify(
     path = Path(request.path)
     checkpoint_tensors = read_checkpoint(path)
     cancellation.check_cancelled()
-    # The first convolution has the same name for every number of channels and classes.
+    # The names do not depend on the numbers of channels and classes.
     names = key_mapping.target_network(request.architecture, request.num_classes, {}).tensors
     checkpoint_tensors = key_mapping.strip_prefixes(checkpoint_tensors, names)
     target = key_mapping.target_network(
@@ -54,7 +55,7 @@ def verify(
 def _to_plain_tensors(
     checkpoint_tensors: dict[str, Tensor], target: key_mapping.TargetNetwork, size_bytes: int
 ) -> dict[str, Tensor]:
-    """Float32 (counters int64) copies in memory of their own, in the order of names."""
+    """Return float32 copies (counters int64), sorted by name."""
     plain: dict[str, Tensor] = {}
     problems = []
     for name, expected in sorted(target.tensors.items()):
@@ -79,15 +80,15 @@ def _to_plain_tensors(
 
 
 def _container_problem(tensor: Tensor, expected: Tensor, size_bytes: int) -> str | None:
-    """What forbids looking at the values at all."""
+    """Return why the values cannot be read, or None."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-        return "is not a dense, plain tensor with values"
+        return "is not a plain, dense tensor with values"
     if tensor.is_complex() or tensor.is_floating_point() != expected.is_floating_point():
         kind = "floats" if expected.is_floating_point() else "integers"
-        return f"holds {tensor.dtype}, where {kind} are expected"
+        return f"has type {tensor.dtype}; {kind} are expected"
     logical = tensor.numel() * tensor.element_size()
     if logical > min(tensor.untyped_storage().nbytes(), size_bytes):
-        return "claims more values than the file holds"
+        return "has more values than the file contains"
     return None
 
 

@@ -91,11 +91,11 @@ def test_two_classes_without_a_teacher_are_evaluated() -> None:
         ([1.0, 1.5, 0.8], "distillation helped by 1.1 ± 0.4 points (3 seeds)"),
         (
             [2.0, -1.0],
-            "distillation helped by 0.5 ± 2.1 points (2 seeds), less than the seeds differ",
+            "distillation helped by 0.5 ± 2.1 points (2 seeds), less than the deviation between seeds",
         ),
         ([-1.0, -0.4], "distillation did not help: -0.7 ± 0.4 points (2 seeds)"),
-        ([1.14], "one seed: +1.1 points; how much of it is chance, one seed cannot tell"),
-        ([-0.26], "one seed: -0.3 points; how much of it is chance, one seed cannot tell"),
+        ([1.14], "one seed: +1.1 points; more seeds are needed to separate gain and chance"),
+        ([-0.26], "one seed: -0.3 points; more seeds are needed to separate gain and chance"),
     ],
 )
 def test_statement_says_whether_distillation_helped(gains: list[float], sentence: str) -> None:

@@ -79,14 +79,14 @@ def test_memory_limit_is_reported_as_a_user_error(tmp_path):
         "threads": 1,
     }
     assert wait_for_exit(start_engine(tmp_path, "ingest", request)) == (ExitCode.USER_ERROR, "")
-    assert "more memory to open than it may" in read_events(tmp_path)[-1].message
+    assert "exceeds the limit of memory" in read_events(tmp_path)[-1].message
 
 
 def test_cpu_and_file_limits_are_reported_as_user_errors(tmp_path):
     members = {name: png(i, (300, 300)) for i, name in enumerate(image_tree(4))}
     request = zip_request(tmp_path, members) | {"limits": {"file_bytes": 100_000}}
     assert wait_for_exit(start_engine(tmp_path, "ingest", request))[0] == ExitCode.USER_ERROR
-    assert "room on disk" in read_events(tmp_path)[-1].message
+    assert "disk space" in read_events(tmp_path)[-1].message
     assert not (tmp_path / "artifacts" / "dataset.safetensors").exists()
     request = {"source": "builtin:digits", "limits": {"cpu_s": 1}}
     code, _ = wait_for_exit(start_engine(tmp_path, "ingest", request))
@@ -95,7 +95,7 @@ def test_cpu_and_file_limits_are_reported_as_user_errors(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("{", "not a IngestRequest"), ('{"source": "x"}', "not a IngestRequest")]
+    ("text", "words"), [("{", "not a valid IngestRequest"), ('{"source": "x"}', "not a valid IngestRequest")]
 )
 def test_invalid_request_is_reported(tmp_path, text, words):
     (tmp_path / "r.json").write_text(text)
@@ -160,7 +160,7 @@ def test_hostile_checkpoint_exits_with_20_under_a_memory_limit(tmp_path):
     assert wait_for_exit(start_engine(tmp_path, "verify", request)) == (ExitCode.USER_ERROR, "")
     error = read_events(tmp_path)[-1]
     assert (error.type, error.code) == ("error", "checkpoint_invalid")
-    assert "would run posix.mkdir" in error.message
+    assert "contains code (posix.mkdir)" in error.message
     assert not (tmp_path / "canary").exists()
 
 

@@ -87,7 +87,7 @@ def test_programs_still_speak_the_protocol(tmp_path):
     finally:
         for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
             signal.signal(number, handler)
-    assert json.loads(events.read_text())["message"] == "the request is not a RunRequest"
+    assert json.loads(events.read_text())["message"] == "the request is not a valid RunRequest"
 
 
 def event(step, values, fraction):
