@@ -170,7 +170,7 @@ def statement(gains: Sequence[float]) -> str:
         return f"one seed: {mean:+.1f} points; more seeds are needed to separate gain and chance"
     points = f"{deviation:.1f} points ({len(gains)} seeds)"
     if mean > 0:
-        unsure = ", less than the deviation between seeds" if mean < deviation else ""
+        unsure = ", less than the deviation of seeds" if mean < deviation else ""
         return f"distillation helped by {mean:.1f} ± {points}{unsure}"
     return f"distillation did not help: {mean:+.1f} ± {points}"
 

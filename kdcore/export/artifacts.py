@@ -8,8 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from kdcore.evaluation.report_builder import Evaluator
-from kdcore.export.model_card import model_card
-from kdcore.export.model_card_text import render_model_card
+from kdcore.export.model_card import model_card, render_model_card
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.protocol.requests import RunRequest
 from kdcore.runtime.event_writer import EventWriter

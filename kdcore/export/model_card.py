@@ -1,26 +1,29 @@
-"""The model card: where a student comes from and what it is worth, as values for programs."""
+"""The model card: a student's origin and accuracy, as JSON for programs and Markdown for people.
+
+The Markdown begins with the metadata of the Hugging Face Hub
+(https://huggingface.co/docs/hub/model-cards#model-card-metadata).
+"""
 
 from typing import Any
 
 from kdcore.protocol.requests import RunRequest
 from kdcore.schema.asset_info import DatasetInfo
 from kdcore.schema.catalog import architectures
-from kdcore.schema.report import Report
+from kdcore.schema.exports import EXPORTS
+from kdcore.schema.report import Evaluation, Report
 
 INTENDED_USE = (
-    "Meant for images like those of its training data, prepared as `config.json` says. It names "
-    "one of the classes that it knows for every image, also for one that shows none of them."
+    "For images like those of the training data, prepared as described in `config.json`. The "
+    "network predicts one of its classes for every image, even if the image shows none of them."
 )
 LIMITATIONS = (
-    "Measured on one test split, drawn like the training data: another source of images may give "
-    "other numbers. Its probabilities are as calibrated as the calibration error says, no more.",
-    "The accuracy of each class is in `model_card.json`: look there before one class matters more "
-    "than another.",
-    "Latency is that of the machine named here.",
+    "Accuracy was measured on one test split from the same source as the training data; it may "
+    "differ for other sources. The calibration error shows how reliable the probabilities are.",
+    "`model_card.json` has the accuracy of each class; check it before you rely on a single class.",
+    "Latency was measured on the machine named above.",
 )
 TEACHER_LIMITATION = (
-    "A student takes over its teacher's mistakes and biases with its knowledge; agreement counts "
-    "both."
+    "A student learns its teacher's mistakes and biases, too; agreement includes these."
 )
 _NOT_METRICS = {"versions", "details", "device", "exports", "refused_exports", "ensemble_exports"}
 _NOT_METRICS |= {"confusion", "disagreements"}
@@ -33,9 +36,10 @@ def model_card(
     sha256: str,
     student_config: dict[str, Any],
 ) -> dict[str, Any]:
-    """The card as JSON values.
+    """Return the card as JSON values.
 
-    ``sha256`` is of the student's safetensors file; ``fed`` its ``config.json``.
+    ``sha256`` is the digest of the student's safetensors file, ``student_config`` its
+    ``config.json``.
     """
     job = request.job
     entry = architectures().get(job.student.architecture)
@@ -61,14 +65,14 @@ def model_card(
         "versions": report.versions,
         "intended_use": INTENDED_USE,
         "limits": [*LIMITATIONS, *([TEACHER_LIMITATION] if job.teachers else [])],
-        "input": _input(student_config),
+        "input": _input_spec(student_config),
         "exports": _exports(report),
         "statement": report.seeds.statement,
         "metrics": report.model_dump(mode="json", exclude=_NOT_METRICS),
     }
 
 
-def _input(student_config: dict[str, Any]) -> dict[str, Any]:
+def _input_spec(student_config: dict[str, Any]) -> dict[str, Any]:
     return {
         "layout": "(batch, channels, height, width), float32",
         "channels": student_config["in_channels"],
@@ -88,8 +92,149 @@ def _data(info: DatasetInfo) -> dict[str, Any]:
 
 
 def _exports(report: Report) -> list[dict[str, Any]]:
-    every = [*report.exports.items(), *report.ensemble_exports.items()]
-    return [
-        {"format": kind, **export_evaluation.model_dump(mode="json")}
-        for kind, export_evaluation in every
+    exports = [*report.exports.items(), *report.ensemble_exports.items()]
+    return [{"format": kind, **entry.model_dump(mode="json")} for kind, entry in exports]
+
+
+def render_model_card(card: dict[str, Any], report: Report) -> str:
+    """Return the values of :func:`model_card` as Markdown, with metadata for the Hub."""
+    parts = [
+        f"---\n{_hub_metadata(card, report)}\n---\n",
+        f"# {card['name']}\n",
+        f"A `{card['architecture']}`, trained with {_training_summary(card['recipe'])}.\n",
+        *_origin(card),
+        "\n## On the test split\n",
+        *_table(report),
+        *([f"\nTest top-1: {card['statement']}."] if card["statement"] else []),
+        *_files(card),
+        "\n## Recipe\n",
+        *_recipe(card["recipe"]),
+        "\n## Use and limits\n",
+        card["intended_use"],
+        "",
+        *(f"- {sentence}" for sentence in card["limits"]),
+        "\nClasses, recipe and all numbers are in `model_card.json`.\n",
     ]
+    return "\n".join(parts)
+
+
+def _hub_metadata(card: dict[str, Any], report: Report) -> str:
+    from huggingface_hub import EvalResult, ModelCardData  # slow to import
+
+    accuracy = EvalResult(
+        task_type="image-classification",
+        dataset_type=card["data"]["digest"],
+        dataset_name="test split",
+        metric_type="accuracy",
+        metric_value=report.student.top1 / 100,
+    )
+    metadata = ModelCardData(
+        model_name=card["name"],
+        license=(card["license"] or "unknown").lower(),
+        library_name="pytorch",
+        pipeline_tag="image-classification",
+        tags=["knowledge-distillation"],
+        metrics=["accuracy"],
+        eval_results=[accuracy],
+    )
+    return metadata.to_yaml()
+
+
+def _training_summary(recipe: dict[str, Any]) -> str:
+    methods = " + ".join(method["type"] for method in recipe["method"])
+    scheme = recipe["scheme"]["type"]
+    return methods if scheme == "offline" else f"{methods} and the scheme {scheme}"
+
+
+def _origin(card: dict[str, Any]) -> list[str]:
+    teachers = [f"`{t['architecture']}` (sha256 `{t['sha256']}`)" for t in card["teachers"]]
+    counts = {"train": "training", "val": "validation", "test": "test"}
+    split_counts = [f"{n} {counts.get(name, name)}" for name, n in card["data"]["counts"].items()]
+    start = [f"- Started from weights with sha256 `{card['init_sha256']}`"]
+    return [
+        f"- Weights: `student.safetensors`, sha256 `{card['student_sha256']}`",
+        f"- Teacher: {', '.join(teachers) or 'none'}",
+        *(start if card["init_sha256"] else []),
+        f"- Data: digest `{card['data']['digest']}`, {', '.join(split_counts)} images",
+        f"- Seed: {card['seed']}",
+        f"- License of the architecture: {card['license'] or 'unknown'}. The weights also derive "
+        f"from the data{' and the teacher' if teachers else ''}, whose licenses apply as well",
+        f"- Trained on {card['device']} with "
+        + ", ".join(f"{name} {version}" for name, version in card["versions"].items()),
+    ]
+
+
+def _table(report: Report) -> list[str]:
+    networks = {"student": report.student, "teacher": report.teacher, "baseline": report.baseline}
+    return [
+        "| network | top-1 % | agreement % | calibration error % | parameters | latency p50 ms |",
+        "|---|---|---|---|---|---|",
+        *(_row(name, network) for name, network in networks.items() if network),
+    ]
+
+
+def _row(name: str, network: Evaluation) -> str:
+    agreement = "" if network.agreement is None else f"{network.agreement:.2f}"
+    return (
+        f"| {name} | {network.top1:.2f} | {agreement} | {network.ece:.2f} | {network.num_params:,} "
+        f"| {network.latency_ms.p50:.2f} |"
+    )
+
+
+def _files(card: dict[str, Any]) -> list[str]:
+    if not card["exports"]:
+        return []
+    exports = card["exports"]
+    warnings = [f"- `{entry['file']}`: {entry['warning']}" for entry in exports if entry["warning"]]
+    return [
+        "\n## Files\n",
+        "Every file was loaded and run on test images before it was published. Agreement is with "
+        "the network in PyTorch.\n",
+        "| file | top-1 % | agreement % | bytes | latency p50 ms |",
+        "|---|---|---|---|---|",
+        *(
+            f"| `{entry['file']}` | {entry['top1']:.2f} | {entry['agreement']:.2f} "
+            f"| {entry['size_bytes']:,} | {entry['latency_ms']['p50']:.2f} |"
+            for entry in exports
+        ),
+        "",
+        *_input_lines(card["input"]),
+        *warnings,
+        *([""] if warnings else []),
+        *(f"- `{entry['file']}`: {EXPORTS[entry['format']].description}" for entry in exports),
+    ]
+
+
+def _input_lines(input_spec: dict[str, Any]) -> list[str]:
+    """Describe the input, because a wrong scale gives wrong predictions without an error."""
+    side, mean, std = input_spec["size"], input_spec["mean"], input_spec["std"]
+    return [
+        f"Every file takes float32 images (batch, {input_spec['channels']}, {side}, {side}). "
+        f"Divide pixels by 255, subtract the mean {mean} and divide by the deviation {std} of each "
+        "channel. The files do not do this themselves.",
+        "",
+    ]
+
+
+def _recipe(recipe: dict[str, Any]) -> list[str]:
+    training = recipe["training"]
+    schedule = training["schedule"]["type"]
+    return [
+        *(f"- Method {_call(method)}" for method in recipe["method"]),
+        f"- Weight of the labels: {recipe['label_weight']:g}",
+        f"- Scheme {_call(recipe['scheme'])}",
+        f"- Augmentation {_calls(training['augmentation'])}",
+        f"- {training['epochs']} epochs, batches of {training['batch_size']}, "
+        f"optimizer {_call(training['optimizer'])}, schedule {schedule}",
+    ]
+
+
+def _calls(params: dict[str, Any] | list[dict[str, Any]]) -> str:
+    """Format one augmentation, or several in their order."""
+    return " then ".join(map(_call, params if isinstance(params, list) else [params]))
+
+
+def _call(params: dict[str, Any]) -> str:
+    """Format like ``kd(temperature=4.0, weight=0.9)``, without parameters that are not set."""
+    arguments = ", ".join(f"{k}={v}" for k, v in params.items() if k != "type" and v is not None)
+    return f"`{params['type']}({arguments})`"

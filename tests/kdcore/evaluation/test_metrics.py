@@ -91,7 +91,7 @@ def test_two_classes_without_a_teacher_are_evaluated() -> None:
         ([1.0, 1.5, 0.8], "distillation helped by 1.1 ± 0.4 points (3 seeds)"),
         (
             [2.0, -1.0],
-            "distillation helped by 0.5 ± 2.1 points (2 seeds), less than the deviation between seeds",
+            "distillation helped by 0.5 ± 2.1 points (2 seeds), less than the deviation of seeds",
         ),
         ([-1.0, -0.4], "distillation did not help: -0.7 ± 0.4 points (2 seeds)"),
         ([1.14], "one seed: +1.1 points; more seeds are needed to separate gain and chance"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 from kdcore.data import dataset, statistics
 from kdcore.data.dataset import SplitArrays
@@ -91,6 +92,16 @@ def test_markdown_card_lists_every_file_and_its_accuracy(workdir: Path) -> None:
     assert f"digest `{card['data']['digest']}`, 1200 training, 300 validation, 300 test" in text
     assert "## Use and limits" in text
     assert "\n\n\n" not in text
+
+
+def test_markdown_card_has_the_metadata_of_the_hub(workdir: Path) -> None:
+    card = ModelCard.load(workdir / "artifacts" / "model_card.md")
+    values = json.loads((workdir / "artifacts" / "model_card.json").read_text())
+    assert (card.data.license, card.data.metrics) == ("bsd-2-clause", ["accuracy"])
+    (accuracy,) = card.data.eval_results
+    assert accuracy.metric_value == pytest.approx(values["metrics"]["student"]["top1"] / 100)
+    assert accuracy.dataset_type == values["data"]["digest"]
+    assert card.text.lstrip().startswith(f"# {values['name']}")
 
 
 def test_configuration_describes_network_and_input(workdir: Path) -> None:

@@ -95,7 +95,8 @@ def test_cpu_and_file_limits_are_reported_as_user_errors(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("{", "not a valid IngestRequest"), ('{"source": "x"}', "not a valid IngestRequest")]
+    ("text", "words"),
+    [("{", "not a valid IngestRequest"), ('{"source": "x"}', "not a valid IngestRequest")],
 )
 def test_invalid_request_is_reported(tmp_path, text, words):
     (tmp_path / "r.json").write_text(text)
