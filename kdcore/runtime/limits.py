@@ -82,6 +82,8 @@ def _lower_limit(which: int, value: int, grace: int = 0) -> None:
 
 
 def _on_cpu_limit(_number: int, _frame: FrameType | None) -> None:
+    # The kernel repeats the signal every second; the next one could end the exit of the process.
+    signal.signal(signal.SIGXCPU, signal.SIG_IGN)
     raise CpuTimeExceededError("the work exceeded its limit of processor time")
 
 

@@ -225,7 +225,7 @@ def test_another_number_of_classes_is_explained(workdir, state):
     torch.save(state, workdir.path / "upload")
     error = assert_refused(workdir, num_classes=7)
     assert "of 5 classes, not of 7" in error.message
-    assert "num_classes 5" in (error.hint or "")
+    assert "set num_classes to 5" in (error.hint or "")
 
 
 def test_every_unusable_tensor_is_named(workdir, state):
