@@ -113,7 +113,7 @@ class Stack:
             services.environment, services.data_dir, (self.host, self.port), self._workers
         )
         running = {spec.name: services.supervisor.start(spec) for spec in specs}
-        # Both run while the API loads; clients get its address afterwards.
+        # Both run while the API loads; clients get its address later.
         self._run_one_shot("bootstrap")
         self.dashboard_url = self.login_link() if login else None
         services.supervisor.await_ready(running["api"])
