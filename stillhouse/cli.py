@@ -40,8 +40,8 @@ def up(
     ] = 1,
 ) -> None:
     """Run the whole product on this machine until Ctrl-C."""
+    from stillhouse.commands.up import ForegroundStack
     from stillhouse.local.data_dir import default_data_dir
-    from stillhouse.local.up import ForegroundStack
 
     sys.exit(ForegroundStack(data_dir or default_data_dir(), host, port, workers).run())
 
@@ -58,7 +58,7 @@ def demo(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 0,
 ) -> None:
     """Train a teacher on digits, distill it, download the student and check it."""
-    from stillhouse.demo import main
+    from stillhouse.commands.demo import main
 
     sys.exit(main(output, keep=keep, epochs=epochs, port=port))
 
@@ -81,7 +81,7 @@ def submit(
 
     STILLHOUSE_URL and STILLHOUSE_API_KEY name the service; the default is this machine's stack.
     """
-    from stillhouse import job_commands
+    from stillhouse.commands import job_commands
 
     sys.exit(job_commands.submit(job, wait=wait, output=output))
 
@@ -89,7 +89,7 @@ def submit(
 @app.command()
 def wait(job: JobId, output: Output = None) -> None:
     """Wait for a job; the exit code is 0 if it succeeded and 1 if not."""
-    from stillhouse import job_commands
+    from stillhouse.commands import job_commands
 
     sys.exit(job_commands.wait_for_job(job, output=output))
 
@@ -119,7 +119,7 @@ def retry(job: JobId) -> None:
 
 
 def _run_action(job: str, action: str) -> None:
-    from stillhouse import job_commands
+    from stillhouse.commands import job_commands
 
     sys.exit(job_commands.run_action(job, action))
 

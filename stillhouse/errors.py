@@ -6,7 +6,7 @@ StillhouseError
 ├── ResourceFailedError      a job, data set or model failed or was cancelled
 ├── ChecksumError            a downloaded file differs from the published one
 ├── ArtifactNotFoundError    a job has no file of the requested name
-├── DemoError                a check of `stillhouse demo` failed (demo.py)
+├── DemoError                a check of `stillhouse demo` failed (commands/demo.py)
 └── LocalStackError          the local stack could not start or run (local/errors.py)
 """
 

@@ -11,12 +11,12 @@ from stillhouse.local.data_dir import DataDir
 from stillhouse.local.environment import child_environment
 from stillhouse.local.errors import LocalStackError
 from stillhouse.local.postgres.server import PostgresCluster
+from stillhouse.local.programs import broker_url, valkey_spec
 from stillhouse.local.supervise.lock import DataDirLock
 from stillhouse.local.supervise.process_registry import ProcessRegistry, end_leftover_processes
 from stillhouse.local.supervise.spawn import open_log
 from stillhouse.local.supervise.supervisor import Supervisor
 from stillhouse.local.supervise.watchdog import Watchdog
-from stillhouse.local.valkey import broker_url, valkey_spec
 
 # Shorter than the workers' grace time: a hung engine is killed and its job queued again before the
 # worker is killed.

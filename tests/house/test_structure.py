@@ -25,7 +25,7 @@ REGISTERED = re.compile(
     COLLECTIONS.pattern
     + r"|/__main__\.py$|(^|/)routes\.py$|^api/(admin|analysis)/|^api/datasets/images\.py"
     r"|^api/jobs/(actions|events|results)\.py|^worker/kinds/|^store/tables/|^kdcore/data/ingest/"
-    r"|^dashboard/js/pages/[a-z-]+\.js$"
+    r"|^dashboard/js/pages/[a-z-]+\.js$|^stillhouse/commands/"
 )
 """Modules that one list names: routes, kinds, methods, schemes, formats, tables, pages."""
 FREE_NAMES = frozenset(

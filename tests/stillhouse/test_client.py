@@ -18,7 +18,7 @@ from stillhouse.client import (
     ServiceUnreachableError,
     StillhouseError,
 )
-from stillhouse.demo import DemoError
+from stillhouse.commands.demo import DemoError
 from stillhouse.local.errors import LocalStackError, PortTakenError
 from tests.conftest import TrainedJob
 

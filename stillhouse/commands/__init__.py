@@ -1,0 +1,1 @@
+"""The commands of `stillhouse`; cli.py lists them."""
