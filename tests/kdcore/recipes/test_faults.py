@@ -78,9 +78,9 @@ def test_a_state_dict_must_say_what_it_is(tmp_path, taught, digits):
     assert "not the folder of a finished run" in found["/teachers/0/weights"]
     wrong = {"weights": path, "architecture": "cifar/resnet14"}
     found = faults(body | {"teachers": [wrong]}, tmp_path)
-    assert "is no cifar/resnet14" in found["/teachers/0/weights"]
+    assert "is not a cifar/resnet14" in found["/teachers/0/weights"]
     found = faults(body | {"student": {"architecture": "cifar/resnet14", "init": path}}, tmp_path)
-    assert "is no cifar/resnet14" in found["/student/init"]
+    assert "is not a cifar/resnet14" in found["/student/init"]
 
 
 def test_bad_images_are_named(tmp_path):
