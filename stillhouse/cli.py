@@ -27,8 +27,8 @@ def up(
     data_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the database, queue, files, logs and keys. "
-            "[default: stillhouse in the user's data folder, ~/.local/share on Linux]"
+            help="Folder of the database, queue, files, logs and keys. Default: stillhouse in the "
+            "user's data folder, on Linux ~/.local/share/stillhouse."
         ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
