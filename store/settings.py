@@ -18,7 +18,11 @@ class Settings(BaseSettings):
     broker_url: SecretStr
     """Celery's address of Redis or Valkey."""
     secret_key: SecretStr = Field(min_length=32)
-    """Signs page cursors. No default: a known one would let anybody forge them."""
+    """Signs page cursors and encrypts the responses that are stored for an ``Idempotency-Key``.
+
+    No default: with a known key, anybody could forge cursors, and read the API keys in those
+    responses from a copy of the database.
+    """
     object_store: str = "file:///var/lib/stillhouse/objects"
     """``file:///folder`` or ``s3://bucket/prefix`` (credentials from the usual AWS variables)."""
     work_dir: Path = Path("/var/lib/stillhouse/work")
