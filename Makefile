@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup lint format test demo up lock bench-quality bench-engine bench-dashboard chaos screenshots
+.PHONY: help setup lint lint-js format test demo up lock bench-quality bench-engine bench-dashboard chaos screenshots
 help:            ## this list
 	@awk -F ':[^#]*## *' '/^[a-z-]+:.*##/ {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -23,11 +23,14 @@ lock:            ## resolve requirements.lock anew (for maintainers; needs uv)
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 	  --no-emit-index-url --no-header --no-annotate --quiet -o requirements.lock
 
-lint: setup      ## ruff, its formatter, mypy strict, import-linter
+lint: setup lint-js  ## ruff, its formatter, mypy strict, import-linter, and lint-js
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+lint-js: setup   ## oxlint on the dashboard's scripts, by .oxlintrc.json; needs no node
+	$(BIN)/oxlint dashboard
 
 format: setup    ## let ruff fix what it can
 	$(BIN)/ruff check --fix .
