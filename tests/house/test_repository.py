@@ -2,7 +2,11 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
+
+import pytest
+import yaml
 
 
 def test_make_help_lists_every_verb(root: Path) -> None:
@@ -16,3 +20,43 @@ def test_make_help_lists_every_verb(root: Path) -> None:
         check=True,
     )
     assert {line.split()[0] for line in listed.stdout.splitlines()} == set(phony[1].split())
+
+
+def locked_version(root: Path, package: str) -> str:
+    match = re.search(rf"^{package}==(\S+)", (root / "requirements.lock").read_text(), re.MULTILINE)
+    assert match, package
+    return match[1]
+
+
+def test_pre_commit_uses_the_locked_ruff(root: Path) -> None:
+    config = yaml.safe_load((root / ".pre-commit-config.yaml").read_text())
+    revisions = {entry["repo"].rpartition("/")[2]: entry["rev"] for entry in config["repos"]}
+    assert revisions["ruff-pre-commit"] == f"v{locked_version(root, 'ruff')}"
+
+
+def test_the_lock_names_no_index(root: Path) -> None:
+    lines = (root / "requirements.lock").read_text().splitlines()
+    assert [line for line in lines if not re.match(r"[a-z0-9-]+==[0-9][^ ]*( ; .+)?$", line)] == []
+
+
+def test_the_workflow_runs_what_anybody_can_run(root: Path) -> None:
+    workflow = yaml.safe_load((root / ".github" / "workflows" / "ci.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    assert job["timeout-minutes"]
+    assert job["steps"][-1]["run"] == ".ci/run"
+    assert workflow["permissions"] == {"contents": "read"}
+
+
+def test_forms_for_issues_ask_for_something(root: Path) -> None:
+    for name in ("bug", "feature"):
+        path = root / ".github" / "ISSUE_TEMPLATE" / f"{name}.yml"
+        form = yaml.safe_load(path.read_text())
+        assert {"name", "description", "body"} <= set(form), path
+        assert any(field.get("validations", {}).get("required") for field in form["body"]), path
+
+
+@pytest.mark.parametrize("package", ["kdcore", "stillhouse"])
+def test_what_is_published_has_types(package: str, root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    assert package in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert (root / package / "py.typed").is_file()
