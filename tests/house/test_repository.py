@@ -60,3 +60,10 @@ def test_what_is_published_has_types(package: str, root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text())
     assert package in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     assert (root / package / "py.typed").is_file()
+
+
+def test_the_changelog_has_this_version_below_what_is_unreleased(root: Path) -> None:
+    version = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+    headings = re.findall(r"^## (.+)$", (root / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    assert re.fullmatch(rf"{re.escape(version)} - \d{{4}}-\d\d-\d\d", headings[1])
