@@ -78,11 +78,16 @@ class ApiProcess:
 
 @pytest.fixture(scope="session")
 def api_process(
-    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    environment: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+    pytestconfig: pytest.Config,
 ) -> Iterator[ApiProcess]:
     """An API process on a free port."""
     from stillhouse.local.ports import free_port
 
+    if pytestconfig.pluginmanager.hasplugin("_cov"):
+        settings = pytestconfig.rootpath / "pyproject.toml"
+        environment = environment | {"COVERAGE_PROCESS_START": str(settings)}
     port = free_port("127.0.0.1", 0)
     log = tmp_path_factory.mktemp("api") / "api.log"
     with log.open("wb") as output:

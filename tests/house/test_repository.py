@@ -67,3 +67,9 @@ def test_the_changelog_has_this_version_below_what_is_unreleased(root: Path) -> 
     headings = re.findall(r"^## (.+)$", (root / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] == "Unreleased"
     assert re.fullmatch(rf"{re.escape(version)} - \d{{4}}-\d\d-\d\d", headings[1])
+
+
+@pytest.mark.parametrize("name", ["README", "CONTRIBUTING", "SECURITY", "CODE_OF_CONDUCT"])
+def test_links_of_the_pages_on_top_lead_somewhere(name: str, root: Path) -> None:
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", (root / f"{name}.md").read_text())
+    assert [link for link in links if not (root / link).exists()] == []
