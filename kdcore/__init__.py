@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kdcore.api import DistillationResult, distill, evaluate
-    from kdcore.models import build
+    from kdcore.models.factory import build
 
 __all__ = ["DistillationResult", "build", "distill", "evaluate"]
 

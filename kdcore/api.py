@@ -46,7 +46,7 @@ class DistillationResult:
         """
         from safetensors.torch import load_file
 
-        from kdcore.models import build
+        from kdcore.models.factory import build
         from kdcore.models.normalized_model import NormalizedModel
 
         text = (self.path / "config.json").read_text(encoding="utf-8")

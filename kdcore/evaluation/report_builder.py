@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from kdcore.evaluation import metrics
 from kdcore.evaluation.latency import Speed, measure_speed
@@ -16,6 +17,7 @@ from kdcore.models.teachers import TeacherEnsemble
 from kdcore.schema.job import AcceptanceCriteria
 from kdcore.schema.report import (
     AcceptanceCheck,
+    Disagreement,
     Evaluation,
     Latency,
     MeanStd,
@@ -23,6 +25,9 @@ from kdcore.schema.report import (
     Verdict,
 )
 from kdcore.weights.safetensors_io import encode_safetensors
+
+_MAX_CONFUSION_CLASSES = 100
+_MAX_DISAGREEMENTS = 50
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,39 @@ def sum_costs(costs: Sequence[NetworkCost]) -> NetworkCost:
             ),
             1 / sum(1 / network_cost.speed.images_per_s for network_cost in costs),
         ),
+    )
+
+
+def confusion(evaluator: Evaluator, logits: Tensor) -> tuple[tuple[int, ...], ...] | None:
+    """Return counts (C, C) by true and predicted class; None above 100 classes."""
+    return (
+        metrics.confusion(logits, evaluator.target)
+        if logits.shape[1] <= _MAX_CONFUSION_CLASSES
+        else None
+    )
+
+
+def disagreements(
+    evaluator: Evaluator, logits: Tensor, teacher: Tensor | None
+) -> tuple[Disagreement, ...]:
+    """Return up to 50 test images with different predictions, the most confident first.
+
+    ``logits`` and ``teacher`` are (N, C); without a teacher there are none.
+    """
+    if teacher is None:
+        return ()
+    student_top = functional.softmax(logits.double(), dim=1).max(dim=1)
+    teacher_top = functional.softmax(teacher.double(), dim=1).max(dim=1)
+    return tuple(
+        Disagreement(
+            index=row,
+            target=evaluator.classes[int(evaluator.target[row])],
+            teacher=evaluator.classes[int(teacher_top.indices[row])],
+            student=evaluator.classes[int(student_top.indices[row])],
+            teacher_confidence=float(teacher_top.values[row]),
+            student_confidence=float(student_top.values[row]),
+        )
+        for row in metrics.disagreements(logits, teacher, _MAX_DISAGREEMENTS)
     )
 
 

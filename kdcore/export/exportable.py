@@ -1,11 +1,13 @@
-"""What an export needs beside the network: its logits, calibration images, metadata."""
+"""What an export needs: the network or an ensemble as one, logits, calibration images, metadata."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from kdcore.evaluation.latency import Speed
 from kdcore.models.normalized_model import NormalizedModel
@@ -29,6 +31,26 @@ class ExportableNetwork:
     """Metadata of the ONNX files, from :func:`onnx_metadata`."""
     stem: str = "student"
     """First part of the file names."""
+
+
+class MeanOfProbabilities(nn.Module):
+    """The mean of the networks' probabilities, as log-probabilities (B, num_classes).
+
+    All networks take the same normalized images (B, C, H, W). Source, for born-again networks:
+    Furlanello et al. 2018, https://arxiv.org/abs/1805.04770.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        if not networks:
+            raise ValueError("an ensemble needs at least one network")
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return log-probabilities (B, num_classes) of images (B, C, H, W)."""
+        shares = [functional.log_softmax(network(image), dim=1) for network in self.networks]
+        # In log space, because a probability that underflows to 0 has no logarithm.
+        return torch.stack(shares).logsumexp(dim=0) - math.log(len(shares))
 
 
 def onnx_metadata(

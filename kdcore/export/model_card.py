@@ -36,11 +36,7 @@ def model_card(
     sha256: str,
     student_config: dict[str, Any],
 ) -> dict[str, Any]:
-    """Return the card as JSON values.
-
-    ``sha256`` is the digest of the student's safetensors file, ``student_config`` its
-    ``config.json``.
-    """
+    """Return the card as JSON values, for a student of digest ``sha256`` and its config.json."""
     job = request.job
     entry = architectures().get(job.student.architecture)
     return {

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdcore.models import build, timm_networks, torchvision_networks
+from kdcore.models import timm_networks, torchvision_networks
+from kdcore.models.factory import build
 from kdcore.runtime.errors import UserError
 from kdcore.schema.catalog import Normalization
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kdcore.methods.common.teacher_ensemble import mean_logits
-from kdcore.models import build
+from kdcore.models.factory import build
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.predict_logits import predict
 from kdcore.protocol.events import ErrorCode

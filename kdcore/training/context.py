@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from kdcore.data.dataset import MappedDataset
 from kdcore.data.loader import Loader, steps_per_epoch
 from kdcore.data.rng import derive_key
-from kdcore.models import build
+from kdcore.models.factory import build
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.teachers import TeacherEnsemble
 from kdcore.runtime.errors import UserError

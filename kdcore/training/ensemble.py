@@ -8,8 +8,12 @@ from torch import Tensor
 
 from kdcore.evaluation import metrics
 from kdcore.evaluation.report_builder import Evaluator
-from kdcore.export.ensemble_network import MeanOfProbabilities
-from kdcore.export.exportable import ExportableNetwork, calibration_images, onnx_metadata
+from kdcore.export.exportable import (
+    ExportableNetwork,
+    MeanOfProbabilities,
+    calibration_images,
+    onnx_metadata,
+)
 from kdcore.export.exporter import ExportResults, export_all
 from kdcore.methods.common.teacher_ensemble import mean_logits
 from kdcore.models.normalized_model import NormalizedModel

@@ -6,10 +6,11 @@ from typing import NamedTuple
 from torch import Tensor
 
 from kdcore.evaluation import metrics
-from kdcore.evaluation.error_analysis import confusion, disagreements
 from kdcore.evaluation.report_builder import (
     Evaluator,
     NetworkCost,
+    confusion,
+    disagreements,
     evaluate_teachers,
     summarize_seeds,
     verdict,

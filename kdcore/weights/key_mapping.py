@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kdcore.models import build
+from kdcore.models.factory import build
 from kdcore.models.registry import ENTRIES
 from kdcore.protocol.events import ErrorDetail
 from kdcore.runtime.errors import UserError, error_detail

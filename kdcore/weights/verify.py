@@ -1,10 +1,13 @@
-"""The ``verify`` command: check an uploaded checkpoint and write its weights as safetensors."""
+"""The ``verify`` command: check an upload, or download published weights; write safetensors."""
 
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from kdcore.models import flops
+from kdcore.models.factory import build
+from kdcore.models.pretrained import PretrainedWeights, load_pretrained, resolve_pretrained
 from kdcore.protocol.requests import VerifyRequest
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError, error_detail
@@ -23,12 +26,10 @@ def verify(
     The written bytes depend on the weights alone and not on the uploaded format. Raises
     :class:`UserError` ``checkpoint_invalid``, which names every difference, and
     :class:`RunCancelledError`; for published weights the errors of
-    :func:`kdcore.weights.download.download_weights`.
+    :func:`download_weights`.
     """
     if request.pretrained is not None:
-        from kdcore.weights import download  # imports torchvision and timm
-
-        download.download_weights(request.pretrained, workdir, events, cancellation)
+        download_weights(request.pretrained, workdir, events, cancellation)
         return
     events.phase("check")
     path = Path(request.path)
@@ -50,6 +51,58 @@ def verify(
         num_params=sum(target.tensors[name].numel() for name in target.parameters),
     )
     write_model(tensors, info, workdir, events)
+
+
+def download_weights(
+    name: str, workdir: Path, events: EventWriter, cancellation: CancellationToken
+) -> None:
+    """Download the weights, unless the library has them in its cache, and write safetensors.
+
+    Raises :class:`UserError` ``teacher_load_failed`` for an unknown name and a failed download, and
+    :class:`RunCancelledError`.
+    """
+    events.phase("download")
+    pretrained_weights = load_pretrained(name)
+    cancellation.check_cancelled()
+    tensors = {
+        key: value.detach().clone().contiguous()
+        for key, value in pretrained_weights.weights.items()
+    }
+    write_model(
+        dict(sorted(tensors.items())), _pretrained_info(name, pretrained_weights), workdir, events
+    )
+
+
+def _pretrained_info(name: str, pretrained_weights: PretrainedWeights) -> ModelInfo:
+    with torch.device("meta"):
+        network = build(
+            pretrained_weights.architecture,
+            num_classes=pretrained_weights.num_classes,
+            input_size=pretrained_weights.input_size,
+        )
+    return ModelInfo(
+        architecture=pretrained_weights.architecture,
+        num_classes=pretrained_weights.num_classes,
+        in_channels=len(pretrained_weights.normalization.mean),
+        num_params=flops.num_params(network),
+        input_size=pretrained_weights.input_size,
+        normalization=pretrained_weights.normalization,
+        class_names=_class_names(name, pretrained_weights.num_classes),
+        license=pretrained_weights.license,
+    )
+
+
+def _class_names(name: str, num_classes: int) -> tuple[str, ...] | None:
+    """Return the names of the classes in the order of the logits, or None if unknown."""
+    info = resolve_pretrained(name)
+    if info.architecture.startswith("torchvision/"):
+        from torchvision import models
+
+        return tuple(models.get_weight(info.weights).meta["categories"])
+    from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset({"num_classes": num_classes})
+    return tuple(ImageNetInfo(subset).label_descriptions()) if subset else None
 
 
 def _to_plain_tensors(

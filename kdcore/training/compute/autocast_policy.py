@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import nn
 
-from kdcore.models import build
+from kdcore.models.factory import build
 from kdcore.models.flops import macs
 
 Precision = Literal["float32", "bfloat16"]

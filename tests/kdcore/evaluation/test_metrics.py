@@ -4,9 +4,15 @@ import pytest
 import torch
 
 from kdcore.evaluation import metrics
-from kdcore.evaluation.error_analysis import confusion, disagreements
 from kdcore.evaluation.latency import Speed, measure_callables
-from kdcore.evaluation.report_builder import Evaluator, NetworkCost, statement, summarize_seeds
+from kdcore.evaluation.report_builder import (
+    Evaluator,
+    NetworkCost,
+    confusion,
+    disagreements,
+    statement,
+    summarize_seeds,
+)
 from kdcore.models import build
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.schema.catalog import Normalization

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcore.evaluation.report_builder import Evaluator
-from kdcore.export.ensemble_network import MeanOfProbabilities
-from kdcore.export.exportable import ExportableNetwork, calibration_images
+from kdcore.export.exportable import ExportableNetwork, MeanOfProbabilities, calibration_images
 from kdcore.export.exporter import ExportResults, export_all
 from kdcore.export.parity import evaluate_export, select_images
 from kdcore.export.runners import ExportRunner

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from kdcore.models import catalog_builder
-from kdcore.models.profile import profile_architecture
+from kdcore.models.catalog_builder import profile_architecture
 from kdcore.models.registry import ENTRIES
 from kdcore.schema.catalog import ArchitectureCatalog, architectures, similar_architectures
 
