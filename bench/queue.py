@@ -26,9 +26,10 @@ def main() -> None:
 
 def measure() -> None:
     """One more flood at a time, and each time the same questions."""
-    from store import jobs, outbox
+    from store import jobs
     from store.access import credentials
     from store.database import engine, transaction
+    from store.jobs import queue_position
     from store.migrate import migrate
     from store.tables import Job
 
@@ -52,7 +53,9 @@ def measure() -> None:
 
         def look_up_position() -> None:
             with transaction() as session:
-                outbox.QueueStatus(session, job_id=late).jobs_ahead(session.get_one(Job, late))
+                queue_position.QueueStatus(session, job_id=late).jobs_ahead(
+                    session.get_one(Job, late)
+                )
 
         print(f"| {count:,} | {_ms(claim):.1f} | {_ms(look_up_position):.1f} |")
     engine().dispose()

@@ -1,7 +1,8 @@
-"""The object store: weights, data sets, checkpoints, uploads.
+"""The object store: weights, data sets, checkpoints, uploads, in a local folder or in S3.
 
-Keys are made by us, ``<project>/<kind>/…``, never by a user, and no key is another's folder.
-Content type, name and digest are columns in Postgres: a local folder cannot keep them.
+The servers make the keys, ``<project>/<kind>/…``; users never do. No key is a prefix folder of
+another. Content type, name and digest are columns in Postgres, because a local folder cannot store
+them.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from obstore.store import LocalStore, S3Store
 from store.settings import settings
 
 CHUNK = 16 * 2**20
-_before_chunk: contextvars.ContextVar[Callable[[], None]] = contextvars.ContextVar("between")
+_should_stop: contextvars.ContextVar[Callable[[], bool]] = contextvars.ContextVar("should_stop")
 
 
 class CorruptBlobError(Exception):
@@ -31,7 +32,11 @@ class CorruptBlobError(Exception):
 
 
 class ObjectStoreUnavailableError(OSError):
-    """The object store does not answer, or refuses."""
+    """The object store does not respond, or refuses a request."""
+
+
+class ReadCancelledError(Exception):
+    """A read was ended between two chunks, because :func:`interruptible` asked for it."""
 
 
 class ObjectNotFoundError(ObjectStoreUnavailableError, FileNotFoundError):
@@ -47,9 +52,13 @@ class StoredObject(NamedTuple):
 
 @functools.cache
 def store() -> LocalStore | S3Store:
-    """The object store of this process, as the settings name it."""
+    """The object store of this process, by the settings."""
+    return open_store(settings().object_store)
+
+
+def open_store(address: str) -> LocalStore | S3Store:
+    """Open a store: ``file:///folder`` or ``s3://bucket/prefix``. Raises ValueError for others."""
     config = settings()
-    address = config.object_store
     parts = urlsplit(address)
     if parts.scheme == "file":
         return LocalStore(unquote(parts.path), mkdir=True, automatic_cleanup=True)
@@ -60,7 +69,7 @@ def store() -> LocalStore | S3Store:
             client_options={
                 "timeout": timedelta(seconds=config.object_timeout_s),
                 "connect_timeout": timedelta(seconds=3),
-                # Options given here hide the variable that else says so.
+                # These options replace the one that the variable would set.
                 "allow_http": os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1"),
             },
             retry_config={
@@ -73,7 +82,7 @@ def store() -> LocalStore | S3Store:
 
 @contextlib.contextmanager
 def _translate_store_errors() -> Iterator[None]:
-    """The store's own errors as what they are to us: an OSError, to be tried again."""
+    """Raise errors of the library as OSError: callers retry those."""
     try:
         yield
     except FileNotFoundError as error:
@@ -83,57 +92,70 @@ def _translate_store_errors() -> Iterator[None]:
 
 
 def put_file(key: str, path: Path) -> None:
-    """Store a file; it appears whole or not at all."""
+    """Store a file. The object appears complete or not at all."""
     with path.open("rb") as file, _translate_store_errors():
         obstore.put(store(), key, file, chunk_size=CHUNK)
 
 
 async def put_stream(key: str, chunks: AsyncIterable[bytes]) -> None:
-    """Store what is streamed; nothing appears if the stream breaks."""
+    """Store a stream. Nothing appears if the stream breaks."""
     with _translate_store_errors():
         await obstore.put_async(store(), key, chunks)
 
 
 @contextlib.contextmanager
-def interruptible(check_cancelled: Callable[[], None]) -> Iterator[None]:
-    """Call ``check`` before every chunk that is read in this block: what it raises ends the read.
+def interruptible(should_stop: Callable[[], bool]) -> Iterator[None]:
+    """Let reads in this block end early: a data set of gigabytes takes minutes.
 
-    A data set of gigabytes takes minutes, and nobody who wants its run to end waits for them.
+    ``should_stop`` is called before every chunk. If it returns true, the read raises
+    ReadCancelledError.
     """
-    token = _before_chunk.set(check_cancelled)
+    token = _should_stop.set(should_stop)
     try:
         yield
     finally:
-        _before_chunk.reset(token)
+        _should_stop.reset(token)
 
 
-def read(key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-    """The bytes from ``start`` to before ``end``, in chunks."""
+def read(
+    key: str, start: int = 0, end: int | None = None, chunk_bytes: int = CHUNK
+) -> Iterator[bytes]:
+    """The bytes from ``start`` to before ``end``, in chunks.
+
+    Raises ReadCancelledError in a block of :func:`interruptible`.
+    """
     with _translate_store_errors():
-        # In ranges: each is a request of its own, with its own time and its own second try.
+        # Each range is a request with a timeout and retries of its own.
         end = obstore.head(store(), key)["size"] if end is None else end
-        for position in range(start, end, CHUNK):
-            _before_chunk.get(_do_nothing)()
-            stop = min(end, position + CHUNK)
+        for position in range(start, end, chunk_bytes):
+            if _should_stop.get(_never)():
+                raise ReadCancelledError(key)
+            stop = min(end, position + chunk_bytes)
             yield bytes(obstore.get_range(store(), key, start=position, end=stop))
 
 
-def _do_nothing() -> None:
-    pass
+def _never() -> bool:
+    return False
 
 
-def fetch(keys: list[str], target: Path, sha256: str) -> None:
-    """Bring an object, or the parts of one, to a file; it appears only if its digest is right."""
-    # A name of its own: two slots may want the same object at the same time.
-    # A hidden one: who clears a folder of what is not used leaves it alone.
+def fetch(keys: list[str], target: Path, sha256: str, chunk_bytes: int = CHUNK) -> None:
+    """Copy an object, or the parts of one, to a file that appears only if its digest is right.
+
+    Raises:
+        CorruptBlobError: the bytes have another digest.
+        FileNotFoundError: there is no such object.
+        ReadCancelledError: in a block of :func:`interruptible`.
+    """
+    # A random name, because two slots may fetch the same object at the same time. A hidden name,
+    # because the eviction of a cache folder leaves hidden files alone.
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     digest = hashlib.sha256()
     try:
         with temporary.open("xb") as file:
             for key in keys:
-                _copy(key, file, digest)
+                _copy(key, file, digest, chunk_bytes)
             file.flush()
-            os.fsync(file.fileno())  # its name is its digest: a torn file must never bear it
+            os.fsync(file.fileno())  # a truncated file must never get the name of its digest
         if digest.hexdigest() != sha256:
             actual = digest.hexdigest()
             raise CorruptBlobError(f"the object {keys[0]} has SHA-256 {actual}, not {sha256}")
@@ -142,8 +164,8 @@ def fetch(keys: list[str], target: Path, sha256: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _copy(key: str, file: IO[bytes], digest: "hashlib._Hash") -> None:
-    for chunk in read(key):
+def _copy(key: str, file: IO[bytes], digest: "hashlib._Hash", chunk_bytes: int) -> None:
+    for chunk in read(key, chunk_bytes=chunk_bytes):
         digest.update(chunk)
         file.write(chunk)
 
@@ -155,7 +177,7 @@ def copy(source: str, target: str) -> None:
 
 
 def exists(key: str) -> bool:
-    """Whether there is such an object."""
+    """Whether the object exists."""
     return last_modified(key) is not None
 
 
@@ -169,8 +191,8 @@ def last_modified(key: str) -> datetime | None:
 
 
 def delete(key: str) -> None:
-    """Delete; an object that is already gone is fine."""
-    # A local folder says that there was nothing, S3 does not.
+    """Delete an object, if it exists."""
+    # A local folder reports a missing object, S3 does not.
     with contextlib.suppress(FileNotFoundError), _translate_store_errors():
         obstore.delete(store(), key)
 
@@ -184,6 +206,6 @@ def list_objects() -> Iterator[StoredObject]:
 
 
 def check_available() -> None:
-    """Raise unless the store answers."""
+    """Raise ObjectStoreUnavailableError unless the store responds."""
     with _translate_store_errors():
         next(iter(obstore.list(store(), chunk_size=1)), None)

@@ -113,6 +113,8 @@ class Settings(BaseSettings):
     """ONNX files that an API keeps in ``work_dir/onnx``; the least recently used go."""
     teacher_cache_bytes: int = 50 * 2**30
     """Teachers' kept answers of one project in the object store; the least recently used go."""
+    teacher_cache_prefetch_bytes: int = 64 * 2**20
+    """Teacher outputs that are downloaded before a run starts; the rest follows while it trains."""
     max_upload_bytes: int = 64 * 2**30
     upload_part_bytes: int = 64 * 2**20
     """Small enough to send again after a broken connection, large enough to be few."""

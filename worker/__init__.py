@@ -1,1 +1,1 @@
-"""The fleet: claims jobs, supervises the engine's processes, repairs what was left behind."""
+"""The workers: they claim jobs, run the engine as a process, and repair what a crash left."""

@@ -1,24 +1,33 @@
-"""The Celery application. A message carries no job; it only says "look" to a queue.
+"""The Celery application: a message carries no job, it only asks a queue's workers to look.
 
-Messages are acknowledged early and results are not kept, because state lives in Postgres: late
-acknowledgement on Redis runs a job again after the visibility timeout, however healthy it is.
+Messages are acknowledged early and results are not stored, because Postgres holds all state. With
+late acknowledgement, Redis would deliver the message of a healthy but long run again after the
+visibility timeout.
 """
 
+import functools
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init, worker_process_init, worker_ready, worker_shutting_down
+from celery.signals import (
+    celeryd_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_ready,
+    worker_shutting_down,
+)
 from kombu.entity import Queue
 
 from store import database, logs
 from store.settings import settings
-from worker import heartbeat, loop, shutdown
-from worker.engine import engine_process
+from worker import heartbeat
 from worker.files import workdirs
+from worker.loop import WorkerLoop
+from worker.shutdown import worker_shutdown
 
 QUEUES = ("train", "prepare")
-MESSAGE_TTL_S = 600  # while all workers are busy, reminders must not pile up for days
-BROKER_TIMEOUT_S = 5  # a dead or hung broker must not hold up anybody for longer
+MESSAGE_TTL_S = 600  # reminders must not accumulate for days while all workers are busy
+BROKER_TIMEOUT_S = 5  # a broker that hangs must not block its callers for longer
 
 app = Celery("stillhouse", broker=settings().broker_url.get_secret_value())
 app.conf.update(
@@ -26,7 +35,7 @@ app.conf.update(
     result_backend=None,
     task_acks_late=False,
     task_reject_on_worker_lost=False,
-    # A prefetched message that waits behind a training would be delivered again to another worker.
+    # A message that is prefetched behind a training would be delivered again to another worker.
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,
     worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -51,15 +60,21 @@ app.conf.update(
 )
 
 
-@app.task(name="poke")  # type: ignore[untyped-decorator]
+@functools.cache
+def worker_loop() -> WorkerLoop:
+    """The loop of this pool process, created after the fork."""
+    return WorkerLoop()
+
+
+@app.task(name="notify")  # type: ignore[untyped-decorator]
 def run_queued_jobs(queue: str) -> None:
-    """Look for jobs of the queue, and work until there are none or this worker shuts down."""
-    loop.run_jobs(queue)
+    """Run jobs of the queue until there are none or this worker shuts down."""
+    worker_loop().run_jobs(queue)
 
 
 def send_notification(queue: str) -> None:
-    """Send one message; raises kombu's OperationalError when the broker is away."""
-    app.send_task("poke", args=[queue], queue=queue, retry=False, expires=MESSAGE_TTL_S)
+    """Send one message. Raises kombu's OperationalError when the broker is unavailable."""
+    app.send_task("notify", args=[queue], queue=queue, retry=False, expires=MESSAGE_TTL_S)
 
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]
@@ -72,7 +87,12 @@ def _initialize_pool_process(**_: Any) -> None:
     # A forked process must not use the connections of its parent.
     database.engine.cache_clear()
     if app.amqp.queues.consume_from.keys() == {"train"}:
-        engine_process.prewarm_engine()
+        worker_loop().pool.prewarm()
+
+
+@worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+def _close_pool_process(**_: Any) -> None:
+    worker_loop().pool.close()
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
@@ -84,4 +104,4 @@ def _on_worker_ready(sender: Any, **_: Any) -> None:
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _on_worker_shutdown(**_: Any) -> None:
-    shutdown.request_shutdown()
+    worker_shutdown.request()

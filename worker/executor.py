@@ -1,4 +1,4 @@
-"""One run: fetch, start the engine, ship what it says, end the job by how it ended."""
+"""JobRun: one run of a claimed job, from its inputs to the RunResult that ends it."""
 
 import errno
 import math
@@ -8,201 +8,188 @@ from pathlib import Path
 
 import structlog
 from sqlalchemy.exc import NoResultFound, SQLAlchemyError
+from sqlalchemy.orm import Session
 
-from kdcore.protocol.requests import EngineRequest
 from kdcore.runtime.failpoints import failpoint
+from kdcore.schema.job_kinds import JOB_KINDS
 from store import event_log, jobs, object_store
-from store.database import transaction
-from store.object_store import CorruptBlobError
+from store.object_store import CorruptBlobError, ReadCancelledError
 from store.settings import settings
 from store.tables import Job
-from worker import finalize, inputs, shutdown
 from worker.engine import download_policy, event_sink
-from worker.engine.engine_process import EngineProcess
+from worker.engine.prewarm import EnginePool
+from worker.engine.process import EngineProcess
 from worker.engine.stall_detector import StallDetector
 from worker.files import teacher_cache
+from worker.finalize import fail_disk_full, finalize_run
+from worker.kinds import handlers
+from worker.kinds.base import Inputs
 from worker.lease import Lease
+from worker.retry import RETRY_TIMEOUT_S, TRANSIENT_ERRORS, enter_phase, write_fenced
+from worker.run_result import EngineOutputs, RunEnd, RunResult, engine_result
+from worker.shutdown import ShutdownFlag
 
 log = structlog.get_logger()
-LIMIT_GRACE_S = 120.0  # evaluation and export follow what the engine's own limit ends
+LIMIT_GRACE_S = 120.0
+"""Beyond the job's own limit: the engine stops training there, then evaluates and exports."""
 
 
-class RunReleased(Exception):  # noqa: N818 - what is wanted of the run
-    """The run shall end although its engine has not begun."""
-
-
-class EngineStalled(Exception):  # noqa: N818 - what the engine has
-    """The engine shows no sign of life any more."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"no progress for {seconds:.0f} s")
-        self.seconds = seconds
-
-
-def execute_job(job: Job) -> None:
-    """Bring a claimed job as far as it goes. Never raises for what a run may meet."""
+def execute_job(job: Job, pool: EnginePool, shutdown: ShutdownFlag) -> None:
+    """Run a claimed job and write how it ended. Logs, and does not raise, what a run may meet."""
     workdir = settings().work_dir / "runs" / f"{job.id}-{job.fence}"
     log.info("run_started", job=job.id, fence=job.fence, kind=job.kind)
     try:
         workdir.mkdir(parents=True)
         with Lease(job.id, job.fence) as lease:
-            _execute(job, workdir, lease)
+            result = JobRun(job, workdir, lease, pool, shutdown).execute()
+            log.info("run_ended", job=job.id, fence=job.fence, end=result.end.name.lower())
+            finalize_run(job, result, workdir)
     except jobs.LeaseLostError:
         log.warning("run_lease_lost", job=job.id, fence=job.fence)
     except (SQLAlchemyError, OSError) as error:
-        if _is_disk_full(error) and _report_disk_full(job, error):
+        if _is_disk_full(error) and fail_disk_full(job, error):
             return
-        # Database, store or disk stayed away. The lease ends by itself, and the keeper queues the
-        # job again.
+        # Database, object store or disk stayed unavailable. The lease expires, and maintenance
+        # queues the job again.
         log.warning("run_abandoned", job=job.id, fence=job.fence, error=str(error))
     finally:
         shutil.rmtree(workdir, ignore_errors=True)
 
 
+class JobRun:
+    """One run of a claimed job in its work folder, while a lease is held."""
+
+    def __init__(
+        self, job: Job, workdir: Path, lease: Lease, pool: EnginePool, shutdown: ShutdownFlag
+    ) -> None:
+        self._job = job
+        self._workdir = workdir
+        self._lease = lease
+        self._pool = pool
+        self._shutdown = shutdown
+        self._outputs = EngineOutputs()
+
+    def execute(self) -> RunResult:
+        """Fetch the inputs, start the engine, store its events until it has ended.
+
+        Raises:
+            LeaseLostError: the job belongs to another run; nothing may be written any more.
+        """
+        enter_phase(self._job, "fetching")
+        inputs = self._load_inputs()
+        if isinstance(inputs, RunResult):
+            return inputs
+        failpoint("worker.fetched")
+        command = JOB_KINDS[self._job.kind].command
+        engine = self._pool.start(command, inputs.request, self._workdir)
+        try:
+            with teacher_cache.download_in_background(self._job):
+                return self._follow(engine)
+        finally:
+            engine.kill()
+
+    def _load_inputs(self) -> Inputs | RunResult:
+        """The inputs, or the result of a run that ends without an engine."""
+        try:
+            with object_store.interruptible(self._must_stop):
+                inputs = self._load_inputs_twice()
+        except ReadCancelledError:
+            return RunResult(RunEnd.STOPPED)
+        except (CorruptBlobError, FileNotFoundError, NoResultFound) as error:
+            return RunResult(RunEnd.INPUTS_UNREADABLE, message=str(error))
+        except OSError as error:
+            if _is_disk_full(error):
+                raise
+            return RunResult(RunEnd.STORAGE_UNAVAILABLE, message=str(error))
+        if download_policy.needs_download(inputs.request) and not settings().downloads:
+            return RunResult(RunEnd.REFUSED, error=download_policy.DOWNLOADS_DISABLED_ERROR)
+        if inputs.warnings:
+            write_fenced(self._job, lambda session, row: _log_warnings(session, row, inputs))
+        return inputs
+
+    def _load_inputs_twice(self) -> Inputs:
+        load_inputs = handlers()[self._job.kind].load_inputs
+        try:
+            return load_inputs(self._job, self._workdir)
+        except CorruptBlobError as error:
+            # Bytes that were damaged on their way are intact the second time.
+            log.warning("inputs_fetched_again", job=self._job.id, error=str(error))
+            return load_inputs(self._job, self._workdir)
+
+    def _must_stop(self) -> bool:
+        """Whether a user's action or a shutdown ends the run. Raises if the lease is lost."""
+        if self._lease.lost:
+            raise jobs.LeaseLostError(self._job.id)
+        return self._lease.desired_state != "run" or self._shutdown.is_requested()
+
+    def _follow(self, engine: EngineProcess) -> RunResult:
+        """Store the engine's events until it has ended and all of them are stored."""
+        stall_detector = StallDetector(self._workdir)
+        time_limit_s = self._time_limit_s()
+        deadline = time.monotonic() + time_limit_s
+        upload_deadline = math.inf
+        while True:
+            ended = engine.process.poll() is not None
+            if self._must_stop() or engine.stop_requested:
+                engine.request_stop()
+            if ended:
+                upload_deadline = min(upload_deadline, time.monotonic() + RETRY_TIMEOUT_S)
+            elif time.monotonic() > deadline:
+                message = f"the run was ended after {time_limit_s:.0f} s, beyond its time limit"
+                return RunResult(RunEnd.TIMED_OUT, self._outputs, message)
+            elif self._is_stalled(stall_detector):
+                message = f"the engine made no progress for {stall_detector.pause_s:.0f} s"
+                return RunResult(RunEnd.STALLED, self._outputs, message)
+            # The end of a run does not wait long for an object store that stays unavailable.
+            upload_files = time.monotonic() < upload_deadline
+            if not self._store_new_events(engine, upload_files) and ended:
+                return engine_result(
+                    engine.process.returncode,
+                    self._outputs,
+                    ended_by_us=engine.ended_by_us,
+                    stderr_tail=engine.stderr_tail(),
+                )
+            if not ended:
+                self._pool.poll()
+                engine.truncate_stderr()
+                time.sleep(settings().poll_s)
+
+    def _time_limit_s(self) -> float:
+        """When a run that has not ended must hang: the engine keeps a job's limits by itself."""
+        if self._job.queue == "prepare":
+            return settings().prepare_wall_s
+        every_limit = self._job.resolved.get("limits", {}).values()
+        limits = [limit for limit in every_limit if limit is not None]
+        return min(limits) - self._job.device_s + LIMIT_GRACE_S if limits else math.inf
+
+    def _is_stalled(self, stall_detector: StallDetector) -> bool:
+        stall_detector.update()
+        # Preparations have a time limit of their own: a download of gigabytes has no batches.
+        return self._job.queue == "train" and stall_detector.pause_s > stall_detector.max_pause_s
+
+    def _store_new_events(self, engine: EngineProcess, upload_files: bool) -> bool:
+        """Store the next batch of events. Returns whether there was one."""
+        batch, offset = engine.read_events()
+        if not batch:
+            return False
+        try:
+            event_sink.store_events(self._job, batch, self._workdir, upload_files=upload_files)
+        except TRANSIENT_ERRORS as error:
+            # Database or object store unavailable: the engine goes on, its file keeps the events.
+            log.warning("events_not_stored", job=self._job.id, error=str(error))
+            time.sleep(settings().poll_s)
+            return True
+        engine.mark_stored(offset)
+        for event in batch:
+            self._outputs.record(event)
+            self._pool.on_event(event)
+        return True
+
+
+def _log_warnings(session: Session, row: Job, inputs: Inputs) -> None:
+    for message in inputs.warnings:
+        event_log.append(session, row, "log", {"level": "warning", "message": message})
+
+
 def _is_disk_full(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def _report_disk_full(job: Job, error: Exception) -> bool:
-    """Fail the job of a worker whose disk is full: elsewhere, or later, it may be tried again."""
-    try:
-        finalize.fail_disk_full(job, error)
-    except (jobs.LeaseLostError, SQLAlchemyError):
-        return False
-    return True
-
-
-def _execute(job: Job, workdir: Path, lease: Lease) -> None:
-    finalize.enter_phase(job, "fetching")
-    try:
-        with object_store.interruptible(lambda: _check_cancelled(job, lease)):
-            request = _load_request(job, workdir)
-    except RunReleased:
-        finalize.release_run(job)
-        return
-    failpoint("worker.fetched")
-    if request is None:
-        return
-    engine = EngineProcess(inputs.COMMANDS[job.kind], request, workdir)
-    time_limit_s = _time_limit_s(job)
-    try:
-        with teacher_cache.download_in_background(job):
-            result = _follow(job, engine, workdir, lease, time.monotonic() + time_limit_s)
-    except TimeoutError:
-        engine.kill()
-        finalize.fail_overrun(job, time_limit_s)
-    except EngineStalled as stall:
-        engine.kill()
-        finalize.record_stall(job, stall.seconds)
-    else:
-        finalize.finalize_run(job, engine, result, workdir)
-    finally:
-        engine.kill()
-
-
-def _check_cancelled(job: Job, lease: Lease) -> None:
-    if lease.lost:
-        raise jobs.LeaseLostError(job.id)
-    if lease.desired_state != "run" or shutdown.is_shutting_down():
-        raise RunReleased
-
-
-def _load_request(job: Job, workdir: Path) -> EngineRequest | None:
-    """The engine's request, with every file it names in place; None if the job has ended here."""
-    try:
-        request, damaged = _build_request(job, workdir)
-    except (CorruptBlobError, FileNotFoundError, NoResultFound) as error:
-        finalize.fail_unreadable_inputs(job, error)
-        return None
-    except OSError as error:
-        if _is_disk_full(error):
-            raise
-        finalize.retry_unavailable_storage(job, error)
-        return None
-    if download_policy.needs_download(request) and not settings().downloads:
-        finalize.fail_refused(job, download_policy.DOWNLOADS_DISABLED_ERROR)
-        return None
-    if damaged:
-        with transaction() as session:
-            row = jobs.lock_leased_job(session, job.id, job.fence)
-            for message in damaged:
-                event_log.append(session, row, "log", {"level": "warning", "message": message})
-    return request
-
-
-def _build_request(job: Job, workdir: Path) -> tuple[EngineRequest, list[str]]:
-    try:
-        return inputs.build_request(job, workdir)
-    except CorruptBlobError as error:
-        # It may have been damaged on its way. Is it damaged where it lies, it will be so again.
-        log.warning("inputs_fetched_again", job=job.id, error=str(error))
-        return inputs.build_request(job, workdir)
-
-
-def _time_limit_s(job: Job) -> float:
-    """When a run that is still there must be hung; the engine keeps a job's limits by itself."""
-    if job.queue == "prepare":
-        return settings().prepare_wall_s
-    limits = [limit for limit in job.resolved.get("limits", {}).values() if limit is not None]
-    return min(limits) - job.device_s + LIMIT_GRACE_S if limits else math.inf
-
-
-def _follow(
-    job: Job, engine: EngineProcess, workdir: Path, lease: Lease, deadline: float
-) -> event_sink.RunResult:
-    """Ship the engine's events until it has ended and all are stored.
-
-    Raises TimeoutError when it takes longer than it may, Stalled when it does not get on.
-    """
-    result = event_sink.RunResult()
-    stall_detector = StallDetector(workdir)
-    upload_deadline = math.inf
-    while True:
-        ended = engine.process.poll() is not None
-        if lease.lost:
-            raise jobs.LeaseLostError(job.id)
-        if not ended:
-            _check_time(job, stall_detector, deadline)
-        if lease.desired_state != "run" or shutdown.is_shutting_down() or engine.stop_requested:
-            engine.request_stop()
-        if ended:
-            upload_deadline = min(upload_deadline, time.monotonic() + finalize.RETRY_TIMEOUT_S)
-        # An engine that has ended is not kept waiting for a store that does not come back.
-        if (
-            _store_new_events(job, engine, workdir, result, time.monotonic() < upload_deadline)
-            and ended
-        ):
-            return result
-        if not ended:
-            engine.poll()
-            time.sleep(settings().poll_s)
-
-
-def _check_time(job: Job, stall_detector: StallDetector, deadline: float) -> None:
-    if time.monotonic() > deadline:
-        raise TimeoutError
-    stall_detector.update()
-    # What prepares has a wall of its own: a download of gigabytes has no batches.
-    if job.queue == "train" and stall_detector.pause_s > stall_detector.max_pause_s:
-        raise EngineStalled(stall_detector.pause_s)
-
-
-def _store_new_events(
-    job: Job, engine: EngineProcess, workdir: Path, result: event_sink.RunResult, upload_files: bool
-) -> bool:
-    """Store what is new. True if there was nothing; False to look again."""
-    batch, offset = engine.read_events()
-    if not batch:
-        return True
-    try:
-        event_sink.store_events(job, batch, workdir, upload_files=upload_files)
-    except finalize.TRANSIENT_ERRORS as error:
-        # Database or object store away: the engine goes on, and what it says is kept in its file.
-        log.warning("events_not_stored", job=job.id, error=str(error))
-        time.sleep(settings().poll_s)
-        return False
-    engine.mark_stored(offset)
-    for event in batch:
-        result.record(event)
-        engine.on_event(event)
-    return False

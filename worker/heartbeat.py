@@ -1,4 +1,4 @@
-"""A worker's sign of life, also while it is idle: a row that the API reads."""
+"""The heartbeat of a worker: a row that the API reads, renewed while the worker is idle, too."""
 
 import threading
 
@@ -10,22 +10,22 @@ from sqlalchemy.exc import SQLAlchemyError
 from store.database import transaction
 from store.settings import settings
 from store.tables import Worker
-from worker import shutdown
+from worker.shutdown import worker_shutdown
 
 log = structlog.get_logger()
 
 
 def start_heartbeat(name: str, queue: str) -> None:
-    """Keep the worker's row fresh from a thread of its own, until the process ends."""
+    """Renew the worker's row from a thread until the worker shuts down."""
     threading.Thread(
-        target=_heartbeat_loop, args=(name, queue), daemon=True, name="presence"
+        target=_heartbeat_loop, args=(name, queue), daemon=True, name="heartbeat"
     ).start()
 
 
 def _heartbeat_loop(name: str, queue: str) -> None:
     pause = threading.Event()
     started = False
-    while not shutdown.is_shutting_down():
+    while not worker_shutdown.is_requested():
         try:
             _write_heartbeat(name, queue, starting=not started)
             started = True
@@ -37,7 +37,7 @@ def _heartbeat_loop(name: str, queue: str) -> None:
 def _write_heartbeat(name: str, queue: str, *, starting: bool) -> None:
     now = func.clock_timestamp()
     row = insert(Worker).values(name=name, queue=queue, started_at=now, seen_at=now)
-    # The row outlives the process: the next one of this name starts anew.
+    # The row outlives the process: the next process of this name sets a new start.
     changed = {"seen_at": now, "queue": queue} | ({"started_at": now} if starting else {})
     with transaction() as session:
         session.execute(row.on_conflict_do_update(index_elements=["name"], set_=changed))

@@ -1,4 +1,4 @@
-"""The lease of one run: renewed from a thread, so that no upload or hung engine can let it go."""
+"""Lease: renewed from a thread, so that no slow upload or hung engine lets it expire."""
 
 import threading
 import time
@@ -14,10 +14,10 @@ log = structlog.get_logger()
 
 
 class Lease:
-    """Renews a claimed job's lease while it is entered; tells what the user wants, and the loss.
+    """Renews a claimed job's lease while it is entered, and reads the state that the user desires.
 
-    When the database cannot be reached, the run must stop *before* the lease ends by this process'
-    own monotonic clock: after that, another worker may already have the job.
+    When the database cannot be reached, the run must stop before the lease expires by the monotonic
+    clock of this process: after that, another worker may have the job.
     """
 
     def __init__(self, job_id: str, fence: int) -> None:
@@ -33,7 +33,7 @@ class Lease:
 
     @property
     def lost(self) -> bool:
-        """Whether the job may be another's by now, also while a renewal hangs."""
+        """Whether another run may have the job by now; also true while a renewal hangs."""
         left = settings().lease_s - (time.monotonic() - self._renewed_at)
         return self._fenced or left < settings().heartbeat_s
 

@@ -1,19 +1,26 @@
-"""The word that this worker shuts down, from Celery's main process to its pool's processes.
+"""ShutdownFlag: tells the pool processes of a Celery worker that the worker shuts down.
 
-Celery tells only the main process. The pool's processes are forked from it, so a flag in shared
-memory that is made at import is the same for all of them.
+Celery signals only its main process. Its pool processes are forked from it and share the memory of
+a flag that exists before the fork.
 """
 
 import multiprocessing
 
-_shutdown_requested = multiprocessing.get_context("fork").Event()
+
+class ShutdownFlag:
+    """A flag that is shared by all processes that are forked after its creation."""
+
+    def __init__(self) -> None:
+        self._event = multiprocessing.get_context("fork").Event()
+
+    def request(self) -> None:
+        """Let every slot finish what it does and claim no other job."""
+        self._event.set()
+
+    def is_requested(self) -> bool:
+        """Whether the worker shuts down."""
+        return self._event.is_set()
 
 
-def request_shutdown() -> None:
-    """Tell all processes of this worker to finish what they do and to take nothing new."""
-    _shutdown_requested.set()
-
-
-def is_shutting_down() -> bool:
-    """Whether this worker shuts down."""
-    return _shutdown_requested.is_set()
+worker_shutdown = ShutdownFlag()
+"""The flag of this worker, created before Celery forks its pool."""

@@ -11,8 +11,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 from api.http.responses import json_response
-from store import object_store, outbox
+from store import object_store
 from store.database import transaction
+from store.jobs import queue_position
 
 log = structlog.get_logger()
 router = APIRouter(tags=["health"])
@@ -44,8 +45,8 @@ def get_readiness() -> Response:
     try:
         with transaction() as session:
             session.execute(text("SELECT 1 FROM projects LIMIT 1"))
-            checks["train_workers"] = outbox.count_live_workers(session, "train")
-            checks["prepare_workers"] = outbox.count_live_workers(session, "prepare")
+            checks["train_workers"] = queue_position.count_live_workers(session, "train")
+            checks["prepare_workers"] = queue_position.count_live_workers(session, "prepare")
     except SQLAlchemyError as error:
         log.warning("database_unavailable", error=str(error))
         checks["database"] = "unavailable"

@@ -11,7 +11,7 @@ from api.http.auth import JobReader
 from api.http.pagination import Page, PageQueryDep, paginate_list
 from api.http.routing import v1_router
 from store.database import read_session
-from store.outbox import liveness_cutoff
+from store.jobs.queue_position import liveness_cutoff
 from store.tables import Job, Worker
 
 router = v1_router("/workers", "admin")

@@ -32,9 +32,9 @@ from api.jobs.validation import JobBodyRoute
 from kdcore.runtime.failpoints import failpoint
 from kdcore.schema.job import JobSpec
 from kdcore.schema.job_kinds import TrainKind
-from store import outbox
 from store.access.credentials import Principal
 from store.database import read_session, transaction
+from store.jobs import queue_position
 from store.tables import Job
 
 router = v1_router("/jobs", "jobs")
@@ -170,7 +170,7 @@ async def list_jobs(  # noqa: PLR0913 - each is a part of the query
 def _list(caller: Principal, page_query: PageQuery, filters: JobFilters, sort: str) -> Response:
     project_jobs = (Job.project_id == caller.project_id, Job.queue == scoping.TRAIN_QUEUE)
     with transaction() as session:
-        queue_status = outbox.QueueStatus(session)
+        queue_status = queue_position.QueueStatus(session)
         return paginate(
             session,
             select(Job).options(undefer(Job.runtime)).where(*project_jobs, *filters.conditions),

@@ -6,7 +6,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from kdcore.schema.validation.method_compatibility import Incompatibility
-from store import jobs, outbox
+from store import jobs
+from store.jobs import queue_position
 from store.tables import Artifact, Checkpoint, Job, JobEvent, Run
 
 _JOB = (
@@ -17,10 +18,10 @@ _LINKS = ("runs", "events", "metrics", "logs", "report", "checkpoints", "artifac
 
 
 def serialize_job(
-    session: Session, row: Job, queue_status: outbox.QueueStatus | None = None
+    session: Session, row: Job, queue_status: queue_position.QueueStatus | None = None
 ) -> dict[str, Any]:
     """The body of a ``JobOut``. All jobs of a list share one ``queue_status``."""
-    queue_status = queue_status or outbox.QueueStatus(session, job_id=row.id)
+    queue_status = queue_status or queue_position.QueueStatus(session, job_id=row.id)
     self_url = f"/v1/jobs/{row.id}"
     jobs_ahead = queue_status.jobs_ahead(row) if row.state == "queued" else None
     return {
@@ -41,7 +42,7 @@ def serialize_job(
 
 
 def _waiting_reason(
-    row: Job, jobs_ahead: int | None, queue_status: outbox.QueueStatus
+    row: Job, jobs_ahead: int | None, queue_status: queue_position.QueueStatus
 ) -> str | None:
     if row.state != "queued":
         return None

@@ -16,9 +16,10 @@ from api.jobs.serializers import serialize_job, serialize_method_compatibility
 from api.jobs.validation import validate_job
 from kdcore.schema.job import JobSpec, ResolvedJob
 from kdcore.schema.validation.errors import ValidationIssue
-from store import event_log, jobs, outbox
+from store import event_log, jobs
 from store.access.credentials import Principal
 from store.ids import new_id
+from store.jobs import queue_position
 from store.settings import settings
 from store.tables import Job
 
@@ -126,6 +127,6 @@ def _cache_issues(job: ResolvedJob) -> Iterator[ValidationIssue]:
 def require_queue_capacity(session: Session, caller: Principal) -> None:
     """Raise a 429 if the project has the largest number of queued jobs already."""
     max_queued = settings().max_queued
-    if outbox.count_queued(session, caller.project_id, scoping.TRAIN_QUEUE) >= max_queued:
+    if queue_position.count_queued(session, caller.project_id, scoping.TRAIN_QUEUE) >= max_queued:
         detail = f"the project already has {max_queued} queued jobs; retry when some have started"
         raise ProblemError(429, "queue_full", detail, headers={"Retry-After": "30"})

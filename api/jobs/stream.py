@@ -19,8 +19,8 @@ from sqlalchemy.orm import undefer
 from api.http import scoping, sse
 from api.http.notifications import ANY_JOB, POLL_INTERVAL_S, Broadcaster
 from api.jobs import serializers
-from store import outbox
 from store.database import transaction
+from store.jobs import queue_position
 from store.tables import Job, JobEvent
 
 MAX_CHANGED_JOBS = 200
@@ -108,7 +108,7 @@ def _read_changes(project_id: str, after: int | None, last_seqs: dict[str, int])
                 .where(Job.id.in_(changed), Job.queue == scoping.TRAIN_QUEUE)
                 .order_by(Job.id)
             )
-            queue_status = outbox.QueueStatus(session)
+            queue_status = queue_position.QueueStatus(session)
             serialized_jobs = [
                 serializers.serialize_job(session, row, queue_status) for row in rows
             ]

@@ -1,10 +1,11 @@
-"""The life of a job. Nobody else writes a job's state.
+"""The life of a job: only this package writes a job's state.
 
-When a row has moved on, a write of an earlier run raises :class:`FencedOut` and nothing of its
-transaction remains. Leases are told by the database's clock alone.
+A write of a run that has lost its lease raises :class:`LeaseLostError`, and its transaction is
+rolled back. Only the clock of the database decides whether a lease has expired.
 """
 
 from store.jobs.claim import claim
+from store.jobs.prepared_assets import opened_upload
 from store.jobs.run_transitions import (
     enter_phase,
     fail,
@@ -34,6 +35,7 @@ __all__ = [
     "fail",
     "handle_lost_run",
     "lock_leased_job",
+    "opened_upload",
     "pause",
     "reap_expired_leases",
     "record_engine_seq",

@@ -1,34 +1,51 @@
-"""What becomes of a data set or a model when the job that prepares it ends."""
+"""Prepared assets: a data set or model becomes ready or failed with the job that prepares it."""
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from kdcore.schema.job_kinds import JOB_KINDS, PreparedAsset
 from store.tables import Dataset, Job, Model, Upload
 
 
 def finalize_prepared_asset(session: Session, job: Job) -> None:
-    """Make the resource that an ended ingestion or verification worked for ready or failed.
+    """Make the data set or model that an ended job prepares ready or failed.
 
     A conversion leaves its model ready, with an ONNX file or with the reason why there is none.
     """
-    if job.kind == "ingest" and job.dataset_id:
-        _finalize_asset(session, session.get_one(Dataset, job.dataset_id), job)
-    if job.kind == "verify" and job.model_id:
-        _finalize_asset(session, session.get_one(Model, job.model_id), job)
-    if job.kind == "convert" and job.model_id:
-        _record_conversion(session.get_one(Model, job.model_id), job)
+    prepares = JOB_KINDS[job.kind].prepares
+    asset = _prepared_asset(session, job)
+    if asset is not None and prepares is not None:
+        _FINALIZERS[prepares](session, asset, job)
 
 
-def _record_conversion(model: Model, job: Job) -> None:
+def opened_upload(session: Session, job: Job) -> Upload | None:
+    """The upload whose bytes the job opens, if it opens one."""
+    asset = _prepared_asset(session, job)
+    if asset is None or JOB_KINDS[job.kind].prepares == "onnx" or asset.upload_id is None:
+        return None
+    return session.get(Upload, asset.upload_id)
+
+
+def _prepared_asset(session: Session, job: Job) -> Dataset | Model | None:
+    prepares = JOB_KINDS[job.kind].prepares
+    if prepares is None:
+        return None
+    if prepares == "dataset":
+        return session.get_one(Dataset, job.dataset_id) if job.dataset_id else None
+    return session.get_one(Model, job.model_id) if job.model_id else None
+
+
+def _record_conversion(_: Session, model: Any, job: Job) -> None:
     if job.state == "succeeded":
         onnx_file = job.result or {}
         model.onnx_object_key = onnx_file["object_key"]
         model.onnx_sha256 = onnx_file["sha256"]
         model.onnx_size_bytes = onnx_file["size_bytes"]
     elif job.error and not job.error["retryable"]:
-        # What may pass by itself is not kept: the next one who asks has it tried again.
+        # A retryable error is not stored: the next prediction starts another conversion.
         model.onnx_error = _public_error(job.error)
 
 
@@ -41,20 +58,21 @@ def _finalize_asset(session: Session, asset: Dataset | Model, job: Job) -> None:
     else:
         asset.error = _public_error(job.error) or {
             "code": "cancelled",
-            "message": "it was cancelled before its bytes were opened",
+            "message": "the preparation was cancelled",
             "items": [],
         }
         asset.state = "failed"
-        # What may pass by itself says nothing of the bytes.
+        # A retryable error does not mean that the bytes are invalid.
         if asset.upload_id and job.error and not job.error["retryable"]:
             _discard_upload(session, asset)
     asset.rev += 1
 
 
 def _discard_upload(session: Session, asset: Dataset | Model) -> None:
-    """Bytes that turned out to be bad are not kept, unless another data set or model has them.
+    """Discard an upload with invalid bytes, unless another data set or model uses it.
 
-    Their rows go with this transaction; the objects go after it, at the latest with the keeper.
+    This transaction deletes the rows of its parts. The caller deletes the objects after the commit;
+    garbage collection deletes what the caller leaves.
     """
     for table in (Dataset, Model):
         others = select(table.id).where(
@@ -70,3 +88,10 @@ def _discard_upload(session: Session, asset: Dataset | Model) -> None:
 
 def _public_error(error: dict[str, Any] | None) -> dict[str, Any] | None:
     return error and {name: error.get(name) for name in ("code", "message", "hint", "items")}
+
+
+_FINALIZERS: dict[PreparedAsset, Callable[[Session, Any, Job], None]] = {
+    "dataset": _finalize_asset,
+    "model": _finalize_asset,
+    "onnx": _record_conversion,
+}

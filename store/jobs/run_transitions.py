@@ -1,4 +1,4 @@
-"""What a run writes of its job: every write carries the fence that its claim was given."""
+"""Transitions by a run: every write is checked against the fence of the run's claim."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -22,7 +22,7 @@ from store.tables.jobs import LIVE_STATES
 
 
 def lock_leased_job(session: Session, job_id: str, fence: int) -> Job:
-    """The job's row, locked, for the run that holds it; raises FencedOut for any other."""
+    """The job's locked row. Raises LeaseLostError if another run, or none, holds the job."""
     job = session.scalars(select(Job).where(Job.id == job_id).with_for_update()).one_or_none()
     if job is None or job.fence != fence or job.state not in LIVE_STATES or job.lease_owner is None:
         raise LeaseLostError(job_id)
@@ -30,7 +30,7 @@ def lock_leased_job(session: Session, job_id: str, fence: int) -> Job:
 
 
 def renew_lease(session: Session, job_id: str, fence: int) -> str:
-    """Heartbeat: the lease from now on. Returns what the user wants: run, pause or cancel."""
+    """Extend the lease from now on. Returns the desired state: run, pause or cancel."""
     desired_state = session.scalar(
         update(Job)
         .where(Job.id == job_id, Job.fence == fence, Job.state.in_(LIVE_STATES))
@@ -61,9 +61,9 @@ def enter_phase(session: Session, job: Job, phase: str, runtime: dict[str, Any] 
 
 
 def record_engine_seq(session: Session, job: Job, last_seq: int) -> int:
-    """Note the number of the last engine event that is stored now; returns the one before.
+    """Record the number of the newest stored engine event. Returns the number before.
 
-    The reply to a commit may be lost: what comes again must not be stored again.
+    The reply to a commit may be lost: a batch that comes again must not be stored twice.
     """
     run = current_run(session, job)
     before, run.engine_seq = run.engine_seq, max(run.engine_seq, last_seq)
@@ -73,7 +73,7 @@ def record_engine_seq(session: Session, job: Job, last_seq: int) -> int:
 def succeed(
     session: Session, job: Job, result: dict[str, Any], artifacts: Iterable[Artifact]
 ) -> None:
-    """Publish the held job's outcome: all of it becomes visible with this commit, or nothing."""
+    """Publish the result of the run: all of it becomes visible with this commit."""
     for artifact in artifacts:
         session.add(artifact)
         event_log.append(
@@ -88,9 +88,9 @@ def succeed(
 
 
 def fail(session: Session, job: Job, error: dict[str, Any], run_exit: str) -> None:
-    """End the held job with an error ``{code, message, hint, retryable, items}``.
+    """End the job with an error ``{code, message, hint, retryable, items}``.
 
-    A job that shall be cancelled is: its error is told of, and nobody has to deal with it.
+    A job whose cancellation was requested ends as cancelled; its error is only logged as an event.
     """
     job_error = error | {"run": job.num_runs, "phase": job.phase}
     event_log.append(session, job, "error", job_error)
@@ -102,9 +102,9 @@ def fail(session: Session, job: Job, error: dict[str, Any], run_exit: str) -> No
 
 
 def release(session: Session, job: Job, run_exit: str, delay_s: float = 0.0) -> None:
-    """Give the held job back: to the queue, or to rest where the user wants that.
+    """End the run and queue the job again, or pause or cancel it if the user requested that.
 
-    Nobody takes it from the queue before ``pause_s`` seconds are over.
+    With ``delay_s``, no worker claims the job before that many seconds are over.
     """
     if job.desired_state == "cancel":
         end_job(session, job, "cancelled", run_exit)
@@ -122,7 +122,7 @@ def release(session: Session, job: Job, run_exit: str, delay_s: float = 0.0) -> 
 
 
 def handle_lost_run(session: Session, job: Job, message: str, run_exit: str = "lost") -> None:
-    """A run of the held job is lost: queue it again, unless too many were lost in a row."""
+    """End a lost run: queue the job again, unless too many runs were lost in a row."""
     job.lost_runs += 1
     log_data = {"level": "warning", "message": f"run {job.num_runs} is lost: {message}"}
     event_log.append(session, job, "log", log_data)
@@ -141,12 +141,12 @@ def handle_lost_run(session: Session, job: Job, message: str, run_exit: str = "l
 
 _HINTS = {
     "lost": "the job may need more memory than the worker has: try a smaller batch_size",
-    "stalled": "retry; if it comes again, tell whoever runs the workers: a device or disk may hang",
+    "stalled": "retry the job; if it stalls again, check the device and disk of the worker",
 }
 
 
 def wake_delayed_jobs(session: Session) -> None:
-    """Let the jobs be taken again whose pause is over, and ask workers to look."""
+    """Let workers claim the jobs whose delay is over, and notify them."""
     over = Job.not_before <= func.clock_timestamp()
     woken_queues = session.scalars(
         update(Job).where(Job.state == "queued", over).values(not_before=None).returning(Job.queue)
@@ -156,12 +156,16 @@ def wake_delayed_jobs(session: Session) -> None:
 
 
 def reap_expired_leases(session: Session) -> int:
-    """Take back every job whose lease has expired. Returns how many."""
+    """End the runs whose lease has expired. Returns how many."""
     expired = session.scalars(
         select(Job)
         .where(Job.lease_expires_at < func.clock_timestamp(), Job.state.in_(LIVE_STATES))
         .with_for_update(skip_locked=True)
     ).all()
     for job in expired:
-        handle_lost_run(session, job, f"the worker {job.lease_owner} was not heard of any more")
+        handle_lost_run(
+            session,
+            job,
+            f"the worker {job.lease_owner} sent no heartbeat for {settings().lease_s:.0f} s",
+        )
     return len(expired)

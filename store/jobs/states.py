@@ -1,9 +1,9 @@
-"""The states of a job, and the only three ways from one to the next.
+"""The states of a job, and the functions through which every transition goes.
 
 queued -> starting -> running -> succeeded | failed | cancelled
    |          \\         |\\-> pausing -> paused -> queued
    |           \\        \\-> cancelling -> cancelled
-   \\-> paused  \\-> queued again (drained, lost, crashed once);  failed -> queued by a retry
+   \\-> paused  \\-> queued again (shutdown, lost, crashed once);  failed -> queued by a retry
 """
 
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ TERMINAL_STATES = ("succeeded", "failed", "cancelled")
 
 
 class LeaseLostError(Exception):
-    """The job belongs to a later run, or to none: this one must stop and write nothing."""
+    """The job belongs to a later run, or to none: this run must stop and write nothing."""
 
 
 class IllegalTransitionError(Exception):
@@ -33,7 +33,7 @@ class IllegalTransitionError(Exception):
 
 
 def create(session: Session, job: Job) -> Job:
-    """Store a new job, queued, and ask a worker of its queue to look."""
+    """Store a new job as queued, and notify the workers of its queue."""
     job.state = "queued"
     job.num_runs = job.event_seq = 0
     session.add(job)
@@ -44,14 +44,14 @@ def create(session: Session, job: Job) -> Job:
 
 
 def enter_state(session: Session, job: Job, state: str, **data: Any) -> None:
-    """Bring a locked job to a state; the event says so, with ``data`` beside it."""
+    """Set the state of a locked job, and append a state event with ``data``."""
     job.state = state
     job.rev += 1
     event_log.append(session, job, "state", {"state": state, **data})
 
 
 def end_job(session: Session, job: Job, state: str, run_exit: str) -> None:
-    """Bring a locked job to a state that it does not leave by itself."""
+    """End a locked job: its run, its times, and the asset that it prepares."""
     end_run(session, job, run_exit)
     job.finished_at = func.clock_timestamp()
     job.eta_s = None
@@ -60,7 +60,7 @@ def end_job(session: Session, job: Job, state: str, run_exit: str) -> None:
 
 
 def end_run(session: Session, job: Job, run_exit: str) -> None:
-    """End the present run, if there is one, and count its time."""
+    """End the current run, if there is one, and add its time to the job."""
     if job.lease_owner is not None:
         run = current_run(session, job)
         run.ended_at = max(run.started_at, _device_used_until(session, job))
@@ -72,7 +72,7 @@ def end_run(session: Session, job: Job, run_exit: str) -> None:
 
 
 def _device_used_until(session: Session, job: Job) -> datetime:
-    """Now, or when the worker's silence began: the lease of a dead one is no device in use."""
+    """Now, or the last heartbeat: the remaining lease of a dead worker is not device time."""
     now: datetime = session.scalars(select(func.clock_timestamp())).one()
     if job.lease_expires_at is None:
         return now
@@ -81,18 +81,18 @@ def _device_used_until(session: Session, job: Job) -> datetime:
 
 
 def current_run(session: Session, job: Job) -> Run:
-    """The present run of a job that has one."""
+    """The current run of a job that has one."""
     return session.scalars(
         select(Run).where(Run.job_id == job.id, Run.number == job.num_runs)
     ).one()
 
 
 def lease_expiry() -> Any:
-    """When a lease that is taken now will end, by the database's clock."""
+    """The end of a lease that starts now, by the clock of the database."""
     return func.clock_timestamp() + timedelta(seconds=settings().lease_s)
 
 
 def is_leased(session: Session, job: Job) -> bool:
-    """Whether some worker has the job, as far as anybody knows."""
+    """Whether a worker holds an unexpired lease of the job."""
     query = select(Job.lease_expires_at > func.clock_timestamp()).where(Job.id == job.id)
     return bool(session.scalar(query))

@@ -1,6 +1,7 @@
-"""What users want of a job. Its worker learns of it by the next heartbeat.
+"""Transitions by users: cancel, pause, resume, retry, delete.
 
-Where no worker has the job, nor can have it any more, what is wanted is done at once.
+The worker that holds the job reads the desired state with its next heartbeat. Without such a
+worker, the transition happens at once.
 """
 
 from sqlalchemy import func
@@ -20,7 +21,7 @@ from store.tables.jobs import LIVE_STATES
 
 
 def cancel(session: Session, job: Job) -> bool:
-    """Cancel a locked job. True if it has ended, False if its worker must end it first."""
+    """Cancel a locked job. Returns True if it has ended, False if its worker must end it first."""
     if job.state == "cancelled":
         return True
     if job.state in TERMINAL_STATES:
@@ -33,7 +34,7 @@ def cancel(session: Session, job: Job) -> bool:
 
 
 def pause(session: Session, job: Job) -> bool:
-    """Let a locked job rest. True if it does, False if its worker writes a checkpoint first."""
+    """Pause a locked job. Returns False if its worker writes a checkpoint first."""
     if job.state == "paused":
         return True
     if job.state in TERMINAL_STATES or job.state == "cancelling":
@@ -47,19 +48,19 @@ def pause(session: Session, job: Job) -> bool:
 
 
 def resume(session: Session, job: Job) -> None:
-    """Let a locked job go on that rests, or is about to."""
+    """Continue a locked job that is paused or pausing."""
     if job.state not in ("paused", "pausing"):
         raise IllegalTransitionError("resumed", job.state)
     job.desired_state = "run"
     if job.state == "paused":
         _enqueue(session, job)
     else:
-        # Its worker may have stopped the engine already: then the job is queued when it lets go.
+        # If its worker has stopped the engine already, the end of the run queues the job.
         enter_state(session, job, "running" if job.phase else "starting")
 
 
 def retry(session: Session, job: Job) -> None:
-    """Give a locked job that has failed another run, from its last checkpoint on."""
+    """Queue a failed job again; it continues from its last checkpoint."""
     if job.state != "failed":
         raise IllegalTransitionError("retried", job.state)
     job.desired_state = "run"
@@ -70,14 +71,14 @@ def retry(session: Session, job: Job) -> None:
 
 
 def delete(session: Session, job: Job) -> None:
-    """Delete a locked job that has ended, with all that belongs to it."""
+    """Delete a locked job that has ended, with all rows that belong to it."""
     if job.state not in TERMINAL_STATES:
         raise IllegalTransitionError("deleted", job.state)
     session.delete(job)
 
 
 def _signal_worker(session: Session, job: Job, state: str) -> bool:
-    """Whether a worker has the job, and will learn of the wish; the job waits for it in a state."""
+    """Set the state in which the job waits for its worker. Returns False if no worker holds it."""
     if job.state not in LIVE_STATES or not is_leased(session, job):
         return False
     if job.state != state:

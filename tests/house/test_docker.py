@@ -69,7 +69,7 @@ def test_an_image_holds_all_that_its_programs_import(
 
 STARTS = {
     "api": "from api.predictions import runner; given = runner.subprocess_env(Path('/nowhere'))",
-    "worker": "from worker.engine import engine_process; given = engine_process.base_environment()",
+    "worker": "from worker.engine import process; given = process.base_environment()",
 }
 
 

@@ -55,7 +55,7 @@ def test_derived_student_with_a_channel_rule_matches_its_report(
 
 
 def _images(dataset_id: str) -> Path:
-    from worker.files import local_copies
+    from worker.files import asset_cache
 
     with transaction() as session:
-        return Path(local_copies.fetch_asset(session.get_one(Dataset, dataset_id)))
+        return Path(asset_cache.fetch_asset(session.get_one(Dataset, dataset_id)))

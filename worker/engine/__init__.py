@@ -1,1 +1,1 @@
-"""The engine's process, seen from outside."""
+"""The engine's process as its worker sees it."""

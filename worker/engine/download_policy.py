@@ -1,4 +1,4 @@
-"""Which runs may download published weights and sets, and what they need of our environment."""
+"""The download policy: which engines may use the network, and which variables they get for it."""
 
 import os
 from typing import Any
@@ -22,22 +22,22 @@ _PASSED_VARIABLES = (
 )
 DOWNLOADS_DISABLED_ERROR: dict[str, Any] = {
     "code": "teacher_load_failed",
-    "message": "published weights are not downloaded here: STILLHOUSE_DOWNLOADS is off",
-    "hint": "download the checkpoint yourself and upload it as a model of your own",
+    "message": "pretrained weights cannot be downloaded: STILLHOUSE_DOWNLOADS is off",
+    "hint": "download the checkpoint yourself, and upload it as a model",
     "retryable": False,
     "items": [],
 }
 
 
 def needs_download(request: EngineRequest) -> bool:
-    """Whether the engine needs weights that torchvision or timm publish."""
+    """Whether the engine needs pretrained weights of torchvision or timm."""
     if isinstance(request, VerifyRequest):
         return request.pretrained is not None
     return isinstance(request, RunRequest) and request.job.student.init == "pretrained"
 
 
 def download_environment(request: EngineRequest) -> dict[str, str]:
-    """What the libraries that download go by; without a need, they stay within the machine."""
+    """Variables for libraries that download; they stay offline unless the request needs it."""
     downloads_dataset = isinstance(request, IngestRequest) and request.source.startswith(
         TORCHVISION_PREFIX
     )
@@ -46,11 +46,11 @@ def download_environment(request: EngineRequest) -> dict[str, str]:
     folder = settings().work_dir / "published"
     passed_variables = {name: os.environ[name] for name in _PASSED_VARIABLES if name in os.environ}
     return passed_variables | {
-        # Runs share it, and it survives them: equal weights are downloaded once.
+        # Runs share this folder, so that equal weights are downloaded once.
         "TORCH_HOME": str(folder / "torch"),
         "HF_HOME": str(folder / "huggingface"),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        # Its downloads know no limit of time.
+        # Downloads by Xet have no time limit.
         "HF_HUB_DISABLE_XET": "1",
     }

@@ -1,61 +1,39 @@
-"""The engine's events into rows: a batch is one transaction, fenced, or it is nothing."""
+"""The event sink: writes the engine's events as rows, each batch in one fenced transaction."""
 
 import contextlib
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.orm import Session
 
 from kdcore.protocol.events import (
     AnyEvent,
-    ArtifactEvent,
     CheckpointEvent,
-    ErrorEvent,
     LogEvent,
     MetricsEvent,
     PhaseEvent,
-    ReportEvent,
     TeacherCacheEvent,
 )
 from kdcore.runtime.failpoints import failpoint
 from store import event_log, jobs, metric_series, object_store
 from store.database import transaction
 from store.tables import Checkpoint, Job
-from worker.files import artifact_upload, teacher_cache
-
-
-@dataclass
-class RunResult:
-    """What a run has said of its end so far; published only when the run is over."""
-
-    artifacts: list[ArtifactEvent] = field(default_factory=list)
-    report: dict[str, Any] | None = None
-    error: ErrorEvent | None = None
-
-    def record(self, event: AnyEvent) -> None:
-        """Keep what belongs to the end."""
-        if isinstance(event, ArtifactEvent):
-            self.artifacts.append(event)
-        elif isinstance(event, ReportEvent):
-            self.report = event.report
-        elif isinstance(event, ErrorEvent):
-            self.error = event
+from worker.files import teacher_cache, uploads
 
 
 def store_events(
     job: Job, batch: list[AnyEvent], workdir: Path, *, upload_files: bool = True
 ) -> None:
-    """Store a batch of events; raises FencedOut, and stores nothing, if the job has moved on.
+    """Store a batch of events, and the files that they name.
 
-    Without ``checkpoints`` all files are left behind: the object store has been away for long.
+    Without ``upload_files`` no file is stored: the object store has been unavailable for long.
+
+    Raises:
+        LeaseLostError: the job has moved on to a later run; nothing was stored.
     """
-    # Only the newest checkpoint of a batch is worth its upload: it replaces the others.
+    # Only the newest checkpoint of a batch is uploaded: it replaces the others.
     newest = next((e for e in reversed(batch) if isinstance(e, CheckpointEvent)), None)
     upload_event = newest if upload_files else None
-    checkpoint = (
-        artifact_upload.upload_checkpoint(job, upload_event, workdir) if upload_event else None
-    )
+    checkpoint = uploads.upload_checkpoint(job, upload_event, workdir) if upload_event else None
     if checkpoint:
         failpoint("worker.checkpoint")
     stored = teacher_cache.upload_new_files(job, batch) if upload_files else {}
@@ -68,12 +46,12 @@ def store_events(
         for event in fresh:
             _store_event(session, row, event, stored)
         if newest and not upload_files:
-            message = "a checkpoint could not be stored: the object store is away"
+            message = "a checkpoint could not be stored: the object store is unavailable"
             event_log.append(session, row, "log", {"level": "warning", "message": message})
         if checkpoint and newest and newest.seq > before:
             dropped = _record_checkpoint(session, row, checkpoint)
     for key in dropped:
-        with contextlib.suppress(OSError):  # the keeper deletes what stays
+        with contextlib.suppress(OSError):  # garbage collection deletes what stays
             object_store.delete(key)
 
 
@@ -91,7 +69,7 @@ def _store_event(session: Session, job: Job, event: AnyEvent, stored: dict[str, 
         case TeacherCacheEvent():
             teacher_cache.record_event(session, job, event, stored)
         case _:
-            pass  # artifacts, report and error are published when the run is over
+            pass  # artifacts, report and error are published when the run has ended
 
 
 def _update_progress(job: Job, event: MetricsEvent) -> None:
@@ -103,7 +81,7 @@ def _update_progress(job: Job, event: MetricsEvent) -> None:
 def _record_checkpoint(session: Session, job: Job, checkpoint: Checkpoint) -> list[str]:
     session.add(checkpoint)
     session.flush()
-    job.lost_runs = 0  # the job came further: earlier losses do not count against it
+    job.lost_runs = 0  # the job made progress: earlier losses no longer count
     data = {"id": checkpoint.id, "step": checkpoint.step, "epoch": checkpoint.epoch}
     event_log.append(session, job, "checkpoint", data | {"size_bytes": checkpoint.size_bytes})
-    return artifact_upload.prune_checkpoints(session, job)
+    return uploads.prune_checkpoints(session, job)

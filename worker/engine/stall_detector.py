@@ -1,43 +1,45 @@
-"""Whether an engine still gets on: it shows a sign of life at every batch."""
+"""StallDetector: whether an engine still makes progress; each batch is a sign of life."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from kdcore.protocol.requests import HEARTBEAT_FILE
 from store.settings import settings
 
 PAUSE_FACTOR = 20
-"""Times the longest pause that the run has made so far: an epoch's end takes longer than a step."""
+"""Times the longest pause of the run so far: the end of an epoch takes longer than a step."""
 
 
 class StallDetector:
-    """Compares the pause since the last sign of life with those that this run has made before."""
+    """Compares the time since the last sign of life with the earlier pauses of the same run."""
 
-    def __init__(self, workdir: Path) -> None:
+    def __init__(self, workdir: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._files = (workdir / HEARTBEAT_FILE, workdir / "events.jsonl")
         self._last_signs = self._signs()
-        self._since = time.monotonic()
+        self._since = clock()
         self._longest_s = 0.0
 
     def update(self) -> None:
-        """Take note of what the engine has shown since the last look."""
+        """Look at the engine's files for signs of life since the last call."""
         signs = self._signs()
         if signs == self._last_signs:
             return
-        # By the times of the signs: this process may have been busy with an upload meanwhile. How
-        # long the libraries took to load says nothing of the work.
+        # The files' times count, because this process may have been busy with an upload. The first
+        # sign is left out: the time to load the libraries says nothing about pauses at work.
         if self._last_signs[0]:
             self._longest_s = max(self._longest_s, (max(signs) - max(self._last_signs)) / 1e9)
-        self._last_signs, self._since = signs, time.monotonic()
+        self._last_signs, self._since = signs, self._clock()
 
     @property
     def pause_s(self) -> float:
-        """How long there has been no sign of life."""
-        return time.monotonic() - self._since
+        """Seconds since the last sign of life."""
+        return self._clock() - self._since
 
     @property
     def max_pause_s(self) -> float:
-        """How long a pause is still believed in."""
+        """Seconds without a sign of life after which the engine counts as stalled."""
         return max(settings().stall_s, PAUSE_FACTOR * self._longest_s)
 
     def _signs(self) -> tuple[int, ...]:

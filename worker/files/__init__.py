@@ -1,1 +1,1 @@
-"""Files on the worker's disk and their way to and from the object store."""
+"""Files of runs: caches, work folders, uploads to the object store."""

@@ -1,24 +1,26 @@
-"""What a run needs from the object store, in a content-addressed cache that the runs share."""
+"""The asset cache: data sets, models and students by SHA-256, shared by the runs of a machine."""
 
 import contextlib
-import hashlib
 import os
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from store import object_store
 from store.settings import settings
+from store.tables import Dataset, Model
 
 MAX_AGE_S = 7 * 24 * 3600
 
 
 def fetch_cached(key: str, sha256: str) -> Path:
-    """The local file with this digest; fetched, and checked, if it is not there yet.
+    """The path of the local file with this digest, fetched and checked if the cache lacks it.
 
     Raises:
-        blobs.CorruptBlobError: the stored bytes are not those that were put.
+        CorruptBlobError: the stored bytes have another digest.
+        FileNotFoundError: there is no such object.
     """
     folder = settings().work_dir / "cache"
     path = folder / sha256
@@ -31,33 +33,48 @@ def fetch_cached(key: str, sha256: str) -> Path:
     return path
 
 
-def _is_intact(path: Path, sha256: str) -> bool:
-    """Whether the file is there with the bytes that its name promises: disks fail, too."""
-    if not path.exists():
-        return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+def fetch_asset(asset: Dataset | Model) -> str:
+    """Path of a data set's or model's bytes in the cache.
+
+    Raises FileNotFoundError for an asset without bytes.
+    """
+    if asset.object_key is None or asset.sha256 is None:
+        raise FileNotFoundError(f"{asset.id} has no bytes in the object store")
+    return str(fetch_cached(asset.object_key, asset.sha256))
+
+
+def model_file_fields(model: Model) -> dict[str, Any]:
+    """The fields of :class:`kdcore.protocol.requests.ModelFile`, with the weights in the cache."""
+    return {
+        "path": fetch_asset(model),
+        "sha256": model.sha256,
+        "architecture": model.architecture,
+        "num_classes": model.num_classes,
+        "in_channels": model.in_channels,
+        "input_size": model.input_size,
+        "normalization": model.normalization,
+    }
 
 
 def ensure_free_space() -> bool:
-    """Whether the work folder has room for a run; what is cached goes, the oldest first."""
+    """Delete cached files, the oldest first, until a run has room. Returns whether it has."""
     settings().work_dir.mkdir(parents=True, exist_ok=True)
     for _, path in sorted(_files_by_age()):
         if has_space_for(0):
             break
-        path.unlink(missing_ok=True)  # an engine that reads it has it open
+        path.unlink(missing_ok=True)  # an engine that reads the file has it open
     return has_space_for(0)
 
 
 def has_space_for(size_bytes: int) -> bool:
-    """Whether so much more leaves the room that a run needs; nothing is cleared away for it."""
+    """Whether ``size_bytes`` more leave the space that a run needs. Deletes nothing."""
     return _free_bytes() >= settings().min_free_bytes + size_bytes
 
 
 def _files_by_age() -> Iterator[tuple[float, Path]]:
-    # What somebody is about to write there has a hidden name.
+    # Files that are being written have hidden names.
     for path in (settings().work_dir / "cache").glob("[!.]*"):
-        with contextlib.suppress(FileNotFoundError):  # another slot clears away, too
+        with contextlib.suppress(FileNotFoundError):  # another slot may delete it, too
             yield path.stat().st_mtime, path
 
 
@@ -68,6 +85,6 @@ def _free_bytes() -> int:
 def _evict_old(folder: Path) -> None:
     oldest = time.time() - MAX_AGE_S
     for path in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another slot forgets, too
+        with contextlib.suppress(FileNotFoundError):  # another slot may delete it, too
             if path.stat().st_mtime < oldest:
                 path.unlink()

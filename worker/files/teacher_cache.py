@@ -1,6 +1,6 @@
-"""Teachers' answers between the object store and the folder that this machine's engines share.
+"""The teacher cache of a machine: teacher outputs between the object store and the shared folder.
 
-They save time and nothing else: whatever goes wrong with them, the run asks its teacher itself.
+The cache only saves time. Whatever fails here is logged, and the run computes the outputs itself.
 """
 
 import contextlib
@@ -19,35 +19,33 @@ from kdcore.protocol.events import AnyEvent, TeacherCacheEvent
 from kdcore.schema.job import ResolvedJob
 from store import object_store, teacher_caches
 from store.database import transaction
-from store.object_store import CorruptBlobError
+from store.object_store import CorruptBlobError, ReadCancelledError
 from store.settings import settings
 from store.tables import Dataset, Job, Model, TeacherCache
 from store.teacher_caches import TeacherCacheInputs
 from worker.files import asset_cache
 
 log = structlog.get_logger()
-PREFETCH_BYTES = 64 * 2**20
-"""That are there before a run begins; its first epochs are longer than what follows takes."""
 
 
 def cache_folder() -> Path:
-    """Beside the other files that runs share: what was not used for longest goes first."""
+    """The folder of the asset cache: the least recently used file of both is deleted first."""
     return settings().work_dir / "cache"
 
 
 def prefetch(job: Job, resolved: ResolvedJob) -> None:
-    """Have what the first epochs ask of the job's teachers in the folder, as far as it is kept."""
+    """Download the views of the first epochs; the others follow while the engine trains."""
     size_bytes = 0
     for row in _matching_rows(job, resolved):
         size_bytes += row.size_bytes
-        if size_bytes > PREFETCH_BYTES:
+        if size_bytes > settings().teacher_cache_prefetch_bytes:
             return
         _download(row)
 
 
 @contextlib.contextmanager
 def download_in_background(job: Job) -> Iterator[None]:
-    """Bring the rest while the block runs: a large data set's answers take minutes to fetch."""
+    """Download the other views while the block runs: large ones take minutes."""
     if job.queue != "train":
         yield
         return
@@ -60,32 +58,25 @@ def download_in_background(job: Job) -> Iterator[None]:
         yield
     finally:
         run_ended.set()
-        # A store that hangs keeps nobody: what comes late is in the folder for the next run.
+        # Not longer: an object store that hangs must not delay the end of the run.
         thread.join(timeout=1.0)
 
 
-class _DownloadCancelled(Exception):  # noqa: N818 - no fault
-    """The run has ended."""
-
-
 def _download_all(job: Job, run_ended: threading.Event) -> None:
-    def check_cancelled() -> None:
-        if run_ended.is_set():
-            raise _DownloadCancelled
-
     try:
-        with object_store.interruptible(check_cancelled):
-            for row in _matching_rows(job, _resolved_job(job)):
-                check_cancelled()
+        with object_store.interruptible(run_ended.is_set):
+            for row in _matching_rows(job, ResolvedJob.model_validate(job.resolved)):
+                if run_ended.is_set():
+                    return
                 _download(row)
-    except _DownloadCancelled:
+    except ReadCancelledError:
         return
     except (OSError, SQLAlchemyError) as error:
         log.warning("teacher_cache_not_fetched", job=job.id, error=str(error))
 
 
 def _matching_rows(job: Job, resolved: ResolvedJob) -> Iterator[TeacherCache]:
-    """The project's rows that may serve the job, student by student, while there is room."""
+    """Rows of the project that may fit the job, by seed and view, while there is space."""
     views = resolved.training.views
     if views == "fresh" or not resolved.teachers:
         return
@@ -95,7 +86,7 @@ def _matching_rows(job: Job, resolved: ResolvedJob) -> Iterator[TeacherCache]:
         rows = teacher_caches.list_matching(session, job.project_id, inputs, seeds)
     cache_folder().mkdir(parents=True, exist_ok=True)
     for row in sorted(rows, key=lambda row: (seeds.index(row.seed), row.view)):
-        # Nothing is cleared away for them: it may be what this very run has just brought.
+        # No file is deleted to make space: it might be an input of this run.
         if row.view <= views and asset_cache.has_space_for(row.size_bytes):
             yield row
 
@@ -103,7 +94,7 @@ def _matching_rows(job: Job, resolved: ResolvedJob) -> Iterator[TeacherCache]:
 def _download(row: TeacherCache) -> None:
     path = cache_folder() / f"answers-{row.key}.safetensors"
     sidecar = path.with_suffix(".json")
-    with contextlib.suppress(FileNotFoundError):  # whoever needs room may clear away either
+    with contextlib.suppress(FileNotFoundError):  # either file may have been evicted
         os.utime(path)
         os.utime(sidecar)
         return
@@ -127,7 +118,10 @@ def _write_sidecar(row: TeacherCache, sidecar: Path) -> None:
 
 
 def upload_new_files(job: Job, batch: Sequence[AnyEvent]) -> dict[str, str]:
-    """Store what the batch tells of and no row knows; the object's key by the answers' key."""
+    """Upload the files that the batch names and that have no row yet.
+
+    Returns the object's key by the cache key.
+    """
     events_by_key = {event.key: event for event in batch if isinstance(event, TeacherCacheEvent)}
     if not events_by_key:
         return {}
@@ -153,18 +147,14 @@ def _upload(job: Job, event: TeacherCacheEvent) -> str:
 def record_event(
     session: Session, job: Job, event: TeacherCacheEvent, object_keys: dict[str, str]
 ) -> None:
-    """The row of what was stored, or the use of one that is there."""
+    """Write the row of an uploaded file, or record the use of an existing row."""
     teacher_caches.record_use(session, job, event)
     if event.key not in object_keys:
         return
-    inputs = _cache_inputs(session, job, _resolved_job(job))
+    inputs = _cache_inputs(session, job, ResolvedJob.model_validate(job.resolved))
     teacher_inputs = inputs[event.teacher_index] if event.teacher_index < len(inputs) else None
     if teacher_inputs is not None:
         teacher_caches.add(session, job, event, teacher_inputs, object_keys[event.key])
-
-
-def _resolved_job(job: Job) -> ResolvedJob:
-    return ResolvedJob.model_validate(job.resolved)
 
 
 def _cache_inputs(

@@ -1,4 +1,4 @@
-"""What runs have left in the work folder: a worker that was killed could not clean up."""
+"""Work folders of runs: those that a killed worker left are deleted at the next start."""
 
 import shutil
 
@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 def delete_stale_folders() -> None:
-    """Delete the folders of runs that hold no job any more."""
+    """Delete the folders of runs that do not hold their job any more."""
     folders = {path.name: path for path in (settings().work_dir / "runs").glob("job_*-*")}
     try:
         with transaction() as session:

@@ -1,1 +1,1 @@
-"""The process that repairs: outbox relay, lease reaper, garbage collector."""
+"""Maintenance: the process with outbox relay, lease reaper and garbage collection."""

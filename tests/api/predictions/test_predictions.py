@@ -57,10 +57,10 @@ def image_json(*images: bytes, **fields: Any) -> Json:
 @pytest.fixture(scope="module")
 def tensors(trained_job: TrainedJob) -> dict[str, torch.Tensor]:
     """The tensors of the data set."""
-    from worker.files import local_copies
+    from worker.files import asset_cache
 
     with transaction() as session:
-        path = local_copies.fetch_asset(session.get_one(Dataset, trained_job.dataset["id"]))
+        path = asset_cache.fetch_asset(session.get_one(Dataset, trained_job.dataset["id"]))
     arrays: dict[str, torch.Tensor] = load_file(path)
     return arrays
 

@@ -1,4 +1,4 @@
-"""Jobs that are not a plain distillation, through the real worker."""
+"""Evaluations, continued jobs and derived students, through a real worker."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 Json = dict[str, Any]
 
 
-def done(trained_job: Any, run_queue: Callable[[str], None], body: Json) -> Json:
+def run_job(trained_job: Any, run_queue: Callable[[str], None], body: Json) -> Json:
     posted = trained_job.client.post("/v1/jobs", json=body)
     assert posted.status_code == 201, posted.text
     run_queue("train")
@@ -17,24 +17,24 @@ def done(trained_job: Any, run_queue: Callable[[str], None], body: Json) -> Json
     return job
 
 
-def report(trained_job: Any, job: Json) -> Json:
-    found: Json = trained_job.client.get(f"/v1/jobs/{job['id']}/report").json()
-    return found
+def get_report(trained_job: Any, job: Json) -> Json:
+    report: Json = trained_job.client.get(f"/v1/jobs/{job['id']}/report").json()
+    return report
 
 
-def test_an_evaluation_reports_the_model_as_it_is(
+def test_evaluation_reports_the_unchanged_model(
     trained_job: Any, trained_model: Json, run_queue: Callable[[str], None]
 ) -> None:
     body = {"kind": "evaluate", "model": trained_model["id"], "dataset": trained_job.dataset["id"]}
-    job = done(trained_job, run_queue, body)
-    told = report(trained_job, job)
-    assert told["student"]["top1"] == report(trained_job, trained_job.job)["student"]["top1"]
-    assert told["epochs"] is None
+    job = run_job(trained_job, run_queue, body)
+    report = get_report(trained_job, job)
+    assert report["student"]["top1"] == get_report(trained_job, trained_job.job)["student"]["top1"]
+    assert report["epochs"] is None
     assert job["kind"] == "evaluate"
 
 
 @pytest.mark.parametrize("checkpoint", ["best", "last"])
-def test_a_job_goes_on_from_an_earlier_one(
+def test_job_continues_from_an_earlier_job(
     trained_job: Any, run_queue: Callable[[str], None], checkpoint: str
 ) -> None:
     body = {
@@ -44,17 +44,19 @@ def test_a_job_goes_on_from_an_earlier_one(
         "from": {"job": trained_job.job["id"], "checkpoint": checkpoint},
         "training": {"epochs": 1, "batch_size": 256, "optimizer": {"type": "sgd", "lr": 1e-9}},
     }
-    kept = trained_job.client.get(f"/v1/jobs/{trained_job.job['id']}/checkpoints").json()["data"]
-    if checkpoint == "last" and not kept:
+    checkpoints = trained_job.client.get(f"/v1/jobs/{trained_job.job['id']}/checkpoints").json()[
+        "data"
+    ]
+    if checkpoint == "last" and not checkpoints:
         assert trained_job.client.post("/v1/jobs", json=body).status_code == 422
         return
-    told = report(trained_job, done(trained_job, run_queue, body))
-    assert told["student"]["top1"] == pytest.approx(
-        report(trained_job, trained_job.job)["student"]["top1"], abs=3
+    report = get_report(trained_job, run_job(trained_job, run_queue, body))
+    assert report["student"]["top1"] == pytest.approx(
+        get_report(trained_job, trained_job.job)["student"]["top1"], abs=3
     )
 
 
-def test_a_derived_student_becomes_a_teacher_in_onnx_and_in_torch(
+def test_derived_student_becomes_a_teacher_in_onnx_and_in_torch(
     trained_job: Any, trained_model: Json, run_queue: Callable[[str], None]
 ) -> None:
     body = {
@@ -66,19 +68,21 @@ def test_a_derived_student_becomes_a_teacher_in_onnx_and_in_torch(
         "evaluation": {"baseline": False},
         "exports": ["onnx"],
     }
-    job = done(trained_job, run_queue, body)
+    job = run_job(trained_job, run_queue, body)
     artifacts = trained_job.client.get(f"/v1/jobs/{job['id']}/artifacts").json()["data"]
-    assert {"student.safetensors", "student.onnx"} <= {each["name"] for each in artifacts}
-    assert report(trained_job, job)["exports"]["onnx"]["agreement"] == 100.0
-    made = trained_job.client.post(
+    assert {"student.safetensors", "student.onnx"} <= {artifact["name"] for artifact in artifacts}
+    assert get_report(trained_job, job)["exports"]["onnx"]["agreement"] == 100.0
+    derived = trained_job.client.post(
         "/v1/models", json={"name": "derived", "source": f"job:{job['id']}"}
     ).json()
-    assert made["architecture"] == "cifar/resnet8+grouped-4+width-0.5"
+    assert derived["architecture"] == "cifar/resnet8+grouped-4+width-0.5"
     pair = {
         "student": {"architecture": "cifar/resnet8"},
         "dataset": trained_job.dataset["id"],
-        "teachers": [{"model": made["id"]}],
+        "teachers": [{"model": derived["id"]}],
         "training": {"epochs": 1, "batch_size": 256},
         "evaluation": {"baseline": False},
     }
-    assert report(trained_job, done(trained_job, run_queue, pair))["teacher"]["num_params"] > 0
+    assert (
+        get_report(trained_job, run_job(trained_job, run_queue, pair))["teacher"]["num_params"] > 0
+    )

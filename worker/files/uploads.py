@@ -1,7 +1,7 @@
-"""A run's files into the object store, under keys that hold its fence.
+"""Uploads of a run: checkpoints and artifacts into the object store, under keys with its fence.
 
-A run that has lost its lease can therefore write over nothing; what it wrote has no row, and the
-keeper deletes it.
+A run that has lost its lease can therefore overwrite nothing. What it has uploaded has no row, and
+garbage collection deletes it.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from store.tables import Artifact, Checkpoint, Job
 
 
 def upload_checkpoint(job: Job, event: CheckpointEvent, workdir: Path) -> Checkpoint | None:
-    """Store a checkpoint; None if the engine has already replaced it by a newer one."""
+    """Store a checkpoint. Returns None if the engine has already replaced it by a newer one."""
     checkpoint_id = new_id("ckp")
     key = f"{job.project_id}/jobs/{job.id}/{job.fence}/{checkpoint_id}"
     try:
@@ -40,9 +40,9 @@ def upload_checkpoint(job: Job, event: CheckpointEvent, workdir: Path) -> Checkp
 
 
 def prune_checkpoints(session: Session, job: Job) -> list[str]:
-    """Drop the rows of all but the newest checkpoints; the keys to delete after the commit.
+    """Delete the rows of all but the newest checkpoints. Returns keys to delete after the commit.
 
-    A resumed run may reach a step again: of one step, the later checkpoint alone is kept.
+    A resumed run may reach a step again: of each step, only the later checkpoint stays.
     """
     rows = session.scalars(
         select(Checkpoint)
@@ -63,7 +63,7 @@ def prune_checkpoints(session: Session, job: Job) -> list[str]:
 def upload_artifacts(
     job: Job, artifact_events: list[ArtifactEvent], workdir: Path
 ) -> list[Artifact]:
-    """Store a finished run's files; their rows are for the transaction that ends the job."""
+    """Store a finished run's files. The transaction that ends the job adds the returned rows."""
     rows = []
     for event in artifact_events:
         artifact_id = new_id("art")
@@ -86,9 +86,10 @@ def upload_artifacts(
     return rows
 
 
-def upload_asset(job: Job, artifact: ArtifactEvent, workdir: Path) -> dict[str, object]:
-    """Store an ingested data set, a verified model or its ONNX by content: equal bytes once."""
-    folder = "datasets" if job.kind == "ingest" else "models"
+def upload_asset(
+    job: Job, artifact: ArtifactEvent, workdir: Path, folder: str
+) -> dict[str, object]:
+    """Store a file under its digest in a folder of the project: equal bytes are stored once."""
     key = f"{job.project_id}/{folder}/{artifact.sha256}"
     object_store.put_file(key, workdir / artifact.path)
     return {"object_key": key, "sha256": artifact.sha256, "size_bytes": artifact.size_bytes}

@@ -89,8 +89,7 @@ def test_weights_in_the_cache_are_a_model_with_all_that_is_known(
 def test_a_worker_that_may_not_download_says_so(
     outcome: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frozen = settings().model_copy(update={"downloads": False})
-    monkeypatch.setattr("worker.executor.settings", lambda: frozen)
+    monkeypatch.setattr(settings(), "downloads", False)
     model = outcome("timm:resnet18")
     assert (model["state"], model["error"]["code"]) == ("failed", "teacher_load_failed")
     assert "STILLHOUSE_DOWNLOADS" in model["error"]["message"]

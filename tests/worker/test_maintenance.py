@@ -1,4 +1,4 @@
-"""The keeper: any number of them, a dead broker, objects that nobody names."""
+"""Maintenance: several processes at once, a dead broker, objects without a row."""
 
 import os
 import signal
@@ -19,88 +19,89 @@ from store.ids import new_id
 from store.settings import settings
 from store.tables import Artifact, Job, OutboxMessage, Run
 from tests.helpers import submit_job, wait_until
+from worker.maintenance.gc import OrphanCollector
 
 Json = dict[str, Any]
 
 
-def _waiting() -> int:
+def _count_messages() -> int:
     with transaction() as session:
         return session.scalar(select(func.count()).select_from(OutboxMessage)) or 0
 
 
 def _relay(environment: dict[str, str]) -> None:
-    command = [sys.executable, "-c", "from worker.maintenance.__main__ import relay; relay()"]
+    command = [sys.executable, "-c", "from worker.maintenance.relay import relay; relay()"]
     subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True)
 
 
-def test_messages_wait_in_the_outbox_while_the_broker_is_dead(
+def test_outbox_keeps_messages_while_the_broker_is_down(
     client: httpx.Client, digits: Json, environment: dict[str, str]
 ) -> None:
     submit_job(client, digits)
-    before = _waiting()
+    before = _count_messages()
     assert before > 0
     _relay(environment | {"STILLHOUSE_BROKER_URL": "redis://127.0.0.1:1/0"})
-    assert _waiting() == before
+    assert _count_messages() == before
     assert submit_job(client, digits)["state"] == "queued"
     _relay(environment)
-    assert _waiting() == 0
+    assert _count_messages() == 0
 
 
 @pytest.fixture
-def keepers(environment: dict[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
+def maintenance_processes(environment: dict[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
     fast = environment | {"STILLHOUSE_MAINTENANCE_INTERVAL_S": "0.2"}
     command = [sys.executable, "-m", "worker.maintenance"]
     output = subprocess.DEVNULL
     running = [subprocess.Popen(command, env=fast, stdout=output, stderr=output) for _ in range(2)]
     yield running
-    for keeper in running:
-        keeper.kill()
-        keeper.wait()
+    for process in running:
+        process.kill()
+        process.wait()
 
 
-def _listens(keeper: "subprocess.Popen[bytes]") -> bool:
+def _listens(process: "subprocess.Popen[bytes]") -> bool:
     """Whether the process catches SIGTERM by now."""
-    text = Path(f"/proc/{keeper.pid}/status").read_text()
+    text = Path(f"/proc/{process.pid}/status").read_text()
     caught = int(text.split("SigCgt:")[1].split()[0], 16)
     return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
-def test_two_keepers_repair_each_thing_once_and_one_is_enough(
-    client: httpx.Client, digits: Json, keepers: Any
+def test_two_processes_repair_every_job_once_and_one_is_enough(
+    client: httpx.Client, digits: Json, maintenance_processes: Any
 ) -> None:
     def lose(priority: int) -> str:
         job_id = str(submit_job(client, digits, priority=priority)["id"])
         with transaction() as session:
-            taken = jobs.claim(session, "train", "a worker that is dead")
-            assert taken is not None
-            assert taken.id == job_id
+            claimed = jobs.claim(session, "train", "a worker that is dead")
+            assert claimed is not None
+            assert claimed.id == job_id
         with transaction() as session:
             past = update(Job).where(Job.id == job_id)
             session.execute(past.values(lease_expires_at="2026-01-01T00:00:00Z"))
         return job_id
 
-    def taken_back(job_id: str) -> bool:
+    def is_requeued(job_id: str) -> bool:
         with transaction() as session:
             run = session.scalars(select(Run).where(Run.job_id == job_id)).one()
             job = session.get_one(Job, job_id)
             assert job.lost_runs in (0, 1)
             return job.state == "queued" and run.exit == "lost" and job.lost_runs == 1
 
-    wait_until(lambda: all(map(_listens, keepers)), 60, "both keepers run")
+    wait_until(
+        lambda: all(map(_listens, maintenance_processes)), 60, "both maintenance_processes run"
+    )
     first = lose(99)
-    wait_until(lambda: taken_back(first), 60, "a lost job is taken back")
-    wait_until(lambda: _waiting() == 0, 60, "the outbox is sent")
-    keepers[0].send_signal(signal.SIGTERM)
-    assert keepers[0].wait(timeout=30) == 0
+    wait_until(lambda: is_requeued(first), 60, "a lost job is requeued")
+    wait_until(lambda: _count_messages() == 0, 60, "the outbox is sent")
+    maintenance_processes[0].send_signal(signal.SIGTERM)
+    assert maintenance_processes[0].wait(timeout=30) == 0
     second = lose(100)
-    wait_until(lambda: taken_back(second), 60, "the other keeper works")
+    wait_until(lambda: is_requeued(second), 60, "the other process works")
 
 
 def test_only_old_objects_without_a_row_are_deleted(
     client: httpx.Client, digits: Json, tenant: Any, tmp_path: Path
 ) -> None:
-    from worker.maintenance import __main__ as keeper
-
     job_id = submit_job(client, digits)["id"]
     path = tmp_path / "bytes"
     path.write_bytes(b"x")
@@ -126,7 +127,7 @@ def test_only_old_objects_without_a_row_are_deleted(
                 fence=1,
             )
         )
-    orphans = keeper.OrphanCollector()
+    orphans = OrphanCollector()
     orphans.delete_orphans()
     assert object_store.exists(old), (
         "a row may be on its way: it is seen twice before it is deleted"

@@ -16,6 +16,7 @@ from store.database import transaction
 from store.settings import settings
 from store.tables import Job, Model
 from tests.helpers import assert_problem, png_bytes, run_in_thread, upload, wait_until
+from worker.maintenance.gc import referenced_keys
 
 Json = dict[str, Any]
 
@@ -81,8 +82,6 @@ def row(made: Json) -> Model:
 def test_a_model_is_converted_kept_and_cleaned_away_with_it(
     tenant_client: httpx.Client, impatient: httpx.Client, run_queue: Any
 ) -> None:
-    from worker.maintenance import __main__
-
     made = model(tenant_client, run_queue, 1.0)
     want(impatient, made)
     run_queue("prepare")
@@ -96,9 +95,9 @@ def test_a_model_is_converted_kept_and_cleaned_away_with_it(
     (answer,) = ask(tenant_client, made).raise_for_status().json()["data"]
     assert {each["class"] for each in answer["top"]} == {"ant", "bee", "cat", "dog"}
     assert np.isclose(sum(each["probability"] for each in answer["top"]), 1)
-    assert __main__._referenced_keys({key}) == {key}
+    assert referenced_keys({key}) == {key}
     tenant_client.delete(made["links"]["self"]).raise_for_status()
-    assert __main__._referenced_keys({key}) == set()
+    assert referenced_keys({key}) == set()
     assert conversions(made) == []
 
 

@@ -43,22 +43,18 @@ def test_what_was_put_comes_back(key: str, tmp_path: Path) -> None:
     assert b"".join(object_store.read(f"{key}-copy")) == data
 
 
-def test_a_read_can_be_ended_between_two_chunks(
-    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(object_store, "CHUNK", 10)
+def test_read_can_be_cancelled_between_two_chunks(key: str, tmp_path: Path) -> None:
     put(key, bytes(45), tmp_path)
-    wanted = iter([True, True, False])
-
-    def check() -> None:
-        if not next(wanted):
-            raise InterruptedError("enough")
-
+    stops = iter([False, False, True])
+    sha256 = hashlib.sha256(bytes(45)).hexdigest()
     target = tmp_path / "fetched"
-    with pytest.raises(InterruptedError), object_store.interruptible(check):
-        object_store.fetch([key], target, hashlib.sha256(bytes(45)).hexdigest())
+    with (
+        pytest.raises(object_store.ReadCancelledError),
+        object_store.interruptible(lambda: next(stops)),
+    ):
+        object_store.fetch([key], target, sha256, chunk_bytes=10)
     assert list(tmp_path.glob("fetched*")) == []
-    object_store.fetch([key], target, hashlib.sha256(bytes(45)).hexdigest())
+    object_store.fetch([key], target, sha256)
     assert target.read_bytes() == bytes(45)
 
 
@@ -116,19 +112,11 @@ def test_many_may_fetch_the_same_object_at_once(key: str, tmp_path: Path) -> Non
         assert all(found == data for found in pool.map(fetch, range(8)))
 
 
-def test_a_folder_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from store.settings import settings
-
+def test_folder_may_have_any_name(tmp_path: Path) -> None:
     folder = tmp_path / "with a space & ünicode"
-    monkeypatch.setenv("STILLHOUSE_OBJECT_STORE", folder.as_uri())
-    settings.cache_clear()
-    try:
-        store = object_store.store.__wrapped__()
-        assert isinstance(store, LocalStore)
-        assert folder.is_dir()
-    finally:
-        monkeypatch.undo()
-        settings.cache_clear()
+    store = object_store.open_store(folder.as_uri())
+    assert isinstance(store, LocalStore)
+    assert folder.is_dir()
 
 
 def test_ids_are_sortable_and_known_by_their_form() -> None:

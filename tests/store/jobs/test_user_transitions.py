@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from store import jobs, outbox
+from store import jobs
 from store.database import transaction
+from store.jobs import queue_position
 from store.tables import Job
 
 Claim = Callable[[], Job | None]
@@ -160,11 +161,13 @@ def test_a_flood_delays_nobody_by_more_than_a_turn(
     late = new_job(project=other_project)
     last = new_job(project=other_project)
     with transaction() as session:
-        places = outbox.QueueStatus(session)
+        places = queue_position.QueueStatus(session)
         told = {
             job_id: places.jobs_ahead(session.get_one(Job, job_id)) for job_id in [*flood, late]
         }
-        alone = outbox.QueueStatus(session, job_id=late).jobs_ahead(session.get_one(Job, late))
+        alone = queue_position.QueueStatus(session, job_id=late).jobs_ahead(
+            session.get_one(Job, late)
+        )
     order = []
     for _ in range(3):  # two slots
         taken = claim()

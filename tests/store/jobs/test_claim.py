@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import func, select
 
 from kdcore.protocol.events import MetricsEvent
-from store import event_log, jobs, metric_series, outbox
+from store import event_log, jobs, metric_series
 from store.database import transaction
+from store.jobs import queue_position
 from store.settings import settings
 from store.tables import Job, JobEvent, Metric, Run
 
@@ -21,7 +22,7 @@ def test_the_highest_priority_goes_first_then_the_oldest(new_job: Any, claim: Cl
     low, first, second, high = (new_job(priority) for priority in (-1, 0, 0, 5))
     with transaction() as session:
         waiting = session.scalars(select(Job).where(Job.state == "queued")).all()
-        places = outbox.QueueStatus(session)
+        places = queue_position.QueueStatus(session)
         ahead = {job.id: places.jobs_ahead(job) for job in waiting}
     assert ahead == {high: 0, first: 1, second: 2, low: 3}
     claimed = [claim() for _ in range(5)]
@@ -162,7 +163,7 @@ def test_the_lease_of_a_dead_worker_is_no_device_in_use(
         if heard_s:
             with transaction() as session:
                 (line,) = event_log.list_logs(session, job_id, 9)
-            assert "is lost: the worker a worker was not heard of" in line.data["message"]
+            assert "is lost: the worker a worker sent no heartbeat" in line.data["message"]
         spent = row(job_id).device_s
         assert worked_s <= spent <= worked_s + chosen.heartbeat_s + 1
         with transaction() as session:

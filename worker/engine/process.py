@@ -1,0 +1,179 @@
+"""EngineProcess: one ``python -m kdcore`` in a session of its own, without secrets."""
+
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from kdcore.protocol.events import AnyEvent
+from kdcore.protocol.requests import EngineRequest
+from kdcore.runtime import failpoints
+from store.settings import settings
+from worker.engine import download_policy
+
+_EVENT_ADAPTER: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+# Addresses of database, broker and object store are not passed on: an engine needs none.
+_PASSED_VARIABLES = (
+    *("PATH", "LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
+    failpoints.ENV_VARIABLE,
+)
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+STDERR_TAIL_BYTES = 4000
+MAX_STDERR_BYTES = 16 * 2**20
+EVENT_BATCH_SIZE = 200  # after an outage many events wait: a transaction must stay short
+
+
+class EngineProcess:
+    """One engine in a work folder: its request, its events, its end.
+
+    ``start`` starts a process; ``attach`` takes a prewarmed one that has got the request.
+    """
+
+    process: "subprocess.Popen[bytes]"
+
+    def __init__(
+        self,
+        command: str,
+        request: EngineRequest,
+        workdir: Path,
+        max_stderr_bytes: int = MAX_STDERR_BYTES,
+    ) -> None:
+        self._command = command
+        self._workdir = workdir
+        self._max_stderr_bytes = max_stderr_bytes
+        self.request_file = workdir / "request.json"
+        self.request_file.write_text(request.model_dump_json())
+        self._events_file = workdir / "events.jsonl"
+        self._events_file.unlink(missing_ok=True)
+        self.stderr_file = workdir / "stderr.log"
+        self.stderr_file.unlink(missing_ok=True)
+        self.stderr_file.touch()
+        self._offset = 0
+        self._stop_requested_at: float | None = None
+        self._killed = False
+
+    def start(self, environment: dict[str, str]) -> None:
+        """Start a new process with exactly these variables."""
+        with self.stderr_file.open("ab") as stderr:
+            # Only this process holds the other end of its standard input: when this process ends,
+            # the engine reads the end of its input and ends, too.
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "kdcore", self._command, str(self.request_file)),
+                    *("--workdir", str(self._workdir), "--supervised"),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=stderr,
+                stderr=stderr,
+                cwd=self._workdir,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def attach(self, process: "subprocess.Popen[bytes]") -> None:
+        """Take over a prewarmed process that has got this engine's request."""
+        self.process = process
+
+    @property
+    def ended_by_us(self) -> bool:
+        """Whether our signal ended it: SIGKILL, or SIGTERM before the engine handled that."""
+        code = self.process.returncode
+        terminated = self._stop_requested_at is not None and code == -signal.SIGTERM
+        return terminated or (self._killed and code == -signal.SIGKILL)
+
+    def read_events(self) -> tuple[list[AnyEvent], int]:
+        """Complete lines since the last :meth:`mark_stored`, and the offset after them."""
+        if not self._events_file.exists():
+            return [], self._offset
+        with self._events_file.open("rb") as file:
+            file.seek(self._offset)
+            lines = list(itertools.islice(file, EVENT_BATCH_SIZE))
+        complete_lines = b"".join(line for line in lines if line.endswith(b"\n"))
+        return list(_parse_events(complete_lines)), self._offset + len(complete_lines)
+
+    def mark_stored(self, offset: int) -> None:
+        """Do not return events up to this offset again: they are stored."""
+        self._offset = offset
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether :meth:`request_stop` was called; a stop cannot be taken back."""
+        return self._stop_requested_at is not None
+
+    def request_stop(self) -> None:
+        """Send SIGTERM once, so that a checkpoint is written; SIGKILL after the grace time."""
+        if self._stop_requested_at is None:
+            self._stop_requested_at = time.monotonic()
+            self.process.terminate()
+        elif time.monotonic() - self._stop_requested_at > settings().stop_grace_s:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the whole process group at once."""
+        if self.process.poll() is None:
+            self._killed = True
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        if self.process.stdin:
+            self.process.stdin.close()
+
+    def truncate_stderr(self) -> None:
+        """Empty the file of standard error when it is too large; the engine appends to it."""
+        if self.stderr_file.stat().st_size > self._max_stderr_bytes:
+            os.truncate(self.stderr_file, 0)
+
+    def stderr_tail(self) -> str:
+        """The last 4000 bytes of standard error, as text that Postgres accepts."""
+        text = self.stderr_file.read_bytes()[-STDERR_TAIL_BYTES:]
+        return text.decode("utf-8", "replace").replace("\0", "").strip()
+
+
+def _parse_events(text: bytes) -> Iterator[AnyEvent]:
+    for line in text.splitlines():
+        yield _EVENT_ADAPTER.validate_python(_sanitize(json.loads(line)))
+
+
+def _sanitize(value: Any) -> Any:
+    """Replace the characters that Postgres refuses: names in an upload may hold any."""
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_sanitize(item) for item in value]
+    if isinstance(value, dict):
+        return {_sanitize(name): _sanitize(item) for name, item in value.items()}
+    return value
+
+
+def base_environment() -> dict[str, str]:
+    """The variables of every engine."""
+    passed_variables = {name: os.environ[name] for name in _PASSED_VARIABLES if name in os.environ}
+    return passed_variables | {
+        "HOME": str(settings().work_dir),
+        # The engine of this checkout, and no module that lies in the work folder.
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def run_environment(workdir: Path, request: EngineRequest) -> dict[str, str]:
+    """The variables of one run, beside those of every engine."""
+    return download_policy.download_environment(request) | {
+        "HOME": str(workdir),
+        "TMPDIR": str(workdir),
+    }
+
+
+def threads_per_training() -> int:
+    """Threads of one training: its share of the machine's cores."""
+    cores = os.cpu_count() or 1
+    return settings().engine_threads or max(1, cores // settings().training_slots)

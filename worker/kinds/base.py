@@ -1,0 +1,75 @@
+"""KindHandler: the worker's side of one kind of job, and what several kinds share."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kdcore.protocol.requests import EngineRequest, ResourceLimits
+from store import object_store
+from store.database import transaction
+from store.settings import settings
+from store.tables import Artifact, Job, Upload
+from worker.run_result import EngineOutputs
+
+
+class Inputs(NamedTuple):
+    """A request whose files are all on this machine."""
+
+    request: EngineRequest
+    warnings: Sequence[str] = ()
+    """Sentences for the job's log, such as a checkpoint that cannot be used."""
+
+
+class Publication(NamedTuple):
+    """What a successful run leaves: the job's result, and rows of files that are stored."""
+
+    result: dict[str, Any]
+    artifacts: Sequence[Artifact] = ()
+
+
+class ResultRejectedError(Exception):
+    """The engine succeeded, but its result does not fit what the user declared."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(error["message"])
+        self.error = error
+
+
+class KindHandler(NamedTuple):
+    """What a worker does for jobs of one kind, beside starting the engine."""
+
+    name: str
+    """The kind's name in kdcore/schema/job_kinds.py."""
+    load_inputs: Callable[[Job, Path], Inputs]
+    """Fetch what the job needs into the work folder or the cache, and build the request.
+
+    Raises CorruptBlobError, FileNotFoundError or NoResultFound for an input that is damaged or
+    gone.
+    """
+    publish: Callable[[Job, EngineOutputs, Path], Publication]
+    """Store the files of a successful run; its rows are written by the caller."""
+
+
+def untrusted_input_limits() -> ResourceLimits:
+    """Limits of a process that opens what users sent, or converts it."""
+    config = settings()
+    return ResourceLimits(
+        memory_bytes=config.prepare_memory_bytes,
+        cpu_s=config.prepare_cpu_s,
+        file_bytes=config.max_file_bytes,
+    )
+
+
+def fetch_upload(upload_id: str, workdir: Path) -> str:
+    """Fetch an upload's bytes into the work folder; they are opened once, so no cache keeps them.
+
+    Raises FileNotFoundError if the upload was discarded.
+    """
+    with transaction() as session:
+        upload = session.get_one(Upload, upload_id)
+        keys = [part.object_key for part in upload.parts]
+    if not keys:
+        raise FileNotFoundError(f"the upload {upload_id} was invalid, so its bytes were deleted")
+    path = workdir / "upload"
+    object_store.fetch(keys, path, upload.sha256)
+    return str(path)
