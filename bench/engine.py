@@ -43,7 +43,7 @@ from kdcore.training.context import JobContext
 from kdcore.training.loop.trainer import Trainer
 from kdcore.training.phase_teachers import teachers_for_phase
 from kdcore.training.run_state import RunState, TimeBudget
-from kdcore.training.teacher_cache.provider import CachedTeacherOutputs, TeacherCacheConfig
+from kdcore.training.teacher_cache.provider import CachedTeacherOutputs
 
 PAIRS = (
     ("cifar/resnet32x4", "cifar/resnet8x4"),
@@ -156,7 +156,7 @@ class Ours:
             dataset=data,
             teachers=teachers,
             normalization=normalization,
-            cache_config=TeacherCacheConfig(events.workdir, {}),
+            cache_folder=events.workdir,
         )
         session = RunState(
             compute_env=machine,
@@ -181,7 +181,7 @@ class Ours:
     def steps(self, count: int) -> int:
         """Train so many steps; how many images that were."""
         for _ in range(count):
-            self.loop._train_step()
+            self.loop.train_step(self.loop.state.step)
         return count * BATCH
 
 

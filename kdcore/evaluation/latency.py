@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kdcore.schema.report import Latency
 
-_ROUNDS, _ROUND_S = 6, 0.12
+ROUNDS, _ROUND_S = 6, 0.12
 """Rounds of each measurement, and seconds of a round. Other load on the machine can only make a
 round slower, so the fastest round is closest to the network's time."""
 _MIN_CALLS, _MAX_CALLS, _WARMUP_CALLS = 3, 60, 3
@@ -29,18 +29,25 @@ class Speed(NamedTuple):
     images_per_s: float
 
 
-def measure_speed(network: nn.Module, shape: tuple[int, int, int], device: torch.device) -> Speed:
-    """Measure a network in eval mode on images (C, H, W): latency at batch 1, throughput at 32."""
+def measure_speed(
+    network: nn.Module, shape: tuple[int, int, int], device: torch.device, rounds: int = ROUNDS
+) -> Speed:
+    """Measure a network in eval mode on images (C, H, W): latency at batch 1, throughput at 32.
+
+    The fastest of ``rounds`` rounds counts.
+    """
     network.eval()
     with _one_thread():
-        single = _time_network(network, torch.rand(1, *shape), device)
-    return _speed(single, _time_network(network, torch.rand(_THROUGHPUT_BATCH, *shape), device))
+        single = _time_network(network, torch.rand(1, *shape), device, rounds)
+    batch = _time_network(network, torch.rand(_THROUGHPUT_BATCH, *shape), device, rounds)
+    return _speed(single, batch)
 
 
 def measure_callables(
     one_thread: Callable[[Tensor], object],
     all_threads: Callable[[Tensor], object],
     shape: tuple[int, int, int],
+    rounds: int = ROUNDS,
 ) -> Speed:
     """Measure callables of images (B, C, H, W) on the CPU like :func:`measure_speed`.
 
@@ -48,8 +55,9 @@ def measure_callables(
     """
     cpu = torch.device("cpu")
     with _one_thread():
-        single = _time_calls(one_thread, torch.rand(1, *shape), cpu)
-    return _speed(single, _time_calls(all_threads, torch.rand(_THROUGHPUT_BATCH, *shape), cpu))
+        single = _time_calls(one_thread, torch.rand(1, *shape), cpu, rounds)
+    batch = _time_calls(all_threads, torch.rand(_THROUGHPUT_BATCH, *shape), cpu, rounds)
+    return _speed(single, batch)
 
 
 def _speed(single: list[float], batch: list[float]) -> Speed:
@@ -71,19 +79,21 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _time_network(network: nn.Module, images: Tensor, device: torch.device) -> list[float]:
+def _time_network(
+    network: nn.Module, images: Tensor, device: torch.device, rounds: int
+) -> list[float]:
     batch = images.to(device).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        return _time_calls(network, batch, device)
+        return _time_calls(network, batch, device, rounds)
 
 
 def _time_calls(
-    call: Callable[[Tensor], object], images: Tensor, device: torch.device
+    call: Callable[[Tensor], object], images: Tensor, device: torch.device, rounds: int
 ) -> list[float]:
     for _ in range(_WARMUP_CALLS):
         call(images)
-    rounds = [_time_round(lambda: call(images), device) for _ in range(_ROUNDS)]
-    return min(rounds, key=np.median)
+    times = [_time_round(lambda: call(images), device) for _ in range(rounds)]
+    return min(times, key=np.median)
 
 
 def _time_round(call: Callable[[], object], device: torch.device) -> list[float]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kdcore.evaluation import metrics
-from kdcore.evaluation.latency import Speed, measure_speed
+from kdcore.evaluation.latency import ROUNDS, Speed, measure_speed
 from kdcore.models import flops
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.predict_logits import predict
@@ -51,6 +51,8 @@ class Evaluator:
     classes: tuple[str, ...]
     device: torch.device
     check_cancelled: Callable[[], None]
+    latency_rounds: int = ROUNDS
+    """Rounds of each measurement of speed; the fastest round counts."""
 
     def logits(self, network: NormalizedModel) -> Tensor:
         """Return logits (N, C) in float32, the precision of exports, of the test images."""
@@ -73,7 +75,7 @@ class Evaluator:
             num_params=flops.num_params(inner),
             macs=flops.macs(inner, shape[0], shape[1]),
             size_bytes=len(encode_safetensors(inner.state_dict())),
-            speed=measure_speed(inner, shape, self.device),
+            speed=measure_speed(inner, shape, self.device, self.latency_rounds),
         )
 
     def evaluate(

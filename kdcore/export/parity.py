@@ -69,7 +69,10 @@ def evaluate_export(
     max_difference = _compare_logits(kind, file_logits, parity_images)
     evaluator.check_cancelled()
     speed = measure_callables(
-        runner.one_thread, runner.all_threads, evaluator.input_shape(exportable.network)
+        runner.one_thread,
+        runner.all_threads,
+        evaluator.input_shape(exportable.network),
+        evaluator.latency_rounds,
     )
     top1 = metrics.top_k_accuracy(file_logits, parity_images.target, 1)
     return ExportEvaluation(

@@ -18,6 +18,7 @@ from kdcore.protocol.events import ErrorCode
 from kdcore.protocol.requests import ModelFile, TeacherFile
 from kdcore.runtime.errors import UserError
 from kdcore.runtime.files import sha256_of
+from kdcore.schema.old_spelling import old_spelling
 
 
 @dataclass(frozen=True)
@@ -115,5 +116,7 @@ def _load_teacher(file: TeacherFile, device: torch.device) -> FrozenTeacher:
         file.class_map,
     )
     identity_json = file.model_dump_json(exclude={"path", "weight", "taps"})
+    # The field's former name: keys of stored teacher caches were hashed with it.
+    identity_json = identity_json.replace('"normalization":', f'"{old_spelling("normalization")}":')
     identity = hashlib.sha256(identity_json.encode()).hexdigest()
     return FrozenTeacher(freeze(network, device), file.weight, file.taps, identity)

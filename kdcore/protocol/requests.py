@@ -120,6 +120,11 @@ class RunRequest(EngineRequest):
     """`auto` uses the first accelerator, or the CPU without one."""
     elapsed_s: float = 0.0
     """Seconds of earlier runs of this job, which count against its limits."""
+    checkpoint_interval_s: Annotated[float, Field(ge=0)] | None = None
+    """Seconds between two checkpoints; 0 writes one before every step. Null writes them so that
+    they take at most 2 % of the time."""
+    latency_rounds: Annotated[int, Field(ge=1)] = 6
+    """Rounds of each measurement of latency; the fastest round counts."""
 
 
 class IngestRequest(EngineRequest):

@@ -1,1 +1,1 @@
-"""How training is arranged: each scheme yields phases to the one training loop."""
+"""Schemes: how the trainings of a job follow each other, one file per scheme."""

@@ -1,4 +1,4 @@
-"""What a scheme hands to the training loop, and what it learns of the outcome."""
+"""Types that every scheme shares: the phases it plans and the results it receives."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,62 +7,97 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from kdcore.schema.job import ResolvedJob, ResolvedStudent
-from kdcore.schema.methods import AnyMethod
+from kdcore.schema.methods import METHODS, AnyMethod, Need, Supervised
 
 Role = Literal["student", "baseline", "peer", "generation", "assistant", "labeler", "round"]
+STUDENT_ROLES: tuple[Role, ...] = ("student", "round")
+"""Roles of networks that a job may deliver."""
 
 
 @dataclass(frozen=True)
 class StudentSpec:
-    """A network that learns in a phase."""
+    """A network to train in a phase: its architecture, its methods and its initial weights."""
 
     role: Role
     name: str
-    """Its name in a sentence and, except for the student's, in front of its metrics."""
+    """Name in messages and, except for the job's student, the prefix of its metrics."""
     student: ResolvedStudent
     methods: tuple[AnyMethod, ...]
     label_weight: float
     peer_methods: tuple[AnyMethod, ...] = ()
-    """What it learns from each of the other pupils of its phase."""
+    """Methods that compare it with each other student of its phase."""
     peer_weight: float = 1.0
-    """What the mean over the peers is multiplied with."""
+    """Factor of the mean loss over the peers."""
+    random_init: bool = False
+    """Whether it always starts from random weights, even if the job names initial weights."""
+
+    @property
+    def teacher_methods(self) -> tuple[AnyMethod, ...]:
+        """Its methods without ``supervised``, which needs no teacher."""
+        return tuple(method for method in self.methods if not isinstance(method, Supervised))
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Everything that its methods read from outputs and batches."""
+        methods = (*self.methods, *self.peer_methods)
+        return frozenset[Need]().union(*(METHODS[method.type].needs for method in methods))
+
+    @property
+    def learns_from_unlabeled(self) -> bool:
+        """Whether it can train on images without labels.
+
+        At least one of its methods must learn from them and no method may need labels or sample
+        ids. ``supervised`` skips images without labels, so it does not count.
+        """
+        peer_methods = [m for m in self.peer_methods if not isinstance(m, Supervised)]
+        methods = [*self.teacher_methods, *peer_methods]
+        needs_labels = any({"target", "index"} & {*METHODS[m.type].needs} for m in methods)
+        return bool(methods) and not needs_labels
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One training of one network, or of several that teach each other, first epoch to last."""
+    """One training from first to last epoch, of one network or of several that teach each other."""
 
     seed_index: int
-    """Which of the job's seeds, from 0."""
+    """Index of the seed among the job's seeds, from 0."""
     seed: int
     students: tuple[StudentSpec, ...]
     teacher: Literal["job", "last"] | None = "job"
-    """Who teaches: the job's teachers, the last network of this seed that is done, or nobody."""
+    """The job's teachers, the network of this seed that was trained last, or no teacher."""
     budget_student: StudentSpec | None = None
-    """Whose number of steps it takes, where it is not the first pupil's own."""
+    """Student whose number of steps the phase takes; None takes its first student's."""
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Everything that the methods of its students read from outputs and batches."""
+        return frozenset[Need]().union(*(student_spec.needs for student_spec in self.students))
+
+    @property
+    def uses_teacher(self) -> bool:
+        """Whether a method of any student reads the outputs of the phase's teachers."""
+        return any(student_spec.teacher_methods for student_spec in self.students)
 
     def metric_prefix(self, student_spec: StudentSpec) -> str:
-        """What a pupil's metrics' names start with: nothing for the student of the first seed."""
+        """Prefix of a student's metric names: empty for the job's student with the first seed."""
         seed = f"seed{self.seed_index}/" if self.seed_index else ""
         return seed + ("" if student_spec.name == "student" else f"{student_spec.name}/")
 
     @property
     def title(self) -> str:
-        """Its name in a sentence."""
-        return (
-            f"{' and '.join(student_spec.name for student_spec in self.students)} with seed "
-            f"{self.seed}"
-        )
+        """Name of the phase in messages."""
+        names = " and ".join(student_spec.name for student_spec in self.students)
+        return f"{names} with seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class StudentResult:
-    """A network that has learned."""
+    """A trained network."""
 
     phase_index: int
-    """Which of the job's phases, from 0."""
+    """Index of its phase in the job, from 0."""
     seed_index: int
-    """Which of the job's seeds, from 0."""
+    """Index of the seed among the job's seeds, from 0."""
     role: Role
     name: str
     student: ResolvedStudent
@@ -70,20 +105,25 @@ class StudentResult:
     best_val_top1: float
     last_val_top1: float
     weights: dict[str, Tensor]
-    """Of the best epoch, on the CPU."""
+    """State dict of the best epoch, on the CPU."""
 
 
 class Scheme(NamedTuple):
-    """An arrangement: pure functions of the job and of what one seed has brought so far."""
+    """Pure functions that plan the phases of one seed and select its student."""
 
     next_phase: Callable[[ResolvedJob, int, int, Sequence[StudentResult]], Phase | None]
-    """From job, number and seed, and this seed's results without its baseline."""
+    """Next phase from the job, the seed's index, the seed, and the seed's results so far
+    (without its baseline); None when the seed is complete."""
     select_student: Callable[[Sequence[StudentResult]], StudentResult]
-    """The student among one seed's finished networks."""
+    """The network to deliver, from all results of one seed."""
+    trains_ensemble: bool = False
+    """Whether the networks of one seed are members of one ensemble that the report evaluates."""
+    exports_ensemble: Callable[[ResolvedJob], bool] = lambda _job: False
+    """Whether the job also requests the ensemble as one network."""
 
 
 def job_student_spec(job: ResolvedJob) -> StudentSpec:
-    """The job's student, taught as the job says."""
+    """The job's student with the job's methods."""
     return StudentSpec("student", "student", job.student, job.method, job.label_weight)
 
 

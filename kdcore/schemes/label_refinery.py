@@ -1,7 +1,7 @@
 """Label Refinery: Bagherinezhad et al. 2018, https://arxiv.org/abs/1805.02641.
 
-The last network labels every view softly; the next learns from those labels alone, the true ones
-are not asked. Rounds go on while validation top-1 improves.
+The last network gives every view a soft label, and the next network learns from these labels
+only, without the true ones. Rounds go on while validation top-1 improves.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from kdcore.schema.schemes import LabelRefinery
 from kdcore.schemes.base import Phase, Scheme, StudentResult, job_student_spec
 
 _ROUND_STREAM = 6
-"""Stream of a seed for the rounds' own seeds."""
+"""RNG stream for the seeds of the rounds."""
 
 
 def next_phase(
     job: ResolvedJob, seed_index: int, seed: int, results: Sequence[StudentResult]
 ) -> Phase | None:
-    """The labeler where the job has no teacher, then rounds while they help."""
-    scheme = _scheme(job)
+    """The labeler if the job has no teacher, then rounds until one brings no improvement."""
+    scheme = _params(job)
     if not job.teachers and not results:
         labeler = replace(
             job_student_spec(job),
@@ -44,15 +44,14 @@ def next_phase(
     )
     if not results:
         return Phase(seed_index, seed, (student_spec,), "job")
-    return Phase(
-        seed_index, derive_key(seed, _ROUND_STREAM, round_index) >> 1, (student_spec,), "last"
-    )
+    round_seed = derive_key(seed, _ROUND_STREAM, round_index) >> 1
+    return Phase(seed_index, round_seed, (student_spec,), "last")
 
 
 def round_methods(job: ResolvedJob) -> tuple[AnyMethod, ...]:
-    """What a round learns by: the job's methods and, where none of them reaches the classifier,
-    cross-entropy with soft labels at T = 1."""
-    teacher_methods = tuple(method for method in job.method if method.type != "supervised")
+    """Methods of a round: the job's, and cross-entropy with the soft labels (T = 1) if none of
+    them trains the classifier."""
+    teacher_methods = job_student_spec(job).teacher_methods
     if any(teaches_classifier(method) for method in teacher_methods):
         return teacher_methods
     # KL and cross-entropy with the same soft labels differ by a constant.
@@ -66,16 +65,16 @@ def select_student(results: Sequence[StudentResult]) -> StudentResult:
 
 
 def _stopped_improving(results: Sequence[StudentResult], min_gain: float) -> bool:
-    """Whether the last round was no better than the network that labeled for it."""
+    """Whether the last round was no better than the network that labeled its images."""
     if len(results) < 2:
         return False
     gain = results[-1].best_val_top1 - results[-2].best_val_top1
     return gain <= min_gain
 
 
-def _scheme(job: ResolvedJob) -> LabelRefinery:
+def _params(job: ResolvedJob) -> LabelRefinery:
     if not isinstance(job.scheme, LabelRefinery):
-        raise ValueError(f"not a label refinery: {job.scheme!r}")  # noqa: TRY004 - a bug, no type
+        raise ValueError(f"not a label refinery: {job.scheme!r}")  # noqa: TRY004 - a caller's bug
     return job.scheme
 
 

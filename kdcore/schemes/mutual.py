@@ -1,7 +1,8 @@
 """Deep Mutual Learning: Zhang et al. 2018, https://arxiv.org/abs/1706.00384.
 
-A cohort learns together: each adds to its own loss the mean over its peers of KL(peer ‖ self) at
-T = 1, the peers' logits taken as constants, from one forward pass of everyone on the same views.
+Students train together. Each adds to its loss the mean over its peers of KL(peer ‖ student) at
+T = 1, with the peers' logits as constants. One forward pass of every student on the same views
+gives all losses of a step.
 """
 
 from collections.abc import Sequence
@@ -19,33 +20,34 @@ _KL = (KD(type="kd", temperature=1.0, weight=1.0),)
 def next_phase(
     job: ResolvedJob, seed_index: int, seed: int, results: Sequence[StudentResult]
 ) -> Phase | None:
-    """The whole cohort, once; the job's student is its first."""
+    """One phase of all students; the job's student is the first of them."""
     if results:
         return None
     scheme = job.scheme
     if not isinstance(scheme, Mutual):
-        raise ValueError(f"not a mutual job: {scheme!r}")  # noqa: TRY004 - a bug, no type
+        raise ValueError(f"not a mutual job: {scheme!r}")  # noqa: TRY004 - a caller's bug
     methods, peer_methods = split_methods(job)
-    first = replace(
+    student = replace(
         job_student_spec(job), methods=methods, peer_methods=peer_methods, peer_weight=scheme.weight
     )
+    # Peers with the student's weights and views would never differ from it.
     peers = tuple(
-        replace(first, role="peer", name=f"peer{index}", student=network)
+        replace(student, role="peer", name=f"peer{index}", student=network, random_init=True)
         for index, network in enumerate(_peer_networks(job.student, scheme), start=1)
     )
-    return Phase(seed_index, seed, (first, *peers))
+    return Phase(seed_index, seed, (student, *peers))
 
 
 def split_methods(job: ResolvedJob) -> tuple[tuple[AnyMethod, ...], tuple[AnyMethod, ...]]:
-    """What a pupil learns from the teacher or the labels, and what from each of its peers."""
-    has_teacher_methods = any(method.type != "supervised" for method in job.method)
+    """Methods for the teachers or labels, and methods for each pair of peers."""
+    has_teacher_methods = bool(job_student_spec(job).teacher_methods)
     if job.teachers or not has_teacher_methods:
         return job.method, _KL
     return _SUPERVISED, job.method
 
 
 def _peer_networks(student: ResolvedStudent, scheme: Mutual) -> list[ResolvedStudent]:
-    """The named architectures as they are, whatever is derived; without names one more student."""
+    """The named architectures without derivation; without names one more of the student's."""
     if scheme.peers is None:
         return [student]
     classes, channels = student.num_classes, student.channels
@@ -56,8 +58,8 @@ def _peer_networks(student: ResolvedStudent, scheme: Mutual) -> list[ResolvedStu
 
 
 def select_student(results: Sequence[StudentResult]) -> StudentResult:
-    """The job's own student, whatever its peers reached."""
+    """The job's student, whatever top-1 its peers reached."""
     return next(result for result in results if result.role == "student")
 
 
-SCHEME = Scheme(next_phase, select_student)
+SCHEME = Scheme(next_phase, select_student, trains_ensemble=True)

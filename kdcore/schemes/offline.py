@@ -9,7 +9,7 @@ from kdcore.schemes.base import Phase, Scheme, StudentResult, job_student_spec, 
 def next_phase(
     job: ResolvedJob, seed_index: int, seed: int, results: Sequence[StudentResult]
 ) -> Phase | None:
-    """The student, once."""
+    """One phase of the job's student."""
     return None if results else Phase(seed_index, seed, (job_student_spec(job),))
 
 

@@ -1,6 +1,7 @@
 """Teacher assistants: Mirzadeh et al. 2020, https://arxiv.org/abs/1902.03393.
 
-A chain from the teacher over one or more assistants to the student, each taught by the one before.
+A chain from the teacher through one or more assistants to the student. Each network is taught by
+the one before it.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from kdcore.schemes.base import (
 def next_phase(
     job: ResolvedJob, seed_index: int, seed: int, results: Sequence[StudentResult]
 ) -> Phase | None:
-    """The next assistant, from the teacher's side; after the last one the student."""
+    """The next assistant, largest first; after the last one the student."""
     names, index = assistants(job), len(results)
     if index > len(names):
         return None
@@ -32,12 +33,14 @@ def next_phase(
             channels=job.student.channels,
         )
         name = f"assistant{index + 1}"
-        student_spec = StudentSpec("assistant", name, network, job.method, job.label_weight)
+        student_spec = StudentSpec(
+            "assistant", name, network, job.method, job.label_weight, random_init=True
+        )
     return Phase(seed_index, seed, (student_spec,), "last" if results else "job")
 
 
 def assistants(job: ResolvedJob) -> tuple[str, ...]:
-    """Names of the assistants' architectures, from the teacher's side to the student's."""
+    """Architectures of the assistants, in the order of their training."""
     if not isinstance(job.scheme, TeacherAssistant) or job.scheme.assistants is None:
         raise ValueError(f"not a resolved job with assistants: {job.scheme!r}")
     return job.scheme.assistants

@@ -1,1 +1,1 @@
-"""The one training loop, and what it needs: optimizer, checkpoints, metrics, limits."""
+"""Training: everything from a run request to an exported student. README.md shows the way."""

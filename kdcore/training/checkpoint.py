@@ -1,13 +1,15 @@
-"""Checkpoints: whole or absent, checked before they are used, two kept.
+"""Checkpoints: complete or absent, verified before use, at most two on disk.
 
-``step-XXXXXXXX.pt`` holds tensors and plain values (``weights_only``: opening one runs no code);
-``step-XXXXXXXX.json`` beside it, written last, has the digest that tells a whole one from a torn.
-Both reach the disk before they get their name, and the folder after.
+``step-XXXXXXXX.pt`` contains tensors and plain values only (``weights_only``: loading runs no
+code). ``step-XXXXXXXX.json`` beside it is written last and contains the digest, so a file without
+a matching digest is incomplete. Both files are flushed to disk before they get their names, and the
+folder is flushed after.
 """
 
 import json
 import os
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +19,25 @@ from kdcore.runtime.errors import UserError
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.runtime.failpoints import failpoint
 from kdcore.runtime.files import atomic_write, sha256_of
+from kdcore.training.old_checkpoint import upgrade_state
 
 MAX_CHECKPOINTS = 2
 StateDict = dict[str, Any]
 
 
 class Checkpoints:
-    """The checkpoints of one workdir."""
+    """The checkpoints in one folder."""
 
     def __init__(self, folder: Path, events: EventWriter) -> None:
         self._folder = folder
         self._events = events
 
     def save(self, state: StateDict, *, step: int, epoch: float, metrics: dict[str, float]) -> None:
-        """Write ``state`` as the newest checkpoint, tell of it, and drop all but two."""
+        """Write ``state`` as the newest checkpoint, emit its event, and delete all but two."""
         path = self._folder / f"step-{step:08d}.pt"
         with atomic_write(path) as partial:
-            # A file of ours, not a path: of a full disk torch itself would say no number.
+            # An open file instead of a path: torch's errors for a path have no errno when the
+            # disk is full.
             with partial.open("wb") as file:
                 torch.save(state, file)
             failpoint("engine.checkpoint")
@@ -54,23 +58,23 @@ class Checkpoints:
         self._events.checkpoint(path, step=step, epoch=epoch, metrics=metrics)
 
     def load_newest(self, job_digest: str) -> StateDict | None:
-        """The newest whole checkpoint of the job, or None; a damaged one is told of and passed by.
+        """The newest valid checkpoint of the job, or None; damaged ones are logged and skipped.
 
-        Raises ``UserFault`` where it belongs to another job: its owner may still want it.
+        Raises ``UserError`` if it belongs to another job, whose owner may still need it.
         """
         for path in self._paths():
             try:
-                state = _load(path)
+                state = _load_verified(path)
             except CorruptCheckpointError as error:
-                self._events.log("warning", f"{path.name} is damaged and passed by: {error}")
-                # Out of the way: it must not count among those kept, nor be written over.
+                self._events.log("warning", f"checkpoint {path.name} is damaged, skipped: {error}")
+                # Renamed, it does not count as one of the two, and no new checkpoint replaces it.
                 path.replace(path.with_name(f"damaged-{path.name}"))
                 continue
             if state["job_digest"] != job_digest:
                 raise UserError(
                     "checkpoint_invalid",
                     f"{path.name} in the workdir belongs to another job; this one was not started",
-                    hint="Give every job a workdir of its own.",
+                    hint="Use a separate workdir for each job.",
                 )
             return state
         return None
@@ -80,21 +84,26 @@ class Checkpoints:
 
 
 class CorruptCheckpointError(Exception):
-    """A checkpoint that is not what its sidecar says."""
+    """A checkpoint does not match its sidecar."""
 
 
-def _load(path: Path) -> StateDict:
+def load_checkpoint(path: Path) -> StateDict:
+    """The state in a checkpoint file of this or an earlier version, on the CPU."""
+    state: StateDict = torch.load(path, map_location="cpu", weights_only=True)
+    return upgrade_state(state)
+
+
+def _load_verified(path: Path) -> StateDict:
     try:
         sidecar = json.loads(path.with_suffix(".json").read_text())
         expected = sidecar["sha256"]
     except FileNotFoundError:
         raise CorruptCheckpointError("its sidecar is missing") from None
     except (ValueError, KeyError, TypeError):
-        raise CorruptCheckpointError("its sidecar cannot be read") from None
+        raise CorruptCheckpointError("its sidecar cannot be parsed") from None
     if sha256_of(path) != expected:
-        raise CorruptCheckpointError("its bytes are not those that were written")
-    state: StateDict = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+        raise CorruptCheckpointError("its digest differs from the sidecar's")
+    return load_checkpoint(path)
 
 
 def _sync(folder: Path) -> None:
@@ -105,29 +114,36 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
+@dataclass
 class CheckpointSchedule:
-    """When the next checkpoint is due. Decides about time alone: no number depends on it.
+    """Decides when to write a checkpoint. It only affects time, never results.
 
-    At each epoch's end and at least every 15 s, unless that would cost 2 % of the time or come
-    within 2 s of the last one, as in epochs of a few milliseconds.
+    A checkpoint is due at the end of an epoch, and at the latest ``max_interval_s`` after the last
+    one. It is postponed while it would take more than ``max_time_share`` of the time, or follow the
+    last one within ``min_interval_s``, as with epochs of a few milliseconds.
     """
 
-    max_interval_s = 15.0
-    min_interval_s = 2.0
-    max_time_share = 0.02
+    max_interval_s: float = 15.0
+    min_interval_s: float = 2.0
+    max_time_share: float = 0.02
+    _last_save: float = field(default_factory=time.monotonic, init=False)
+    _cost_s: float = field(default=0.0, init=False)
 
-    def __init__(self) -> None:
-        self._last_save = time.monotonic()
-        self._cost_s = 0.0
+    @classmethod
+    def from_interval(cls, interval_s: float | None) -> "CheckpointSchedule":
+        """A fixed interval whatever checkpoints cost; None gives the default schedule."""
+        if interval_s is None:
+            return cls()
+        return cls(interval_s, interval_s, float("inf"))
 
     def is_due(self, *, epoch_ended: bool) -> bool:
-        """Whether to write one now."""
+        """Whether to write a checkpoint now."""
         since_s = time.monotonic() - self._last_save
         if since_s < max(self.min_interval_s, self._cost_s / self.max_time_share):
             return False
         return epoch_ended or since_s >= self.max_interval_s
 
     def record_save(self, started: float) -> None:
-        """One was written since ``started`` (of ``time.monotonic``)."""
+        """Record that a checkpoint was written from ``started`` (``time.monotonic``) until now."""
         self._last_save = time.monotonic()
         self._cost_s = self._last_save - started

@@ -1,20 +1,21 @@
-"""Before the first step: whether every phase of a job can begin."""
+"""Build every phase of a job before the first step, to find what would fail later."""
 
+from kdcore.models.teachers import TeacherEnsemble
 from kdcore.schema.schemes import max_phases
 from kdcore.schemes import planner
 from kdcore.schemes.base import Phase, StudentResult
 from kdcore.training.compute.device import ComputeEnv
 from kdcore.training.context import JobContext
-from kdcore.training.loop.builder import build_student_group
+from kdcore.training.loop.builder import TrainingExtent, build_student_group
 from kdcore.training.phase_teachers import select_teachers
 
 
 def dry_run(context: JobContext, compute_env: ComputeEnv) -> None:
-    """Begin the phases of the first seed with networks that have learned nothing; train none.
+    """Build the phases of the first seed with untrained networks; train none.
 
-    A student that cannot be derived, started or tapped is found now, and not when its assistants
-    have been trained for it. Raises ``UserFault`` as its phase would. A phase seeds whatever it
-    draws, so nothing that is drawn here shows in a training.
+    A student that cannot be derived, initialized or hooked fails here, before its assistants are
+    trained. Raises the ``UserError`` that its phase would raise. Every phase seeds its random
+    numbers, so the dry run does not change any result.
     """
     job = context.job
     if max_phases(job.scheme, has_teacher=bool(job.teachers)) == 1:
@@ -22,18 +23,22 @@ def dry_run(context: JobContext, compute_env: ComputeEnv) -> None:
     results: list[StudentResult] = []
     phases_done = 0
     while (phase := planner.next_phase(job, results)) is not None and not _repeats(phase):
-        # The first one begins as soon as this is over.
+        # The first phase is built right after the dry run anyway.
         if phases_done:
             teachers = select_teachers(context, phase, results, compute_env.device)
             build_student_group(
-                context, phase, teachers, compute_env, (context.dataset.targets("train"), 1)
+                context,
+                phase,
+                teachers if phase.uses_teacher else TeacherEnsemble(()),
+                compute_env,
+                TrainingExtent(context.dataset.targets("train"), 1),
             ).close()
         results += _untrained_results(context, phase, phases_done)
         phases_done += 1
 
 
 def _repeats(phase: Phase) -> bool:
-    """Whether it asks for nothing that has not been there: another seed's, or the baseline."""
+    """Whether the phase can fail only if an earlier one does: of another seed, or a baseline."""
     return phase.seed_index > 0 or phase.students[0].role == "baseline"
 
 

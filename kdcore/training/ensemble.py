@@ -1,4 +1,4 @@
-"""What a scheme trained beside the student: told in the report, and joined to an ensemble."""
+"""Report the other networks of a scheme (peers, generations) and export their ensemble."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +18,6 @@ from kdcore.export.exporter import ExportResults, export_all
 from kdcore.methods.common.teacher_ensemble import mean_logits
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.schema.exports import ExportFormat
-from kdcore.schema.job import ResolvedJob
-from kdcore.schema.schemes import BornAgain
 from kdcore.schemes import planner
 from kdcore.schemes.base import StudentResult
 from kdcore.training.context import JobContext
@@ -28,24 +26,19 @@ from kdcore.training.run_state import RunState
 _FORMATS: tuple[ExportFormat, ...] = ("onnx", "exported_program")
 
 
-def exports_ensemble(job: ResolvedJob) -> bool:
-    """Whether the job asks for its generations as one network."""
-    return isinstance(job.scheme, BornAgain) and job.scheme.export_ensemble
-
-
 def test_logits(
     run_state: RunState, context: JobContext, evaluator: Evaluator, result: StudentResult
 ) -> Tensor:
-    """Test logits (N, C) of a result's network."""
+    """Logits (N, C) of a trained network on the test split."""
     return evaluator.logits(context.load_trained(result).to(run_state.compute_env.device))
 
 
 def network_details(
     run_state: RunState, context: JobContext, evaluator: Evaluator, student: StudentResult
 ) -> dict[str, Any]:
-    """Test top-1 of every network of the student's seed and, where they are alike, of them all.
+    """Test top-1 of every network of the student's seed, and of their ensemble if they form one.
 
-    Nothing where the student was trained alone.
+    Empty if the student was trained alone.
     """
     networks = planner.seed_results(run_state.results, student.seed_index)
     if len(networks) < 2:
@@ -66,7 +59,7 @@ def network_details(
             for result in networks
         ]
     }
-    if context.job.scheme.type in ("born_again", "mutual"):
+    if planner.scheme_of(context.job).trains_ensemble:
         ensemble = ensemble_logits(list(logits_by_name.values()))
         details["ensemble_top1"] = metrics.top_k_accuracy(ensemble, evaluator.target, 1)
     return details
@@ -80,13 +73,13 @@ def ensemble_logits(logits: Sequence[Tensor]) -> Tensor:
 def export(
     folder: Path, context: JobContext, run_state: RunState, evaluator: Evaluator
 ) -> ExportResults:
-    """The first seed's generations as one network: ``ensemble.onnx`` and ``ensemble.pt2``."""
-    generations = [
+    """Export the first seed's networks as one: ``ensemble.onnx`` and ``ensemble.pt2``."""
+    members = [
         context.load_trained(result) for result in planner.seed_results(run_state.results, 0)
     ]
-    input_size = generations[0].input_size
-    channels = generations[0].channels
-    networks = [generation.network for generation in generations]
+    input_size = members[0].input_size
+    channels = members[0].channels
+    networks = [member.network for member in members]
     network = NormalizedModel(
         MeanOfProbabilities(networks), context.normalization, input_size, channels
     ).eval()

@@ -1,4 +1,4 @@
-"""After the last step: the test split, the report, the artifacts."""
+"""Evaluate all networks on the test split, write the report, export the student."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -28,23 +28,22 @@ from kdcore.training.run_state import RunState
 
 
 class FinalEvaluation(NamedTuple):
-    """What the test split says."""
+    """Results on the test split."""
 
     report: Report
     student: StudentResult
-    """The one that is delivered."""
+    """The delivered student."""
     logits: Tensor
-    """Its test logits (N, C)."""
+    """The student's logits (N, C) on the test split."""
     cost: NetworkCost
 
 
 def evaluate_and_export(
     request: RunRequest, run_state: RunState, context: JobContext, folder: Path
 ) -> None:
-    """Evaluate every finished network, export the first student, and tell the report.
+    """Evaluate every trained network, export the first seed's student, and emit the report.
 
-    A run that is stopped in here has lost nothing: all of it is made again from the results in the
-    last checkpoint.
+    A run that is cancelled here repeats all of it from the results in the last checkpoint.
     """
     run_state.events.phase("evaluating")
     evaluator = Evaluator(
@@ -53,6 +52,7 @@ def evaluate_and_export(
         classes=context.dataset.info.classes,
         device=run_state.compute_env.device,
         check_cancelled=run_state.check_cancelled,
+        latency_rounds=request.latency_rounds,
     )
     final = evaluate_on_test(run_state, context, evaluator)
     run_state.events.phase("exporting")
@@ -63,7 +63,7 @@ def evaluate_and_export(
     )
     report = exported.add_to_report(final.report)
     warnings = exported.log_messages()
-    if ensemble.exports_ensemble(context.job):
+    if planner.scheme_of(context.job).exports_ensemble(context.job):
         ensemble_exports = ensemble.export(folder, context, run_state, evaluator)
         report = report.model_copy(update={"ensemble_exports": ensemble_exports.evaluations})
         warnings += [f"ensemble: {sentence}" for sentence in ensemble_exports.log_messages()]
@@ -78,7 +78,7 @@ def evaluate_and_export(
 def evaluate_on_test(
     run_state: RunState, context: JobContext, evaluator: Evaluator
 ) -> FinalEvaluation:
-    """The report, and the student that is delivered."""
+    """The report without exports, and the delivered student."""
     teacher_logits, teacher = evaluate_teachers(evaluator, context.teachers)
     students = planner.students(context.job, run_state.results)
     baselines = planner.baselines(run_state.results)
@@ -86,7 +86,7 @@ def evaluate_on_test(
     baseline_logits = [
         ensemble.test_logits(run_state, context, evaluator, result) for result in baselines
     ]
-    # One architecture, so one cost: measuring it again would only add noise.
+    # All students have one architecture: measuring each would only add noise.
     cost = evaluator.measure_cost(
         context.load_trained(students[0]).to(run_state.compute_env.device)
     )
@@ -117,7 +117,7 @@ def evaluate_on_test(
         details={
             "test_top1_by_seed": top1,
             "training_s": round(run_state.wall_s, 3),
-            **run_state.teacher_cache_stats.report_details(),
+            **run_state.teacher_details(),
             **ensemble.network_details(run_state, context, evaluator, students[0]),
         },
     )

@@ -1,4 +1,4 @@
-"""What a job trains with, opened and judged before the first step."""
+"""Load the data set, the teachers and the initial weights of a job, and check the teachers."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,32 +16,39 @@ from kdcore.runtime.errors import UserError
 from kdcore.runtime.files import sha256_of
 from kdcore.schema.catalog import Normalization
 from kdcore.schema.job import network_channels
+from kdcore.schemes.base import STUDENT_ROLES
+from kdcore.training.checkpoint import load_checkpoint
 from kdcore.training.context import JobContext
 from kdcore.training.run_state import RunState
-from kdcore.training.teacher_cache.provider import TeacherCacheConfig
 
 _CLASSIFIER_STREAM = 8
-"""Stream of a seed for the classifier that published weights lack."""
+"""RNG stream for a classifier that pretrained weights lack."""
 WeightsDict = dict[str, Tensor]
 
 
 class InitialWeights(NamedTuple):
-    """Where the student starts from."""
+    """Initial weights of the student and the preprocessing that they were trained with."""
 
     weights: WeightsDict | None
+    """None means random weights."""
     normalization: Normalization
-    """By which its weights want images: given ones were trained behind their own."""
     input_size: int | None = None
-    """Side of its images, where it is not the data set's."""
+    """Input side in pixels, if it differs from the data set's."""
 
 
 def load_inputs(
     request: RunRequest, run_state: RunState, workdir: Path, *, log_top1: bool
 ) -> JobContext:
-    """Open data and models; let the teachers through the gate; ``told`` says that it is known."""
+    """Open the data set and the models, and check that the teachers beat chance.
+
+    ``log_top1`` emits the teachers' validation top-1, which a resumed run has emitted before.
+    Raises ``UserError`` for files that do not match their digests, and for useless teachers.
+    """
     data = dataset.load_dataset(Path(request.dataset.path))
     if sha256_of(Path(request.dataset.path)) != request.dataset.sha256:
-        raise UserError("dataset_invalid", "the data set is not the one that was ingested")
+        raise UserError(
+            "dataset_invalid", "the data set file differs from the ingested one (digest mismatch)"
+        )
     teachers = TeacherEnsemble.from_files(request.teachers, run_state.compute_env.device)
     initial = _initial_weights(request, data, workdir)
     return JobContext(
@@ -51,11 +58,11 @@ def load_inputs(
         normalization=initial.normalization,
         init_weights=initial.weights,
         input_size=initial.input_size,
-        cache_config=TeacherCacheConfig(
+        dataset_sha256=request.dataset.sha256,
+        cache_folder=(
             Path(request.teacher_cache_dir)
             if request.teacher_cache_dir
-            else workdir / "teacher_cache",
-            {"dataset": request.dataset.sha256},
+            else workdir / "teacher_cache"
         ),
         teacher_val_logits=_check_teachers(request, run_state, data, teachers, log_top1=log_top1),
     )
@@ -69,7 +76,7 @@ def _initial_weights(
     if request.init is not None:
         weights = load_model(request.init, "student_incompatible").state_dict()
         input_size = request.init.input_size
-        # A student is trained at the data set's side; a model that is only measured keeps its own.
+        # A student trains at the data set's size; a model that is only evaluated keeps its size.
         only_evaluates = request.job.kind == "evaluate" and input_size != data.info.image_size
         return InitialWeights(
             weights, request.init.normalization, input_size if only_evaluates else None
@@ -77,9 +84,9 @@ def _initial_weights(
     if request.continue_from is not None:
         return _weights_from_checkpoint(request.continue_from)
     if student.init == "pretrained":
-        from kdcore.models.pretrained import load_pretrained  # loads the libraries of models
+        from kdcore.models.pretrained import load_pretrained  # loads torchvision and timm
 
-        # A classifier for other classes is fresh: equal for equal jobs.
+        # A classifier for other classes has random weights, equal for equal jobs.
         torch.manual_seed(derive_key(request.job.seed, _CLASSIFIER_STREAM))
         pretrained_model = load_pretrained(
             student.architecture,
@@ -92,32 +99,35 @@ def _initial_weights(
 
 
 def _weights_from_checkpoint(file: CheckpointFile) -> InitialWeights:
-    """The first seed's student as an earlier job's checkpoint holds it: at work, or else finished.
+    """The first seed's student in an earlier job's checkpoint: in training, or else trained.
 
-    Raises ``UserFault`` for a checkpoint from before the student: of an assistant, for instance.
+    Raises ``UserError`` for a checkpoint that precedes the student, for instance of an assistant.
     """
     path = Path(file.path)
     if not path.is_file() or sha256_of(path) != file.sha256:
-        raise UserError("checkpoint_invalid", "the earlier job's checkpoint is not what it was")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+        raise UserError(
+            "checkpoint_invalid",
+            "the checkpoint of the earlier job is missing or corrupt (digest mismatch)",
+        )
+    state = load_checkpoint(path)
     normalization = Normalization.model_validate(state["normalization"])
     current = state["current"]
     if current is not None and _is_student(current):
-        return InitialWeights(current["cohort"]["learners"][0]["student"], normalization)
+        return InitialWeights(current["student_group"]["students"][0]["network"], normalization)
     finished = [result for result in state["results"] if _is_student(result)]
     if not finished:
         raise UserError(
             "checkpoint_invalid",
-            "the earlier job's checkpoint was written before its student began to learn",
-            hint="Go on from a later one, or from the best.",
+            "the checkpoint of the earlier job was written before its student's training",
+            hint="Continue from a later checkpoint, or from the best one.",
         )
-    # More than one only where rounds refine each other.
+    # There are several only if the scheme has rounds.
     best = max(finished, key=lambda result: float(result["best_val_top1"]))
     return InitialWeights(best["weights"], normalization)
 
 
 def _is_student(part: dict[str, Any]) -> bool:
-    return part["seed_index"] == 0 and part["role"] in ("student", "round")
+    return part["seed_index"] == 0 and part["role"] in STUDENT_ROLES
 
 
 def _check_teachers(

@@ -1,20 +1,27 @@
-"""Which job a checkpoint belongs to."""
+"""The digest of a job: a checkpoint belongs to the job whose digest it holds."""
 
 import hashlib
 import json
+from typing import Any
 
 from kdcore.protocol.requests import RunRequest
+from kdcore.schema.old_spelling import old_spelling
 
 _EXCLUDED_FIELDS = {
     *("name", "labels", "priority", "limits", "accept", "dataset", "teachers", "exports"),
     *("model", "from_", "preset"),
 }
-"""Parts of a job that do not change its numbers, and ids of files whose bytes are counted."""
+"""Fields of a job that do not change its numbers, and ids of files whose digests are hashed."""
+_HASHED_AS = {"normalization": old_spelling("normalization"), "teacher_cache_logits": "kept_logits"}
+"""Former names of fields: stored jobs, whose checkpoints have the digest, were hashed with them."""
 
 
 def compute_job_digest(request: RunRequest) -> str:
-    """Of all that decides the numbers of a job: a checkpoint serves the job of its digest."""
-    # Without defaults, so that a field which a later version adds leaves the digest as it was.
+    """SHA-256 of everything that decides the numbers of a job.
+
+    Fields with default values are left out, so that a field which a later version adds does not
+    change the digest of stored jobs.
+    """
     job = request.job.model_dump(mode="json", exclude=_EXCLUDED_FIELDS, exclude_defaults=True)
     parts = {
         "job": job,
@@ -25,4 +32,14 @@ def compute_job_digest(request: RunRequest) -> str:
         "init": request.init.sha256 if request.init else None,
         "continued": request.continue_from.sha256 if request.continue_from else None,
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(_with_hashed_names(parts), sort_keys=True).encode()
+    ).hexdigest()
+
+
+def _with_hashed_names(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            _HASHED_AS.get(name, name): _with_hashed_names(part) for name, part in value.items()
+        }
+    return [_with_hashed_names(part) for part in value] if isinstance(value, list) else value

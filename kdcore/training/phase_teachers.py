@@ -1,4 +1,4 @@
-"""Who teaches in a phase."""
+"""Select the teachers of a phase and compute the logits that fidelity is measured against."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 from kdcore.models.teachers import FrozenTeacher, TeacherEnsemble, freeze
 from kdcore.schemes import planner
 from kdcore.schemes.base import Phase, StudentResult
-from kdcore.training.compute.quantized_teacher import apply_teacher_precision
+from kdcore.training.compute.teacher_precision import convert_teachers
 from kdcore.training.context import JobContext
 from kdcore.training.run_state import RunState
 
@@ -18,36 +18,37 @@ _NO_TEACHERS = TeacherEnsemble(())
 
 @dataclass(frozen=True)
 class PhaseTeachers:
-    """Who teaches in a phase."""
+    """The teachers of a phase and their logits on the validation split."""
 
     teachers: TeacherEnsemble
+    """In the precision in which they run; empty if no method of the phase uses a teacher."""
     val_logits: Tensor | None
-    """The logits (N, C) on the validation split that fidelity is measured against."""
+    """The exact teachers' logits (N, C) on the validation split, for fidelity metrics."""
 
 
 def teachers_for_phase(run_state: RunState, context: JobContext, phase: Phase) -> PhaseTeachers:
-    """Who teaches in ``phase``; the untaught are compared with the job's teachers all the same."""
+    """The phase's teachers and the logits used for fidelity.
+
+    Phases without a teacher, such as baselines, are compared with the job's teachers.
+    """
     compute_env = run_state.compute_env
     teachers = select_teachers(context, phase, run_state.results, compute_env.device)
-    if phase.teacher != "last":
-        return PhaseTeachers(
-            apply_teacher_precision(run_state, context, phase, teachers), context.teacher_val_logits
+    val_logits = context.teacher_val_logits
+    if phase.teacher == "last":
+        logits = teachers.logits(
+            context.dataset.images("val"),
+            device=compute_env.device,
+            check_cancelled=run_state.check_cancelled,
+            autocast=compute_env.autocast(),
         )
-    logits = teachers.logits(
-        context.dataset.images("val"),
-        device=compute_env.device,
-        check_cancelled=run_state.check_cancelled,
-        autocast=compute_env.autocast(),
-    )
-    return PhaseTeachers(
-        apply_teacher_precision(run_state, context, phase, teachers), teachers.mean(logits)
-    )
+        val_logits = teachers.mean(logits)
+    return PhaseTeachers(convert_teachers(run_state, context, phase, teachers), val_logits)
 
 
 def select_teachers(
     context: JobContext, phase: Phase, results: Sequence[StudentResult], device: torch.device
 ) -> TeacherEnsemble:
-    """The job's teachers, or the last network of ``results``, or nobody, as ``phase`` says."""
+    """The exact teachers of ``phase``: the job's, the last network of ``results``, or none."""
     if phase.teacher != "last":
         return context.teachers if phase.teacher else _NO_TEACHERS
     previous = planner.last_result(results, phase.seed_index)

@@ -1,4 +1,4 @@
-"""``run``: verify the teachers, train every phase of the scheme, evaluate, export."""
+"""run_job: check the teachers, train every phase of the scheme, evaluate, export."""
 
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ from kdcore.runtime.event_writer import EventWriter
 from kdcore.schema.job import network_channels
 from kdcore.schemes import planner
 from kdcore.schemes.base import StudentResult
-from kdcore.training.checkpoint import Checkpoints, StateDict
-from kdcore.training.compute import device
+from kdcore.training.checkpoint import Checkpoints, CheckpointSchedule, StateDict
 from kdcore.training.compute.autocast_policy import NetworkSpec, Precision
+from kdcore.training.compute.device import ComputeEnv, prepare_compute_env
 from kdcore.training.context import JobContext
 from kdcore.training.dry_run import dry_run
 from kdcore.training.finish import evaluate_and_export
@@ -21,35 +21,31 @@ from kdcore.training.job_digest import compute_job_digest
 from kdcore.training.loop.trainer import Trainer
 from kdcore.training.phase_teachers import teachers_for_phase
 from kdcore.training.run_state import PhasePosition, RunState, TimeBudget
-from kdcore.training.teacher_cache.policy import fill_teacher_cache
+from kdcore.training.teacher_cache.policy import fill_teacher_cache, why_not
 
 
 def run_job(
-    request: RunRequest, workdir: Path, events: EventWriter, stop: CancellationToken
+    request: RunRequest, workdir: Path, events: EventWriter, cancellation: CancellationToken
 ) -> None:
-    """Train, evaluate and export what ``request`` asks, going on from the workdir's checkpoint.
+    """Train, evaluate and export as ``request`` says, resuming the workdir's checkpoint if any.
 
-    Everything is told through ``events``. Raises ``Stopped``, ``NonFinite``, ``OutOfDeviceMemory``
-    and ``UserFault`` as their docstrings say; a later call with the same workdir goes on.
+    Everything is reported through ``events``. Raises ``RunCancelledError``, ``NonFiniteError``,
+    ``OutOfDeviceMemoryError`` and ``UserError``; a later call with the same workdir resumes.
     """
-    job = request.job
     checkpoints = Checkpoints(workdir / "checkpoints", events)
     job_digest = compute_job_digest(request)
     resumed_state = checkpoints.load_newest(job_digest)
-    compute_env = _prepare_compute_env(request, resumed_state)
     run_state = RunState(
-        compute_env=compute_env,
+        compute_env=_prepare_compute_env(request, resumed_state),
         events=events,
-        cancellation=stop,
-        time_budget=TimeBudget(job.limits, request.elapsed_s),
+        cancellation=cancellation,
+        time_budget=TimeBudget(request.job.limits, request.elapsed_s),
         checkpoints=checkpoints,
         job_digest=job_digest,
-        max_phases=planner.max_phases(job),
+        max_phases=planner.max_phases(request.job),
+        checkpoint_schedule=CheckpointSchedule.from_interval(request.checkpoint_interval_s),
     )
-    environment = _run_environment(run_state, resumed_state)
-    events.phase("verifying_teacher" if request.teachers else "training", environment)
-    if environment.get("non_exact"):
-        events.log("warning", _describe_difference(run_state, resumed_state or {}))
+    _report_environment(request, run_state, resumed_state)
     context = load_inputs(request, run_state, workdir, log_top1=resumed_state is None)
     run_state.normalization = context.normalization
     if request.fill_cache_only:
@@ -58,7 +54,7 @@ def run_job(
     teacher_digest = context.teachers.digest()
     if request.teachers:
         events.phase("training")
-    if job.kind == "evaluate":
+    if request.job.kind == "evaluate":
         run_state.results = [_untrained_result(context)]
     else:
         _train(run_state, context, resumed_state)
@@ -67,16 +63,15 @@ def run_job(
     evaluate_and_export(request, run_state, context, workdir / "artifacts")
 
 
-def _prepare_compute_env(request: RunRequest, resumed_state: StateDict | None) -> device.ComputeEnv:
+def _prepare_compute_env(request: RunRequest, resumed_state: StateDict | None) -> ComputeEnv:
     job = request.job
-    # What trains nothing computes as ever, and is not timed.
-    learns = job.kind == "distill" and not request.fill_cache_only
-    previous_precision: Precision | None = None if learns else "float32"
+    # A run that trains nothing computes in float32 and needs no timing.
+    trains = job.kind == "distill" and not request.fill_cache_only
+    previous_precision: Precision | None = None if trains else "float32"
     if resumed_state is not None:
-        previous_precision = resumed_state["machine"]["precision"]
-    threads, network_spec = request.threads, _network_spec(request)
-    return device.prepare_compute_env(
-        request.device, threads, job.training, network_spec, previous_precision
+        previous_precision = resumed_state["compute_env"]["precision"]
+    return prepare_compute_env(
+        request.device, request.threads, job.training, _network_spec(request), previous_precision
     )
 
 
@@ -87,29 +82,35 @@ def _network_spec(request: RunRequest) -> NetworkSpec:
     return NetworkSpec(student.network, len(info.classes), channels, info.image_size)
 
 
-def _run_environment(run_state: RunState, resumed_state: StateDict | None) -> dict[str, Any]:
+def _report_environment(
+    request: RunRequest, run_state: RunState, resumed_state: StateDict | None
+) -> None:
+    """Emit the first phase, with the environment and where the run resumes."""
     environment = run_state.compute_env.as_dict()
+    runtime: dict[str, Any] = dict(environment)
     if resumed_state is not None:
-        environment["resumed_from_step"] = resumed_state["step"]
-        environment["non_exact"] = resumed_state["machine"] != run_state.compute_env.as_dict()
-    return environment
+        runtime["resumed_from_step"] = resumed_state["step"]
+        runtime["non_exact"] = resumed_state["compute_env"] != environment
+    run_state.events.phase("verifying_teacher" if request.teachers else "training", runtime)
+    if resumed_state is not None and runtime["non_exact"]:
+        difference = _describe_difference(resumed_state["compute_env"], environment)
+        run_state.events.log(
+            "warning",
+            "the checkpoint was written in another environment, so numbers may differ in the last "
+            f"digits: {difference}",
+        )
 
 
-def _describe_difference(run_state: RunState, resumed_state: StateDict) -> str:
-    then, now = resumed_state["machine"], run_state.compute_env.as_dict()
-    parts = [
-        f"{name} was {then.get(name)}, is {value}"
-        for name, value in now.items()
-        if then.get(name) != value
-    ]
-    return (
-        "this run goes on from a checkpoint of another machine, so its numbers may differ in the "
-        f"last digits: {'; '.join(parts)}"
+def _describe_difference(previous: dict[str, Any], present: dict[str, Any]) -> str:
+    return "; ".join(
+        f"{name} was {previous.get(name)}, is {value}"
+        for name, value in present.items()
+        if previous.get(name) != value
     )
 
 
 def _train(run_state: RunState, context: JobContext, resumed_state: StateDict | None) -> None:
-    """Every phase that the checkpoint does not hold as finished; a checkpoint after each."""
+    """Train every phase that is not complete in the checkpoint; write a checkpoint after each."""
     current = None
     if resumed_state is not None:
         run_state.load_state_dict(resumed_state)
@@ -129,22 +130,22 @@ def _train(run_state: RunState, context: JobContext, resumed_state: StateDict | 
 
 
 def _fill_teacher_cache(run_state: RunState, context: JobContext) -> None:
-    """Have what each seed of the job first asks its teachers kept: later runs find it."""
+    """Compute and store the teacher outputs of each seed's first phase, for later runs."""
     run_state.events.phase("caching_teacher")
     phases = planner.first_phases(context.job)
     if not phases:
-        raise ValueError("a job without a phase asks nothing")
+        raise ValueError("the job has no phase, so no teacher outputs to cache")
     for phase in phases:
-        trainer = Trainer(run_state, context, phase, teachers_for_phase(run_state, context, phase))
-        epochs = range(1, context.job.training.epochs + 1)
-        fill_teacher_cache(
-            trainer.teacher_cache, map(trainer.loader.view_of_epoch, epochs), run_state
-        )
-    run_state.events.report(run_state.teacher_cache_stats.report_details())
+        phase_teachers = teachers_for_phase(run_state, context, phase)
+        trainer = Trainer(run_state, context, phase, phase_teachers)
+        views = map(trainer.loader.view_of_epoch, range(1, context.job.training.epochs + 1))
+        reason = why_not(context, phase, phase_teachers.teachers)
+        fill_teacher_cache(trainer.teacher_cache, reason, views, run_state)
+    run_state.events.report(run_state.teacher_details())
 
 
 def _untrained_result(context: JobContext) -> StudentResult:
-    """The model that is evaluated, in the place of a student that was trained."""
+    """The model to evaluate, as the result of a phase."""
     if context.init_weights is None:
         raise ValueError("an evaluation needs the model's weights")
     return StudentResult(

@@ -1,4 +1,4 @@
-"""What one run of the engine carries through all of its trainings."""
+"""RunState: progress, events, checkpoints and limits of one run, across all its phases."""
 
 import time
 from collections.abc import Sequence
@@ -14,49 +14,53 @@ from kdcore.schema.job import JobLimits, ResolvedStudent
 from kdcore.schemes.base import StudentResult
 from kdcore.training.checkpoint import Checkpoints, CheckpointSchedule, StateDict
 from kdcore.training.compute.device import ComputeEnv
-from kdcore.training.teacher_cache.provider import TeacherCacheStats
+from kdcore.training.teacher_cache.stats import TeacherCacheStats
 
 
 class PhasePosition(NamedTuple):
-    """A place in a phase."""
+    """A step of a phase, and the phase's length."""
 
     step: int
+    """Completed steps."""
     steps: int
     epochs: int
 
     @property
     def epoch(self) -> float:
-        """Epochs done, with the part of the one at work."""
+        """Completed epochs, with the completed share of the present one."""
         return self.step * self.epochs / self.steps
 
 
 class TimeBudget:
-    """Seconds that the job took, earlier runs included, against its limits."""
+    """Compares the job's time, earlier runs included, with its limits."""
 
     def __init__(self, limits: JobLimits, elapsed_s: float) -> None:
         self._limits = limits
         self._origin = time.monotonic() - elapsed_s
 
     def check(self) -> None:
-        """Raise ``UserFault`` when a limit is passed. A run holds its device all the time."""
+        """Raise ``UserError`` if a limit is exceeded.
+
+        A run holds its device from start to end, so both limits count the same seconds.
+        """
         spent = time.monotonic() - self._origin
         if self._limits.wall_s is not None and spent > self._limits.wall_s:
             raise UserError(
                 "deadline_exceeded",
-                f"the job's limit of {self._limits.wall_s:g} s has passed, training is not done",
-                hint="Raise limits.wall_s and go on, or train fewer epochs or a smaller student.",
+                f"the job exceeded its time limit ({self._limits.wall_s:g} s) before it completed",
+                hint="Raise limits.wall_s and resume, or train less or a smaller student.",
             )
         if self._limits.device_s is not None and spent > self._limits.device_s:
             raise UserError(
                 "budget_exhausted",
-                f"the job's {self._limits.device_s:g} s of a device are used up",
-                hint="Raise limits.device_s and go on, or train fewer epochs or a smaller student.",
+                f"the job used its device-time limit ({self._limits.device_s:g} s)",
+                hint="Raise limits.device_s and resume, or train less or a smaller student.",
             )
 
 
 @dataclass
 class RunState:
-    """The run: where it computes, whom it tells, what is finished, and when it must stop."""
+    """Everything that one run shares between its phases."""
 
     compute_env: ComputeEnv
     events: EventWriter
@@ -65,42 +69,60 @@ class RunState:
     checkpoints: Checkpoints
     job_digest: str
     max_phases: int
-    """How many the job has at most."""
+    """Largest number of phases that the job can have."""
     normalization: Normalization | None = None
-    """By which the student wants its images: who goes on from a checkpoint must know."""
+    """The student's; stored in checkpoints for jobs that continue from them."""
     results: list[StudentResult] = field(default_factory=list)
+    """Results of the completed phases."""
     phases_done: int = 0
     steps_before: int = 0
-    """Steps of the phases that are done."""
+    """Steps of the completed phases."""
     epochs_before: float = 0.0
+    """Epochs of the completed phases."""
     previous_wall_s: float = 0.0
-    """Seconds of training that are in the checkpoint which this run went on from."""
+    """Seconds of training before the checkpoint from which this run resumed."""
     checkpoint_schedule: CheckpointSchedule = field(default_factory=CheckpointSchedule)
     teacher_cache_stats: TeacherCacheStats = field(default_factory=TeacherCacheStats)
-    """What keeping the teachers' answers was good for in this run."""
+    quantized_teachers: list[dict[str, Any]] = field(default_factory=list)
+    """For each teacher that was quantized: its agreement, and whether it was used."""
     _started: float = field(default_factory=time.monotonic)
     _steps_this_run: int = 0
 
     def check_cancelled(self) -> None:
-        """Between two batches: stop if asked to, or if a limit of the job is passed."""
+        """Raise if cancellation was requested or a limit of the job is exceeded.
+
+        Called between batches. Raises ``RunCancelledError`` or ``UserError``.
+        """
         self.cancellation.check_cancelled()
         self.time_budget.check()
 
     def start_timer(self) -> None:
-        """Training starts now: what came before is not in its time."""
+        """Start the training time: loading and teacher checks do not count."""
         self._started = time.monotonic()
 
     @property
     def wall_s(self) -> float:
-        """Seconds since the first training began, pauses between runs left out."""
+        """Seconds of training in all runs of the job, pauses between runs excluded."""
         return self.previous_wall_s + time.monotonic() - self._started
 
     def count_step(self) -> None:
-        """One more step is done, for the estimate of the time left."""
+        """Count one step, for the estimate of the remaining time."""
         self._steps_this_run += 1
 
+    def record_quantized_teacher(self, trial: dict[str, Any]) -> None:
+        """Record a quantized teacher for the report; seeds that repeat it count once."""
+        if trial not in self.quantized_teachers:
+            self.quantized_teachers.append(trial)
+
+    def teacher_details(self) -> dict[str, Any]:
+        """Entries of the report's details about quantized teachers and the teacher cache."""
+        quantized = (
+            {"quantized_teachers": self.quantized_teachers} if self.quantized_teachers else {}
+        )
+        return quantized | self.teacher_cache_stats.report_details()
+
     def finish_phase(self, results: Sequence[StudentResult], steps: int, epochs: float) -> None:
-        """A phase is done after so many of its own steps and epochs."""
+        """Record the results of a phase that ended after this number of steps and epochs."""
         self.results += results
         self.phases_done += 1
         self.steps_before += steps
@@ -109,12 +131,12 @@ class RunState:
     def save_checkpoint(
         self, current: StateDict | None, position: PhasePosition, metrics: dict[str, float]
     ) -> None:
-        """Write a checkpoint of everything; ``current`` is the unfinished phase's part."""
+        """Write a checkpoint of the run; ``current`` is the state of an incomplete phase."""
         started = time.monotonic()
         step, epoch = self.steps_before + position.step, self.epochs_before + position.epoch
         state = {
             "job_digest": self.job_digest,
-            "machine": self.compute_env.as_dict(),
+            "compute_env": self.compute_env.as_dict(),
             "step": step,
             "wall_s": self.wall_s,
             "normalization": self.normalization and self.normalization.model_dump(),
@@ -128,17 +150,15 @@ class RunState:
         self.checkpoint_schedule.record_save(started)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what :meth:`save` wrote."""
+        """Restore a state that :meth:`save_checkpoint` wrote."""
         self.results = [_result_from_dict(result) for result in state_dict["results"]]
         self.phases_done = state_dict["phases_done"]
-        self.steps_before, self.epochs_before = (
-            state_dict["steps_before"],
-            state_dict["epochs_before"],
-        )
+        self.steps_before = state_dict["steps_before"]
+        self.epochs_before = state_dict["epochs_before"]
         self.previous_wall_s = state_dict["wall_s"]
 
     def log_metrics(self, position: PhasePosition, values: dict[str, float]) -> None:
-        """Tell ``values`` at a place of the phase that is at work."""
+        """Emit ``values`` at a position of the present phase, with the progress of the job."""
         steps_done = self.steps_before + position.step
         phases_left = self.max_phases - self.phases_done
         total = self.steps_before + phases_left * position.steps

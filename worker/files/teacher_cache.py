@@ -4,7 +4,6 @@ The cache only saves time. Whatever fails here is logged, and the run computes t
 """
 
 import contextlib
-import json
 import os
 import secrets
 import threading
@@ -16,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from kdcore.protocol.events import AnyEvent, TeacherCacheEvent
+from kdcore.protocol.teacher_cache_files import TeacherCacheSidecar, teacher_cache_file_name
 from kdcore.schema.job import ResolvedJob
 from store import object_store, teacher_caches
 from store.database import transaction
@@ -92,7 +92,7 @@ def _matching_rows(job: Job, resolved: ResolvedJob) -> Iterator[TeacherCache]:
 
 
 def _download(row: TeacherCache) -> None:
-    path = cache_folder() / f"answers-{row.key}.safetensors"
+    path = cache_folder() / teacher_cache_file_name(row.key)
     sidecar = path.with_suffix(".json")
     with contextlib.suppress(FileNotFoundError):  # either file may have been evicted
         os.utime(path)
@@ -113,7 +113,8 @@ def _download(row: TeacherCache) -> None:
 
 def _write_sidecar(row: TeacherCache, sidecar: Path) -> None:
     partial = sidecar.with_name(f".{sidecar.name}.{secrets.token_hex(8)}.part")
-    partial.write_text(json.dumps({"sha256": row.sha256, "fill_s": row.fill_s}))
+    content = TeacherCacheSidecar(sha256=row.sha256, fill_s=row.fill_s)
+    partial.write_text(content.model_dump_json())
     partial.replace(sidecar)
 
 

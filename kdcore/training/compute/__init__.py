@@ -1,1 +1,1 @@
-"""Device, precision, and teachers in eight bits."""
+"""Device, precision of the student and of its teachers."""

@@ -1,4 +1,4 @@
-"""Where and how a run computes: device, precision, threads, determinism; and what it says of it."""
+"""ComputeEnv: the device, precision, threads and determinism of a run."""
 
 import contextlib
 import os
@@ -15,8 +15,7 @@ import torch
 from kdcore.data.augment.views import VIEW_FORMAT
 from kdcore.runtime.errors import UserError
 from kdcore.schema.training import TrainingConfig
-from kdcore.training.compute import autocast_policy as precision
-from kdcore.training.compute.autocast_policy import NetworkSpec, Precision
+from kdcore.training.compute.autocast_policy import AutocastPolicy, NetworkSpec, Precision
 
 _PACKAGES = ("torch", "numpy", "safetensors")
 _deterministic: Any = torch.utils.deterministic
@@ -24,7 +23,7 @@ _deterministic: Any = torch.utils.deterministic
 
 @dataclass(frozen=True)
 class ComputeEnv:
-    """What a run chose. Equal machines give equal bytes under strict determinism."""
+    """Device and precision of a run. Equal environments give equal bytes if strict."""
 
     device: torch.device
     name: str
@@ -33,7 +32,7 @@ class ComputeEnv:
     versions: dict[str, str]
 
     def as_dict(self) -> dict[str, Any]:
-        """As the first phase event and the checkpoint tell it."""
+        """As JSON, for the first phase event and for checkpoints."""
         return {
             "device": str(self.device),
             "device_name": self.name,
@@ -43,16 +42,16 @@ class ComputeEnv:
         }
 
     def autocast(self) -> torch.autocast:
-        """A context in which the forward pass takes the chosen precision."""
+        """Context manager for forward passes in the chosen precision."""
         return torch.autocast(
             self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
         )
 
 
 def memory_bytes(device: torch.device) -> int:
-    """What the training occupies: on an accelerator the most since the last call, else now.
+    """Bytes of memory in use: on CUDA the peak since the last call, on a CPU the current value.
 
-    On a processor that is with what has been freed and is held for the next batch.
+    On a CPU this includes memory that the allocator retains for the next batch.
     """
     if device.type == "cuda":
         most = torch.cuda.max_memory_allocated(device)
@@ -61,14 +60,17 @@ def memory_bytes(device: torch.device) -> int:
     with contextlib.suppress(OSError, IndexError, ValueError):
         resident = int(Path("/proc/self/statm").read_text().split()[1])
         return resident * os.sysconf("SC_PAGE_SIZE")
-    # Elsewhere than on Linux only the peak can be had; macOS tells it in bytes.
+    # Other systems than Linux report only the peak; macOS reports it in bytes, others in KiB.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if platform.system() == "Darwin" else peak * 1024
 
 
 @contextlib.contextmanager
 def restore_torch_state() -> Iterator[None]:
-    """Give back, after the block, what :func:`prepare` sets: a notebook has its own ways."""
+    """Restore, after the block, the torch globals that :func:`prepare_compute_env` sets.
+
+    A notebook that trains a student keeps its own settings.
+    """
     threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     benchmark, fill_memory = (
         torch.backends.cudnn.benchmark,
@@ -89,27 +91,31 @@ def prepare_compute_env(
     training: TrainingConfig,
     network_spec: NetworkSpec | None = None,
     previous_precision: Precision | None = None,
+    policy: AutocastPolicy | None = None,
 ) -> ComputeEnv:
-    """Choose, and set the process up accordingly. Raises ``UserFault`` for a device not there.
+    """Choose the environment and set torch's globals accordingly.
 
-    The precision ``auto`` goes by the ``student``; without one it is float32 on a processor. Under
-    strict determinism a table decides, else a few steps of it are timed, or the run goes on as it
-    did ``before``.
+    ``training.precision`` ``auto`` depends on the network to train, ``network_spec``; without one
+    it is float32. Under strict determinism the table of ``policy`` decides. Otherwise a few steps
+    are timed, unless the run resumes with ``previous_precision``. Raises ``UserError`` if the
+    device does not exist.
     """
     torch_device = _resolve_device(device)
     strict = training.determinism == "strict"
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     if strict:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        # Filling fresh memory would hide no fault of ours and costs a pass over every tensor.
+        # The engine writes all memory before it reads it; filling costs a pass over every tensor.
         _deterministic.fill_uninitialized_memory = False
-    # Both ways: an earlier run of this process may have been another.
+    # Set in both cases: an earlier run of this process may have set the opposite.
     torch.use_deterministic_algorithms(strict)
     torch.backends.cudnn.benchmark = not strict
     return ComputeEnv(
         device=torch_device,
         name=_device_name(torch_device),
-        precision=_choose_precision(torch_device, training, network_spec, previous_precision),
+        precision=_choose_precision(
+            policy or AutocastPolicy(), torch_device, training, network_spec, previous_precision
+        ),
         threads=torch.get_num_threads(),
         versions={
             "python": platform.python_version(),
@@ -126,13 +132,15 @@ def _resolve_device(requested: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
             "internal",
-            f"there is no device {requested} here, only {torch.cuda.device_count()} accelerators",
-            hint="Ask for auto, or cpu.",
+            f"this machine has no device {requested}; it has {torch.cuda.device_count()} "
+            "accelerators",
+            hint="Set device to auto or cpu.",
         )
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
 def _choose_precision(
+    policy: AutocastPolicy,
     device: torch.device,
     training: TrainingConfig,
     network_spec: NetworkSpec | None,
@@ -143,21 +151,21 @@ def _choose_precision(
     if network_spec is None:
         return "float32"
     if training.determinism == "fast":
-        return previous_precision or precision.measure_precision(
+        return previous_precision or policy.measure_precision(
             device, network_spec, training.batch_size
         )
-    return precision.student_precision(device, network_spec)
+    return policy.student_precision(device, network_spec)
 
 
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    # Which kernels run is decided by the instruction set, and with them the last digits.
+    # The instruction set decides which kernels run, and these decide the last digits.
     return f"{_cpu_model()} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def _cpu_model() -> str:
-    """The processor's name; Python's own `platform.processor()` is empty on Linux."""
+    """Model name of the processor; ``platform.processor()`` is empty on Linux."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

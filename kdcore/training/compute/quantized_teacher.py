@@ -1,11 +1,12 @@
-"""Teachers that answer in eight bits: static quantization, run by onnxruntime on a processor.
+"""Int8 teachers: static quantization, run by onnxruntime on the CPU.
 
-Calibrated on views of training images, and compared with the exact teacher before it teaches.
+Views of training images calibrate the quantized teacher. It is compared with the exact teacher on
+validation images before it teaches.
 """
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -26,29 +27,29 @@ from kdcore.training.context import JobContext
 from kdcore.training.run_state import RunState
 
 MIN_AGREEMENT = 99.0
-"""Percent of validation images on which `auto` wants the same class from both."""
+"""Smallest percentage of equal predictions with which ``auto`` uses the int8 teacher."""
 _FEATURE_NEEDS = {"maps", "pooled"}
 _MAX_IMAGES = 2000
-"""That the two are compared on."""
+"""Largest number of validation images for the comparison."""
 
 
 class QuantizedModel(nn.Module):
-    """A quantized network: takes and returns float32 on the CPU."""
+    """An int8 network: takes and returns float32 on the CPU."""
 
     def __init__(self, onnx_bytes: bytes) -> None:
-        import onnxruntime  # a fifth of a second, for those who ask for it
+        import onnxruntime  # takes 0.2 s to load, and most jobs need none
 
         super().__init__()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
-        # Its threads would otherwise wait busily where torch's want to work.
+        # Spinning threads would take the cores from torch's threads.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session: Any = onnxruntime.InferenceSession(
             onnx_bytes, options, providers=["CPUExecutionProvider"]
         )
         self._input = self._session.get_inputs()[0].name
-        # Another version has other kernels.
+        # Another version of onnxruntime has other kernels, so other outputs.
         digest_input = onnx_bytes + onnxruntime.__version__.encode()
         self.sha256 = hashlib.sha256(digest_input).hexdigest()
 
@@ -58,100 +59,111 @@ class QuantizedModel(nn.Module):
         return torch.from_numpy(logits)
 
 
-def apply_teacher_precision(
-    run_state: RunState, context: JobContext, phase: Phase, teachers: TeacherEnsemble
+def quantize_teachers(
+    run_state: RunState,
+    context: JobContext,
+    phase: Phase,
+    teachers: TeacherEnsemble,
+    min_agreement: float = MIN_AGREEMENT,
 ) -> TeacherEnsemble:
-    """The ``teachers`` of a phase as the recipe's ``teacher_precision`` wants them.
+    """Quantize the teachers of ``phase`` as ``training.teacher_precision`` requires.
 
-    Raises ``UserFault`` where eight bits are asked for and a teacher cannot have them.
+    ``auto`` uses an int8 teacher only if it predicts the same class as the exact one for
+    ``min_agreement`` percent of the validation images. Raises ``UserError`` if int8 is required
+    and a teacher cannot be quantized.
     """
     training = context.job.training
     requested = training.teacher_precision
-    # Kept answers cost their asking once: there `auto` has nothing to win.
+    # With a teacher cache each view is computed once, so `auto` has nothing to gain.
     if requested == "same" or (requested == "auto" and training.views != "fresh"):
         return teachers
-    methods = [method.type for student_spec in phase.students for method in student_spec.methods]
-    if not teachers.members or set(methods) <= {"supervised"}:
-        return teachers  # nobody is asked
-    reason = _unsupported_reason(run_state, methods)
+    if not teachers.members:
+        return teachers
+    reason = _unsupported_reason(run_state, phase)
     if reason is not None:
-        message = f"{reason}, so the teacher answers as training.precision says, not in eight bits"
+        message = f"the teachers run with training.precision instead of int8: {reason}"
         run_state.events.log("info" if requested == "auto" else "warning", message)
         return teachers
-    val_images = sample_evenly(context.dataset.images("val"), _MAX_IMAGES)
-    loader = context.build_loader(phase.seed, phase.students[0], run_state.compute_env.device)
-    return TeacherEnsemble(
-        [
-            _quantize_teacher(
-                run_state, (index, member), loader, val_images, forced=requested == "int8"
-            )
-            for index, member in enumerate(teachers.members)
-        ]
-    )
+    if requested == "int8":
+        min_agreement = 0.0
+    trial = _QuantizationTrial(run_state, context, phase, min_agreement)
+    members = [trial.run(index, member) for index, member in enumerate(teachers.members)]
+    return TeacherEnsemble(members)
+
+
+def _unsupported_reason(run_state: RunState, phase: Phase) -> str | None:
+    """Why no teacher of the phase can run in int8."""
+    if run_state.compute_env.device.type != "cpu":
+        return "int8 teachers run on the CPU only"
+    for student_spec in phase.students:
+        for method in student_spec.methods:
+            if _FEATURE_NEEDS & set(METHODS[method.type].needs):
+                return f"{method.type} needs features, and an int8 teacher gives only logits"
+    return None
+
+
+class _QuantizationTrial:
+    """Quantizes teachers, compares them with the exact ones, and reports the agreement."""
+
+    def __init__(
+        self, run_state: RunState, context: JobContext, phase: Phase, min_agreement: float
+    ) -> None:
+        self._run_state = run_state
+        self._required = context.job.training.teacher_precision == "int8"
+        self._min_agreement = min_agreement
+        loader = context.build_loader(phase.seed, phase.students[0], run_state.compute_env.device)
+        self._views = _calibration_views(loader)
+        self._val_images = sample_evenly(context.dataset.images("val"), _MAX_IMAGES)
+
+    def run(self, index: int, member: FrozenTeacher) -> FrozenTeacher:
+        """The int8 version of the teacher ``member``, or the teacher itself if it disagrees."""
+        run_state = self._run_state
+        try:
+            network = quantize(member.network, self._views)
+        except Exception as error:  # exporters raise arbitrary exceptions
+            reason = f"the teacher cannot be quantized to int8: {first_line(error)}"
+            if self._required:
+                hint = "Set training.teacher_precision to same or auto."
+                raise UserError("job_invalid", reason, hint=hint) from error
+            run_state.events.log("info", reason)
+            return member
+        percent = agreement(member.network, network, self._val_images, run_state.check_cancelled)
+        used = percent >= self._min_agreement
+        run_state.record_quantized_teacher(
+            {"teacher_index": index, "agreement": round(percent, 2), "quantized": used}
+        )
+        decision = "it is used" if used else f"below {self._min_agreement:g} %, it is not used"
+        run_state.events.log(
+            "info",
+            f"the int8 teacher predicts the same class as the exact one for {percent:.2f} % of "
+            f"{len(self._val_images)} validation images: {decision}",
+        )
+        if not used:
+            return member
+        return replace(member, network=network, identity=_identity(member, network))
 
 
 def sample_evenly(images: Tensor, count: int) -> Tensor:
-    """At most ``count`` of the images (N, C, H, W), evenly: a split is sorted by class."""
+    """At most ``count`` of the images (N, C, H, W), evenly spaced: a split is sorted by class."""
     if len(images) <= count:
         return images
     return images[torch.arange(count) * len(images) // count]
 
 
-def _unsupported_reason(run_state: RunState, methods: Sequence[str]) -> str | None:
-    """Why no teacher of these methods can answer in eight bits."""
-    if run_state.compute_env.device.type != "cpu":
-        return "eight bits are for processors"
-    feature_methods = [name for name in methods if _FEATURE_NEEDS & set(METHODS[name].needs)]
-    return f"{feature_methods[0]} looks inside the teacher" if feature_methods else None
-
-
-def _quantize_teacher(
-    run_state: RunState,
-    indexed_teacher: tuple[int, FrozenTeacher],
-    loader: Loader,
-    val_images: Tensor,
-    *,
-    forced: bool,
-) -> FrozenTeacher:
-    """A teacher, ``which`` has its place, in eight bits, or as it is where it answers otherwise."""
-    index, member = indexed_teacher
-    try:
-        network = quantize(member.network, _calibration_views(loader))
-    except Exception as error:  # exporters raise whatever a network provokes
-        reason = f"the teacher cannot be made to answer in eight bits: {first_line(error)}"
-        if forced:
-            hint = "Set training.teacher_precision to same or auto."
-            raise UserError("job_invalid", reason, hint=hint) from error
-        run_state.events.log("info", reason)
-        return member
-    percent = agreement(member.network, network, val_images, run_state.check_cancelled)
-    used = forced or percent >= MIN_AGREEMENT
-    trial = {"teacher_index": index, "agreement": round(percent, 2), "quantized": used}
-    if trial not in run_state.teacher_cache_stats.quantized_teachers:  # another seed finds the same
-        run_state.teacher_cache_stats.quantized_teachers.append(trial)
-    run_state.events.log(
-        "info",
-        f"in eight bits the teacher names the same class for {percent:.2f} % of "
-        f"{len(val_images)} validation images: "
-        + ("it teaches so" if used else f"below {MIN_AGREEMENT:g} %, it teaches as it is"),
-    )
-    return replace(member, network=network, identity=_identity(member, network)) if used else member
-
-
 def _calibration_views(loader: Loader) -> Tensor:
-    """Of at most 256 images their first view: what the teacher will be shown."""
+    """The first view of at most 256 training images, (B, C, H, W): the teacher's later input."""
     ids = calibration_images(torch.arange(loader.num_samples), 0)
     return loader.views(ids.numpy(), 1)
 
 
 def quantize(teacher: NormalizedModel, views: Tensor) -> NormalizedModel:
-    """The same network in eight bits behind the same input; ``views`` (B, C, H, W) calibrate it."""
-    from kdcore.export import onnx, onnx_int8  # they take a second to load
+    """The same model with an int8 network; ``views`` (B, C, H, W) calibrate it."""
+    from kdcore.export import onnx, onnx_int8  # take a second to load
 
     images = teacher.prepare(views)
     channels, height, width = images.shape[1:]
-    traced = exported_program.export_program(teacher.network, (channels, height, width))
-    onnx_bytes = onnx_int8.quantize(onnx.export_onnx(traced, {}), images.contiguous())
+    program = exported_program.export_program(teacher.network, (channels, height, width))
+    onnx_bytes = onnx_int8.quantize(onnx.export_onnx(program, {}), images.contiguous())
     model = copy.deepcopy(teacher)
     model.network = QuantizedModel(onnx_bytes)
     return model.eval()
@@ -163,7 +175,7 @@ def agreement(
     images: Tensor,
     check_cancelled: Callable[[], None],
 ) -> float:
-    """Percent of uint8 ``images`` (N, C, H, W) for which both name the same class."""
+    """Percentage of the uint8 ``images`` (N, C, H, W) with the same predicted class."""
     device = torch.device("cpu")
     exact_classes, other_classes = (
         predict(network, images, device=device, check_cancelled=check_cancelled).argmax(dim=1)
@@ -173,7 +185,7 @@ def agreement(
 
 
 def _identity(member: FrozenTeacher, network: NormalizedModel) -> str | None:
-    """Of what it answers now, for those who keep answers."""
+    """Digest of everything that decides the int8 teacher's outputs, for the teacher cache."""
     inner = network.network
     if member.identity is None or not isinstance(inner, QuantizedModel):
         return None

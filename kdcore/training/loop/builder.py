@@ -1,32 +1,29 @@
-"""A cohort before its first step."""
+"""Build the students of a phase: networks, feature hooks, objectives, adapters and optimizers."""
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from kdcore.data.rng import derive_key
 from kdcore.methods.base import DataFacts, Outputs
+from kdcore.methods.common.class_weights import class_weights
 from kdcore.methods.common.cross_entropy import LabelLoss
 from kdcore.methods.common.objective import Objective
 from kdcore.methods.registry import create_method
-from kdcore.models.inference import fuse_for_inference
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.teachers import TeacherEnsemble
 from kdcore.schema.methods import AnyMethod
-from kdcore.schema.training import TrainingConfig
-from kdcore.schemes.base import Phase, StudentSpec
-from kdcore.training.compute import autocast_policy
+from kdcore.schemes.base import Phase
 from kdcore.training.compute.device import ComputeEnv
-from kdcore.training.compute.quantized_teacher import QuantizedModel
 from kdcore.training.context import JobContext
 from kdcore.training.loop.features import (
     FeatureExtractor,
     FeatureNeeds,
-    align_hook_points,
-    find_hook_points,
+    LayerChoice,
+    build_extractors,
     run_teachers,
 )
 from kdcore.training.loop.student_group import StudentGroup
@@ -34,9 +31,81 @@ from kdcore.training.loop.student_trainer import TrainableStudent
 from kdcore.training.teacher_cache.provider import LiveTeacherOutputs
 
 _ADAPTER_STREAM = 7
-"""Stream of a seed for the weights of adapters."""
-_PROBE_IMAGES = 2
-"""Images that tell the methods the shapes of both networks' outputs."""
+"""RNG stream for the initial weights of adapters."""
+
+
+class TrainingExtent(NamedTuple):
+    """How much a phase trains."""
+
+    targets: Tensor
+    """(N,) labels of all training images, with those without a label."""
+    total_steps: int
+
+
+@dataclass(frozen=True)
+class ProbeOutputs:
+    """Outputs of all networks of a phase for the probe, from which adapters get their shapes."""
+
+    students: list[Outputs]
+    teachers: list[Outputs]
+
+    def peers_of(self, index: int) -> list[Outputs]:
+        """Outputs of all students but the one at ``index``."""
+        return self.students[:index] + self.students[index + 1 :]
+
+
+class StudentBuilder:
+    """Builds one student of a phase, the one at ``index``."""
+
+    def __init__(
+        self,
+        context: JobContext,
+        phase: Phase,
+        index: int,
+        teacher_weights: Sequence[float],
+        extent: TrainingExtent,
+    ) -> None:
+        self._spec, self._index = phase.students[index], index
+        self._training = context.job.training
+        self._facts = DataFacts(
+            len(extent.targets), len(context.dataset.info.classes), extent.targets
+        )
+        weights = class_weights(
+            self._training.class_weights, extent.targets, self._facts.num_classes
+        )
+        labels = LabelLoss(self._spec.label_weight, self._training.label_smoothing, weights)
+        steps = extent.total_steps
+        self._objective = _build_objective(self._spec.methods, labels, teacher_weights, steps)
+        self._peer_objectives = [
+            _build_objective(self._spec.peer_methods, LabelLoss(0.0), (1.0,), steps)
+            for _ in phase.students[1:]
+        ]
+        self._network = context.build_student(self._spec, phase.seed, index)
+
+    def choose_layers(self, device: torch.device) -> LayerChoice:
+        """The network on ``device``, with the feature layers that the job names for it."""
+        network: NormalizedModel = self._network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return LayerChoice(network, self._spec.student.taps)
+
+    def build(
+        self, extractor: FeatureExtractor, probe_outputs: ProbeOutputs, device: torch.device
+    ) -> TrainableStudent:
+        """Create the adapters, from torch's global generator, and the optimizer."""
+        outputs = probe_outputs.students[self._index]
+        objective = self._objective
+        teachers = probe_outputs.teachers if objective.uses_teacher else []
+        objective.build(outputs, teachers, self._facts)
+        peers = zip(self._peer_objectives, probe_outputs.peers_of(self._index), strict=True)
+        for peer_objective, peer_outputs in peers:
+            peer_objective.build(outputs, [peer_outputs], self._facts)
+        peer_objectives = [peer_objective.to(device) for peer_objective in self._peer_objectives]
+        return TrainableStudent(
+            extractor,
+            objective.to(device),
+            peer_objectives,
+            self._spec.peer_weight,
+            self._training,
+        )
 
 
 def build_student_group(
@@ -44,130 +113,36 @@ def build_student_group(
     phase: Phase,
     teachers: TeacherEnsemble,
     compute_env: ComputeEnv,
-    targets_and_steps: tuple[Tensor, int],
+    extent: TrainingExtent,
 ) -> StudentGroup:
-    """The cohort of ``phase``: fresh or given weights, adapters built, optimizers empty.
+    """The students of ``phase`` before their first step, with their ``teachers``.
 
-    ``samples`` are the targets (N,) of all images that will be seen, and the number of steps.
+    Raises ``UserError`` if a network lacks features that a method needs.
     """
-    targets, steps = targets_and_steps
+    device = compute_env.device
     builders = [
-        _StudentBuilder(context, student_spec, phase, index)
-        for index, student_spec in enumerate(phase.students)
+        StudentBuilder(context, phase, index, teachers.weights, extent)
+        for index in range(len(phase.students))
     ]
-    objectives = [builder.build_objectives(targets, steps, teachers) for builder in builders]
-    # Only who is asked anything runs at all.
-    active_teachers = (
-        teachers if any(main.uses_teacher for main, _ in objectives) else TeacherEnsemble(())
+    choices = [builder.choose_layers(device) for builder in builders]
+    choices += [LayerChoice(member.network, member.taps) for member in teachers.members]
+    probe = context.probe(device)
+    extractors = build_extractors(choices, probe, FeatureNeeds.from_needs(phase.needs))
+    students, live = extractors[: len(builders)], extractors[len(builders) :]
+    probe_outputs = ProbeOutputs(
+        [_eval_outputs(extractor, probe) for extractor in students],
+        run_teachers(live, probe, compute_env.autocast()),
     )
-    needs = [objective.needs for main, peers in objectives for objective in (main, *peers)]
-    feature_needs = FeatureNeeds.from_needs(frozenset(itertools.chain.from_iterable(needs)))
-    networks = [builder.build_network(compute_env) for builder in builders]
-    probe = context.dataset.images("train")[:_PROBE_IMAGES].to(compute_env.device)
-    if not (feature_needs.maps or feature_needs.pooled):
-        # Where only answers are wanted, nobody looks inside.
-        active_teachers = _in_bfloat16(active_teachers, probe, context.job.training)
-    extractors = _build_extractors(
-        networks, [builder.taps for builder in builders], active_teachers, probe, feature_needs
-    )
-    student_extractors, teacher_extractors = (
-        extractors[: len(networks)],
-        extractors[len(networks) :],
-    )
-    # Adapters start alike however many numbers the networks drew.
+    # Adapters get equal weights however many numbers the networks drew.
     torch.manual_seed(derive_key(phase.seed, _ADAPTER_STREAM))
-    _build_adapters(
-        student_extractors,
-        teacher_extractors,
-        objectives,
-        _data_facts(context, targets),
-        probe,
+    return StudentGroup(
+        [
+            builder.build(extractor, probe_outputs, device)
+            for builder, extractor in zip(builders, students, strict=True)
+        ],
+        LiveTeacherOutputs(live, compute_env.autocast()),
         compute_env,
     )
-    students = [
-        _build_student(extractor, pair, student_spec, context.job.training, compute_env)
-        for extractor, pair, student_spec in zip(
-            student_extractors, objectives, phase.students, strict=True
-        )
-    ]
-    return StudentGroup(
-        students, LiveTeacherOutputs(teacher_extractors, compute_env.autocast()), compute_env
-    )
-
-
-def _in_bfloat16(
-    teachers: TeacherEnsemble, probe: Tensor, training: TrainingConfig
-) -> TeacherEnsemble:
-    """The same teachers, in bfloat16 where that pays and may be; eight bits stay what they are."""
-    if training.precision == "float32":
-        return teachers
-    return TeacherEnsemble(
-        [
-            replace(member, network=fuse_for_inference(member.network, probe))
-            if not isinstance(member.network.network, QuantizedModel)
-            and (training.precision == "bfloat16" or _gains_from_bfloat16(member.network, probe))
-            else member
-            for member in teachers.members
-        ]
-    )
-
-
-def _gains_from_bfloat16(teacher: NormalizedModel, probe: Tensor) -> bool:
-    image = teacher.prepare(probe[:1])
-    chosen = autocast_policy.teacher_precision(
-        image.device, teacher.network, image.shape[1], image.shape[2]
-    )
-    return chosen == "bfloat16"
-
-
-class _StudentBuilder:
-    """What becomes of one pupil."""
-
-    def __init__(
-        self, context: JobContext, student_spec: StudentSpec, phase: Phase, index: int
-    ) -> None:
-        self._context, self._student_spec, self._phase, self._index = (
-            context,
-            student_spec,
-            phase,
-            index,
-        )
-        self.taps = student_spec.student.taps
-
-    def build_objectives(
-        self, targets: Tensor, steps: int, teachers: TeacherEnsemble
-    ) -> tuple[Objective, list[Objective]]:
-        """What it learns from labels and teachers, and what from each of its peers."""
-        student_spec, training = self._student_spec, self._context.job.training
-        labels = LabelLoss(
-            student_spec.label_weight,
-            training.label_smoothing,
-            class_weights(training, targets, len(self._context.dataset.info.classes)),
-        )
-        main = _build_objective(student_spec.methods, labels, teachers.weights, steps)
-        peers = [
-            _build_objective(student_spec.peer_methods, LabelLoss(0.0), (1.0,), steps)
-            for _ in self._phase.students[1:]
-        ]
-        return main, peers
-
-    def build_network(self, compute_env: ComputeEnv) -> NormalizedModel:
-        network = self._context.build_student(self._student_spec, self._phase.seed, self._index)
-        return network.to(compute_env.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def class_weights(training: TrainingConfig, targets: Tensor, num_classes: int) -> Tensor | None:
-    """(C,) weights of the classes in cross-entropy, or None where all count alike.
-
-    ``balanced`` is N / (C · N_c) over the labeled images, as scikit-learn has it.
-    """
-    if training.class_weights is None:
-        return None
-    if training.class_weights != "balanced":
-        return torch.tensor(training.class_weights)
-    labeled = targets[targets >= 0]
-    counts = torch.bincount(labeled, minlength=num_classes)
-    return len(labeled) / (num_classes * counts.clamp_min(1).float())
 
 
 def _build_objective(
@@ -176,70 +151,8 @@ def _build_objective(
     return Objective([create_method(method) for method in methods], labels, weights, steps)
 
 
-def _build_extractors(
-    networks: Sequence[NormalizedModel],
-    named_paths: Sequence[tuple[str, ...] | None],
-    teachers: TeacherEnsemble,
-    probe: Tensor,
-    feature_needs: FeatureNeeds,
-) -> list[FeatureExtractor]:
-    """The networks and after them the teachers, tapped where the methods want it."""
-    all_networks = [*networks, *teachers.networks]
-    # Who names taps for methods that look at no maps has named nothing.
-    paths = [
-        path if feature_needs.maps else None
-        for path in (*named_paths, *(member.taps for member in teachers.members))
-    ]
-    hook_points = [
-        find_hook_points(network, probe[:1], path, feature_needs)
-        for network, path in zip(all_networks, paths, strict=True)
-    ]
-    return [
-        FeatureExtractor(network, aligned, feature_needs)
-        for network, aligned in zip(
-            all_networks, align_hook_points(hook_points, paths), strict=True
-        )
-    ]
-
-
-def _build_adapters(
-    students: Sequence[FeatureExtractor],
-    teachers: Sequence[FeatureExtractor],
-    objectives: Sequence[tuple[Objective, list[Objective]]],
-    facts: DataFacts,
-    probe: Tensor,
-    compute_env: ComputeEnv,
-) -> None:
-    """Let all methods make their adapters from what everyone gives for the probe."""
-    teacher_outputs = run_teachers(teachers, probe, compute_env.autocast())
-    with torch.no_grad():
-        # In eval mode, so that the probe leaves no trace in running statistics.
-        outputs = [_eval_outputs(student, probe) for student in students]
-    for index, (main, peer_objectives) in enumerate(objectives):
-        main.build(outputs[index], teacher_outputs if main.uses_teacher else [], facts)
-        peer_outputs = outputs[:index] + outputs[index + 1 :]
-        for objective, peer in zip(peer_objectives, peer_outputs, strict=True):
-            objective.build(outputs[index], [peer], facts)
-
-
 def _eval_outputs(extractor: FeatureExtractor, probe: Tensor) -> Outputs:
+    # In eval mode the probe does not change running statistics.
     extractor.network.eval()
-    return extractor(probe)
-
-
-def _data_facts(context: JobContext, targets: Tensor) -> DataFacts:
-    return DataFacts(len(targets), len(context.dataset.info.classes), targets)
-
-
-def _build_student(
-    extractor: FeatureExtractor,
-    objectives: tuple[Objective, list[Objective]],
-    student_spec: StudentSpec,
-    training: TrainingConfig,
-    compute_env: ComputeEnv,
-) -> TrainableStudent:
-    main, peers = objectives
-    peer_objectives = [objective.to(compute_env.device) for objective in peers]
-    return TrainableStudent(
-        extractor, main.to(compute_env.device), peer_objectives, student_spec.peer_weight, training
-    )
+    with torch.no_grad():
+        return extractor(probe)

@@ -1,44 +1,51 @@
-"""A network as a training sees it: its outputs of a batch, with what the methods need of them."""
+"""FeatureExtractor: a network with hooks on its feature layers, and the choice of these layers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from kdcore.methods.base import Outputs
 from kdcore.models import feature_hooks
+from kdcore.models.feature_hooks import HookPoints
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.runtime.errors import UserError
 from kdcore.schema.methods import Need
 
 _NETWORK_PREFIX = "network."
-"""Where the plain network lives in :class:`Normalized`."""
+"""Path of the plain network in :class:`NormalizedModel`."""
 
 
 @dataclass(frozen=True)
 class FeatureNeeds:
-    """What is taken of a network beside its logits."""
+    """Which features the methods of a phase read beside the logits."""
 
     maps: bool
     pooled: bool
 
     @classmethod
     def from_needs(cls, needs: frozenset[Need]) -> "FeatureNeeds":
-        """From what methods need."""
+        """The features in the union of all methods' needs."""
         return cls("maps" in needs, "pooled" in needs)
 
 
+class LayerChoice(NamedTuple):
+    """A network and the feature layers that the job names for it."""
+
+    network: NormalizedModel
+    paths: tuple[str, ...] | None
+    """Module paths; None selects the last feature map of each stage."""
+
+
 class FeatureExtractor:
-    """Runs a network on views and returns :class:`Outputs`; hooks nothing if nothing is wanted."""
+    """Runs a network and returns :class:`Outputs`; without ``hook_points`` only logits."""
 
     def __init__(
-        self,
-        network: NormalizedModel,
-        hook_points: feature_hooks.HookPoints | None,
-        needs: FeatureNeeds,
+        self, network: NormalizedModel, hook_points: HookPoints | None, needs: FeatureNeeds
     ) -> None:
-        self.network, self.needs = network, needs
+        self.network = network
         self._hooks = (
             None
             if hook_points is None
@@ -47,76 +54,82 @@ class FeatureExtractor:
             )
         )
         if self._hooks is not None:
-            # For as long as the training lasts; the network is thrown away with it.
+            # Hooks stay until `close`, not for one block.
             self._hooks.__enter__()
 
     def __call__(self, views: Tensor) -> Outputs:
-        """Of views (B, C, H, W)."""
+        """Outputs for views (B, C, H, W)."""
         if self._hooks is None:
             return Outputs(self.network(views))
         logits, pooled, maps = self._hooks(views)
         return Outputs(logits, pooled, tuple(maps))
 
     def close(self) -> None:
-        """Take the hooks away."""
+        """Remove the hooks."""
         if self._hooks is not None:
             self._hooks.__exit__(None, None, None)
             self._hooks = None
 
 
-def find_hook_points(
-    network: NormalizedModel, probe: Tensor, paths: Sequence[str] | None, needs: FeatureNeeds
-) -> feature_hooks.HookPoints | None:
-    """Where to tap ``network``: at the named ``paths``, else at the last map of each stage.
+def build_extractors(
+    choices: Sequence[LayerChoice], probe: Tensor, needs: FeatureNeeds
+) -> list[FeatureExtractor]:
+    """Extractors of all networks of a phase, each with equally many feature maps.
 
-    ``probe`` is a view (1, C, H, W). None where nothing is wanted. Raises ``UserFault`` for a path
-    that is not there, or where a network has not what is wanted.
+    Networks with more maps contribute their deepest ones, because stages correspond from the end.
+    ``probe`` is a batch of views (B, C, H, W). Raises ``UserError`` if a named layer does not
+    exist, if a network lacks a feature that a method needs, or if a named layer would be dropped.
     """
     if not (needs.maps or needs.pooled):
-        return None
-    image = network.prepare(probe)
-    if needs.maps and paths:
-        hook_points = feature_hooks.hook_points_at(network.network, image, paths)
+        return [FeatureExtractor(choice.network, None, needs) for choice in choices]
+    if not needs.maps:
+        # Named layers matter only to methods that use feature maps.
+        choices = [choice._replace(paths=None) for choice in choices]
+    points = [_find_hook_points(choice, probe[:1], needs) for choice in choices]
+    num_maps = _common_num_maps(choices, points)
+    return [
+        FeatureExtractor(choice.network, _deepest_maps(network_points, num_maps), needs)
+        for choice, network_points in zip(choices, points, strict=True)
+    ]
+
+
+def _find_hook_points(choice: LayerChoice, view: Tensor, needs: FeatureNeeds) -> HookPoints:
+    network = choice.network
+    image = network.prepare(view)
+    if choice.paths:
+        hook_points = feature_hooks.hook_points_at(network.network, image, choice.paths)
     else:
         hook_points = feature_hooks.find_hook_points(network.network, image)
-    name = type(network.network).__name__
     if needs.maps and not hook_points.maps:
         raise UserError(
             "student_incompatible",
-            f"{name} has no feature maps that could be found, and a method of the job needs them",
-            hint="Name taps by module path, or choose a method that looks at logits.",
+            f"no feature maps were detected in {type(network.network).__name__}, and a method of "
+            "the job needs them",
+            hint="Name the feature layers by module path in taps, or choose a logit method.",
         )
     return hook_points
 
 
-def align_hook_points(
-    all_points: Sequence[feature_hooks.HookPoints | None],
-    named_paths: Sequence[Sequence[str] | None],
-) -> list[feature_hooks.HookPoints | None]:
-    """The same networks with equally many maps each: the deepest ones, as stages end alike.
-
-    ``named`` are the paths that the job names for each. Raises ``UserFault`` where one of them
-    would be left out.
-    """
-    known = [points for points in all_points if points is not None]
-    count = min((len(points.maps) for points in known), default=0)
-    max_named = max(len(paths or ()) for paths in named_paths)
-    if max_named > count:
+def _common_num_maps(choices: Sequence[LayerChoice], points: Sequence[HookPoints]) -> int:
+    """The number of maps that every network has; at least as many as the job names for any."""
+    num_maps = min(len(network_points.maps) for network_points in points)
+    num_named = max(len(choice.paths or ()) for choice in choices)
+    if num_named > num_maps:
         raise UserError(
             "student_incompatible",
-            f"{max_named} taps are named for one network, and one that it is paired with "
-            f"has {count}",
+            f"{num_named} taps are named for one network, and one that it is paired with "
+            f"has {num_maps}",
             hint="Name equally many taps for both networks, or leave them out.",
         )
-    return [None if points is None else _deepest(points, count) for points in all_points]
+    return num_maps
 
 
-def _deepest(hook_points: feature_hooks.HookPoints, count: int) -> feature_hooks.HookPoints:
+def _deepest_maps(hook_points: HookPoints, count: int) -> HookPoints:
     start = len(hook_points.maps) - count
     return hook_points._replace(maps=hook_points.maps[start:], shapes=hook_points.shapes[start:])
 
 
-def _prefix_paths(hook_points: feature_hooks.HookPoints) -> feature_hooks.HookPoints:
+def _prefix_paths(hook_points: HookPoints) -> HookPoints:
     return hook_points._replace(
         maps=tuple(_NETWORK_PREFIX + path for path in hook_points.maps),
         classifier=_NETWORK_PREFIX + hook_points.classifier if hook_points.classifier else None,
@@ -127,7 +140,7 @@ def _prefix_paths(hook_points: feature_hooks.HookPoints) -> feature_hooks.HookPo
 
 
 def detach_outputs(outputs: Outputs) -> Outputs:
-    """The same as constants: what a peer says, nobody else's gradient reaches."""
+    """The same outputs as constants, so that a peer's loss gives them no gradient."""
     return Outputs(
         outputs.logits.detach(),
         None if outputs.pooled is None else outputs.pooled.detach(),
@@ -138,8 +151,8 @@ def detach_outputs(outputs: Outputs) -> Outputs:
 def run_teachers(
     teachers: Sequence[FeatureExtractor], views: Tensor, autocast: torch.autocast
 ) -> list[Outputs]:
-    """What each teacher gives for ``views`` (B, C, H, W), without gradients."""
-    # Not in inference mode: autograd keeps what a teacher says for the student's backward pass, and
-    # refuses to keep tensors of that mode.
+    """Outputs of each teacher for ``views`` (B, C, H, W), without gradients."""
+    # Not in inference mode: autograd saves teacher outputs for the student's backward pass and
+    # refuses inference tensors.
     with torch.no_grad(), autocast:
         return [teacher(views) for teacher in teachers]

@@ -1,4 +1,4 @@
-"""What a training says of its steps: losses stay on the device until they are asked for."""
+"""LossMeter: collects the losses of steps on the device until a point of the curves is due."""
 
 import math
 from typing import Any, NamedTuple
@@ -8,16 +8,18 @@ from torch import Tensor
 
 
 class NonFiniteStep(NamedTuple):
-    """The first step of a window whose loss is infinite or not a number."""
+    """A step whose loss is infinite or not a number."""
 
     step: int
     term: str
+    """The first term that is not finite."""
 
 
 class LossMeter:
-    """Collects one row (total loss, then its terms) a step; reading it waits for the device once.
+    """Collects one row per step: the total loss, then its terms.
 
-    A row is float32 and its names never change within a stage of the training.
+    Rows are float32 and stay on the device, so that only reading waits for it. The names of the
+    terms change only between stages of a training.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -26,19 +28,19 @@ class LossMeter:
         self._rows: list[Tensor] = []
         self._counts: list[int] = []
         self._first_step = 0
-        self._checked_rows = 0
+        self._num_checked = 0
 
     def add(self, step: int, names: tuple[str, ...], row: Tensor, count: int) -> None:
-        """Note the losses ``row`` (1 + terms,) of ``step``, the mean over ``count`` samples."""
+        """Add the losses ``row`` (1 + terms,) of ``step``, a mean over ``count`` samples."""
         if not self._rows or names != self._names:
             self._names, self._rows, self._counts = names, [], []
-            self._first_step, self._checked_rows = step, 0
+            self._first_step, self._num_checked = step, 0
         self._rows.append(row)
         self._counts.append(count)
 
     def first_nonfinite(self) -> NonFiniteStep | None:
-        """The first step since the last look that is not finite, and its first such term."""
-        start, self._checked_rows = self._checked_rows, len(self._rows)
+        """The first step since the last call whose loss is not finite."""
+        start, self._num_checked = self._num_checked, len(self._rows)
         if start == len(self._rows):
             return None
         rows = torch.stack(self._rows[start:]).tolist()
@@ -51,17 +53,17 @@ class LossMeter:
         return None
 
     def read_and_reset(self) -> dict[str, float]:
-        """Means over the samples since the last reading, by metric name; starts anew."""
+        """Means over all samples since the last call, by metric name."""
         if not self._rows:
             return {}
         counts = torch.tensor(self._counts, dtype=torch.float64)
         means = (counts @ self._table().double()) / counts.sum()
-        self._rows, self._counts, self._checked_rows = [], [], 0
+        self._rows, self._counts, self._num_checked = [], [], 0
         names = ("train/loss", *(f"train/loss/{name}" for name in self._names))
         return dict(zip(names, means.tolist(), strict=True))
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint: a resumed training tells the same means."""
+        """State for the checkpoint, so that a resumed training logs the same means."""
         return {
             "names": list(self._names),
             "rows": self._table() if self._rows else None,
@@ -70,7 +72,7 @@ class LossMeter:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from :meth:`state`."""
+        """Restore the result of :meth:`state_dict`."""
         rows: Tensor | None = state_dict["rows"]
         self._names, self._counts = tuple(state_dict["names"]), list(state_dict["counts"])
         self._first_step = state_dict["first_step"]

@@ -1,4 +1,6 @@
-"""Why a loss is not a number: named before the run ends."""
+"""NonFiniteDetector: ends a training whose losses or weights are infinite or NaN."""
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -6,37 +8,64 @@ from torch import Tensor
 from kdcore.methods.base import Batch
 from kdcore.runtime.errors import NonFiniteError
 from kdcore.schemes.base import Phase
-from kdcore.training.loop.loss_meter import NonFiniteStep
+from kdcore.training.loop.loss_meter import LossMeter, NonFiniteStep
 from kdcore.training.loop.student_group import StudentGroup
 
 
-def nonfinite_error(
-    student_group: StudentGroup,
-    student_index: int,
-    views: Tensor,
-    batch: Batch,
-    nonfinite: NonFiniteStep,
-    phase: Phase,
-) -> NonFiniteError:
-    """The error for the batch of step ``bad.step``: its step, its term, the term's gradient norm.
+class NonFiniteDetector:
+    """Checks the collected losses and the weights of a phase.
 
-    ``place`` says whose loss it is. The batch is run again with the weights as they are now. On the
-    CPU those are the weights of that very step; on an accelerator, where losses are read a few
-    steps late, later ones.
+    ``load_batch`` returns the images and the batch of a step (from 0) and seeds torch for it.
     """
-    loss = student_group.losses(views, batch)[student_index]
-    term = loss.terms.get(nonfinite.term, loss.total)
-    gradients = torch.autograd.grad(
-        term,
-        student_group.students[student_index].parameters,
-        allow_unused=True,
-        materialize_grads=True,
-    )
-    norm = float(torch.stack([gradient.norm() for gradient in gradients]).norm())
-    return NonFiniteError(
-        f"the loss of the {phase.students[student_index].name} with seed {phase.seed} is "
-        "not finite in step "
-        f"{nonfinite.step} (epoch {batch.epoch}): "
-        f"term {nonfinite.term} is {float(term.detach()):g}, its gradient has norm {norm:g}; "
-        "the last good checkpoint stays. A lower learning rate or clip_grad_norm may help"
-    )
+
+    def __init__(
+        self,
+        phase: Phase,
+        student_group: StudentGroup,
+        loss_meters: Sequence[LossMeter],
+        load_batch: Callable[[int], tuple[Tensor, Batch]],
+    ) -> None:
+        self._phase = phase
+        self._student_group = student_group
+        self._loss_meters = loss_meters
+        self._load_batch = load_batch
+
+    def check_losses(self) -> None:
+        """Raise ``NonFiniteError`` if a loss since the last call is not finite."""
+        for student_index, meter in enumerate(self._loss_meters):
+            nonfinite = meter.first_nonfinite()
+            if nonfinite is not None:
+                raise self._loss_error(student_index, nonfinite)
+
+    def check_all(self, step: int) -> None:
+        """Raise ``NonFiniteError`` if losses or weights are not finite after ``step`` steps."""
+        self.check_losses()
+        if not self._student_group.is_finite():
+            raise NonFiniteError(
+                f"the weights of the {self._phase.title} are not finite after step {step}; "
+                "the loss was finite, so its gradient was not"
+            )
+
+    def _loss_error(self, student_index: int, nonfinite: NonFiniteStep) -> NonFiniteError:
+        """The error with the step, the term and the term's gradient norm.
+
+        The batch runs again with the present weights. On the CPU these are the weights of the
+        step itself. On an accelerator, where losses are read later, a few updates may lie between.
+        """
+        views, batch = self._load_batch(nonfinite.step - 1)
+        loss = self._student_group.losses(views, batch)[student_index]
+        term = loss.terms.get(nonfinite.term, loss.total)
+        gradients = torch.autograd.grad(
+            term,
+            self._student_group.students[student_index].parameters,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        norm = float(torch.stack([gradient.norm() for gradient in gradients]).norm())
+        name = self._phase.students[student_index].name
+        return NonFiniteError(
+            f"the loss of the {name} with seed {self._phase.seed} is not finite in step "
+            f"{nonfinite.step} (epoch {batch.epoch}): term {nonfinite.term} is "
+            f"{float(term.detach()):g}, its gradient has norm {norm:g}; the last checkpoint before "
+            "this step is valid. A lower learning rate or clip_grad_norm may help"
+        )

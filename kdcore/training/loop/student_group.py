@@ -1,4 +1,4 @@
-"""All that learn in one phase, and their teachers: gradients of one batch, one update each."""
+"""StudentGroup: the students that train together on one batch, and their teachers' outputs."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -8,38 +8,46 @@ from torch import Tensor
 
 from kdcore.methods.base import Batch, MixedLabels
 from kdcore.methods.common.objective import Loss
-from kdcore.runtime.errors import OutOfDeviceMemoryError
 from kdcore.training.checkpoint import StateDict
 from kdcore.training.compute.device import ComputeEnv
 from kdcore.training.loop.features import detach_outputs
+from kdcore.training.loop.out_of_memory import MicroBatcher
 from kdcore.training.loop.student_trainer import TrainableStudent
-from kdcore.training.teacher_cache.provider import TeacherOutputs
+from kdcore.training.teacher_cache.provider import LiveTeacherOutputs, TeacherOutputs
 
 
 class StudentLosses(NamedTuple):
-    """One learner's losses of one batch."""
+    """Losses of one student for one batch."""
 
     names: tuple[str, ...]
+    """Names of the terms."""
     values: Tensor
-    """(1 + terms,): the total first."""
+    """(1 + terms,), the total first."""
 
 
 class StudentGroup:
-    """Learners on one device; one of them, except where a scheme lets several teach each other."""
+    """One student, or several students that teach each other, on one device."""
 
     def __init__(
         self,
         students: Sequence[TrainableStudent],
-        teacher_outputs: TeacherOutputs,
+        live_teachers: LiveTeacherOutputs,
         compute_env: ComputeEnv,
     ) -> None:
         self.students = tuple(students)
-        self.teacher_outputs = teacher_outputs
+        self.live_teachers = live_teachers
+        self.teacher_outputs: TeacherOutputs = live_teachers
+        """Where losses take the teachers' outputs from; a teacher cache may replace it."""
         self._compute_env = compute_env
-        self.num_micro_batches = 1
+        self._micro_batcher = MicroBatcher()
+
+    @property
+    def num_micro_batches(self) -> int:
+        """Parts into which a batch is split to fit into the device's memory."""
+        return self._micro_batcher.num_micro_batches
 
     def losses(self, views: Tensor, batch: Batch) -> list[Loss]:
-        """Each learner's, of ``views`` (B, C, H, W) that everyone sees, from one pass of each."""
+        """Each student's loss for ``views`` (B, C, H, W), from one forward pass of each."""
         views = views.contiguous(memory_format=torch.channels_last)
         autocast = self._compute_env.autocast()
         teacher_outputs = self.teacher_outputs.for_batch(views, batch)
@@ -61,47 +69,32 @@ class StudentGroup:
     def compute_gradients(
         self, views: Tensor, batch: Batch, warn: Callable[[str], None]
     ) -> list[StudentLosses]:
-        """Fill the parameters' gradients; return each learner's losses.
+        """Compute the gradients of all parameters and return each student's losses.
 
-        Where the device has no room for the batch, it is halved until it fits. That is the same
-        gradient where each sample counts by itself; what looks at the whole batch sees the smaller
-        parts: batch normalization, losses that compare samples, memories, and the mean over labels
-        that are missing or weighted by class. ``say`` tells people of it.
+        A batch that exceeds the device's memory is split until it fits; ``warn`` receives a
+        message. The accumulated gradient is the same where every sample counts by itself. It
+        differs for batch normalization, for losses that compare samples, for memories, and for
+        means over labels that are missing or weighted by class: these see the parts.
         """
-        while True:
-            try:
-                rows = self._accumulate(views, batch)
-            except torch.OutOfMemoryError as error:
-                self.num_micro_batches *= 2
-                if len(views) // self.num_micro_batches < 2:
-                    raise OutOfDeviceMemoryError(
-                        "two images at a time do not fit the device"
-                    ) from error
-            else:
-                for student in self.students:
-                    student.commit_batch()
-                return rows
-            self._zero_grad()
-            torch.cuda.empty_cache()
-            warn(
-                f"out of device memory: going on with {self.num_micro_batches} parts of a batch, "
-                "accumulated; what looks at a whole batch sees the parts: batch normalization, and "
-                "methods that compare its samples or keep a memory of them"
-            )
+        losses = self._micro_batcher.run(
+            len(views), lambda spans: self._accumulate(views, batch, spans), self._zero_grad, warn
+        )
+        for student in self.students:
+            student.commit_batch()
+        return losses
 
-    def _accumulate(self, views: Tensor, batch: Batch) -> list[StudentLosses]:
+    def _accumulate(
+        self, views: Tensor, batch: Batch, spans: Sequence[slice]
+    ) -> list[StudentLosses]:
         self._zero_grad()
         rows: list[list[Tensor]] = [[] for _ in self.students]
         names: list[tuple[str, ...]] = []
-        # A short last batch of an epoch still gives every part two samples.
-        parts = min(self.num_micro_batches, max(1, len(views) // 2))
-        for part in torch.arange(len(views)).tensor_split(parts):
-            span = slice(int(part[0]), int(part[-1]) + 1)
+        for span in spans:
             losses = self.losses(views[span], _slice_batch(batch, span))
-            share = len(part) / len(views)
-            # Peers are constants to each other, so one sum gives everyone their own gradient.
+            share = (span.stop - span.start) / len(views)
+            # Peers' outputs are constants, so one sum gives each student its gradient.
             total = torch.stack([loss.total for loss in losses]).sum()
-            (total if share == 1 else total * share).backward()  # type: ignore[no-untyped-call]
+            (total if share == 1 else total * share).backward()
             names = [tuple(loss.terms) for loss in losses]
             for row, loss in zip(rows, losses, strict=True):
                 values = torch.stack([loss.total, *loss.terms.values()])
@@ -110,37 +103,37 @@ class StudentGroup:
         return [StudentLosses(*pair) for pair in zip(names, summed, strict=True)]
 
     def update(self, lr: float) -> None:
-        """One step of everyone's optimizer."""
+        """Make one optimizer step of each student."""
         for student in self.students:
             student.update(lr)
 
     def train(self) -> None:
-        """Everyone into train mode; the teachers stay as they are."""
+        """Set the students to train mode; teachers stay in eval mode."""
         for student in self.students:
             student.network.train()
 
     def is_finite(self) -> bool:
-        """Whether all weights and buffers are finite numbers."""
+        """Whether all weights and buffers are finite."""
         return all(student.is_finite() for student in self.students)
 
     def close(self) -> None:
-        """Take the hooks off all networks."""
+        """Remove the hooks from all networks."""
         self.teacher_outputs.close()
         for student in self.students:
             student.extractor.close()
 
     def state_dict(self) -> StateDict:
-        """For the checkpoint."""
+        """State for the checkpoint."""
         return {
-            "learners": [student.state_dict() for student in self.students],
-            "micro_batches": self.num_micro_batches,
+            "students": [student.state_dict() for student in self.students],
+            "num_micro_batches": self.num_micro_batches,
         }
 
     def load_state_dict(self, state_dict: StateDict) -> None:
-        """Go on from :meth:`state`."""
-        for student, part in zip(self.students, state_dict["learners"], strict=True):
+        """Restore the result of :meth:`state_dict`."""
+        for student, part in zip(self.students, state_dict["students"], strict=True):
             student.load_state_dict(part)
-        self.num_micro_batches = state_dict["micro_batches"]
+        self._micro_batcher.num_micro_batches = state_dict["num_micro_batches"]
 
     def _zero_grad(self) -> None:
         for student in self.students:

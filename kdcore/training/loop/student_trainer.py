@@ -1,4 +1,4 @@
-"""One network that learns: what it gives for a batch, its losses, one update, its state."""
+"""TrainableStudent: one network with its objectives and its optimizer."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ from kdcore.training.loop.features import FeatureExtractor
 
 
 class TrainableStudent:
-    """Student, objectives and optimizer on one device.
+    """A student, its objectives and its optimizer on one device.
 
-    ``peers`` holds one objective for every other learner of a cohort; the mean of what they say is
-    multiplied with ``peer_weight``.
+    ``peer_objectives`` has one objective for each other student of the group. The mean of their
+    losses is multiplied by ``peer_weight``.
     """
 
     def __init__(
@@ -49,7 +49,10 @@ class TrainableStudent:
         peer_outputs: Sequence[Outputs],
         batch: Batch,
     ) -> Loss:
-        """Of its own ``outputs``, the teachers' and, in a cohort, the other learners'."""
+        """The loss of the student's ``outputs`` for one batch.
+
+        ``peer_outputs`` are the detached outputs of the other students, in their order.
+        """
         parts: list[Tensor] = []
         terms: dict[str, Tensor] = {}
         if not (self.objective.is_empty and peer_outputs):
@@ -69,10 +72,10 @@ class TrainableStudent:
         return Loss(torch.stack(parts).sum(), terms)
 
     def is_warming_up(self, step: int) -> bool:
-        """Whether in ``step`` (from 1) only adapters or early layers learn.
+        """Whether only adapters or early layers train in ``step`` (from 1).
 
-        The stages of what is learned from a teacher hold back nothing that is learned from peers,
-        nor the other way round: while one of them teaches answers, answers get better.
+        Teacher and peer objectives have independent stages. The student counts as warming up only
+        if all active objectives are in an adapter-only stage.
         """
         main, *peers = self._objectives()
         active = peers if peers and main.is_empty else [main, *peers]
@@ -85,25 +88,25 @@ class TrainableStudent:
         ]
 
     def zero_grad(self) -> None:
-        """Forget all gradients, and what the methods saw on the way to them."""
+        """Reset all gradients, and discard what methods recorded while computing them."""
         self._optimizer.zero_grad()
         for objective in self._objectives():
             objective.discard_batch()
 
     def commit_batch(self) -> None:
-        """The gradients of a batch are whole: let the methods keep what they saw of it."""
+        """Let methods store what they recorded for a batch; its gradients are complete."""
         for objective in self._objectives():
             objective.commit_batch()
 
     def update(self, lr: float) -> None:
-        """One step of the optimizer with the gradients that are there."""
+        """Make one optimizer step with the present gradients."""
         if self._clip_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, self._clip_grad_norm)
         optim.set_lr(self._optimizer, lr)
         self._optimizer.step()
 
     def is_finite(self) -> bool:
-        """Whether every weight and buffer is a finite number. Waits for the device once."""
+        """Whether every weight and buffer is finite. Waits for the device once."""
         modules = (self.network, self.objective, self.peer_objectives)
         state = [tensor for module in modules for tensor in module.state_dict().values()]
         return bool(torch.stack([tensor.isfinite().all() for tensor in state]).all())
@@ -114,19 +117,19 @@ class TrainableStudent:
         return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
     def state_dict(self) -> StateDict:
-        """For the checkpoint."""
+        """State for the checkpoint."""
         return {
-            "student": self.network.network.state_dict(),
+            "network": self.network.network.state_dict(),
             "objective": self.objective.state_dict(),
-            "peers": self.peer_objectives.state_dict(),
+            "peer_objectives": self.peer_objectives.state_dict(),
             "optimizer": self._optimizer.state_dict(),
         }
 
     def load_state_dict(self, state_dict: StateDict) -> None:
-        """Go on from :meth:`state`."""
-        self.network.network.load_state_dict(state_dict["student"])
+        """Restore the result of :meth:`state_dict`."""
+        self.network.network.load_state_dict(state_dict["network"])
         self.objective.load_state_dict(state_dict["objective"])
-        self.peer_objectives.load_state_dict(state_dict["peers"])
+        self.peer_objectives.load_state_dict(state_dict["peer_objectives"])
         self._optimizer.load_state_dict(state_dict["optimizer"])
 
 

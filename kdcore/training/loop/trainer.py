@@ -1,7 +1,6 @@
-"""The one training loop: every scheme's every phase goes through it."""
+"""Trainer: the training loop. Every phase of every scheme runs through it."""
 
 import math
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,165 +11,159 @@ from kdcore.data.rng import derive_key
 from kdcore.evaluation import metrics
 from kdcore.methods.base import Batch
 from kdcore.models.predict_logits import predict
-from kdcore.runtime.errors import NonFiniteError, RunCancelledError
+from kdcore.runtime.errors import RunCancelledError
 from kdcore.schemes.base import Phase, StudentResult
 from kdcore.training.checkpoint import StateDict
 from kdcore.training.context import JobContext
-from kdcore.training.loop import optim
-from kdcore.training.loop.builder import build_student_group
-from kdcore.training.loop.early_stopping import BestEpoch, EarlyStopper, Throughput
+from kdcore.training.loop.builder import TrainingExtent, build_student_group
 from kdcore.training.loop.loss_meter import LossMeter
-from kdcore.training.loop.nonfinite import nonfinite_error
+from kdcore.training.loop.lr_schedule import lr_factor
+from kdcore.training.loop.nonfinite import NonFiniteDetector
+from kdcore.training.loop.throughput import Throughput
+from kdcore.training.loop.train_state import TrainState
 from kdcore.training.phase_teachers import PhaseTeachers
 from kdcore.training.run_state import PhasePosition, RunState
 from kdcore.training.teacher_cache.policy import build_teacher_cache
 
 _STEP_STREAM = 4
-"""Stream of a seed for the global generators: dropout and the like."""
+"""RNG stream for torch's global generators in a step, as dropout uses them."""
 _POINTS_PER_EPOCH, _MAX_POINTS = 20, 1000
-"""Of a curve, at most: more than that nobody sees, and each is rows in a database."""
+"""Largest number of points of a training curve. Each point becomes rows of a database."""
 
 
 class Trainer:
-    """One phase from wherever its checkpoint stands to its last epoch."""
+    """Trains one phase from its first step, or from its checkpoint, to its last epoch."""
 
     def __init__(
         self, run_state: RunState, context: JobContext, phase: Phase, phase_teachers: PhaseTeachers
     ) -> None:
-        self._run_state, self._context, self._phase, self._phase_teachers = (
-            run_state,
-            context,
-            phase,
-            phase_teachers,
-        )
-        training = context.job.training
+        self._run_state, self._context, self._phase = run_state, context, phase
+        self._val_logits = phase_teachers.val_logits
+        self._training = training = context.job.training
         device = run_state.compute_env.device
-        self._training = training
         self.loader = context.build_loader(phase.seed, phase.students[0], device)
         self._steps_per_epoch = context.steps_per_epoch(phase.budget_student or phase.students[0])
         self.total_steps = training.epochs * self._steps_per_epoch
-        min_intervals = self._steps_per_epoch / _POINTS_PER_EPOCH, self.total_steps / _MAX_POINTS
-        self._log_interval = math.ceil(max(min_intervals))
-        samples = (self.loader.targets, self.total_steps)
+        self._log_interval = math.ceil(
+            max(self._steps_per_epoch / _POINTS_PER_EPOCH, self.total_steps / _MAX_POINTS)
+        )
+        teachers = phase_teachers.teachers
         self.student_group = build_student_group(
-            context, phase, phase_teachers.teachers, run_state.compute_env, samples
+            context,
+            phase,
+            teachers,
+            run_state.compute_env,
+            TrainingExtent(self.loader.targets, self.total_steps),
         )
-        live, loader = self.student_group.teacher_outputs, self.loader
         self.teacher_cache = build_teacher_cache(
-            run_state, context, phase_teachers.teachers, live, loader
+            run_state, context, phase, teachers, self.student_group.live_teachers, self.loader
         )
-        self.student_group.teacher_outputs = self.teacher_cache or live
+        if self.teacher_cache is not None:
+            self.student_group.teacher_outputs = self.teacher_cache
         self._loss_meters = [LossMeter(device) for _ in phase.students]
         self._throughput = Throughput()
-        self._early_stopper = EarlyStopper(training.early_stopping)
-        self._step = 0
-        self._validated_epochs = 0
-        self._last_metrics: list[dict[str, float]] = [{} for _ in phase.students]
-        self._best: list[BestEpoch | None] = [None for _ in phase.students]
+        self._nonfinite = NonFiniteDetector(
+            phase, self.student_group, self._loss_meters, self._load_batch
+        )
+        self.state = TrainState.initial(len(phase.students), training.early_stopping)
 
     def run(self) -> tuple[list[StudentResult], dict[str, float]]:
-        """Train to the end; return the results and the last validation's metrics.
+        """Train to the end; return the results and the metrics of the last validation.
 
-        Raises ``Stopped`` with a checkpoint, ``NonFinite``, ``UserFault``."""
+        Raises ``RunCancelledError`` after writing a checkpoint, ``NonFiniteError``,
+        ``OutOfDeviceMemoryError`` and ``UserError``.
+        """
+        state = self.state
         self.student_group.train()
-        while True:
-            if self._step == (self._validated_epochs + 1) * self._steps_per_epoch:
-                self._validate()
-            if self._step == self.total_steps or self._should_stop_early():
+        for epoch in range(state.epoch + 1, self._training.epochs + 1):
+            for step in range(state.step, epoch * self._steps_per_epoch):
+                self._before_step(step)
+                self.train_step(step)
+            self._validate()
+            if state.early_stopper.exhausted and epoch < self._training.epochs:
+                self._log_early_stop(epoch)
                 break
-            self._before_step()
-            self._train_step()
-        self._check_finite()
+        self._nonfinite.check_all(state.step)
         self.student_group.close()
-        return [self._result(index) for index in range(len(self._best))], self._metrics_by_name()
+        return [self._result(index) for index in range(len(state.best))], self._last_metrics()
 
-    def _should_stop_early(self) -> bool:
-        if not (self._at_epoch_end() and self._early_stopper.exhausted):
-            return False
-        self._run_state.events.log(
-            "info",
-            f"the {self._phase.title} no longer improves: stopped after epoch "
-            f"{self._validated_epochs} of "
-            f"{self._training.epochs}",
-        )
-        return True
-
-    def _before_step(self) -> None:
+    def _before_step(self, step: int) -> None:
+        """Check for cancellation, load the teacher outputs, and write a checkpoint when due."""
         try:
             self._run_state.check_cancelled()
             if self.teacher_cache is not None:
-                view = self.loader.view_of_epoch(self._step // self.loader.steps_per_epoch + 1)
+                view = self.loader.view_of_epoch(step // self.loader.steps_per_epoch + 1)
                 self.teacher_cache.prepare_view(
                     view, self._run_state.check_cancelled, self._run_state.events
                 )
         except RunCancelledError:
             self._save_checkpoint()
             raise
-        if self._run_state.checkpoint_schedule.is_due(epoch_ended=self._at_epoch_end()):
+        epoch_ended = step > 0 and step == self.state.epoch * self._steps_per_epoch
+        if self._run_state.checkpoint_schedule.is_due(epoch_ended=epoch_ended):
             self._save_checkpoint()
 
-    def _at_epoch_end(self) -> bool:
-        return self._step > 0 and self._step == self._validated_epochs * self._steps_per_epoch
-
-    def _train_step(self) -> None:
-        started = time.perf_counter()
-        views, batch = self._batch(self._step)
-        self._throughput.data_s += time.perf_counter() - started
-        torch.manual_seed(derive_key(self._phase.seed, _STEP_STREAM, self._step))
-        losses_by_student = self.student_group.compute_gradients(views, batch, self._warn)
-        for meter, row in zip(self._loss_meters, losses_by_student, strict=True):
-            meter.add(self._step + 1, row.names, row.values, len(views))
-        if losses_by_student[0].values.device.type == "cpu":
-            # Looking costs nothing here, so that the update is never made from a broken loss.
-            self._check_losses()
-        lr = self._lr()
-        self.student_group.update(lr)
-        self._step += 1
-        self._run_state.count_step()
-        self._throughput.samples += len(views)
-        if self._step % self._steps_per_epoch % self._log_interval == 0:
-            self._check_losses()
-            losses = [meter.read_and_reset() for meter in self._loss_meters]
-            self._throughput.busy_s += time.perf_counter() - started
-            losses[0] |= {
+    def train_step(self, step: int) -> None:
+        """Train on the batch of ``step`` (from 0), and log a point of the curves if one is due."""
+        compute_env = self._run_state.compute_env
+        with self._throughput.measure_step():
+            with self._throughput.measure_data():
+                views, batch = self._load_batch(step)
+            losses = self.student_group.compute_gradients(views, batch, self._warn)
+            for meter, row in zip(self._loss_meters, losses, strict=True):
+                meter.add(step + 1, row.names, row.values, len(views))
+            if compute_env.device.type == "cpu":
+                # Reading losses costs nothing on the CPU, and prevents an update from a NaN.
+                self._nonfinite.check_losses()
+            lr = self._lr(step)
+            self.student_group.update(lr)
+            self.state.step = step + 1
+            self._run_state.count_step()
+            self._throughput.num_samples += len(views)
+            is_point = self.state.step % self._steps_per_epoch % self._log_interval == 0
+            if is_point:
+                self._nonfinite.check_losses()
+                values = [meter.read_and_reset() for meter in self._loss_meters]
+        if is_point:
+            values[0] |= {
                 "train/lr": lr,
-                **self._throughput.read_and_reset(self._run_state.compute_env.device),
+                **self._throughput.read_and_reset(compute_env.device),
             }
-            self._log_metrics(losses)
-        else:
-            self._throughput.busy_s += time.perf_counter() - started
+            self._log_metrics(values)
 
-    def _batch(self, step: int) -> tuple[Tensor, Batch]:
-        # On another's budget it may have begun with its images anew before the epoch ends.
-        loader_epochs, batch_index = divmod(step, self.loader.steps_per_epoch)
-        views = self.loader.batch(loader_epochs + 1, batch_index)
+    def _load_batch(self, step: int) -> tuple[Tensor, Batch]:
+        """The images and the batch of ``step`` (from 0); seeds torch's generators for it."""
+        # With the number of steps of another student, the loader's epochs differ from the phase's.
+        loader_epoch, batch_index = divmod(step, self.loader.steps_per_epoch)
+        views = self.loader.batch(loader_epoch + 1, batch_index)
         epoch = step // self._steps_per_epoch + 1
         batch = Batch(views.target, views.index, epoch, step + 1, views.mix, views.view)
+        torch.manual_seed(derive_key(self._phase.seed, _STEP_STREAM, step))
         return views.images, batch
 
-    def _lr(self) -> float:
+    def _lr(self, step: int) -> float:
         training = self._training
-        scale = optim.lr_factor(
-            training.schedule, self._step, self._steps_per_epoch, training.epochs
-        )
-        return training.optimizer.lr * scale
+        factor = lr_factor(training.schedule, step, self._steps_per_epoch, training.epochs)
+        return training.optimizer.lr * factor
 
     def _validate(self) -> None:
+        """Evaluate all students on the validation split; this completes an epoch."""
+        students = self.student_group.students
         try:
-            values = [self._validation_metrics(index) for index in range(len(self._last_metrics))]
+            values = [self._validation_metrics(index) for index in range(len(students))]
         except RunCancelledError:
             self._save_checkpoint()
             raise
         self.student_group.train()
-        self._last_metrics = values
-        self._validated_epochs += 1
-        for index, student in enumerate(self.student_group.students):
-            top1, best = values[index]["val/top1"], self._best[index]
-            if best is None or top1 > best.top1:
-                self._best[index] = BestEpoch(self._validated_epochs, top1, student.weights())
-        if not self.student_group.students[0].is_warming_up(self._step):
-            # While only adapters or early layers learn, nobody can expect better answers.
-            self._early_stopper.update(values[0]["val/top1"])
+        improved = {
+            index: student.weights()
+            for index, student in enumerate(students)
+            if self.state.improves(index, values[index]["val/top1"])
+        }
+        self.state.complete_epoch(values, improved)
+        if not students[0].is_warming_up(self.state.step):
+            # While only adapters or early layers train, top-1 cannot improve.
+            self.state.early_stopper.update(values[0]["val/top1"])
         self._log_metrics(values)
 
     def _validation_metrics(self, student_index: int) -> dict[str, float]:
@@ -182,42 +175,21 @@ class Trainer:
             check_cancelled=self._run_state.check_cancelled,
             autocast=compute_env.autocast(),
         )
-        return metrics.validation_metrics(
-            logits, dataset.targets("val"), self._phase_teachers.val_logits
-        )
-
-    def _check_losses(self) -> None:
-        for student_index, meter in enumerate(self._loss_meters):
-            nonfinite = meter.first_nonfinite()
-            if nonfinite is not None:
-                torch.manual_seed(derive_key(self._phase.seed, _STEP_STREAM, nonfinite.step - 1))
-                views, batch = self._batch(nonfinite.step - 1)
-                raise nonfinite_error(
-                    self.student_group, student_index, views, batch, nonfinite, self._phase
-                )
-
-    def _check_finite(self) -> None:
-        """Raise ``NonFinite`` before broken weights are kept anywhere."""
-        self._check_losses()
-        if not self.student_group.is_finite():
-            raise NonFiniteError(
-                f"the weights of the {self._phase.title} are not finite after step {self._step}; "
-                "the loss was, so its gradient was not"
-            )
+        return metrics.validation_metrics(logits, dataset.targets("val"), self._val_logits)
 
     def _save_checkpoint(self) -> None:
-        self._check_finite()
-        self._run_state.save_checkpoint(self.state_dict(), self.position, self._metrics_by_name())
+        self._nonfinite.check_all(self.state.step)
+        self._run_state.save_checkpoint(self.state_dict(), self.position, self._last_metrics())
 
     @property
     def position(self) -> PhasePosition:
-        """How far this phase is."""
-        return PhasePosition(self._step, self.total_steps, self._training.epochs)
+        """The present step of this phase, and its length."""
+        return PhasePosition(self.state.step, self.total_steps, self._training.epochs)
 
     def _result(self, student_index: int) -> StudentResult:
-        student_spec, best = self._phase.students[student_index], self._best[student_index]
+        student_spec, best = self._phase.students[student_index], self.state.best[student_index]
         if best is None:
-            raise ValueError("a training of no epochs has no result")
+            raise ValueError("a phase without a validated epoch has no result")
         return StudentResult(
             phase_index=self._run_state.phases_done,
             seed_index=self._phase.seed_index,
@@ -226,41 +198,42 @@ class Trainer:
             student=student_spec.student,
             best_epoch=best.epoch,
             best_val_top1=best.top1,
-            last_val_top1=self._last_metrics[student_index]["val/top1"],
+            last_val_top1=self.state.last_metrics[student_index]["val/top1"],
             weights=best.weights,
         )
 
     def state_dict(self) -> StateDict:
-        """This training's part of a checkpoint."""
+        """The phase's part of a checkpoint."""
         return {
             "role": self._phase.students[0].role,
             "seed_index": self._phase.seed_index,
-            "cohort": self.student_group.state_dict(),
-            "meters": [meter.state_dict() for meter in self._loss_meters],
-            "patience": self._early_stopper.state_dict(),
-            "step": self._step,
-            "validated": self._validated_epochs,
-            "last": self._last_metrics,
-            "best": [None if best is None else vars(best) for best in self._best],
+            "student_group": self.student_group.state_dict(),
+            "loss_meters": [meter.state_dict() for meter in self._loss_meters],
+            "train_state": self.state.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from :meth:`state`."""
-        self.student_group.load_state_dict(state_dict["cohort"])
-        for meter, part in zip(self._loss_meters, state_dict["meters"], strict=True):
+        """Restore the result of :meth:`state_dict`."""
+        self.student_group.load_state_dict(state_dict["student_group"])
+        for meter, part in zip(self._loss_meters, state_dict["loss_meters"], strict=True):
             meter.load_state_dict(part)
-        self._early_stopper.load_state_dict(state_dict["patience"])
-        self._step, self._validated_epochs = state_dict["step"], state_dict["validated"]
-        self._last_metrics = state_dict["last"]
-        self._best = [None if best is None else BestEpoch(**best) for best in state_dict["best"]]
+        self.state.load_state_dict(state_dict["train_state"])
+
+    def _log_early_stop(self, epoch: int) -> None:
+        self._run_state.events.log(
+            "info",
+            f"the {self._phase.title} no longer improves: stopped after epoch {epoch} of "
+            f"{self._training.epochs}",
+        )
 
     def _log_metrics(self, values: Sequence[dict[str, float]]) -> None:
         self._run_state.log_metrics(self.position, self._merge(values))
 
-    def _metrics_by_name(self) -> dict[str, float]:
-        return self._merge(self._last_metrics)
+    def _last_metrics(self) -> dict[str, float]:
+        return self._merge(self.state.last_metrics)
 
     def _merge(self, values: Sequence[dict[str, float]]) -> dict[str, float]:
+        """The metrics of all students in one dictionary, with each student's prefix."""
         return {
             self._phase.metric_prefix(student_spec) + name: value
             for student_spec, student_metrics in zip(self._phase.students, values, strict=True)

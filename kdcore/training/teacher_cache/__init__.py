@@ -1,1 +1,1 @@
-"""Teacher outputs, computed once for each view and cached."""
+"""The teacher cache: teacher outputs that are computed once per view and read at every step."""

@@ -1,65 +1,67 @@
-"""Files of kept answers: whole with their digest beside them, or not there."""
+"""Read and write teacher cache files: complete with their digest beside them, or absent."""
 
 import contextlib
-import json
 import os
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kdcore.protocol.teacher_cache_files import TeacherCacheSidecar
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.runtime.files import atomic_write, sha256_of
 
 
 class TeacherCacheEntry(NamedTuple):
-    """Answers on the disk, and what is told of them."""
+    """Teacher outputs of one view, read from a file."""
 
     tensors: dict[str, Tensor]
-    """By name, one row for each sample."""
+    """Encoded outputs by name, each (num_samples, …)."""
     sha256: str
+    """Digest of the file."""
     fill_s: float
-    """That asking took."""
+    """Seconds that computing the outputs took."""
 
     @property
     def size_bytes(self) -> int:
-        """Of all rows."""
+        """Bytes of all tensors."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
 def write(path: Path, tensors: dict[str, Tensor], fill_s: float) -> TeacherCacheEntry:
-    """Keep ``rows``, and give them back as the file has them."""
+    """Write ``tensors`` and their sidecar; return the entry as the file holds it."""
     with atomic_write(path) as partial:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
         digest = sha256_of(partial)
     with atomic_write(path.with_suffix(".json")) as partial:
-        partial.write_text(json.dumps({"sha256": digest, "seconds": fill_s}))
-    # From the file, so that memory holds what is looked at; it may have been cleared away.
+        partial.write_text(TeacherCacheSidecar(sha256=digest, fill_s=fill_s).model_dump_json())
+    # Mapped from the file, tensors take memory only where they are read. Another process may have
+    # deleted the file to make room.
     with contextlib.suppress(FileNotFoundError, SafetensorError):
         tensors = load_file(path)
     return TeacherCacheEntry(tensors, digest, fill_s)
 
 
 def read(path: Path, events: EventWriter) -> TeacherCacheEntry | None:
-    """What a whole file holds; None where there is none, and a damaged one goes."""
-    sidecar = path.with_suffix(".json")
+    """The entry of a complete file, or None; a damaged file is logged."""
+    sidecar_path = path.with_suffix(".json")
     entry = None
-    try:
-        metadata = json.loads(sidecar.read_text())
-        if sha256_of(path) == metadata["sha256"]:
-            entry = TeacherCacheEntry(
-                load_file(path), metadata["sha256"], float(metadata["seconds"])
-            )
-    except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError):
-        pass
+    # Not a complete file: the caller computes the outputs.
+    with contextlib.suppress(FileNotFoundError, SafetensorError, ValidationError):
+        sidecar = TeacherCacheSidecar.model_validate_json(sidecar_path.read_bytes())
+        if sha256_of(path) == sidecar.sha256:
+            entry = TeacherCacheEntry(load_file(path), sidecar.sha256, sidecar.fill_s)
     if entry is None:
-        if path.exists() and sidecar.exists():
-            message = f"a teacher's kept answers are damaged: it is asked again ({path.name})"
-            events.log("warning", message)
+        if path.exists() and sidecar_path.exists():
+            events.log(
+                "warning",
+                f"the teacher cache file {path.name} is damaged: its outputs are computed again",
+            )
         return None
-    with contextlib.suppress(OSError):  # whoever needs room takes what was not used for longest
+    with contextlib.suppress(OSError):  # the files used last are deleted last
         os.utime(path)
-        os.utime(sidecar)
+        os.utime(sidecar_path)
     return entry

@@ -1,9 +1,10 @@
-"""What is kept of a teacher's outputs for one sample, and outputs made of it again.
+"""Encode teacher outputs for a cache file, and decode them.
 
-Logits and pooled features are kept in float16. Of many classes the largest logits can be kept
-alone, with the logarithm of the sum of the other exponentials, so that the temperature stays free:
-the others share it evenly, as Shen & Xing do with soft labels (https://arxiv.org/abs/2112.01528).
-The sum of all would be no use: a rounded logit of a sure answer alone is larger.
+Logits and pooled features are stored in float16. With many classes only the largest logits are
+stored, together with the logarithm of the sum of the other exponentials, so that a training can
+choose any temperature. Decoding spreads this rest evenly over the other classes, as Shen & Xing do
+with soft labels (https://arxiv.org/abs/2112.01528). The logarithm of the sum of all exponentials
+would not do: for a confident prediction a rounded logit can exceed it.
 """
 
 import math
@@ -16,14 +17,21 @@ from kdcore.methods.base import Outputs
 
 
 class OutputCodec(NamedTuple):
-    """Which outputs, and of how many classes the logits: fewer than there are, or all."""
+    """What a cache file stores of the outputs: logits, all or the largest, and pooled features.
+
+    The names of the fields are part of every cache key, so they must not change.
+    """
 
     num_classes: int = 0
     top_k: int | None = None
+    """Number of the largest logits to store; None stores all."""
     pooled: bool = False
 
     def encode(self, outputs: Outputs) -> dict[str, Tensor]:
-        """To be kept of ``outputs`` of B samples: rows (B, …) on the CPU, by name."""
+        """Tensors (B, …) on the CPU, by name, for the outputs of B samples.
+
+        Raises ``ValueError`` if pooled features are required and ``outputs`` has none.
+        """
         logits = outputs.logits.float()
         if self.top_k is None:
             tensors = {"logits": logits.half()}
@@ -33,12 +41,12 @@ class OutputCodec(NamedTuple):
             tensors = {"logits": values.half(), "classes": classes.int(), "rest": rest}
         if self.pooled:
             if outputs.pooled is None:
-                raise ValueError("the teacher was not asked for its pooled features")
+                raise ValueError("the outputs to encode have no pooled features")
             tensors["pooled"] = outputs.pooled.half()
         return {name: tensor.cpu() for name, tensor in tensors.items()}
 
     def decode(self, tensors: dict[str, Tensor]) -> Outputs:
-        """What :meth:`rows` kept of B samples, float32; logits that were not kept are even."""
+        """Outputs in float32 from the encoded tensors of B samples."""
         logits = tensors["logits"].float()
         if "classes" in tensors:
             logits = _expand_top_k(
@@ -51,6 +59,6 @@ class OutputCodec(NamedTuple):
 def _expand_top_k(logits: Tensor, classes: Tensor, rest: Tensor, num_classes: int) -> Tensor:
     """(B, C) from the largest ``logits`` (B, k) of ``classes`` (B, k), and ``rest`` (B,)."""
     others = rest - math.log(num_classes - logits.shape[1])
-    # Rounding must not lift the others above what is known to be larger.
+    # Rounding must not lift the other logits above the smallest stored one.
     others = torch.minimum(others, logits[:, -1])
     return others[:, None].repeat(1, num_classes).scatter_(1, classes, logits)

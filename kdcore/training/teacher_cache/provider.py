@@ -1,160 +1,107 @@
-"""What the teachers answer: asked at every step, or asked once for each view and kept.
+"""TeacherOutputs: the teachers' outputs for each batch, computed live or read from the cache.
 
-Where every image has a number of views that come again (``training.views``), a teacher is asked
-about each view once, in the order of the samples and in batches of one size, and what it says is
-kept in a file. The name of the file is a digest of everything that decides its bytes, so
-jobs share it; the first job trains from the same rounded values as the later ones.
+If every image has a fixed number of recurring views (``training.views``), each teacher computes its
+outputs once per view, for all samples in order and in batches of one size. They are stored in a
+file whose name is a digest of everything that decides its bytes, so jobs share it. The job that
+fills the cache trains from the same rounded values as later jobs.
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kdcore.data.augment.views import VIEW_FORMAT
 from kdcore.data.loader import Loader
 from kdcore.data.transfer import to_device, to_device_if_fits
 from kdcore.methods.base import Batch, Outputs
 from kdcore.models.inference import Bf16Model
+from kdcore.protocol.teacher_cache_files import teacher_cache_file_name
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.training.loop.features import FeatureExtractor, run_teachers
 from kdcore.training.teacher_cache import cache_files
 from kdcore.training.teacher_cache.cache_files import TeacherCacheEntry
-from kdcore.training.teacher_cache.codec import OutputCodec
-
-_FORMAT_VERSION = 3
-_BATCH_SIZE = 256
+from kdcore.training.teacher_cache.cache_key import BATCH_SIZE, TeacherCacheSpec
+from kdcore.training.teacher_cache.stats import TeacherCacheStats
 
 
 class TeacherOutputs(Protocol):
-    """What the teachers of a phase say of a batch."""
+    """Outputs of a phase's teachers, batch by batch."""
 
     def for_batch(self, views: Tensor, batch: Batch) -> list[Outputs]:
-        """Each teacher's outputs of ``views`` (B, C, H, W), without gradients."""
+        """Each teacher's outputs for ``views`` (B, C, H, W), without gradients."""
 
     def close(self) -> None:
-        """Nobody asks any more."""
+        """Release hooks and tensors. No batch may follow."""
 
 
 class LiveTeacherOutputs:
-    """Asks the teachers each time."""
+    """Runs the teachers on every batch."""
 
     def __init__(self, teachers: Sequence[FeatureExtractor], autocast: torch.autocast) -> None:
         self.teachers = tuple(teachers)
-        self.autocast = autocast
+        self._autocast = autocast
 
     def for_batch(self, views: Tensor, batch: Batch) -> list[Outputs]:
-        """Each teacher's outputs of ``views`` (B, C, H, W), without gradients."""
-        return run_teachers(self.teachers, views, self.autocast)
+        """Each teacher's outputs for ``views`` (B, C, H, W), without gradients."""
+        return run_teachers(self.teachers, views, self._autocast)
 
     def close(self) -> None:
-        """Take the hooks off the teachers."""
+        """Remove the hooks from the teachers."""
         for teacher in self.teachers:
             teacher.close()
 
 
-class TeacherCacheConfig(NamedTuple):
-    """Where answers are kept, in which form, and all that decides them beside teacher and view."""
-
-    folder: Path
-    key_parts: dict[str, Any]
-    codec: OutputCodec = OutputCodec()
-
-
-@dataclass
-class TeacherCacheStats:
-    """What asking the teachers cost and saved: each file of answers counts once in a run."""
-
-    misses: int = 0
-    hits: int = 0
-    fill_s: float = 0.0
-    saved_s: float = 0.0
-    size_bytes: int = 0
-    quantized_teachers: list[dict[str, Any]] = field(default_factory=list)
-    """Of each teacher that was tried in eight bits: its agreement, and whether it teaches so."""
-    _counted_keys: set[str] = field(default_factory=set)
-
-    def record(self, key: str, size_bytes: int, fill_s: float, *, hit: bool) -> bool:
-        """Count answers that are at hand; False where they were counted before."""
-        if key in self._counted_keys:
-            return False
-        self._counted_keys.add(key)
-        self.size_bytes += size_bytes
-        if hit:
-            self.hits += 1
-            self.saved_s += fill_s
-        else:
-            self.misses += 1
-            self.fill_s += fill_s
-        return True
-
-    def report_details(self) -> dict[str, Any]:
-        """For the report; nothing where nothing was kept or tried."""
-        quantized = (
-            {"quantized_teachers": self.quantized_teachers} if self.quantized_teachers else {}
-        )
-        if not self._counted_keys:
-            return quantized
-        seconds = {"fill_s": round(self.fill_s, 3), "saved_s": round(self.saved_s, 3)}
-        counted = {"misses": self.misses, "hits": self.hits, "size_bytes": self.size_bytes}
-        return quantized | {"teacher_cache": counted | seconds}
-
-
 class CachedTeacherOutputs:
-    """Takes what was answered before; :meth:`ready` must have been called for the batch's view."""
+    """Reads outputs from cache files; :meth:`prepare_view` must precede the batches of a view."""
 
     def __init__(
         self,
         live: LiveTeacherOutputs,
-        identities: Sequence[str],
         loader: Loader,
-        config: TeacherCacheConfig,
+        spec: TeacherCacheSpec,
         stats: TeacherCacheStats,
     ) -> None:
-        self._live, self._identities, self._loader = live, tuple(identities), loader
-        self._config, self._stats = config, stats
+        self._live, self._loader, self._spec, self._stats = live, loader, spec, stats
         self._views: dict[int, list[dict[str, Tensor]]] = {}
 
     def for_batch(self, views: Tensor, batch: Batch) -> list[Outputs]:
-        """Each teacher's outputs of the samples of ``batch``, as it gave them once."""
+        """Each teacher's cached outputs for the samples and the view of ``batch``."""
         return [
-            self._config.codec.decode(
+            self._spec.codec.decode(
                 {name: _select_samples(rows, batch.index) for name, rows in tensors.items()}
             )
             for tensors in self._views[batch.view]
         ]
 
     def close(self) -> None:
-        """Forget what was read, and take the hooks off the teachers."""
+        """Release the tensors and remove the hooks from the teachers."""
         self._views.clear()
         self._live.close()
 
     def prepare_view(
         self, view: int, check_cancelled: Callable[[], None], events: EventWriter
     ) -> None:
-        """Have the answers for a view at hand, asking the teachers where nobody has yet.
+        """Load the outputs for a view; compute and store those that no file holds.
 
-        ``boundary`` is called between two batches, and may raise; ``events`` tells of it.
+        ``check_cancelled`` is called before every batch and may raise. Every file is reported to
+        ``events`` once per run.
         """
         if view in self._views:
             return
-        cached = [
+        entries = [
             self._load_or_compute(teacher_index, view, check_cancelled, events)
-            for teacher_index in range(len(self._identities))
+            for teacher_index in range(len(self._live.teachers))
         ]
-        # A batch needs one view: the others are files.
+        # Every batch has one view, so memory holds one view; the others stay in their files.
         device = self._loader.device
         self._views = {
             view: [
-                {name: to_device_if_fits(tensors[name], device) for name in tensors}
-                for tensors in cached
+                {name: to_device_if_fits(entry.tensors[name], device) for name in entry.tensors}
+                for entry in entries
             ]
         }
 
@@ -164,15 +111,16 @@ class CachedTeacherOutputs:
         view: int,
         check_cancelled: Callable[[], None],
         events: EventWriter,
-    ) -> dict[str, Tensor]:
-        key = self._key(teacher_index, view)
-        path = self._config.folder / f"answers-{key}.safetensors"
+    ) -> TeacherCacheEntry:
+        network = self._live.teachers[teacher_index].network.network
+        key = self._spec.key(teacher_index, view, fused=isinstance(network, Bf16Model))
+        path = self._spec.folder / teacher_cache_file_name(key)
         existing = cache_files.read(path, events)
         entry = existing or self._compute(teacher_index, view, path, check_cancelled)
         size, hit = entry.size_bytes, existing is not None
         if self._stats.record(key, size, entry.fill_s, hit=hit):
-            outcome = "are there" if hit else f"are kept: {entry.fill_s:.1f} s"
-            events.log("info", f"the teacher's answers for view {view} {outcome}")
+            source = "read from the teacher cache" if hit else f"computed in {entry.fill_s:.1f} s"
+            events.log("info", f"teacher outputs for view {view}: {source}")
             events.teacher_cache(
                 key=key,
                 name=path.name,
@@ -185,36 +133,23 @@ class CachedTeacherOutputs:
                 fill_s=entry.fill_s,
                 hit=hit,
             )
-        return entry.tensors
-
-    def _key(self, teacher_index: int, view: int) -> str:
-        network = self._live.teachers[teacher_index].network.network
-        key_parts = self._config.key_parts | {
-            "format": _FORMAT_VERSION,
-            "view_format": VIEW_FORMAT,
-            "batch": _BATCH_SIZE,
-            "teacher": self._identities[teacher_index],
-            "view": view,
-            "folded": isinstance(network, Bf16Model),
-            "form": self._config.codec._asdict(),
-        }
-        return hashlib.sha256(json.dumps(key_parts, sort_keys=True).encode()).hexdigest()
+        return entry
 
     def _compute(
         self, teacher_index: int, view: int, path: Path, check_cancelled: Callable[[], None]
     ) -> TeacherCacheEntry:
         started = time.monotonic()
         teacher = self._live.teachers[teacher_index]
-        # As the teacher is by itself: students of every precision learn from the same answers.
+        # Without autocast, students of every precision learn from the same outputs.
         no_autocast = torch.autocast(self._loader.device.type, dtype=torch.bfloat16, enabled=False)
         parts = []
-        for start in range(0, self._loader.num_samples, _BATCH_SIZE):
+        for start in range(0, self._loader.num_samples, BATCH_SIZE):
             check_cancelled()
-            ids = np.arange(start, min(start + _BATCH_SIZE, self._loader.num_samples))
+            ids = np.arange(start, min(start + BATCH_SIZE, self._loader.num_samples))
             views = self._loader.views(ids, view)
             views = views.contiguous(memory_format=torch.channels_last)
             (outputs,) = run_teachers((teacher,), views, no_autocast)
-            parts.append(self._config.codec.encode(outputs))
+            parts.append(self._spec.codec.encode(outputs))
         tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return cache_files.write(path, tensors, round(time.monotonic() - started, 3))
 
@@ -222,10 +157,10 @@ class CachedTeacherOutputs:
 def _file_size(path: Path, default: int) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:  # cleared away by who needs room
+    except FileNotFoundError:  # another process deleted it to make room
         return default
 
 
 def _select_samples(rows: Tensor, index: Tensor) -> Tensor:
-    """Those of the samples ``index`` (B,), on its device."""
+    """The rows of the samples ``index`` (B,), on the device of ``index``."""
     return to_device(rows[index.to(rows.device)], index.device)

@@ -17,14 +17,8 @@ _CONTEXT.set_forkserver_preload(["kdcore.training.run", "kdcore.process.main"])
 
 
 def _engine(path: str, workdir: str) -> None:
-    from kdcore.evaluation import latency
     from kdcore.process.main import main
-    from kdcore.training.checkpoint import CheckpointSchedule
 
-    # A checkpoint at every batch boundary, so that a kill meets every place where a run can go on.
-    CheckpointSchedule.min_interval_s = CheckpointSchedule.max_interval_s = 0.0
-    CheckpointSchedule.max_time_share = 1e9
-    latency._ROUNDS = 1  # nobody asks how fast its networks are
     sys.exit(main(["run", path, "--workdir", workdir]))
 
 
@@ -32,6 +26,8 @@ def start(request: RunRequest, workdir: Path) -> BaseProcess:
     """An engine at work on ``request``."""
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "request.json"
+    # A checkpoint before every step, so that a kill meets every state from which a run resumes.
+    request = request.model_copy(update={"checkpoint_interval_s": 0.0})
     path.write_text(request.model_dump_json())
     process = _CONTEXT.Process(target=_engine, args=(str(path), str(workdir)), daemon=True)
     process.start()
