@@ -1,4 +1,4 @@
-"""One run from request to report: what it tells, what it refuses, what it leaves alone."""
+"""A run from request to report: its events, its numbers, its artifacts, its errors."""
 
 import itertools
 import json
@@ -8,36 +8,43 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional
 
 from kdcore.data import dataset
 from kdcore.models import build
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.teachers import TeacherEnsemble
-from kdcore.protocol.requests import RunRequest
 from kdcore.runtime.errors import NonFiniteError, UserError
 from kdcore.schema.report import Report
-from kdcore.schema.training import Schedule
-from kdcore.training.checkpoint import CheckpointSchedule
-from kdcore.training.loop import optim
-from tests.kdcore.training.helpers import ARCHITECTURE, CLASSES, World, events_of, sha256, train
+from tests.kdcore.training.helpers import (
+    ARCHITECTURE,
+    CLASSES,
+    STUDENT,
+    World,
+    events_of,
+    report_of,
+    sha256,
+    train,
+    with_fields,
+)
 
 
 @pytest.fixture(scope="module")
-def done(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workdir(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a complete run with two seeds, baselines and a verdict."""
     request = world.request(
         evaluation={"baseline": True, "seeds": 2},
         accept={"min_top1": 10, "max_num_params": 5, "max_top1_drop": 90},
         training={"epochs": 2},
     )
-    return train(request, tmp_path_factory.mktemp("done"))
+    return train(request, tmp_path_factory.mktemp("run"))
 
 
-def report_of(workdir: Path) -> Report:
-    return Report.model_validate(events_of(workdir, "report")[-1]["report"])
+def parsed_report(workdir: Path) -> Report:
+    return Report.model_validate(report_of(workdir))
 
 
-def logits_of(world: World, weights: Path) -> tuple[Tensor, Tensor]:
+def compute_test_logits(world: World, weights: Path) -> tuple[Tensor, Tensor]:
+    """Logits and targets of the test split."""
     network = build(ARCHITECTURE, num_classes=len(CLASSES), in_channels=1, input_size=8)
     network.load_state_dict(load_file(weights))
     data = dataset.load_dataset(world.dataset)
@@ -46,50 +53,53 @@ def logits_of(world: World, weights: Path) -> tuple[Tensor, Tensor]:
     return logits.double(), data.targets("test")
 
 
-def test_the_report_is_what_the_files_say(world: World, done: Path) -> None:
-    report = report_of(done)
-    path = done / "artifacts" / "student.safetensors"
-    student, target = logits_of(world, path)
-    assert world.teacher is not None
-    teacher, _ = logits_of(world, world.teacher)
-    named = student.argmax(1)
-    right = named == target
-    found = report.student
-    assert found.top1 == pytest.approx(100 * right.double().mean().item())
-    top5 = student.argsort(1, descending=True)[:, :5]
-    assert found.top5 == pytest.approx(
-        100 * (top5 == target[:, None]).any(1).double().mean().item()
-    )
-    agreed = (named == teacher.argmax(1)).double().mean().item()
-    assert found.agreement == pytest.approx(100 * agreed)
-    p, q = teacher.softmax(1), student.softmax(1)
-    assert found.kl_to_teacher == pytest.approx(
-        (p * (p / q).log()).sum(1).mean().item(), rel=1e-3, abs=1e-6
-    )
-    ece = 0.0
-    confidence = q.max(1).values
+def expected_calibration_error(logits: Tensor, correct: Tensor) -> float:
+    confidence = logits.softmax(1).max(1).values
+    error = 0.0
     for low in range(15):
         inside = (confidence > low / 15) & (confidence <= (low + 1) / 15)
         if inside.any():
-            gap = right[inside].double().mean() - confidence[inside].mean()
-            ece += abs(gap.item()) * inside.double().mean().item()
-    assert found.ece == pytest.approx(100 * ece, rel=1e-3)
-    assert found.per_class_top1["b"] == pytest.approx(
-        100 * right[target == 1].double().mean().item()
-    )
-    assert found.size_bytes == path.stat().st_size
-    learned = [
-        v for n, v in load_file(path).items() if "running" not in n and v.is_floating_point()
+            gap = correct[inside].double().mean() - confidence[inside].mean()
+            error += abs(gap.item()) * inside.double().mean().item()
+    return error
+
+
+def test_the_report_agrees_with_the_artifacts(world: World, workdir: Path) -> None:
+    report = parsed_report(workdir)
+    path = workdir / STUDENT
+    student, target = compute_test_logits(world, path)
+    teacher, _ = compute_test_logits(world, world.teacher)
+    predictions = student.argmax(1)
+    correct = predictions == target
+    evaluation = report.student
+    assert evaluation.top1 == pytest.approx(100 * correct.double().mean().item())
+    top5 = student.argsort(1, descending=True)[:, :5]
+    in_top5 = (top5 == target[:, None]).any(1)
+    assert evaluation.top5 == pytest.approx(100 * in_top5.double().mean().item())
+    agreement = (predictions == teacher.argmax(1)).double().mean().item()
+    assert evaluation.agreement == pytest.approx(100 * agreement)
+    p, q = teacher.softmax(1), student.softmax(1)
+    kl = (p * (p / q).log()).sum(1).mean().item()
+    assert evaluation.kl_to_teacher == pytest.approx(kl, rel=1e-3, abs=1e-6)
+    ece = expected_calibration_error(student, correct)
+    assert evaluation.ece == pytest.approx(100 * ece, rel=1e-3)
+    class_b = correct[target == CLASSES.index("b")].double().mean().item()
+    assert evaluation.per_class_top1["b"] == pytest.approx(100 * class_b)
+    assert evaluation.size_bytes == path.stat().st_size
+    parameters = [
+        tensor
+        for name, tensor in load_file(path).items()
+        if "running" not in name and tensor.is_floating_point()
     ]
-    assert found.num_params == sum(tensor.numel() for tensor in learned)
+    assert evaluation.num_params == sum(tensor.numel() for tensor in parameters)
     assert report.teacher is not None
     assert report.teacher.agreement == 100
     assert report.teacher.top1 > 80
-    assert 0 < found.latency_ms.p50 <= found.latency_ms.p95
+    assert 0 < evaluation.latency_ms.p50 <= evaluation.latency_ms.p95
 
 
-def test_seeds_are_paired(done: Path) -> None:
-    report = report_of(done)
+def test_students_and_baselines_are_paired_by_seed(workdir: Path) -> None:
+    report = parsed_report(workdir)
     by_seed = report.details["test_top1_by_seed"]
     pairs = list(zip(by_seed["student"], by_seed["baseline"], strict=True))
     assert report.seeds.num_seeds == len(pairs) == 2
@@ -99,8 +109,8 @@ def test_seeds_are_paired(done: Path) -> None:
     assert report.seeds.student_top1.std == pytest.approx(abs(pairs[0][0] - pairs[1][0]) / 2**0.5)
 
 
-def test_the_verdict_names_every_criterion(done: Path) -> None:
-    verdict = report_of(done).verdict
+def test_the_verdict_lists_every_criterion(workdir: Path) -> None:
+    verdict = parsed_report(workdir).verdict
     assert {check.name: check.passed for check in verdict.checks} == {
         "max_top1_drop": True,
         "min_top1": True,
@@ -109,10 +119,10 @@ def test_the_verdict_names_every_criterion(done: Path) -> None:
     assert verdict.accepted is False
 
 
-def test_the_story_is_told_in_the_vocabulary(done: Path) -> None:
-    phases = [event["phase"] for event in events_of(done, "phase")]
+def test_phases_and_metrics_have_their_documented_names(workdir: Path) -> None:
+    phases = [event["phase"] for event in events_of(workdir, "phase")]
     assert phases == ["verifying_teacher", "training", "evaluating", "exporting"]
-    metrics = events_of(done, "metrics")
+    metrics = events_of(workdir, "metrics")
     names = set(itertools.chain.from_iterable(event["values"] for event in metrics))
     plain = {name for name in names if not name.startswith(("baseline/", "seed1/"))}
     assert plain == {
@@ -121,12 +131,15 @@ def test_the_story_is_told_in_the_vocabulary(done: Path) -> None:
         "val/loss", "val/agreement", "val/kl_to_teacher", "val/ece",
     }  # fmt: skip
     assert {"baseline/val/top1", "seed1/train/loss", "seed1/baseline/val/agreement"} <= names
-    points = [e for e in metrics if "train/loss" in e["values"]]
+
+
+def test_training_metrics_are_consistent(workdir: Path) -> None:
+    metrics = events_of(workdir, "metrics")
+    points = [event["values"] for event in metrics if "train/loss" in event["values"]]
     assert 2 <= len(points) <= 2 * 20
-    for event in points:
-        values = event["values"]
-        mixed = 0.1 * values["train/loss/cross_entropy"] + 0.9 * values["train/loss/kd"]
-        assert values["train/loss"] == pytest.approx(mixed, rel=1e-4)
+    for values in points:
+        total = 0.1 * values["train/loss/cross_entropy"] + 0.9 * values["train/loss/kd"]
+        assert values["train/loss"] == pytest.approx(total, rel=1e-4)
         assert 0 <= values["train/data_share"] <= 100
         assert values["train/memory_bytes"] > 1e6
     last = [event["progress"] for event in metrics][-1]
@@ -134,137 +147,87 @@ def test_the_story_is_told_in_the_vocabulary(done: Path) -> None:
     assert last["epoch"] == last["epochs"] == 8
 
 
-def test_the_artifacts_are_whole_and_tell_their_origin(world: World, done: Path) -> None:
-    told = {event["name"]: event for event in events_of(done, "artifact")}
-    formats = [event["format"] for event in told.values()]
+def test_artifacts_are_complete_and_name_their_origin(world: World, workdir: Path) -> None:
+    artifacts = {event["name"]: event for event in events_of(workdir, "artifact")}
+    formats = [event["format"] for event in artifacts.values()]
     assert formats.count("safetensors") == 1
-    assert set(told) == {"student.safetensors", "config.json", "model_card.json", "model_card.md"}
-    for event in told.values():
-        assert sha256(done / event["path"]) == event["sha256"]
-    card = json.loads((done / "artifacts" / "model_card.json").read_text())
+    expected = {"student.safetensors", "config.json", "model_card.json", "model_card.md"}
+    assert set(artifacts) == expected
+    for event in artifacts.values():
+        assert sha256(workdir / event["path"]) == event["sha256"]
+    card = json.loads((workdir / "artifacts" / "model_card.json").read_text())
     assert card["data"]["digest"] == world.info.digest
-    assert world.teacher is not None
     assert card["teachers"][0]["sha256"] == sha256(world.teacher)
-    config = json.loads((done / "artifacts" / "config.json").read_text())
+    config = json.loads((workdir / "artifacts" / "config.json").read_text())
     assert config["classes"] == list(CLASSES)
 
 
-def test_supervised_needs_no_teacher(world: World, tmp_path: Path) -> None:
+def test_supervised_training_needs_no_teacher(world: World, tmp_path: Path) -> None:
     train(world.request("supervised", 0, {"epochs": 1}), tmp_path)
-    report = report_of(tmp_path)
+    report = parsed_report(tmp_path)
     assert report.teacher is None
     assert report.student.agreement is None
-    assert events_of(tmp_path, "phase")[0]["phase"] == "training"
-    assert events_of(tmp_path, "phase")[0]["runtime"]["threads"] == 1
+    first_phase = events_of(tmp_path, "phase")[0]
+    assert first_phase["phase"] == "training"
+    assert first_phase["runtime"]["threads"] == 1
 
 
-def test_two_teachers_and_adamw(world: World, tmp_path: Path) -> None:
-    recipe = {"epochs": 1, "optimizer": {"type": "adamw"}, "augmentation": {"type": "none"}}
-    train(world.request("logit_matching", 2, recipe), tmp_path)
-    report = report_of(tmp_path)
+def test_two_teachers_train_with_adamw(world: World, tmp_path: Path) -> None:
+    training = {"epochs": 1, "optimizer": {"type": "adamw"}, "augmentation": {"type": "none"}}
+    train(world.request("logit_matching", 2, training), tmp_path)
+    report = parsed_report(tmp_path)
     assert report.teacher is not None
     assert report.teacher.num_params == 2 * report.student.num_params
     assert report.teacher.agreement == 100
 
 
-def with_teacher(request: RunRequest, state: dict[str, Tensor], path: Path) -> RunRequest:
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
-    teacher = request.teachers[0].model_copy(update={"path": str(path), "sha256": sha256(path)})
-    return request.model_copy(update={"teachers": (teacher,)})
-
-
-@pytest.mark.parametrize("kind", ["classes in another order", "fresh"])
-def test_the_gate_refuses_a_useless_teacher(world: World, tmp_path: Path, kind: str) -> None:
-    assert world.teacher is not None
-    if kind == "fresh":
-        torch.manual_seed(0)
-        state = build(ARCHITECTURE, num_classes=7, in_channels=1, input_size=8).state_dict()
-    else:
-        state = load_file(world.teacher)
-        for name in ("fc.weight", "fc.bias"):
-            state[name] = state[name].roll(1, 0)
-    with pytest.raises(UserError, match="no better than chance") as caught:
-        train(with_teacher(world.request(), state, tmp_path / "t.safetensors"), tmp_path)
-    assert caught.value.code == "teacher_load_failed"
-    assert caught.value.hint is not None
-    assert "normalization" in caught.value.hint
-    assert not events_of(tmp_path, "artifact")
-
-
-def test_another_file_than_the_verified_one_is_refused(world: World, tmp_path: Path) -> None:
-    request = world.request()
-    teacher = request.teachers[0].model_copy(update={"sha256": "0" * 64})
-    with pytest.raises(UserError, match="changed after verification"):
-        train(request.model_copy(update={"teachers": (teacher,)}), tmp_path)
-
-
-def test_the_teacher_is_left_as_it_was(
+def test_training_leaves_the_teacher_unchanged(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[TeacherEnsemble] = []
-    start = TeacherEnsemble.__init__
+    loaded: list[TeacherEnsemble] = []
+    from_files = TeacherEnsemble.from_files
 
-    def remember(self: TeacherEnsemble, *arguments: object) -> None:
-        start(self, *arguments)  # type: ignore[arg-type]
-        made.append(self)
+    def record(*arguments: object) -> TeacherEnsemble:
+        loaded.append(from_files(*arguments))  # type: ignore[arg-type]
+        return loaded[-1]
 
-    monkeypatch.setattr(TeacherEnsemble, "__init__", remember)
+    monkeypatch.setattr("kdcore.training.inputs.TeacherEnsemble.from_files", record)
     train(world.request(training={"epochs": 1}), tmp_path)
-    assert world.teacher is not None
-    kept = load_file(world.teacher)
-    network = made[0].networks[0]
+    expected = load_file(world.teacher)
+    network = loaded[0].networks[0]
     assert not network.training
-    assert all(torch.equal(kept[n], t) for n, t in network.network.state_dict().items())
+    state = network.network.state_dict()
+    assert all(torch.equal(expected[name], tensor) for name, tensor in state.items())
     assert all(p.grad is None and not p.requires_grad for p in network.parameters())
-    before = made[0].digest()
+    digest = loaded[0].digest()
     network.train()(torch.zeros(4, 1, 8, 8))
-    assert made[0].digest() != before
+    assert loaded[0].digest() != digest
 
 
-def test_infinite_weights_stop_the_run(world: World, tmp_path: Path) -> None:
-    assert world.teacher is not None
+def test_infinite_weights_end_the_run(world: World, tmp_path: Path) -> None:
     state = load_file(world.teacher)
     state["conv1.weight"][0, 0, 0, 0] = float("inf")
-    path = tmp_path / "bad.safetensors"
+    path = tmp_path / "infinite.safetensors"
     save_file(state, path)
-    init = world.model(path)
-    request = world.request().model_copy(update={"init": init})
+    request = with_fields(world.request(), init=world.model(path))
     with pytest.raises(NonFiniteError, match=r"step 1 .*term cross_entropy .*gradient has norm"):
         train(request, tmp_path)
     assert not events_of(tmp_path, "artifact")
 
 
-def test_a_later_explosion_keeps_the_last_good_checkpoint(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = optim.lr_factor
-
-    def exploding(schedule: Schedule, step: int, per_epoch: int, epochs: int) -> float:
-        return 1e38 if step == 4 else real(schedule, step, per_epoch, epochs)
-
-    monkeypatch.setattr(optim, "lr_factor", exploding)
-    monkeypatch.setattr(CheckpointSchedule, "is_due", lambda _self, *, epoch_ended: True)
+def test_diverging_weights_leave_the_last_good_checkpoint(world: World, tmp_path: Path) -> None:
+    # Weight decay of 1 multiplies every weight by about -lr in each step.
+    optimizer = {"type": "sgd", "lr": 100, "momentum": 0, "weight_decay": 1}
+    request = world.request(training={"epochs": 9, "optimizer": optimizer})
     with pytest.raises(NonFiniteError, match="step"):
-        train(world.request(), tmp_path)
+        train(with_fields(request, checkpoint_interval_s=0.0), tmp_path)
     written = events_of(tmp_path, "checkpoint")
-    kept = sorted((tmp_path / "checkpoints").glob("*.pt"))
-    assert written[-1]["step"] <= 5
-    assert sha256(kept[-1]) == written[-1]["sha256"]
-    state = torch.load(kept[-1], weights_only=True)
-    assert all(
-        bool(t.isfinite().all())
-        for t in state["current"]["cohort"]["learners"][0]["student"].values()
-    )
-
-
-def test_a_student_may_start_from_given_weights(world: World, tmp_path: Path) -> None:
-    assert world.teacher is not None
-    recipe = {"epochs": 1, "optimizer": {"type": "sgd", "lr": 1e-9}}
-    request = world.request("supervised", 0, recipe)
-    train(request.model_copy(update={"init": world.model(world.teacher)}), tmp_path)
-    kept = load_file(world.teacher)["conv1.weight"]
-    found = load_file(tmp_path / "artifacts" / "student.safetensors")["conv1.weight"]
-    assert functional.mse_loss(kept, found).item() < 1e-12
+    checkpoints = sorted((tmp_path / "checkpoints").glob("*.pt"))
+    assert written[-1]["step"] > 2
+    assert sha256(checkpoints[-1]) == written[-1]["sha256"]
+    state = torch.load(checkpoints[-1], weights_only=True)
+    weights = state["current"]["student_group"]["students"][0]["network"]
+    assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
 
 
 @pytest.mark.parametrize(
@@ -273,5 +236,5 @@ def test_a_student_may_start_from_given_weights(world: World, tmp_path: Path) ->
 def test_limits_count_earlier_runs(world: World, tmp_path: Path, limit: str, code: str) -> None:
     request = world.request(limits={limit: 100})
     with pytest.raises(UserError) as caught:
-        train(request.model_copy(update={"elapsed_s": 101.0}), tmp_path)
+        train(with_fields(request, elapsed_s=101.0), tmp_path)
     assert caught.value.code == code
