@@ -17,8 +17,8 @@ from typing import Any
 
 from kdcore.protocol.requests import RunRequest
 from kdcore.schema.methods import METHODS
+from tests.kdcore.training.engine_process import finish, kill_after, start
 from tests.kdcore.training.helpers import make_world, sha256
-from tests.kdcore.training.nursery import finish, kill_after, start
 
 STUDENT = Path("artifacts/student.safetensors")
 STEP = '"train/loss"'

@@ -125,7 +125,7 @@ def test_a_teacher_at_chance_level_is_refused(world: World, tmp_path: Path, kind
 
 
 def test_a_teacher_file_with_another_digest_is_refused(world: World, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="another digest"):
+    with pytest.raises(UserError, match="changed after verification"):
         train(with_teacher(world.request(), sha256="0" * 64), tmp_path)
 
 
