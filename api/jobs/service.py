@@ -54,7 +54,7 @@ def create_job_row(
     """
     resolved = validate_job(session, body, caller).resolved
     _require_cacheable(resolved, kind)
-    require_queue_capacity(session, caller)
+    require_queue_capacity(session, caller, settings().max_queued)
     init = [] if resolved.student.init in ("random", "pretrained") else [resolved.student.init]
     row = jobs.create(
         session,
@@ -124,9 +124,8 @@ def _cache_issues(job: ResolvedJob) -> Iterator[ValidationIssue]:
         yield ValidationIssue(pointer="/teachers", code="teacher_required", detail=detail)
 
 
-def require_queue_capacity(session: Session, caller: Principal) -> None:
-    """Raise a 429 if the project has the largest number of queued jobs already."""
-    max_queued = settings().max_queued
+def require_queue_capacity(session: Session, caller: Principal, max_queued: int) -> None:
+    """Raise a 429 if the project already has ``max_queued`` queued jobs."""
     if queue_position.count_queued(session, caller.project_id, scoping.TRAIN_QUEUE) >= max_queued:
         detail = f"the project already has {max_queued} queued jobs; retry when some have started"
         raise ProblemError(429, "queue_full", detail, headers={"Retry-After": "30"})

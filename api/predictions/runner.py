@@ -26,7 +26,7 @@ import structlog
 
 from api.http.problems import ProblemError
 from api.models.onnx_export import ServableModel
-from api.predictions import onnx_cache
+from api.predictions.onnx_cache import OnnxCache
 from kdcore.protocol.requests import ExitCode, PredictRequest, ResourceLimits
 from store.settings import settings
 
@@ -112,7 +112,7 @@ async def predict(model: ServableModel, images: Sequence[bytes], k: int) -> Pred
         ProblemError: 422 if the images need too much memory or time, 429 or 503 under load.
     """
     async with prediction_limiter().acquire_slot():
-        folder = Path(tempfile.mkdtemp(dir=onnx_cache.predictions_dir()))
+        folder = Path(tempfile.mkdtemp(dir=_onnx_cache().predictions_dir()))
         try:
             await anyio.to_thread.run_sync(_write_inputs, folder, model, images, k)
             started = time.perf_counter()
@@ -123,9 +123,13 @@ async def predict(model: ServableModel, images: Sequence[bytes], k: int) -> Pred
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _onnx_cache() -> OnnxCache:
+    return OnnxCache(settings().work_dir, settings().onnx_cache_bytes)
+
+
 def _write_inputs(folder: Path, model: ServableModel, images: Sequence[bytes], k: int) -> None:
     """Write the files that the subprocess reads into ``folder``."""
-    onnx_cache.link_cached(model.object_key, model.sha256, model.size_bytes, folder / "model.onnx")
+    _onnx_cache().link(model.object_key, model.sha256, model.size_bytes, folder / "model.onnx")
     for index, image in enumerate(images):
         (folder / f"{index}.image").write_bytes(image)
     request = PredictRequest(

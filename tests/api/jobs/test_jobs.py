@@ -158,21 +158,16 @@ def test_validate_only_stores_nothing(client: httpx.Client, digits: Json, tenant
     assert set(issue_codes(response)) == {"/seed"}
 
 
-def test_queue_of_a_project_is_limited(
-    client: httpx.Client, digits: Json, tenant: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_queue_of_a_project_is_limited(client: httpx.Client, digits: Json, tenant: Any) -> None:
     from api.jobs.service import require_queue_capacity
     from store.access.credentials import Principal
-    from store.settings import settings
 
     caller = Principal(tenant.id, "", frozenset())
     submit_job(client, digits)
     with transaction() as session:
-        monkeypatch.setattr(settings(), "max_queued", 2)
-        require_queue_capacity(session, caller)
-        monkeypatch.setattr(settings(), "max_queued", 1)
+        require_queue_capacity(session, caller, max_queued=2)
         with pytest.raises(ProblemError) as refused:
-            require_queue_capacity(session, caller)
+            require_queue_capacity(session, caller, max_queued=1)
     assert (refused.value.status, refused.value.code) == (429, "queue_full")
     assert refused.value.headers["Retry-After"] == "30"
 

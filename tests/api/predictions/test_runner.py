@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from api.http.problems import ProblemError
-from api.predictions import onnx_cache, runner
+from api.predictions import runner
+from api.predictions.onnx_cache import OnnxCache
 from api.predictions.runner import PredictionLimiter
 from store import object_store
-from store.settings import settings
 from tests.helpers import run_in_thread
 
 
@@ -69,11 +69,8 @@ def test_subprocess_gets_no_secret(environment: Any, tmp_path: Path) -> None:
     assert not any(name.startswith(("STILLHOUSE", "AWS")) for name in variables)
 
 
-def test_least_recently_used_files_are_deleted(
-    environment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(settings(), "work_dir", tmp_path / "work")
-    monkeypatch.setattr(settings(), "onnx_cache_bytes", 250)
+def test_least_recently_used_files_are_deleted(environment: Any, tmp_path: Path) -> None:
+    cache = OnnxCache(tmp_path / "work", max_bytes=250)
 
     def use(number: int, key: str | None = None) -> None:
         data = bytes([number]) * 100
@@ -82,7 +79,7 @@ def test_least_recently_used_files_are_deleted(
         (tmp_path / "file").write_bytes(data)
         object_store.put_file(key, tmp_path / "file")
         target = tmp_path / f"{number}-{len(list(tmp_path.iterdir()))}"
-        onnx_cache.link_cached(key, digest, 100, target)
+        cache.link(key, digest, 100, target)
         assert target.read_bytes() == data
         os.utime(tmp_path / "work" / "onnx" / digest, (clock(), clock()))
 
@@ -100,4 +97,4 @@ def test_least_recently_used_files_are_deleted(
     (tmp_path / "file").write_bytes(b"other bytes")
     object_store.put_file(f"{tmp_path.name}/damaged", tmp_path / "file")
     with pytest.raises(OSError, match="SHA-256"):
-        onnx_cache.link_cached(f"{tmp_path.name}/damaged", "0" * 64, 100, tmp_path / "target")
+        cache.link(f"{tmp_path.name}/damaged", "0" * 64, 100, tmp_path / "target")
