@@ -80,11 +80,10 @@ def scratch_variables(
 
 
 def run_python(scratch: Path, variables: dict[str, str], *args: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *args], cwd=scratch, env=variables, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    command = [sys.executable, *args]
+    return subprocess.run(
+        command, cwd=scratch, env=variables, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
 
 
 @pytest.fixture(scope="module")

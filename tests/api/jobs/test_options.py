@@ -19,7 +19,7 @@ def read_bodies(root: Path) -> list[str]:
     return re.findall(r"```json\n(.*?)```", text, re.S)
 
 
-def validate(client: httpx.Client, body: Json) -> Json:
+def assert_valid(client: httpx.Client, body: Json) -> Json:
     response = client.post("/v1/jobs?validate_only=true", json=body)
     assert response.status_code == 200, response.text
     validation: Json = response.json()
@@ -49,7 +49,7 @@ def test_method_list_accepts_names(trained_job: Any, trained_model: Json) -> Non
         trained_job.dataset, teachers=teachers, method=[{"type": "kd"}, {"type": "rkd"}]
     )
     resolved, expected = (
-        validate(trained_job.client, body)["resolved"] for body in (with_names, with_objects)
+        assert_valid(trained_job.client, body)["resolved"] for body in (with_names, with_objects)
     )
     assert resolved["method"] == expected["method"]
     assert [method["type"] for method in resolved["method"]] == ["kd", "rkd"]
@@ -170,7 +170,9 @@ def test_validation_reports_compatible_methods(trained_job: Any, trained_model: 
         teachers=[{"model": trained_model["id"]}] * 2,
         training={"augmentation": [{"type": "crop_flip"}, {"type": "mixup"}]},
     )
-    methods = {method["name"]: method for method in validate(trained_job.client, body)["methods"]}
+    methods = {
+        method["name"]: method for method in assert_valid(trained_job.client, body)["methods"]
+    }
     assert methods["kd"]["compatible"]
     assert methods["kd"]["reason"] is None
     assert methods["attention"]["code"] == "one_teacher"
@@ -188,7 +190,7 @@ def test_evaluation_ignores_scheme_and_seeds(
     trained_job: Any, trained_model: Json, options: Json
 ) -> None:
     body = {"kind": "evaluate", "model": trained_model["id"], "dataset": trained_job.dataset["id"]}
-    validation = validate(trained_job.client, body | options)
+    validation = assert_valid(trained_job.client, body | options)
     assert validation["resolved"]["scheme"] == {"type": "offline"}
     assert validation["resolved"]["evaluation"] == {"baseline": False, "seeds": 1}
 
@@ -218,7 +220,7 @@ def test_every_option_is_resolved(trained_job: Any, trained_model: Json) -> None
         exports=["onnx"],
         training={"epochs": 10, "augmentation": [{"type": "crop_flip"}, {"type": "cutout"}]},
     )
-    resolved = validate(trained_job.client, body)["resolved"]
+    resolved = assert_valid(trained_job.client, body)["resolved"]
     assert resolved["student"]["architecture"] == "cifar/resnet8"
     assert resolved["method"][0]["warmup_epochs"] == 2
     assert resolved["exports"] == ["safetensors", "onnx"]
@@ -236,7 +238,7 @@ def test_every_option_is_resolved(trained_job: Any, trained_model: Json) -> None
 def test_some_schemes_need_no_teacher(
     client: httpx.Client, digits: Json, scheme: str, method: str
 ) -> None:
-    validation = validate(client, job_body(digits, scheme={"type": scheme}))
+    validation = assert_valid(client, job_body(digits, scheme={"type": scheme}))
     assert [entry["type"] for entry in validation["resolved"]["method"]] == [method]
     assert (
         validation["estimate"]["trainings"]
@@ -250,7 +252,7 @@ def test_color_network_for_gray_images_needs_a_channel_rule(
     trained_job: Any, trained_model: Json
 ) -> None:
     student = {"architecture": "cifar/resnet8", "channels": "repeat"}
-    validation = validate(
+    validation = assert_valid(
         trained_job.client, job_body(trained_job.dataset, student=student, method="supervised")
     )
     assert validation["resolved"]["student"]["channels"] == "repeat"

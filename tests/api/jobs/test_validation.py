@@ -139,13 +139,14 @@ def test_fix_makes_the_request_valid(client: httpx.Client, digits: Json, changes
 
 
 def apply_patch(body: Json, fix: list[Json]) -> Json:
-    """Apply a JSON Patch that has only `replace` and `add`."""
+    """Apply a JSON Patch that has only `replace` and `add`. Raises ``KeyError`` (RFC 6902)."""
     for step in fix:
         *path, last = step["path"].lstrip("/").split("/")
         node = body
         for name in path:
             node = node[name]
-        assert step["op"] == "add" or last in node
+        if step["op"] == "replace":
+            del node[last]
         node[last] = step["value"]
     return body
 

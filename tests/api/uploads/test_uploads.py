@@ -18,11 +18,15 @@ PART = 65536
 def create_upload(client: httpx.Client, data: bytes, **changes: Any) -> Json:
     digest = hashlib.sha256(data).hexdigest()
     body = {"filename": "x", "size_bytes": len(data), "sha256": digest} | changes
-    response = client.post("/v1/uploads", json=body)
-    assert response.status_code == 201, response.text
-    assert response.headers["location"] == f"/v1/uploads/{response.json()['id']}"
-    new_upload: Json = response.json()
+    new_upload: Json = client.post("/v1/uploads", json=body).raise_for_status().json()
     return new_upload
+
+
+def test_new_upload_has_an_address(client: httpx.Client) -> None:
+    body = {"filename": "x", "size_bytes": 1, "sha256": "0" * 64}
+    response = client.post("/v1/uploads", json=body)
+    assert response.status_code == 201
+    assert response.headers["location"] == f"/v1/uploads/{response.json()['id']}"
 
 
 def test_upload_is_complete_with_all_parts(client: httpx.Client) -> None:
