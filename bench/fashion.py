@@ -15,9 +15,9 @@ import numpy.typing as npt
 from kdcore.data import dataset as store
 from kdcore.protocol.requests import DatasetFile, RunRequest, TeacherFile
 from kdcore.runtime.files import sha256_of
+from kdcore.schema.asset_info import DatasetFacts, ModelFacts
 from kdcore.schema.defaults import resolve_job
 from kdcore.schema.job import JobSpec
-from kdcore.schema.validation.partial_job import DatasetFacts, ModelFacts
 
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker")
 CLASSES = (*CLASSES, "bag", "boot")

@@ -80,6 +80,13 @@ class ArchitecturePage(Page[ArchitectureOut]):
     """Architectures, CIFAR networks first, each family sorted by name."""
 
 
+_METHOD_FIELDS = (
+    *("group", "needs", "default_label_weight", "paper", "when_to_use", "formula"),
+    *("min_batch", "one_teacher", "min_maps"),
+)
+"""Class variables of a method's parameters that are fields of its entry."""
+
+
 @functools.cache
 def serialize_methods() -> dict[str, dict[str, Any]]:
     """The body of a ``MethodOut`` by name."""
@@ -87,14 +94,14 @@ def serialize_methods() -> dict[str, dict[str, Any]]:
         name: {
             "name": name,
             "object": "method",
-            "doc": inspect.getdoc(entry.params) or "",
-            **entry.model_dump(exclude={"params"}),
-            "params": entry.params.model_json_schema(),
+            "doc": inspect.getdoc(params) or "",
+            **{field: getattr(params, field) for field in _METHOD_FIELDS},
+            "params": params.model_json_schema(),
             "compatible": None,
             "reason": None,
             "help": None,
         }
-        for name, entry in sorted(METHODS.items())
+        for name, params in sorted(METHODS.items())
     }
 
 
@@ -105,11 +112,12 @@ def serialize_schemes() -> dict[str, dict[str, Any]]:
         name: {
             "name": name,
             "object": "scheme",
-            "doc": inspect.getdoc(entry.params) or "",
-            **entry.model_dump(exclude={"params"}),
-            "params": entry.params.model_json_schema(),
+            "doc": inspect.getdoc(params) or "",
+            "paper": params.paper,
+            "teacher": params.teacher,
+            "params": params.model_json_schema(),
         }
-        for name, entry in sorted(SCHEMES.items())
+        for name, params in sorted(SCHEMES.items())
     }
 
 

@@ -4,10 +4,11 @@ from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
 from api.http import scoping
+from kdcore.schema.asset_info import DatasetFacts, ModelFacts
 from kdcore.schema.exports import STUDENT_FILE
 from kdcore.schema.job import ResolvedJob, ResolvedStudent, network_channels
+from kdcore.schema.validation.cross_field import Job as JobRequest
 from kdcore.schema.validation.errors import ValidationIssue
-from kdcore.schema.validation.partial_job import DatasetFacts, ModelFacts, PartialJob
 from store import jobs
 from store.access.credentials import Principal
 from store.tables import Artifact, Checkpoint, Dataset, Job
@@ -16,27 +17,30 @@ _JOB, _CHECKPOINT = "/from/job", "/from/checkpoint"
 
 
 def continuation_issues(
-    session: Session, partial_job: PartialJob, dataset: DatasetFacts, caller: Principal
+    session: Session, request: JobRequest, dataset: DatasetFacts, caller: Principal
 ) -> list[ValidationIssue]:
     """Issues of the earlier job and of its checkpoint."""
-    if partial_job.from_job is None:
+    start = request.spec.from_
+    if start is None or not request.is_intact(_JOB):
         return []
-    job = scoping.get_or_none(session, Job, partial_job.from_job, caller, lock="share")
+    job = scoping.get_or_none(session, Job, start.job, caller, lock="share")
     if job is None or job.kind != "distill":
         return [
             ValidationIssue(pointer=_JOB, code="not_found", detail="the project has no such job")
         ]
     student = trained_student(job)
     issues = [
-        *_network_issues(partial_job, student),
-        *_data_issues(session, job, partial_job, dataset),
+        *_network_issues(request, student),
+        *_data_issues(session, job, request, dataset),
     ]
-    if partial_job.from_checkpoint != "best" and job.state not in jobs.TERMINAL_STATES:
+    if not request.is_intact(_CHECKPOINT):
+        return issues
+    if start.checkpoint != "best" and job.state not in jobs.TERMINAL_STATES:
         # A running job replaces its checkpoints, so the same request would start elsewhere later.
         detail = f"the job is {job.state}: wait until it has ended, or cancel it"
         issues.append(ValidationIssue(pointer=_JOB, code="not_ready", detail=detail))
-    elif not _has_checkpoint(session, job, partial_job.from_checkpoint):
-        issues.append(_checkpoint_issue(session, job, partial_job.from_checkpoint))
+    elif not _has_checkpoint(session, job, start.checkpoint):
+        issues.append(_checkpoint_issue(session, job, start.checkpoint))
     return issues
 
 
@@ -76,8 +80,9 @@ def continues_from(job_id: str) -> ColumnElement[bool]:
     return and_(continues, Job.state.not_in(jobs.TERMINAL_STATES))
 
 
-def _network_issues(partial_job: PartialJob, student: ResolvedStudent) -> list[ValidationIssue]:
-    if partial_job.derive or partial_job.architecture is None:
+def _network_issues(request: JobRequest, student: ResolvedStudent) -> list[ValidationIssue]:
+    requested = request.spec.student
+    if requested is None or requested.derive or requested.architecture is None:
         return []
     if student.derive:
         detail = (
@@ -86,7 +91,7 @@ def _network_issues(partial_job: PartialJob, student: ResolvedStudent) -> list[V
         return [
             ValidationIssue(pointer="/student/architecture", code="init_mismatch", detail=detail)
         ]
-    if partial_job.architecture == student.architecture:
+    if requested.architecture == student.architecture:
         return []
     fix = {"op": "replace", "path": "/student/architecture", "value": student.architecture}
     return [
@@ -100,15 +105,16 @@ def _network_issues(partial_job: PartialJob, student: ResolvedStudent) -> list[V
 
 
 def _data_issues(
-    session: Session, job: Job, partial_job: PartialJob, dataset: DatasetFacts
+    session: Session, job: Job, request: JobRequest, dataset: DatasetFacts
 ) -> list[ValidationIssue]:
     earlier = session.get_one(Dataset, job.dataset_id).info or {}
     then = (
         len(earlier["classes"]),
         network_channels(trained_student(job).channels, earlier["in_channels"]),
     )
-    now = (dataset.num_classes, network_channels(partial_job.student_channels, dataset.in_channels))
-    if then == now:
+    rule = None if request.spec.student is None else request.spec.student.channels
+    now = (dataset.num_classes, network_channels(rule, dataset.in_channels))
+    if then == now or not request.is_intact("/student/channels"):
         return []
     detail = (
         f"the student of the earlier job has {then[0]} classes and {then[1]} channels, but this "

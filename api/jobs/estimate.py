@@ -15,7 +15,6 @@ from api.jobs.schemas import DurationEstimate, JobEstimate
 from api.jobs.validation import ValidatedJob
 from kdcore.schema.catalog import architectures
 from kdcore.schema.job import ResolvedJob, ResolvedStudent
-from kdcore.schema.schemes import max_phases
 from store.tables import Dataset, Job, Model
 
 _MAX_FINISHED_JOBS = 50
@@ -80,7 +79,7 @@ def num_trainings(job: ResolvedJob) -> int:
     """The largest number of networks that the job can train."""
     if job.kind == "evaluate":
         return 0
-    phases = max_phases(job.scheme, has_teacher=bool(job.teachers))
+    phases = job.scheme.max_phases(has_teacher=bool(job.teachers))
     return job.evaluation.seeds * (phases + bool(job.evaluation.baseline))
 
 

@@ -1,7 +1,6 @@
-"""Whether a job can be done: what it refers to, whether that fits, what it resolves to.
+"""validate_job: look up what a job refers to, apply every rule, and resolve the job.
 
-Faults of fields and faults of what they refer to come in one answer, so that nobody mends a request
-in five rounds.
+One answer lists the issues of fields together with the issues of what they refer to.
 """
 
 from typing import NamedTuple, TypeVar
@@ -13,18 +12,15 @@ from api.http import scoping
 from api.http.problems import InvalidRequestError
 from api.http.routing import V1Route
 from api.jobs.continuation import continuation_issues, derivation_issues
+from kdcore.schema.asset_info import DatasetFacts, ModelFacts
 from kdcore.schema.defaults import job_warnings, resolve_job
-from kdcore.schema.job import JobSpec, ResolvedJob
-from kdcore.schema.validation.compatibility import (
-    DatasetFacts,
-    ModelFacts,
-    PartialJob,
-    compatibility_issues,
-    teacher_student_pair,
-)
-from kdcore.schema.validation.cross_field import cross_field_issues
+from kdcore.schema.job import BUILT_IN_INITS, JobSpec, ResolvedJob
+from kdcore.schema.validation.compatibility import JobAssets, teacher_student_pair
+from kdcore.schema.validation.cross_field import Job
 from kdcore.schema.validation.errors import ValidationIssue
+from kdcore.schema.validation.job import validate
 from kdcore.schema.validation.method_compatibility import Incompatibility, find_incompatibilities
+from kdcore.schema.validation.partial_spec import PartialSpec, parse_partially
 from store.access.credentials import Principal
 from store.tables import Dataset, Model
 
@@ -32,22 +28,26 @@ Asset = TypeVar("Asset", Dataset, Model)
 
 
 class ValidatedJob(NamedTuple):
-    """A job that can be done."""
+    """A job that can run."""
 
     resolved: ResolvedJob
     dataset: DatasetFacts
     teachers: tuple[ModelFacts, ...]
     warnings: list[str]
     incompatibilities: dict[str, Incompatibility | None]
-    """Every method, and what forbids it for this pair."""
+    """Every method, and why it cannot be used for this pair; None where it can."""
 
 
 def validate_job(session: Session, spec: JobSpec, caller: Principal) -> ValidatedJob:
-    """Resolve a job against what the project has; an Invalid problem with all that forbids it."""
-    partial_job = PartialJob.from_body(spec.model_dump())
-    assets = _check_references(session, partial_job, caller)
-    if assets.issues or assets.dataset is None:
-        raise InvalidRequestError(assets.issues)
+    """Resolve a job with the rows of the caller's project.
+
+    Raises ``InvalidRequestError`` with all issues of a job that cannot run.
+    """
+    job = PartialSpec(spec)
+    lookup = _AssetLookup(session, caller)
+    assets, issues = _check_job(lookup, job)
+    if issues or assets is None:
+        raise InvalidRequestError(issues)
     teachers = tuple(teacher for teacher in assets.teachers if teacher is not None)
     resolved = resolve_job(spec, assets.dataset, teachers, assets.model)
     if issues := derivation_issues(session, resolved, assets.init, caller):
@@ -57,70 +57,62 @@ def validate_job(session: Session, spec: JobSpec, caller: Principal) -> Validate
         assets.dataset,
         teachers,
         job_warnings(spec, assets.dataset),
-        find_incompatibilities(teacher_student_pair(partial_job, teachers, assets.dataset)),
+        find_incompatibilities(teacher_student_pair(job, assets)),
     )
 
 
-class ReferencedAssets(NamedTuple):
-    """What a request refers to, and everything that is wrong with it."""
-
-    dataset: DatasetFacts | None
-    teachers: list[ModelFacts | None]
-    init: ModelFacts | None
-    model: ModelFacts | None
-    issues: list[ValidationIssue]
-
-
-def _check_references(
-    session: Session, partial_job: PartialJob, caller: Principal
-) -> ReferencedAssets:
-    """Look up what is referred to."""
-    issues: list[ValidationIssue] = list(cross_field_issues(partial_job))
-    dataset = _find_ready(session, Dataset, partial_job.dataset, "/dataset", caller, issues)
-    teachers = [
+def _check_job(lookup: "_AssetLookup", job: Job) -> tuple[JobAssets | None, list[ValidationIssue]]:
+    """The job's assets, if it has a usable data set, and the issues of the job and its assets."""
+    spec, student = job.spec, job.spec.student
+    init = student.init if student is not None and student.init not in BUILT_IN_INITS else None
+    dataset = lookup.ready_row(Dataset, job, "/dataset", spec.dataset)
+    teachers = tuple(
         _model_facts(
-            _find_ready(
-                session, Model, teacher.model, f"/teachers/{position}/model", caller, issues
+            lookup.ready_row(
+                Model, job, f"/teachers/{job.index('/teachers', position)}/model", teacher.model
             )
         )
-        for position, teacher in enumerate(partial_job.teachers)
-    ]
-    init = _model_facts(
-        _find_ready(session, Model, partial_job.init_model, "/student/init", caller, issues)
+        for position, teacher in enumerate(spec.teachers)
     )
-    model = _model_facts(_find_ready(session, Model, partial_job.model, "/model", caller, issues))
+    init_facts = _model_facts(lookup.ready_row(Model, job, "/student/init", init))
+    model_facts = _model_facts(lookup.ready_row(Model, job, "/model", spec.model))
     if dataset is None:
-        return ReferencedAssets(None, teachers, init, model, issues)
-    facts = _dataset_facts(dataset)
-    issues += compatibility_issues(partial_job, facts, teachers, init, model)
-    issues += continuation_issues(session, partial_job, facts, caller)
-    return ReferencedAssets(facts, teachers, init, model, issues)
+        return None, [*validate(job), *lookup.issues]
+    assets = JobAssets(_dataset_facts(dataset), teachers, init_facts, model_facts)
+    return assets, [
+        *validate(job, assets),
+        *lookup.issues,
+        *continuation_issues(lookup.session, job, assets.dataset, lookup.caller),
+    ]
 
 
-def _find_ready(
-    session: Session,
-    table: type[Asset],
-    row_id: str | None,
-    pointer: str,
-    caller: Principal,
-    issues: list[ValidationIssue],
-) -> Asset | None:
-    if row_id is None:
-        return None
-    what = "data set" if table is Dataset else "model"
-    row = scoping.get_or_none(session, table, row_id, caller, lock="share")
-    if row is None:
-        issues.append(
-            ValidationIssue(pointer=pointer, code="not_found", detail=f"there is no such {what}")
-        )
-        return None
-    if row.state != "ready":
-        detail = f"this {what} is {row.state}, not ready"
-        if row.error:
-            detail = f"{detail}: {row.error['message']}"
-        issues.append(ValidationIssue(pointer=pointer, code="not_ready", detail=detail))
-        return None
-    return row
+class _AssetLookup:
+    """Finds rows that are ready to use, and collects an issue for each that is not."""
+
+    def __init__(self, session: Session, caller: Principal) -> None:
+        self.session = session
+        self.caller = caller
+        self.issues: list[ValidationIssue] = []
+
+    def ready_row(
+        self, table: type[Asset], job: Job, pointer: str, row_id: str | None
+    ) -> Asset | None:
+        """The row that the field at ``pointer`` names; None where it is not usable."""
+        if row_id is None or not job.is_intact(pointer):
+            return None
+        noun = "data set" if table is Dataset else "model"
+        row = scoping.get_or_none(self.session, table, row_id, self.caller, lock="share")
+        if row is None:
+            self._add(pointer, "not_found", f"there is no such {noun}")
+            return None
+        if row.state != "ready":
+            reason = f": {row.error['message']}" if row.error else ""
+            self._add(pointer, "not_ready", f"this {noun} is {row.state}, not ready{reason}")
+            return None
+        return row
+
+    def _add(self, pointer: str, code: str, detail: str) -> None:
+        self.issues.append(ValidationIssue(pointer=pointer, code=code, detail=detail))
 
 
 def _dataset_facts(dataset: Dataset) -> DatasetFacts:
@@ -146,14 +138,11 @@ def _model_facts(model: Model | None) -> ModelFacts | None:
 
 
 class JobBodyRoute(V1Route):
-    """A route whose body is a job: when its fields are faulty, what it refers to is checked too."""
+    """A route whose body is a job: issues of fields come with the issues of all intact fields."""
 
     @override
     def extra_issues(
         self, session: Session, body: object, caller: Principal
     ) -> list[ValidationIssue]:
-        # What is no object refers to nothing: that it is none is told already.
-        known = isinstance(body, dict)
-        return (
-            _check_references(session, PartialJob.from_body(body), caller).issues if known else []
-        )
+        job = parse_partially(JobSpec, body)
+        return [] if job is None else _check_job(_AssetLookup(session, caller), job)[1]

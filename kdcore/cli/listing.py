@@ -23,13 +23,13 @@ def show_methods(name: str | None, console: Console) -> None:
     if name is None:
         table = _table("method", "group", "needs", "weight", "when to choose it")
         for method, entry in METHODS.items():
-            weight = entry.params.model_fields.get("weight")
+            weight = entry.model_fields.get("weight")
             shown = "" if weight is None else f"{weight.default:g}"
             table.add_row(method, entry.group, " ".join(entry.needs), shown, entry.when_to_use)
         console.print(table)
         return
     entry = METHODS[_check_name(name, list(METHODS), "method")]
-    _show_parameters(entry.params, console)
+    _show_parameters(entry, console)
     _print_text(console, f"When: {entry.when_to_use}")
     _print_text(console, f"Loss before it is weighted: {entry.formula}")
     _print_text(
@@ -44,11 +44,11 @@ def show_schemes(name: str | None, console: Console) -> None:
     if name is None:
         table = _table("scheme", "teacher", "what it does")
         for scheme, listed in SCHEMES.items():
-            table.add_row(scheme, listed.teacher, _first_paragraph(listed.params))
+            table.add_row(scheme, listed.teacher, _first_paragraph(listed))
         console.print(table)
         return
     entry = SCHEMES[_check_name(name, list(SCHEMES), "scheme")]
-    _show_parameters(entry.params, console)
+    _show_parameters(entry, console)
     _print_text(console, f"A teacher is {entry.teacher}.")
     if entry.paper:
         _print_text(console, entry.paper)

@@ -7,7 +7,7 @@ from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.linalg import l2_distance, l2_normalize
 from kdcore.methods.common.resize import same_size
 from kdcore.methods.registry import register
-from kdcore.schema.methods import Attention
+from kdcore.schema.methods.attention import Attention
 
 
 @full_precision
@@ -38,7 +38,7 @@ class AttentionMethod(FeatureMapMethod):
     """One term, ``attention``, summed over the maps."""
 
     def __init__(self, params: Attention) -> None:
-        super().__init__(weight=params.weight)
+        super().__init__(params)
         self.loss = attention if params.form == "squared" else attention_distance
 
     def terms(self, student: FeatureMaps, teacher: FeatureMaps) -> dict[str, Tensor]:

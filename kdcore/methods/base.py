@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor, nn
 
-from kdcore.schema.methods import Need
+from kdcore.schema.methods import MethodParams, Need
 
 UNLABELED = -1
 """The target of an image that has no label."""
@@ -69,36 +68,47 @@ class Stage:
 
 
 class Method(nn.Module):
-    """One thing to distil. Its parameters are trained and its buffers kept with the student's."""
+    """One thing to distill.
 
-    needs: ClassVar[frozenset[Need]]
-    uses_teacher: ClassVar[bool] = True
-    """Whether it looks at a teacher at all."""
+    Its parameters are trained with the student's, and its buffers are saved with the student's.
+    What the catalog says about the method is read from ``params``.
+    """
+
     temperature: float = 1.0
-    """Temperature at which several teachers are averaged into the one that it sees."""
-    weight: float = 1.0
-    """What each of its terms is multiplied with, unless it weighs them itself."""
+    """Temperature at which the outputs of several teachers are averaged into one."""
+
+    def __init__(self, params: MethodParams) -> None:
+        super().__init__()
+        self.needs: frozenset[Need] = frozenset(params.needs)
+        self.uses_teacher = params.uses_teacher
+        self.weight: float = getattr(params, "weight", 1.0)
+        """Factor of each of its terms, unless :meth:`weight_of` returns another."""
 
     def build(self, student: Outputs, teacher: Outputs | None, data: DataFacts) -> None:
-        """Make adapters and memories, given what both networks gave for one small batch."""
+        """Create adapters and memories for outputs of these shapes, from one small batch."""
 
     def stages(self) -> tuple[Stage, ...]:
-        """What trains when. Most methods have one stage."""
+        """The parts of the training, in their order. Most methods have one stage."""
         return (Stage(share=1.0),)
 
     def enter_stage(self, stage: Stage) -> None:
-        """A step of ``stage`` comes next: the place to fix what has learned enough."""
+        """Called before each step of ``stage``: freeze what the stage does not train."""
 
     def weight_of(self, term: str, epoch: int) -> float:
-        """What the objective multiplies ``term`` with in ``epoch`` (from 1)."""
+        """The factor of ``term`` in ``epoch`` (from 1)."""
         return self.weight
 
     def commit_batch(self) -> None:
-        """The gradients of a batch are whole: the place to keep what was seen of it, which may
-        have come in parts."""
+        """Called when the gradients of a batch are complete: store what ``forward`` recorded.
+
+        ``forward`` may have processed the batch in several parts.
+        """
 
     def discard_batch(self) -> None:
-        """They are not, and the batch comes again: the place to drop what was seen of it."""
+        """Called when a batch is retried after running out of memory.
+
+        Discard anything that ``forward`` recorded for it.
+        """
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted terms, each a scalar."""

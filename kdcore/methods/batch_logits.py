@@ -9,7 +9,6 @@ from kdcore.methods.base import Batch
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.logit_method import LogitMethod
 from kdcore.methods.registry import register
-from kdcore.schema.methods import BatchLogits
 
 
 @full_precision
@@ -28,13 +27,6 @@ def batch_logits(s: Tensor, t: Tensor, *, temperature: float) -> tuple[Tensor, T
 @register("batch_logits")
 class BatchLogitsMethod(LogitMethod):
     """Two terms, ``batch_logits_class`` and ``batch_logits_sample``, of equal weight."""
-
-    def __init__(self, params: BatchLogits) -> None:
-        super().__init__(
-            weight=params.weight,
-            temperature=params.temperature,
-            standardized=params.logit_standardization,
-        )
 
     def terms(self, s: Tensor, t: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Both terms of logits (B, C)."""

@@ -11,7 +11,7 @@ from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.linalg import l2_normalize, require_two_samples
 from kdcore.methods.common.pooled_method import PooledMethod
 from kdcore.methods.registry import register
-from kdcore.schema.methods import Correlation
+from kdcore.schema.methods.correlation import Correlation
 
 
 @full_precision
@@ -62,7 +62,7 @@ class CorrelationMethod(PooledMethod):
     projection: Tensor | None
 
     def __init__(self, params: Correlation) -> None:
-        super().__init__(weight=params.weight)
+        super().__init__(params)
         self.params = params
         self.embedding: nn.Module = nn.Identity()
         self.register_buffer("projection", None)

@@ -8,7 +8,7 @@ from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.linalg import require_two_samples
 from kdcore.methods.common.logit_method import LogitMethod
 from kdcore.methods.registry import register
-from kdcore.schema.methods import DIST
+from kdcore.schema.methods.dist import DIST
 
 _ADDED = 1e-8
 """To the product of two norms."""
@@ -48,11 +48,7 @@ class DISTMethod(LogitMethod):
     """One term, ``dist``."""
 
     def __init__(self, params: DIST) -> None:
-        super().__init__(
-            weight=params.weight,
-            temperature=params.temperature,
-            standardized=params.logit_standardization,
-        )
+        super().__init__(params)
         self.beta = params.beta
         self.gamma = params.gamma
 

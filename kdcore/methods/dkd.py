@@ -1,21 +1,17 @@
 """Decoupled soft targets: Zhao et al. 2022, https://arxiv.org/abs/2203.08679."""
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from kdcore.methods.base import Batch, DataFacts, Outputs
+from kdcore.methods.common.cross_entropy import all_labels, hard_labels, require_labels
 from kdcore.methods.common.full_precision import full_precision
-from kdcore.methods.common.label_checks import all_labels, hard_labels, require_labels
 from kdcore.methods.common.logit_method import LogitMethod
 from kdcore.methods.registry import register
-from kdcore.schema.methods import DKD, Need
-
-_WARMUP_EPOCHS = 20
-"""The paper's, where the job does not say."""
+from kdcore.schema.methods.dkd import DKD, WARMUP_EPOCHS
 
 
 @full_precision
@@ -52,18 +48,12 @@ def _split(z: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
 class DKDMethod(LogitMethod):
     """One term, ``dkd``, whose weight rises over the first epochs."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"logits", "target"})
-
     def __init__(self, params: DKD) -> None:
-        super().__init__(
-            weight=params.weight,
-            temperature=params.temperature,
-            standardized=params.logit_standardization,
-        )
+        super().__init__(params)
         self.alpha = params.alpha
         self.beta = params.beta
         self.warmup = (
-            _WARMUP_EPOCHS if params.warmup_epochs is None else max(1, params.warmup_epochs)
+            WARMUP_EPOCHS if params.warmup_epochs is None else max(1, params.warmup_epochs)
         )
 
     def build(self, student: Outputs, teacher: Outputs | None, data: DataFacts) -> None:

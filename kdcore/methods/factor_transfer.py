@@ -11,7 +11,7 @@ from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.linalg import l2_normalize
 from kdcore.methods.common.resize import same_size
 from kdcore.methods.registry import register
-from kdcore.schema.methods import FactorTransfer
+from kdcore.schema.methods.factor_transfer import FactorTransfer
 
 FACTOR, PARAPHRASER = "factor_transfer", "factor_transfer_paraphraser"
 
@@ -67,7 +67,7 @@ class FactorTransferMethod(FeatureMapMethod):
     translator: nn.Module
 
     def __init__(self, params: FactorTransfer) -> None:
-        super().__init__(weight=params.weight)
+        super().__init__(params)
         self.params = params
 
     def build_adapters(self, student: FeatureMaps, teacher: FeatureMaps) -> None:

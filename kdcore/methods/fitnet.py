@@ -1,7 +1,5 @@
 """Hints: Romero et al. 2015, "FitNets", https://arxiv.org/abs/1412.6550."""
 
-from typing import ClassVar
-
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -13,7 +11,7 @@ from kdcore.methods.common.resize import same_size
 from kdcore.methods.kd import kd
 from kdcore.methods.registry import register
 from kdcore.runtime.errors import UserError
-from kdcore.schema.methods import FitNet, Need
+from kdcore.schema.methods.fitnet import FitNet
 
 HINT, SOFT_TARGETS = "fitnet_hint", "fitnet_kd"
 
@@ -41,11 +39,10 @@ class FitNetMethod(FeatureMapMethod):
     the paper; with one stage the hint stays beside the labels.
     """
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"maps", "logits"})
     regressor: nn.Module
 
     def __init__(self, params: FitNet) -> None:
-        super().__init__(weight=params.weight)
+        super().__init__(params)
         self.params = params
         self.tap = 0
 

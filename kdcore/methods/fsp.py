@@ -1,7 +1,5 @@
 """The flow of the solution procedure: Yim et al. 2017, "A Gift from Knowledge Distillation"."""
 
-from typing import ClassVar
-
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -10,7 +8,7 @@ from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMa
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.resize import same_size, size_of
 from kdcore.methods.registry import register
-from kdcore.schema.methods import FSP
+from kdcore.schema.methods.fsp import FSP
 
 MapPair = tuple[Tensor, Tensor]
 
@@ -42,11 +40,10 @@ def _flow(first: Tensor, second: Tensor) -> Tensor:
 class FSPMethod(FeatureMapMethod):
     """One term, ``fsp``, summed over the pairs of maps."""
 
-    min_maps: ClassVar[int] = 2
     adapters: nn.ModuleList
 
     def __init__(self, params: FSP) -> None:
-        super().__init__(weight=params.weight)
+        super().__init__(params)
         self.between = params.between
 
     def build_adapters(self, student: FeatureMaps, teacher: FeatureMaps) -> None:

@@ -5,10 +5,8 @@ from torch.nn import functional
 
 from kdcore.methods.base import Batch
 from kdcore.methods.common.full_precision import at_least_float32
-from kdcore.methods.common.logit_method import LogitMethod
-from kdcore.methods.common.standardize import standardize
+from kdcore.methods.common.logit_method import LogitMethod, standardize
 from kdcore.methods.registry import register
-from kdcore.schema.methods import KD
 
 __all__ = ["KDMethod", "kd", "standardize"]
 
@@ -28,13 +26,6 @@ def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) ->
 @register("kd")
 class KDMethod(LogitMethod):
     """One term, ``kd``."""
-
-    def __init__(self, params: KD) -> None:
-        super().__init__(
-            weight=params.weight,
-            temperature=params.temperature,
-            standardized=params.logit_standardization,
-        )
 
     def terms(self, s: Tensor, t: Tensor, batch: Batch) -> dict[str, Tensor]:
         """``kd`` of logits (B, C) at the job's temperature."""

@@ -7,7 +7,6 @@ from kdcore.methods.base import Batch
 from kdcore.methods.common.full_precision import at_least_float32
 from kdcore.methods.common.logit_method import LogitMethod
 from kdcore.methods.registry import register
-from kdcore.schema.methods import LogitMatching
 
 
 def logit_matching(s: Tensor, t: Tensor) -> Tensor:
@@ -22,11 +21,6 @@ def logit_matching(s: Tensor, t: Tensor) -> Tensor:
 @register("logit_matching")
 class LogitMatchingMethod(LogitMethod):
     """One term, ``logit_matching``. Several teachers are averaged as probabilities, at T = 1."""
-
-    def __init__(self, params: LogitMatching) -> None:
-        super().__init__(
-            weight=params.weight, temperature=1.0, standardized=params.logit_standardization
-        )
 
     def terms(self, s: Tensor, t: Tensor, batch: Batch) -> dict[str, Tensor]:
         """``logit_matching`` of logits (B, C)."""

@@ -8,7 +8,6 @@ from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.linalg import l2_normalize
 from kdcore.methods.common.resize import same_size
 from kdcore.methods.registry import register
-from kdcore.schema.methods import NST
 
 
 @full_precision
@@ -45,9 +44,6 @@ class NSTMethod(FeatureMapMethod):
     """One term, ``nst``, summed over the maps."""
 
     adapters: nn.ModuleList
-
-    def __init__(self, params: NST) -> None:
-        super().__init__(weight=params.weight)
 
     def build_adapters(self, student: FeatureMaps, teacher: FeatureMaps) -> None:
         """Where channels differ, a 1 x 1 convolution on the student's map."""

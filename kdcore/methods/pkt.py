@@ -7,7 +7,6 @@ from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.linalg import l2_normalize, require_two_samples
 from kdcore.methods.common.pooled_method import PooledMethod
 from kdcore.methods.registry import register
-from kdcore.schema.methods import PKT
 
 _EPS = 1e-7
 
@@ -35,9 +34,6 @@ def _neighbor_probabilities(x: Tensor) -> Tensor:
 @register("pkt")
 class PKTMethod(PooledMethod):
     """One term, ``pkt``."""
-
-    def __init__(self, params: PKT) -> None:
-        super().__init__(weight=params.weight)
 
     def terms(self, student: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
         """``pkt`` of pooled features."""

@@ -1,32 +1,32 @@
-"""From the parameters of a job to the method that they name."""
+"""create_method: from the parameters of a method to the method."""
 
 import importlib
 from collections.abc import Callable
 from typing import TypeVar
 
 from kdcore.methods.base import Method
-from kdcore.schema.methods import AnyMethod
+from kdcore.schema.methods import MethodParams
 
 _CLASSES: dict[str, Callable[..., Method]] = {}
 _Class = TypeVar("_Class", bound=type[Method])
 
 
 def register(name: str) -> Callable[[_Class], _Class]:
-    """Class decorator: this class is the method of that name, made from its parameters alone.
+    """Class decorator: create the method of this name with this class.
 
-    Raises ``ValueError`` where the name is taken, so that no method replaces another in silence.
+    Raises ``ValueError`` where another class has registered the name.
     """
 
     def decorator(method: _Class) -> _Class:
         if name in _CLASSES:
-            raise ValueError(f"method {name} is taken by {_CLASSES[name]}; {method} needs another")
+            raise ValueError(f"{_CLASSES[name]} has the name {name}: {method} needs another")
         _CLASSES[name] = method
         return method
 
     return decorator
 
 
-def create_method(params: AnyMethod) -> Method:
-    """The method with these parameters; its file has its name and is loaded when first asked."""
+def create_method(params: MethodParams) -> Method:
+    """The method with these parameters, from the file in ``kdcore/methods`` that has its name."""
     importlib.import_module(f"kdcore.methods.{params.type}")
     return _CLASSES[params.type](params)

@@ -11,7 +11,7 @@ from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMa
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.resize import enlarge_to, pool_to, same_size, size_of
 from kdcore.methods.registry import register
-from kdcore.schema.methods import ReviewKD
+from kdcore.schema.methods.reviewkd import ReviewKD
 
 _POOLED = (4, 2, 1)
 
@@ -82,7 +82,7 @@ class ReviewKDMethod(FeatureMapMethod):
     levels: nn.ModuleList
 
     def __init__(self, params: ReviewKD) -> None:
-        super().__init__(weight=params.weight)
+        super().__init__(params)
         self.max_channels = params.max_channels
 
     def build_adapters(self, student: FeatureMaps, teacher: FeatureMaps) -> None:

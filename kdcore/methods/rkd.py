@@ -10,7 +10,7 @@ from kdcore.methods.common import linalg
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.pooled_method import PooledMethod
 from kdcore.methods.registry import register
-from kdcore.schema.methods import RKD
+from kdcore.schema.methods.rkd import RKD
 
 DISTANCE, ANGLE = "rkd_distance", "rkd_angle"
 
@@ -56,7 +56,7 @@ class RKDMethod(PooledMethod):
     """Terms ``rkd_distance`` and ``rkd_angle``, each with its weight inside the method's."""
 
     def __init__(self, params: RKD) -> None:
-        super().__init__(weight=params.weight)
+        super().__init__(params)
         self.term_weights = {DISTANCE: params.distance_weight, ANGLE: params.angle_weight}
 
     def weight_of(self, term: str, epoch: int) -> float:

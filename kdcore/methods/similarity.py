@@ -7,7 +7,6 @@ from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMa
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.linalg import l2_normalize, require_two_samples
 from kdcore.methods.registry import register
-from kdcore.schema.methods import Similarity
 
 
 @full_precision
@@ -29,9 +28,6 @@ def _gram(x: Tensor) -> Tensor:
 @register("similarity")
 class SimilarityMethod(FeatureMapMethod):
     """One term, ``similarity``, of the last maps."""
-
-    def __init__(self, params: Similarity) -> None:
-        super().__init__(weight=params.weight)
 
     def terms(self, student: FeatureMaps, teacher: FeatureMaps) -> dict[str, Tensor]:
         """``similarity`` of the last pair of maps."""

@@ -11,7 +11,7 @@ from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMa
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.resize import same_size
 from kdcore.methods.registry import register
-from kdcore.schema.methods import VID
+from kdcore.schema.methods.vid import VID
 
 EPS = 1e-5
 """The smallest variance."""
@@ -48,7 +48,7 @@ class VIDMethod(FeatureMapMethod):
     log_scales: nn.ParameterList
 
     def __init__(self, params: VID) -> None:
-        super().__init__(weight=params.weight)
+        super().__init__(params)
         self.initial_log_scale = log_scale_of(params.initial_variance, eps=EPS)
 
     def build_adapters(self, student: FeatureMaps, teacher: FeatureMaps) -> None:

@@ -13,10 +13,10 @@ from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.runtime.files import atomic_write, sha256_of
+from kdcore.schema.asset_info import DatasetFacts, ModelFacts
 from kdcore.schema.catalog import Normalization, architectures
 from kdcore.schema.exports import STUDENT_FILE
 from kdcore.schema.old_spelling import with_current_spelling
-from kdcore.schema.validation.partial_job import DatasetFacts, ModelFacts
 
 CONFIG = "config.json"
 _PRETRAINED_PREFIXES = ("torchvision:", "timm:")

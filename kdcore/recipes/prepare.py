@@ -7,29 +7,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from kdcore.protocol.requests import CheckpointFile, ModelFile, RunRequest, TeacherFile
 from kdcore.recipes import model_files, recipe_data, recipe_errors
 from kdcore.recipes.config import (
     Recipe,
     RecipeDataset,
-    RecipeFrom,
     RecipeModel,
-    RecipeTeacher,
     normalize_keys,
 )
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError
+from kdcore.schema.asset_info import ModelFacts
 from kdcore.schema.defaults import job_warnings, resolve_job
-from kdcore.schema.job import JobSpec
-from kdcore.schema.validation.compatibility import compatibility_issues
+from kdcore.schema.job import BUILT_IN_INITS, JobSpec
+from kdcore.schema.validation.compatibility import JobAssets
 from kdcore.schema.validation.errors import ValidationIssue
-from kdcore.schema.validation.partial_job import ModelFacts
+from kdcore.schema.validation.job import validate
+from kdcore.schema.validation.partial_spec import PartialSpec
 from kdcore.training.job_digest import compute_job_digest
 
 _T = TypeVar("_T")
-_BUILT_IN_INITS = ("random", "pretrained")
 
 
 class PreparedRun(NamedTuple):
@@ -88,19 +87,26 @@ def prepare(
     """
     body = normalize_keys(body)
     recipe, issues = recipe_errors.parse_recipe(body)
-    files = _open_files(body, base, work, cancellation, fresh=fresh)
-    pointers = {fault.pointer for fault in issues}
-    issues += [fault for fault in files.issues if fault.pointer not in pointers]
-    if files.dataset is not None:
-        teacher_facts = [_model_facts(teacher) for teacher in files.teachers]
-        facts = (_model_facts(files.init), _model_facts(files.model))
-        partial_job = recipe_errors.partial_job(body)
-        continued = partial_job.from_job is not None
-        for issue in compatibility_issues(partial_job, files.dataset.facts, teacher_facts, *facts):
-            issues.append(recipe_errors.to_recipe_issue(issue, continued=continued))
-    if issues or recipe is None or files.dataset is None:
+    if recipe is None:
         raise recipe_errors.recipe_error(issues)
-    return _build_run(recipe, files, files.dataset)
+    files = _open_files(recipe, base, work, cancellation, fresh=fresh)
+    assets = None
+    if files.dataset is not None:
+        assets = JobAssets(
+            files.dataset.facts,
+            tuple(_model_facts(teacher) for teacher in files.teachers),
+            _model_facts(files.init),
+            _model_facts(files.model),
+        )
+    continued = recipe.spec.from_ is not None
+    issues += [
+        recipe_errors.to_recipe_issue(issue, continued=continued)
+        for issue in validate(recipe, assets)
+    ]
+    issues += files.issues
+    if issues or files.dataset is None:
+        raise recipe_errors.recipe_error(issues)
+    return _build_run(recipe.spec, files, files.dataset)
 
 
 def _build_run(
@@ -135,47 +141,46 @@ def _build_run(
 
 
 def _open_files(
-    body: object, base: Path, work: Path, cancellation: CancellationToken, *, fresh: bool
+    recipe: PartialSpec[Recipe],
+    base: Path,
+    work: Path,
+    cancellation: CancellationToken,
+    *,
+    fresh: bool,
 ) -> _OpenedFiles:
-    """Everything that can be opened, also where the recipe is wrong in another place."""
-    files = _OpenedFiles()
-    fields = body if isinstance(body, dict) else {}
-    dataset = _parse_or_none(str | RecipeDataset, fields.get("dataset"))
-    if dataset is not None:
+    """Open every file that an intact field of the recipe names."""
+    files, spec = _OpenedFiles(), recipe.spec
+    if recipe.is_intact("/dataset"):
         files.dataset = files.try_open(
-            "/dataset", lambda: _open_dataset(dataset, base, work, cancellation)
+            "/dataset", lambda: _open_dataset(spec.dataset, base, work, cancellation)
         )
     facts = files.dataset.facts if files.dataset else None
     resolver = model_files.ModelResolver(base, facts, work / "networks", cancellation, fresh)
-    listed = fields.get("teachers")
-    for index, entry in enumerate(listed if isinstance(listed, list | tuple) else ()):
-        teacher = _parse_or_none(RecipeTeacher, entry)
-        files.teachers.append(_open_network(files, resolver, teacher, f"/teachers/{index}"))
-    files.model = _open_network(
-        files, resolver, _parse_or_none(RecipeModel, fields.get("model")), "/model"
-    )
-    _open_initial_weights(files, resolver, fields)
+    for position, teacher in enumerate(spec.teachers):
+        pointer = f"/teachers/{recipe.index('/teachers', position)}"
+        files.teachers.append(_open_network(files, resolver, recipe, teacher, pointer))
+    files.model = _open_network(files, resolver, recipe, spec.model, "/model")
+    _open_initial_weights(files, resolver, recipe)
     return files
 
 
 def _open_initial_weights(
-    files: _OpenedFiles, resolver: model_files.ModelResolver, fields: dict[str, Any]
+    files: _OpenedFiles, resolver: model_files.ModelResolver, recipe: PartialSpec[Recipe]
 ) -> None:
-    student = fields.get("student")
-    student = student if isinstance(student, dict) else {}
-    start = _parse_or_none(RecipeFrom, fields.get("from"))
-    init = student.get("init", "random")
-    if start is not None:
+    start, student = recipe.spec.from_, recipe.spec.student
+    architecture = student.architecture if student else None
+    init = student.init if student else "random"
+    if start is not None and recipe.is_intact("/from/folder", "/from/checkpoint"):
         if start.checkpoint == "best":
             folder = resolver.base / Path(start.folder).expanduser()
-            best_model = RecipeModel(weights=str(folder), architecture=_architecture(student))
+            best_model = RecipeModel(weights=str(folder), architecture=architecture)
             files.init = files.try_open("/from", lambda: resolver.resolve(best_model, "from"))
         else:
             files.continue_from = files.try_open(
                 "/from", lambda: resolver.copy_checkpoint(start.folder, start.checkpoint)
             )
-    elif isinstance(init, str) and init and init not in _BUILT_IN_INITS:
-        init_model = RecipeModel(weights=init, architecture=_architecture(student))
+    elif start is None and init not in BUILT_IN_INITS:
+        init_model = RecipeModel(weights=init, architecture=architecture)
         files.init = files.try_open("/student/init", lambda: resolver.resolve(init_model, "init"))
 
 
@@ -192,30 +197,14 @@ def _open_dataset(
 def _open_network(
     files: _OpenedFiles,
     resolver: model_files.ModelResolver,
+    recipe: PartialSpec[Recipe],
     model: RecipeModel | None,
     pointer: str,
 ) -> ModelFile | None:
-    if model is None:
+    if model is None or not recipe.is_intact(f"{pointer}/weights"):
         return None
     name = pointer.strip("/").replace("/", "-")
     return files.try_open(f"{pointer}/weights", lambda: resolver.resolve(model, name))
-
-
-def _parse_or_none(kind: Any, value: object) -> Any:
-    """``value`` as ``kind``; None where it is none: that is told with the faults of fields."""
-    try:
-        return None if value is None else TypeAdapter(kind).validate_python(value)
-    except ValidationError:
-        return None
-
-
-def _architecture(student: dict[str, Any]) -> Any:
-    name = student.get("architecture")
-    return name if _is_architecture(name) else None
-
-
-def _is_architecture(name: object) -> bool:
-    return _parse_or_none(RecipeModel, {"weights": "-", "architecture": name}) is not None
 
 
 def _model_facts(file: ModelFile | None) -> ModelFacts | None:

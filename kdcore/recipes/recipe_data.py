@@ -20,8 +20,8 @@ from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.runtime.files import atomic_write, sha256_of
+from kdcore.schema.asset_info import DatasetFacts
 from kdcore.schema.dataset_sources import SOURCES
-from kdcore.schema.validation.partial_job import DatasetFacts
 
 _UPLOAD = "archive"
 _FINGERPRINT_FILE = "made-of.json"

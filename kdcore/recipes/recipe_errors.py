@@ -6,28 +6,19 @@ from pydantic import ValidationError
 
 from kdcore.recipes.config import MACHINE_FIELDS, Recipe, RecipeModel
 from kdcore.runtime.errors import UserError, error_detail
-from kdcore.schema.validation.cross_field import cross_field_issues
 from kdcore.schema.validation.errors import ValidationIssue, field_issues
-from kdcore.schema.validation.partial_job import PartialJob
+from kdcore.schema.validation.partial_spec import PartialSpec, parse_partially
 
 _FILE_FIELDS = set(RecipeModel.model_fields)
 
 
-def parse_recipe(body: object) -> tuple[Recipe | None, list[ValidationIssue]]:
-    """The recipe, or every fault of its fields and between them."""
+def parse_recipe(body: object) -> tuple[PartialSpec[Recipe] | None, list[ValidationIssue]]:
+    """The valid part of a recipe, and an issue for each invalid field; None where nothing is."""
     try:
-        return Recipe.model_validate(body), list(cross_field_issues(partial_job(body)))
+        return PartialSpec(Recipe.model_validate(body)), []
     except ValidationError as error:
         issues = field_issues(error.errors(include_url=False), body, Recipe)
-    pointers = {issue.pointer for issue in issues}
-    return None, issues + [
-        issue for issue in cross_field_issues(partial_job(body)) if issue.pointer not in pointers
-    ]
-
-
-def partial_job(body: object) -> PartialJob:
-    """What a recipe asks for, in a job's words; the recipe may be wrong in any way."""
-    return PartialJob.from_body(as_job(body, {}))
+    return parse_partially(Recipe, body), issues
 
 
 def as_job(body: object, ids: dict[str, str]) -> object:

@@ -48,3 +48,22 @@ class ModelInfo(FrozenModel):
     class_names: tuple[str, ...] | None = None
     """Null also where the weights do not say."""
     license: str | None = None
+
+
+class DatasetFacts(FrozenModel):
+    """What validation reads of a ready data set."""
+
+    source: str
+    num_classes: int
+    in_channels: int
+    image_size: int
+    num_train: int
+    num_unlabeled: int = 0
+
+
+class ModelFacts(FrozenModel):
+    """What validation reads of a ready model."""
+
+    architecture: str
+    num_classes: int
+    in_channels: int

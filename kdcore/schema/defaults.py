@@ -1,8 +1,6 @@
-"""From a job as posted to the job as run: every default made explicit."""
+"""resolve_job: from a job as posted to the job as run, with every default explicit."""
 
-import math
-
-from kdcore.schema.assistant_selection import propose_assistants
+from kdcore.schema.asset_info import DatasetFacts, ModelFacts
 from kdcore.schema.augmentation import AnyAugmentation, AugmentationField, as_augmentations
 from kdcore.schema.dataset_sources import allows_flip
 from kdcore.schema.derived_name import parse_derived_name
@@ -14,26 +12,12 @@ from kdcore.schema.job import (
     Student,
     channel_rule,
 )
-from kdcore.schema.methods import DKD, AnyMethod, as_methods, default_label_weight
-from kdcore.schema.schemes import AnyScheme, Mutual, Offline, TeacherAssistant
+from kdcore.schema.methods import AnyMethod, as_methods
+from kdcore.schema.schemes import SchemeNetworks
+from kdcore.schema.schemes.offline import Offline
 from kdcore.schema.training import Schedule, StepSchedule, TrainingConfig
-from kdcore.schema.validation.partial_job import DatasetFacts, ModelFacts, default_method
 
-_DKD_WARMUP_EPOCHS = 20
 _GROUPS = 8
-
-
-def methods_of(spec: JobSpec) -> tuple[AnyMethod, ...]:
-    """The job's methods: kd where anybody teaches and it says nothing, else supervised."""
-    default = default_method(has_teacher=bool(spec.teachers), scheme=spec.scheme.type)
-    return as_methods(spec.method or default)  # type: ignore[arg-type]
-
-
-def label_weight_of(spec: JobSpec) -> float:
-    """The weight of cross-entropy with the true labels."""
-    if spec.label_weight is not None:
-        return spec.label_weight
-    return default_label_weight(methods_of(spec))
 
 
 def resolve_job(
@@ -42,21 +26,23 @@ def resolve_job(
     teachers: tuple[ModelFacts, ...] = (),
     model: ModelFacts | None = None,
 ) -> ResolvedJob:
-    """The same job with every default explicit, for the data set and the models that it fits.
+    """Return the same job with every default explicit, for its data set and models.
 
-    ``model`` is what an evaluation measures. Raises ``ValueError`` for a job with contradictions.
+    ``teachers`` are all of the job's; ``model`` is the one that an evaluation measures. Raises
+    ``ValueError`` for an evaluation without a model.
     """
     measured = spec.kind == "evaluate"
-    methods = tuple(_method(method, spec.training.epochs) for method in methods_of(spec))
+    methods = tuple(method.with_defaults(spec.training.epochs) for method in spec.methods)
     student = _student(spec, dataset, teachers, model)
+    scheme = spec.scheme.with_defaults(_networks(spec, student, teachers))
     return ResolvedJob.model_validate(
         {
             **dict(spec),
             "name": spec.name or _default_name(spec, student, methods),
             "method": as_methods("supervised") if measured else methods,
-            "label_weight": label_weight_of(spec),
+            "label_weight": spec.effective_label_weight(),
             "student": student,
-            "scheme": Offline() if measured else _scheme(spec, student, teachers),
+            "scheme": Offline() if measured else scheme,
             "training": _training(spec.training, dataset),
             "exports": ("safetensors", *(e for e in spec.exports if e != "safetensors")),
             "evaluation": _evaluation_plan(spec),
@@ -66,7 +52,7 @@ def resolve_job(
 
 def _evaluation_plan(spec: JobSpec) -> EvaluationPlan:
     if spec.kind == "evaluate":
-        # Nothing is trained, so there is nothing to repeat and nobody beside it.
+        # Nothing is trained: no baseline, and no second seed.
         return EvaluationPlan(baseline=False, seeds=1)
     requested = spec.evaluation.baseline
     baseline = bool(spec.teachers) if requested is None else requested
@@ -74,21 +60,19 @@ def _evaluation_plan(spec: JobSpec) -> EvaluationPlan:
 
 
 def job_warnings(spec: JobSpec, dataset: DatasetFacts) -> list[str]:
-    """What is allowed and yet probably not meant."""
+    """Settings that are valid and probably a mistake, as sentences."""
     messages: list[str] = []
     if spec.kind == "evaluate":
         return messages
     if spec.training.batch_size > dataset.num_train:
         messages.append(
-            f"the batch of {spec.training.batch_size} is larger than the training split of "
-            f"{dataset.num_train} images: an epoch will be one step"
+            f"batch_size is {spec.training.batch_size}, and the training split has "
+            f"{dataset.num_train} images: each epoch is one step"
         )
-    methods = methods_of(spec)
-    if spec.teachers and all(method.type == "supervised" for method in methods):
-        messages.append("supervised does not learn from the teacher; it is only compared with it")
-    if dataset.num_classes == 2 and any(method.type == "dkd" for method in methods):
-        messages.append("with two classes dkd has no term of the other classes: kd says the same")
-    return messages
+    if spec.teachers and not any(method.uses_teacher for method in spec.methods):
+        messages.append("no method uses the teacher: the report only compares it with the student")
+    warnings = (method.warning(dataset.num_classes) for method in spec.methods)
+    return messages + [warning for warning in warnings if warning is not None]
 
 
 def _student(
@@ -101,9 +85,9 @@ def _student(
     values = dict(student) | {"num_classes": dataset.num_classes}
     if spec.kind == "evaluate":
         if model is None:
-            raise ValueError("an evaluation needs its model to be resolved")
+            raise ValueError("resolve_job needs the model of an evaluation")
         values |= _student_fields(model.architecture)
-        # Whatever was trained by a rule is measured by it: nobody could name it in an evaluation.
+        # An evaluation has no field for the rule, so it follows from both numbers of channels.
         values["channels"] = channel_rule(dataset.in_channels, model.in_channels)
     elif student.derive:
         values |= {
@@ -113,7 +97,7 @@ def _student(
             "width": student.width or 1.0,
         }
         if student.convolution == "depthwise_separable":
-            # Its groups are the channels of each layer.
+            # Each layer has as many groups as channels.
             values["groups"] = None
     return ResolvedStudent.model_validate(values)
 
@@ -125,37 +109,24 @@ def _student_fields(network: str) -> dict[str, object]:
     )
 
 
-def _method(method: AnyMethod, epochs: int) -> AnyMethod:
-    if isinstance(method, DKD) and method.warmup_epochs is None:
-        fifth = max(1, math.ceil(epochs / 5))
-        return method.model_copy(update={"warmup_epochs": min(_DKD_WARMUP_EPOCHS, fifth)})
-    return method
-
-
-def _scheme(spec: JobSpec, student: ResolvedStudent, teachers: tuple[ModelFacts, ...]) -> AnyScheme:
-    scheme = spec.scheme
-    if isinstance(scheme, Mutual) and scheme.peers is None and not (student.derive or student.taps):
-        # What is derived or tapped has no such name, and stays "one more of the same".
-        return scheme.model_copy(update={"peers": (student.architecture,)})
-    if isinstance(scheme, TeacherAssistant):
-        assistants = scheme.assistants
-        if assistants is None:
-            ends = teachers[0].architecture, student.architecture
-            methods = [method.type for method in methods_of(spec)]
-            assistants = propose_assistants(*ends, scheme.num_assistants, methods)
-        # As many as there are, whoever chose them.
-        update = {"assistants": assistants, "num_assistants": len(assistants)}
-        return scheme.model_copy(update=update)
-    return scheme
+def _networks(
+    spec: JobSpec, student: ResolvedStudent, teachers: tuple[ModelFacts, ...]
+) -> SchemeNetworks:
+    return SchemeNetworks(
+        student=student.architecture,
+        teacher=teachers[0].architecture if teachers else None,
+        methods=tuple(method.type for method in spec.methods),
+        student_is_derived=student.derive is not None,
+        student_has_taps=student.taps is not None,
+    )
 
 
 def _default_name(spec: JobSpec, student: ResolvedStudent, methods: tuple[AnyMethod, ...]) -> str:
     if spec.kind == "evaluate":
         return f"evaluation of {student.architecture}"
     derived = "derived from " if student.derive else ""
-    scheme_suffix = "" if spec.scheme.type == "offline" else f", {spec.scheme.type}"
     method_names = " + ".join(method.type for method in methods)
-    return f"{derived}{student.architecture} by {method_names}{scheme_suffix}"
+    return f"{derived}{student.architecture} by {method_names}{spec.scheme.name_suffix}"
 
 
 def _training(training: TrainingConfig, dataset: DatasetFacts) -> TrainingConfig:

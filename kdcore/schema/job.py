@@ -10,28 +10,30 @@ from kdcore.schema.catalog import ArchitectureName
 from kdcore.schema.derived_name import DerivedNetwork
 from kdcore.schema.exports import ExportFormat
 from kdcore.schema.job_kinds import PublicKind
-from kdcore.schema.methods import AnyMethod, MethodField
+from kdcore.schema.methods import AnyMethod, MethodField, as_methods, default_label_weight
 from kdcore.schema.presets import Preset, apply_preset
-from kdcore.schema.schemes import Offline, SchemeField
+from kdcore.schema.schemes import SchemeField
+from kdcore.schema.schemes.offline import Offline
 from kdcore.schema.training import TrainingConfig
 
 ModelId = Annotated[str, Field(max_length=64, description="Id of a model, `mdl_…`")]
 DatasetId = Annotated[str, Field(max_length=64, description="Id of a data set, `ds_…`")]
-
+BUILT_IN_INITS = ("random", "pretrained")
+"""Values of a student's ``init`` that name no model."""
 
 ChannelRule = Literal["repeat", "luminance"]
-"""How images meet a network of other channels: `repeat` shows gray images to an RGB network three
-times over, `luminance` shows color images to a gray network by ITU-R BT.601."""
+"""How images are converted for a network of other channels: `repeat` copies a gray image to the
+three channels of an RGB network, `luminance` converts color images to gray by ITU-R BT.601."""
 
 
 def network_channels(rule: str | None, in_channels: int) -> int:
-    """How many channels a network takes that meets images of ``in_channels`` by ``rule``."""
+    """Channels of a network whose input is images of ``in_channels``, converted by ``rule``."""
     return {None: in_channels, "repeat": 3, "luminance": 1}[rule]
 
 
 def channel_rule(in_channels: int, num_channels: int) -> ChannelRule | None:
-    """By which rule images of ``in_channels`` meet a network of ``wanted``; None where none does
-    and where none is needed."""
+    """The rule that converts images of ``in_channels`` for a network of ``num_channels``; None
+    where the numbers are equal, or where no rule converts them."""
     rules: dict[tuple[int, int], ChannelRule] = {(1, 3): "repeat", (3, 1): "luminance"}
     return rules.get((in_channels, num_channels))
 
@@ -160,6 +162,19 @@ class JobSpec(FrozenModel):
     @classmethod
     def _apply_preset(cls, body: Any) -> Any:
         return apply_preset(body) if isinstance(body, Mapping) else body
+
+    @property
+    def methods(self) -> tuple[AnyMethod, ...]:
+        """The methods as parameters, or the default method where the job names none."""
+        if self.method is not None:
+            return as_methods(self.method)
+        return as_methods("kd" if self.teachers or self.scheme.trains_teachers else "supervised")
+
+    def effective_label_weight(self) -> float:
+        """Weight of cross-entropy with the true labels: the job's, or the methods' default."""
+        if self.label_weight is not None:
+            return self.label_weight
+        return default_label_weight(self.methods)
 
 
 class ResolvedStudent(Student):

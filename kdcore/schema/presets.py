@@ -1,10 +1,12 @@
-"""Whole recipes by a name: what a job takes where it says nothing itself.
+"""Presets: training settings by one name, for the fields that a job leaves out.
 
-What is measured of them is told in docs/reference/speed.md.
+docs/reference/speed.md has measurements of each.
 """
 
 from collections.abc import Mapping
 from typing import Any, Literal
+
+from kdcore.schema.schemes.offline import Offline
 
 Preset = Literal["fast", "balanced", "paper"]
 
@@ -34,11 +36,12 @@ _DISTILLATION: dict[str, dict[str, Any]] = {
 
 
 def apply_preset(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A job as posted, with its preset's values where it has none of its own.
+    """The body of a job, with its preset's values in the fields that it leaves out.
 
-    A field of ``training`` is taken whole. ``method`` and ``label_weight`` are the preset's only
-    where the job says neither, has a teacher, and arranges nothing else: another method has
-    weights of its own. What is no job, or names no preset, comes back as it is.
+    A field of ``training`` in the body replaces the preset's field as a whole. ``method`` and
+    ``label_weight`` come from the preset only where the job sets neither of them, has a teacher
+    and has the scheme offline, because other methods have other weights. A body without a valid
+    preset is returned unchanged.
     """
     preset, training = body.get("preset"), body.get("training", {})
     if not isinstance(preset, str) or preset not in _TRAINING or not isinstance(training, Mapping):
@@ -51,4 +54,6 @@ def apply_preset(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _offline(scheme: object) -> bool:
-    return scheme is None or (isinstance(scheme, Mapping) and scheme.get("type") == "offline")
+    return scheme is None or (
+        isinstance(scheme, Mapping) and scheme.get("type") == Offline.scheme_name()
+    )

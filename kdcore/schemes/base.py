@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from kdcore.schema.job import ResolvedJob, ResolvedStudent
-from kdcore.schema.methods import METHODS, AnyMethod, Need, Supervised
+from kdcore.schema.methods import AnyMethod, Need
 
 Role = Literal["student", "baseline", "peer", "generation", "assistant", "labeler", "round"]
 STUDENT_ROLES: tuple[Role, ...] = ("student", "round")
@@ -34,13 +34,13 @@ class StudentSpec:
     @property
     def teacher_methods(self) -> tuple[AnyMethod, ...]:
         """Its methods without ``supervised``, which needs no teacher."""
-        return tuple(method for method in self.methods if not isinstance(method, Supervised))
+        return tuple(method for method in self.methods if method.uses_teacher)
 
     @property
     def needs(self) -> frozenset[Need]:
         """Everything that its methods read from outputs and batches."""
         methods = (*self.methods, *self.peer_methods)
-        return frozenset[Need]().union(*(METHODS[method.type].needs for method in methods))
+        return frozenset[Need]().union(*(method.needs for method in methods))
 
     @property
     def learns_from_unlabeled(self) -> bool:
@@ -49,9 +49,9 @@ class StudentSpec:
         At least one of its methods must learn from them and no method may need labels or sample
         ids. ``supervised`` skips images without labels, so it does not count.
         """
-        peer_methods = [m for m in self.peer_methods if not isinstance(m, Supervised)]
+        peer_methods = [method for method in self.peer_methods if method.uses_teacher]
         methods = [*self.teacher_methods, *peer_methods]
-        needs_labels = any({"target", "index"} & {*METHODS[m.type].needs} for m in methods)
+        needs_labels = any({"target", "index"} & {*method.needs} for method in methods)
         return bool(methods) and not needs_labels
 
 

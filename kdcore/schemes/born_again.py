@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from kdcore.data.rng import derive_key
 from kdcore.schema.job import ResolvedJob
-from kdcore.schema.methods import Supervised
-from kdcore.schema.schemes import BornAgain
+from kdcore.schema.methods.supervised import Supervised
+from kdcore.schema.schemes.born_again import BornAgain
 from kdcore.schemes.base import Phase, Scheme, StudentResult, job_student_spec, select_last
 
 _GENERATION_STREAM = 5

@@ -9,8 +9,10 @@ from dataclasses import replace
 
 from kdcore.data.rng import derive_key
 from kdcore.schema.job import ResolvedJob
-from kdcore.schema.methods import KD, AnyMethod, Supervised, teaches_classifier
-from kdcore.schema.schemes import LabelRefinery
+from kdcore.schema.methods import AnyMethod
+from kdcore.schema.methods.kd import KD
+from kdcore.schema.methods.supervised import Supervised
+from kdcore.schema.schemes.label_refinery import LabelRefinery
 from kdcore.schemes.base import Phase, Scheme, StudentResult, job_student_spec
 
 _ROUND_STREAM = 6
@@ -52,7 +54,7 @@ def round_methods(job: ResolvedJob) -> tuple[AnyMethod, ...]:
     """Methods of a round: the job's, and cross-entropy with the soft labels (T = 1) if none of
     them trains the classifier."""
     teacher_methods = job_student_spec(job).teacher_methods
-    if any(teaches_classifier(method) for method in teacher_methods):
+    if any(method.teaches_classifier for method in teacher_methods):
         return teacher_methods
     # KL and cross-entropy with the same soft labels differ by a constant.
     return (*teacher_methods, KD(type="kd", temperature=1.0, weight=1.0))

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kdcore.schema.job import ResolvedJob, ResolvedStudent
-from kdcore.schema.methods import KD, AnyMethod, Supervised
-from kdcore.schema.schemes import Mutual
+from kdcore.schema.methods import AnyMethod
+from kdcore.schema.methods.kd import KD
+from kdcore.schema.methods.supervised import Supervised
+from kdcore.schema.schemes.mutual import Mutual
 from kdcore.schemes.base import Phase, Scheme, StudentResult, job_student_spec
 
 _SUPERVISED = (Supervised(type="supervised"),)

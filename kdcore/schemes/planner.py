@@ -8,9 +8,8 @@ import functools
 import importlib
 from collections.abc import Sequence
 
-from kdcore.schema import schemes as scheme_schema
 from kdcore.schema.job import ResolvedJob
-from kdcore.schema.methods import Supervised
+from kdcore.schema.methods.supervised import Supervised
 from kdcore.schemes.base import Phase, Scheme, StudentResult, StudentSpec
 
 
@@ -77,7 +76,7 @@ def _student_phase(
 
 def max_phases(job: ResolvedJob) -> int:
     """The largest number of phases that the job can have."""
-    per_seed = scheme_schema.max_phases(job.scheme, has_teacher=bool(job.teachers))
+    per_seed = job.scheme.max_phases(has_teacher=bool(job.teachers))
     return (per_seed + bool(job.evaluation.baseline)) * job.evaluation.seeds
 
 

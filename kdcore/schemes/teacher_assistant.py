@@ -7,7 +7,7 @@ the one before it.
 from collections.abc import Sequence
 
 from kdcore.schema.job import ResolvedJob, ResolvedStudent
-from kdcore.schema.schemes import TeacherAssistant
+from kdcore.schema.schemes.teacher_assistant import TeacherAssistant
 from kdcore.schemes.base import (
     Phase,
     Scheme,

@@ -1,7 +1,6 @@
 """Build every phase of a job before the first step, to find what would fail later."""
 
 from kdcore.models.teachers import TeacherEnsemble
-from kdcore.schema.schemes import max_phases
 from kdcore.schemes import planner
 from kdcore.schemes.base import Phase, StudentResult
 from kdcore.training.compute.device import ComputeEnv
@@ -18,7 +17,7 @@ def dry_run(context: JobContext, compute_env: ComputeEnv) -> None:
     numbers, so the dry run does not change any result.
     """
     job = context.job
-    if max_phases(job.scheme, has_teacher=bool(job.teachers)) == 1:
+    if job.scheme.max_phases(has_teacher=bool(job.teachers)) == 1:
         return
     results: list[StudentResult] = []
     phases_done = 0

@@ -1,14 +1,13 @@
-"""What the methods that look at feature maps share."""
+"""FeatureMapMethod: the base of methods that compare feature maps."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from torch import Tensor
 
 from kdcore.methods.base import Batch, DataFacts, Method, Outputs
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.runtime.errors import UserError
-from kdcore.schema.methods import Need
+from kdcore.schema.methods import MethodParams
 
 FeatureMaps = list[Tensor]
 
@@ -16,12 +15,9 @@ FeatureMaps = list[Tensor]
 class FeatureMapMethod(Method):
     """Terms of the student's and the teacher's maps, in full precision."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"maps"})
-    min_maps: ClassVar[int] = 1
-
-    def __init__(self, *, weight: float) -> None:
-        super().__init__()
-        self.weight = weight
+    def __init__(self, params: MethodParams) -> None:
+        super().__init__(params)
+        self.min_maps = params.min_maps
 
     def build(self, student: Outputs, teacher: Outputs | None, data: DataFacts) -> None:
         """Make the adapters for maps of these shapes.

@@ -1,29 +1,37 @@
-"""What the methods that look at logits share."""
-
-from typing import ClassVar
+"""LogitMethod: the base of methods that compare logits."""
 
 from torch import Tensor
 
 from kdcore.methods.base import Batch, Method, Outputs
-from kdcore.methods.common.standardize import standardize
-from kdcore.schema.methods import Need
+from kdcore.methods.common.full_precision import at_least_float32
+from kdcore.schema.methods import MethodParams
+
+_TINY = 1e-7
+"""Added to the deviation, so that equal logits become zeros instead of NaN."""
+
+
+def standardize(logits: Tensor) -> Tensor:
+    """Each row of ``logits`` (B, C) with mean 0 and unbiased standard deviation 1.
+
+    Sun et al. 2024, https://arxiv.org/abs/2403.01427.
+    """
+    z = at_least_float32(logits)
+    centered = z - z.mean(dim=1, keepdim=True)
+    return centered / (_TINY + z.std(dim=1, keepdim=True))
 
 
 class LogitMethod(Method):
-    """A term of the student's and the teacher's logits alone, standardized first if asked."""
+    """Terms of the student's and the teacher's logits, which are standardized first on request."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"logits"})
-
-    def __init__(self, *, weight: float, temperature: float, standardized: bool) -> None:
-        super().__init__()
-        self.weight = weight
-        self.temperature = temperature
-        self.standardized = standardized
+    def __init__(self, params: MethodParams) -> None:
+        super().__init__(params)
+        self.temperature = getattr(params, "temperature", 1.0)
+        self.standardized: bool = getattr(params, "logit_standardization", False)
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
         """The subclass's terms of both networks' logits (B, C)."""
         if teacher is None:
-            raise ValueError(f"{type(self).__name__} needs a teacher's logits")
+            raise ValueError(f"{type(self).__name__} needs the logits of a teacher")
         s, t = student.logits, teacher.logits.detach()
         if self.standardized:
             s, t = standardize(s), standardize(t)

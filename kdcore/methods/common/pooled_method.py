@@ -1,22 +1,13 @@
-"""What the methods that look at pooled features share."""
-
-from typing import ClassVar
+"""PooledMethod: the base of methods that compare pooled features."""
 
 from torch import Tensor
 
 from kdcore.methods.base import Batch, DataFacts, Method, Outputs
 from kdcore.methods.common.full_precision import full_precision
-from kdcore.schema.methods import Need
 
 
 class PooledMethod(Method):
     """Terms of the student's and the teacher's pooled features, in full precision."""
-
-    needs: ClassVar[frozenset[Need]] = frozenset({"pooled"})
-
-    def __init__(self, *, weight: float) -> None:
-        super().__init__()
-        self.weight = weight
 
     def build(self, student: Outputs, teacher: Outputs | None, data: DataFacts) -> None:
         """Make what is trained and remembered for features of these sizes."""

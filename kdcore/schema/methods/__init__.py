@@ -1,57 +1,20 @@
-"""What is distilled: the parameters of every method, with bounds and defaults."""
+"""What is distilled: one file for each method, with its parameters and its entry in the catalog."""
 
-from kdcore.schema.methods.features import (
-    FSP,
-    NST,
-    VID,
-    Attention,
-    FactorTransfer,
-    FitNet,
-    ReviewKD,
-)
-from kdcore.schema.methods.logits import DIST, DKD, KD, BatchLogits, LogitMatching, Supervised
-from kdcore.schema.methods.registry import METHODS, MethodEntry
-from kdcore.schema.methods.relations import CRD, PKT, RKD, Correlation, Similarity
-from kdcore.schema.methods.types import Need, Temperature, Weight
-from kdcore.schema.methods.union import (
+from kdcore.schema.methods.base import MethodParams, Need
+from kdcore.schema.methods.registry import (
+    METHODS,
     AnyMethod,
     MethodField,
-    MethodName,
-    TaggedMethod,
     as_methods,
     default_label_weight,
-    teaches_classifier,
 )
 
 __all__ = [
-    "CRD",
-    "DIST",
-    "DKD",
-    "FSP",
-    "KD",
     "METHODS",
-    "NST",
-    "PKT",
-    "RKD",
-    "VID",
     "AnyMethod",
-    "Attention",
-    "BatchLogits",
-    "Correlation",
-    "FactorTransfer",
-    "FitNet",
-    "LogitMatching",
-    "MethodEntry",
     "MethodField",
-    "MethodName",
+    "MethodParams",
     "Need",
-    "ReviewKD",
-    "Similarity",
-    "Supervised",
-    "TaggedMethod",
-    "Temperature",
-    "Weight",
     "as_methods",
     "default_label_weight",
-    "teaches_classifier",
 ]

@@ -1,266 +1,293 @@
-"""Whether the parts of a job fit each other: classes, channels, image size, methods.
+"""Rules between a job and what it refers to: classes, channels, image size, methods."""
 
-Works on what a request refers to, not on a whole valid request: a misfit is told in the same answer
-as a temperature of 0.
-"""
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-from collections.abc import Iterator, Sequence
-
-from kdcore.schema.assistant_selection import propose_assistants
+from kdcore.schema.asset_info import DatasetFacts, ModelFacts
+from kdcore.schema.augmentation import as_augmentations
 from kdcore.schema.catalog import architectures
-from kdcore.schema.job import channel_rule
-from kdcore.schema.methods import METHODS
-from kdcore.schema.schemes import SCHEMES
+from kdcore.schema.job import Student, Teacher, channel_rule
+from kdcore.schema.schemes import SchemeNetworks
+from kdcore.schema.validation.cross_field import Job, intact_methods
 from kdcore.schema.validation.errors import ValidationIssue
 from kdcore.schema.validation.method_compatibility import TeacherStudentPair, find_incompatibility
-from kdcore.schema.validation.partial_job import (
-    DatasetFacts,
-    ModelFacts,
-    PartialJob,
-    PartialTeacher,
-)
-
-__all__ = [
-    "DatasetFacts",
-    "ModelFacts",
-    "PartialJob",
-    "compatibility_issues",
-    "teacher_student_pair",
-]
 
 
-def compatibility_issues(
-    job: PartialJob,
-    dataset: DatasetFacts,
-    teachers: Sequence[ModelFacts | None],
-    init: ModelFacts | None,
-    model: ModelFacts | None = None,
-) -> list[ValidationIssue]:
-    """Every way in which the student, the teachers and the data set do not fit each other.
+class JobAssets(NamedTuple):
+    """The data set and the models that a job refers to. None for a model that is not usable."""
 
-    ``model`` is what an evaluation measures.
-    """
-    issues = [*_student_issues(job, dataset), *_init_issues(job, init, dataset)]
-    if job.derive and teachers and teachers[0] is not None:
-        issues += _derivation_issues(teachers[0].architecture, dataset)
-    issues += _model_issues(model, dataset)
-    for position, teacher in enumerate(teachers):
-        if teacher is not None:
-            issues += _teacher_issues(position, job.teachers[position], teacher, dataset)
-    issues += _method_issues(job, teacher_student_pair(job, teachers, dataset))
-    issues += _assistant_issues(job, teachers)
-    for index, name in enumerate(job.scheme_architectures):
-        field = "peers" if job.scheme == "mutual" else "assistants"
-        issues += _size_issues(f"/scheme/{field}/{index}", name, dataset)
-    return issues
+    dataset: DatasetFacts
+    teachers: tuple[ModelFacts | None, ...] = ()
+    """One for each teacher of the job."""
+    init: ModelFacts | None = None
+    """The model that the student starts from."""
+    model: ModelFacts | None = None
+    """The model that an evaluation measures."""
+
+    @property
+    def first_teacher(self) -> str | None:
+        """Architecture of the first teacher."""
+        first = self.teachers[0] if self.teachers else None
+        return None if first is None else first.architecture
 
 
-def teacher_student_pair(
-    job: PartialJob, teachers: Sequence[ModelFacts | None], dataset: DatasetFacts
-) -> TeacherStudentPair:
-    """What decides which methods fit this job."""
-    known = tuple(teacher.architecture for teacher in teachers if teacher is not None)
-    # A teacher that was not found is told by itself, and is a teacher all the same.
-    names = known + ("",) * (len(job.teachers) - len(known))
-    first = known[0] if known else None
-    scheme = SCHEMES.get(job.scheme or "")
+class CompatibilityRule(NamedTuple):
+    """What must hold between fields of a job and its assets."""
+
+    reads: tuple[str, ...]
+    """Pointers of the fields it reads: the rule is skipped where one of them is invalid."""
+    issues: Callable[[Job, JobAssets], Iterator[ValidationIssue]]
+
+
+def teacher_student_pair(job: Job, assets: JobAssets) -> TeacherStudentPair:
+    """What decides which methods are compatible with this job."""
+    spec, scheme = job.spec, job.spec.scheme
+    student = spec.student or Student()
+    images = assets.dataset.num_train + assets.dataset.num_unlabeled
+    augmentations = as_augmentations(spec.training.augmentation)
     return TeacherStudentPair(
-        student=first if job.derive else job.architecture,
-        teachers=names,
-        scheme_architectures=job.scheme_architectures,
-        teacher_required=scheme is None or scheme.teacher == "required",
-        augmentations=job.augmentations,
-        num_student_taps=job.num_student_taps,
-        num_teacher_taps=tuple(teacher.num_taps for teacher in job.teachers),
-        teachers_teach_student=job.scheme != "teacher_assistant",
-        batch_size=_largest_batch(job, dataset),
+        student=assets.first_teacher if student.derive else student.architecture,
+        # A teacher that is not usable has its own issue, and is a teacher all the same.
+        teachers=tuple("" if facts is None else facts.architecture for facts in assets.teachers),
+        scheme_architectures=scheme.networks,
+        teacher_required=scheme.teacher == "required",
+        augmentations=tuple(augmentation.type for augmentation in augmentations),
+        num_student_taps=len(student.taps or ()),
+        num_teacher_taps=tuple(len(teacher.taps or ()) for teacher in spec.teachers),
+        teachers_meet_student=scheme.teachers_meet_student,
+        batch_size=min(spec.training.batch_size, images),
     )
 
 
-def _largest_batch(job: PartialJob, dataset: DatasetFacts) -> int:
-    images = dataset.num_train + dataset.num_unlabeled
-    return images if job.batch_size is None else min(job.batch_size, images)
-
-
-def _method_issues(job: PartialJob, pair: TeacherStudentPair) -> Iterator[ValidationIssue]:
-    methods = job.methods or []
-    for position, name in enumerate(methods):
-        incompatibility = find_incompatibility(name, pair) if name in METHODS else None
-        # Contradictions tell of a missing teacher, once for all methods.
+def _method_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
+    pair = teacher_student_pair(job, assets)
+    for pointer, method in intact_methods(job):
+        incompatibility = find_incompatibility(method.type, pair)
+        # A rule between fields reports a missing teacher, once for all methods.
         if incompatibility is not None and incompatibility.code != "teacher_required":
             yield ValidationIssue(
-                pointer="/method" if len(methods) == 1 else f"/method/{position}",
+                pointer=pointer,
                 code=incompatibility.code,
-                detail=f"{name} does not fit: {incompatibility.reason}; {incompatibility.help}",
+                detail=f"method {method.type} is incompatible with this job: "
+                f"{incompatibility.reason}; {incompatibility.help}",
             )
 
 
-def _assistant_issues(
-    job: PartialJob, teachers: Sequence[ModelFacts | None]
-) -> Iterator[ValidationIssue]:
-    known = architectures()
-    teacher = teachers[0].architecture if teachers and teachers[0] is not None else ""
-    if job.scheme != "teacher_assistant" or job.scheme_architectures or not teacher:
+def _scheme_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
+    student, scheme = job.spec.student or Student(), job.spec.scheme
+    if scheme.networks_field and not job.is_intact(f"/scheme/{scheme.networks_field}"):
         return
-    student = job.architecture
-    if job.derive or teacher not in known:
-        reason = "sizes of derived networks are not known before they are built"
-    elif student in known and not propose_assistants(teacher, student, 1, job.methods or ()):
-        reason = (
-            f"no architecture of the catalog is between {teacher} and {student} in size and "
-            "gives what the methods look at"
+    yield from scheme.issues(
+        SchemeNetworks(
+            student=student.architecture,
+            teacher=assets.first_teacher,
+            methods=tuple(method.type for _, method in intact_methods(job)),
+            student_is_derived=student.derive is not None,
+            student_has_taps=student.taps is not None,
         )
-    else:
-        return
-    yield ValidationIssue(
-        pointer="/scheme/assistants",
-        code="no_assistant",
-        detail=f"{reason}; name the assistants, or choose offline",
     )
 
 
-def _model_issues(model: ModelFacts | None, dataset: DatasetFacts) -> Iterator[ValidationIssue]:
-    if model is None:
-        return
-    if model.num_classes != dataset.num_classes:
+def _scheme_network_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
+    scheme = job.spec.scheme
+    for position, name in enumerate(scheme.networks):
+        list_pointer = f"/scheme/{scheme.networks_field}"
+        pointer = f"{list_pointer}/{job.index(list_pointer, position)}"
+        yield from _size_issues(pointer, name, assets.dataset)
+
+
+def _model_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
+    model, dataset = assets.model, assets.dataset
+    if model is not None and model.num_classes != dataset.num_classes:
         yield ValidationIssue(
             pointer="/model",
             code="classes_mismatch",
-            detail=f"the model has {model.num_classes} classes, the data set {dataset.num_classes}",
+            detail=f"the model has {model.num_classes} classes, the data set {dataset.num_classes}:"
+            " choose a model of the data set's classes",
         )
 
 
-def _student_issues(job: PartialJob, dataset: DatasetFacts) -> Iterator[ValidationIssue]:
-    if job.num_classes not in (None, dataset.num_classes):
+def _num_classes_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
+    num_classes = (job.spec.student or Student()).num_classes
+    if num_classes not in (None, assets.dataset.num_classes):
         pointer = "/student/num_classes"
         yield ValidationIssue(
             pointer=pointer,
             code="classes_mismatch",
-            detail=f"the data set has {dataset.num_classes} classes, the student is asked for "
-            f"{job.num_classes}",
-            fix=[{"op": "replace", "path": pointer, "value": dataset.num_classes}],
+            detail=f"the data set has {assets.dataset.num_classes} classes, and num_classes is "
+            f"{num_classes}: leave num_classes out",
+            fix=[{"op": "replace", "path": pointer, "value": assets.dataset.num_classes}],
         )
-    yield from _size_issues("/student/architecture", job.architecture or "", dataset)
-    entry = architectures().get(job.architecture or "")
-    if job.pretrained and (job.derive or (entry and not entry.pretrained)):
+
+
+def _student_size_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
+    student = job.spec.student or Student()
+    yield from _size_issues("/student/architecture", student.architecture, assets.dataset)
+
+
+def _pretrained_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
+    student = job.spec.student or Student()
+    entry = architectures().get(student.architecture or "")
+    if student.init == "pretrained" and (student.derive or (entry and not entry.pretrained)):
         yield ValidationIssue(
             pointer="/student/init",
             code="no_pretrained_weights",
-            detail="nobody publishes weights of this network; leave init out, or name a model to "
-            "start from",
+            detail="no pretrained weights are available for this network: set init to random, or "
+            "to the id of a model",
             fix=[{"op": "replace", "path": "/student/init", "value": "random"}],
         )
-    if job.num_class_weights not in (None, dataset.num_classes):
+
+
+def _class_weights_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
+    weights, num_classes = job.spec.training.class_weights, assets.dataset.num_classes
+    if isinstance(weights, tuple) and len(weights) != num_classes:
         yield ValidationIssue(
             pointer="/training/class_weights",
             code="classes_mismatch",
-            detail=f"there are {job.num_class_weights} class weights for a data set of "
-            f"{dataset.num_classes} classes; give one each, or `balanced`",
+            detail=f"the job has {len(weights)} class weights, and the data set {num_classes} "
+            "classes: give one weight for each class, or `balanced`",
         )
-    if job.student_channels and job.student_channels != _rule_from(dataset):
-        yield _unneeded_rule_issue("/student/channels", job.student_channels, dataset)
+
+
+def _student_channels_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
+    rule = (job.spec.student or Student()).channels
+    expected = "repeat" if assets.dataset.in_channels == 1 else "luminance"
+    if rule is not None and rule != expected:
+        yield _channel_rule_issue("/student/channels", rule, assets.dataset)
 
 
 def _size_issues(
-    pointer: str, architecture: str, dataset: DatasetFacts
+    pointer: str, architecture: str | None, dataset: DatasetFacts
 ) -> Iterator[ValidationIssue]:
-    entry = architectures().get(architecture)
+    entry = architectures().get(architecture or "")
     if entry and dataset.image_size < entry.min_input_size:
         yield ValidationIssue(
             pointer=pointer,
             code="input_too_small",
-            detail=f"{entry.name} needs images of {entry.min_input_size} pixels or more, "
-            f"the data set has {dataset.image_size}",
+            detail=f"{entry.name} needs images of {entry.min_input_size} pixels or more, and the "
+            f"data set has {dataset.image_size}: choose another architecture, or larger images",
         )
 
 
-def _derivation_issues(teacher: str, dataset: DatasetFacts) -> Iterator[ValidationIssue]:
+def _derivation_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
+    teacher = assets.first_teacher
+    if teacher is None or not (job.spec.student or Student()).derive:
+        return
     if teacher not in architectures():
         yield ValidationIssue(
             pointer="/student/derive",
             code="derived_twice",
-            detail=f"the teacher is {teacher}, which is derived itself; derive from a teacher of "
-            "the catalog's architectures, or name the student's",
+            detail=f"the teacher is {teacher}, which is derived itself: choose a teacher of a "
+            "catalog architecture, or name the student's architecture",
         )
-    yield from _size_issues("/student/derive", teacher, dataset)
+    yield from _size_issues("/student/derive", teacher, assets.dataset)
 
 
-def _teacher_issues(
-    position: int, job_teacher: PartialTeacher, teacher: ModelFacts, dataset: DatasetFacts
+def _teacher_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
+    for position, (teacher, facts) in enumerate(
+        zip(job.spec.teachers, assets.teachers, strict=True)
+    ):
+        prefix = f"/teachers/{job.index('/teachers', position)}"
+        if facts is not None and job.is_intact(f"{prefix}/class_map"):
+            yield from _class_issues(prefix, teacher, facts, assets.dataset)
+        if facts is not None and job.is_intact(f"{prefix}/channels"):
+            yield from _channel_issues(prefix, teacher, facts, assets.dataset)
+
+
+def _class_issues(
+    prefix: str, teacher: Teacher, facts: ModelFacts, dataset: DatasetFacts
 ) -> Iterator[ValidationIssue]:
-    prefix = f"/teachers/{position}"
-    if job_teacher.class_map is not None:
-        yield from _class_map_issues(f"{prefix}/class_map", job_teacher.class_map, teacher, dataset)
-    elif teacher.num_classes != dataset.num_classes:
-        yield ValidationIssue(
-            pointer=f"{prefix}/model",
-            code="classes_mismatch",
-            detail=f"the teacher knows {teacher.num_classes} classes, the data set has "
-            f"{dataset.num_classes}; choose a teacher of the same classes, or give a class_map",
+    class_map = teacher.class_map
+    if class_map is None:
+        if facts.num_classes == dataset.num_classes:
+            return
+        pointer, detail = (
+            f"{prefix}/model",
+            (
+                f"the teacher has {facts.num_classes} classes, the data set {dataset.num_classes}: "
+                "choose a teacher of the same classes, or add a class_map"
+            ),
         )
-    rule = channel_rule(dataset.in_channels, teacher.in_channels)
-    if job_teacher.channels != rule and rule is not None:
+    elif len(class_map) != dataset.num_classes:
+        pointer, detail = (
+            f"{prefix}/class_map",
+            (
+                f"class_map names {len(class_map)} classes of the teacher, and the data set has "
+                f"{dataset.num_classes}: name one for each, in the data set's order"
+            ),
+        )
+    elif max(class_map) >= facts.num_classes or len(set(class_map)) < len(class_map):
+        pointer, detail = (
+            f"{prefix}/class_map",
+            (f"class_map must name different classes from 0 to {facts.num_classes - 1}"),
+        )
+    else:
+        return
+    yield ValidationIssue(pointer=pointer, code="classes_mismatch", detail=detail)
+
+
+def _channel_issues(
+    prefix: str, teacher: Teacher, facts: ModelFacts, dataset: DatasetFacts
+) -> Iterator[ValidationIssue]:
+    rule = channel_rule(dataset.in_channels, facts.in_channels)
+    if teacher.channels == rule:
+        return
+    if rule is not None:
         yield ValidationIssue(
             pointer=f"{prefix}/model",
             code="channels_mismatch",
-            detail=f"the teacher takes {teacher.in_channels} channels, the images have "
-            f"{dataset.in_channels}; choose a teacher for such images, or set channels to {rule}",
+            detail=f"the teacher takes {facts.in_channels} channels, the images have "
+            f"{dataset.in_channels}: choose a teacher for such images, or set channels to {rule}",
             fix=[{"op": "add", "path": f"{prefix}/channels", "value": rule}],
         )
-    elif job_teacher.channels and job_teacher.channels != rule:
-        yield _unneeded_rule_issue(f"{prefix}/channels", job_teacher.channels, dataset)
+    elif teacher.channels is not None:
+        yield _channel_rule_issue(f"{prefix}/channels", teacher.channels, dataset)
 
 
-def _class_map_issues(
-    pointer: str, class_map: tuple[int, ...], teacher: ModelFacts, dataset: DatasetFacts
-) -> Iterator[ValidationIssue]:
-    if len(class_map) != dataset.num_classes:
-        yield ValidationIssue(
-            pointer=pointer,
-            code="classes_mismatch",
-            detail=f"names {len(class_map)} of the teacher's classes for the data set's "
-            f"{dataset.num_classes}; give one for each, in the data set's order",
-        )
-    elif max(class_map) >= teacher.num_classes or len(set(class_map)) < len(class_map):
-        yield ValidationIssue(
-            pointer=pointer,
-            code="classes_mismatch",
-            detail=f"must name different classes from 0 to {teacher.num_classes - 1}",
-        )
-
-
-def _rule_from(dataset: DatasetFacts) -> str:
-    return "repeat" if dataset.in_channels == 1 else "luminance"
-
-
-def _unneeded_rule_issue(pointer: str, rule: str, dataset: DatasetFacts) -> ValidationIssue:
+def _channel_rule_issue(pointer: str, rule: str, dataset: DatasetFacts) -> ValidationIssue:
     return ValidationIssue(
         pointer=pointer,
         code="channels_mismatch",
-        detail=f"{rule} does not lead from images of {dataset.in_channels} channels to this "
-        "network: leave it out",
+        detail=f"{rule} does not convert images of {dataset.in_channels} channels to the channels "
+        "of this network: remove it",
         fix=[{"op": "remove", "path": pointer}],
     )
 
 
-def _init_issues(
-    job: PartialJob, init: ModelFacts | None, dataset: DatasetFacts
-) -> list[ValidationIssue]:
-    if init is None:
-        return []
-    # By rule the student's network is of other channels than the images.
-    channels = dataset.in_channels if job.student_channels is None else 4 - dataset.in_channels
-    # What a derived student's network is shows when it is resolved.
-    name = init.architecture if job.derive else job.architecture
+def _init_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
+    init, dataset, student = assets.init, assets.dataset, job.spec.student or Student()
+    if init is None or not (student.derive or student.architecture):
+        return
+    # A rule changes the network's channels from 1 to 3, or from 3 to 1.
+    channels = dataset.in_channels if student.channels is None else 4 - dataset.in_channels
+    # The network of a derived student is known only after the job is resolved.
+    name = init.architecture if student.derive else student.architecture
     expected = (name, dataset.num_classes, channels)
-    if (init.architecture, init.num_classes, init.in_channels) == expected:
-        return []
-    return [
-        ValidationIssue(
+    if (init.architecture, init.num_classes, init.in_channels) != expected:
+        yield ValidationIssue(
             pointer="/student/init",
             code="init_mismatch",
             detail=f"the model is {init.architecture} with {init.num_classes} classes and "
-            f"{init.in_channels} channels; the student is {expected[0]} with {expected[1]} classes "
-            f"and {expected[2]} channels",
+            f"{init.in_channels} channels, the student is {expected[0]} with {expected[1]} classes "
+            f"and {expected[2]} channels: choose a model of the student's network",
         )
-    ]
+
+
+COMPATIBILITY_RULES = (
+    CompatibilityRule(("/student/num_classes",), _num_classes_issues),
+    CompatibilityRule(("/student/architecture",), _student_size_issues),
+    CompatibilityRule(
+        ("/student/init", "/student/derive", "/student/architecture"), _pretrained_issues
+    ),
+    CompatibilityRule(("/training/class_weights",), _class_weights_issues),
+    CompatibilityRule(("/student/channels",), _student_channels_issues),
+    CompatibilityRule(
+        ("/student/architecture", "/student/derive", "/student/channels"), _init_issues
+    ),
+    CompatibilityRule(("/student/derive",), _derivation_issues),
+    CompatibilityRule(("/model",), _model_issues),
+    CompatibilityRule((), _teacher_issues),
+    CompatibilityRule(("/student/taps",), _method_issues),
+    CompatibilityRule(("/scheme",), _scheme_issues),
+    CompatibilityRule(("/scheme",), _scheme_network_issues),
+)

@@ -1,89 +1,134 @@
-"""Faults between the fields of one job, found also where other fields are faulty."""
+"""Rules between the fields of one job."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-from kdcore.schema.methods import METHODS
-from kdcore.schema.schemes import SCHEMES
+from kdcore.schema.job import BUILT_IN_INITS, JobSpec
+from kdcore.schema.methods import MethodParams
 from kdcore.schema.validation.errors import ValidationIssue
-from kdcore.schema.validation.partial_job import PartialJob
+from kdcore.schema.validation.partial_spec import PartialSpec
 
-_COMPARES_ALL_LOGITS = ("logit_matching", "dist", "batch_logits")
+Job = PartialSpec[JobSpec]
 _COMPARES_WITH_TEACHER = ("max_top1_drop", "min_agreement")
+_DERIVATION_FIELDS = ("convolution", "groups", "width")
 
 
-def cross_field_issues(job: PartialJob) -> Iterator[ValidationIssue]:
-    """What is allowed field by field and makes no sense together."""
-    for name in job.accept_criteria:
-        if name in _COMPARES_WITH_TEACHER and not job.teachers:
+class CrossFieldRule(NamedTuple):
+    """What must hold between fields of a job."""
+
+    reads: tuple[str, ...]
+    """Pointers of the fields it reads: the rule is skipped where one of them is invalid."""
+    issues: Callable[[Job], Iterator[ValidationIssue]]
+
+
+def intact_methods(job: Job) -> list[tuple[str, MethodParams]]:
+    """The valid methods of a job, each with its pointer; the default where the job names none."""
+    if not job.is_readable("/method"):
+        return []
+    methods, field = job.spec.methods, job.spec.method
+    if not isinstance(field, tuple):
+        return [("/method", methods[0])]
+    if len(methods) == 1 and job.is_intact("/method"):
+        return [("/method", methods[0])]
+    return [
+        (f"/method/{job.index('/method', position)}", method)
+        for position, method in enumerate(methods)
+    ]
+
+
+def _acceptance_issues(job: Job) -> Iterator[ValidationIssue]:
+    for name in _COMPARES_WITH_TEACHER:
+        if getattr(job.spec.accept, name, None) is not None and not job.spec.teachers:
             yield ValidationIssue(
                 pointer=f"/accept/{name}",
                 code="teacher_required",
-                detail="compares the student with a teacher, and this job has none: leave it out",
+                detail="this criterion compares the student with a teacher, and the job has none: "
+                "remove the criterion, or name a teacher",
                 fix=[{"op": "remove", "path": f"/accept/{name}"}],
             )
-    if job.kind == "evaluate":
-        yield from _evaluation_issues(job)
-        return
-    yield from _student_issues(job)
-    if job.methods is not None:
-        yield from _method_issues(job, job.methods)
 
 
-def _evaluation_issues(job: PartialJob) -> Iterator[ValidationIssue]:
-    if job.model is None:
+def _model_issues(job: Job) -> Iterator[ValidationIssue]:
+    if job.spec.kind == "evaluate" and job.spec.model is None:
         yield ValidationIssue(
-            pointer="/model", code="missing", detail="name the model that is to be evaluated"
+            pointer="/model",
+            code="missing",
+            detail="an evaluation needs a model: name the model to evaluate",
         )
-    for pointer, present in (("/student", job.has_student), ("/from", job.from_job is not None)):
-        if present:
-            yield ValidationIssue(
-                pointer=pointer,
-                code="nothing_to_train",
-                detail="an evaluation trains nothing: leave it out",
-                fix=[{"op": "remove", "path": pointer}],
-            )
-
-
-def _student_issues(job: PartialJob) -> Iterator[ValidationIssue]:
-    if job.model is not None:
+    if job.spec.kind == "distill" and job.spec.model is not None:
         yield ValidationIssue(
             pointer="/model",
             code="contradiction",
             detail="only an evaluation names a model; a distillation names a student",
             fix=[{"op": "remove", "path": "/model"}],
         )
-    if not job.has_student:
+
+
+def _student_issues(job: Job) -> Iterator[ValidationIssue]:
+    if job.spec.kind == "evaluate" and job.spec.student is not None:
+        yield _nothing_to_train("/student")
+    if job.spec.kind == "distill" and job.spec.student is None:
         yield ValidationIssue(pointer="/student", code="missing", detail="this field is required")
-    elif not job.derive and not job.has_architecture:
+
+
+def _continuation_issues(job: Job) -> Iterator[ValidationIssue]:
+    if job.spec.kind == "evaluate" and job.spec.from_ is not None:
+        yield _nothing_to_train("/from")
+
+
+def _nothing_to_train(pointer: str) -> ValidationIssue:
+    return ValidationIssue(
+        pointer=pointer,
+        code="nothing_to_train",
+        detail="an evaluation trains nothing: remove this field",
+        fix=[{"op": "remove", "path": pointer}],
+    )
+
+
+def _architecture_issues(job: Job) -> Iterator[ValidationIssue]:
+    student = job.spec.student
+    if student is None or job.spec.kind == "evaluate":
+        return
+    if student.derive is None and student.architecture is None:
         yield ValidationIssue(
             pointer="/student/architecture",
             code="missing",
             detail="this field is required, unless the student is derived from the teacher",
         )
-    elif job.derive and job.has_architecture:
+    elif student.derive is not None and student.architecture is not None:
         yield ValidationIssue(
             pointer="/student/derive",
             code="contradiction",
             detail="a student has an architecture or is derived from the teacher, not both",
         )
-    elif job.derive and not job.teachers:
+    elif student.derive is not None and not job.spec.teachers:
         yield ValidationIssue(
             pointer="/student/derive",
             code="teacher_required",
-            detail="there is no teacher to derive the student from; name one, or an architecture",
+            detail="the student is derived from a teacher, and the job has none: name a teacher, "
+            "or an architecture",
         )
-    yield from _derivation_issues(job)
 
 
-def _derivation_issues(job: PartialJob) -> Iterator[ValidationIssue]:
-    for key in () if job.derive else job.derivation_fields:
-        yield ValidationIssue(
-            pointer=f"/student/{key}",
-            code="contradiction",
-            detail="only a derived student has it: add derive, or leave it out",
-            fix=[{"op": "remove", "path": f"/student/{key}"}],
-        )
-    if job.from_job is not None and job.init_model is not None:
+def _derivation_issues(job: Job) -> Iterator[ValidationIssue]:
+    student = job.spec.student
+    if student is None or student.derive is not None or job.spec.kind == "evaluate":
+        return
+    for name in _DERIVATION_FIELDS:
+        if getattr(student, name) is not None:
+            yield ValidationIssue(
+                pointer=f"/student/{name}",
+                code="contradiction",
+                detail="only a derived student has this field: add derive, or remove the field",
+                fix=[{"op": "remove", "path": f"/student/{name}"}],
+            )
+
+
+def _start_issues(job: Job) -> Iterator[ValidationIssue]:
+    student = job.spec.student
+    if student is None or job.spec.from_ is None or job.spec.kind == "evaluate":
+        return
+    if student.init not in BUILT_IN_INITS:
         yield ValidationIssue(
             pointer="/student/init",
             code="contradiction",
@@ -91,72 +136,77 @@ def _derivation_issues(job: PartialJob) -> Iterator[ValidationIssue]:
         )
 
 
-def _method_issues(job: PartialJob, names: list[str]) -> Iterator[ValidationIssue]:
-    teacher_methods = [name for name in names if name != "supervised"]
-    # A method that does not exist is told by itself; whether it needs a teacher, nobody knows.
-    known_methods = [name for name in teacher_methods if name in METHODS]
-    scheme = SCHEMES.get(job.scheme or "")
-    required = scheme is None or scheme.teacher == "required"
-    if job.scheme == "teacher_assistant" and not job.teachers:
+def _missing_teacher_issues(job: Job) -> Iterator[ValidationIssue]:
+    scheme = job.spec.scheme
+    methods = [method for _, method in intact_methods(job) if method.uses_teacher]
+    if job.spec.teachers or job.spec.kind == "evaluate":
+        return
+    if scheme.teacher_reason is not None:
         yield ValidationIssue(
             pointer="/teachers",
             code="teacher_required",
-            detail="assistants stand between a teacher and a student; name the teacher",
+            detail=f"{scheme.teacher_reason}: name the teacher",
         )
-    elif known_methods and not job.teachers and required:
+    elif methods and scheme.teacher == "required":
         yield ValidationIssue(
             pointer="/teachers",
             code="teacher_required",
-            detail=f"method {known_methods[0]} needs a teacher; name one, or choose supervised",
+            detail=f"method {methods[0].type} needs a teacher: name one, or choose supervised",
             fix=[{"op": "add", "path": "/method", "value": "supervised"}],
         )
-    if len(set(names)) < len(names):
+
+
+def _duplicate_method_issues(job: Job) -> Iterator[ValidationIssue]:
+    names = [method.type for _, method in intact_methods(job)]
+    if len(set(names)) < len(names) and job.spec.kind != "evaluate":
         yield ValidationIssue(
             pointer="/method",
             code="duplicate_method",
-            detail="each method may stand in the list once; change its weight instead",
-        )
-    if job.teacher_cache_logits is not None:
-        yield from _teacher_cache_issues(job, names)
-    if (
-        job.label_weight == 0
-        and len(known_methods) == len(teacher_methods)
-        and not _has_soft_targets(job, known_methods)
-    ):
-        yield ValidationIssue(
-            pointer="/label_weight",
-            code="nothing_to_learn",
-            detail="labels do not count and nobody's answers are learned, so the classifier would "
-            "stay as it began: raise the weight, or add kd with a teacher",
-            fix=[{"op": "replace", "path": "/label_weight", "value": 1.0}],
+            detail="a list names each method at most once: change the weight of the method instead",
         )
 
 
-def _teacher_cache_issues(job: PartialJob, names: list[str]) -> Iterator[ValidationIssue]:
-    all_logit_methods = [name for name in names if name in _COMPARES_ALL_LOGITS]
-    reader = (
-        all_logit_methods[0]
-        if all_logit_methods
-        else "logit_standardization"
-        if job.standardized
-        else None
-    )
-    if reader is not None:
+def _teacher_cache_issues(job: Job) -> Iterator[ValidationIssue]:
+    num_logits = job.spec.training.teacher_cache_logits
+    readers = [
+        method.type if method.compares_all_logits else f"{method.type} with logit_standardization"
+        for _, method in intact_methods(job)
+        if method.compares_all_logits or getattr(method, "logit_standardization", False)
+    ]
+    if num_logits != "all" and readers and job.spec.kind != "evaluate":
         yield ValidationIssue(
             pointer="/training/teacher_cache_logits",
             code="contradiction",
-            detail=f"{reader} compares every logit, and those that are not kept would be made up: "
-            "keep all",
+            detail=f"{readers[0]} compares the logits of all classes, and the cache would hold "
+            f"only the {num_logits} largest: set teacher_cache_logits to all",
             fix=[{"op": "replace", "path": "/training/teacher_cache_logits", "value": "all"}],
         )
 
 
-def _has_soft_targets(job: PartialJob, methods: list[str]) -> bool:
-    """Whether some network that knows the classes teaches answers, not features alone."""
-    if job.scheme == "label_refinery":
-        # It begins with labels or a teacher, and adds soft labels where no method brings them.
-        return True
-    if job.scheme == "mutual" and not job.teachers:
-        return False
-    hints = "fitnet" in methods and not job.hint_only
-    return hints or any(METHODS[name].group == "logits" for name in methods)
+def _nothing_to_learn_issues(job: Job) -> Iterator[ValidationIssue]:
+    spec = job.spec
+    if spec.label_weight != 0 or spec.kind == "evaluate":
+        return
+    if not spec.scheme.has_soft_targets(spec.methods, has_teacher=bool(spec.teachers)):
+        yield ValidationIssue(
+            pointer="/label_weight",
+            code="nothing_to_learn",
+            detail="label_weight is 0 and no method trains the classifier: raise label_weight, or "
+            "add the method kd with a teacher",
+            fix=[{"op": "replace", "path": "/label_weight", "value": 1.0}],
+        )
+
+
+CROSS_FIELD_RULES = (
+    CrossFieldRule(("/accept", "/teachers"), _acceptance_issues),
+    CrossFieldRule(("/kind", "/model"), _model_issues),
+    CrossFieldRule(("/kind", "/student"), _student_issues),
+    CrossFieldRule(("/kind", "/from"), _continuation_issues),
+    CrossFieldRule(("/student/architecture", "/student/derive", "/teachers"), _architecture_issues),
+    CrossFieldRule(("/student/derive",), _derivation_issues),
+    CrossFieldRule(("/student/init", "/from"), _start_issues),
+    CrossFieldRule(("/scheme", "/teachers"), _missing_teacher_issues),
+    CrossFieldRule((), _duplicate_method_issues),
+    CrossFieldRule(("/training/teacher_cache_logits",), _teacher_cache_issues),
+    CrossFieldRule(("/label_weight", "/method", "/scheme", "/teachers"), _nothing_to_learn_issues),
+)

@@ -1,4 +1,4 @@
-"""Faults of a request: where, what was wrong, what would be right. All of them are told at once."""
+"""ValidationIssue: one reason why a request is invalid, and how pydantic's errors become issues."""
 
 from typing import Any
 
@@ -7,27 +7,29 @@ from pydantic_core import ErrorDetails
 
 from kdcore.schema.validation.suggestions import suggest_fields
 
+BodyPath = tuple[int | str, ...]
+"""Keys and indices from a body to one of its values."""
 _MAX_SUGGESTIONS = 20
-"""Faults that are looked at for what was meant: a body may have tens of thousands."""
+"""Unknown fields that get a suggestion: a body may have tens of thousands of them."""
 
 
 class ValidationIssue(BaseModel):
-    """One fault of a request, as a problem document lists it."""
+    """One reason why a request is invalid, as a problem document lists it."""
 
     pointer: str = Field(description="JSON pointer into the body as it was sent")
     code: str
     detail: str
     fix: list[dict[str, Any]] | None = Field(
-        default=None, exclude=True, description="JSON Patch that would mend this fault"
+        default=None, exclude=True, description="JSON Patch that resolves this issue"
     )
 
 
 def field_issues(
     errors: list[ErrorDetails], body: object, model: type[BaseModel] | None = None
 ) -> list[ValidationIssue]:
-    """Pydantic's errors as faults whose pointers exist in ``body``, never a union's branch.
+    """Pydantic's errors as issues whose pointers exist in ``body``.
 
-    With the ``model`` that the body should be, an unknown field is told what it may have meant.
+    With the ``model`` of the body, the issue of an unknown field suggests similar field names.
     """
     unique_issues: dict[tuple[str, str, str], ValidationIssue] = {}
     for index, error in enumerate(errors):
@@ -40,28 +42,42 @@ def field_issues(
 
 
 def _is_redundant(issue: ValidationIssue, issues: list[ValidationIssue]) -> bool:
-    """A list whose items are faulty is also told to be too short: the items' own faults suffice."""
+    """Pydantic also reports a list of invalid items as too short; the items' issues suffice."""
     below = f"{issue.pointer}/"
     return issue.code == "too_short" and any(other.pointer.startswith(below) for other in issues)
 
 
-def json_pointer(body: object, loc: tuple[int | str, ...], kind: str = "") -> str:
-    """The JSON pointer for pydantic's ``loc``: steps that the client did not write are left out."""
+def json_pointer(body: object, loc: BodyPath, kind: str = "") -> str:
+    """The JSON pointer for pydantic's ``loc``, without the steps that the client did not write."""
+    return format_pointer(body_path(body, loc, kind))
+
+
+def body_path(body: object, loc: BodyPath, kind: str = "") -> BodyPath:
+    """The keys and indices in ``body`` that lead to pydantic's ``loc`` of an error of ``kind``.
+
+    Names of union variants are left out. The last key may be absent from the body: a missing field.
+    """
     node: object = body
-    steps: list[str] = []
+    steps: list[int | str] = []
     variant: object = None
     for position, step in enumerate(loc):
         if step == _union_tag(node) and node is not variant:
-            variant = node  # the name of a union's branch; a field of that name would come next
+            # The first step of this name is the variant; a field of the same name comes after it.
+            variant = node
             continue
         if _has(node, step):
             node = node[step]  # type: ignore[index]
         elif not (kind == "missing" and position == len(loc) - 1 and isinstance(step, str)):
             continue
-        steps.append(_escape(str(step)))
+        steps.append(step)
     if kind in ("union_tag_invalid", "union_tag_not_found") and isinstance(node, dict):
         steps.append("type")
-    return "".join(f"/{step}" for step in steps)
+    return tuple(steps)
+
+
+def format_pointer(path: BodyPath) -> str:
+    """The JSON pointer (RFC 6901) of a path."""
+    return "".join(f"/{_escape(str(step))}" for step in path)
 
 
 def _union_tag(node: object) -> object:
@@ -69,13 +85,13 @@ def _union_tag(node: object) -> object:
 
 
 def _has(node: object, step: int | str) -> bool:
-    if isinstance(node, list):
+    if isinstance(node, list | tuple):
         return isinstance(step, int) and step < len(node)
     return isinstance(node, dict) and step in node
 
 
 def _escape(step: str) -> str:
-    # A lone surrogate cannot be encoded as UTF-8, and the step may be any text a client made up.
+    # UTF-8 cannot encode a lone surrogate, and a client may send any text as a key.
     step = step.encode("utf-8", "replace").decode()
     return step.replace("~", "~0").replace("/", "~1")[:200]
 

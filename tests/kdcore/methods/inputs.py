@@ -60,7 +60,7 @@ FACTS = DataFacts(NUM_SAMPLES, 4, TARGETS)
 
 
 def params(name: str, **fields: object) -> AnyMethod:
-    return METHODS[name].params.model_validate({"type": name, **fields})  # type: ignore[return-value]
+    return METHODS[name].model_validate({"type": name, **fields})  # type: ignore[return-value]
 
 
 def built(

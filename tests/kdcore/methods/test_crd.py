@@ -8,8 +8,7 @@ from pydantic import ValidationError
 
 from kdcore.methods.base import Batch, Outputs
 from kdcore.methods.common.linalg import l2_normalize
-from kdcore.methods.common.negatives import NegativeSampler
-from kdcore.methods.crd import CRDMethod, contrast
+from kdcore.methods.crd import CRDMethod, NegativeSampler, contrast
 from tests.kdcore.methods.inputs import NUM_SAMPLES, TARGETS, batch, built, student, teacher
 
 

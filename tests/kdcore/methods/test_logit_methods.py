@@ -11,7 +11,9 @@ from kdcore.methods.common.objective import Objective, stage_at
 from kdcore.methods.common.teacher_ensemble import mean_logits
 from kdcore.methods.kd import kd, standardize
 from kdcore.methods.logit_matching import logit_matching
-from kdcore.schema.methods import KD, LogitMatching, as_methods
+from kdcore.schema.methods import as_methods
+from kdcore.schema.methods.kd import KD
+from kdcore.schema.methods.logit_matching import LogitMatching
 
 
 def g(a: float, b: float, k: float, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -52,7 +52,7 @@ def test_a_method_is_told_with_every_parameter(wide, capsys, name):
 
 
 def test_bounds_and_defaults_are_those_of_the_field():
-    found = {row[0]: row[1:3] for row in listing.parameters(METHODS["dkd"].params)}
+    found = {row[0]: row[1:3] for row in listing.parameters(METHODS["dkd"])}
     assert found["temperature"] == ("4", "≥ 0.01, ≤ 1000")
     assert found["weight"] == ("1", "≤ 1e+06, > 0") or found["weight"] == ("1", "> 0, ≤ 1e+06")
     assert found["warmup_epochs"] == ("null", "≥ 0, ≤ 100000")

@@ -1,0 +1,30 @@
+"""Parameters of the method ``factor_transfer``."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kdcore.schema.methods.base import MethodParams, StepShare, Weight
+
+
+class FactorTransfer(MethodParams):
+    """The student learns the teacher's last map in a compressed form.
+
+    Choose it when the teacher's map is far wider than the student's: an autoencoder, trained first
+    and alone, squeezes it into factors, and a translator brings the student's map there.
+    """
+
+    group = "features"
+    needs = ("maps",)
+    paper = "https://arxiv.org/abs/1802.04977"
+    when_to_use = "When the teacher's last map is far wider than the student's."
+    formula = "mean |F_s/‖F_s‖ - F_t/‖F_t‖|, F_t from an autoencoder that is trained first"
+    one_teacher = True
+    min_maps = 1
+
+    type: Literal["factor_transfer"]
+    compression: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Channels of the factors, as a share of the teacher's."""
+    stage_one: StepShare = 0.1
+    """The share of the training in which only the autoencoder learns."""
+    weight: Weight = 200.0

@@ -1,0 +1,48 @@
+"""Parameters of the method ``fitnet``."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kdcore.schema.methods.base import (
+    MethodParams,
+    PartWeight,
+    StepShare,
+    Temperature,
+    Weight,
+)
+
+
+class FitNet(MethodParams):
+    """Hints: a middle layer of the student, through a learned regressor, matches the teacher's.
+
+    Choose it for a student that is thinner or deeper than its teacher. In two stages as in the
+    paper: first the hint alone, then soft targets; in one stage the hint stays beside the labels.
+    """
+
+    group = "features"
+    needs = ("maps", "logits")
+    paper = "https://arxiv.org/abs/1412.6550"
+    when_to_use = "For a student that is thinner or deeper than its teacher."
+    formula = "mean (r(f_s) - f_t)², r a learned convolution; then kd"
+    one_teacher = True
+    min_maps = 1
+
+    type: Literal["fitnet"]
+    two_stage: bool = True
+    """First the hint alone, then kd; false: hint and labels throughout, no kd."""
+    stage_one: StepShare = 0.2
+    """The first stage's share of the training; of no effect with one stage."""
+    tap: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """Which of the paired feature maps is the hint, from 0; null: the middle one."""
+    weight: Weight = 100.0
+    """Of the hint."""
+    kd_weight: PartWeight = 0.9
+    """Of the soft targets in the second stage; 0 leaves it to the labels."""
+    temperature: Temperature = 4.0
+    """Of the soft targets in the second stage."""
+
+    @property
+    def teaches_classifier(self) -> bool:
+        """Whether the second stage trains the classifier on soft targets."""
+        return self.two_stage and self.kd_weight > 0

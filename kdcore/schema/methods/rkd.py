@@ -1,0 +1,33 @@
+"""Parameters of the method ``rkd``."""
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from kdcore.schema.methods.base import MethodParams, PartWeight, Weight, require_positive_part
+
+
+class RKD(MethodParams):
+    """Relational KD: distances of pairs and angles of triplets of samples are the teacher's.
+
+    Choose it for embeddings, in which only the arrangement counts, and where the two networks'
+    features have different sizes. Memory grows with the batch cubed.
+    """
+
+    group = "relations"
+    needs = ("pooled",)
+    paper = "https://arxiv.org/abs/1904.05068"
+    when_to_use = "For embeddings, in which only the arrangement of the samples counts."
+    formula = "smooth-L1 of distances (over their mean) and of cosines of triplets"
+    min_batch = 2
+    one_teacher = True
+
+    type: Literal["rkd"]
+    distance_weight: PartWeight = 25.0
+    angle_weight: PartWeight = 50.0
+    weight: Weight = 1.0
+    """Of both together."""
+
+    @model_validator(mode="after")
+    def _teaches(self) -> Self:
+        return require_positive_part(self, "distance_weight", "angle_weight")
