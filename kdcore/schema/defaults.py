@@ -31,7 +31,7 @@ def resolve_job(
     ``teachers`` are all of the job's; ``model`` is the one that an evaluation measures. Raises
     ``ValueError`` for an evaluation without a model.
     """
-    measured = spec.kind == "evaluate"
+    measured = spec.needs == "model"
     methods = tuple(method.with_defaults(spec.training.epochs) for method in spec.methods)
     student = _student(spec, dataset, teachers, model)
     scheme = spec.scheme.with_defaults(_networks(spec, student, teachers))
@@ -51,7 +51,7 @@ def resolve_job(
 
 
 def _evaluation_plan(spec: JobSpec) -> EvaluationPlan:
-    if spec.kind == "evaluate":
+    if spec.needs == "model":
         # Nothing is trained: no baseline, and no second seed.
         return EvaluationPlan(baseline=False, seeds=1)
     requested = spec.evaluation.baseline
@@ -62,7 +62,7 @@ def _evaluation_plan(spec: JobSpec) -> EvaluationPlan:
 def job_warnings(spec: JobSpec, dataset: DatasetFacts) -> list[str]:
     """Settings that are valid and probably a mistake, as sentences."""
     messages: list[str] = []
-    if spec.kind == "evaluate":
+    if spec.needs == "model":
         return messages
     if spec.training.batch_size > dataset.num_train:
         messages.append(
@@ -83,7 +83,7 @@ def _student(
 ) -> ResolvedStudent:
     student = spec.student or Student(init=spec.model or "random")
     values = dict(student) | {"num_classes": dataset.num_classes}
-    if spec.kind == "evaluate":
+    if spec.needs == "model":
         if model is None:
             raise ValueError("resolve_job needs the model of an evaluation")
         values |= _student_fields(model.architecture)
@@ -122,7 +122,7 @@ def _networks(
 
 
 def _default_name(spec: JobSpec, student: ResolvedStudent, methods: tuple[AnyMethod, ...]) -> str:
-    if spec.kind == "evaluate":
+    if spec.needs == "model":
         return f"evaluation of {student.architecture}"
     derived = "derived from " if student.derive else ""
     method_names = " + ".join(method.type for method in methods)

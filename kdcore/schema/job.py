@@ -9,7 +9,7 @@ from kdcore.schema.base import NUM_SEEDS, FrozenModel, Label, Name, Seed, Text
 from kdcore.schema.catalog import ArchitectureName
 from kdcore.schema.derived_name import DerivedNetwork
 from kdcore.schema.exports import ExportFormat
-from kdcore.schema.job_kinds import PublicKind
+from kdcore.schema.job_kinds import JOB_KINDS, PublicKind
 from kdcore.schema.methods import AnyMethod, MethodField, as_methods, default_label_weight
 from kdcore.schema.presets import Preset, apply_preset
 from kdcore.schema.schemes import SchemeField
@@ -162,6 +162,11 @@ class JobSpec(FrozenModel):
     @classmethod
     def _apply_preset(cls, body: Any) -> Any:
         return apply_preset(body) if isinstance(body, Mapping) else body
+
+    @property
+    def needs(self) -> Literal["student", "model"] | None:
+        """The field that names what this kind of job works on: a student to train, or a model."""
+        return JOB_KINDS[self.kind].needs
 
     @property
     def methods(self) -> tuple[AnyMethod, ...]:

@@ -49,13 +49,13 @@ def _acceptance_issues(job: Job) -> Iterator[ValidationIssue]:
 
 
 def _model_issues(job: Job) -> Iterator[ValidationIssue]:
-    if job.spec.kind == "evaluate" and job.spec.model is None:
+    if job.spec.needs == "model" and job.spec.model is None:
         yield ValidationIssue(
             pointer="/model",
             code="missing",
             detail="an evaluation needs a model: name the model to evaluate",
         )
-    if job.spec.kind == "distill" and job.spec.model is not None:
+    if job.spec.needs == "student" and job.spec.model is not None:
         yield ValidationIssue(
             pointer="/model",
             code="contradiction",
@@ -65,14 +65,14 @@ def _model_issues(job: Job) -> Iterator[ValidationIssue]:
 
 
 def _student_issues(job: Job) -> Iterator[ValidationIssue]:
-    if job.spec.kind == "evaluate" and job.spec.student is not None:
+    if job.spec.needs == "model" and job.spec.student is not None:
         yield _nothing_to_train("/student")
-    if job.spec.kind == "distill" and job.spec.student is None:
+    if job.spec.needs == "student" and job.spec.student is None:
         yield ValidationIssue(pointer="/student", code="missing", detail="this field is required")
 
 
 def _continuation_issues(job: Job) -> Iterator[ValidationIssue]:
-    if job.spec.kind == "evaluate" and job.spec.from_ is not None:
+    if job.spec.needs == "model" and job.spec.from_ is not None:
         yield _nothing_to_train("/from")
 
 
@@ -87,7 +87,7 @@ def _nothing_to_train(pointer: str) -> ValidationIssue:
 
 def _architecture_issues(job: Job) -> Iterator[ValidationIssue]:
     student = job.spec.student
-    if student is None or job.spec.kind == "evaluate":
+    if student is None or job.spec.needs != "student":
         return
     if student.derive is None and student.architecture is None:
         yield ValidationIssue(
@@ -112,7 +112,7 @@ def _architecture_issues(job: Job) -> Iterator[ValidationIssue]:
 
 def _derivation_issues(job: Job) -> Iterator[ValidationIssue]:
     student = job.spec.student
-    if student is None or student.derive is not None or job.spec.kind == "evaluate":
+    if student is None or student.derive is not None or job.spec.needs != "student":
         return
     for name in _DERIVATION_FIELDS:
         if getattr(student, name) is not None:
@@ -126,7 +126,7 @@ def _derivation_issues(job: Job) -> Iterator[ValidationIssue]:
 
 def _start_issues(job: Job) -> Iterator[ValidationIssue]:
     student = job.spec.student
-    if student is None or job.spec.from_ is None or job.spec.kind == "evaluate":
+    if student is None or job.spec.from_ is None or job.spec.needs != "student":
         return
     if student.init not in BUILT_IN_INITS:
         yield ValidationIssue(
@@ -139,7 +139,7 @@ def _start_issues(job: Job) -> Iterator[ValidationIssue]:
 def _missing_teacher_issues(job: Job) -> Iterator[ValidationIssue]:
     scheme = job.spec.scheme
     methods = [method for _, method in intact_methods(job) if method.uses_teacher]
-    if job.spec.teachers or job.spec.kind == "evaluate":
+    if job.spec.teachers or job.spec.needs != "student":
         return
     if scheme.teacher_reason is not None:
         yield ValidationIssue(
@@ -158,7 +158,7 @@ def _missing_teacher_issues(job: Job) -> Iterator[ValidationIssue]:
 
 def _duplicate_method_issues(job: Job) -> Iterator[ValidationIssue]:
     names = [method.type for _, method in intact_methods(job)]
-    if len(set(names)) < len(names) and job.spec.kind != "evaluate":
+    if len(set(names)) < len(names) and job.spec.needs == "student":
         yield ValidationIssue(
             pointer="/method",
             code="duplicate_method",
@@ -173,7 +173,7 @@ def _teacher_cache_issues(job: Job) -> Iterator[ValidationIssue]:
         for _, method in intact_methods(job)
         if method.compares_all_logits or getattr(method, "logit_standardization", False)
     ]
-    if num_logits != "all" and readers and job.spec.kind != "evaluate":
+    if num_logits != "all" and readers and job.spec.needs == "student":
         yield ValidationIssue(
             pointer="/training/teacher_cache_logits",
             code="contradiction",
@@ -185,7 +185,7 @@ def _teacher_cache_issues(job: Job) -> Iterator[ValidationIssue]:
 
 def _nothing_to_learn_issues(job: Job) -> Iterator[ValidationIssue]:
     spec = job.spec
-    if spec.label_weight != 0 or spec.kind == "evaluate":
+    if spec.label_weight != 0 or spec.needs != "student":
         return
     if not spec.scheme.has_soft_targets(spec.methods, has_teacher=bool(spec.teachers)):
         yield ValidationIssue(
