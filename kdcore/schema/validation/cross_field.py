@@ -1,7 +1,7 @@
 """Rules between the fields of one job."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from kdcore.schema.job import BUILT_IN_INITS, JobSpec
 from kdcore.schema.methods import MethodParams
@@ -16,6 +16,8 @@ _DERIVATION_FIELDS = ("convolution", "groups", "width")
 class CrossFieldRule(NamedTuple):
     """What must hold between fields of a job."""
 
+    needs: Literal["student", "model"] | None
+    """The kinds of job that it is for, by what they need; None for all."""
     reads: tuple[str, ...]
     """Pointers of the fields it reads: the rule is skipped where one of them is invalid."""
     issues: Callable[[Job], Iterator[ValidationIssue]]
@@ -48,14 +50,17 @@ def _acceptance_issues(job: Job) -> Iterator[ValidationIssue]:
             )
 
 
-def _model_issues(job: Job) -> Iterator[ValidationIssue]:
-    if job.spec.needs == "model" and job.spec.model is None:
+def _missing_model_issues(job: Job) -> Iterator[ValidationIssue]:
+    if job.spec.model is None:
         yield ValidationIssue(
             pointer="/model",
             code="missing",
             detail="an evaluation needs a model: name the model to evaluate",
         )
-    if job.spec.needs == "student" and job.spec.model is not None:
+
+
+def _unused_model_issues(job: Job) -> Iterator[ValidationIssue]:
+    if job.spec.model is not None:
         yield ValidationIssue(
             pointer="/model",
             code="contradiction",
@@ -64,15 +69,18 @@ def _model_issues(job: Job) -> Iterator[ValidationIssue]:
         )
 
 
-def _student_issues(job: Job) -> Iterator[ValidationIssue]:
-    if job.spec.needs == "model" and job.spec.student is not None:
-        yield _nothing_to_train("/student")
-    if job.spec.needs == "student" and job.spec.student is None:
+def _missing_student_issues(job: Job) -> Iterator[ValidationIssue]:
+    if job.spec.student is None:
         yield ValidationIssue(pointer="/student", code="missing", detail="this field is required")
 
 
-def _continuation_issues(job: Job) -> Iterator[ValidationIssue]:
-    if job.spec.needs == "model" and job.spec.from_ is not None:
+def _unused_student_issues(job: Job) -> Iterator[ValidationIssue]:
+    if job.spec.student is not None:
+        yield _nothing_to_train("/student")
+
+
+def _unused_start_issues(job: Job) -> Iterator[ValidationIssue]:
+    if job.spec.from_ is not None:
         yield _nothing_to_train("/from")
 
 
@@ -87,7 +95,7 @@ def _nothing_to_train(pointer: str) -> ValidationIssue:
 
 def _architecture_issues(job: Job) -> Iterator[ValidationIssue]:
     student = job.spec.student
-    if student is None or job.spec.needs != "student":
+    if student is None:
         return
     if student.derive is None and student.architecture is None:
         yield ValidationIssue(
@@ -112,7 +120,7 @@ def _architecture_issues(job: Job) -> Iterator[ValidationIssue]:
 
 def _derivation_issues(job: Job) -> Iterator[ValidationIssue]:
     student = job.spec.student
-    if student is None or student.derive is not None or job.spec.needs != "student":
+    if student is None or student.derive is not None:
         return
     for name in _DERIVATION_FIELDS:
         if getattr(student, name) is not None:
@@ -126,7 +134,7 @@ def _derivation_issues(job: Job) -> Iterator[ValidationIssue]:
 
 def _start_issues(job: Job) -> Iterator[ValidationIssue]:
     student = job.spec.student
-    if student is None or job.spec.from_ is None or job.spec.needs != "student":
+    if student is None or job.spec.from_ is None:
         return
     if student.init not in BUILT_IN_INITS:
         yield ValidationIssue(
@@ -139,7 +147,7 @@ def _start_issues(job: Job) -> Iterator[ValidationIssue]:
 def _missing_teacher_issues(job: Job) -> Iterator[ValidationIssue]:
     scheme = job.spec.scheme
     methods = [method for _, method in intact_methods(job) if method.uses_teacher]
-    if job.spec.teachers or job.spec.needs != "student":
+    if job.spec.teachers:
         return
     if scheme.teacher_reason is not None:
         yield ValidationIssue(
@@ -158,7 +166,7 @@ def _missing_teacher_issues(job: Job) -> Iterator[ValidationIssue]:
 
 def _duplicate_method_issues(job: Job) -> Iterator[ValidationIssue]:
     names = [method.type for _, method in intact_methods(job)]
-    if len(set(names)) < len(names) and job.spec.needs == "student":
+    if len(set(names)) < len(names):
         yield ValidationIssue(
             pointer="/method",
             code="duplicate_method",
@@ -173,7 +181,7 @@ def _teacher_cache_issues(job: Job) -> Iterator[ValidationIssue]:
         for _, method in intact_methods(job)
         if method.compares_all_logits or getattr(method, "logit_standardization", False)
     ]
-    if num_logits != "all" and readers and job.spec.needs == "student":
+    if num_logits != "all" and readers:
         yield ValidationIssue(
             pointer="/training/teacher_cache_logits",
             code="contradiction",
@@ -185,7 +193,7 @@ def _teacher_cache_issues(job: Job) -> Iterator[ValidationIssue]:
 
 def _nothing_to_learn_issues(job: Job) -> Iterator[ValidationIssue]:
     spec = job.spec
-    if spec.label_weight != 0 or spec.needs != "student":
+    if spec.label_weight != 0:
         return
     if not spec.scheme.has_soft_targets(spec.methods, has_teacher=bool(spec.teachers)):
         yield ValidationIssue(
@@ -198,15 +206,23 @@ def _nothing_to_learn_issues(job: Job) -> Iterator[ValidationIssue]:
 
 
 CROSS_FIELD_RULES = (
-    CrossFieldRule(("/accept", "/teachers"), _acceptance_issues),
-    CrossFieldRule(("/kind", "/model"), _model_issues),
-    CrossFieldRule(("/kind", "/student"), _student_issues),
-    CrossFieldRule(("/kind", "/from"), _continuation_issues),
-    CrossFieldRule(("/student/architecture", "/student/derive", "/teachers"), _architecture_issues),
-    CrossFieldRule(("/student/derive",), _derivation_issues),
-    CrossFieldRule(("/student/init", "/from"), _start_issues),
-    CrossFieldRule(("/scheme", "/teachers"), _missing_teacher_issues),
-    CrossFieldRule((), _duplicate_method_issues),
-    CrossFieldRule(("/training/teacher_cache_logits",), _teacher_cache_issues),
-    CrossFieldRule(("/label_weight", "/method", "/scheme", "/teachers"), _nothing_to_learn_issues),
+    CrossFieldRule(None, ("/accept", "/teachers"), _acceptance_issues),
+    CrossFieldRule("model", ("/kind", "/model"), _missing_model_issues),
+    CrossFieldRule("model", ("/kind", "/student"), _unused_student_issues),
+    CrossFieldRule("model", ("/kind", "/from"), _unused_start_issues),
+    CrossFieldRule("student", ("/kind", "/model"), _unused_model_issues),
+    CrossFieldRule("student", ("/kind", "/student"), _missing_student_issues),
+    CrossFieldRule(
+        "student",
+        ("/student/architecture", "/student/derive", "/teachers"),
+        _architecture_issues,
+    ),
+    CrossFieldRule("student", ("/student/derive",), _derivation_issues),
+    CrossFieldRule("student", ("/student/init", "/from"), _start_issues),
+    CrossFieldRule("student", ("/scheme", "/teachers"), _missing_teacher_issues),
+    CrossFieldRule("student", (), _duplicate_method_issues),
+    CrossFieldRule("student", ("/training/teacher_cache_logits",), _teacher_cache_issues),
+    CrossFieldRule(
+        "student", ("/label_weight", "/method", "/scheme", "/teachers"), _nothing_to_learn_issues
+    ),
 )

@@ -15,7 +15,7 @@ def validate(job: PartialSpec[JobSpec], assets: JobAssets | None = None) -> list
     issues = [
         issue
         for rule in CROSS_FIELD_RULES
-        if job.is_intact(*rule.reads)
+        if rule.needs in (None, job.spec.needs) and job.is_intact(*rule.reads)
         for issue in rule.issues(job)
     ]
     if assets is not None:
