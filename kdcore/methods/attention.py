@@ -6,7 +6,6 @@ from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMa
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.linalg import l2_distance, l2_normalize
 from kdcore.methods.common.resize import same_size
-from kdcore.methods.registry import register
 from kdcore.schema.methods.attention import Attention
 
 
@@ -33,7 +32,6 @@ def _attention_map(x: Tensor) -> Tensor:
     return l2_normalize(x.square().mean(dim=1).flatten(1), dim=1)  # (B, H * W)
 
 
-@register("attention")
 class AttentionMethod(FeatureMapMethod):
     """One term, ``attention``, summed over the maps."""
 

@@ -8,7 +8,6 @@ from torch import Tensor
 from kdcore.methods.base import Batch
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.logit_method import LogitMethod
-from kdcore.methods.registry import register
 
 
 @full_precision
@@ -24,7 +23,6 @@ def batch_logits(s: Tensor, t: Tensor, *, temperature: float) -> tuple[Tensor, T
     return classes, samples
 
 
-@register("batch_logits")
 class BatchLogitsMethod(LogitMethod):
     """Two terms, ``batch_logits_class`` and ``batch_logits_sample``, of equal weight."""
 

@@ -10,7 +10,6 @@ from kdcore.methods.base import Batch, DataFacts
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.linalg import l2_normalize, require_two_samples
 from kdcore.methods.common.pooled_method import PooledMethod
-from kdcore.methods.registry import register
 from kdcore.schema.methods.correlation import Correlation
 
 
@@ -50,7 +49,6 @@ def _kernel(x: Tensor, gamma: float) -> Tensor:
     return (2 * gamma * (direction @ direction.T - 1)).exp()
 
 
-@register("correlation")
 class CorrelationMethod(PooledMethod):
     """One term, ``correlation``.
 

@@ -11,7 +11,6 @@ from kdcore.methods.common.cross_entropy import all_labels, hard_labels
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.linalg import l2_normalize
 from kdcore.methods.common.pooled_method import PooledMethod
-from kdcore.methods.registry import register
 from kdcore.runtime.errors import UserError
 from kdcore.schema.methods.crd import CRD
 
@@ -111,7 +110,6 @@ class MemoryBank(nn.Module):
         self.bank[index] = l2_normalize(moved, dim=1)
 
 
-@register("crd")
 class CRDMethod(PooledMethod):
     """One term, ``crd``: student against the teacher's memory and teacher against the student's.
 

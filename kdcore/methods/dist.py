@@ -7,7 +7,6 @@ from kdcore.methods.base import Batch
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.linalg import require_two_samples
 from kdcore.methods.common.logit_method import LogitMethod
-from kdcore.methods.registry import register
 from kdcore.schema.methods.dist import DIST
 
 _ADDED = 1e-8
@@ -43,7 +42,6 @@ def _centered(x: Tensor) -> Tensor:
     return x.masked_fill(vector_norm(x.detach(), dim=1, keepdim=True) <= _CONSTANT, 0.0)
 
 
-@register("dist")
 class DISTMethod(LogitMethod):
     """One term, ``dist``."""
 

@@ -10,7 +10,6 @@ from kdcore.methods.base import Batch, DataFacts, Outputs
 from kdcore.methods.common.cross_entropy import all_labels, hard_labels, require_labels
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.logit_method import LogitMethod
-from kdcore.methods.registry import register
 from kdcore.schema.methods.dkd import DKD, WARMUP_EPOCHS
 
 
@@ -44,7 +43,6 @@ def _split(z: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([of_true, of_others], dim=1), log_p - of_others.unsqueeze(1)
 
 
-@register("dkd")
 class DKDMethod(LogitMethod):
     """One term, ``dkd``, whose weight rises over the first epochs."""
 

@@ -10,7 +10,6 @@ from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMa
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.linalg import l2_normalize
 from kdcore.methods.common.resize import same_size
-from kdcore.methods.registry import register
 from kdcore.schema.methods.factor_transfer import FactorTransfer
 
 FACTOR, PARAPHRASER = "factor_transfer", "factor_transfer_paraphraser"
@@ -59,7 +58,6 @@ class Paraphraser(nn.Module):
         return factors
 
 
-@register("factor_transfer")
 class FactorTransferMethod(FeatureMapMethod):
     """Terms ``factor_transfer_paraphraser``, alone in stage one, and then ``factor_transfer``."""
 

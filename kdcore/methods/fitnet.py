@@ -9,7 +9,6 @@ from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMa
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.resize import same_size
 from kdcore.methods.kd import kd
-from kdcore.methods.registry import register
 from kdcore.runtime.errors import UserError
 from kdcore.schema.methods.fitnet import FitNet
 
@@ -31,7 +30,6 @@ def hint(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     return functional.mse_loss(student_map, teacher_map)
 
 
-@register("fitnet")
 class FitNetMethod(FeatureMapMethod):
     """Terms ``fitnet_hint`` and, with two stages, ``fitnet_kd``.
 

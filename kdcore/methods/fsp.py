@@ -7,7 +7,6 @@ from kdcore.methods.common.adapters import channel_adapter
 from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMaps, sum_terms
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.resize import same_size, size_of
-from kdcore.methods.registry import register
 from kdcore.schema.methods.fsp import FSP
 
 MapPair = tuple[Tensor, Tensor]
@@ -36,7 +35,6 @@ def _flow(first: Tensor, second: Tensor) -> Tensor:
     return first.flatten(2) @ second.flatten(2).mT / (height * width)  # (B, C_1, C_2)
 
 
-@register("fsp")
 class FSPMethod(FeatureMapMethod):
     """One term, ``fsp``, summed over the pairs of maps."""
 

@@ -6,7 +6,6 @@ from torch.nn import functional
 from kdcore.methods.base import Batch
 from kdcore.methods.common.full_precision import at_least_float32
 from kdcore.methods.common.logit_method import LogitMethod, standardize
-from kdcore.methods.registry import register
 
 __all__ = ["KDMethod", "kd", "standardize"]
 
@@ -23,7 +22,6 @@ def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) ->
     return temperature**2 * functional.kl_div(s, t, reduction="batchmean", log_target=True)
 
 
-@register("kd")
 class KDMethod(LogitMethod):
     """One term, ``kd``."""
 

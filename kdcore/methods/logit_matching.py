@@ -6,7 +6,6 @@ from torch.nn import functional
 from kdcore.methods.base import Batch
 from kdcore.methods.common.full_precision import at_least_float32
 from kdcore.methods.common.logit_method import LogitMethod
-from kdcore.methods.registry import register
 
 
 def logit_matching(s: Tensor, t: Tensor) -> Tensor:
@@ -18,7 +17,6 @@ def logit_matching(s: Tensor, t: Tensor) -> Tensor:
     return functional.mse_loss(at_least_float32(s), at_least_float32(t))
 
 
-@register("logit_matching")
 class LogitMatchingMethod(LogitMethod):
     """One term, ``logit_matching``. Several teachers are averaged as probabilities, at T = 1."""
 

@@ -7,7 +7,6 @@ from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMa
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.linalg import l2_normalize
 from kdcore.methods.common.resize import same_size
-from kdcore.methods.registry import register
 
 
 @full_precision
@@ -39,7 +38,6 @@ def _by_positions(s: Tensor, t: Tensor) -> Tensor:
     return (second_s - second_t).square().sum() / len(s)
 
 
-@register("nst")
 class NSTMethod(FeatureMapMethod):
     """One term, ``nst``, summed over the maps."""
 

@@ -6,7 +6,6 @@ from kdcore.methods.base import Batch
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.linalg import l2_normalize, require_two_samples
 from kdcore.methods.common.pooled_method import PooledMethod
-from kdcore.methods.registry import register
 
 _EPS = 1e-7
 
@@ -31,7 +30,6 @@ def _neighbor_probabilities(x: Tensor) -> Tensor:
     return similar / similar.sum(dim=1, keepdim=True)
 
 
-@register("pkt")
 class PKTMethod(PooledMethod):
     """One term, ``pkt``."""
 

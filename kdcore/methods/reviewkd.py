@@ -10,7 +10,6 @@ from kdcore.methods.common.adapters import pointwise
 from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMaps, sum_terms
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.resize import enlarge_to, pool_to, same_size, size_of
-from kdcore.methods.registry import register
 from kdcore.schema.methods.reviewkd import ReviewKD
 
 _POOLED = (4, 2, 1)
@@ -75,7 +74,6 @@ class FusionLevel(nn.Module):
         return self.leave(fused), fused
 
 
-@register("reviewkd")
 class ReviewKDMethod(FeatureMapMethod):
     """One term, ``reviewkd``, of the maps fused from deep to shallow."""
 

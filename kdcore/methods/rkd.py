@@ -9,7 +9,6 @@ from kdcore.methods.base import Batch
 from kdcore.methods.common import linalg
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.pooled_method import PooledMethod
-from kdcore.methods.registry import register
 from kdcore.schema.methods.rkd import RKD
 
 DISTANCE, ANGLE = "rkd_distance", "rkd_angle"
@@ -51,7 +50,6 @@ def _cosines(x: Tensor) -> Tensor:
     return directions @ directions.mT  # (B, B, B)
 
 
-@register("rkd")
 class RKDMethod(PooledMethod):
     """Terms ``rkd_distance`` and ``rkd_angle``, each with its weight inside the method's."""
 

@@ -6,7 +6,6 @@ from torch.nn import functional
 from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMaps
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.linalg import l2_normalize, require_two_samples
-from kdcore.methods.registry import register
 
 
 @full_precision
@@ -25,7 +24,6 @@ def _gram(x: Tensor) -> Tensor:
     return l2_normalize(flat @ flat.T, dim=1)  # (B, B)
 
 
-@register("similarity")
 class SimilarityMethod(FeatureMapMethod):
     """One term, ``similarity``, of the last maps."""
 

@@ -3,10 +3,8 @@
 from torch import Tensor
 
 from kdcore.methods.base import Batch, Method, Outputs
-from kdcore.methods.registry import register
 
 
-@register("supervised")
 class SupervisedMethod(Method):
     """Has no term of its own: the objective adds cross-entropy, at the job's ``label_weight``."""
 

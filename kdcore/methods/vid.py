@@ -10,7 +10,6 @@ from kdcore.methods.common.adapters import mean_regressor
 from kdcore.methods.common.feature_map_method import FeatureMapMethod, FeatureMaps, sum_terms
 from kdcore.methods.common.full_precision import full_precision
 from kdcore.methods.common.resize import same_size
-from kdcore.methods.registry import register
 from kdcore.schema.methods.vid import VID
 
 EPS = 1e-5
@@ -40,7 +39,6 @@ def log_scale_of(variance: float, *, eps: float) -> float:
     return x + math.log(-math.expm1(-x))
 
 
-@register("vid")
 class VIDMethod(FeatureMapMethod):
     """One term, ``vid``, summed over the maps. Regressors and variances are trained."""
 
