@@ -249,7 +249,7 @@ def _channel_rule_issue(pointer: str, rule: str, dataset: DatasetFacts) -> Valid
         pointer=pointer,
         code="channels_mismatch",
         detail=f"{rule} does not convert images of {dataset.in_channels} channels to the channels "
-        "of this network: remove it",
+        "of this network: leave it out",
         fix=[{"op": "remove", "path": pointer}],
     )
 

@@ -46,7 +46,7 @@ def test_a_method_is_told_with_every_parameter(wide, capsys, name):
     assert main(["methods", name]) == 0
     out = capsys.readouterr().out
     entry = METHODS[name]
-    missing = [f for f in entry.params.model_fields if f != "type" and f not in out]
+    missing = [f for f in entry.model_fields if f != "type" and f not in out]
     assert missing == []
     assert entry.formula in " ".join(out.split()) or entry.formula.split()[0] in out
 
