@@ -79,15 +79,14 @@ class _Repair:
     def apply(self, errors: Mapping[BodyPath, str]) -> None:
         """Replace the values at these paths, each with an error of the given type."""
         edits: dict[int | str, Any] = {}
-        for path in sorted(errors, key=len):
+        # An invalid item may make its list too short: replace the item, and validate again.
+        outer = {path[:length] for path in errors for length in range(len(path))}
+        for path in errors.keys() - outer:
             target = self._target(path)
             node = edits
             for step in target[:-1]:
                 node = node.setdefault(step, {})
-                if _REPLACED in node:
-                    break  # a value around it is replaced already
-            else:
-                node[target[-1]] = {_REPLACED: errors[path] if target == path else _REMOVED}
+            node[target[-1]] = {_REPLACED: errors[path] if target == path else _REMOVED}
         self.body = self._edited(self.body, edits, ())
 
     def pointers_of_indices(self) -> dict[str, tuple[int, ...]]:

@@ -46,6 +46,7 @@ EXPECTED = {
     "/teachers/0/weights": "there is no file or folder",
     "/teachers/1/channels": "leave it out",
     "/teachers/2/weight": "greater than 0",
+    "/teachers/2/weights": "neither a safetensors file",
     "/teachers/3/weights": "neither a safetensors file",
     "/teachers/4/weights": "this field is required",
     "/teachers/4/model": "there is no such field here",

@@ -84,6 +84,7 @@ def test_contradicting_fields_leave_variant_with_its_defaults() -> None:
     ("fields", "expected"),
     [
         ({"method": {"type": "kd", "temperature": 0}}, {"/teachers": "teacher_required"}),
+        ({"method": [{"type": "kd", "temperature": 0}]}, {"/teachers": "teacher_required"}),
         ({"method": ["kd", "nonsense"]}, {"/teachers": "teacher_required"}),
         ({"method": {"type": "dkd", "alpha": 0, "beta": 0}}, {"/teachers": "teacher_required"}),
         ({"method": {"type": "nonsense"}}, {}),
