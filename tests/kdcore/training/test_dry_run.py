@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from kdcore.runtime.errors import UserError
-from kdcore.schema.methods import FSP, FitNet
+from kdcore.schema.methods.fitnet import FitNet
+from kdcore.schema.methods.fsp import FSP
 from kdcore.training import run
 from tests.kdcore.training.helpers import (
     ARCHITECTURE,

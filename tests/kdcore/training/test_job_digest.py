@@ -13,7 +13,9 @@ from kdcore.protocol.requests import (
 )
 from kdcore.schema.catalog import Normalization
 from kdcore.schema.job import ResolvedJob
-from kdcore.schema.methods import FSP, FitNet, as_methods
+from kdcore.schema.methods import as_methods
+from kdcore.schema.methods.fitnet import FitNet
+from kdcore.schema.methods.fsp import FSP
 from kdcore.training.job_digest import compute_job_digest
 from tests.kdcore.training.helpers import World, with_fields, with_job
 
