@@ -1,6 +1,7 @@
 """The model card and the configuration describe the student, its origin and its accuracy."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,13 @@ from kdcore.evaluation.report_builder import NetworkCost, summarize_seeds, verdi
 from kdcore.export.artifacts import publish_artifacts
 from kdcore.export.exporter import export_all
 from kdcore.models.normalized_model import NormalizedModel
+from kdcore.recipes.config import RecipeModel
+from kdcore.recipes.model_files import ModelResolver
+from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.event_writer import EventWriter
+from kdcore.schema.old_spelling import old_spelling
 from kdcore.schema.report import EpochSummary, Report
+from stillhouse import student as student_package
 from tests.kdcore.export.conftest import CLASSES, NORMALIZATION, SPEED, Digits, make_exportable
 from tests.kdcore.training.helpers import World, events_of, sha256
 
@@ -102,6 +108,22 @@ def test_markdown_card_has_the_metadata_of_the_hub(workdir: Path) -> None:
     assert accuracy.metric_value == pytest.approx(values["metrics"]["student"]["top1"] / 100)
     assert accuracy.dataset_type == values["data"]["digest"]
     assert card.text.lstrip().startswith(f"# {values['name']}")
+
+
+def test_student_with_a_configuration_in_the_old_spelling_is_loaded(
+    workdir: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "student"
+    shutil.copytree(workdir / "artifacts", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config[old_spelling("normalization")] = config.pop("normalization")
+    (folder / "config.json").write_text(json.dumps(config))
+    _, loaded = student_package.load(folder)
+    assert loaded["normalization"] == {"mean": [0.3], "std": [0.37]}
+    assert student_package.top1(folder, workdir / "dataset.safetensors") > 60
+    resolver = ModelResolver(tmp_path, None, tmp_path, CancellationToken())
+    model = resolver.resolve(RecipeModel(weights=str(folder)), "teacher")
+    assert model.normalization == NORMALIZATION
 
 
 def test_configuration_describes_network_and_input(workdir: Path) -> None:
