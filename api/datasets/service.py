@@ -9,6 +9,7 @@ from api.http import scoping
 from api.http.idempotency import CreatedResource
 from api.http.problems import ConflictError
 from api.uploads.service import require_complete_upload
+from kdcore.schema.job_kinds import JOB_KINDS
 from store import jobs
 from store.access.credentials import Principal
 from store.ids import new_id
@@ -62,12 +63,12 @@ def delete_dataset_row(session: Session, dataset: Dataset) -> None:
 
 
 def preparation_job(kind: str, name: str, caller: Principal, **owner: str) -> Job:
-    """A job of the ``prepare`` queue; ``owner`` is the column and id of its data set or model."""
+    """A job that prepares an asset; ``owner`` is the column and id of the data set or model."""
     return Job(
         id=new_id("job"),
         project_id=caller.project_id,
         kind=kind,
-        queue="prepare",
+        queue=JOB_KINDS[kind].queue,
         name=name,
         labels={},
         priority=0,

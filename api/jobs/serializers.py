@@ -56,10 +56,12 @@ def _waiting_reason(
 
 
 def _result_summary(row: Job) -> dict[str, Any] | None:
-    """The main numbers of the report."""
+    """The main numbers of a student's report; the whole result of a kind without students."""
     if row.state != "succeeded" or not row.result:
         return None
     report = row.result
+    if "student" not in report:
+        return report
     return {
         "student_top1": report["student"]["top1"],
         "teacher_top1": (report["teacher"] or {}).get("top1"),

@@ -15,6 +15,7 @@ from api.jobs.schemas import JobUpdate
 from api.jobs.serializers import serialize_job, serialize_method_compatibility
 from api.jobs.validation import validate_job
 from kdcore.schema.job import JobSpec, ResolvedJob
+from kdcore.schema.job_kinds import JOB_KINDS
 from kdcore.schema.validation.errors import ValidationIssue
 from store import event_log, jobs
 from store.access.credentials import Principal
@@ -62,7 +63,7 @@ def create_job_row(
             id=new_id("job"),
             project_id=caller.project_id,
             kind=kind or body.kind,
-            queue="train",
+            queue=JOB_KINDS[kind or body.kind].queue,
             name=resolved.name,
             labels=dict(body.labels),
             priority=body.priority,

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,41 +35,23 @@ class Command(NamedTuple):
     """One command of the process."""
 
     request: type[EngineRequest]
-    load: Callable[[], _Handler]
-    """Imports the handler, after limits are set."""
-    limit_error_code: ErrorCode | None
+    handler: str
+    """Dotted name of the function, which is imported after limits are set."""
+    limit_error_code: ErrorCode | None = None
     """Error code for an exceeded limit, if the input can cause it."""
 
-
-def _load_run() -> _Handler:
-    from kdcore.training.run import run_job
-
-    return run_job
-
-
-def _load_ingest() -> _Handler:
-    from kdcore.data.ingest.pipeline import ingest
-
-    return ingest
-
-
-def _load_verify() -> _Handler:
-    from kdcore.weights.verify import verify
-
-    return verify
-
-
-def _load_convert() -> _Handler:
-    from kdcore.export.convert import convert
-
-    return convert
+    def load(self) -> _Handler:
+        """Import the handler."""
+        module, _, name = self.handler.rpartition(".")
+        handler: _Handler = getattr(importlib.import_module(module), name)
+        return handler
 
 
 COMMANDS = {
-    "run": Command(RunRequest, _load_run, None),
-    "ingest": Command(IngestRequest, _load_ingest, "dataset_invalid"),
-    "verify": Command(VerifyRequest, _load_verify, "checkpoint_invalid"),
-    "convert": Command(ConvertRequest, _load_convert, "no_onnx"),
+    "run": Command(RunRequest, "kdcore.training.run.run_job"),
+    "ingest": Command(IngestRequest, "kdcore.data.ingest.pipeline.ingest", "dataset_invalid"),
+    "verify": Command(VerifyRequest, "kdcore.weights.verify.verify", "checkpoint_invalid"),
+    "convert": Command(ConvertRequest, "kdcore.export.convert.convert", "no_onnx"),
 }
 
 

@@ -1,31 +1,18 @@
 """The new API resource of CONTRIBUTING.md migrates the database and answers over HTTP."""
 
 import re
-import secrets
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 from alembic.script import ScriptDirectory
-from psycopg import sql
-from sqlalchemy import make_url
 
-from stillhouse.local.ports import free_port
 from tests.conftest import client_for
-from tests.helpers import assert_problem, issue_codes, wait_until
-from tests.house.scratch import (
-    Example,
-    apply_example,
-    copy_checkout,
-    read_example,
-    scratch_environment,
-)
+from tests.helpers import assert_problem, issue_codes
+from tests.house.scratch import Example, apply_example, copy_checkout, read_example
+from tests.house.scratch_server import run_python, scratch_database, serve_api
 
 Json = dict[str, Any]
 MAX_LINES = 79
@@ -60,59 +47,15 @@ def scratch(root: Path, example: Example, tmp_path_factory: pytest.TempPathFacto
 def scratch_variables(
     environment: dict[str, str], scratch: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
-    """Variables for the processes of the copy, with an empty database."""
-    url = make_url(environment["STILLHOUSE_DATABASE_URL"])
-    name = f"scratch_{secrets.token_hex(4)}"
-    server = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        yield (
-            environment
-            | scratch_environment(scratch)
-            | {
-                "STILLHOUSE_DATABASE_URL": url.set(database=name).render_as_string(
-                    hide_password=False
-                ),
-                "STILLHOUSE_WORK_DIR": str(tmp_path_factory.mktemp("work")),
-            }
-        )
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-def run_python(scratch: Path, variables: dict[str, str], *args: str) -> str:
-    command = [sys.executable, *args]
-    return subprocess.run(
-        command, cwd=scratch, env=variables, stdout=subprocess.PIPE, text=True, check=True
-    ).stdout
+    work_dir = tmp_path_factory.mktemp("work")
+    with scratch_database(environment, scratch, work_dir) as variables:
+        yield variables
 
 
 @pytest.fixture(scope="module")
 def notes_client(scratch: Path, scratch_variables: dict[str, str]) -> Iterator[httpx.Client]:
-    """A client of an API process of the copy, with the key of its first project."""
-    run_python(scratch, scratch_variables, "-m", "store.migrate")
-    key_file = scratch / "api-key"
-    run_python(
-        scratch, scratch_variables, "-m", "store.access.bootstrap", "--api-key-file", str(key_file)
-    )
-    port = free_port("127.0.0.1", 0)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "api", "--port", str(port)], cwd=scratch, env=scratch_variables
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until(lambda: is_healthy(url), 60, "the API responds")
-        with client_for(url, key_file.read_text().strip()) as client:
-            yield client
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
-
-
-def is_healthy(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz", timeout=5).status_code == 200
-    except httpx.TransportError:
-        return False
+    with serve_api(scratch, scratch_variables) as client:
+        yield client
 
 
 def test_example_is_short(example: Example) -> None:
