@@ -35,6 +35,11 @@ class ResultRejectedError(Exception):
         self.error = error
 
 
+def publish_report(job: Job, outputs: EngineOutputs, workdir: Path) -> Publication:
+    """Only the engine's report."""
+    return Publication(outputs.report or {})
+
+
 class KindHandler(NamedTuple):
     """What a worker does for jobs of one kind, beside starting the engine."""
 
@@ -46,7 +51,7 @@ class KindHandler(NamedTuple):
     Raises CorruptBlobError, FileNotFoundError or NoResultFound for an input that is damaged or
     gone.
     """
-    publish: Callable[[Job, EngineOutputs, Path], Publication]
+    publish: Callable[[Job, EngineOutputs, Path], Publication] = publish_report
     """Store the files of a successful run; its rows are written by the caller."""
 
 
