@@ -18,9 +18,9 @@ from kdcore.schema.job import BUILT_IN_INITS, JobSpec, ResolvedJob
 from kdcore.schema.validation.compatibility import JobAssets, teacher_student_pair
 from kdcore.schema.validation.cross_field import Job
 from kdcore.schema.validation.errors import ValidationIssue
-from kdcore.schema.validation.job import validate
 from kdcore.schema.validation.method_compatibility import Incompatibility, find_incompatibilities
 from kdcore.schema.validation.partial_spec import PartialSpec, parse_partially
+from kdcore.schema.validation.rules import validate
 from store.access.credentials import Principal
 from store.tables import Dataset, Model
 

@@ -32,12 +32,12 @@ def dist(s: Tensor, t: Tensor, *, beta: float, gamma: float, temperature: float)
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
     """Pearson's, of the rows of two (R, N): (R,)."""
-    a, b = _centered(a), _centered(b)
+    a, b = _center(a), _center(b)
     norms: Tensor = vector_norm(a, dim=1) * vector_norm(b, dim=1)
     return (a * b).sum(dim=1) / (norms + _ADDED)
 
 
-def _centered(x: Tensor) -> Tensor:
+def _center(x: Tensor) -> Tensor:
     x = x - x.mean(dim=1, keepdim=True)
     return x.masked_fill(vector_norm(x.detach(), dim=1, keepdim=True) <= _CONSTANT, 0.0)
 

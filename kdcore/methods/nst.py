@@ -20,10 +20,11 @@ def nst(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     s, t = same_size(student_map, teacher_map)
     s, t = l2_normalize(s.flatten(2), dim=2), l2_normalize(t.flatten(2), dim=2)  # (B, C, H * W)
     positions, channels = s.shape[2], max(s.shape[1], t.shape[1])
-    return _by_positions(s, t) if positions <= channels else _by_channels(s, t)
+    return nst_by_positions(s, t) if positions <= channels else nst_by_channels(s, t)
 
 
-def _by_channels(s: Tensor, t: Tensor) -> Tensor:
+def nst_by_channels(s: Tensor, t: Tensor) -> Tensor:
+    """The discrepancy of unit-length maps (B, C, H·W), from C² products in each sample."""
     return _kernel(t, t) + _kernel(s, s) - 2 * _kernel(s, t)
 
 
@@ -31,9 +32,11 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
     return (a @ b.mT).square().mean()
 
 
-def _by_positions(s: Tensor, t: Tensor) -> Tensor:
-    # The same number from (H·W)² in place of C² products, as Σ (aᵀb)² = <Σ aaᵀ, Σ bbᵀ>: wide
-    # networks have 2048 channels on 49 positions.
+def nst_by_positions(s: Tensor, t: Tensor) -> Tensor:
+    """The same discrepancy from (H·W)² products, because Σ (aᵀb)² = <Σ aaᵀ, Σ bbᵀ>.
+
+    Cheaper for wide networks: they have, for example, 2048 channels at 49 positions.
+    """
     second_s, second_t = s.mT @ s / s.shape[1], t.mT @ t / t.shape[1]
     return (second_s - second_t).square().sum() / len(s)
 

@@ -24,8 +24,8 @@ from kdcore.schema.defaults import job_warnings, resolve_job
 from kdcore.schema.job import BUILT_IN_INITS, JobSpec
 from kdcore.schema.validation.compatibility import JobAssets
 from kdcore.schema.validation.errors import ValidationIssue
-from kdcore.schema.validation.job import validate
 from kdcore.schema.validation.partial_spec import PartialSpec
+from kdcore.schema.validation.rules import validate
 from kdcore.training.job_digest import compute_job_digest
 
 _T = TypeVar("_T")

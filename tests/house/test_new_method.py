@@ -60,7 +60,7 @@ def test_new_method_is_two_files_and_trains(scratch: Path) -> None:
 def test_new_method_is_validated_like_the_others(scratch: Path) -> None:
     check = (
         "from kdcore.schema.job import JobSpec\n"
-        "from kdcore.schema.validation.job import validate\n"
+        "from kdcore.schema.validation.rules import validate\n"
         "from kdcore.schema.validation.partial_spec import parse_partially\n"
         "body = {'student': {'architecture': 'cifar/resnet8'}, 'dataset': 'ds_1',\n"
         "        'method': {'type': 'logit_cosine', 'weight': 0},\n"

@@ -87,20 +87,20 @@ class _Repair:
             for step in target[:-1]:
                 node = node.setdefault(step, {})
             node[target[-1]] = {_REPLACED: errors[path] if target == path else _REMOVED}
-        self.body = self._edited(self.body, edits, ())
+        self.body = self._with_edits(self.body, edits, ())
 
     def pointers_of_indices(self) -> dict[str, tuple[int, ...]]:
         """The same indices by the lists' pointers."""
-        return {format_pointer(path): tuple(kept) for path, kept in self.indices.items()}
+        return {format_pointer(path): tuple(remaining) for path, remaining in self.indices.items()}
 
     def _target(self, path: BodyPath) -> BodyPath:
         """The value to replace: where a placeholder does not help, the object around it."""
         return path[:-1] if isinstance(_value_at(self.body, path), _Placeholder) else path
 
-    def _edited(self, node: Any, edits: Mapping[int | str, Any], original: BodyPath) -> Any:
+    def _with_edits(self, node: Any, edits: Mapping[int | str, Any], original: BodyPath) -> Any:
         """A copy of ``node`` with the edits below it; ``original`` is its path in the request."""
         if isinstance(node, list | tuple):
-            return self._edited_list(node, edits, original)
+            return self._list_with_edits(node, edits, original)
         copy = dict(node)
         for key, edit in edits.items():
             value = self._replacement(copy.get(key, _ABSENT), edit, (*original, key))
@@ -110,7 +110,7 @@ class _Repair:
                 copy[key] = value
         return copy
 
-    def _edited_list(
+    def _list_with_edits(
         self, node: Iterable[Any], edits: Mapping[int | str, Any], original: BodyPath
     ) -> list[Any]:
         items = list(node)
@@ -126,7 +126,7 @@ class _Repair:
 
     def _replacement(self, value: Any, edit: Mapping[Any, Any], original: BodyPath) -> Any:
         if _REPLACED not in edit:
-            return self._edited(value, edit, original)
+            return self._with_edits(value, edit, original)
         kind = edit[_REPLACED]
         if kind != _REMOVED and isinstance(value, dict) and value.keys() > {"type"}:
             # The fields contradict each other: the variant with its defaults remains.

@@ -1,4 +1,4 @@
-"""Inputs of the golden values, by formula, and what the methods are built from."""
+"""Inputs of the golden values, by formula, and outputs of networks to build methods from."""
 
 import torch
 from torch import Tensor
@@ -7,39 +7,47 @@ from kdcore.methods import registry
 from kdcore.methods.base import Batch, DataFacts, Method, Outputs
 from kdcore.schema.methods import METHODS, AnyMethod
 
-TAUGHT = sorted(set(METHODS) - {"supervised"})
+TEACHER_METHODS = sorted(set(METHODS) - {"supervised"})
 NUM_SAMPLES = 40
 TARGETS = torch.tensor([0] * 25 + [1] * 10 + [2] + [3] * 4)  # one class with a single image
 
 
-def g(shape: tuple[int, ...], a: float, b: float, k: float) -> Tensor:
+def sine_values(shape: tuple[int, ...], a: float, b: float, k: float) -> Tensor:
     """k · sin(a · i + b) over the flat index i, float64."""
     i = torch.arange(torch.Size(shape).numel(), dtype=torch.float64)
     return (k * torch.sin(a * i + b)).view(shape)
 
 
-STUDENT_LOGITS, TEACHER_LOGITS = g((8, 10), 0.7, 0.1, 3), g((8, 10), 0.5, 0.3, 5)
+STUDENT_LOGITS, TEACHER_LOGITS = (
+    sine_values((8, 10), 0.7, 0.1, 3),
+    sine_values((8, 10), 0.5, 0.3, 5),
+)
 TARGET = 3 * torch.arange(8) % 10
-STUDENT_MAP = g((8, 16, 8, 8), 0.37, 0.2, 1).relu()
-TEACHER_MAP = g((8, 16, 8, 8), 0.41, 0.5, 1.5).relu()
-STUDENT_DEEP = g((8, 32, 4, 4), 0.29, 0.2, 1).relu()
-TEACHER_DEEP = g((8, 32, 4, 4), 0.31, 0.5, 1.5).relu()
-STUDENT_POOLED, TEACHER_POOLED = g((8, 32), 0.43, 0.2, 1).relu(), g((8, 32), 0.53, 0.4, 1).relu()
-SCORES = 1 + g((8, 17, 1), 0.11, 0.2, 0.5)
+STUDENT_MAP = sine_values((8, 16, 8, 8), 0.37, 0.2, 1).relu()
+TEACHER_MAP = sine_values((8, 16, 8, 8), 0.41, 0.5, 1.5).relu()
+STUDENT_DEEP = sine_values((8, 32, 4, 4), 0.29, 0.2, 1).relu()
+TEACHER_DEEP = sine_values((8, 32, 4, 4), 0.31, 0.5, 1.5).relu()
+STUDENT_POOLED, TEACHER_POOLED = (
+    sine_values((8, 32), 0.43, 0.2, 1).relu(),
+    sine_values((8, 32), 0.53, 0.4, 1).relu(),
+)
+SCORES = 1 + sine_values((8, 17, 1), 0.11, 0.2, 0.5)
 
 
 def outputs(
     seed: int, pooled: int, *maps: tuple[int, int, int], size: int = 6, scale: float = 1.0
 ) -> Outputs:
-    """What a network with these maps (C, H, W) and pooled features might give for ``size`` images;
-    with gradients."""
-    draw = torch.Generator().manual_seed(seed)
+    """Random outputs of a network with maps (C, H, W) and pooled features for ``size`` images.
+
+    All of them require gradients.
+    """
+    generator = torch.Generator().manual_seed(seed)
 
     def leaf(*shape: int) -> Tensor:
-        return (scale * torch.randn(shape, generator=draw)).relu().requires_grad_()
+        return (scale * torch.randn(shape, generator=generator)).relu().requires_grad_()
 
-    logits = (scale * torch.randn(size, 4, generator=draw)).requires_grad_()
-    return Outputs(logits, leaf(size, pooled), [leaf(size, *each) for each in maps])
+    logits = (scale * torch.randn(size, 4, generator=generator)).requires_grad_()
+    return Outputs(logits, leaf(size, pooled), [leaf(size, *shape) for shape in maps])
 
 
 def student(size: int = 6, scale: float = 1.0) -> Outputs:
@@ -47,7 +55,7 @@ def student(size: int = 6, scale: float = 1.0) -> Outputs:
 
 
 def teacher(size: int = 6, scale: float = 1.0) -> Outputs:
-    """Other channels, and sizes that are a double, a half and no multiple of the student's."""
+    """Other channels than the student, and sizes of half, double and no multiple of its sizes."""
     return outputs(2, 20, (5, 4, 16), (10, 8, 8), (20, 3, 3), size=size, scale=scale)
 
 
@@ -60,10 +68,10 @@ FACTS = DataFacts(NUM_SAMPLES, 4, TARGETS)
 
 
 def params(name: str, **fields: object) -> AnyMethod:
-    return METHODS[name].model_validate({"type": name, **fields})  # type: ignore[return-value]
+    return METHODS[name].model_validate({"type": name, **fields})
 
 
-def built(
+def build_method(
     name: str, s: Outputs | None = None, t: Outputs | None = None, **fields: object
 ) -> Method:
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Every pure loss with its golden value, made with the methods' reference implementations."""
+"""Every pure loss with its golden value, computed with the method's reference implementation."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -33,9 +33,9 @@ class Case(NamedTuple):
     student: tuple[Tensor, ...]
     teacher: tuple[Tensor, ...]
     golden: float | None = None
-    """None where no reference implementation has it."""
+    """None where no reference implementation exists."""
     least: float | None = 0.0
-    """When student equals teacher; None where that is not said."""
+    """Smallest value, where student equals teacher; None where it has none."""
 
     def of(self, student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> Tensor:
         return self.loss(*student, *teacher)

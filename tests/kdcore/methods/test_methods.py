@@ -1,4 +1,4 @@
-"""Every method as the training loop sees it: on mismatched shapes, saved, restored and summed."""
+"""Every method as the training loop uses it: different shapes, saved, loaded and summed."""
 
 import io
 from typing import get_args
@@ -18,16 +18,16 @@ from tests.kdcore.methods.inputs import (
     FACTS,
     NUM_SAMPLES,
     TARGETS,
-    TAUGHT,
+    TEACHER_METHODS,
     batch,
-    built,
+    build_method,
     outputs,
     params,
     student,
     teacher,
 )
 
-each_method = pytest.mark.parametrize("name", TAUGHT)
+for_all_methods = pytest.mark.parametrize("name", TEACHER_METHODS)
 VARIANTS = [
     ("fitnet", {"two_stage": False, "tap": 0}),
     ("fitnet", {"tap": 2}),
@@ -43,14 +43,14 @@ VARIANTS = [
 ]
 
 
-def weighed(method: Method, terms: dict[str, Tensor], epoch: int = 30) -> Tensor:
+def total_loss(method: Method, terms: dict[str, Tensor], epoch: int = 30) -> Tensor:
     return torch.stack([method.weight_of(name, epoch) * term for name, term in terms.items()]).sum()
 
 
-def learns(method: Method, s: Outputs, t: Outputs) -> dict[str, Tensor]:
-    """The terms, found to be finite scalars with finite gradients for the student alone."""
+def assert_teaches(method: Method, s: Outputs, t: Outputs) -> dict[str, Tensor]:
+    """Return the terms, which must be finite scalars with finite gradients for the student only."""
     terms: dict[str, Tensor] = method(s, t, batch(size=len(s.logits)))
-    weighed(method, terms).backward()
+    total_loss(method, terms).backward()
     assert all(x is None or x.grad is None for x in (t.logits, t.pooled, *t.maps))
     reached = [x.grad for x in (s.logits, s.pooled, *s.maps) if x is not None]
     reached = [grad for grad in reached if grad is not None]
@@ -62,61 +62,61 @@ def learns(method: Method, s: Outputs, t: Outputs) -> dict[str, Tensor]:
     return terms
 
 
-@each_method
-def test_it_teaches_a_student_of_other_shapes(name: str) -> None:
-    terms = learns(built(name), student(), teacher())
+@for_all_methods
+def test_method_teaches_student_of_other_shapes(name: str) -> None:
+    terms = assert_teaches(build_method(name), student(), teacher())
     assert all(term == name or term.startswith(f"{name}_") for term in terms)
 
 
 @pytest.mark.parametrize(("name", "fields"), VARIANTS, ids=str)
-def test_its_options_work(name: str, fields: dict[str, object]) -> None:
-    learns(built(name, **fields), student(), teacher())
+def test_method_teaches_with_options(name: str, fields: dict[str, object]) -> None:
+    assert_teaches(build_method(name, **fields), student(), teacher())
 
 
-@each_method
-def test_everything_that_it_trains_is_reached(name: str) -> None:
-    method = built(name)
-    weighed(method, method(student(), teacher(), batch())).backward()
+@for_all_methods
+def test_all_parameters_get_gradients(name: str) -> None:
+    method = build_method(name)
+    total_loss(method, method(student(), teacher(), batch())).backward()
     assert all(parameter.grad is not None for parameter in method.parameters())
 
 
-@each_method
+@for_all_methods
 @pytest.mark.parametrize("scale", [0.0, 1e4])
-def test_extreme_networks_stay_finite(name: str, scale: float) -> None:
-    method, s = built(name), student(scale=scale)
-    loss = weighed(method, method(s, teacher(scale=scale), batch()))
+def test_extreme_outputs_give_finite_loss(name: str, scale: float) -> None:
+    method, s = build_method(name), student(scale=scale)
+    loss = total_loss(method, method(s, teacher(scale=scale), batch()))
     loss.backward()
     assert bool(loss.isfinite())
     grads = [x.grad for x in (s.logits, s.pooled, *s.maps, *method.parameters()) if x is not None]
     assert all(grad is None or bool(grad.isfinite().all()) for grad in grads)
 
 
-@each_method
-def test_half_precision_is_raised(name: str) -> None:
-    def half(given: Outputs) -> Outputs:
-        assert given.pooled is not None
-        maps = [x.detach().bfloat16() for x in given.maps]
-        return Outputs(given.logits.detach().bfloat16(), given.pooled.detach().bfloat16(), maps)
+@for_all_methods
+def test_half_precision_is_raised_to_float32(name: str) -> None:
+    def half(full: Outputs) -> Outputs:
+        assert full.pooled is not None
+        maps = [x.detach().bfloat16() for x in full.maps]
+        return Outputs(full.logits.detach().bfloat16(), full.pooled.detach().bfloat16(), maps)
 
     with torch.autocast("cpu", torch.bfloat16):
-        terms = built(name)(half(student()), half(teacher()), batch())
-    exact = built(name)(student(), teacher(), batch())
+        terms = build_method(name)(half(student()), half(teacher()), batch())
+    exact = build_method(name)(student(), teacher(), batch())
     assert all(term.dtype == torch.float32 for term in terms.values())
     for term, value in terms.items():
         assert value.item() == pytest.approx(exact[term].item(), rel=0.1)
 
 
-@each_method
-def test_a_student_of_its_teachers_shapes_is_taught_as_well(name: str) -> None:
+@for_all_methods
+def test_method_teaches_student_of_equal_shapes(name: str) -> None:
     def same(seed: int) -> Outputs:
         return outputs(seed, 12, (4, 8, 8), (6, 4, 4))
 
-    learns(built(name, same(1), same(1)), same(1), same(2))
+    assert_teaches(build_method(name, same(1), same(1)), same(1), same(2))
 
 
-@each_method
-def test_restored_state_gives_the_same_next_losses_to_the_bit(name: str) -> None:
-    first, second = built(name), registry.create_method(params(name))
+@for_all_methods
+def test_loaded_state_gives_identical_losses(name: str) -> None:
+    first, second = build_method(name), registry.create_method(params(name))
     torch.manual_seed(99)
     second.build(student(2), teacher(2), FACTS)
     steps(first, range(1, 4))
@@ -125,19 +125,21 @@ def test_restored_state_gives_the_same_next_losses_to_the_bit(name: str) -> None
     saved.seek(0)
     second.load_state_dict(torch.load(saved, weights_only=True))
     assert steps(first, range(4, 7)) == steps(second, range(4, 7))
-    for there, here in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
-        assert torch.equal(there, here)
+    for first_value, second_value in zip(
+        first.state_dict().values(), second.state_dict().values(), strict=True
+    ):
+        assert torch.equal(first_value, second_value)
 
 
 def steps(method: Method, numbers: range) -> list[float]:
-    """Losses of some steps, each seeded by its number as in the training loop."""
+    """Losses of some steps, seeded by the number of the step as in the training loop."""
     losses = []
     for step in numbers:
         torch.manual_seed(step)
         method.zero_grad()
         s = outputs(step, 12, (4, 8, 8), (6, 4, 4), (12, 2, 2))
         t = outputs(100 + step, 20, (5, 4, 16), (10, 8, 8), (20, 3, 3))
-        loss = weighed(method, method(s, t, batch(step)))
+        loss = total_loss(method, method(s, t, batch(step)))
         loss.backward()
         method.commit_batch()
         with torch.no_grad():
@@ -147,23 +149,23 @@ def steps(method: Method, numbers: range) -> list[float]:
     return losses
 
 
-def test_sums_have_a_metric_for_every_term() -> None:
-    names = [name for name in TAUGHT if name not in ("fitnet", "factor_transfer")]
+def test_sum_of_methods_has_one_metric_per_term() -> None:
+    names = [name for name in TEACHER_METHODS if name not in ("fitnet", "factor_transfer")]
     methods = [registry.create_method(params(name)) for name in names]
     objective = Objective(methods, LabelLoss(0.1), [1.0], 10)
     objective.build(student(2), [teacher(2)], FACTS)
     loss = objective(student(), [teacher()], batch())
     assert {"cross_entropy", "rkd_angle", "batch_logits_class", "crd"} <= set(loss.terms)
     assert len(loss.terms) == len(names) + 3
-    each = [method(student(), teacher(), batch()) for method in methods]
-    assert len(set().union(*each)) == sum(map(len, each))
+    terms = [method(student(), teacher(), batch()) for method in methods]
+    assert len(set().union(*terms)) == sum(map(len, terms))
     loss.total.backward()
     assert bool(loss.total.isfinite())
 
 
-@each_method
-def test_the_catalog_says_what_the_class_needs(name: str) -> None:
-    entry, method = METHODS[name], built(name)
+@for_all_methods
+def test_method_matches_its_catalog_entry(name: str) -> None:
+    entry, method = METHODS[name], build_method(name)
     assert set(entry.needs) == method.needs <= set(get_args(Need))
     assert entry.min_maps == (method.min_maps if isinstance(method, FeatureMapMethod) else 0)
     assert entry.one_teacher == (entry.group in ("features", "relations"))
@@ -176,8 +178,8 @@ def test_the_catalog_says_what_the_class_needs(name: str) -> None:
         assert all(bool(term.isfinite()) for term in lone.values())
 
 
-def test_default_weights_are_the_documented_ones() -> None:
-    assert {name: params(name).weight for name in TAUGHT} == {
+def test_default_weights() -> None:
+    assert {name: params(name).weight for name in TEACHER_METHODS} == {
         "kd": 0.9,
         "logit_matching": 1,
         "dkd": 1,
@@ -196,34 +198,40 @@ def test_default_weights_are_the_documented_ones() -> None:
         "correlation": 0.02,
         "crd": 0.8,
     }
-    rkd = built("rkd", weight=2)
+    rkd = build_method("rkd", weight=2)
     assert (rkd.weight_of("rkd_distance", 1), rkd.weight_of("rkd_angle", 1)) == (50, 100)
     assert params("attention", form="paper").weight == 2
     assert params("attention", form="paper", weight=7).weight == 7
 
 
-def test_dkd_warms_up_from_epoch_one() -> None:
-    assert [built("dkd").weight_of("dkd", epoch) for epoch in (1, 10, 20, 21)] == [0.05, 0.5, 1, 1]
-    assert built("dkd", warmup_epochs=4).weight_of("dkd", 1) == 0.25
-    assert built("dkd", warmup_epochs=0).weight_of("dkd", 1) == 1
+def test_dkd_warms_up_from_first_epoch() -> None:
+    dkd = build_method("dkd")
+    assert [dkd.weight_of("dkd", epoch) for epoch in (1, 10, 20, 21)] == [
+        0.05,
+        0.5,
+        1,
+        1,
+    ]
+    assert build_method("dkd", warmup_epochs=4).weight_of("dkd", 1) == 0.25
+    assert build_method("dkd", warmup_epochs=0).weight_of("dkd", 1) == 1
 
 
 @pytest.mark.parametrize("name", ["fitnet", "factor_transfer"])
-def test_two_stages_train_one_thing_after_the_other(name: str) -> None:
+def test_two_stages_train_different_terms(name: str) -> None:
     early = {"fitnet": {"fitnet_hint"}, "factor_transfer": {"factor_transfer_paraphraser"}}[name]
     late = {"fitnet": {"fitnet_kd"}, "factor_transfer": {"factor_transfer"}}[name]
-    objective = Objective([built(name)], LabelLoss(1.0), [1.0], 10)
-    found = [set(objective(student(), [teacher()], batch(step)).terms) for step in (1, 3, 10)]
-    assert found[0] == early
-    assert found[1] == found[2] == late | {"cross_entropy"}
+    objective = Objective([build_method(name)], LabelLoss(1.0), [1.0], 10)
+    terms = [set(objective(student(), [teacher()], batch(step)).terms) for step in (1, 3, 10)]
+    assert terms[0] == early
+    assert terms[1] == terms[2] == late | {"cross_entropy"}
     s = student()
     objective(s, [teacher()], batch(1)).total.backward()
     untouched = s.logits.grad is None and s.maps[-1].grad is None
     assert untouched  # up to the hint, or not at all
 
 
-def test_the_paraphraser_rests_in_stage_two() -> None:
-    method = built("factor_transfer")
+def test_paraphraser_gets_no_gradient_in_second_stage() -> None:
+    method = build_method("factor_transfer")
     objective = Objective([method], LabelLoss(1.0), [1.0], 10)
     objective(student(), [teacher()], batch(9)).total.backward()
     trained = {name for name, p in method.named_parameters() if p.grad is not None}
@@ -231,13 +239,13 @@ def test_the_paraphraser_rests_in_stage_two() -> None:
     assert all(name.startswith("translator") for name in trained)
 
 
-def test_faults_are_told_when_it_is_built() -> None:
+def test_build_refuses_incompatible_outputs_and_labels() -> None:
     flat = outputs(1, 12, (4, 8, 8)), outputs(2, 20, (5, 8, 8))
     with pytest.raises(UserError, match="2 feature map") as few:
-        built("fsp", *flat)
+        build_method("fsp", *flat)
     assert few.value.code == "student_incompatible"
     with pytest.raises(UserError, match="tap is 3, and this pair has the feature maps 0 to 2"):
-        built("fitnet", tap=3)
+        build_method("fitnet", tap=3)
     for name in ("dkd", "crd"):
         for targets in (None, TARGETS.where(TARGETS != 2, -1)):
             method = registry.create_method(params(name))
@@ -249,27 +257,27 @@ def test_faults_are_told_when_it_is_built() -> None:
 
 
 @pytest.mark.parametrize("name", ["dkd", "crd"])
-def test_mixed_and_missing_labels_are_refused(name: str) -> None:
+def test_method_refuses_mixed_and_missing_labels(name: str) -> None:
     plain = batch()
     assert plain.target is not None
     mix = MixedLabels(plain.target, torch.full((6,), 0.7))
-    for given in (
+    for refused in (
         Batch(plain.target, plain.index, 1, 1, mix=mix),
         Batch(None, plain.index, 1, 1),
     ):
         with pytest.raises(UserError, match="one true label"):
-            built(name)(student(), teacher(), given)
+            build_method(name)(student(), teacher(), refused)
 
 
-def test_the_autoencoder_of_factor_transfer_stands_still_in_stage_two() -> None:
+def test_paraphraser_statistics_stay_fixed_in_second_stage() -> None:
     method = registry.create_method(*as_methods("factor_transfer"))
     generator = torch.Generator().manual_seed(0)
     s, t = (torch.randn(4, 6, 5, 5, generator=generator) for _ in range(2))
-    ours, theirs = (Outputs(torch.zeros(4, 3), maps=(each,)) for each in (s, t))
-    method.build(ours, theirs, DataFacts(4, 3, None))
+    s_outputs, t_outputs = (Outputs(torch.zeros(4, 3), maps=(x,)) for x in (s, t))
+    method.build(s_outputs, t_outputs, DataFacts(4, 3, None))
     objective = Objective([method], LabelLoss(0.0), [1.0], 10)
     for step, moves in ((1, True), (5, False)):
         before = {n: b.clone() for n, b in method.paraphraser.named_buffers()}
-        objective(ours, [theirs], Batch(None, torch.arange(4), 1, step))
+        objective(s_outputs, [t_outputs], Batch(None, torch.arange(4), 1, step))
         after = dict(method.paraphraser.named_buffers())
         assert any(not torch.equal(before[n], after[n]) for n in before) == moves

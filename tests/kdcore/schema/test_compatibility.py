@@ -13,8 +13,8 @@ from kdcore.schema.methods import METHODS, as_methods
 from kdcore.schema.methods.fitnet import FitNet
 from kdcore.schema.schemes.teacher_assistant import propose_assistants
 from kdcore.schema.validation.compatibility import JobAssets, teacher_student_pair
-from kdcore.schema.validation.job import validate
 from kdcore.schema.validation.partial_spec import PartialSpec
+from kdcore.schema.validation.rules import validate
 
 DATASET = DatasetFacts(source="archive", num_classes=7, in_channels=1, image_size=16, num_train=200)
 TEACHER = ModelFacts(architecture="cifar/resnet56", num_classes=7, in_channels=1)

@@ -7,8 +7,8 @@ import pytest
 from kdcore.schema.asset_info import DatasetFacts, ModelFacts
 from kdcore.schema.job import JobSpec
 from kdcore.schema.validation.compatibility import JobAssets
-from kdcore.schema.validation.job import validate
 from kdcore.schema.validation.partial_spec import PartialSpec, parse_partially
+from kdcore.schema.validation.rules import validate
 
 DATASET = DatasetFacts(source="archive", num_classes=7, in_channels=1, image_size=16, num_train=200)
 TEACHER = ModelFacts(architecture="cifar/resnet56", num_classes=7, in_channels=1)

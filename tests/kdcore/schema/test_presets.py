@@ -1,4 +1,4 @@
-"""A preset says what the job does not."""
+"""A preset fills the fields that a job leaves out."""
 
 from typing import Any, get_args
 
@@ -14,38 +14,38 @@ DATA = DatasetFacts(source="archive", num_classes=10, in_channels=3, image_size=
 TEACHER = ModelFacts(architecture="cifar/resnet56", num_classes=10, in_channels=3)
 
 
-def resolved(**fields: Any) -> ResolvedJob:
+def resolve(**fields: Any) -> ResolvedJob:
     body = {"student": {"architecture": "cifar/resnet8"}, "dataset": "ds_1"}
     spec = JobSpec.model_validate(body | {"teachers": [{"model": "mdl_1"}]} | fields)
     return resolve_job(spec, DATA, (TEACHER,) if spec.teachers else ())
 
 
 @pytest.mark.parametrize("preset", get_args(Preset))
-def test_each_is_whole_and_differs(preset: str) -> None:
-    found, plain = resolved(preset=preset), resolved()
-    assert found.preset == preset
-    assert found.training != plain.training
-    (method,) = found.method
+def test_preset_sets_training_and_method(preset: str) -> None:
+    job, plain = resolve(preset=preset), resolve()
+    assert job.preset == preset
+    assert job.training != plain.training
+    (method,) = job.method
     assert method.type == ("kd" if preset == "paper" else "logit_matching")
-    # Resolved again, as the worker reads it, it is the same.
-    assert ResolvedJob.model_validate(found.model_dump(mode="json")) == found
+    # A worker reads the resolved job again.
+    assert ResolvedJob.model_validate(job.model_dump(mode="json")) == job
 
 
-def test_what_the_job_says_wins() -> None:
-    whole = resolved(preset="fast")
-    own = resolved(preset="fast", training={"epochs": 3, "optimizer": {"type": "adamw"}})
-    assert own.training.epochs == 3
-    assert own.training.optimizer.type == "adamw"
-    assert own.training.augmentation == whole.training.augmentation
-    assert own.label_weight == whole.label_weight == 0
+def test_fields_of_job_override_preset() -> None:
+    preset_job = resolve(preset="fast")
+    job = resolve(preset="fast", training={"epochs": 3, "optimizer": {"type": "adamw"}})
+    assert job.training.epochs == 3
+    assert job.training.optimizer.type == "adamw"
+    assert job.training.augmentation == preset_job.training.augmentation
+    assert job.label_weight == preset_job.label_weight == 0
 
 
-def test_the_papers_recipe() -> None:
-    found = resolved(preset="paper")
-    assert found.training.epochs == 240
-    assert found.training.model_dump()["schedule"]["milestones"] == (150, 180, 210)
-    assert found.training.model_dump()["augmentation"]["padding"] == 4
-    assert found.label_weight == pytest.approx(0.1)
+def test_preset_paper_has_values_of_research_code() -> None:
+    job = resolve(preset="paper")
+    assert job.training.epochs == 240
+    assert job.training.model_dump()["schedule"]["milestones"] == (150, 180, 210)
+    assert job.training.model_dump()["augmentation"]["padding"] == 4
+    assert job.label_weight == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
@@ -57,22 +57,22 @@ def test_the_papers_recipe() -> None:
         {"scheme": {"type": "mutual"}},
     ],
 )
-def test_other_arrangements_keep_their_own_weights(fields: dict[str, Any]) -> None:
-    found, plain = resolved(preset="fast", **fields), resolved(**fields)
-    assert found.method[0].type == plain.method[0].type
-    assert found.label_weight == plain.label_weight
-    assert found.training.epochs == resolved(preset="fast").training.epochs
+def test_preset_leaves_other_methods_and_weights(fields: dict[str, Any]) -> None:
+    job, plain = resolve(preset="fast", **fields), resolve(**fields)
+    assert job.method[0].type == plain.method[0].type
+    assert job.label_weight == plain.label_weight
+    assert job.training.epochs == resolve(preset="fast").training.epochs
 
 
 @pytest.mark.parametrize("preset", ["slow", 3, ["fast"], {}])
-def test_others_are_refused(preset: Any) -> None:
+def test_unknown_preset_is_refused(preset: Any) -> None:
     with pytest.raises(ValidationError) as raised:
-        resolved(preset=preset)
+        resolve(preset=preset)
     assert [error["loc"] for error in raised.value.errors()] == [("preset",)]
 
 
-def test_a_faulty_training_is_told_as_ever() -> None:
+def test_invalid_training_is_reported_with_preset() -> None:
     for training in (None, 3, {"epochs": 0}):
         with pytest.raises(ValidationError) as raised:
-            resolved(preset="fast", training=training)
+            resolve(preset="fast", training=training)
         assert raised.value.errors()[0]["loc"][0] == "training"

@@ -1,4 +1,4 @@
-"""An unknown field is told which one it may have meant."""
+"""The message about an unknown field suggests similar names."""
 
 from typing import Any
 
@@ -8,18 +8,22 @@ from pydantic import ValidationError
 from kdcore.schema.job import JobSpec
 from kdcore.schema.validation.errors import field_issues
 
-ABSENT = "there is no such field here"
+UNKNOWN_FIELD = "there is no such field here"
 
 
-def told(body: dict[str, Any]) -> dict[str, str]:
-    """The sentence about each unknown field of a job."""
-    whole = {"student": {"architecture": "cifar/resnet8"}, "dataset": "ds_1", "method": "kd"} | body
+def suggestions(body: dict[str, Any]) -> dict[str, str]:
+    """The suggestion for each unknown field of a job, by pointer."""
+    complete_body = {
+        "student": {"architecture": "cifar/resnet8"},
+        "dataset": "ds_1",
+        "method": "kd",
+    } | body
     with pytest.raises(ValidationError) as error:
-        JobSpec.model_validate(whole)
+        JobSpec.model_validate(complete_body)
     return {
-        fault.pointer: fault.detail.removeprefix(ABSENT)
-        for fault in field_issues(error.value.errors(), whole, JobSpec)
-        if fault.code == "extra_forbidden"
+        issue.pointer: issue.detail.removeprefix(UNKNOWN_FIELD)
+        for issue in field_issues(error.value.errors(), complete_body, JobSpec)
+        if issue.code == "extra_forbidden"
     }
 
 
@@ -28,7 +32,7 @@ def optimizer(**fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("body", "pointer", "meant"),
+    ("body", "pointer", "suggestion"),
     [
         ({"epochs": 3}, "/epochs", "`/training/epochs`"),
         ({"training": {"lr": 0.1}}, "/training/lr", "`/training/optimizer/lr`"),
@@ -58,21 +62,25 @@ def optimizer(**fields: Any) -> dict[str, Any]:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_the_nearest_field_is_named(body: dict[str, Any], pointer: str, meant: str) -> None:
-    assert told(body) == {pointer: f"; did you mean {meant}?"}
+def test_unknown_field_suggests_nearest_name(
+    body: dict[str, Any], pointer: str, suggestion: str
+) -> None:
+    assert suggestions(body) == {pointer: f"; did you mean {suggestion}?"}
 
 
 @pytest.mark.parametrize("name", ["momentum", "momentun", "nesterov"])
-def test_what_another_variant_has_is_not_offered(name: str) -> None:
-    """``method`` has a momentum too, of another meaning."""
-    assert told(optimizer(type="adamw", **{name: 0.9})) == {f"/training/optimizer/{name}": ""}
+def test_field_of_another_variant_is_not_suggested(name: str) -> None:
+    """The method crd also has a field ``momentum``, with another meaning."""
+    assert suggestions(optimizer(type="adamw", **{name: 0.9})) == {
+        f"/training/optimizer/{name}": ""
+    }
 
 
 @pytest.mark.parametrize("name", ["x", "id", "", "`", "é" * 100_000])
-def test_what_is_like_nothing_is_told_nothing(name: str) -> None:
-    assert set(told({name: 1}).values()) == {""}
+def test_name_without_similar_field_gets_no_suggestion(name: str) -> None:
+    assert set(suggestions({name: 1}).values()) == {""}
 
 
-def test_of_very_many_unknown_fields_the_first_ones_are_told() -> None:
-    hints = [hint for hint in told({f"epochs{n}": 1 for n in range(1000)}).values() if hint]
+def test_only_first_unknown_fields_get_suggestions() -> None:
+    hints = [hint for hint in suggestions({f"epochs{n}": 1 for n in range(1000)}).values() if hint]
     assert hints == ["; did you mean `/training/epochs`?"] * 20
