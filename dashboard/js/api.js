@@ -1,6 +1,6 @@
-// The public API, and nothing else. The browser sends the login's cookie by itself.
+// Requests to the public API. The browser sends the login's cookie with every request.
 
-/** What went wrong, in words for people. `status` 0 means that no answer came. */
+/** A failed request. `message` is for people; `status` is 0 if no response came; `problem` is the problem document. */
 export class ApiError extends Error {
   constructor(status, code, message, problem = {}) {
     super(message);
@@ -10,7 +10,7 @@ export class ApiError extends Error {
   }
 }
 
-/** Nobody waits for the answer any more, or the login comes: not worth a word. */
+/** Whether an error needs no notice: the request was aborted, or the login form replaces the page. */
 export const isIgnorable = (error) => error.name === "AbortError" || error.status === 401;
 
 export const UNAUTHORIZED = "stillhouse:unauthorized";
@@ -22,50 +22,51 @@ export async function call(method, path, { params, body, signal, headers } = {})
     init.body = JSON.stringify(body);
     init.headers["Content-Type"] = "application/json";
   }
-  let answer;
+  let response;
   try {
-    answer = await fetch(path + query, init);
+    response = await fetch(path + query, init);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "offline", "The server cannot be reached.");
   }
-  if (answer.status === 204) return { data: null };
-  const data = await answer.json().catch(() => null);
-  if (answer.ok && data !== null) return { data, etag: answer.headers.get("ETag") };
-  if (answer.status === 401 && path.startsWith("/v1/")) document.dispatchEvent(new Event(UNAUTHORIZED));
+  if (response.status === 204) return { data: null };
+  const data = await response.json().catch(() => null);
+  if (response.ok && data !== null) return { data, etag: response.headers.get("ETag") };
+  if (response.status === 401 && path.startsWith("/v1/")) document.dispatchEvent(new Event(UNAUTHORIZED));
   const problem = data ?? {};
-  throw new ApiError(answer.status, problem.code ?? "unexpected", problem.detail ?? `The server answered ${answer.status}.`, problem);
+  throw new ApiError(response.status, problem.code ?? "unexpected", problem.detail ?? `The server returned status ${response.status}.`, problem);
 }
 
 function search(params) {
-  const out = new URLSearchParams();
-  for (const [name, value] of Object.entries(params)) {
-    for (const each of [value].flat()) {
-      if (each !== null && each !== undefined && each !== "") out.append(name, each);
+  const query = new URLSearchParams();
+  for (const [name, values] of Object.entries(params)) {
+    for (const value of [values].flat()) {
+      if (value !== null && value !== undefined && value !== "") query.append(name, value);
     }
   }
-  return out;
+  return query;
 }
 
 export const get = async (path, params, signal) => (await call("GET", path, { params, signal })).data;
-export const post = async (path, body, more) => (await call("POST", path, { ...more, body })).data;
+export const post = async (path, body, options) => (await call("POST", path, { ...options, body })).data;
 export const del = (path) => call("DELETE", path);
-/** Change it; with an `etag`, only if it is still as it was seen (412 otherwise). */
+/** Update a resource. With an `etag` the API refuses (412) if the resource has changed since it was read. */
 export const patch = async (path, body, etag) => (await call("PATCH", path, { body, headers: etag && { "If-Match": etag } })).data;
 export const jobPath = (id, part = "") => `/v1/jobs/${encodeURIComponent(id)}${part}`;
 
-export async function firstPage(path, signal, most = 200) {
-  return (await get(path, { limit: most }, signal)).data;
+export async function firstPage(path, signal, limit = 200) {
+  return (await get(path, { limit }, signal)).data;
 }
 
+/** The items of all pages of a list. `onPage(items)` gets those read so far. */
 export async function allPages(path, params, signal, onPage = () => {}) {
-  const found = [];
+  const items = [];
   let cursor = null;
   do {
     const page = await get(path, { ...params, limit: 200, cursor }, signal);
-    found.push(...page.data);
+    items.push(...page.data);
     cursor = page.next_cursor;
-    onPage(found);
+    onPage(items);
   } while (cursor);
-  return found;
+  return items;
 }

@@ -1,4 +1,4 @@
-// Small parts that pages share.
+// Components that pages share: buttons, dialogs, notices, tables, thumbnails.
 
 import { isIgnorable } from "./api.js";
 import { el, setChildren } from "./dom.js";
@@ -25,36 +25,39 @@ export const button = (text, click, { class: look = "", ...props } = {}) =>
   el("button", { class: `button ${look}`.trim(), type: "button", ...props, on: { click } }, text);
 export const smallButton = (text, click, props) => button(text, click, { class: "small", ...props });
 
+/** Buttons of which one is pressed. `options`: {id: label}; `mark(id)` presses one. */
 export function segmentedControl(name, options, onChoose) {
   const buttons = Object.entries(options).map(([id, label]) => el("button", { type: "button", "data-id": id, on: { click: () => onChoose(id) } }, label));
   return {
     node: el("div", { class: "segments", role: "group", "aria-label": name }, buttons),
-    mark: (chosen) => buttons.forEach((each) => each.setAttribute("aria-pressed", String(each.dataset.id === chosen))),
+    mark: (id) => buttons.forEach((option) => option.setAttribute("aria-pressed", String(option.dataset.id === id))),
   };
 }
 
-export function errorNotice(error, again) {
+/** The notice of a failed request. `retry`: what the button “Try again” does; without it there is no button. */
+export function errorNotice(error, retry) {
   const missing = error.status === 404;
   const title = error.status === 0 ? "The server cannot be reached" : missing ? capital(error.message) : "This did not work";
   const hint = error.status === 0 ? "The page tries again by itself." : missing ? "" : `${error.message}${error.problem?.request_id ? ` (${error.problem.request_id})` : ""}`;
-  return el("div", { class: "notice", "data-tone": "bad", role: "alert" }, el("strong", {}, title), hint, again ? el("div", {}, smallButton("Try again", again)) : null);
+  return el("div", { class: "notice", "data-tone": "bad", role: "alert" }, el("strong", {}, title), hint, retry ? el("div", {}, smallButton("Try again", retry)) : null);
 }
 
 export const notice = (title, text, { tone = "bad", items, role } = {}) => el("div", { class: "notice", "data-tone": tone, role }, el("strong", {}, title), text,
   items?.length ? el("ul", {}, items.map(({ name, detail }) => el("li", {}, name ? el("code", {}, name) : null, " ", detail))) : null);
 
-/** Do `step`; what goes wrong is told to `fail`, except where nobody waits any more. */
-export async function attempt(step, fail) {
+/** Run `action` and show the state of the connection. `onError(error)` gets an error, unless it needs no notice. */
+export async function attempt(action, onError) {
   try {
-    await step();
+    await action();
     setConnection("idle");
   } catch (error) {
     if (isIgnorable(error)) return;
     setConnection(error.status === 0 ? "offline" : "idle");
-    fail(error);
+    onError(error);
   }
 }
 
+/** Open a modal dialog. Resolves to the `value` of the button that closed it. */
 export function openDialog(id, title, inner, actions, look) {
   const box = el("dialog", { class: look, "aria-labelledby": id },
     el("form", { method: "dialog" }, el("h2", { id }, title), inner, el("div", { class: "actions" }, actions)));
@@ -92,12 +95,12 @@ export function copyButton(text, label = "Copy", word = "Copy") {
 
 export const copyAs = (format, text) => copyButton(text, `Copy as ${format}`, `Copy as ${format}`);
 
-export const csv = (head, rows) => [head, ...rows].map((cells) => cells.map(field).join(",")).join("\r\n");
+export const csv = (header, rows) => [header, ...rows].map((cells) => cells.map(csvField).join(",")).join("\r\n");
 
-function field(value) {
+function csvField(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "number") return String(value);
-  const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value); // a spreadsheet would run it
+  const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value); // a spreadsheet would run it as a formula
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
@@ -105,7 +108,7 @@ export function codeBlock(text, label) {
   return el("div", { class: "code" }, el("pre", { tabindex: "0", role: "region", "aria-label": label }, text), copyButton(() => text));
 }
 
-export const tableRow = (columns, cells) => el("tr", {}, cells.map((cell, at) => (at ? el("td", { "data-label": columns[at] }, cell) : el("th", { scope: "row", class: "wide" }, cell))));
+export const tableRow = (columns, cells) => el("tr", {}, cells.map((cell, index) => (index ? el("td", { "data-label": columns[index] }, cell) : el("th", { scope: "row", class: "wide" }, cell))));
 
 export const tableFrame = (caption, columns, body, className) => el("table", { class: className }, el("caption", { class: "hidden" }, caption),
   el("thead", {}, el("tr", {}, columns.map((name) => el("th", { scope: "col" }, name)))), body);
@@ -122,42 +125,43 @@ export const emptyState = (title, ...words) => el("div", { class: "panel empty" 
 
 export const skeleton = () => el("div", { class: "panel bone-rows", "aria-hidden": "true" }, Array.from({ length: 4 }, () => el("span", { class: "bone" })));
 
+/** A list of [name, value]; pairs without a value are left out. */
 export function factList(pairs) {
-  const kept = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
-  return el("dl", { class: "fact-list" }, kept.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+  const set = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return el("dl", { class: "fact-list" }, set.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }
 
-/** A bar beside a number, for the eye alone: the number says it. */
-export function meter(value, most) {
+/** A bar beside a number. Screen readers skip it, because the number is text. */
+export function meter(value, max) {
   const inner = el("span");
-  inner.style.width = `${value > 0 ? Math.max(2, (100 * value) / most) : 0}%`;
+  inner.style.width = `${value > 0 ? Math.max(2, (100 * value) / max) : 0}%`;
   return el("span", { class: "meter", "aria-hidden": "true" }, inner);
 }
 
 export const badge = (word, tone, paths = { good: TICK, bad: CROSS }[tone] ?? CLOCK) => el("span", { class: "chip", "data-tone": tone }, icon(paths), word);
 
-/** A long word to take along: shortened to the eye, whole to the clipboard. */
-export const copyableCode = (text, what, most = 20) => el("span", { class: "digest" },
-  el("code", { title: text }, text.length > most ? `${text.slice(0, most)}…` : text), copyButton(() => text, `Copy ${what}`));
+/** A long identifier, shortened on the page; the button copies all of it. `name`: what the button copies. */
+export const copyableCode = (text, name, max = 20) => el("span", { class: "digest" },
+  el("code", { title: text }, text.length > max ? `${text.slice(0, max)}…` : text), copyButton(() => text, `Copy ${name}`));
 
-/** A sentence of the API, in which ids of jobs lead to them. */
+/** A message of the API as a sentence, with links at the ids of jobs. */
 export function sentence(text) {
   const full = capital(text) + (/[.!?]$/.test(text) ? "" : ".");
-  return full.split(/(job_[0-9a-z]+)/i).map((part, at) => (at % 2 ? el("a", { href: href(`/jobs/${part.toLowerCase()}`) }, part.toLowerCase()) : part));
+  return full.split(/(job_[0-9a-z]+)/i).map((part, index) => (index % 2 ? el("a", { href: href(`/jobs/${part.toLowerCase()}`) }, part.toLowerCase()) : part));
 }
 
-const TINY = 64;
+const TINY = 64; // a smaller image keeps sharp pixels when it is enlarged
 
-/** A strip of images of a data set, as they are: a tiny one keeps its pixels. `list`: [{row, class, target, png}]. */
+/** Images of a data set. `list`: [{row, class, target, png: base64}]; `caption(item)`: what stands below an image. */
 export function thumbnails(list, label, caption) {
-  return el("ul", { class: "thumbs", "aria-label": label }, list.map((item) => el("li", {}, picture(item), caption?.(item))));
+  return el("ul", { class: "thumbs", "aria-label": label }, list.map((item) => el("li", {}, thumbnail(item), caption?.(item))));
 }
 
-function picture({ class: name, target, row: at, png }) {
-  const known = name ?? target;
-  const words = `${known === null || known === undefined ? "no class" : `class ${known}`}, row ${at}`;
+function thumbnail({ class: name, target, row: index, png }) {
+  const label = name ?? target;
+  const words = `${label === null || label === undefined ? "no class" : `class ${label}`}, row ${index}`;
   const image = el("img", { alt: words, title: words, width: 40, height: 40 });
   image.addEventListener("load", () => image.classList.toggle("tiny", image.naturalWidth < TINY));
-  image.src = `data:image/png;base64,${png}`; // dom.js lets addresses of our own pages through only; these are bytes
+  image.src = `data:image/png;base64,${png}`; // not by el(): dom.js refuses addresses outside this site
   return image;
 }

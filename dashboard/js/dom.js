@@ -1,8 +1,8 @@
-// Elements, made one by one: text stays text, whatever is in it.
+// Elements, created one by one. Text is never parsed as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element. `props`: class, on: {event: handler}, anything else is an attribute. */
+/** A new element. `props.on`: {event: handler}; every other property is an attribute, left out if null or false. */
 export function el(tag, props = {}, ...children) {
   return fill(document.createElement(tag), props, children);
 }
@@ -24,7 +24,7 @@ function fill(node, props, children) {
   return node;
 }
 
-// Addresses lead to our own pages only, so that no data can smuggle in `javascript:`.
+// Only addresses of this site pass: data of a job could contain a `javascript:` address.
 function safe(name, value) {
   if (name !== "href" && name !== "src") return value;
   return /^(#|\/(?![/\\]))/.test(value) ? value : "#";
@@ -35,38 +35,39 @@ export function setChildren(node, ...children) {
   return node;
 }
 
-/** A copy of a template of index.html. */
+/** The content of a template of index.html, copied. */
 export const fromTemplate = (id) => document.getElementById(id).content.cloneNode(true);
 
-/** Set an attribute or text only where it changed, so that nothing flickers or is read out again. */
+/** Set the text if it differs, so that screen readers do not read an unchanged text again. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** Whether a key press belongs to a field or to the browser, so that it is no command of the page. */
 export function isTyping(event) {
-  const at = event.target;
-  return event.ctrlKey || event.metaKey || event.altKey || (at instanceof HTMLElement && at.matches("input, select, textarea, dialog *"));
+  const { target } = event;
+  return event.ctrlKey || event.metaKey || event.altKey || (target instanceof HTMLElement && target.matches("input, select, textarea, dialog *"));
 }
 
 function arrange(parent, nodes) {
   const focused = document.activeElement;
-  const wanted = new Set(nodes);
-  for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();
-  nodes.forEach((node, at) => parent.children[at] === node || parent.insertBefore(node, parent.children[at] ?? null));
+  const next = new Set(nodes);
+  for (const child of [...parent.children]) if (!next.has(child)) child.remove();
+  nodes.forEach((node, index) => parent.children[index] === node || parent.insertBefore(node, parent.children[index] ?? null));
   if (focused !== document.activeElement && focused?.isConnected) focused.focus();
 }
 
-/** Rows stay the same elements as long as what they tell of is there: the focus is not lost. `make(item)` ->
- * {update(item) -> nodes}; gives `show(items)`. */
-export function keyedRows(parent, key, make) {
+/** A function `show(items)` that updates the rows of `parent`. The row of an item stays the same element while the item
+ * is in the list, so that the focus stays. `keyOf(item)` identifies an item; `createRow(item)` -> {update(item) -> nodes}. */
+export function keyedRows(parent, keyOf, createRow) {
   const rows = new Map();
   return (items) => {
-    const names = new Set(items.map(key));
-    for (const name of rows.keys()) if (!names.has(name)) rows.delete(name);
+    const keys = new Set(items.map(keyOf));
+    for (const key of rows.keys()) if (!keys.has(key)) rows.delete(key);
     arrange(parent, items.flatMap((item) => {
-      const name = key(item);
-      if (!rows.has(name)) rows.set(name, make(item));
-      return rows.get(name).update(item);
+      const key = keyOf(item);
+      if (!rows.has(key)) rows.set(key, createRow(item));
+      return rows.get(key).update(item);
     }));
   };
 }

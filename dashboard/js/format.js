@@ -1,4 +1,4 @@
-// Numbers, sizes and times as people read them. Always a real minus sign, never NaN.
+// Numbers, sizes and times as text. A value that is not finite gives “–”; a negative one has a minus sign, not a hyphen.
 
 const NONE = "–";
 
@@ -6,6 +6,7 @@ export function fixed(value, digits = 1) {
   return finite(value) ? minus(value.toFixed(digits)) : NONE;
 }
 
+/** A difference of percentages, in percentage points. */
 export function points(value) {
   if (!finite(value)) return NONE;
   const text = fixed(Math.abs(value));
@@ -18,12 +19,14 @@ export const ms = (value) => (finite(value) ? `${fixed(value, value < 10 ? 2 : 1
 
 export const integer = (value) => value.toLocaleString("en-GB");
 
+/** "1 job", "2 jobs". */
 export const counted = (number, one, many = `${one}s`) => `${integer(number)} ${number === 1 ? one : many}`;
 
 /** "born_again" -> "born again". */
 export const readable = (name) => name.replaceAll("_", " ");
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
+/** Three significant digits. */
 export function brief(value) {
   if (!finite(value)) return NONE;
   const size = Math.abs(value);
@@ -33,12 +36,13 @@ export function brief(value) {
   return minus(String(Number(value.toPrecision(3))));
 }
 
+/** Three significant digits with a decimal prefix: "278 k". */
 export function si(value, unit = "") {
   if (!finite(value)) return NONE;
-  const at = Math.min(4, Math.max(0, Math.floor(Math.log10(Math.max(1, Math.abs(value))) / 3)));
-  const scaled = value / 1000 ** at;
-  const tail = `${["", "k", "M", "G", "T"][at]}${unit}`;
-  return `${scaled >= 100 || at === 0 ? Math.round(scaled) : Number(scaled.toPrecision(3))}${tail ? ` ${tail}` : ""}`;
+  const power = Math.min(4, Math.max(0, Math.floor(Math.log10(Math.max(1, Math.abs(value))) / 3)));
+  const scaled = value / 1000 ** power;
+  const tail = `${["", "k", "M", "G", "T"][power]}${unit}`;
+  return `${scaled >= 100 || power === 0 ? Math.round(scaled) : Number(scaled.toPrecision(3))}${tail ? ` ${tail}` : ""}`;
 }
 
 export const bytes = (value) => si(value, "B");
@@ -58,7 +62,7 @@ export function duration(seconds) {
 
 const two = (a, unitA, b, unitB) => (b ? `${a} ${unitA} ${b} ${unitB}` : `${a} ${unitA}`);
 
-/** Time left, without false exactness. */
+/** The remaining time, rounded to what an estimate can know. */
 export function timeLeft(seconds) {
   if (!finite(seconds)) return "";
   if (seconds < 10) return "a few seconds left";

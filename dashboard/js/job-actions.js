@@ -1,48 +1,51 @@
-// Cancel jobs, or delete one, after asking.
+// Cancel jobs, or delete one, after a confirmation.
 
 import { del, jobPath, post } from "./api.js";
 import { confirmAction } from "./components.js";
 import { announce } from "./layout.js";
 
-const NAMED = 5;
+const MAX_NAMES = 5;
 
 export const canCancel = (job) => ["queued", "starting", "running", "pausing", "paused"].includes(job.state);
 export const jobName = (job) => job.resolved?.name ?? job.name ?? job.id;
 
+/** The job after the request, or null if the user declined. */
 export async function cancelJob(job) {
   const name = jobName(job);
   const text = job.state === "queued"
-    ? `“${name}” has not started. It cannot be started again after this.`
-    : `“${name}” stops at the next step. What it has learned so far stays in its checkpoints.`;
+    ? `“${name}” has not started. A cancelled job cannot be started again.`
+    : `“${name}” stops at the next step. Its checkpoints stay.`;
   if (!(await confirmAction({ title: "Cancel this job?", text, yes: "Cancel the job" }))) return null;
   const changed = await post(jobPath(job.id, "/cancel"));
   announce(`${name}: ${changed.state}`);
   return changed;
 }
 
-export async function cancelJobs(jobs, onEach) {
-  const more = jobs.length - NAMED;
-  const names = jobs.slice(0, NAMED).map((job) => `“${jobName(job)}”`).join(", ") + (more > 0 ? ` and ${more} more` : "");
+/** [{job, changed | error}], or null if the user declined. `onChange(job)` gets every cancelled job at once. */
+export async function cancelJobs(jobs, onChange) {
+  const more = jobs.length - MAX_NAMES;
+  const names = jobs.slice(0, MAX_NAMES).map((job) => `“${jobName(job)}”`).join(", ") + (more > 0 ? ` and ${more} more` : "");
   const count = jobs.length === 1 ? "1 job" : `${jobs.length} jobs`;
-  const text = `${names}. What runs stops at the next step and keeps its checkpoints; what waits cannot be started again.`;
+  const text = `${names}. Running jobs stop at the next step, and their checkpoints stay. Queued jobs cannot be started again.`;
   if (!(await confirmAction({ title: `Cancel ${count}?`, text, yes: `Cancel ${count}` }))) return null;
-  const found = [];
+  const results = [];
   for (const job of jobs) {
     try {
       const changed = await post(jobPath(job.id, "/cancel"));
-      found.push({ job, changed });
-      onEach(changed);
+      results.push({ job, changed });
+      onChange(changed);
     } catch (error) {
-      found.push({ job, error });
+      results.push({ job, error });
       if (error.status === 401) break;
     }
   }
-  return found;
+  return results;
 }
 
+/** Whether the job was deleted; false if the user declined. */
 export async function deleteJob(job) {
   const name = jobName(job);
-  const text = `“${name}” goes with its events, curves, checkpoints and artifacts.`;
+  const text = `“${name}” is deleted with its events, curves, checkpoints and artifacts.`;
   if (!(await confirmAction({ title: "Delete this job?", text, yes: "Delete the job" }))) return false;
   await del(jobPath(job.id));
   announce(`${name} has been deleted`);

@@ -9,14 +9,15 @@ import { combobox } from "./tabs.js";
 const PAUSE_MS = 250;
 const SHOWN = 8;
 
-export function jobSearch({ id, label, words, taken, onAdd }) {
+/** `excluded()`: ids that are not offered; `onAdd(job)`: a job was chosen. */
+export function jobSearch({ id, label, placeholder, excluded, onAdd }) {
   let timer = 0;
   let request = new AbortController();
-  const { input, found, show, close } = combobox({
-    id: `${id}-found`, label: "Jobs found", props: { id, type: "search", "aria-label": label, placeholder: words, maxlength: "200" },
-    look: () => {
+  const { input, popup, show, close } = combobox({
+    id: `${id}-list`, label: "Jobs found", props: { id, type: "search", "aria-label": label, placeholder, maxlength: "200" },
+    search: () => {
       clearTimeout(timer);
-      timer = setTimeout(look, PAUSE_MS);
+      timer = setTimeout(search, PAUSE_MS);
     },
     option: (job) => {
       const top1 = job.result?.student_top1 ?? job.summary?.["val/top1"];
@@ -30,21 +31,21 @@ export function jobSearch({ id, label, words, taken, onAdd }) {
     },
   });
 
-  async function look() {
+  async function search() {
     request.abort();
     request = new AbortController();
     try {
-      const { data } = await get("/v1/jobs", { q: input.value.trim(), limit: SHOWN + taken().length }, request.signal);
-      const there = taken();
-      const jobs = data.filter(({ id }) => !there.includes(id)).slice(0, SHOWN);
-      show(jobs, jobs.length ? "" : "No further job fits");
+      const { data } = await get("/v1/jobs", { q: input.value.trim(), limit: SHOWN + excluded().length }, request.signal);
+      const ids = excluded();
+      const jobs = data.filter(({ id }) => !ids.includes(id)).slice(0, SHOWN);
+      show(jobs, jobs.length ? "" : "No other job matches");
     } catch (error) {
       if (!isIgnorable(error)) show([], error.message);
     }
   }
 
   return {
-    node: el("div", { class: "adder" }, input, found),
+    node: el("div", { class: "adder" }, input, popup),
     input,
     stop() {
       clearTimeout(timer);

@@ -1,4 +1,4 @@
-// A job's state: an icon, a word, a tone. Never the tone alone.
+// A job's state as an icon, a word and a color; the color alone never carries the meaning.
 
 import { el, svg } from "./dom.js";
 
@@ -37,7 +37,7 @@ export function stateChip(state) {
 const PHASES = {
   fetching: "fetching the data",
   verifying_teacher: "checking the teacher",
-  caching_teacher: "asking the teacher once",
+  caching_teacher: "filling the teacher cache",
   training: "training",
   evaluating: "evaluating",
   exporting: "exporting",

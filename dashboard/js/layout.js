@@ -1,30 +1,31 @@
-// The bar at the top, the words for screen readers, the state of the connection.
+// The navigation bar, the announcements for screen readers, the state of the connection.
 
 import { del } from "./api.js";
-import { fromTemplate, el, setChildren, setText } from "./dom.js";
+import { el, fromTemplate, setChildren, setText } from "./dom.js";
 import { href } from "./router.js";
 
-const WORDS = { live: "Live", idle: "Up to date", reconnecting: "Reconnecting: this may be old", offline: "Offline: this may be old" };
-const state = el("span", { class: "link-state", "data-state": "idle" }, WORDS.idle);
+const CONNECTIONS = { live: "Live", idle: "Up to date", reconnecting: "Reconnecting: this may be old", offline: "Offline: this may be old" };
+const state = el("span", { class: "link-state", "data-state": "idle" }, CONNECTIONS.idle);
 
 export function setConnection(name) {
   if (state.dataset.state === name) return;
   state.dataset.state = name;
-  state.title = WORDS[name];
-  setText(state, WORDS[name]);
+  state.title = CONNECTIONS[name];
+  setText(state, CONNECTIONS[name]);
 }
 
 export function announce(text) {
   setText(document.getElementById("live"), text);
 }
 
-export function drawBar(routes, route) {
+/** Show the bar with the entry of `current` marked; hide it if `current` is null. */
+export function drawBar(routes, current) {
   const node = document.getElementById("bar");
-  node.hidden = route === null;
-  if (route === null) return;
-  const links = routes.filter((each) => each.nav).map((each) => {
-    const at = each === route || route.under === each.path;
-    return el("li", {}, el("a", { href: href(each.path), "aria-current": at ? "page" : null }, each.nav));
+  node.hidden = current === null;
+  if (current === null) return;
+  const links = routes.filter((route) => route.nav).map((route) => {
+    const marked = route === current || current.under === route.path;
+    return el("li", {}, el("a", { href: href(route.path), "aria-current": marked ? "page" : null }, route.nav));
   });
   setChildren(
     node,

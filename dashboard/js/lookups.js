@@ -1,35 +1,36 @@
-// Models and data sets by id: a job carries ids, people want names. Each is asked for once; null is one that was deleted.
+// Names of models and data sets by id. Jobs carry ids; the pages show names.
 
 import { get } from "./api.js";
 
-const known = new Map();
+const requests = new Map();
 
+/** The model or data set, or null if it was deleted. It is requested once per tab. */
 export function findAsset(kind, id) {
   const path = `/v1/${kind}/${encodeURIComponent(id)}`;
-  if (!known.has(path)) {
-    const asked = get(path).catch((error) => {
+  if (!requests.has(path)) {
+    const request = get(path).catch((error) => {
       if (error.status === 404) return null;
-      known.delete(path); // it may be there next time
+      requests.delete(path); // the next call tries again
       throw error;
     });
-    known.set(path, asked);
+    requests.set(path, request);
   }
-  return known.get(path);
+  return requests.get(path);
 }
 
-/** Where an id does as well. */
+/** Like `findAsset`, but null also if the request fails: for places that can show the id. */
 export const findAssetIfPossible = (kind, id) => findAsset(kind, id).catch(() => null);
 
-export const rememberAsset = (kind, asset) => known.set(`/v1/${kind}/${asset.id}`, Promise.resolve(asset));
+export const rememberAsset = (kind, asset) => requests.set(`/v1/${kind}/${asset.id}`, Promise.resolve(asset));
 
 export async function teacherName(job) {
   if (!job.teachers?.length) return null;
   const models = await Promise.all(job.teachers.map(({ model }) => findAssetIfPossible("models", model)));
-  const names = models.map((model, at) => (model ? shortName(model.architecture) : job.teachers[at].model));
+  const names = models.map((model, index) => (model ? shortName(model.architecture) : job.teachers[index].model));
   return names.length > 2 ? `${names[0]} + ${names.length - 1} more` : names.join(" + ");
 }
 
-/** "cifar/resnet20" -> "resnet20": the family is in the title. */
+/** "cifar/resnet20" -> "resnet20". */
 export const shortName = (architecture) => (architecture ?? "").split("/").at(-1);
 
 export function studentName(job) {
@@ -40,7 +41,7 @@ export function studentName(job) {
 
 export function methodName(job) {
   if (job.kind === "evaluate") return "evaluation";
-  if (job.kind === "warm") return "asking the teacher";
-  const list = [job.resolved?.method ?? job.method ?? []].flat();
-  return list.map((each) => (each.type ?? each).replaceAll("_", " ")).join(" + ") || "–";
+  if (job.kind === "warm") return "teacher cache";
+  const terms = [job.resolved?.method ?? job.method ?? []].flat();
+  return terms.map((term) => (term.type ?? term).replaceAll("_", " ")).join(" + ") || "–";
 }

@@ -20,51 +20,51 @@ const ROUTES = [
 const NOT_FOUND = { title: "Not found", load: async () => ({ mount: (main) => main.append(fromTemplate("lost")) }) };
 
 const main = document.getElementById("main");
-const router = new Router(main, ROUTES, { notFound: NOT_FOUND, onPage, failed });
+const router = new Router(main, ROUTES, { notFound: NOT_FOUND, onPage, onError });
 
 function onPage(route) {
   drawBar(ROUTES, route);
   document.title = `${route.nav ?? route.title} – Stillhouse`;
 }
 
-function failed(error) {
+function onError(error) {
   reportError(error);
   setChildren(main, fromTemplate("broken"));
   main.querySelector("code").textContent = error.message;
   main.querySelector("button").addEventListener("click", () => location.reload());
 }
 
-let asking = false;
-function logIn(used = false) {
-  // By the way back another page may have come over the form.
-  if (asking && main.querySelector("#key")) return;
-  asking = true;
+let loginShown = false;
+function requireLogin(used = false) {
+  // The browser's back button may have replaced the form by a page.
+  if (loginShown && main.querySelector("#key")) return;
+  loginShown = true;
   router.leave();
   drawBar(ROUTES, null);
-  login(used);
+  showLogin(used);
 }
 
-function entered() {
+function onLogin() {
   if (location.pathname !== "/") return location.replace("/");
-  asking = false;
+  loginShown = false;
   announce("Logged in");
-  return router.go({ again: true });
+  return router.go({ remount: true });
 }
 
-function login(used) {
+function showLogin(used) {
   document.title = "Log in – Stillhouse";
   setChildren(main, fromTemplate("login"));
-  const [key, button, said] = ["#key", ".primary", "[role=alert]"].map((each) => main.querySelector(each));
-  if (used) setChildren(said, fromTemplate("login-used"));
+  const [key, button, message] = ["#key", ".primary", "[role=alert]"].map((selector) => main.querySelector(selector));
+  if (used) setChildren(message, fromTemplate("login-used"));
   key.focus();
   main.querySelector("form").addEventListener("submit", async (event) => {
     event.preventDefault();
     button.disabled = true;
     try {
       await post("/session", { api_key: key.value.trim() });
-      entered();
+      onLogin();
     } catch (error) {
-      setChildren(said, el("p", { class: "notice", "data-tone": "bad" }, error.status === 401 ? "This key is not known, or has been revoked." : error.message));
+      setChildren(message, el("p", { class: "notice", "data-tone": "bad" }, error.status === 401 ? "This key is not known, or it was revoked." : error.message));
       button.disabled = false;
       key.select();
       key.focus();
@@ -72,8 +72,8 @@ function login(used) {
   });
 }
 
-document.addEventListener(UNAUTHORIZED, () => logIn());
+document.addEventListener(UNAUTHORIZED, () => requireLogin());
 document.getElementById("skip").addEventListener("click", () => main.focus());
 
-if (location.pathname === "/login") logIn(location.hash === "#used");
+if (location.pathname === "/login") requireLogin(location.hash === "#used");
 else router.go();

@@ -1,4 +1,5 @@
-// The address is the state: reading it, writing it, and mounting the page that it names.
+// Addresses: read them, write them, and mount the page of the current one. All state of a page that a link shall carry
+// is in its query.
 
 export function currentAddress() {
   const [path, query = ""] = location.hash.replace(/^#/, "").split("?");
@@ -6,8 +7,8 @@ export function currentAddress() {
 }
 
 export function href(path, query = {}) {
-  const kept = Object.entries(query).filter(([, value]) => value);
-  return `#${path}${kept.length ? `?${String(new URLSearchParams(kept)).replaceAll("%2C", ",")}` : ""}`;
+  const set = Object.entries(query).filter(([, value]) => value);
+  return `#${path}${set.length ? `?${String(new URLSearchParams(set)).replaceAll("%2C", ",")}` : ""}`;
 }
 
 export function replaceQuery(changes) {
@@ -15,37 +16,38 @@ export function replaceQuery(changes) {
   history.replaceState(null, "", href(path, { ...Object.fromEntries(query), ...changes }));
 }
 
+/** `onPage(route)` runs before a page is mounted, `onError(error)` if it cannot be. */
 export class Router {
-  constructor(main, routes, { notFound, onPage, failed }) {
+  constructor(main, routes, { notFound, onPage, onError }) {
     this.main = main;
     this.routes = routes;
     this.notFound = notFound;
     this.onPage = onPage;
-    this.failed = failed;
+    this.onError = onError;
     this.page = null;
     this.path = null;
-    this.turn = 0;
+    this.navigation = 0;
     addEventListener("hashchange", () => this.go());
   }
 
-  async go({ again = false } = {}) {
+  async go({ remount = false } = {}) {
     const { path, query } = currentAddress();
-    if (!again && path === this.path && this.page?.update) return this.page.update(query);
+    if (!remount && path === this.path && this.page?.update) return this.page.update(query);
     const first = this.path === null;
-    const turn = ++this.turn;
-    const found = this.routes.map((route) => ({ route, match: route.pattern.exec(path) })).find(({ match }) => match);
-    const { route, match } = found ?? { route: this.notFound, match: [] };
-    const module = await route.load().catch((error) => ({ mount() { throw error; } })); // told when it is this page's turn
-    if (turn !== this.turn) return undefined; // the reader has already gone elsewhere
+    const navigation = ++this.navigation;
+    const matched = this.routes.map((route) => ({ route, match: route.pattern.exec(path) })).find(({ match }) => match);
+    const { route, match } = matched ?? { route: this.notFound, match: [] };
+    const module = await route.load().catch((error) => ({ mount() { throw error; } })); // reported below, if this page is still wanted
+    if (navigation !== this.navigation) return undefined; // the user has opened another page meanwhile
     this.leave();
     this.path = path;
     this.main.replaceChildren();
-    this.main.dataset.page = path.split("/")[1]; // so that a page's style is of this page alone
+    this.main.dataset.page = path.split("/")[1]; // the style sheets select by it
     this.onPage(route);
     try {
       this.page = module.mount(this.main, { args: match.slice(1).map(decodeURIComponent), query });
     } catch (error) {
-      this.failed(error);
+      this.onError(error);
     }
     scrollTo(0, 0);
     if (!first) (this.main.querySelector("h1") ?? this.main).focus();

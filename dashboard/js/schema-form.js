@@ -1,9 +1,10 @@
-// A form from a JSON Schema. `ctx`: {draft, faults, root (where references lead), id (a prefix)}.
+// A form from a JSON Schema. `ctx`: {draft, issues, root: the document that references point into, id: a prefix of ids}.
 
 import { smallButton } from "./components.js";
 import { el, setChildren } from "./dom.js";
 import { resolveRef, fieldHelp, richText, fieldShape, valueText, fieldTitle } from "./schema.js";
 
+/** The fields of an object: those named in `only`, without those in `except`. */
 export function form(ctx, schema, pointer, { only, except = [] } = {}) {
   const { properties } = resolveRef(schema, ctx.root);
   const names = (only ?? Object.keys(properties)).filter((name) => properties[name] && !except.includes(name));
@@ -12,32 +13,32 @@ export function form(ctx, schema, pointer, { only, except = [] } = {}) {
 
 export function field(ctx, schema, pointer, label) {
   const plain = fieldShape(schema, ctx.root);
-  const make = { const: () => null, object: group, variant, several, choices, boolean: plain.nullable ? choice : flag, choice, map }[plain.kind] ?? line;
-  return make(ctx, plain, pointer, label);
+  const create = { const: () => null, object: group, variant, several, choices, boolean: plain.nullable ? choice : flag, choice, map }[plain.kind] ?? line;
+  return create(ctx, plain, pointer, label);
 }
 
 const idOf = (ctx, pointer) => `${ctx.id}${pointer.replace(/[^\w]/g, "-")}`;
 
 export function labeledField(ctx, pointer, label, control, note = []) {
   const id = idOf(ctx, pointer);
-  const fault = el("div", { class: "fault", id: `${id}-fault`, hidden: true });
+  const issue = el("div", { class: "issue", id: `${id}-issue`, hidden: true });
   control.id = id;
-  control.setAttribute("aria-describedby", `${note.length ? `${id}-help ` : ""}${id}-fault`);
-  ctx.faults.at(pointer, { control, fault, label });
+  control.setAttribute("aria-describedby", `${note.length ? `${id}-help ` : ""}${id}-issue`);
+  ctx.issues.register(pointer, { control, issue, label });
   return el("div", { class: "field" }, el("label", { for: id }, label), control,
-    fault, note.length ? el("p", { class: "help", id: `${id}-help` }, note) : null);
+    issue, note.length ? el("p", { class: "help", id: `${id}-help` }, note) : null);
 }
 
 export function fieldGroup(ctx, pointer, label, children, note = []) {
   const id = idOf(ctx, pointer);
-  const fault = el("div", { class: "fault", id: `${id}-fault`, hidden: true });
-  const control = el("fieldset", { id, tabindex: "-1", "aria-describedby": `${id}-fault` }, el("legend", {}, label), fault,
+  const issue = el("div", { class: "issue", id: `${id}-issue`, hidden: true });
+  const control = el("fieldset", { id, tabindex: "-1", "aria-describedby": `${id}-issue` }, el("legend", {}, label), issue,
     note.length ? el("p", { class: "help" }, note) : null, children);
-  ctx.faults.at(pointer, { control, fault, label });
+  ctx.issues.register(pointer, { control, issue, label });
   return control;
 }
 
-// What cannot be read is sent as it is: the API says what is wrong with it.
+// Text that is no number is sent unchanged, and the API reports the issue.
 const numeric = (text) => (text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text);
 
 function parse({ kind, item, word }, text) {
@@ -59,13 +60,13 @@ function line(ctx, plain, pointer, label) {
   return labeledField(ctx, pointer, label, input, fieldHelp(plain));
 }
 
-/** A list to choose from; the default is its first entry and sends nothing. `options`: [[value, text]]. */
+/** A drop-down list. `options`: [[value, text]]; the first entry, `empty`, leaves the field out of the job. */
 export function selectField(ctx, pointer, label, options, { empty = "Default", note = [], onChange } = {}) {
   const list = el("select", { class: "input", on: { change } }, el("option", { value: "" }, empty),
     options.map(([value, text]) => el("option", { value: JSON.stringify(value) }, text)));
   const value = ctx.draft.get(pointer);
   if (value !== undefined && value !== null && value !== "") {
-    if (!options.some(([each]) => each === value)) list.append(el("option", { value: JSON.stringify(value) }, String(value)));
+    if (!options.some(([option]) => option === value)) list.append(el("option", { value: JSON.stringify(value) }, String(value)));
     list.value = JSON.stringify(value);
   }
   function change() {
@@ -77,7 +78,7 @@ export function selectField(ctx, pointer, label, options, { empty = "Default", n
 }
 
 function choice(ctx, plain, pointer, label) {
-  const yesNo = plain.kind === "boolean" ? [[true, "Yes"], [false, "No"]] : plain.enum.map((each) => [each, spoken(each)]);
+  const yesNo = plain.kind === "boolean" ? [[true, "Yes"], [false, "No"]] : plain.enum.map((value) => [value, spoken(value)]);
   const options = yesNo.filter(([value]) => value !== plain.default);
   const empty = plain.default === undefined || plain.default === null ? "Default" : `${spoken(plain.default)} (default)`;
   return selectField(ctx, pointer, label, options, { empty, note: fieldHelp({ ...plain, kind: "choice" }, "default") });
@@ -118,14 +119,14 @@ function group(ctx, plain, pointer, label) {
 }
 
 function variant(ctx, plain, pointer, label) {
-  const usual = plain.default?.type;
+  const defaultType = plain.default?.type;
   const inner = el("div", { class: "grid" });
   const about = el("p", { class: "help wide" });
-  const names = Object.keys(plain.variants).filter((name) => name !== usual);
-  const list = selectField(ctx, `${pointer}/type`, label, names.map((name) => [name, spoken(name)]), { empty: usual ? `${spoken(usual)} (default)` : "Choose", onChange: (type) => draw(type, true) });
-  function draw(type, anew) {
-    if (anew) ctx.draft.set(pointer, type ? { type } : usual ? undefined : {});
-    const schema = plain.variants[ctx.draft.get(pointer)?.type ?? usual];
+  const names = Object.keys(plain.variants).filter((name) => name !== defaultType);
+  const list = selectField(ctx, `${pointer}/type`, label, names.map((name) => [name, spoken(name)]), { empty: defaultType ? `${spoken(defaultType)} (default)` : "Choose", onChange: (type) => draw(type, true) });
+  function draw(type, byUser) {
+    if (byUser) ctx.draft.set(pointer, type ? { type } : defaultType ? undefined : {});
+    const schema = plain.variants[ctx.draft.get(pointer)?.type ?? defaultType];
     setChildren(about, schema?.description ? richText(schema.description.split("\n\n")[0].replace(/\s+/g, " ")) : []);
     setChildren(inner, schema ? form(ctx, schema, pointer, { except: ["type"] }) : []);
   }
@@ -135,15 +136,15 @@ function variant(ctx, plain, pointer, label) {
 
 function several(ctx, plain, pointer, label) {
   const rows = el("div", { class: "rows" });
-  const one = { ...plain.item, default: plain.default };
+  const item = { ...plain.item, default: plain.default };
   const terms = () => [ctx.draft.get(pointer) ?? []].flat();
   const store = (list) => { ctx.draft.set(pointer, list.length > 1 ? list : list[0]); draw(); node.focus(); };
   function draw() {
     const list = terms();
     const many = list.length > 1;
-    setChildren(rows, (many ? list : [null]).map((_, at) => el("div", { class: many ? "row" : "row alone" },
-      variant(ctx, many ? { ...one, default: undefined } : one, many ? `${pointer}/${at}` : pointer, many ? `${label} ${at + 1}` : label),
-      many ? smallButton("Remove", () => store(terms().filter((_, other) => other !== at))) : null)));
+    setChildren(rows, (many ? list : [null]).map((_, index) => el("div", { class: many ? "row" : "row alone" },
+      variant(ctx, many ? { ...item, default: undefined } : item, many ? `${pointer}/${index}` : pointer, many ? `${label} ${index + 1}` : label),
+      many ? smallButton("Remove", () => store(terms().filter((_, other) => other !== index))) : null)));
   }
   const add = () => store([...(terms().length ? terms() : [plain.default]), { type: Object.keys(plain.variants).find((name) => !terms().some(({ type }) => type === name) && name !== plain.default.type) }]);
   draw();
@@ -155,8 +156,8 @@ function map(ctx, plain, pointer, label) {
   const box = el("textarea", { class: "input", rows: "3", spellcheck: "false", placeholder: "team=vision", on: { input } });
   box.value = Object.entries(ctx.draft.get(pointer) ?? {}).map(([key, value]) => `${key}=${value}`).join("\n");
   function input() {
-    const pairs = box.value.split("\n").filter((each) => each.trim()).map((each) => [each.split("=")[0].trim(), each.split("=").slice(1).join("=").trim()]);
+    const pairs = box.value.split("\n").filter((text) => text.trim()).map((text) => [text.split("=")[0].trim(), text.split("=").slice(1).join("=").trim()]);
     ctx.draft.set(pointer, pairs.length ? Object.fromEntries(pairs) : undefined);
   }
-  return labeledField(ctx, pointer, label, box, ["One a line, as name=value."]);
+  return labeledField(ctx, pointer, label, box, ["One per line, as name=value."]);
 }

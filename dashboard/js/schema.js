@@ -1,4 +1,5 @@
-// What a JSON Schema says of a field, made plain; a value under construction, and its faults. Places are JSON pointers.
+// JSON Schema for forms: the shape of a field, its help text, the draft of a value, and the validation issues of its fields.
+// Fields are addressed by JSON pointers.
 
 import { smallButton } from "./components.js";
 import { el, setChildren } from "./dom.js";
@@ -6,7 +7,7 @@ import { capital, readable } from "./format.js";
 
 const at = (root, ref) => ref.slice(2).split("/").reduce((node, step) => node?.[step], root);
 
-/** The schema behind references; what stands beside a reference wins. */
+/** The schema that a reference leads to. Keywords beside `$ref` take precedence. */
 export function resolveRef(schema, root) {
   if (!schema.$ref) return schema;
   const { $ref, ...beside } = schema;
@@ -14,26 +15,26 @@ export function resolveRef(schema, root) {
 }
 
 function branches(schema, root) {
-  const one = resolveRef(schema, root);
-  const list = one.discriminator ? null : (one.anyOf ?? one.oneOf);
-  return list ? list.flatMap((each) => branches(each, root)) : [one];
+  const target = resolveRef(schema, root);
+  const list = target.discriminator ? null : (target.anyOf ?? target.oneOf);
+  return list ? list.flatMap((branch) => branches(branch, root)) : [target];
 }
 
-/** The schema of its widest branch, with `kind`, `nullable`, `item`, `variants`, `word` (a constant that may stand
- * instead of a list) and `short` (a variant's name may stand for it). */
+/** What a form needs of a field: the schema of its richest branch, with `kind`, `nullable`, `item`, `variants`, `word` (a
+ * constant that may replace a list) and `short` (whether a variant's name may replace its object). */
 export function fieldShape(schema, root) {
   const all = branches(schema, root);
   const real = all.filter(({ type }) => type !== "null");
   const main = real.find(({ type }) => type === "array") ?? real.find(({ discriminator }) => discriminator) ?? real[0];
   const { anyOf, oneOf, ...beside } = all.length > 1 ? resolveRef(schema, root) : {};
-  const whole = { ...main, ...beside, nullable: real.length < all.length };
-  if (main.type === "array") whole.item = fieldShape(main.items ?? main.prefixItems[0], root);
+  const result = { ...main, ...beside, nullable: real.length < all.length };
+  if (main.type === "array") result.item = fieldShape(main.items ?? main.prefixItems[0], root);
   if (real.length > 1) {
-    whole.word = real.find((each) => "const" in each)?.const;
-    whole.short = real.some((each) => each.enum);
+    result.word = real.find((branch) => "const" in branch)?.const;
+    result.short = real.some((branch) => branch.enum);
   }
-  whole.variants = (whole.item ?? whole).discriminator ? ((whole.item ?? whole).variants ?? variantsOf(whole, root)) : null;
-  return { ...whole, kind: kindOf(whole) };
+  result.variants = (result.item ?? result).discriminator ? ((result.item ?? result).variants ?? variantsOf(result, root)) : null;
+  return { ...result, kind: kindOf(result) };
 }
 
 const variantsOf = (schema, root) => Object.fromEntries(Object.entries(schema.discriminator.mapping).map(([name, $ref]) => [name, resolveRef({ $ref }, root)]));
@@ -49,44 +50,44 @@ function kindOf({ type, item, properties, variants, ...schema }) {
 
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** A value without what goes without saying; undefined where nothing is left. `posted`: it comes from a stored
- * job, in which every default is written out, so that what equals its default goes too. */
-export function withoutDefaults(schema, value, root, posted = false) {
+/** A value without empty parts; undefined if nothing is left. `stored`: the value comes from a stored job, whose defaults
+ * are explicit, so that defaults are removed too. */
+export function withoutDefaults(schema, value, root, stored = false) {
   if (value === undefined || value === null) return undefined;
   const plain = fieldShape(schema, root);
-  const made = strip(plain, value, root, posted);
-  if (isObject(made) && !Object.keys(made).length && !speaks(plain, root)) return undefined;
-  const dropped = posted || plain.variants;
-  return dropped && plain.default !== undefined && isEqual(made, strip(plain, plain.default, root, true)) ? undefined : made;
+  const stripped = strip(plain, value, root, stored);
+  if (isObject(stripped) && !Object.keys(stripped).length && !emptyIsMeaningful(plain, root)) return undefined;
+  const dropped = stored || plain.variants;
+  return dropped && plain.default !== undefined && isEqual(stripped, strip(plain, plain.default, root, true)) ? undefined : stripped;
 }
 
-function strip(plain, value, root, posted) {
+function strip(plain, value, root, stored) {
   if (plain.variants) {
-    const terms = [value].flat().map((term) => (isObject(term) ? variant(plain, term, root, posted) : term));
+    const terms = [value].flat().map((term) => (isObject(term) ? variant(plain, term, root, stored) : term));
     if (Array.isArray(value)) return terms;
     return plain.short && Object.keys(terms[0]).length === 1 ? terms[0].type : terms[0];
   }
-  if (plain.kind === "rows") return value.map((row) => fields(plain.item, row, root, posted));
-  return plain.kind === "object" && isObject(value) ? fields(plain, value, root, posted) : value;
+  if (plain.kind === "rows") return value.map((row) => fields(plain.item, row, root, stored));
+  return plain.kind === "object" && isObject(value) ? fields(plain, value, root, stored) : value;
 }
 
-function variant(plain, value, root, posted) {
+function variant(plain, value, root, stored) {
   const type = value.type ?? plain.default?.type;
   const schema = plain.variants[type];
   if (!schema) return value;
   // The default of a number may depend on a form that was chosen: then all is told.
   const odd = Object.entries(schema.properties).some(([name, each]) => each.enum && (value[name] ?? each.default) !== each.default);
-  return { type, ...fields(schema, { ...value, type: undefined }, root, posted && !odd) };
+  return { type, ...fields(schema, { ...value, type: undefined }, root, stored && !odd) };
 }
 
-function fields({ properties }, value, root, posted) {
-  const kept = Object.entries(properties).map(([name, schema]) => [name, withoutDefaults(schema, value[name], root, posted)]);
+function fields({ properties }, value, root, stored) {
+  const kept = Object.entries(properties).map(([name, schema]) => [name, withoutDefaults(schema, value[name], root, stored)]);
   return Object.fromEntries(kept.filter(([, each]) => each !== undefined));
 }
 
-// An empty object says something where leaving it out means something else: early stopping, as by default.
-function speaks({ nullable, required, properties }, root) {
-  return Boolean(nullable && !required?.length && properties && Object.values(properties).some((each) => !fieldShape(each, root).nullable));
+// An empty object differs from a missing one if its fields have defaults: `early_stopping: {}` turns early stopping on.
+function emptyIsMeaningful({ nullable, required, properties }, root) {
+  return Boolean(nullable && !required?.length && properties && Object.values(properties).some((property) => !fieldShape(property, root).nullable));
 }
 
 const sorted = (value) => (isObject(value) ? Object.fromEntries(Object.keys(value).sort().map((key) => [key, sorted(value[key])])) : value);
@@ -103,10 +104,10 @@ const HUGE_LIST = 1000;
 
 export const fieldTitle = (name) => capital(NAMES[name] ?? readable(name));
 
-/** Text with `code` in it. Nobody types a null: there it is the empty field, or the default of a list. */
+/** Text in which `code` becomes an element. “null” becomes `empty`: in a form a user leaves the field empty. */
 export function richText(text, empty = "empty") {
-  const whole = text.replaceAll("``", "`").replace(/\bnull\b/g, empty).replace(/\bNull\b/g, capital(empty));
-  return whole.split("`").map((part, at) => (at % 2 ? el("code", {}, part) : part));
+  const plain = text.replaceAll("``", "`").replace(/\bnull\b/g, empty).replace(/\bNull\b/g, capital(empty));
+  return plain.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
 }
 
 const number = (value) => value.toLocaleString("en-GB", { maximumSignificantDigits: 6 });
@@ -133,6 +134,7 @@ export function fieldHelp(schema, empty) {
 
 const steps = (pointer) => pointer.split("/").slice(1).map((step) => step.replaceAll("~1", "/").replaceAll("~0", "~"));
 
+/** A value under construction. `onChange(pointer)` runs after every `set`. */
 export class Draft {
   constructor(value = {}) {
     this.value = structuredClone(value);
@@ -153,36 +155,40 @@ export class Draft {
   }
 }
 
+/** The fields of a form by pointer, and the validation issues that they show. */
 export class FieldIssues {
   constructor(onFix = null) {
-    this.places = new Map();
+    this.fields = new Map();
     this.onFix = onFix;
   }
 
-  at(pointer, place) {
-    this.places.set(pointer, place);
+  /** `field`: {control, issue, label}; `issue` is the element for messages. */
+  register(pointer, field) {
+    this.fields.set(pointer, field);
   }
 
+  /** The field at a pointer, or the nearest one around it; null if the form has none. */
   find(pointer) {
     for (let path = pointer; path; path = path.slice(0, path.lastIndexOf("/"))) {
-      const place = this.places.get(path);
-      if (place?.control.isConnected) return place;
+      const field = this.fields.get(path);
+      if (field?.control.isConnected) return field;
     }
     return null;
   }
 
-  show(errors) {
-    for (const { control, fault } of this.places.values()) {
-      fault.hidden = true;
-      setChildren(fault);
+  /** Show issues at their fields; returns those that have no field. */
+  show(issues) {
+    for (const { control, issue } of this.fields.values()) {
+      issue.hidden = true;
+      setChildren(issue);
       control.removeAttribute("aria-invalid");
     }
-    return errors.filter((error) => {
-      const place = this.find(error.pointer);
-      if (!place || error.code === "missing") return !place;
-      place.fault.hidden = false;
-      place.fault.append(el("p", {}, error.detail, (error.fix ?? []).map((patch) => fixButton(patch, this.onFix))));
-      if (place.control.matches("input, select, textarea")) place.control.setAttribute("aria-invalid", "true");
+    return issues.filter(({ pointer, code, detail, fix = [] }) => {
+      const field = this.find(pointer);
+      if (!field || code === "missing") return !field;
+      field.issue.hidden = false;
+      field.issue.append(el("p", {}, detail, fix.map((patch) => fixButton(patch, this.onFix))));
+      if (field.control.matches("input, select, textarea")) field.control.setAttribute("aria-invalid", "true");
       return false;
     });
   }
@@ -195,18 +201,19 @@ export class FieldIssues {
   }
 }
 
+/** A button that applies a JSON Patch operation of the API. */
 export function fixButton(patch, onFix) {
-  const what = patch.op === "remove" ? "leave it out" : String(patch.value?.type ?? patch.value);
-  return onFix && smallButton(`Use this: ${what}`, () => onFix(patch));
+  const change = patch.op === "remove" ? "leave it empty" : String(patch.value?.type ?? patch.value);
+  return onFix && smallButton(`Use this: ${change}`, () => onFix(patch));
 }
 
-const around = (pointer) => pointer.slice(0, pointer.lastIndexOf("/"));
+const parentOf = (pointer) => pointer.slice(0, pointer.lastIndexOf("/"));
 
-/** The patches with the faults that they mend; `rest` belong to none. */
+/** Assign patches to the issues that they fix: `list` of issues with `fix`, `rest` of patches without an issue. */
 export function assignFixes({ errors = [], fix = [] }) {
-  const list = errors.map((error) => ({ ...error, fix: [] }));
+  const list = errors.map((issue) => ({ ...issue, fix: [] }));
   const rest = fix.filter((patch) => {
-    const near = (error) => patch.path === error.pointer || (around(patch.path) && around(patch.path) === around(error.pointer));
+    const near = (issue) => patch.path === issue.pointer || (parentOf(patch.path) && parentOf(patch.path) === parentOf(issue.pointer));
     const owner = list.find(({ pointer }) => pointer === patch.path) ?? list.find(near) ?? (list.length === 1 ? list[0] : null);
     owner?.fix.push(patch);
     return !owner;

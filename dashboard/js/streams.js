@@ -1,7 +1,7 @@
-// Nothing is asked for while nobody looks: polling, and streams of events, one EventSource each. The logs behind them
-// are durable and numbered: whatever breaks, reading goes on after the last number.
+// Polling and event streams, both only while the browser tab is visible. The events of a stream are numbered and stored,
+// so that a stream resumes after the last number that it has seen.
 
-/** Call `tick` again and again, `wait()` ms after the last one ended; only while the tab is seen. */
+/** Call `tick` repeatedly, `wait()` ms after the previous call ended. `now()` calls it at once. */
 export function pollWhileVisible(tick, wait) {
   let timer = 0;
   let stopped = false;
@@ -34,21 +34,23 @@ export function pollWhileVisible(tick, wait) {
   };
 }
 
+/** Resolves when the tab is visible; rejects when `signal` aborts. */
 export function untilVisible(signal) {
   if (!document.hidden) return undefined;
   return new Promise((resolve, reject) => {
-    const look = () => document.hidden || (document.removeEventListener("visibilitychange", look), resolve());
-    document.addEventListener("visibilitychange", look);
+    const check = () => document.hidden || (document.removeEventListener("visibilitychange", check), resolve());
+    document.addEventListener("visibilitychange", check);
     signal.addEventListener("abort", () => reject(signal.reason));
   });
 }
 
-/** What happens to a job, but for the points of its curves. */
+/** Types of a job's events, without those that carry points of curves. */
 export const EVENT_TYPES = ["state", "phase", "log", "checkpoint", "artifact", "report", "error"];
 const FIRST_MS = 1000;
-const MOST_MS = 30000;
+const MAX_MS = 30000;
 
-/** `on`: snapshot(data, first), status("live" | "reconnecting" | "offline"), check() -> whether to try again. */
+/** `on.snapshot(data, first)`: the state when the connection opens; `on.status("live" | "reconnecting" | "offline")`;
+ * `on.check()`: before a new connection, whether to open it. */
 class Stream {
   constructor(path, on, after = null) {
     this.path = path;
@@ -57,14 +59,14 @@ class Stream {
     this.wait = FIRST_MS;
     this.source = null;
     this.ended = false;
-    this.watch = () => (document.hidden ? this.pause() : this.open());
-    this.away = () => {
+    this.onVisibility = () => (document.hidden ? this.pause() : this.open());
+    this.onOffline = () => {
       this.pause();
       this.on.status("offline");
     };
-    document.addEventListener("visibilitychange", this.watch);
-    addEventListener("online", this.watch);
-    addEventListener("offline", this.away);
+    document.addEventListener("visibilitychange", this.onVisibility);
+    addEventListener("online", this.onVisibility);
+    addEventListener("offline", this.onOffline);
     this.open();
   }
 
@@ -80,23 +82,23 @@ class Stream {
       this.note(message);
     });
     this.listen(source);
-    // "error" is also the name of one of a job's events: only the browser's own has no data.
-    source.onerror = (event) => event instanceof MessageEvent || this.broken();
+    // A job's events of type "error" are MessageEvents; the browser's own error event is not.
+    source.onerror = (event) => event instanceof MessageEvent || this.reconnect();
   }
 
   note(message) {
     if (message.lastEventId) this.last = message.lastEventId;
   }
 
-  broken() {
+  reconnect() {
     if (this.ended) return;
     this.on.status("reconnecting");
-    if (this.source?.readyState !== EventSource.CLOSED) return; // the browser tries by itself
+    if (this.source?.readyState !== EventSource.CLOSED) return; // the browser reconnects by itself
     this.pause();
     this.timer = setTimeout(async () => {
       if (!document.hidden && (await this.on.check())) this.open();
     }, this.wait);
-    this.wait = Math.min(MOST_MS, 2 * this.wait);
+    this.wait = Math.min(MAX_MS, 2 * this.wait);
   }
 
   pause() {
@@ -108,38 +110,38 @@ class Stream {
   close() {
     this.ended = true;
     this.pause();
-    document.removeEventListener("visibilitychange", this.watch);
-    removeEventListener("online", this.watch);
-    removeEventListener("offline", this.away);
+    document.removeEventListener("visibilitychange", this.onVisibility);
+    removeEventListener("online", this.onVisibility);
+    removeEventListener("offline", this.onOffline);
   }
 }
 
-/** The events of one job, from number `after` on. `on` also: event(event), end(). */
+/** The events of one job after number `after`. Also `on.event(event)`, and `on.end()` when the job is over. */
 export class JobStream extends Stream {
   constructor(path, on, after = 0) {
     super(path, on, after);
   }
 
   listen(source) {
-    for (const type of ["metrics", ...EVENT_TYPES]) source.addEventListener(type, (message) => this.take(message));
+    for (const type of ["metrics", ...EVENT_TYPES]) source.addEventListener(type, (message) => this.receive(message));
     source.addEventListener("stream.end", () => {
       this.close();
       this.on.end();
     });
   }
 
-  take(message) {
+  receive(message) {
     if (!(message instanceof MessageEvent) || !message.data) return;
     const event = JSON.parse(message.data);
-    if (event.id <= this.last) return; // seen before a reconnection
+    if (event.id <= this.last) return; // received before the reconnection
     this.last = event.id;
     this.on.event(event);
   }
 
-  note() {} // the snapshot is no event of the log
+  note() {} // the snapshot has no event number
 }
 
-/** The jobs of the project as they change. `on` also: job(job), reload() when too many have changed to be told. */
+/** The project's jobs as they change. Also `on.job(job)`, and `on.reload()` if too many have changed to be sent one by one. */
 export class JobsStream extends Stream {
   listen(source) {
     source.addEventListener("job", (message) => {

@@ -1,34 +1,35 @@
-// Widgets by the book: tabs, pages of them, and ARIA's combobox.
+// Tabs, a page of tabs, and a combobox, each by its ARIA pattern.
 
 import { el, setChildren, setText } from "./dom.js";
 import { currentAddress, replaceQuery } from "./router.js";
 import { pollWhileVisible } from "./streams.js";
 
-export function tabs(name, list, chosen, onChoose) {
+/** `list`: [{id, label, create() -> node}]; a panel is created when its tab is chosen first. */
+export function tabs(name, list, selected, onChoose) {
   const buttons = list.map(({ id, label }) => el("button", {
     type: "button", role: "tab", id: `tab-${id}`, "aria-controls": `panel-${id}`, on: { click: () => choose(id, true) },
   }, label));
   const panels = list.map(({ id }) => el("div", { role: "tabpanel", id: `panel-${id}`, "aria-labelledby": `tab-${id}`, tabindex: "0", hidden: true }));
-  const bar = el("div", { role: "tablist", "aria-label": name, on: { keydown: keys } }, buttons);
-  const made = new Set();
+  const bar = el("div", { role: "tablist", "aria-label": name, on: { keydown } }, buttons);
+  const created = new Set();
 
-  function choose(id, tell = false) {
+  function choose(id, byUser = false) {
     list.forEach((tab, at) => {
       const on = tab.id === id;
       buttons[at].setAttribute("aria-selected", String(on));
       buttons[at].tabIndex = on ? 0 : -1;
       panels[at].hidden = !on;
-      // On a phone the chosen one may lie beyond the edge.
-      if (on && tell) buttons[at].scrollIntoView({ block: "nearest", inline: "nearest" });
-      if (on && !made.has(id)) {
-        made.add(id);
-        panels[at].append(tab.make());
+      // On a narrow screen the tab may be outside the visible part of the bar.
+      if (on && byUser) buttons[at].scrollIntoView({ block: "nearest", inline: "nearest" });
+      if (on && !created.has(id)) {
+        created.add(id);
+        panels[at].append(tab.create());
       }
     });
-    if (tell) onChoose(id);
+    if (byUser) onChoose(id);
   }
 
-  function keys(event) {
+  function keydown(event) {
     const at = buttons.indexOf(document.activeElement);
     const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: list.length - 1 }[event.key];
     if (to === undefined || at < 0) return;
@@ -38,118 +39,120 @@ export function tabs(name, list, chosen, onChoose) {
     choose(list[next].id, true);
   }
 
-  choose(list.some(({ id }) => id === chosen) ? chosen : list[0].id);
+  choose(list.some(({ id }) => id === selected) ? selected : list[0].id);
   return { node: el("div", { class: "tabs" }, bar, panels), choose };
 }
 
-const LOOK_MS = 5000;
-const BEFORE = { q: "", open: "", family: "", sort: "" }; // what the address says is of the tab before
+const POLL_MS = 5000;
+const CLEARED = { q: "", open: "", family: "", sort: "" }; // parameters of the previous tab
 
-/** A page of tabs. `kinds`: {id: [label, make(signal) -> {node, show(query), tick()}]}; `shown(query, label)` of each turn. */
-export function tabbedPage(main, title, kinds, query, beside = null, shown = () => {}) {
-  const gone = new AbortController();
-  const made = new Map();
-  const tabOf = (asked) => (kinds[asked.get("tab")] ? asked.get("tab") : Object.keys(kinds)[0]);
-  let at = tabOf(query);
-  const list = Object.entries(kinds).map(([id, [label, make]]) => ({
+/** A page of tabs. `kinds`: {id: [label, create(signal) -> {node, show(query), tick()}]}; `beside`: a node beside the title;
+ * `onShow(query, label)` runs when a tab is shown. */
+export function tabbedPage(main, title, kinds, query, beside = null, onShow = () => {}) {
+  const abort = new AbortController();
+  const created = new Map();
+  const tabOf = (next) => (kinds[next.get("tab")] ? next.get("tab") : Object.keys(kinds)[0]);
+  let current = tabOf(query);
+  const list = Object.entries(kinds).map(([id, [label, create]]) => ({
     id, label,
-    make() {
-      made.set(id, make(gone.signal));
-      return made.get(id).node;
+    create() {
+      created.set(id, create(abort.signal));
+      return created.get(id).node;
     },
   }));
-  const bar = tabs(title, list, at, (tab) => {
-    replaceQuery({ ...BEFORE, tab });
+  const bar = tabs(title, list, current, (tab) => {
+    replaceQuery({ ...CLEARED, tab });
     show(currentAddress().query);
   });
   setChildren(main, el("div", { class: "page-head" }, el("h1", { tabindex: "-1" }, title), beside), bar.node);
 
   function show(next) {
-    at = tabOf(next);
-    bar.choose(at);
-    shown(next, kinds[at][0]);
-    made.get(at).show(next);
+    current = tabOf(next);
+    bar.choose(current);
+    onShow(next, kinds[current][0]);
+    created.get(current).show(next);
   }
 
-  const poll = pollWhileVisible(() => made.get(at).tick(), () => LOOK_MS);
+  const poll = pollWhileVisible(() => created.get(current).tick(), () => POLL_MS);
   show(query);
   return {
     update: show,
     leave() {
-      gone.abort();
+      abort.abort();
       poll.stop();
     },
   };
 }
 
-/** `look(text)` answers by `show(items, words)`, as often as it likes. `pick(item, text, first)`: chosen, or Enter without
- * an item; `left(text)`: the reader is gone. */
-export function combobox({ id, label, props, look, option, pick, left = () => {} }) {
+/** A text field with a list of options. `search(text)` calls `show(items, words)`, once or more often. `option(item)` gives
+ * the content of an option. `pick(item, text, first)`: an option was chosen, or Enter was pressed without one (`item` is
+ * undefined, `first` is the first option). `blur(text)`: the field lost the focus. */
+export function combobox({ id, label, props, search, option, pick, blur = () => {} }) {
   const list = el("ul", { id, role: "listbox", "aria-label": label });
-  const said = el("p", { class: "muted small", role: "status" });
-  const found = el("div", { class: "found panel", hidden: true, on: { mousedown: (event) => event.preventDefault() } }, list, said);
+  const note = el("p", { class: "muted small", role: "status" });
+  const popup = el("div", { class: "popup panel", hidden: true, on: { mousedown: (event) => event.preventDefault() } }, list, note);
   const input = el("input", {
     class: "input", role: "combobox", autocomplete: "off", spellcheck: "false", "aria-autocomplete": "list", "aria-expanded": "false", "aria-controls": id, ...props,
-    on: { input: open, click: open, keydown, blur: () => { close(); left(input.value.trim()); } },
+    on: { input: open, click: open, keydown, blur: () => { close(); blur(input.value.trim()); } },
   });
   let items = [];
-  let at = -1;
+  let active = -1;
   let isOpen = false;
-  let fits = false; // whether what is listed belongs to what is written
+  let current = false; // whether the listed items belong to the present text
 
   function open() {
     isOpen = true;
-    fits = false;
-    look(input.value.trim());
+    current = false;
+    search(input.value.trim());
   }
 
   function show(next, words = "") {
     if (!isOpen) return;
-    const held = items[at];
+    const previous = items[active];
     items = next;
-    fits = true;
+    current = true;
     setChildren(list, items.map((item, index) => el("li", { role: "option", id: `${id}-${index}`, "data-name": item.name, on: { click: () => choose(item) } }, option(item))));
-    setText(said, words);
+    setText(note, words);
     list.hidden = !items.length;
-    found.hidden = !items.length && !words;
+    popup.hidden = !items.length && !words;
     input.setAttribute("aria-expanded", String(items.length > 0));
-    move(items.indexOf(held));
+    move(items.indexOf(previous));
   }
 
   function move(to) {
-    at = Math.min(to, items.length - 1);
-    [...list.children].forEach((each, index) => each.setAttribute("aria-selected", String(index === at)));
-    list.children[at]?.scrollIntoView({ block: "nearest" });
-    if (at < 0) input.removeAttribute("aria-activedescendant");
-    else input.setAttribute("aria-activedescendant", `${id}-${at}`);
+    active = Math.min(to, items.length - 1);
+    [...list.children].forEach((child, index) => child.setAttribute("aria-selected", String(index === active)));
+    list.children[active]?.scrollIntoView({ block: "nearest" });
+    if (active < 0) input.removeAttribute("aria-activedescendant");
+    else input.setAttribute("aria-activedescendant", `${id}-${active}`);
   }
 
   function keydown(event) {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step) {
       event.preventDefault();
-      if (isOpen) move(Math.max(0, at + step));
+      if (isOpen) move(Math.max(0, active + step));
       else open();
     } else if (event.key === "Enter") {
       event.preventDefault();
-      choose(isOpen ? items[at] : undefined);
+      choose(isOpen ? items[active] : undefined);
     } else if (event.key === "Escape") close();
   }
 
   function choose(item) {
     const text = input.value.trim();
-    const first = isOpen && fits ? items[0] : undefined;
+    const first = isOpen && current ? items[0] : undefined;
     close();
     pick(item, text, first);
   }
 
   function close() {
     isOpen = false;
-    found.hidden = true;
+    popup.hidden = true;
     input.setAttribute("aria-expanded", "false");
     items = [];
     move(-1);
   }
 
-  return { input, found, show, close, isOpen: () => isOpen };
+  return { input, popup, show, close, isOpen: () => isOpen };
 }

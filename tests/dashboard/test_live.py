@@ -47,7 +47,7 @@ def curves_are_those_of_the_api(page: Page, loss: Locator, api: httpx.Client, jo
     rows = loss.locator("tbody tr")
     column = api.get(f"/v1/jobs/{job_id}/metrics?keys=train/loss").json()["data"]["train/loss"]
     assert len(column["value"]) == 160
-    expect(loss.locator(".twin")).to_contain_text(f"Showing {rows.count()} of 160 points")
+    expect(loss.locator(".data-table")).to_contain_text(f"Showing {rows.count()} of 160 points")
     expect(loss.locator(".summary")).to_contain_text("fell from")
     # A chart is drawn when it comes into view.
     memory = page.locator("figure", has=page.get_by_role("heading", name="Memory"))

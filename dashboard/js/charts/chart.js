@@ -1,157 +1,161 @@
-// One chart as a figure: words, lines, keyboard, table. Lines are drawn only while they are in view.
+// A chart as a figure: title, legend, summary in words, lines, and a table. The lines are drawn only while they are in view.
 
 import { el, setChildren, setText, svg } from "../dom.js";
 import { createPlot } from "./plot.js";
 import { AXES, valueAt, position, formatValue, summarize, dataTable } from "./series.js";
 
+/** Arrow keys that move a cursor along the lines. `text(index)` is read aloud; `move(index)` shows the cursor, null hides it. */
 function cursorKeys(plot, { length, text, move }) {
-  let at = null;
+  let index = null;
   const steps = { ArrowLeft: -1, ArrowRight: 1, PageUp: 10, PageDown: -10, Home: -Infinity, End: Infinity };
 
   plot.addEventListener("keydown", (event) => {
     if (!(event.key in steps) || !length()) return;
     event.preventDefault();
     const last = length() - 1;
-    at = Math.min(last, Math.max(0, (at ?? last) + steps[event.key]));
+    index = Math.min(last, Math.max(0, (index ?? last) + steps[event.key]));
     show();
   });
   plot.addEventListener("focus", () => {
     if (!length()) return;
-    at ??= length() - 1;
+    index ??= length() - 1;
     show();
   });
   plot.addEventListener("blur", () => move(null));
 
   function show() {
     plot.setAttribute("aria-valuemax", length() - 1);
-    plot.setAttribute("aria-valuenow", at);
-    plot.setAttribute("aria-valuetext", text(at));
-    move(at);
+    plot.setAttribute("aria-valuenow", index);
+    plot.setAttribute("aria-valuetext", text(index));
+    move(index);
   }
-  return { reset: () => { at = null; } };
+  return { reset: () => { index = null; } };
 }
 
-const NEAR = "300px";
+const VIEW_MARGIN = "300px";
 
+/** `chart`: {id, title, unit, format, series(curves) -> lines, min?, max?, best?, log?, panes?}. A line: {key, label, color,
+ * dash, width, pane?, level?, part?}; `level`: its last value is drawn from end to end; `part`: the summary omits it. */
 export function chartFigure(chart) {
   const id = `chart-${chart.id}`;
   const summary = el("p", { class: "summary" });
   const legend = el("ul", { class: "legend", "aria-hidden": "true" });
   const plot = el("div", { class: "plot", tabindex: "0", role: "slider", "aria-label": `${chart.title}: move along the curve`, "aria-valuemin": "0", "aria-valuemax": "0", "aria-valuenow": "0" });
-  const panes = (chart.panes ?? [{}]).map((own, at, all) => pane(plot, { ...chart, ...own }, at, all.length));
-  const rows = el("div", { class: "twin", tabindex: "0", role: "region", "aria-label": `${chart.title} as a table` });
-  const details = el("details", { on: { toggle: () => shown && tell() } }, el("summary", {}, "View as table"), rows);
-  const log = chart.log ? el("button", { class: "toggle", type: "button", "aria-pressed": "false", on: { click: toggle } }, "Log scale") : null;
-  const head = el("div", { class: "section-head" }, el("h3", { id }, chart.title, chart.unit ? el("span", { class: "muted" }, ` · ${chart.unit}`) : null), log);
-  const node = el("figure", { class: "panel chart", "aria-labelledby": id, hidden: true }, el("figcaption", {}, head, legend, summary), plot, details);
+  const panes = (chart.panes ?? [{}]).map((options, index, list) => createPane(plot, { ...chart, ...options }, index, list.length));
+  const rows = el("div", { class: "data-table", tabindex: "0", role: "region", "aria-label": `${chart.title} as a table` });
+  const details = el("details", { on: { toggle: () => shown && fillTable() } }, el("summary", {}, "View as table"), rows);
+  const logButton = chart.log ? el("button", { class: "toggle", type: "button", "aria-pressed": "false", on: { click: toggle } }, "Log scale") : null;
+  const header = el("div", { class: "section-head" }, el("h3", { id }, chart.title, chart.unit ? el("span", { class: "muted" }, ` · ${chart.unit}`) : null), logButton);
+  const node = el("figure", { class: "panel chart", "aria-labelledby": id, hidden: true }, el("figcaption", {}, header, legend, summary), plot, details);
   const values = [];
   let shown = null;
-  let listed = "";
+  let legendKey = "";
   let inView = false;
   let logarithmic = false;
   let cursor = null;
 
-  const seen = new IntersectionObserver((entries) => {
+  const observer = new IntersectionObserver((entries) => {
     inView = entries.at(-1).isIntersecting;
     if (inView && shown) draw();
-  }, { rootMargin: NEAR });
-  seen.observe(plot);
+  }, { rootMargin: VIEW_MARGIN });
+  observer.observe(plot);
 
   function toggle() {
     logarithmic = !logarithmic;
-    log.setAttribute("aria-pressed", String(logarithmic));
+    logButton.setAttribute("aria-pressed", String(logarithmic));
     if (shown) draw();
   }
 
   function update(curves, axis, marks = []) {
     const series = chart.series(curves).filter(({ key }) => curves.get(key)?.value.some((value) => value !== null));
-    if (!series.some((each) => !each.level)) return;
+    if (!series.some(({ level }) => !level)) return;
     const data = curves.aligned(series.map(({ key }) => key), axis, series.filter(({ level }) => level).map(({ key }) => key));
     shown = { curves, axis, series, data, marks };
     node.hidden = false;
     const now = JSON.stringify([axis, series.map(({ key }) => key)]);
-    if (now !== listed) {
-      listed = now;
+    if (now !== legendKey) {
+      legendKey = now;
       cursor = null;
       keys.reset();
-      list(series);
+      drawLegend(series);
     }
-    read();
+    showValues();
     setText(summary, summarize(chart, shown));
-    if (details.open) tell();
+    if (details.open) fillTable();
     if (inView) draw();
   }
 
-  const draw = () => panes.forEach((each) => each.draw(shown, logarithmic, moved));
+  const draw = () => panes.forEach((pane) => pane.draw(shown, logarithmic, onCursor));
 
-  function moved(at) {
-    cursor = at;
-    read();
+  function onCursor(index) {
+    cursor = index;
+    showValues();
   }
 
-  function list(series) {
+  function drawLegend(series) {
     values.length = 0;
-    setChildren(legend, series.map((each) => {
-      const line = svg("line", { x1: 0, x2: 22, y1: 4, y2: 4, "stroke-dasharray": each.dash.join(" ") || null });
-      line.style.stroke = `var(${each.color})`;
+    setChildren(legend, series.map(({ label, color, dash }) => {
+      const line = svg("line", { x1: 0, x2: 22, y1: 4, y2: 4, "stroke-dasharray": dash.join(" ") || null });
+      line.style.stroke = `var(${color})`;
       values.push(el("b"));
-      return el("li", {}, svg("svg", { class: "swatch", viewBox: "0 0 22 8" }, line), each.label, " ", values.at(-1));
+      return el("li", {}, svg("svg", { class: "swatch", viewBox: "0 0 22 8" }, line), label, " ", values.at(-1));
     }));
   }
 
-  function read() {
-    shown.series.forEach((each, index) => {
+  function showValues() {
+    shown.series.forEach((line, index) => {
       const column = shown.data[index + 1];
-      const value = cursor === null ? column.findLast((one) => Number.isFinite(one)) : valueAt(column, cursor);
-      setText(values[index], formatValue(chart, each, value));
+      const value = cursor === null ? column.findLast((y) => Number.isFinite(y)) : valueAt(column, cursor);
+      setText(values[index], formatValue(chart, line, value));
     });
   }
 
-  function valueText(at) {
-    const parts = shown.series.map((each, index) => `${each.label} ${formatValue(chart, each, valueAt(shown.data[index + 1], at))}`);
+  function cursorText(at) {
+    const parts = shown.series.map((line, index) => `${line.label} ${formatValue(chart, line, valueAt(shown.data[index + 1], at))}`);
     return `${AXES[shown.axis]} ${position(shown.axis, shown.data[0][at])}: ${parts.join(", ")}`;
   }
 
-  const tell = () => setChildren(rows, dataTable(chart, shown));
+  const fillTable = () => setChildren(rows, dataTable(chart, shown));
   const keys = cursorKeys(plot, {
     length: () => shown?.data[0].length ?? 0,
-    text: valueText,
-    move: (at) => panes.forEach((each) => each.point(at)),
+    text: cursorText,
+    move: (index) => panes.forEach((pane) => pane.point(index)),
   });
 
   return {
     node,
     update,
     destroy() {
-      seen.disconnect();
-      panes.forEach((each) => each.destroy());
+      observer.disconnect();
+      panes.forEach((pane) => pane.destroy());
     },
   };
 }
 
-function pane(plot, chart, at, count) {
-  const bed = count === 1 ? plot : el("div", { class: "pane" });
+// One of the plots of a figure; with only one, the plot has no name.
+function createPane(plot, chart, at, count) {
+  const container = count === 1 ? plot : el("div", { class: "pane" });
   const name = count === 1 ? null : el("p", { class: "pane-name" }, chart.name);
-  if (count > 1) plot.append(name, bed);
-  const look = { ...chart, share: count, bare: at < count - 1 };
-  let made = null;
+  if (count > 1) plot.append(name, container);
+  const options = { ...chart, share: count, bare: at < count - 1 };
+  let current = null;
 
   return {
     draw(shown, logarithmic, onCursor) {
-      const places = shown.series.map((_, index) => index).filter((index) => (shown.series[index].pane ?? 0) === at);
-      if (name) name.hidden = bed.hidden = !places.length;
-      if (!places.length) return;
-      const series = places.map((index) => shown.series[index]);
-      const data = [shown.data[0], ...places.map((index) => shown.data[index + 1])];
-      const log = logarithmic && look.log !== false;
-      const wanted = JSON.stringify([shown.axis, log, shown.marks, series.map(({ key }) => key)]);
-      if (made?.wanted === wanted) made.drawn.set(data);
+      const lines = shown.series.map((_, index) => index).filter((index) => (shown.series[index].pane ?? 0) === at);
+      if (name) name.hidden = container.hidden = !lines.length;
+      if (!lines.length) return;
+      const series = lines.map((index) => shown.series[index]);
+      const data = [shown.data[0], ...lines.map((index) => shown.data[index + 1])];
+      const log = logarithmic && options.log !== false;
+      const key = JSON.stringify([shown.axis, log, shown.marks, series.map(({ key }) => key)]);
+      if (current?.key === key) current.plot.set(data);
       else {
-        made?.drawn.destroy();
-        made = { wanted, drawn: createPlot(bed, { chart: look, series, axis: shown.axis, logarithmic: log, data, onCursor, marks: shown.marks }) };
+        current?.plot.destroy();
+        current = { key, plot: createPlot(container, { chart: options, series, axis: shown.axis, logarithmic: log, data, onCursor, marks: shown.marks }) };
       }
     },
-    point: (place) => made?.drawn.point(place),
-    destroy: () => made?.drawn.destroy(),
+    point: (index) => current?.plot.point(index),
+    destroy: () => current?.plot.destroy(),
   };
 }

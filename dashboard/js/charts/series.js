@@ -1,9 +1,9 @@
-// The curves of a job, in bounded memory; and what a chart says of them, in words and as a table.
+// The curves of a job in bounded memory; their summary in words and their table.
 
 import { el } from "../dom.js";
 import { duration, fixed, integer } from "../format.js";
 
-const MOST = 4000;
+const MAX_POINTS = 4000;
 export const AXES = { step: "Step", epoch: "Epoch", wall_s: "Time" };
 
 class Curve {
@@ -19,27 +19,28 @@ class Curve {
   }
 
   add(point, value) {
-    // A resumed run makes some steps again: the later run's are the ones that count.
+    // A resumed run repeats some steps; its points replace those of the earlier run.
     while (this.length && this.step.at(-1) >= point.step) for (const column of this.columns) column.pop();
     this.step.push(point.step);
     this.epoch.push(point.epoch);
     this.wall_s.push(point.wall_s);
     this.value.push(Number.isFinite(value) ? value : null);
-    if (this.length > MOST) this.thin();
+    if (this.length > MAX_POINTS) this.thin();
   }
 
   get columns() {
     return [this.step, this.epoch, this.wall_s, this.value];
   }
 
+  // Of four neighboring points the least and the greatest stay, so that peaks survive.
   thin() {
-    const kept = [];
+    const indexes = [];
     for (let start = 0; start < this.length; start += 4) {
-      const four = Array.from({ length: Math.min(4, this.length - start) }, (_, at) => start + at);
+      const four = Array.from({ length: Math.min(4, this.length - start) }, (_, offset) => start + offset);
       four.sort((a, b) => (this.value[a] ?? -Infinity) - (this.value[b] ?? -Infinity));
-      kept.push(...new Set([four[0], four.at(-1)].sort((a, b) => a - b)));
+      indexes.push(...new Set([four[0], four.at(-1)].sort((a, b) => a - b)));
     }
-    for (const name of ["step", "epoch", "wall_s", "value"]) this[name] = kept.map((at) => this[name][at]);
+    for (const name of ["step", "epoch", "wall_s", "value"]) this[name] = indexes.map((index) => this[name][index]);
   }
 }
 
@@ -55,7 +56,8 @@ export class Curves {
     }
   }
 
-  /** Take the server's own columns of one axis: {key: {axis: [], value: []}}. The other axes of a curve fit to them. */
+  /** Replace the curves by the server's columns for one axis: {key: {[axis]: [], value: []}}. Columns of another axis stay if
+ * they have as many points. */
   load(axis, columns) {
     for (const [key, column] of Object.entries(columns)) {
       const curve = this.byKey.get(key) ?? new Curve();
@@ -74,11 +76,12 @@ export class Curves {
     return [...this.byKey.values()].reduce((sum, curve) => sum + curve.value.length, 0);
   }
 
-  after(step, axis) {
+  /** Where the first point after `step` lies on an axis; null without one. */
+  firstAfter(step, axis) {
     for (const key of ["train/loss", "baseline/train/loss"]) {
       const curve = this.byKey.get(key);
-      const at = curve?.step.findIndex((each) => each > step) ?? -1;
-      if (at >= 0) return curve[axis][at];
+      const index = curve?.step.findIndex((other) => other > step) ?? -1;
+      if (index >= 0) return curve[axis][index];
     }
     return null;
   }
@@ -91,71 +94,74 @@ export class Curves {
     return [...this.byKey.keys()].filter((key) => key.startsWith(prefix));
   }
 
-  /** One column of x and one of y for each key. A key in `levels` is drawn from end to end. */
+  /** Columns for a plot: the x of all curves, then the y of every key. A key in `levels` has its last value at every x. */
   aligned(keys, axis, levels = []) {
     const curves = keys.map((key) => this.byKey.get(key));
     const xs = new Set();
-    curves.forEach((curve, at) => levels.includes(keys[at]) || curve?.[axis].forEach((x) => xs.add(x)));
+    curves.forEach((curve, index) => levels.includes(keys[index]) || curve?.[axis].forEach((x) => xs.add(x)));
     const sorted = [...xs].sort((a, b) => a - b);
-    const place = new Map(sorted.map((x, at) => [x, at]));
-    return [sorted, ...curves.map((curve, at) => {
-      if (levels.includes(keys[at])) return sorted.map(() => curve?.value.at(-1) ?? null);
-      const ys = new Array(sorted.length).fill(undefined); // undefined: not measured here; null: a gap
-      curve?.[axis].forEach((x, from) => { ys[place.get(x)] = curve.value[from]; });
+    const indexOf = new Map(sorted.map((x, index) => [x, index]));
+    return [sorted, ...curves.map((curve, column) => {
+      if (levels.includes(keys[column])) return sorted.map(() => curve?.value.at(-1) ?? null);
+      const ys = new Array(sorted.length).fill(undefined); // undefined: not measured; null: a gap in the line
+      curve?.[axis].forEach((x, index) => { ys[indexOf.get(x)] = curve.value[index]; });
       return ys;
     })];
   }
 }
 
-const ROWS = 100;
+const MAX_ROWS = 100;
 
-export const formatValue = (chart, each, value) => (each.format ?? chart.format)(value);
+export const formatValue = (chart, line, value) => (line.format ?? chart.format)(value);
 
 /** "Student rose from 20.1 to 93.9 over 12 epochs, best 93.9 at epoch 11. Teacher 93.8. Run 2 begins at epoch 4." */
 export function summarize(chart, { axis, series, data, marks = [] }) {
-  const told = series.map((each, index) => {
-    if (each.part) return "";
+  const sentences = series.map((line, index) => {
+    if (line.part) return "";
     const column = data[index + 1];
-    const text = (value) => formatValue(chart, each, value);
-    const measured = column.map((value, at) => at).filter((at) => Number.isFinite(column[at]));
+    const text = (value) => formatValue(chart, line, value);
+    const measured = finiteIndexes(column);
     const first = column[measured[0]];
     const last = column[measured.at(-1)];
-    if (each.level) return `${each.label} ${text(last)}.`;
-    if (measured.length === 1) return `${each.label} ${text(last)} so far.`;
-    // What has no best goes up and down: its ends alone would say nothing.
-    if (text(first) === text(last) || !(each.best ?? chart.best)) return level(each.label, column, text, last);
-    const most = best(chart, each, axis, data[0], column, measured);
-    return `${each.label} ${last > first ? "rose" : "fell"} from ${text(first)} to ${text(last)}${most}.`;
+    if (line.level) return `${line.label} ${text(last)}.`;
+    if (measured.length === 1) return `${line.label} ${text(last)} so far.`;
+    // A curve without a best value fluctuates, so its range says more than its ends.
+    if (text(first) === text(last) || !(line.best ?? chart.best)) return rangeWords(line.label, column, text, last);
+    const best = bestWords(chart, line, axis, data[0], column, measured);
+    return `${line.label} ${last > first ? "rose" : "fell"} from ${text(first)} to ${text(last)}${best}.`;
   });
-  return [...told, ...marks.map(({ x, label }) => `${label} begins at ${place(axis, x)}.`)].filter(Boolean).join(" ");
+  return [...sentences, ...marks.map(({ x, label }) => `${label} begins at ${xWords(axis, x)}.`)].filter(Boolean).join(" ");
 }
 
-function level(label, column, text, last) {
-  const [low, high] = column.reduce(([least, most], one) => (Number.isFinite(one) ? [Math.min(least, one), Math.max(most, one)] : [least, most]), [last, last]);
+const finiteIndexes = (column) => [...column.keys()].filter((index) => Number.isFinite(column[index]));
+
+function rangeWords(label, column, text, last) {
+  const [low, high] = column.reduce(([min, max], value) => (Number.isFinite(value) ? [Math.min(min, value), Math.max(max, value)] : [min, max]), [last, last]);
   return text(low) === text(high) ? `${label} stayed at ${text(last)}.` : `${label} lay between ${text(low)} and ${text(high)}, last ${text(last)}.`;
 }
 
-function best(chart, each, axis, xs, column, measured) {
-  const pick = each.best ?? chart.best;
+function bestWords(chart, line, axis, xs, column, measured) {
+  const pick = line.best ?? chart.best;
   if (!pick || measured.length < 3) return "";
-  const value = pick(...measured.slice(-4000).map((at) => column[at]));
-  return `, best ${formatValue(chart, each, value)} at ${place(axis, xs[column.indexOf(value)])}`;
+  const value = pick(...measured.slice(-MAX_POINTS).map((index) => column[index]));
+  return `, best ${formatValue(chart, line, value)} at ${xWords(axis, xs[column.indexOf(value)])}`;
 }
 
+/** The chart as a table of at most 100 rows. */
 export function dataTable(chart, { axis, series, data }) {
-  const curves = series.map((each, index) => ({ ...each, column: data[index + 1] })).filter(({ level }) => !level);
-  const measured = data[0].map((_, at) => at).filter((at) => curves.some(({ column }) => Number.isFinite(column[at])));
-  const every = Math.max(1, Math.ceil(measured.length / ROWS));
-  const rows = measured.filter((_, at) => at % every === 0 || at === measured.length - 1);
-  const head = [AXES[axis], ...series.map(({ label }) => label)];
+  const curves = series.map((line, index) => ({ ...line, column: data[index + 1] })).filter(({ level }) => !level);
+  const measured = [...data[0].keys()].filter((index) => curves.some(({ column }) => Number.isFinite(column[index])));
+  const stride = Math.max(1, Math.ceil(measured.length / MAX_ROWS));
+  const rows = measured.filter((_, index) => index % stride === 0 || index === measured.length - 1);
+  const header = [AXES[axis], ...series.map(({ label }) => label)];
   return [
-    every > 1 ? el("p", { class: "muted" }, `Showing ${rows.length} of ${integer(measured.length)} points.`) : null,
+    stride > 1 ? el("p", { class: "muted" }, `Showing ${rows.length} of ${integer(measured.length)} points.`) : null,
     el("table", { class: "plain" },
       el("caption", { class: "hidden" }, chart.title),
-      el("thead", {}, el("tr", {}, head.map((name) => el("th", { scope: "col" }, name)))),
-      el("tbody", {}, rows.map((at) => el("tr", {},
-        el("th", { scope: "row" }, position(axis, data[0][at])),
-        series.map((each, index) => el("td", {}, formatValue(chart, each, valueAt(data[index + 1], at)))))))),
+      el("thead", {}, el("tr", {}, header.map((name) => el("th", { scope: "col" }, name)))),
+      el("tbody", {}, rows.map((row) => el("tr", {},
+        el("th", { scope: "row" }, position(axis, data[0][row])),
+        series.map((line, index) => el("td", {}, formatValue(chart, line, valueAt(data[index + 1], row)))))))),
   ];
 }
 
@@ -164,10 +170,10 @@ export function position(axis, value) {
   return axis === "epoch" ? fixed(value, Number.isInteger(value) ? 0 : 1) : String(value);
 }
 
-const place = (axis, value) => `${axis === "wall_s" ? "" : `${AXES[axis].toLowerCase()} `}${position(axis, value)}`;
+const xWords = (axis, value) => `${axis === "wall_s" ? "" : `${AXES[axis].toLowerCase()} `}${position(axis, value)}`;
 
-/** The value at a place, or the last one before it: curves are not measured at the same steps. */
-export function valueAt(column, at) {
-  for (let from = at; from >= 0; from -= 1) if (Number.isFinite(column[from])) return column[from];
+/** The value at an index, or else the last one before it: not all curves are measured at the same steps. */
+export function valueAt(column, index) {
+  for (let i = index; i >= 0; i -= 1) if (Number.isFinite(column[i])) return column[i];
   return null;
 }

@@ -1,13 +1,13 @@
-// What there is to work with; here data sets and models.
+// The catalog: data sets and models of the project, and what comes with Stillhouse.
 
 import { get, isIgnorable, post } from "../api.js";
-import { emptyState as nothing, factList, scrollTable, meter, notice, errorNotice, sentence, smallButton, thumbnails, copyableCode } from "../components.js";
+import { emptyState, factList, scrollTable, meter, notice, errorNotice, sentence, smallButton, thumbnails, copyableCode } from "../components.js";
 import { fromTemplate, el, setChildren, isTyping } from "../dom.js";
 import { ago, bytes, dateTime, si, integer } from "../format.js";
 import { shortName } from "../lookups.js";
 import { currentAddress, href, replaceQuery } from "../router.js";
 import { tabbedPage } from "../tabs.js";
-import { remover, renamer, stateOf, stock } from "./catalog/assets.js";
+import { assetTab, deleteButton, renameForm, stateBadge } from "./catalog/assets.js";
 import { architecturesTab, methodsTab, schemesTab } from "./catalog/builtin.js";
 
 const PAUSE_MS = 200;
@@ -18,16 +18,16 @@ export function mount(main, { query }) {
     methods: ["Methods", methodsTab], schemes: ["Schemes", schemesTab],
   };
   let timer = 0;
-  const box = el("input", { class: "input", type: "search", maxlength: "200", "aria-keyshortcuts": "/", on: { input: later, keydown: (event) => event.key === "Escape" && box.blur() } });
+  const box = el("input", { class: "input", type: "search", maxlength: "200", "aria-keyshortcuts": "/", on: { input: searchLater, keydown: (event) => event.key === "Escape" && box.blur() } });
   const page = tabbedPage(main, "Catalog", kinds, query, el("div", { class: "search" }, box, el("kbd", { "aria-hidden": "true" }, "/")), (next, label) => {
-    clearTimeout(timer); // a search that was being written belongs to the tab before
+    clearTimeout(timer); // the search belongs to the previous tab
     const q = next.get("q") ?? "";
     if (box.value.trim() !== q) box.value = q;
     box.placeholder = `Search ${label.toLowerCase()}`;
     box.setAttribute("aria-label", box.placeholder);
   });
 
-  function later() {
+  function searchLater() {
     clearTimeout(timer);
     timer = setTimeout(() => {
       replaceQuery({ q: box.value.trim() });
@@ -35,145 +35,145 @@ export function mount(main, { query }) {
     }, PAUSE_MS);
   }
 
-  function keys(event) {
+  function keydown(event) {
     if (event.key !== "/" || isTyping(event)) return;
     event.preventDefault();
     box.focus();
   }
 
-  document.addEventListener("keydown", keys);
+  document.addEventListener("keydown", keydown);
   return {
     update: page.update,
     leave() {
       page.leave();
       clearTimeout(timer);
-      document.removeEventListener("keydown", keys);
+      document.removeEventListener("keydown", keydown);
     },
   };
 }
 
 const SPLITS = ["train", "val", "test"];
-const CLASSES_AT_FIRST = 100;
+const MAX_CLASS_ROWS = 100;
 const DIGITS = { name: "digits", source: "builtin:digits" };
 const splitsOf = ({ splits }) => SPLITS.filter((name) => splits?.[name]).map((name) => ({ name, ...splits[name] }));
 
-const datasetsTab = (signal) => stock({
+const datasetsTab = (signal) => assetTab({
   path: "/v1/datasets",
   caption: "Data sets, the newest first",
   columns: ["Data set", "State", "Classes", "Images", "Image", "Size", "From", "Added"],
-  text: ({ name, id, source, classes }) => [name, id, source, ...(classes ?? [])].join(" "),
-  cells: (one) => [
-    stateOf(one),
-    one.num_classes ? integer(one.num_classes) : "–",
-    one.splits ? integer(splitsOf(one).reduce((sum, { count }) => sum + count, 0)) : "–",
-    one.image_size ? `${one.image_size} × ${one.image_size}, ${{ 1: "gray", 3: "color" }[one.in_channels] ?? `${one.in_channels} channels`}` : "–",
-    bytes(one.size_bytes),
-    one.source.startsWith("upload:") ? "upload" : one.source.startsWith("builtin:") ? "built-in" : one.source,
-    el("span", { class: "muted num", title: dateTime(one.created_at) }, ago(one.created_at)),
+  searchText: ({ name, id, source, classes }) => [name, id, source, ...(classes ?? [])].join(" "),
+  cells: (dataset) => [
+    stateBadge(dataset),
+    dataset.num_classes ? integer(dataset.num_classes) : "–",
+    dataset.splits ? integer(splitsOf(dataset).reduce((sum, { count }) => sum + count, 0)) : "–",
+    dataset.image_size ? `${dataset.image_size} × ${dataset.image_size}, ${{ 1: "gray", 3: "color" }[dataset.in_channels] ?? `${dataset.in_channels} channels`}` : "–",
+    bytes(dataset.size_bytes),
+    dataset.source.startsWith("upload:") ? "upload" : dataset.source.startsWith("builtin:") ? "built-in" : dataset.source,
+    el("span", { class: "muted num", title: dateTime(dataset.created_at) }, ago(dataset.created_at)),
   ],
-  body: inDataset,
-  blank,
+  body: datasetDetails,
+  empty: noDatasets,
 }, signal);
 
-function inDataset(one, on) {
-  const remove = remover(one, "data set", "its images are deleted for good.", on.removed);
+function datasetDetails(dataset, on) {
+  const remove = deleteButton(dataset, "data set", "its images are deleted permanently.", on.removed);
   return el("div", { class: "opened" },
-    one.error ? notice("This data set could not be read", sentence(one.error.message), one.error) : null,
+    dataset.error ? notice("This data set could not be read", sentence(dataset.error.message), dataset.error) : null,
     el("div", { class: "actions start" },
-      one.state === "ready" ? el("a", { class: "button primary", href: href("/new", { dataset: one.id }) }, "Use in a new job") : null,
+      dataset.state === "ready" ? el("a", { class: "button primary", href: href("/new", { dataset: dataset.id }) }, "Use in a new job") : null,
       remove.button),
-    remove.said,
+    remove.message,
     factList([
-      ["Splits", splitsOf(one).map(({ name, count }) => `${name} ${integer(count)}`).join(" · ")], ["Split seed", one.splits && one.split_seed], ["From", el("code", {}, one.source)],
-      ["Mean", list(one.normalization?.mean)], ["Deviation", list(one.normalization?.std)],
-      ["Digest", one.digest && copyableCode(one.digest, "the digest")], ["Id", copyableCode(one.id, "the data set's id", 40)],
+      ["Splits", splitsOf(dataset).map(({ name, count }) => `${name} ${integer(count)}`).join(" · ")], ["Split seed", dataset.splits && dataset.split_seed], ["From", el("code", {}, dataset.source)],
+      ["Mean", list(dataset.normalization?.mean)], ["Deviation", list(dataset.normalization?.std)],
+      ["Digest", dataset.digest && copyableCode(dataset.digest, "the digest")], ["Id", copyableCode(dataset.id, "the data set's id", 40)],
     ]),
-    one.classes ? classes(one, on.signal) : null);
+    dataset.classes ? classTable(dataset, on.signal) : null);
 }
 
 const list = (values) => values?.map((value) => value.toFixed(3)).join(", ");
 
-function classes(one, signal) {
-  const splits = splitsOf(one);
-  const most = Math.max(...splits.flatMap(({ per_class: each }) => Object.values(each)));
-  const places = new Map(one.classes.map((name) => [name, el("span")]));
-  const [shown, said] = [el("div"), el("p", { class: "muted small" })];
+function classTable(dataset, signal) {
+  const splits = splitsOf(dataset);
+  const max = Math.max(...splits.flatMap(({ per_class: counts }) => Object.values(counts)));
+  const cells = new Map(dataset.classes.map((name) => [name, el("span")]));
+  const [table, message] = [el("div"), el("p", { class: "muted small" })];
   const sample = splits.at(-1).name;
-  const draw = (names) => setChildren(shown, scrollTable(`Classes of ${one.name}`, ["Class", `Images of ${sample}`, ...splits.map(({ name }) => name)],
-    names.map((name) => [name, places.get(name), ...splits.map(({ per_class: each }) => [el("span", { class: "num" }, integer(each[name] ?? 0)), meter(each[name], most)])]), "plain classes"),
-  names.length < one.classes.length ? smallButton(`Show all ${integer(one.classes.length)} classes`, () => draw(one.classes)) : null);
-  draw(one.classes.slice(0, CLASSES_AT_FIRST));
-  pictures(one.id, sample, places, said, signal);
-  return el("section", { class: "opened" }, el("h2", {}, "Classes"), shown, said);
+  const draw = (names) => setChildren(table, scrollTable(`Classes of ${dataset.name}`, ["Class", `Images of ${sample}`, ...splits.map(({ name }) => name)],
+    names.map((name) => [name, cells.get(name), ...splits.map(({ per_class: counts }) => [el("span", { class: "num" }, integer(counts[name] ?? 0)), meter(counts[name], max)])]), "plain classes"),
+  names.length < dataset.classes.length ? smallButton(`Show all ${integer(dataset.classes.length)} classes`, () => draw(dataset.classes)) : null);
+  draw(dataset.classes.slice(0, MAX_CLASS_ROWS));
+  showImages(dataset.id, sample, cells, message, signal);
+  return el("section", { class: "opened" }, el("h2", {}, "Classes"), table, message);
 }
 
-/** The first two images of each class; a data set is whole without them. */
-async function pictures(id, split, places, said, signal) {
+// The first images of every class. The table is useful without them, so a failure is only a message.
+async function showImages(id, split, cells, message, signal) {
   try {
     const { data } = await get(`/v1/datasets/${id}/images`, { split }, signal);
-    for (const [name, spot] of places) setChildren(spot, thumbnails(data.filter((item) => item.class === name), `Images of class ${name}`));
+    for (const [name, cell] of cells) setChildren(cell, thumbnails(data.filter((item) => item.class === name), `Images of class ${name}`));
   } catch (error) {
-    if (!isIgnorable(error)) setChildren(said, "The images cannot be shown: ", sentence(error.message));
+    if (!isIgnorable(error)) setChildren(message, "The images cannot be shown: ", sentence(error.message));
   }
 }
 
-function blank(on) {
-  const said = el("div");
-  const button = el("button", { class: "button primary", type: "button", on: { click: () => post("/v1/datasets", DIGITS).then(on.changed, (error) => setChildren(said, errorNotice(error))) } },
+function noDatasets(on) {
+  const message = el("div");
+  const button = el("button", { class: "button primary", type: "button", on: { click: () => post("/v1/datasets", DIGITS).then(on.changed, (error) => setChildren(message, errorNotice(error))) } },
     "Add the built-in digits");
-  return nothing("No data sets yet",
-    el("p", {}, "A job learns from a data set. Upload one with a ", el("a", { href: href("/new") }, "new job"), ", or begin with 1,797 small handwritten digits that come with Stillhouse."),
-    el("p", {}, button), said);
+  return emptyState("No data sets yet",
+    el("p", {}, "A job trains on a data set. Upload one with a ", el("a", { href: href("/new") }, "new job"), ", or start with the 1,797 handwritten digits that come with Stillhouse."),
+    el("p", {}, button), message);
 }
 
-const CLASSES_SHOWN = 20;
+const MAX_CLASS_NAMES = 20;
 const jobOf = ({ source }) => (source.startsWith("job:") ? source.slice(4) : null);
 
-const modelsTab = (signal) => stock({
+const modelsTab = (signal) => assetTab({
   path: "/v1/models",
   caption: "Models, the newest first",
   columns: ["Model", "State", "Architecture", "Classes", "Parameters", "Size", "From", "Added"],
-  text: ({ name, id, architecture, source, license }) => [name, id, architecture, source, license].join(" "),
-  cells: (one) => [
-    stateOf(one),
-    el("span", { title: one.architecture }, shortName(one.architecture)),
-    integer(one.num_classes),
-    si(one.num_params),
-    bytes(one.size_bytes),
-    jobOf(one) ? "job" : one.source.startsWith("upload:") ? "upload" : "published",
-    el("span", { class: "muted num", title: dateTime(one.created_at) }, ago(one.created_at)),
+  searchText: ({ name, id, architecture, source, license }) => [name, id, architecture, source, license].join(" "),
+  cells: (model) => [
+    stateBadge(model),
+    el("span", { title: model.architecture }, shortName(model.architecture)),
+    integer(model.num_classes),
+    si(model.num_params),
+    bytes(model.size_bytes),
+    jobOf(model) ? "job" : model.source.startsWith("upload:") ? "upload" : "pretrained",
+    el("span", { class: "muted num", title: dateTime(model.created_at) }, ago(model.created_at)),
   ],
-  body: inModel,
-  blank: () => fromTemplate("models-none"),
+  body: modelDetails,
+  empty: () => fromTemplate("models-none"),
 }, signal);
 
-function inModel(one, on) {
-  const job = jobOf(one);
-  const ready = one.state === "ready";
-  const remove = remover(one, "model", "what it taught stays, but it can teach no more.", on.removed);
-  const rename = renamer(one, on.changed);
+function modelDetails(model, on) {
+  const job = jobOf(model);
+  const ready = model.state === "ready";
+  const remove = deleteButton(model, "model", "finished jobs keep their results; new jobs cannot use it.", on.removed);
+  const rename = renameForm(model, on.changed);
   return el("div", { class: "opened" },
-    one.error ? notice("This model cannot be used", sentence(one.error.message), one.error) : null,
-    one.warnings?.length ? notice("Worth a look", "", { tone: "wait", items: one.warnings.map((detail) => ({ detail: sentence(detail) })) }) : null,
+    model.error ? notice("This model cannot be used", sentence(model.error.message), model.error) : null,
+    model.warnings?.length ? notice("Please check", "", { tone: "wait", items: model.warnings.map((detail) => ({ detail: sentence(detail) })) }) : null,
     el("div", { class: "actions start" },
-      ready ? el("a", { class: "button primary", href: href("/new", { teacher: one.id }) }, "Teach with it") : null,
-      job ? el("a", { class: "button", href: href(`/students/${job}`) }, "Its student page") : null,
-      ready ? el("a", { class: "button", href: one.links.weights, download: `${one.id}.safetensors` }, "Download weights") : null,
+      ready ? el("a", { class: "button primary", href: href("/new", { teacher: model.id }) }, "Use as teacher") : null,
+      job ? el("a", { class: "button", href: href(`/students/${job}`) }, "Student page") : null,
+      ready ? el("a", { class: "button", href: model.links.weights, download: `${model.id}.safetensors` }, "Download weights") : null,
       rename.button, remove.button),
-    rename.nodes, remove.said, details(one, job));
+    rename.nodes, remove.message, modelFacts(model, job));
 }
 
-function details(one, job) {
-  const names = one.class_names;
+function modelFacts(model, job) {
+  const names = model.class_names;
   return factList([
-    ["Architecture", el("code", {}, one.architecture)],
-    ["From", job ? el("a", { href: href(`/jobs/${job}`) }, job) : el("code", {}, one.source)],
-    ["License", one.license ?? "not given"],
-    ["Parameters", one.num_params && integer(one.num_params)],
-    ["Input", `${one.input_size} × ${one.input_size}${one.in_channels ? `, channels: ${one.in_channels}` : ""}`],
-    ["Mean", list(one.normalization?.mean)], ["Deviation", list(one.normalization?.std)],
-    ["Classes", names ? names.slice(0, CLASSES_SHOWN).join(", ") + (names.length > CLASSES_SHOWN ? ", …" : "") : `${integer(one.num_classes)}, without names`],
-    ["Labels", Object.entries(one.labels ?? {}).map(([name, value]) => `${name}: ${value}`).join(", ")],
-    ["SHA-256", one.sha256 && copyableCode(one.sha256, "the SHA-256")], ["Id", copyableCode(one.id, "the model's id", 40)],
+    ["Architecture", el("code", {}, model.architecture)],
+    ["From", job ? el("a", { href: href(`/jobs/${job}`) }, job) : el("code", {}, model.source)],
+    ["License", model.license ?? "unknown"],
+    ["Parameters", model.num_params && integer(model.num_params)],
+    ["Input", `${model.input_size} × ${model.input_size}${model.in_channels ? `, channels: ${model.in_channels}` : ""}`],
+    ["Mean", list(model.normalization?.mean)], ["Deviation", list(model.normalization?.std)],
+    ["Classes", names ? names.slice(0, MAX_CLASS_NAMES).join(", ") + (names.length > MAX_CLASS_NAMES ? ", …" : "") : `${integer(model.num_classes)}, without names`],
+    ["Labels", Object.entries(model.labels ?? {}).map(([name, value]) => `${name}: ${value}`).join(", ")],
+    ["SHA-256", model.sha256 && copyableCode(model.sha256, "the SHA-256")], ["Id", copyableCode(model.id, "the model's id", 40)],
   ]);
 }

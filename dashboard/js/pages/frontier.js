@@ -1,4 +1,4 @@
-// Which student to take: accuracy or agreement against latency, size or MACs.
+// The frontier: accuracy or agreement of students against their latency, size or MACs.
 
 import { allPages, get, isIgnorable } from "../api.js";
 import { emptyState, skeleton, notice, errorNotice } from "../components.js";
@@ -7,31 +7,31 @@ import { counted } from "../format.js";
 import { setConnection } from "../layout.js";
 import { currentAddress, href, replaceQuery } from "../router.js";
 import { pollWhileVisible } from "../streams.js";
-import { asked, controls, devicesOf, isStudent, keyOf, limits, shownOf, verdict } from "./frontier/controls.js";
-import { card, list, tray } from "./frontier/point-table.js";
+import { controls, devicesOf, isStudent, keyOf, limits, parseQuery, pointsOf, verdict } from "./frontier/controls.js";
+import { card, pointTable, selectionTray } from "./frontier/point-table.js";
 import { marker, scatter } from "./frontier/scatter.js";
 
-const POLL_MS = 30000; // a student that is finished appears by itself
-const MOST = 500;
-const WRITE_MS = 250; // a slider moves faster than an address may change
+const POLL_MS = 30000;
+const MAX_POINTS = 500;
+const WRITE_MS = 250; // browsers limit how often the address may change, and a slider moves faster
 
 export function mount(main, { query }) {
-  let state = asked(query);
+  let state = parseQuery(query);
   let datasets = null;
-  let answer = null;
+  let frontier = null;
   let request = new AbortController();
   let writing = 0;
-  const bar = controls(ask);
-  const inside = body(change);
-  const said = el("div", { class: "frontier-said" });
-  setChildren(main, el("h1", { tabindex: "-1" }, "Frontier"), el("p", { class: "frontier-lead" }, "What students reach, and what they cost. On the frontier is who no smaller student beats."), bar.node, said, inside.node);
+  const bar = controls(requery);
+  const content = body(change);
+  const message = el("div", { class: "page-message" });
+  setChildren(main, el("h1", { tabindex: "-1" }, "Frontier"), el("p", { class: "frontier-lead" }, "Students by quality and cost. A student is on the frontier if no other student is at least as good at lower cost."), bar.node, message, content.node);
 
-  // Another question to the API: limits are of the axis they were set on.
-  function ask(changes) {
+  // Another axis or data set needs another request, and clears the limits that were set for the previous one.
+  function requery(changes) {
     if (changes.device) return change(changes);
     const cleared = { max_x: changes.x || changes.dataset ? "" : undefined, min_y: changes.y || changes.dataset ? "" : undefined };
-    const lost = Object.fromEntries(Object.entries(cleared).filter(([, value]) => value !== undefined));
-    replaceQuery({ ...changes, ...lost, ...(changes.dataset ? { device: "", open: "", jobs: "" } : {}) });
+    const unset = Object.fromEntries(Object.entries(cleared).filter(([, value]) => value !== undefined));
+    replaceQuery({ ...changes, ...unset, ...(changes.dataset ? { device: "", open: "", jobs: "" } : {}) });
     return show(currentAddress().query);
   }
 
@@ -51,61 +51,61 @@ export function mount(main, { query }) {
   function show(next) {
     clearTimeout(writing);
     const before = state;
-    state = asked(next);
+    state = parseQuery(next);
     bar.mark(state);
-    if (answer && state.dataset && ["dataset", "x", "y"].every((name) => before[name] === state[name])) return draw();
-    if (!answer || state.dataset !== before.dataset) {
-      answer = null;
-      inside.node.hidden = true;
-      setChildren(said, skeleton());
+    if (frontier && state.dataset && ["dataset", "x", "y"].every((name) => before[name] === state[name])) return draw();
+    if (!frontier || state.dataset !== before.dataset) {
+      frontier = null;
+      content.node.hidden = true;
+      setChildren(message, skeleton());
     }
     return load();
   }
 
   async function load() {
     request.abort();
-    const mine = request = new AbortController();
+    const current = request = new AbortController();
     try {
-      datasets ??= (await allPages("/v1/datasets", {}, mine.signal)).filter((each) => each.state === "ready");
-      if (!state.dataset && !(await choose(mine.signal))) return;
+      datasets ??= (await allPages("/v1/datasets", {}, current.signal)).filter((dataset) => dataset.state === "ready");
+      if (!state.dataset && !(await chooseDataset(current.signal))) return;
       bar.datasets(datasets, state.dataset);
       const { dataset, x, y } = state;
-      const found = await get("/v1/frontier", { dataset, x, y, limit: MOST }, mine.signal);
-      if (mine !== request) return;
-      answer = found;
+      const response = await get("/v1/frontier", { dataset, x, y, limit: MAX_POINTS }, current.signal);
+      if (current !== request) return;
+      frontier = response;
       setConnection("idle");
       draw();
     } catch (error) {
-      if (isIgnorable(error) || mine !== request) return;
+      if (isIgnorable(error) || current !== request) return;
       setConnection(error.status === 0 ? "offline" : "idle");
-      if (error.status !== 0) { answer = null; inside.node.hidden = true; }
-      setChildren(said, error.status === 404 ? noDataset() : errorNotice(error, load));
+      if (error.status !== 0) { frontier = null; content.node.hidden = true; }
+      setChildren(message, error.status === 404 ? noDataset() : errorNotice(error, load));
     }
   }
 
-  // The data set of the newest student; without one, the newest data set. False if there is none.
-  async function choose(signal) {
+  // The data set of the newest student, or else the newest data set. False if there is none.
+  async function chooseDataset(signal) {
     const { data: [job] } = await get("/v1/jobs", { state: "succeeded", limit: 1 }, signal);
     state.dataset = job?.dataset ?? datasets[0]?.id ?? null;
     if (state.dataset) {
       replaceQuery({ dataset: state.dataset });
       return true;
     }
-    datasets = null; // look again next time
+    datasets = null; // request them again next time
     bar.node.hidden = true;
-    setChildren(said, fromTemplate("frontier-none"));
+    setChildren(message, fromTemplate("frontier-none"));
     setConnection("idle");
     return false;
   }
 
   function draw() {
-    if (!answer) return;
+    if (!frontier) return;
     bar.node.hidden = false;
-    const devices = answer.x === "latency_ms" ? devicesOf(answer.data) : [];
+    const devices = frontier.x === "latency_ms" ? devicesOf(frontier.data) : [];
     const device = devices.includes(state.device) ? state.device : (devices[0] ?? null);
     bar.devices(devices, device);
-    const some = inside.update(answer, { ...state, device }, devices);
-    setChildren(said, some ? null : noPoints(answer.dataset, answer.y));
+    const hasPoints = content.update(frontier, { ...state, device }, devices);
+    setChildren(message, hasPoints ? null : noPoints(frontier.dataset, frontier.y));
   }
 
   const poll = pollWhileVisible(load, () => POLL_MS);
@@ -117,31 +117,31 @@ export function mount(main, { query }) {
       request.abort();
       poll.stop();
       clearTimeout(writing);
-      inside.destroy();
+      content.destroy();
     },
   };
 }
 
-const LIST_MS = 200;
+const TABLE_MS = 200;
 
 function body(onChange) {
   const chart = scatter(open);
   const bounds = limits((next) => onChange({ limits: next }));
-  const shown = card({ onChoose: choose, onClose: close });
-  const chosen = tray(() => onChange({ jobs: [] }));
-  const table = list({ onSort: (sort) => onChange({ sort }), onChoose: choose, onOpen: open });
-  const where = el("p", { class: "muted small" });
+  const openCard = card({ onSelect: select, onClose: close });
+  const selection = selectionTray(() => onChange({ jobs: [] }));
+  const table = pointTable({ onSort: (sort) => onChange({ sort }), onSelect: select, onOpen: open });
+  const measuredOn = el("p", { class: "muted small" });
   const figure = el("figure", { class: "panel frontier-chart", "aria-labelledby": "frontier-name" },
-    el("figcaption", {}, el("h2", { class: "hidden", id: "frontier-name" }, "Chart"), legend(), where), chart.node);
-  const node = el("div", { class: "stack", hidden: true }, bounds.node, el("div", { class: "frontier-main" }, figure, shown.node), chosen.node, table.node);
+    el("figcaption", {}, el("h2", { class: "hidden", id: "frontier-name" }, "Chart"), legend(), measuredOn), chart.node);
+  const node = el("div", { class: "stack", hidden: true }, bounds.node, el("div", { class: "frontier-main" }, figure, openCard.node), selection.node, table.node);
   let state = null;
   let points = [];
-  let made = "";
-  let listing = 0;
+  let drawn = "";
+  let tableTimer = 0;
 
   function open(key, byKeyboard) {
     onChange({ open: key });
-    if (byKeyboard) shown.focus();
+    if (byKeyboard) openCard.focus();
   }
 
   function close() {
@@ -150,29 +150,29 @@ function body(onChange) {
     chart.focus(key);
   }
 
-  function choose(job) {
-    onChange({ jobs: state.jobs.includes(job) ? state.jobs.filter((each) => each !== job) : [...state.jobs, job] });
+  function select(job) {
+    onChange({ jobs: state.jobs.includes(job) ? state.jobs.filter((other) => other !== job) : [...state.jobs, job] });
   }
 
-  function update(answer, next, devices) {
-    const sliding = made !== "" && JSON.stringify(next.limits) !== JSON.stringify(state.limits);
+  function update(frontier, next, devices) {
+    const sliding = drawn !== "" && JSON.stringify(next.limits) !== JSON.stringify(state.limits);
     state = next;
-    const now = JSON.stringify([answer, next.device]);
-    if (now !== made) points = shownOf(answer, next.device);
-    made = now;
+    const now = JSON.stringify([frontier, next.device]);
+    if (now !== drawn) points = pointsOf(frontier, next.device);
+    drawn = now;
     node.hidden = !points.length;
     if (!points.length) return false;
-    const view = { ...state, x: answer.x, y: answer.y, points };
-    const names = new Map(answer.data.filter(isStudent).map((point) => [point.job, point.name]));
+    const view = { ...state, x: frontier.x, y: frontier.y, points };
+    const names = new Map(frontier.data.filter(isStudent).map((point) => [point.job, point.name]));
     bounds.update(view);
-    bounds.say(verdict(points, state.limits, view.x, view.y));
+    bounds.showVerdict(verdict(points, state.limits, view.x, view.y));
     chart.update(view);
-    shown.update(points.find((point) => keyOf(point) === state.open) ?? null, state.jobs);
-    chosen.update(state.jobs, (job) => names.get(job) ?? job);
-    // A slider moves faster than hundreds of rows can follow.
-    clearTimeout(listing);
-    listing = setTimeout(() => table.update({ ...view, note: networkCounts(answer, points) }), sliding ? LIST_MS : 0);
-    setText(where, whereWords(answer, next.device, devices, points));
+    openCard.update(points.find((point) => keyOf(point) === state.open) ?? null, state.jobs);
+    selection.update(state.jobs, (job) => names.get(job) ?? job);
+    // While a slider moves, the table of hundreds of rows is updated less often.
+    clearTimeout(tableTimer);
+    tableTimer = setTimeout(() => table.update({ ...view, note: networkCounts(frontier, points) }), sliding ? TABLE_MS : 0);
+    setText(measuredOn, deviceWords(frontier, next.device, devices, points));
     return true;
   }
 
@@ -180,23 +180,23 @@ function body(onChange) {
     node,
     update,
     destroy() {
-      clearTimeout(listing);
+      clearTimeout(tableTimer);
       chart.destroy();
     },
   };
 }
 
-function networkCounts(answer, points) {
+function networkCounts(frontier, points) {
   const teachers = points.filter((point) => !isStudent(point)).length;
   const students = points.length - teachers;
   const words = `${counted(students, "student")}, ${counted(teachers, "teacher")}`;
-  return answer.total > answer.data.length ? `${words}; of ${answer.total} in all, the oldest dominated ones are left out` : words;
+  return frontier.total > frontier.data.length ? `${words}; of ${frontier.total} networks, the oldest dominated ones are not shown` : words;
 }
 
-function whereWords(answer, device, devices, points) {
-  if (answer.x !== "latency_ms") return "";
-  const others = answer.data.length - points.length;
-  const rest = devices.length > 1 ? ` ${others} more ${others === 1 ? "was" : "were"} measured elsewhere: not comparable, so not shown.` : "";
+function deviceWords(frontier, device, devices, points) {
+  if (frontier.x !== "latency_ms") return "";
+  const others = frontier.data.length - points.length;
+  const rest = devices.length > 1 ? ` ${others} more ${others === 1 ? "was" : "were"} measured on other devices and ${others === 1 ? "is" : "are"} not shown, because latencies of two devices cannot be compared.` : "";
   return `Latency measured on ${device}, one image at a time.${rest}`;
 }
 
@@ -209,10 +209,10 @@ function legend() {
   return el("ul", { class: "legend", "aria-hidden": "true" }, kinds.map(([point, name]) => el("li", {}, svg("svg", { class: "key", viewBox: "0 0 24 24" }, marker(point, 12, 12)), name)));
 }
 
-const post = (dataset, words) => el("a", { href: href("/new", { dataset }) }, words);
+const newJobLink = (dataset, words) => el("a", { href: href("/new", { dataset }) }, words);
 
 const noPoints = (dataset, y) => (y === "agreement"
-  ? emptyState("No student with a teacher here yet", el("p", {}, "Agreement needs a teacher. Look at top-1, or ", post(dataset, "post a job with a teacher"), "."))
-  : emptyState("No finished jobs on this data set", el("p", {}, "A student appears here when its job has succeeded. ", post(dataset, "Post a job"), " or choose another data set.")));
+  ? emptyState("No student with a teacher yet", el("p", {}, "Agreement needs a teacher. Choose top-1, or ", newJobLink(dataset, "post a job with a teacher"), "."))
+  : emptyState("No finished jobs on this data set", el("p", {}, "A student appears when its job has succeeded. ", newJobLink(dataset, "Post a job"), " or choose another data set.")));
 
-const noDataset = () => notice("There is no such data set", "It was deleted, or belongs to another project. Choose another one above.", { role: "alert" });
+const noDataset = () => notice("There is no such data set", "It was deleted or belongs to another project. Choose another one above.", { role: "alert" });

@@ -1,4 +1,4 @@
-// One job: how it goes, what came out, what it left behind.
+// One job: its header, progress, outcome and curves, and tabs of details.
 
 import { jobPath, post } from "../api.js";
 import { button, copyButton, errorNotice, progressBar, sentence } from "../components.js";
@@ -14,22 +14,22 @@ import { tabs } from "../tabs.js";
 import { configTab, lineageTab } from "./job/config-tab.js";
 import { axisOf, charts, metricsTab } from "./job/curves.js";
 import { filesTab, logTab, runsTab } from "./job/files.js";
-import { Feed } from "./job/job-store.js";
+import { JobStore } from "./job/job-store.js";
 import { outcome, reportTab } from "./job/report.js";
 
 const DRAW_MS = 500; // at most two updates a second
-const QUEUE_MS = 5000; // a place in the queue changes without an event of this job
+const QUEUE_MS = 5000; // the position in the queue changes without an event of this job
 
 export function mount(main, { args: [id], query }) {
   let job = null;
   let drawing = 0;
-  const feed = new Feed(id, axisOf(query.get("x")), { job: show, report: reported, event: heard, news: drawSoon, failed });
+  const store = new JobStore(id, axisOf(query.get("x")), { job: show, report: showReport, event: addEvent, change: drawSoon, error: showError });
   const log = logTab(id);
-  const top = header((changed) => (changed ? feed.take(changed) : feed.look()));
-  const parts = { top, line: timeline(), wait: waiting(), going: going(), fault: fault() };
+  const header = jobHeader((changed) => (changed ? store.setJob(changed) : store.refresh()));
+  const parts = { header, states: timeline(), waiting: waitingNotice(), progress: progressPanel(), failure: failureNotice() };
   const result = outcome();
-  const lines = charts(feed, () => opened.get("metrics")?.update());
-  const opened = new Map();
+  const lines = charts(store, () => openTabs.get("metrics")?.update());
+  const openTabs = new Map();
   const list = [
     ["report", "Report", reportTab],
     ["metrics", "All metrics", metricsTab],
@@ -38,25 +38,25 @@ export function mount(main, { args: [id], query }) {
     ["config", "Configuration", configTab],
     ["runs", "Runs", runsTab],
     ["lineage", "Lineage", lineageTab],
-  ].map(([tab, label, make]) => ({ id: tab, label, make: () => open(tab, make) }));
+  ].map(([tab, label, create]) => ({ id: tab, label, create: () => openTab(tab, create) }));
 
-  function open(tab, make) {
-    const made = make(feed);
-    opened.set(tab, made);
-    made.update?.(job, feed.report);
-    return made.node;
+  function openTab(name, create) {
+    const tab = create(store);
+    openTabs.set(name, tab);
+    tab.update?.(job, store.report);
+    return tab.node;
   }
 
   function build() {
     const first = query.get("tab") ?? (job.state === "succeeded" && job.kind !== "warm" ? "report" : "log");
-    const below = tabs("Details", list, first, (tab) => {
+    const details = tabs("Details", list, first, (tab) => {
       replaceQuery({ tab });
       if (tab === "log") log.draw();
     });
-    setChildren(main, el("div", { class: "stack" }, top.node, parts.line.node, parts.wait.node, parts.going.node, parts.fault.node, result.node, lines.node, below.node));
+    setChildren(main, el("div", { class: "stack" }, header.node, parts.states.node, parts.waiting.node, parts.progress.node, parts.failure.node, result.node, lines.node, details.node));
     log.draw();
-    // The page was opened before its name was known: the focus has waited.
-    if (document.activeElement === main) top.node.querySelector("h1").focus();
+    // The router focused the page before it had a heading.
+    if (document.activeElement === main) header.node.querySelector("h1").focus();
   }
 
   function show(next) {
@@ -65,21 +65,21 @@ export function mount(main, { args: [id], query }) {
     if (!before) build();
     else if (before.state !== job.state) announce(`${job.resolved.name}: ${stateWord(job.state)}`);
     for (const part of Object.values(parts)) part.update?.(job);
-    inside();
+    updateTabs();
     const percent = isLive(job) && job.progress ? `${Math.floor(100 * job.progress.fraction)} % · ` : "";
     document.title = `${percent}${job.resolved.name} – Stillhouse`;
   }
 
-  const inside = () => opened.forEach((part) => part.update?.(job, feed.report));
+  const updateTabs = () => openTabs.forEach((tab) => tab.update?.(job, store.report));
 
-  function reported(report) {
+  function showReport(report) {
     result.update(report, job);
-    inside();
+    updateTabs();
   }
 
-  function heard(event) {
+  function addEvent(event) {
     log.add(event);
-    if (event.type === "state") parts.line.add(event);
+    if (event.type === "state") parts.states.add(event);
   }
 
   function drawSoon() {
@@ -88,62 +88,60 @@ export function mount(main, { args: [id], query }) {
 
   function draw() {
     drawing = 0;
-    job = feed.job;
+    job = store.job;
     lines.update();
     log.update();
-    opened.get("metrics")?.update();
-    parts.going.update(job);
+    openTabs.get("metrics")?.update();
+    parts.progress.update(job);
   }
 
-  function failed(error) {
-    setChildren(main, el("h1", { class: "hidden", tabindex: "-1" }, "Job"), errorNotice(error, error.status === 404 ? null : begin));
+  function showError(error) {
+    setChildren(main, el("h1", { class: "hidden", tabindex: "-1" }, "Job"), errorNotice(error, error.status === 404 ? null : load));
   }
 
-  function begin() {
+  function load() {
     setChildren(main, el("p", { class: "muted" }, "Loading the job…"));
-    feed.begin();
+    store.load();
   }
 
-  const queue = pollWhileVisible(() => (job?.state === "queued" ? feed.look() : undefined), () => QUEUE_MS);
-  const ticking = setInterval(() => document.hidden || (parts.line.tick(), top.tick()), 1000);
-  begin();
+  const queue = pollWhileVisible(() => (job?.state === "queued" ? store.refresh() : undefined), () => QUEUE_MS);
+  const ticking = setInterval(() => document.hidden || (parts.states.tick(), header.tick()), 1000);
+  load();
 
   return {
-    update() {}, // the query is of this page's own making
+    update() {}, // only this page changes its query
     leave() {
-      feed.close();
+      store.close();
       queue.stop();
       clearInterval(ticking);
       clearTimeout(drawing);
       lines.destroy();
-      opened.get("metrics")?.destroy();
+      openTabs.get("metrics")?.destroy();
     },
   };
 }
 
-// The top of the page: name, actions, states, progress, what went wrong.
-
-const WISHES = {
+const ACTIONS = {
   pause: { label: "Pause", states: ["queued", "starting", "running"] },
   resume: { label: "Resume", states: ["pausing", "paused"] },
   retry: { label: "Retry", states: ["failed"] },
 };
 
-/** `onChange` takes the job as an action left it, or null to have it looked for. */
-export function header(onChange) {
+/** `onChange(job)` gets the job after an action, or null if the job must be loaded again. */
+function jobHeader(onChange) {
   const title = el("h1", { tabindex: "-1" });
   const state = el("span");
   const facts = el("div", { class: "facts" });
   const actions = el("div", { class: "actions" });
-  const said = el("p", { class: "refused small", role: "status" });
+  const message = el("p", { class: "refused small", role: "status" });
   const node = el("div", {}, el("a", { class: "crumb", href: href("/jobs") }, "← Jobs"),
-    el("div", { class: "job-head" }, el("div", { class: "title" }, title, state), actions), said, facts);
+    el("div", { class: "job-head" }, el("div", { class: "title" }, title, state), actions), message, facts);
   let job = null;
   let seen = "";
   const posted = el("span");
   const tick = () => job && setText(posted, ago(job.created_at));
 
-  async function stop(event) {
+  async function cancel(event) {
     event.target.disabled = true;
     try {
       const changed = await cancelJob(job);
@@ -151,48 +149,48 @@ export function header(onChange) {
       else event.target.disabled = false;
     } catch (error) {
       event.target.disabled = false;
-      setText(said, `Not cancelled: ${error.message}`);
-      onChange(null); // it may have changed meanwhile: look again
+      setText(message, `Not cancelled: ${error.message}`);
+      onChange(null); // its state may have changed meanwhile
     }
   }
 
-  async function wish(event, action) {
+  async function act(event, action) {
     event.target.disabled = true;
     try {
       const changed = await post(jobPath(job.id, `/${action}`));
       announce(`${changed.resolved.name}: ${stateWord(changed.state)}`);
-      if (action === "retry") location.reload(); // its stream had ended
+      if (action === "retry") location.reload(); // the stream of the failed job has ended
       else onChange(changed);
     } catch (error) {
       event.target.disabled = false;
-      setText(said, `This was not done: ${error.message}.`);
+      setText(message, `The job did not accept this: ${error.message}.`);
       onChange(null);
     }
   }
 
-  const wishes = () => Object.entries(WISHES).filter(([, { states }]) => states.includes(job.state))
-    .map(([action, { label }]) => button(label, (event) => wish(event, action)));
+  const actionButtons = () => Object.entries(ACTIONS).filter(([, { states }]) => states.includes(job.state))
+    .map(([action, { label }]) => button(label, (event) => act(event, action)));
 
-  async function throwAway(event) {
+  async function remove(event) {
     event.target.disabled = true;
     try {
       if (await deleteJob(job)) location.hash = href("/jobs");
     } catch (error) {
-      setText(said, `Not deleted: ${error.message}.`);
+      setText(message, `Not deleted: ${error.message}.`);
     }
     event.target.disabled = false;
   }
 
   function buttons() {
-    const student = job.state === "succeeded" && job.kind === "distill"; // an evaluation makes none
-    const page = (path, text, query) => el("a", { class: "button", href: href(path, query) }, text);
+    const student = job.state === "succeeded" && job.kind === "distill"; // other kinds train no student
+    const pageLink = (path, text, query) => el("a", { class: "button", href: href(path, query) }, text);
     return [
-      ...wishes(),
-      canCancel(job) ? button("Cancel job", stop) : null,
-      TERMINAL.includes(job.state) ? button("Delete", throwAway) : null,
-      page("/new", "Duplicate", { from: job.id }),
-      page("/compare", "Compare", { jobs: job.id }),
-      student ? page(`/students/${job.id}`, "Student page") : null,
+      ...actionButtons(),
+      canCancel(job) ? button("Cancel job", cancel) : null,
+      TERMINAL.includes(job.state) ? button("Delete", remove) : null,
+      pageLink("/new", "Duplicate", { from: job.id }),
+      pageLink("/compare", "Compare", { jobs: job.id }),
+      student ? pageLink(`/students/${job.id}`, "Student page") : null,
       student ? el("a", { class: "button primary", href: jobPath(job.id, "/student"), download: "student.safetensors" }, "Download student") : null,
     ];
   }
@@ -225,15 +223,16 @@ export function header(onChange) {
 
 const fact = (name, value) => el("span", {}, el("span", { class: "muted" }, name), value);
 
-const REASONS = { lost: "its worker was lost", drained: "its worker was shut down", stopped: "its worker was shut down", storage_away: "the object store was away" };
+const REASONS = { lost: "its worker was lost", drained: "its worker was shut down", stopped: "its worker was shut down", storage_retry: "the object store was not available" };
 
-export function timeline() {
+/** The states of the job and the time it spent in them. */
+function timeline() {
   const list = el("ol", { class: "timeline", "aria-label": "States" });
   const states = [];
 
   function tick() {
-    states.forEach(({ state, time, spent }, at) => {
-      const next = states[at + 1]?.time;
+    states.forEach(({ state, time, spent }, index) => {
+      const next = states[index + 1]?.time;
       const ended = TERMINAL.includes(state);
       setText(spent, ended ? `at ${timeOfDay(time)}` : duration(secondsBetween(time, next)));
     });
@@ -244,22 +243,22 @@ export function timeline() {
     tick,
     add({ time, data }) {
       const spent = el("span", { class: "num" });
-      const why = data.reason && data.state === "queued" ? el("span", {}, ` (${REASONS[data.reason] ?? data.reason})`) : null;
+      const reason = data.reason && data.state === "queued" ? el("span", {}, ` (${REASONS[data.reason] ?? data.reason})`) : null;
       states.push({ state: data.state, time, spent });
-      list.append(el("li", { title: timeOfDay(time) }, el("b", {}, stateWord(data.state)), spent, why));
+      list.append(el("li", { title: timeOfDay(time) }, el("b", {}, stateWord(data.state)), spent, reason));
       tick();
     },
   };
 }
 
-const ENDING = { cancelling: "ending at the next step", pausing: "writing a checkpoint" };
+const TRANSITIONS = { cancelling: "ending at the next step", pausing: "writing a checkpoint" };
 
-export function going() {
+function progressPanel() {
   const bar = progressBar("Progress of this job");
   const percent = el("strong", { class: "num" });
   const eta = el("span", { class: "muted num" });
-  const where = el("p", { class: "where num" });
-  const node = el("div", { class: "panel going" }, percent, bar.node, eta, where);
+  const position = el("p", { class: "where num" });
+  const node = el("div", { class: "panel going" }, percent, bar.node, eta, position);
   return {
     node,
     update(job) {
@@ -270,30 +269,30 @@ export function going() {
       setText(percent, `${Math.floor(100 * (progress?.fraction ?? 0))} %`);
       setText(eta, timeLeft(job.eta_s));
       const steps = progress ? `epoch ${progress.epoch} of ${progress.epochs} · step ${integer(progress.step)} of ${integer(progress.steps)}` : "";
-      const both = job.resolved.evaluation?.baseline ? "student and undistilled student counted together" : "";
-      const text = [ENDING[job.state] ?? phaseWords(job.phase), steps, progress ? both : ""].filter(Boolean).join(" · ");
-      setText(where, capital(text));
+      const scope = job.resolved.evaluation?.baseline ? "student and undistilled student together" : "";
+      const text = [TRANSITIONS[job.state] ?? phaseWords(job.phase), steps, progress ? scope : ""].filter(Boolean).join(" · ");
+      setText(position, capital(text));
     },
   };
 }
 
-export function waiting() {
+function waitingNotice() {
   const node = el("div", { class: "notice", "data-tone": "wait", hidden: true });
   let seen = "";
   return {
     node,
     update(job) {
       node.hidden = !["queued", "paused"].includes(job.state);
-      const now = `${job.waiting_reason ?? "its worker is free for others; Resume goes on from the last checkpoint"}`;
+      const now = `${job.waiting_reason ?? "the worker is free for other jobs; Resume continues from the last checkpoint"}`;
       if (node.hidden || now === seen) return;
       seen = now;
-      const none = now === "no worker is running";
-      setChildren(node, el("strong", {}, job.state === "paused" ? "Paused" : "Waiting in the queue"), sentence(now), none ? [" Workers come with ", el("code", {}, "stillhouse up"), "; the job starts as soon as one is there."] : null);
+      const noWorker = now === "no worker is running";
+      setChildren(node, el("strong", {}, job.state === "paused" ? "Paused" : "Waiting in the queue"), sentence(now), noWorker ? [" ", el("code", {}, "stillhouse up"), " starts workers; then the job starts by itself."] : null);
     },
   };
 }
 
-export function fault() {
+function failureNotice() {
   const node = el("div", { class: "notice", "data-tone": "bad", hidden: true });
   return {
     node,
@@ -301,11 +300,11 @@ export function fault() {
       const { error } = job;
       node.hidden = !error || job.state !== "failed";
       if (node.hidden || node.firstChild) return;
-      const where = [error.phase ? `while ${phaseWords(error.phase)}` : "", error.run ? `run ${error.run}` : ""].filter(Boolean).join(", ");
+      const context = [error.phase ? `while ${phaseWords(error.phase)}` : "", error.run ? `run ${error.run}` : ""].filter(Boolean).join(", ");
       setChildren(node,
-        el("strong", {}, `Failed: ${readable(error.code)}`, where ? el("span", { class: "muted" }, ` · ${where}`) : null),
+        el("strong", {}, `Failed: ${readable(error.code)}`, context ? el("span", { class: "muted" }, ` · ${context}`) : null),
         el("p", {}, sentence(error.message)),
-        error.hint ? el("p", {}, el("b", {}, "What may help: "), sentence(error.hint)) : null,
+        error.hint ? el("p", {}, el("b", {}, "Possible fix: "), sentence(error.hint)) : null,
         error.items?.length ? el("ul", {}, error.items.map((item) => el("li", {}, el("code", {}, item.name), ` ${item.detail}`))) : null);
     },
   };

@@ -1,4 +1,4 @@
-// What the project owns: a table whose rows open; renaming and deleting.
+// The project's data sets and models: a table whose rows open, and the buttons to rename and delete.
 
 import { call, del, allPages, patch } from "../../api.js";
 import { confirmAction, attempt, badge, skeleton, tableFrame, notice, errorNotice, scrollRegion, sentence } from "../../components.js";
@@ -8,18 +8,19 @@ import { announce } from "../../layout.js";
 import { rememberAsset } from "../../lookups.js";
 import { currentAddress, replaceQuery } from "../../router.js";
 
-const STEP = 50;
+const PAGE = 50;
 
-/** `key(item)` is what `open` is in the address; `cells(item)` come after the name; `body(item)` is shown when opened. */
-export function shelf({ caption, columns, key, cells, body, onOpen }) {
+/** A table whose rows open. `keyOf(item)` identifies the open row in the address; `cells(item)` follow the name; `body(item)`
+ * is the content of an open row. `show(items, open, fromTop)`. */
+export function expandableTable({ caption, columns, keyOf, cells, body, onOpen }) {
   let items = [];
   let open = "";
-  let most = STEP;
+  let limit = PAGE;
   const lines = el("tbody");
-  const fill = keyedRows(lines, key, (item) => row(columns, () => toggle(key(item)), (now) => key(now) === open, cells, body));
-  const more = el("button", { class: "button", type: "button", on: { click: () => { most += STEP; draw(); } } }, "Show more");
+  const fill = keyedRows(lines, keyOf, (item) => expandableRow(columns, () => toggle(keyOf(item)), (other) => keyOf(other) === open, cells, body));
+  const more = el("button", { class: "button", type: "button", on: { click: () => { limit += PAGE; draw(); } } }, "Show more");
   const count = el("span");
-  const node = el("div", { hidden: true }, el("div", { class: "panel" }, scrollRegion(caption, tableFrame(caption, columns, lines, "shelf"))), el("div", { class: "jobs-foot" }, more, count));
+  const node = el("div", { hidden: true }, el("div", { class: "panel" }, scrollRegion(caption, tableFrame(caption, columns, lines, "expandable"))), el("div", { class: "jobs-foot" }, more, count));
 
   function toggle(name) {
     open = open === name ? "" : name;
@@ -31,48 +32,48 @@ export function shelf({ caption, columns, key, cells, body, onOpen }) {
   const reveal = () => lines.querySelector(".open")?.scrollIntoView({ block: "nearest" });
 
   function draw() {
-    most = Math.max(most, items.findIndex((item) => key(item) === open) + 1);
-    fill(items.slice(0, most));
+    limit = Math.max(limit, items.findIndex((item) => keyOf(item) === open) + 1);
+    fill(items.slice(0, limit));
     node.hidden = !items.length;
-    more.hidden = items.length <= most;
-    setText(count, `${more.hidden ? "" : `${most} of `}${integer(items.length)} shown`);
+    more.hidden = items.length <= limit;
+    setText(count, `${more.hidden ? "" : `${limit} of `}${integer(items.length)} shown`);
   }
 
   return {
     node,
-    show(list, name, few) {
-      const fresh = name !== open;
+    show(list, name, fromTop) {
+      const changed = name !== open;
       items = list;
       open = name;
-      if (few) most = STEP;
+      if (fromTop) limit = PAGE;
       draw();
-      if (fresh) reveal();
+      if (changed) reveal();
     },
   };
 }
 
-function row(columns, onToggle, isOpen, cells, body) {
+function expandableRow(columns, onToggle, isOpen, cells, body) {
   const label = el("span");
   const arrow = svg("svg", { class: "arrow", viewBox: "0 0 16 16", "aria-hidden": "true" }, svg("path", { d: "M6 3.5 10.5 8 6 12.5" }));
   const button = el("button", { type: "button", class: "opener", on: { click: onToggle } }, arrow, label);
   const line = el("tr", { on: { click: (event) => event.target.closest("a, button") || String(getSelection()) || onToggle() } },
     el("th", { scope: "row" }, button), columns.slice(1).map((name) => el("td", { "data-label": name })));
-  const inside = el("td", { colspan: columns.length });
-  const below = el("tr", { class: "inside" }, inside);
-  let drawn = "";
-  let opened = "";
+  const content = el("td", { colspan: columns.length });
+  const below = el("tr", { class: "inside" }, content);
+  let drawnRow = "";
+  let drawnBody = "";
 
   return {
     update(item) {
       const now = JSON.stringify(item);
       const open = isOpen(item);
-      if (now !== drawn) {
+      if (now !== drawnRow) {
         setText(label, item.name);
-        cells(item).forEach((cell, at) => setChildren(line.children[at + 1], cell));
+        cells(item).forEach((cell, index) => setChildren(line.children[index + 1], cell));
       }
-      if (open && now !== opened) setChildren(inside, body(item));
-      drawn = now;
-      if (open) opened = now;
+      if (open && now !== drawnBody) setChildren(content, body(item));
+      drawnRow = now;
+      if (open) drawnBody = now;
       button.setAttribute("aria-expanded", String(open));
       line.classList.toggle("open", open);
       return open ? [line, below] : line;
@@ -81,79 +82,82 @@ function row(columns, onToggle, isOpen, cells, body) {
 }
 
 const STATES = { ready: ["Ready", "good"], failed: ["Failed", "bad"], ingesting: ["Being read", "wait"], verifying: ["Being checked", "wait"] };
-const UNREADY = ["ingesting", "verifying"];
+const IN_PROGRESS = ["ingesting", "verifying"];
 
-export const stateOf = ({ state }) => badge(...(STATES[state] ?? [state, "quiet"]));
+export const stateBadge = ({ state }) => badge(...(STATES[state] ?? [state, "quiet"]));
 
-/** `kind`: {path, caption, columns, cells(item), body(item, on), text(item), blank(on)}; `on`: changed(item), removed(item), signal. */
-export function stock(kind, signal) {
+/** A tab of data sets or models. `kind`: {path, caption, columns, cells(item), body(item, on), searchText(item), empty(on)};
+ * `on`: {changed(item), removed(item), signal}. */
+export function assetTab(kind, signal) {
   let items = null;
   let query = new URLSearchParams();
-  const said = el("div");
-  const none = el("div", {}, skeleton());
-  const on = { signal, changed: (item) => keep([item, ...without(item)]), removed: (item) => keep(without(item)) };
-  const list = shelf({ ...kind, key: ({ id }) => id, body: (item) => kind.body(item, on), onOpen: (open) => { replaceQuery({ open }); query = currentAddress().query; } });
+  const message = el("div");
+  const placeholder = el("div", {}, skeleton());
+  const on = { signal, changed: (item) => store([item, ...without(item)]), removed: (item) => store(without(item)) };
+  const list = expandableTable({ ...kind, keyOf: ({ id }) => id, body: (item) => kind.body(item, on), onOpen: (open) => { replaceQuery({ open }); query = currentAddress().query; } });
 
   const without = ({ id }) => items.filter((item) => item.id !== id);
-  function keep(next) {
+  function store(next) {
     items = next.sort((a, b) => (a.id < b.id ? 1 : -1));
     draw();
   }
 
   function draw() {
     const q = (query.get("q") ?? "").toLowerCase();
-    const found = items.filter((item) => kind.text(item).toLowerCase().includes(q));
-    list.show(found, query.get("open") ?? "");
-    setChildren(none, found.length ? null : items.length ? el("p", { class: "panel empty" }, `Nothing here has “${q}” in it.`) : kind.blank(on));
+    const matches = items.filter((item) => kind.searchText(item).toLowerCase().includes(q));
+    list.show(matches, query.get("open") ?? "");
+    setChildren(placeholder, matches.length ? null : items.length ? el("p", { class: "panel empty" }, `Nothing matches “${q}”.`) : kind.empty(on));
   }
 
   const load = () => attempt(async () => {
-    keep(await allPages(kind.path, {}, signal));
-    setChildren(said);
+    store(await allPages(kind.path, {}, signal));
+    setChildren(message);
   }, (error) => {
-    setChildren(said, errorNotice(error, load));
-    if (!items) setChildren(none);
+    setChildren(message, errorNotice(error, load));
+    if (!items) setChildren(placeholder);
   });
 
   return {
-    node: el("div", {}, said, none, list.node),
+    node: el("div", {}, message, placeholder, list.node),
     show(next) {
       query = next;
       if (items) draw();
       else load();
     },
-    /** Look again where something is still on its way, or where the last look failed. */
-    tick: () => (said.firstChild || items?.some(({ state }) => UNREADY.includes(state)) ? load() : undefined),
+    /** Load again while an item is in progress, and after a failed request. */
+    tick: () => (message.firstChild || items?.some(({ state }) => IN_PROGRESS.includes(state)) ? load() : undefined),
   };
 }
 
-export function remover(item, what, warning, onGone) {
-  const said = el("div", { role: "alert" });
-  const button = el("button", { class: "button", type: "button", on: { click: go } }, "Delete");
+/** {button, message}: deletes an item after a confirmation. `kind`: "data set" or "model". */
+export function deleteButton(item, kind, warning, onDelete) {
+  const message = el("div", { role: "alert" });
+  const button = el("button", { class: "button", type: "button", on: { click: remove } }, "Delete");
 
-  async function go() {
-    if (!(await confirmAction({ title: `Delete this ${what}?`, text: `“${item.name}”: ${warning}`, yes: `Delete the ${what}` }))) return;
+  async function remove() {
+    if (!(await confirmAction({ title: `Delete this ${kind}?`, text: `“${item.name}”: ${warning}`, yes: `Delete the ${kind}` }))) return;
     try {
       await del(item.links.self);
       announce(`${item.name} is deleted`);
-      onGone(item);
+      onDelete(item);
     } catch (error) {
-      setChildren(said, notice(error.code === "in_use" ? `This ${what} is in use, so it stays` : "This did not work", sentence(error.message)));
+      setChildren(message, notice(error.code === "in_use" ? `This ${kind} is in use and was not deleted` : "This did not work", sentence(error.message)));
     }
   }
 
-  return { button, said };
+  return { button, message };
 }
 
-export function renamer(item, onChange) {
+/** {button, nodes}: renames a model, unless somebody else has changed it meanwhile. */
+export function renameForm(item, onChange) {
   const button = el("button", { class: "button", type: "button", on: { click: open } }, "Rename");
   const box = el("input", { class: "input", id: `name-${item.id}`, maxlength: "200", required: true, autocomplete: "off" });
-  const said = el("div", { role: "alert" });
+  const message = el("div", { role: "alert" });
   const form = el("form", { class: "rename", hidden: true, on: { submit: save, keydown: (event) => event.key === "Escape" && close() } },
     el("label", { for: box.id }, "New name"), box,
-    el("button", { class: "button primary" }, "Save"), el("button", { class: "button", type: "button", on: { click: close } }, "Keep the old one"));
+    el("button", { class: "button primary" }, "Save"), el("button", { class: "button", type: "button", on: { click: close } }, "Keep the old name"));
   let etag = null;
-  const fail = (error) => setChildren(said, notice("This did not work", sentence(error.message)));
+  const fail = (error) => setChildren(message, notice("This did not work", sentence(error.message)));
 
   async function open() {
     try {
@@ -162,7 +166,7 @@ export function renamer(item, onChange) {
       box.value = now.data.name;
       form.hidden = false;
       box.select();
-      setChildren(said);
+      setChildren(message);
     } catch (error) {
       fail(error);
     }
@@ -183,10 +187,10 @@ export function renamer(item, onChange) {
     } catch (error) {
       if (error.status !== 412) return fail(error);
       await open();
-      setChildren(said, notice("Someone else has changed this model", "Its present name is in the box."));
+      setChildren(message, notice("Someone else has changed this model", "The field shows its present name."));
     }
     return undefined;
   }
 
-  return { button, nodes: [form, said] };
+  return { button, nodes: [form, message] };
 }

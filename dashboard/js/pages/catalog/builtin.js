@@ -1,4 +1,4 @@
-// What comes with Stillhouse: architectures, methods, schemes.
+// The tabs of what comes with Stillhouse: architectures, methods, schemes.
 
 import { firstPage, allPages } from "../../api.js";
 import { attempt, badge, skeleton, factList, scrollTable, errorNotice, copyableCode } from "../../components.js";
@@ -6,28 +6,28 @@ import { el, setChildren, setText } from "../../dom.js";
 import { si, integer } from "../../format.js";
 import { currentAddress, href, replaceQuery } from "../../router.js";
 import { boundsText, richText, fieldShape } from "../../schema.js";
-import { shelf } from "./assets.js";
+import { expandableTable } from "./assets.js";
 
-const names = new Intl.Collator("en", { numeric: true });
-const byName = (a, b) => names.compare(a.name, b.name);
+const collator = new Intl.Collator("en", { numeric: true });
+const byName = (a, b) => collator.compare(a.name, b.name);
 const by = (field, sign) => (a, b) => sign * (a[field] - b[field]) || byName(a, b);
 const ORDERS = {
   name: ["Name", byName], small: ["Fewest parameters", by("num_params", 1)], large: ["Most parameters", by("num_params", -1)],
   light: ["Fewest MACs", by("macs", 1)], heavy: ["Most MACs", by("macs", -1)],
 };
-let known = null; // it does not change while the API runs
+let cachedList = null; // the list does not change while the API runs
 
 export function architecturesTab(signal) {
-  let items = known ?? [];
+  let items = cachedList ?? [];
   let query = new URLSearchParams();
   const count = el("span", { class: "muted small" });
-  const said = el("div");
-  const none = el("div");
+  const message = el("div");
+  const placeholder = el("div");
   const links = ["", "cifar", "torchvision", "timm"].map((name) => [name, el("a", {}, name || "All")]);
   const order = el("select", { class: "input", on: { change } }, Object.entries(ORDERS).map(([value, [word]]) => el("option", { value }, word)));
-  const list = shelf({
-    caption: "Architectures", columns: ["Architecture", "Parameters", "MACs", "Input", "License"], key: ({ name }) => name, body,
-    cells: (one) => [si(one.num_params), si(one.macs), `${one.input_size} × ${one.input_size}`, one.license],
+  const list = expandableTable({
+    caption: "Architectures", columns: ["Architecture", "Parameters", "MACs", "Input", "License"], keyOf: ({ name }) => name, body,
+    cells: ({ num_params: params, macs, input_size: size, license }) => [si(params), si(macs), `${size} × ${size}`, license],
     onOpen(open) { replaceQuery({ open }); query = currentAddress().query; },
   });
 
@@ -36,28 +36,28 @@ export function architecturesTab(signal) {
     show(currentAddress().query);
   }
 
-  function draw(few) {
+  function draw(fromTop) {
     const words = (query.get("q") ?? "").toLowerCase().split(/\s+/);
     const family = query.get("family") ?? "";
     const [sort, [, compare]] = Object.entries(ORDERS).find(([name]) => name === query.get("sort")) ?? ["name", ORDERS.name];
-    const found = items.filter(({ name, family: kind }) => name.startsWith(family && `${family}/`) && words.every((word) => `${name} ${kind}`.toLowerCase().includes(word)));
+    const matches = items.filter(({ name, family: kind }) => name.startsWith(family && `${family}/`) && words.every((word) => `${name} ${kind}`.toLowerCase().includes(word)));
     order.value = sort;
     for (const [name, link] of links) {
       link.setAttribute("href", href("/catalog", { ...Object.fromEntries(query), family: name }));
       link.setAttribute("aria-current", String(name === family));
     }
-    list.show(found.sort(compare), query.get("open") ?? "", few);
-    setChildren(none, found.length ? null : known ? el("p", { class: "panel empty" }, "No architecture fits.") : skeleton());
-    setText(count, known ? `${integer(found.length)} of ${integer(items.length)}` : `Loading… ${integer(items.length)} so far`);
+    list.show(matches.sort(compare), query.get("open") ?? "", fromTop);
+    setChildren(placeholder, matches.length ? null : cachedList ? el("p", { class: "panel empty" }, "No architecture matches.") : skeleton());
+    setText(count, cachedList ? `${integer(matches.length)} of ${integer(items.length)}` : `Loading… ${integer(items.length)} so far`);
   }
 
   const load = () => attempt(async () => {
-    setChildren(said);
-    known = await allPages("/v1/architectures", {}, signal, (some) => { items = some; draw(); });
+    setChildren(message);
+    cachedList = await allPages("/v1/architectures", {}, signal, (loaded) => { items = loaded; draw(); });
     draw();
   }, (error) => {
-    setChildren(said, errorNotice(error, load));
-    setChildren(none);
+    setChildren(message, errorNotice(error, load));
+    setChildren(placeholder);
   });
 
   function show(next) {
@@ -68,54 +68,55 @@ export function architecturesTab(signal) {
 
   return {
     node: el("div", {}, el("div", { class: "tools" }, el("nav", { class: "segments", "aria-label": "Family" }, links.map(([, link]) => link)),
-      el("label", { class: "order" }, "Order", order), count), said, none, list.node),
+      el("label", { class: "order" }, "Order", order), count), message, placeholder, list.node),
     show,
-    tick: () => (said.firstChild ? load() : undefined),
+    tick: () => (message.firstChild ? load() : undefined),
   };
 }
 
-const body = (one) => el("div", { class: "opened" },
-  el("div", { class: "actions start" }, el("a", { class: "button primary", href: href("/new", { student: one.name }) }, "Use as student")),
+const body = (item) => el("div", { class: "opened" },
+  el("div", { class: "actions start" }, el("a", { class: "button primary", href: href("/new", { student: item.name }) }, "Use as student")),
   factList([
-    ["Family", one.family], ["Parameters", integer(one.num_params)], ["MACs", integer(one.macs)],
-    ["Counted with", `${one.in_channels} channels, ${integer(one.num_classes)} classes`],
-    ["Smallest input", `${one.min_input_size} × ${one.min_input_size}`], ["Pooled features", one.pooled_features],
-    ["Published weights", one.pretrained.length ? one.pretrained.map((name) => el("code", { class: "block" }, name)) : "none"],
-    ["Paper", one.paper && copyableCode(one.paper, "the paper's address", 200)],
+    ["Family", item.family], ["Parameters", integer(item.num_params)], ["MACs", integer(item.macs)],
+    ["Counted with", `${item.in_channels} channels, ${integer(item.num_classes)} classes`],
+    ["Smallest input", `${item.min_input_size} × ${item.min_input_size}`], ["Pooled features", item.pooled_features],
+    ["Pretrained weights", item.pretrained.length ? item.pretrained.map((name) => el("code", { class: "block" }, name)) : "none"],
+    ["Paper", item.paper && copyableCode(item.paper, "the paper's address", 200)],
   ]),
-  el("section", { class: "opened" }, el("h2", {}, "Feature maps that a method can look at"),
-    scrollTable(`Taps of ${one.name}`, ["Tap", "Channels", "Height × width"], one.taps.map(({ path, shape: [channels, ...size] }) => [el("code", {}, path), channels, size.join(" × ")]), "plain narrow")));
+  el("section", { class: "opened" }, el("h2", {}, "Feature layers that a method can use"),
+    scrollTable(`Feature layers of ${item.name}`, ["Layer", "Channels", "Height × width"], item.taps.map(({ path, shape: [channels, ...size] }) => [el("code", {}, path), channels, size.join(" × ")]), "plain narrow")));
 
 const GROUPS = { logits: "From logits", features: "From feature maps", relations: "From relations between samples", labels: "From labels" };
-const NEEDS = { logits: "logits", maps: "feature maps", pooled: "pooled features", target: "true labels", index: "which image it is" };
+const NEEDS = { logits: "logits", maps: "feature maps", pooled: "pooled features", target: "true labels", index: "the index of the image" };
 const KINDS = { integer: "whole number", number: "number", string: "text", boolean: "yes or no" };
-const HAT = ["M8 2.5 14.5 6 8 9.5 1.5 6z", "M4.2 7.6v3.2c2.4 2 5.2 2 7.6 0V7.6"];
+const TEACHER_ICON = ["M8 2.5 14.5 6 8 9.5 1.5 6z", "M4.2 7.6v3.2c2.4 2 5.2 2 7.6 0V7.6"];
 
 export const methodsTab = (signal) => cards("/v1/methods", method, signal);
 export const schemesTab = (signal) => cards("/v1/schemes", scheme, signal);
 
-function cards(path, top, signal) {
-  let made = null;
+/** A tab of cards in groups. `summary(item)`: what a closed card shows. */
+function cards(path, summary, signal) {
+  let entries = null;
   let query = new URLSearchParams();
   const node = el("div", {}, skeleton());
-  const none = el("p", { class: "panel empty" }, "Nothing here fits.");
+  const noMatch = el("p", { class: "panel empty" }, "Nothing matches.");
 
   function draw() {
     const q = (query.get("q") ?? "").toLowerCase();
-    for (const { card, text, more, item } of made) {
+    for (const { card, text, more, item } of entries) {
       card.hidden = !text.includes(q);
       if (query.get("open") !== item.name || more.open) continue;
       more.open = true;
       card.scrollIntoView();
     }
-    none.hidden = made.some(({ card }) => !card.hidden);
+    noMatch.hidden = entries.some(({ card }) => !card.hidden);
     for (const part of node.querySelectorAll("section")) part.hidden = !part.querySelector("article:not([hidden])");
   }
 
   const load = () => attempt(async () => {
-    made = (await firstPage(path, signal)).map((item) => entry(item, top(item)));
-    const sections = Object.entries({ ...GROUPS, undefined: "How training is arranged" }).map(([group, name]) => [name, made.filter(({ item }) => String(item.group) === group)]);
-    setChildren(node, sections.map(([name, some]) => some.length ? el("section", { class: "recipes" }, el("h2", {}, name), some.map(({ card }) => card)) : null), none);
+    entries = (await firstPage(path, signal)).map((item) => entry(item, summary(item)));
+    const sections = Object.entries({ ...GROUPS, undefined: "How training is arranged" }).map(([group, name]) => [name, entries.filter(({ item }) => String(item.group) === group)]);
+    setChildren(node, sections.map(([name, list]) => list.length ? el("section", { class: "recipes" }, el("h2", {}, name), list.map(({ card }) => card)) : null), noMatch);
     draw();
   }, (error) => setChildren(node, errorNotice(error, load)));
 
@@ -123,39 +124,39 @@ function cards(path, top, signal) {
     node,
     show(next) {
       query = next;
-      if (made) draw();
+      if (entries) draw();
       else load();
     },
-    tick: () => (made ? undefined : load()),
+    tick: () => (entries ? undefined : load()),
   };
 }
 
-function entry(item, top) {
+function entry(item, summary) {
   const more = el("details", { on: { toggle: () => more.open && replaceQuery({ open: item.name }) } }, el("summary", {}, "Fields, paper and more"), about(item), fields(item));
-  const card = el("article", { class: "panel recipe" }, top, more);
+  const card = el("article", { class: "panel recipe" }, summary, more);
   return { item, more, card, text: [item.name, item.doc, item.when_to_use, item.formula].join(" ").toLowerCase() };
 }
 
-const head = (name, words) => el("div", {}, el("h3", {}, el("code", {}, name)), el("p", {}, richText(words)));
+const heading = (name, words) => el("div", {}, el("h3", {}, el("code", {}, name)), el("p", {}, richText(words)));
 
-function method(one) {
-  const { one_teacher: single, same_classes: same, min_batch: batch, min_maps: maps } = one;
+function method(item) {
+  const { one_teacher: single, same_classes: same, min_batch: batch, min_maps: maps } = item;
   const limits = [single && "one teacher", same && "the teacher's classes", batch > 1 && `batches of ${batch} or more`, maps > 1 && `${maps} maps or more`];
   return [
-    head(one.name, one.when_to_use),
-    el("p", { class: "formula" }, el("span", { class: "hidden" }, "Formula: "), one.formula),
+    heading(item.name, item.when_to_use),
+    el("p", { class: "formula" }, el("span", { class: "hidden" }, "Formula: "), item.formula),
     factList([
-      ["Needs", one.needs.map((need) => NEEDS[need] ?? need).join(", ")],
-      ["Weight", integer(one.params.properties.weight?.default ?? 1)],
-      ["Weight of the labels", integer(one.default_label_weight)],
+      ["Needs", item.needs.map((need) => NEEDS[need] ?? need).join(", ")],
+      ["Weight", integer(item.params.properties.weight?.default ?? 1)],
+      ["Weight of the labels", integer(item.default_label_weight)],
       ["Limits", limits.filter(Boolean).join(", ")],
     ]),
   ];
 }
 
-const scheme = (one) => [
-  head(one.name, one.doc.split("\n\n")[0]),
-  el("div", {}, badge(one.teacher === "required" ? "Needs a teacher" : "With or without a teacher", "quiet", HAT)),
+const scheme = (item) => [
+  heading(item.name, item.doc.split("\n\n")[0]),
+  el("div", {}, badge(item.teacher === "required" ? "Needs a teacher" : "With or without a teacher", "quiet", TEACHER_ICON)),
 ];
 
 const about = ({ doc, paper }) => [
@@ -168,7 +169,7 @@ function fields({ name, params }) {
     const value = { true: "yes", false: "no", null: "none" }[schema.default] ?? schema.default;
     return [el("code", {}, field), values(fieldShape(schema, params)), typeof value === "number" ? integer(value) : value, schema.description ? richText(schema.description, "none") : "–"];
   });
-  return rows.length ? scrollTable(`Fields of ${name}`, ["Field", "Values", "Default", "Meaning"], rows, "plain cards fields") : el("p", { class: "muted" }, "Nothing to set.");
+  return rows.length ? scrollTable(`Fields of ${name}`, ["Field", "Values", "Default", "Meaning"], rows, "plain cards fields") : el("p", { class: "muted" }, "There are no fields to set.");
 }
 
 function values(schema) {

@@ -35,7 +35,7 @@ const posted = (job) => Object.fromEntries(Object.keys(job.resolved).filter((nam
 const json = (title, value) => el("section", { class: "band" }, el("h3", {}, title), codeBlock(JSON.stringify(value, null, 2), title));
 
 function differences(feed) {
-  const search = jobSearch({ id: "diff-with", label: "Compare the settings with", words: "Name or id of another job", taken: () => [feed.id], onAdd: ({ id }) => {
+  const search = jobSearch({ id: "diff-with", label: "Compare the settings with", placeholder: "Name or id of another job", excluded: () => [feed.id], onAdd: ({ id }) => {
     replaceQuery({ diff: id });
     compare(id);
   } });

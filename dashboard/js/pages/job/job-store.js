@@ -1,4 +1,4 @@
-// All that the page knows of its job: what has happened is asked for, what lives is streamed.
+// The data of one job's page: past events and curves are requested, later ones arrive by a stream.
 
 import { get, jobPath, isIgnorable } from "../../api.js";
 import { AXES, Curves } from "../../charts/series.js";
@@ -6,13 +6,14 @@ import { isLive, TERMINAL } from "../../job-state.js";
 import { setConnection } from "../../layout.js";
 import { EVENT_TYPES, JobStream, untilVisible } from "../../streams.js";
 
-const LOOK_MS = 400;
-const AGAIN_MS = 5000;
+const REFRESH_MS = 400;
+const RETRY_MS = 5000;
 const PAGE = 200;
-const POINTS = 1000;
-const TRIES = 3;
+const MAX_POINTS = 1000;
+const MAX_TRIES = 3;
 
-export class Feed {
+/** `on`: {job(job), report(report), event(event), change(), error(error)}; `change`: new points or runs. */
+export class JobStore {
   constructor(id, axis, on) {
     this.id = id;
     this.axis = axis;
@@ -22,68 +23,70 @@ export class Feed {
     this.stream = null;
     this.curves = new Curves();
     this.runs = [];
-    this.trouble = null;
-    this.heard = 0; // number of the last event
-    this.all = 0; // points that there are, whether they are kept or not
-    this.gone = new AbortController();
+    this.error = null; // why the curves cannot be read, or null
+    this.lastEvent = 0;
+    this.numPoints = 0; // before thinning
+    this.abort = new AbortController();
   }
 
   get signal() {
-    return this.gone.signal;
+    return this.abort.signal;
   }
 
-  get over() {
+  get ended() {
     return TERMINAL.includes(this.job?.state);
   }
 
+  /** Where resumed runs begin on an axis: [{x, label}]. */
   marks(axis) {
     return this.runs.filter((run) => run.resumed_from_step)
-      .map((run) => ({ x: this.curves.after(run.resumed_from_step, axis), label: `Run ${run.number}` })).filter(({ x }) => x !== null);
+      .map((run) => ({ x: this.curves.firstAfter(run.resumed_from_step, axis), label: `Run ${run.number}` })).filter(({ x }) => x !== null);
   }
 
-  ask(part, params) {
+  request(part, params) {
     return get(jobPath(this.id, part), params, this.signal);
   }
 
-  async begin() {
+  async load() {
     try {
       await untilVisible(this.signal);
-      if (!(await this.look()) || this.signal.aborted) return;
-      // The stream goes on after the last event of now: what comes while curves are read is told again, and none is lost.
-      const last = this.over ? Infinity : (this.job.last_event ?? 0);
-      this.trouble = null;
-      const known = last > 0 && (await this.recall(this.over && !(this.job.run > 1) ? [this.axis] : Object.keys(AXES)));
-      this.on.news();
-      await this.read(known ? last : 0);
-      if (this.over) setConnection("idle");
-      else this.follow(known ? last : 0);
+      if (!(await this.refresh()) || this.signal.aborted) return;
+      // The stream starts after the last event at this moment. What happens while the curves are read arrives twice, but
+      // nothing is lost.
+      const last = this.ended ? Infinity : (this.job.last_event ?? 0);
+      this.error = null;
+      const loaded = last > 0 && (await this.loadCurves(this.ended && !(this.job.run > 1) ? [this.axis] : Object.keys(AXES)));
+      this.on.change();
+      await this.readEvents(loaded ? last : 0);
+      if (this.ended) setConnection("idle");
+      else this.follow(loaded ? last : 0);
     } catch (error) {
       if (isIgnorable(error)) return;
       setConnection(error.status === 0 ? "offline" : "idle");
-      this.trouble = error;
-      this.on.news();
-      this.again = setTimeout(() => this.begin(), AGAIN_MS);
+      this.error = error;
+      this.on.change();
+      this.retryTimer = setTimeout(() => this.load(), RETRY_MS);
     }
   }
 
-  /** The server's curves over these axes. The job may go on meanwhile: what does not fit together is asked for again;
-   * false if it never did. */
-  async recall(axes) {
+  /** Load the curves over these axes. If points were added between the requests, the answers differ and are requested
+   * again; false if they never agree. */
+  async loadCurves(axes) {
     const values = ({ data }) => JSON.stringify(Object.values(data).map(({ value }) => value));
-    for (let tries = 0; tries < TRIES; tries += 1) {
-      const answers = await Promise.all(axes.map((x) => this.ask("/metrics", { x, max_points: POINTS })));
-      if (answers.some((answer) => values(answer) !== values(answers[0]))) continue;
-      axes.forEach((axis, at) => this.curves.load(axis, answers[at].data));
-      this.all = Object.values(answers[0].num_points).reduce((sum, each) => sum + each, 0);
+    for (let tries = 0; tries < MAX_TRIES; tries += 1) {
+      const responses = await Promise.all(axes.map((x) => this.request("/metrics", { x, max_points: MAX_POINTS })));
+      if (responses.some((response) => values(response) !== values(responses[0]))) continue;
+      axes.forEach((axis, index) => this.curves.load(axis, responses[index].data));
+      this.numPoints = Object.values(responses[0].num_points).reduce((sum, num) => sum + num, 0);
       return true;
     }
     return false;
   }
 
-  async read(last) {
-    for (let more = true; more && this.heard < last;) {
+  async readEvents(last) {
+    for (let more = true; more && this.lastEvent < last;) {
       await untilVisible(this.signal);
-      const { data, next_cursor: next } = await this.ask("/events", { type: EVENT_TYPES, after: this.heard, limit: PAGE });
+      const { data, next_cursor: next } = await this.request("/events", { type: EVENT_TYPES, after: this.lastEvent, limit: PAGE });
       for (const event of data) if (event.id <= last) this.note(event);
       more = next;
     }
@@ -92,86 +95,88 @@ export class Feed {
   follow(after) {
     if (this.signal.aborted) return;
     this.stream = new JobStream(jobPath(this.id, "/events"), {
-      snapshot: (job) => this.take(job),
-      event: (event) => this.hear(event),
+      snapshot: (job) => this.setJob(job),
+      event: (event) => this.receive(event),
       status: (name) => setConnection(name === "live" && !isLive(this.job) ? "idle" : name),
-      check: () => this.look(),
+      check: () => this.refresh(),
       end: () => {
         setConnection("idle");
-        this.look();
+        this.refresh();
       },
     }, after);
   }
 
-  hear(event) {
+  receive(event) {
     if (event.type === "metrics") {
       const { progress, eta_s, step, values } = event.data;
-      // Told again is not one more.
-      this.all += Object.keys(values).filter((key) => !(this.curves.get(key)?.step.at(-1) >= step)).length;
+      // A repeated point is not counted again.
+      this.numPoints += Object.keys(values).filter((key) => !(this.curves.get(key)?.step.at(-1) >= step)).length;
       this.curves.add(event.data);
-      // A replay tells of earlier steps than the snapshot does.
-      if (progress && !this.over && progress.step >= (this.job.progress?.step ?? 0)) this.job = { ...this.job, progress, eta_s: eta_s ?? this.job.eta_s };
+      // A replayed event has an earlier step than the snapshot.
+      if (progress && !this.ended && progress.step >= (this.job.progress?.step ?? 0)) this.job = { ...this.job, progress, eta_s: eta_s ?? this.job.eta_s };
     } else this.note(event);
-    if (["state", "phase", "report", "error"].includes(event.type) && !this.over) this.lookSoon();
-    this.on.news();
+    if (["state", "phase", "report", "error"].includes(event.type) && !this.ended) this.refreshSoon();
+    this.on.change();
   }
 
   note(event) {
-    if (event.id <= this.heard) return;
-    this.heard = event.id;
+    if (event.id <= this.lastEvent) return;
+    this.lastEvent = event.id;
     this.on.event(event);
   }
 
-  take(job) {
-    if (job.last_event < this.job?.last_event) return; // an answer that was overtaken
+  setJob(job) {
+    if (job.last_event < this.job?.last_event) return; // a response that a later event has overtaken
     this.job = job;
     this.on.job(job);
     if (job.state === "succeeded" && job.kind !== "warm" && !this.report) this.readReport();
-    if (job.run > 1 && job.run !== this.runs.at(-1)?.number) this.readRuns().catch(() => {}); // the curves do without
+    if (job.run > 1 && job.run !== this.runs.at(-1)?.number) this.readRuns().catch(() => {}); // without runs the curves have no marks
   }
 
   async readRuns() {
-    this.runs = (await this.ask("/runs")).data;
-    this.on.news();
+    this.runs = (await this.request("/runs")).data;
+    this.on.change();
   }
 
   async readReport() {
     try {
-      this.report = await this.ask("/report");
+      this.report = await this.request("/report");
       this.on.report(this.report);
     } catch (error) {
-      if (!isIgnorable(error)) setTimeout(() => this.signal.aborted || this.report || this.readReport(), AGAIN_MS);
+      if (!isIgnorable(error)) setTimeout(() => this.signal.aborted || this.report || this.readReport(), RETRY_MS);
     }
   }
 
-  async look() {
+  /** Load the job; false if it cannot be loaded or the page was left. */
+  async refresh() {
     try {
-      this.take(await this.ask());
+      this.setJob(await this.request());
       return true;
     } catch (error) {
       if (isIgnorable(error)) return false;
       if (!this.job) {
-        this.on.failed(error);
-        if (error.status === 0) this.again = setTimeout(() => this.begin(), AGAIN_MS);
+        this.on.error(error);
+        if (error.status === 0) this.retryTimer = setTimeout(() => this.load(), RETRY_MS);
       }
       return error.status !== 404 && this.job !== null;
     }
   }
 
-  lookSoon() {
-    clearTimeout(this.looking);
-    this.looking = setTimeout(() => this.look(), LOOK_MS);
+  refreshSoon() {
+    clearTimeout(this.refreshTimer);
+    this.refreshTimer = setTimeout(() => this.refresh(), REFRESH_MS);
   }
 
-  async turn(axis) {
+  /** Show another axis; its columns are loaded if they are missing, as for a finished job. */
+  async setAxis(axis) {
     this.axis = axis;
-    return this.curves.has(axis) || this.recall([axis]); // a job that lives has them all
+    return this.curves.has(axis) || this.loadCurves([axis]);
   }
 
   close() {
-    this.gone.abort();
+    this.abort.abort();
     this.stream?.close();
-    clearTimeout(this.looking);
-    clearTimeout(this.again);
+    clearTimeout(this.refreshTimer);
+    clearTimeout(this.retryTimer);
   }
 }

@@ -1,4 +1,4 @@
-// The combobox of architectures.
+// A combobox of all architectures.
 
 import { get } from "../../api.js";
 import { el, setText } from "../../dom.js";
@@ -6,48 +6,48 @@ import { si } from "../../format.js";
 import { labeledField } from "../../schema-form.js";
 import { combobox } from "../../tabs.js";
 
-const MOST_SHOWN = 60;
-// The names of all architectures come page by page as they are needed, and are kept for the tab.
+const MAX_OPTIONS = 60;
+// The pages of the list, read as they are needed and cached until the tab is closed.
 const PAGE = 200;
-const known = [];
+const architectures = [];
 let cursor = "";
-let asking = null;
+let request = null;
 
-function more() {
-  asking ??= get("/v1/architectures", { limit: PAGE, cursor })
-    .then(({ data, next_cursor }) => { known.push(...data); cursor = next_cursor; })
-    .finally(() => { asking = null; });
-  return asking;
+function loadPage() {
+  request ??= get("/v1/architectures", { limit: PAGE, cursor })
+    .then(({ data, next_cursor }) => { architectures.push(...data); cursor = next_cursor; })
+    .finally(() => { request = null; });
+  return request;
 }
 
-function find(query) {
+function search(query) {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
-  const found = known.filter(({ name }) => words.every((word) => name.toLowerCase().includes(word)));
-  // What begins with the query, with or without its family, comes first.
+  const matches = architectures.filter(({ name }) => words.every((word) => name.toLowerCase().includes(word)));
+  // A name whose family or own part begins with the query comes first.
   const rank = ({ name }) => (words[0] && name.toLowerCase().split("/").some((part) => part.startsWith(words[0])) ? 0 : 1);
-  return found.sort((a, b) => rank(a) - rank(b));
+  return matches.sort((a, b) => rank(a) - rank(b));
 }
 
-const entry = (name) => known.find((each) => each.name === name);
+const find = (name) => architectures.find((entry) => entry.name === name);
 const sizes = ({ num_params: params, macs }) => `${si(params)} parameters · ${si(macs)} MACs`;
 
 export function architecture(ctx, pointer) {
   const note = el("span");
-  const { input, found, show, isOpen } = combobox({
+  const { input, popup, show, isOpen } = combobox({
     id: `${ctx.id}${pointer.replace(/[^\w]/g, "-")}-list`, label: "Architecture", props: { placeholder: "cifar/resnet20" },
-    look, left: commit, pick: (item, text) => commit(item?.name ?? text),
-    option: (one) => [el("span", {}, one.name), el("span", { class: "muted num" }, sizes(one))],
+    search: load, blur: commit, pick: (item, text) => commit(item?.name ?? text),
+    option: (entry) => [el("span", {}, entry.name), el("span", { class: "muted num" }, sizes(entry))],
   });
   input.value = ctx.draft.get(pointer) ?? "";
   const node = labeledField(ctx, pointer, "Architecture", input, [note]);
   node.classList.add("combo");
-  input.after(found);
+  input.after(popup);
 
-  async function look() {
+  async function load() {
     draw();
     try {
       while (isOpen() && cursor !== null) {
-        await more();
+        await loadPage();
         draw();
       }
     } catch (error) {
@@ -57,12 +57,12 @@ export function architecture(ctx, pointer) {
 
   function draw() {
     const query = input.value.trim();
-    const fits = find(entry(query) ? "" : query); // what is chosen already does not narrow the list
-    const rest = fits.length > MOST_SHOWN ? `${fits.length - MOST_SHOWN} more: type on` : cursor !== null ? "Loading…" : fits.length ? "" : "No architecture of this name";
-    show(fits.slice(0, MOST_SHOWN), rest);
+    const matches = search(find(query) ? "" : query); // a complete name offers all others too
+    const rest = matches.length > MAX_OPTIONS ? `${matches.length - MAX_OPTIONS} more: type to narrow the list` : cursor !== null ? "Loading…" : matches.length ? "" : "No architecture of this name";
+    show(matches.slice(0, MAX_OPTIONS), rest);
   }
 
-  // Half a name is not worth a complaint: it counts once the reader has left it.
+  // The draft takes the name when the field loses the focus, so that no half-typed name is validated.
   function commit(name) {
     input.value = name;
     describe();
@@ -70,9 +70,9 @@ export function architecture(ctx, pointer) {
   }
 
   function describe() {
-    const one = entry(input.value);
-    // One line in either case: what lies below must not move under the hand that leaves the field.
-    setText(note, one ? sizes(one) : "Type a part of its name.");
+    const entry = find(input.value);
+    // Always one line, so that a button below does not move while it is clicked.
+    setText(note, entry ? sizes(entry) : "Type a part of the name.");
   }
 
   describe();

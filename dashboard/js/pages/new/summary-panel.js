@@ -66,7 +66,7 @@ export function rail(ctx, on) {
     const pre = el("pre", { tabindex: "0", role: "region", "aria-label": `The job by ${name}` });
     return { name, write, pre, node: el("div", { class: "code" }, pre, copyButton(() => pre.textContent, `Copy the ${name} text`)) };
   });
-  const as = tabs("Copy as", snippets.map(({ name, node }) => ({ id: `as-${name.toLowerCase()}`, label: name, make: () => node })), "as-curl", () => {});
+  const as = tabs("Copy as", snippets.map(({ name, node }) => ({ id: `as-${name.toLowerCase()}`, label: name, create: () => node })), "as-curl", () => {});
   const node = el("aside", { class: "rail", "aria-label": "This job" },
     el("div", { class: "panel part" }, el("h2", {}, "This job"), job, el("div", { class: "go" }, start, why, faults, failed)),
     el("div", { class: "panel part" }, el("h2", {}, "Copy as"), as.node));

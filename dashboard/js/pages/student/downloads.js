@@ -42,7 +42,7 @@ export const digest = (sha256, what) => el("span", { class: "digest" }, el("code
 
 function how(known, query) {
   const list = snippets(known).map(({ id, label, lead, text }) => ({
-    id: `run-${id}`, label, make: () => el("div", { class: "band" }, el("p", { class: "muted small" }, lead), codeBlock(text, `How to run it: ${label}`)),
+    id: `run-${id}`, label, create: () => el("div", { class: "band" }, el("p", { class: "muted small" }, lead), codeBlock(text, `How to run it: ${label}`)),
   }));
   if (!list.length) return null;
   return el("section", { class: "how", "aria-labelledby": "how" }, el("h3", { id: "how" }, "How to run it"),
