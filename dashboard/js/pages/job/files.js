@@ -1,4 +1,4 @@
-// What the job left: artifacts, checkpoints, runs, events.
+// Tabs of one job: artifacts and checkpoints, runs, events.
 
 import { firstPage, jobPath } from "../../api.js";
 import { errorNotice, table, copyableCode } from "../../components.js";
@@ -6,7 +6,8 @@ import { el, setChildren, setText } from "../../dom.js";
 import { secondsBetween, brief, bytes, timeOfDay, duration, dateTime, percent, integer } from "../../format.js";
 import { phaseWords, stateWord } from "../../job-state.js";
 
-function listTab(part, show, none) {
+// A tab with a table of a list of the job. `toTable(items)`: the table's properties; `emptyText`: shown without items.
+function listTab(part, toTable, emptyText) {
   const node = el("div", {}, el("p", { class: "muted" }, "Loading…"));
   let seen = "";
   return {
@@ -17,7 +18,7 @@ function listTab(part, show, none) {
       seen = now;
       try {
         const items = await firstPage(jobPath(job.id, part));
-        setChildren(node, items.length ? table(show(items)) : el("p", { class: "muted" }, none));
+        setChildren(node, items.length ? table(toTable(items)) : el("p", { class: "muted" }, emptyText));
       } catch (error) {
         seen = "";
         setChildren(node, errorNotice(error, () => this.update(job)));
@@ -39,17 +40,17 @@ const artifacts = () => listTab("/artifacts", (items) => ({
   columns: ["Artifact", "Format", "Size", "SHA-256"],
   rows: [...items].sort((a, b) => (order(a) < order(b) ? -1 : 1))
     .map((item) => [link(item), item.format, bytes(item.size_bytes), digest(item)]),
-}), "Artifacts come when the job has succeeded.");
+}), "Artifacts are written when the job succeeds.");
 
 const link = (item) => el("a", { href: item.links.content, download: item.name }, item.name);
 
 const checkpoints = () => listTab("/checkpoints", (items) => ({
   caption: "Checkpoints",
-  columns: ["Checkpoint", "Step", "Epoch", "Top-1 on validation", "Size", "Made", "SHA-256"],
+  columns: ["Checkpoint", "Step", "Epoch", "Top-1 on validation", "Size", "Written", "SHA-256"],
   rows: items.map((item) => [link(item), integer(item.step), brief(item.epoch), validation(item.metrics), bytes(item.size_bytes), dateTime(item.created_at), digest(item)]),
-}), "No checkpoint is kept yet: one is made at each epoch's end.");
+}), "No checkpoint yet. A checkpoint is written at the end of every epoch.");
 
-// In the second phase of a job the undistilled student is the one that learns.
+// In the baseline phase of a job the undistilled student is trained, and its metrics have a prefix.
 function validation(metrics) {
   const [key, value] = Object.entries(metrics).find(([name]) => name.endsWith("val/top1")) ?? [];
   return key ? `${percent(value, 1)}${key.startsWith("baseline/") ? " (undistilled)" : ""}` : "–";
@@ -58,28 +59,28 @@ function validation(metrics) {
 export function filesTab() {
   const lists = [["Artifacts", artifacts()], ["Checkpoints", checkpoints()]];
   const node = el("div", { class: "stack" }, lists.map(([title, list]) => el("section", { class: "band" }, el("h3", {}, title), list.node)),
-    el("p", { class: "muted small" }, "A new job goes on from a checkpoint with ", el("code", {}, "from"), ": the weights go on, optimizer and schedule are new."));
+    el("p", { class: "muted small" }, "A new job can continue from a checkpoint by ", el("code", {}, "from"), ": it takes the weights; optimizer and schedule start anew."));
   return { node, update: (job) => lists.forEach(([, list]) => list.update(job)) };
 }
 
 export const runsTab = () => listTab("/runs", (items) => ({
   caption: "Runs",
-  columns: ["Run", "Worker", "Device", "Started", "Took", "Ended", "Went on from"],
+  columns: ["Run", "Worker", "Device", "Started", "Took", "Ended", "Continued from"],
   rows: items.map((run) => [`Run ${run.number}`, run.worker, run.device ?? "–", dateTime(run.started_at), duration(secondsBetween(run.started_at, run.ended_at)),
     run.exit ?? "still running", run.resumed_from_step === null ? "the start" : `step ${integer(run.resumed_from_step)}`]),
-}), "No worker has taken the job yet.");
+}), "No worker has started the job yet.");
 
-const MOST = 1000;
+const MAX_EVENTS = 1000;
 const LEVELS = [["all", "Everything"], ["log", "Log lines only"], ["warning", "Warnings and errors"], ["error", "Errors only"]];
 
-function said({ type, data }) {
+function eventText({ type, data }) {
   if (type === "log") return data.message;
   if (type === "state") return stateWord(data.state) + (data.reason ? ` (${data.reason})` : "");
   if (type === "phase") return phaseWords(data.phase);
   if (type === "checkpoint") return `step ${data.step}, ${bytes(data.size_bytes)}`;
   if (type === "artifact") return `${data.name}, ${bytes(data.size_bytes)}`;
   if (type === "error") return `${data.code}: ${data.message}`;
-  return type === "report" ? "the report is there" : JSON.stringify(data);
+  return type === "report" ? "the report was written" : JSON.stringify(data);
 }
 
 const levelOf = ({ type, data }) => (type === "error" ? "error" : (data?.level ?? "info"));
@@ -90,36 +91,36 @@ export function logTab(id) {
   const view = el("div", { class: "log", tabindex: "0", role: "log", "aria-live": "off", "aria-label": "Events, the newest last" }, list);
   const level = el("select", { class: "input", "aria-label": "Show", on: { change: draw } }, LEVELS.map(([value, text]) => el("option", { value }, text)));
   const box = el("input", { class: "input", type: "search", "aria-label": "Search the events", placeholder: "Search", maxlength: "200", on: { input: draw } });
-  const wrap = switched("Wrap lines", (on) => view.toggleAttribute("data-long", !on));
-  const tail = switched("Follow the end", (on) => on && toEnd());
+  const wrap = toggleButton("Wrap lines", (on) => view.toggleAttribute("data-long", !on));
+  const follow = toggleButton("Follow the end", (on) => on && scrollToEnd());
   const count = el("span", { class: "muted small num", role: "status" });
-  const node = el("div", {}, el("div", { class: "tools" }, level, box, wrap, tail, count,
+  const node = el("div", {}, el("div", { class: "tools" }, level, box, wrap, follow, count,
     el("a", { class: "button small", href: jobPath(id, "/logs"), download: `${id}.log.txt` }, "Download the log")), view);
-  let waiting = [];
+  let pending = [];
 
-  function wanted(event) {
+  function matches(event) {
     const text = box.value.trim().toLowerCase();
-    if (text && !`${event.type} ${said(event)}`.toLowerCase().includes(text)) return false;
+    if (text && !`${event.type} ${eventText(event)}`.toLowerCase().includes(text)) return false;
     if (level.value === "log") return event.type === "log";
     return level.value === "all" || levelOf(event) === "error" || levelOf(event) === level.value;
   }
 
   const line = (event) => el("li", { "data-level": levelOf(event) },
     el("time", { datetime: event.time, title: dateTime(event.time) }, timeOfDay(event.time)),
-    el("span", { class: "kind" }, event.type === "log" ? event.data.level : event.type), el("span", { class: "line" }, said(event)));
+    el("span", { class: "kind" }, event.type === "log" ? event.data.level : event.type), el("span", { class: "line" }, eventText(event)));
 
   function draw() {
-    waiting = [];
-    const shown = events.filter(wanted);
+    pending = [];
+    const shown = events.filter(matches);
     setChildren(list, shown.map(line));
-    if (!shown.length) setChildren(list, el("li", {}, el("span", { class: "line muted" }, events.length ? "Nothing like this." : "Nothing yet.")));
-    tally();
-    toEnd();
+    if (!shown.length) setChildren(list, el("li", {}, el("span", { class: "line muted" }, events.length ? "No event matches." : "No events yet.")));
+    showCount();
+    scrollToEnd();
   }
 
-  const tally = () => setText(count, `${list.querySelectorAll("time").length} of ${events.length} events`);
+  const showCount = () => setText(count, `${list.querySelectorAll("time").length} of ${events.length} events`);
 
-  function toEnd() {
+  function scrollToEnd() {
     view.scrollTop = view.scrollHeight;
   }
 
@@ -128,28 +129,28 @@ export function logTab(id) {
     draw,
     add(event) {
       events.push(event);
-      if (events.length > MOST) events.shift();
-      waiting.push(event);
+      if (events.length > MAX_EVENTS) events.shift();
+      pending.push(event);
     },
     update() {
-      if (!waiting.length || !node.isConnected) return;
-      if (events.length === waiting.length || waiting.length >= MOST || !list.querySelector("time")) return draw();
-      const following = tail.getAttribute("aria-pressed") === "true" && view.scrollTop + view.clientHeight >= view.scrollHeight - 30;
-      list.append(...waiting.filter(wanted).map(line));
-      while (list.childElementCount > MOST) list.firstChild.remove();
-      waiting = [];
-      tally();
-      if (following) toEnd();
+      if (!pending.length || !node.isConnected) return;
+      if (events.length === pending.length || pending.length >= MAX_EVENTS || !list.querySelector("time")) return draw();
+      const following = follow.getAttribute("aria-pressed") === "true" && view.scrollTop + view.clientHeight >= view.scrollHeight - 30;
+      list.append(...pending.filter(matches).map(line));
+      while (list.childElementCount > MAX_EVENTS) list.firstChild.remove();
+      pending = [];
+      showCount();
+      if (following) scrollToEnd();
       return undefined;
     },
   };
 }
 
-function switched(label, change) {
+function toggleButton(label, onChange) {
   const button = el("button", { class: "toggle", type: "button", "aria-pressed": "true", on: { click: () => {
     const on = button.getAttribute("aria-pressed") !== "true";
     button.setAttribute("aria-pressed", String(on));
-    change(on);
+    onChange(on);
   } } }, label);
   return button;
 }
