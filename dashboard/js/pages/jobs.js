@@ -1,4 +1,4 @@
-// The table of jobs: is it running, how long yet, is the student any good.
+// The table of jobs: state, progress, quality of the student.
 
 import { get, isIgnorable } from "../api.js";
 import { button, codeBlock, errorNotice, progressBar, smallButton } from "../components.js";
@@ -9,115 +9,115 @@ import { stateChip, isLive, phaseWords } from "../job-state.js";
 import { setConnection } from "../layout.js";
 import { methodName, studentName, teacherName } from "../lookups.js";
 import { href } from "../router.js";
-import { asked, countWords, filtered, filters } from "./jobs/filters.js";
-import { JobList, keepFresh } from "./jobs/job-list.js";
-import { help, picked, tableKeys } from "./jobs/selection.js";
+import { filters, isFiltered, parseQuery, setCount } from "./jobs/filters.js";
+import { JobList, keepUpdated } from "./jobs/job-list.js";
+import { createSelection, showHelp, tableKeys } from "./jobs/selection.js";
 
 const DRAW_MS = 500; // at most two updates a second
-const SETTLE_MS = 2000; // counts and places in the queue follow a change of state
+const COUNTS_MS = 2000; // after a change of state, before the counts are loaded
 
 export function mount(main, { query }) {
   let list = null;
   let request = new AbortController();
   let drawing = 0;
-  let settling = 0;
+  let countTimer = 0;
   const rows = new Map();
   const body = el("tbody");
-  const chosen = picked({ jobs: () => list.jobs, shown: (ids) => { for (const [id, line] of rows) line.pick(ids.has(id)); }, changed });
-  const heads = COLUMNS.map((name, at) => el("th", { scope: "col", class: at ? null : "pick" }, at ? name || el("span", { class: "hidden" }, "Actions") : el("label", {}, chosen.all)));
-  const grid = el("table", { class: "cards jobs" }, el("caption", { class: "hidden" }, "Jobs, the newest first"), el("thead", {}, el("tr", {}, heads)), body);
-  const said = el("div");
+  const selection = createSelection({ jobs: () => list.jobs, select: (ids) => { for (const [id, line] of rows) line.select(ids.has(id)); }, changed });
+  const headers = COLUMNS.map((name, index) => el("th", { scope: "col", class: index ? null : "select" }, index ? name || el("span", { class: "hidden" }, "Actions") : el("label", {}, selection.all)));
+  const table = el("table", { class: "cards jobs" }, el("caption", { class: "hidden" }, "Jobs, the newest first"), el("thead", {}, el("tr", {}, headers)), body);
+  const message = el("div");
   const empty = el("div");
   const count = el("span");
-  const fresh = el("span");
+  const updated = el("span");
   const more = button("Show more", () => load(() => list.more(request.signal)), { hidden: true });
   const bar = filters(show);
   setChildren(main,
     el("div", { class: "jobs-head" }, el("div", { class: "jobs-title" }, el("h1", { tabindex: "-1" }, "Jobs"), el("a", { class: "button primary", href: href("/new") }, "New job")), bar.nodes),
-    said, chosen.told,
-    el("div", { class: "panel" }, el("div", { class: "scroll" }, grid), empty), chosen.node,
-    el("div", { class: "jobs-foot" }, more, count, fresh, el("button", { class: "keys toggle", type: "button", on: { click: help } }, "Keys ", el("kbd", {}, "?"))));
+    message, selection.message,
+    el("div", { class: "panel" }, el("div", { class: "scroll" }, table), empty), selection.node,
+    el("div", { class: "jobs-foot" }, more, count, updated, el("button", { class: "keys toggle", type: "button", on: { click: showHelp } }, "Keys ", el("kbd", {}, "?"))));
 
   function show(next) {
     request.abort();
     request = new AbortController();
-    list = new JobList(asked(next));
+    list = new JobList(parseQuery(next));
     bar.show(next);
     rows.clear();
-    chosen.clear();
+    selection.clear();
     setChildren(empty);
-    grid.hidden = false;
+    table.hidden = false;
     more.hidden = true;
     setText(count, "");
-    setChildren(body, skeleton());
-    grid.setAttribute("aria-busy", "true");
-    load(() => list.more(request.signal)).then(settle);
+    setChildren(body, skeletonRows());
+    table.setAttribute("aria-busy", "true");
+    load(() => list.more(request.signal)).then(loadCounts);
   }
 
-  async function load(step) {
-    const mine = list;
+  async function load(action) {
+    const current = list;
     try {
-      await step();
-      if (mine !== list) return;
-      setChildren(said);
+      await action();
+      if (current !== list) return;
+      setChildren(message);
       draw();
       if (!live.streaming) setConnection("idle");
       live.start();
     } catch (error) {
-      if (isIgnorable(error) || mine !== list) return;
+      if (isIgnorable(error) || current !== list) return;
       setConnection(error.status === 0 ? "offline" : "idle");
-      setChildren(said, errorNotice(error, () => load(() => list.refresh(request.signal))));
-      if (list.read) return;
-      grid.removeAttribute("aria-busy");
-      grid.hidden = true; // nothing is on its way any more
+      setChildren(message, errorNotice(error, () => load(() => list.refresh(request.signal))));
+      if (list.loaded) return;
+      table.removeAttribute("aria-busy");
+      table.hidden = true;
     }
   }
 
   function changed(job) {
     const state = list.jobs.get(job.id)?.state;
-    list.take([job]);
-    if (state !== job.state) settling ||= setTimeout(settle, SETTLE_MS);
+    list.update([job]);
+    if (state !== job.state) countTimer ||= setTimeout(loadCounts, COUNTS_MS);
     drawing ||= setTimeout(draw, DRAW_MS);
   }
 
-  /** Counts by state and places in the queue: of the whole project, so no job's own change tells them. */
-  async function settle() {
-    clearTimeout(settling);
-    settling = 0;
+  // The counts by state and the positions in the queue depend on all jobs of the project, so no event carries them.
+  async function loadCounts() {
+    clearTimeout(countTimer);
+    countTimer = 0;
     if (document.hidden) return;
     const { signal } = request;
     try {
       bar.count((await get("/v1/usage", {}, signal)).jobs);
-      await list.waiting(signal);
-      if (list.read && !signal.aborted) draw();
+      await list.refreshQueued(signal);
+      if (list.loaded && !signal.aborted) draw();
     } catch {
-      // The table itself says when the server is away.
+      // The request of the table shows this error.
     }
   }
 
   function draw() {
     clearTimeout(drawing);
     drawing = 0;
-    if (!list.read) return;
-    grid.removeAttribute("aria-busy");
-    grid.hidden = false;
+    if (!list.loaded) return;
+    table.removeAttribute("aria-busy");
+    table.hidden = false;
     const sorted = list.sorted;
     if (!rows.size) setChildren(body);
     for (const id of rows.keys()) if (!list.jobs.has(id)) drop(id);
-    sorted.forEach((job, at) => {
-      if (!rows.has(job.id)) rows.set(job.id, row({ changed, pick: chosen.toggle, failed: (text) => setText(chosen.told, text) }));
+    sorted.forEach((job, index) => {
+      if (!rows.has(job.id)) rows.set(job.id, jobRow({ changed, select: selection.toggle, failed: (text) => setText(selection.message, text) }));
       const line = rows.get(job.id);
       line.update(job);
-      if (body.children[at] !== line.node) body.insertBefore(line.node, body.children[at] ?? null);
+      if (body.children[index] !== line.node) body.insertBefore(line.node, body.children[index] ?? null);
     });
-    grid.hidden = !sorted.length;
+    table.hidden = !sorted.length;
     if (sorted.length) setChildren(empty);
-    else if (!empty.firstChild) setChildren(empty, nothing(filtered(list.filter)));
+    else if (!empty.firstChild) setChildren(empty, noJobs(isFiltered(list.filter)));
     more.hidden = !list.cursor;
-    if (sorted.length) countWords(count, sorted.length, list.cursor);
+    if (sorted.length) setCount(count, sorted.length, list.cursor);
     else setText(count, "");
-    chosen.show();
-    setText(fresh, `Updated ${timeOfDay(new Date().toISOString())}${live.streaming ? "" : ", every few seconds"}`);
+    selection.show();
+    setText(updated, `Updated ${timeOfDay(new Date().toISOString())}${live.streaming ? "" : ", every few seconds"}`);
   }
 
   function drop(id) {
@@ -129,15 +129,15 @@ export function mount(main, { query }) {
     if (focused) next?.querySelector(".name")?.focus();
   }
 
-  const live = keepFresh({
+  const live = keepUpdated({
     job: changed,
-    again: () => load(() => list.refresh(request.signal)).then(settle),
-    ages: () => rows.forEach((line) => line.tick()),
-    lively: () => Boolean(list?.live.length),
+    refresh: () => load(() => list.refresh(request.signal)).then(loadCounts),
+    tick: () => rows.forEach((line) => line.tick()),
+    hasLive: () => Boolean(list?.live.length),
   });
   const endKeys = tableKeys(body, {
     search: () => bar.box.focus(),
-    pick: (node) => [...rows].forEach(([id, line]) => line.node === node && chosen.toggle(id)),
+    select: (node) => [...rows].forEach(([id, line]) => line.node === node && selection.toggle(id)),
   });
   show(query);
 
@@ -146,7 +146,7 @@ export function mount(main, { query }) {
     leave() {
       request.abort();
       clearTimeout(drawing);
-      clearTimeout(settling);
+      clearTimeout(countTimer);
       live.stop();
       bar.stop();
       endKeys();
@@ -154,21 +154,19 @@ export function mount(main, { query }) {
   };
 }
 
-// One job as a row, which changes only where the job did; and the table with nothing in it.
-
 const WIDTH = 88;
 const HEIGHT = 26;
 
-/** Validation top-1 over the epochs, with the teacher's as a dashed line; null without a curve. */
-function spark(curve, teacher) {
+// Top-1 on the validation split over the epochs, with the teacher's as a dashed line; null without a curve.
+function sparkline(curve, teacher) {
   const values = (curve ?? []).filter((value) => Number.isFinite(value));
   if (values.length < 2) return null;
   const level = Number.isFinite(teacher) ? [teacher] : [];
   const low = Math.min(...values, ...level);
   const high = Math.max(...values, ...level);
   const y = (value) => HEIGHT - 3 - ((value - low) / (high - low || 1)) * (HEIGHT - 6);
-  const x = (at) => 2 + (at / (values.length - 1)) * (WIDTH - 6);
-  const path = values.map((value, at) => `${at ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+  const x = (index) => 2 + (index / (values.length - 1)) * (WIDTH - 6);
+  const path = values.map((value, index) => `${index ? "L" : "M"}${x(index).toFixed(1)} ${y(value).toFixed(1)}`).join("");
   const label = `Validation top-1 from ${fixed(values[0])} to ${fixed(values.at(-1))}`;
   return svg(
     "svg", { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label },
@@ -178,13 +176,14 @@ function spark(curve, teacher) {
   );
 }
 
-export const COLUMNS = ["", "State", "Job", "Teacher → student", "Progress", "Top-1", "Curve", "Age", ""];
+const COLUMNS = ["", "State", "Job", "Teacher → student", "Progress", "Top-1", "Curve", "Age", ""];
 
-export function row(on) {
+/** The row of one job. `on`: {changed(job), select(id), failed(text)}. */
+function jobRow(on) {
   const cell = (name, label) => el("td", { class: name, "data-label": label });
-  const box = el("input", { type: "checkbox", on: { change: () => on.pick(job.id) } });
+  const box = el("input", { type: "checkbox", on: { change: () => on.select(job.id) } });
   const cells = {
-    pick: el("td", { class: "pick" }, el("label", {}, box)),
+    select: el("td", { class: "select" }, el("label", {}, box)),
     state: cell("state"),
     job: cell("job"),
     pair: cell("pair-cell", "Teacher → student"),
@@ -192,7 +191,7 @@ export function row(on) {
     score: cell("score", "Top-1"),
     curve: cell("curve"),
     age: cell("age num"),
-    do: cell("do"),
+    actions: cell("row-actions"),
   };
   const node = el("tr", { on: { click: open } }, Object.values(cells));
   let job = null;
@@ -203,7 +202,7 @@ export function row(on) {
     location.hash = href(`/jobs/${job.id}`);
   }
 
-  async function stop(event) {
+  async function cancel(event) {
     event.target.disabled = true;
     try {
       const changed = await cancelJob(job);
@@ -222,20 +221,20 @@ export function row(on) {
     seen = now;
     const name = job.resolved.name;
     if (cells.state.firstChild?.dataset?.state !== job.state) setChildren(cells.state, stateChip(job.state));
-    // The link stays the same element: it may have the focus.
+    // The link is replaced only if its text changes, because it may have the focus.
     if (cells.job.firstChild?.textContent !== name) setChildren(cells.job, el("a", { class: "name", href: href(`/jobs/${job.id}`), title: name }, name));
-    box.setAttribute("aria-label", `Choose ${name}`);
-    if (!cells.pair.firstChild) pair();
+    box.setAttribute("aria-label", `Select ${name}`);
+    if (!cells.pair.firstChild) showPair();
     setChildren(cells.score, score(job));
-    setChildren(cells.curve, spark(job.summary?.curve, job.summary?.["teacher/top1"]) ?? "");
-    if (!canCancel(job)) setChildren(cells.do);
-    else if (!cells.do.firstChild) {
-      setChildren(cells.do, smallButton("Cancel", stop, { "aria-label": `Cancel ${name}` }));
+    setChildren(cells.curve, sparkline(job.summary?.curve, job.summary?.["teacher/top1"]) ?? "");
+    if (!canCancel(job)) setChildren(cells.actions);
+    else if (!cells.actions.firstChild) {
+      setChildren(cells.actions, smallButton("Cancel", cancel, { "aria-label": `Cancel ${name}` }));
     }
     setChildren(cells.progress, progress(job));
   }
 
-  async function pair() {
+  async function showPair() {
     const student = studentName(job);
     const method = el("span", { class: "muted small" }, methodName(job));
     setChildren(cells.pair, el("span", { class: "pair" }, student), method);
@@ -248,12 +247,12 @@ export function row(on) {
     if (cells.age.textContent !== text) setChildren(cells.age, el("span", { class: "muted", title: dateTime(job.created_at) }, text));
   }
 
-  function pick(chosen) {
-    box.checked = chosen;
-    node.toggleAttribute("data-chosen", chosen);
+  function select(selected) {
+    box.checked = selected;
+    node.toggleAttribute("data-selected", selected);
   }
 
-  return { node, update, tick, pick, get job() { return job; } };
+  return { node, update, tick, select, get job() { return job; } };
 }
 
 function progress(job) {
@@ -262,12 +261,12 @@ function progress(job) {
     const bar = progressBar(`Progress of ${job.resolved.name}`);
     const fraction = job.progress?.fraction ?? 0;
     bar.set(fraction);
-    const words = job.phase === "training" || !job.phase ? timeLeft(job.eta_s) : phaseWords(job.phase);
-    return [bar.node, el("span", { class: "muted small num" }, `${Math.floor(100 * fraction)} %`, words ? ` · ${words}` : "")];
+    const text = job.phase === "training" || !job.phase ? timeLeft(job.eta_s) : phaseWords(job.phase);
+    return [bar.node, el("span", { class: "muted small num" }, `${Math.floor(100 * fraction)} %`, text ? ` · ${text}` : "")];
   }
   if (job.state === "failed") return el("span", { class: "small" }, job.error?.code?.replaceAll("_", " ") ?? "failed");
-  const took = job.started_at && job.finished_at ? `took ${duration(secondsBetween(job.started_at, job.finished_at))}` : "never started";
-  return el("span", { class: "muted small num" }, took);
+  const time = job.started_at && job.finished_at ? `took ${duration(secondsBetween(job.started_at, job.finished_at))}` : "never started";
+  return el("span", { class: "muted small num" }, time);
 }
 
 function score(job) {
@@ -284,17 +283,17 @@ function score(job) {
   );
 }
 
-export function skeleton(lines = 6) {
+function skeletonRows(lines = 6) {
   const widths = ["", "70%", "85%", "75%", "90%", "60%", "90%", "60%", ""];
   return Array.from({ length: lines }, () =>
-    el("tr", { "aria-hidden": "true" }, COLUMNS.map((_, at) => {
+    el("tr", { "aria-hidden": "true" }, COLUMNS.map((_, index) => {
       const bone = el("span", { class: "bone" });
-      bone.style.width = widths[at];
-      return el("td", {}, widths[at] ? bone : null);
+      bone.style.width = widths[index];
+      return el("td", {}, widths[index] ? bone : null);
     })));
 }
 
-export function nothing(filtered) {
+function noJobs(filtered) {
   const node = el("div", { class: "empty" }, fromTemplate(filtered ? "jobs-filtered" : "jobs-none"));
   node.querySelector("pre")?.replaceWith(codeBlock(node.querySelector("pre").textContent.replace("ORIGIN", location.origin), "The first job with curl"));
   return node;

@@ -120,7 +120,7 @@ export function comparedJobs({ onMove, onRemove }) {
       el("div", { class: "who" }, jobMark(index), job ? stateChip(job.state) : null),
       el("a", { class: "name", href: `#/jobs/${encodeURIComponent(id)}`, title: name }, name),
       el("p", { class: "muted small" }, job ? about(job) : "\u00a0"),
-      el("div", { class: "do" },
+      el("div", { class: "row-actions" },
         index === 0 ? el("span", { class: "small" }, "Reference") : smallButton("As reference", () => onMove(id), { "aria-label": `${name} as reference` }),
         smallButton("Remove", () => onRemove(id), { "aria-label": `Remove ${name}` })));
   }

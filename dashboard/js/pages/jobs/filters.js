@@ -1,4 +1,4 @@
-// The filters above the table. Their state is the address.
+// The filters above the table of jobs. Their values are in the address.
 
 import { allPages } from "../../api.js";
 import { button, smallButton } from "../../components.js";
@@ -15,7 +15,8 @@ const GROUPS = {
 };
 const FIELDS = ["method", "architecture", "dataset", "label"];
 
-export function asked(query) {
+/** The filter of an address, as parameters of the API. */
+export function parseQuery(query) {
   const state = query.get("state");
   return {
     state: state ? (GROUPS[state]?.[1] ?? [state]) : null,
@@ -29,10 +30,10 @@ export function asked(query) {
 
 const labels = (text) => (text ?? "").split(",").map((pair) => pair.trim()).filter(Boolean);
 
-export const filtered = (filter) => Object.values(filter).flat().some(Boolean);
+export const isFiltered = (filter) => Object.values(filter).flat().some(Boolean);
 
-/** Whether a job belongs into the list: the stream tells of all jobs of the project. */
-export function fits(job, { state, q, method, architecture, dataset, label }) {
+/** Whether a job matches the filter: the stream sends all jobs of the project. */
+export function matches(job, { state, q, method, architecture, dataset, label }) {
   const text = q.toLowerCase();
   return (!state || state.includes(job.state))
     && (!q || job.id === q || job.resolved.name.toLowerCase().includes(text))
@@ -45,47 +46,47 @@ export function fits(job, { state, q, method, architecture, dataset, label }) {
     });
 }
 
-function choices(onChange) {
+function morePanel(onChange) {
   const method = select("method", "Any method");
   const architecture = el("input", { class: "input", id: "filter-architecture", list: "architectures", placeholder: "Any", maxlength: "200", spellcheck: "false", autocomplete: "off" });
   const dataset = select("dataset", "Any data set");
   const label = el("input", { class: "input", id: "filter-label", placeholder: "key:value", maxlength: "300", spellcheck: "false", autocomplete: "off", "aria-describedby": "label-hint" });
   const hint = el("p", { class: "small wrong", id: "label-hint", role: "status" });
-  const known = el("datalist", { id: "architectures" });
+  const names = el("datalist", { id: "architectures" });
   const fields = { method, architecture, dataset, label };
   const clear = smallButton("Clear filters", () => onChange(Object.fromEntries(FIELDS.map((name) => [name, ""]))));
-  const node = el("div", { class: "choices", id: "choices", role: "group", "aria-label": "More filters", hidden: true },
-    field("Method", method), field("Student's architecture", architecture, known), field("Data set", dataset), field("Label", label, hint), clear);
-  let filled = false;
+  const node = el("div", { class: "more-filters", id: "more-filters", role: "group", "aria-label": "More filters", hidden: true },
+    field("Method", method), field("Student's architecture", architecture, names), field("Data set", dataset), field("Label", label, hint), clear);
+  let loaded = false;
 
   for (const [name, input] of Object.entries(fields)) input.addEventListener("change", () => changed(name, input));
 
   function changed(name, input) {
     const value = input.value.trim();
     if (name === "label") {
-      const wrong = labels(value).find((pair) => !pair.includes(":"));
-      setChildren(hint, wrong ? `“${wrong}” is not key:value` : "");
-      input.setAttribute("aria-invalid", String(Boolean(wrong)));
-      if (wrong) return;
+      const invalid = labels(value).find((pair) => !pair.includes(":"));
+      setChildren(hint, invalid ? `“${invalid}” is not key:value` : "");
+      input.setAttribute("aria-invalid", String(Boolean(invalid)));
+      if (invalid) return;
     }
     onChange({ [name]: value });
   }
 
-  async function fill() {
-    if (filled) return;
-    filled = true;
+  async function load() {
+    if (loaded) return;
+    loaded = true;
     const [methods, datasets, architectures] = await Promise.all(["/v1/methods", "/v1/datasets", "/v1/architectures"].map((path) => allPages(path).catch(() => [])));
-    offer(method, methods.map(({ name }) => [name, readable(name)]));
-    offer(dataset, datasets.map(({ id, name }) => [id, name]));
-    setChildren(known, architectures.map(({ name }) => el("option", { value: name })));
+    setOptions(method, methods.map(({ name }) => [name, readable(name)]));
+    setOptions(dataset, datasets.map(({ id, name }) => [id, name]));
+    setChildren(names, architectures.map(({ name }) => el("option", { value: name })));
   }
 
   return {
     node,
-    fill,
+    load,
     show(values) {
       for (const [name, input] of Object.entries(fields)) {
-        if (input instanceof HTMLSelectElement && values[name] && ![...input.options].some(({ value }) => value === values[name])) offer(input, [[values[name], values[name]]]);
+        if (input instanceof HTMLSelectElement && values[name] && ![...input.options].some(({ value }) => value === values[name])) setOptions(input, [[values[name], values[name]]]);
         if (input.value.trim() !== values[name]) input.value = values[name];
       }
       const active = FIELDS.filter((name) => values[name]).length;
@@ -98,12 +99,13 @@ function choices(onChange) {
 const select = (name, any) => el("select", { class: "input", id: `filter-${name}` }, el("option", { value: "" }, any));
 const field = (text, input, ...below) => el("div", { class: "field" }, el("label", { for: input.id }, text), input, below);
 
-function offer(input, options) {
-  const chosen = input.value;
-  const there = options.some(([value]) => value === chosen) || !chosen;
-  const kept = there ? [] : [...input.options].filter(({ value }) => value === chosen);
-  setChildren(input, input.options[0], kept, options.map(([value, text]) => el("option", { value }, text)));
-  input.value = chosen;
+// Replace the options; the selected one stays, even if it is not among them.
+function setOptions(input, options) {
+  const selected = input.value;
+  const listed = options.some(([value]) => value === selected) || !selected;
+  const extra = listed ? [] : [...input.options].filter(({ value }) => value === selected);
+  setChildren(input, input.options[0], extra, options.map(([value, text]) => el("option", { value }, text)));
+  input.value = selected;
 }
 
 const PAUSE_MS = 250;
@@ -113,13 +115,13 @@ export function filters(onSearch) {
   for (const [name, [label]] of Object.entries(GROUPS)) links.set(name, stateLink(label));
   const box = el("input", {
     class: "input", type: "search", "aria-label": "Search jobs by name or id", placeholder: "Search name or id", maxlength: "200",
-    "aria-keyshortcuts": "/", on: { input: later, keydown: (event) => event.key === "Escape" && box.blur() },
+    "aria-keyshortcuts": "/", on: { input: searchLater, keydown: (event) => event.key === "Escape" && box.blur() },
   });
-  const more = choices((changes) => set(changes));
+  const more = morePanel(set);
   const toggle = button("Filters", () => open(more.node.hidden), { "aria-expanded": "false", "aria-controls": more.node.id });
   let timer = 0;
 
-  function later() {
+  function searchLater() {
     clearTimeout(timer);
     timer = setTimeout(() => set({ q: box.value.trim() }), PAUSE_MS);
   }
@@ -129,16 +131,16 @@ export function filters(onSearch) {
     onSearch(currentAddress().query);
   }
 
-  function open(wanted) {
-    more.node.hidden = !wanted;
-    toggle.setAttribute("aria-expanded", String(wanted));
-    if (wanted) more.fill();
+  function open(visible) {
+    more.node.hidden = !visible;
+    toggle.setAttribute("aria-expanded", String(visible));
+    if (visible) more.load();
   }
 
   return {
     nodes: [
       el("nav", { class: "segments filters", "aria-label": "State" }, [...links.values()].map(({ link }) => link)),
-      el("div", { class: "finders" }, toggle, el("div", { class: "search" }, box, el("kbd", { "aria-hidden": "true" }, "/"))),
+      el("div", { class: "search-tools" }, toggle, el("div", { class: "search" }, box, el("kbd", { "aria-hidden": "true" }, "/"))),
       more.node,
     ],
     box,
@@ -158,21 +160,21 @@ export function filters(onSearch) {
       if (active) open(true);
     },
     count(states) {
-      const total = Object.values(states).reduce((sum, one) => sum + one, 0);
-      for (const [name, each] of links) {
+      const total = Object.values(states).reduce((sum, num) => sum + num, 0);
+      for (const [name, { link, count: tally }] of links) {
         const count = name ? GROUPS[name][1].reduce((sum, state) => sum + (states[state] ?? 0), 0) : total;
-        setText(each.count, integer(count));
-        each.link.title = `${integer(count)} ${count === 1 ? "job" : "jobs"} of the project`;
+        setText(tally, integer(count));
+        link.title = `${integer(count)} ${count === 1 ? "job" : "jobs"} of the project`;
       }
     },
   };
 }
 
 function stateLink(label) {
-  const count = el("span", { class: "tally num", "aria-hidden": "true" }); // the title says it
+  const count = el("span", { class: "tally num", "aria-hidden": "true" }); // the title of the link has it
   return { link: el("a", {}, label, count), count };
 }
 
-export function countWords(node, count, more) {
+export function setCount(node, count, more) {
   setText(node, `${count} ${count === 1 ? "job" : "jobs"}${more ? " shown" : ""}`);
 }

@@ -1,21 +1,21 @@
-// The jobs that are shown, and how they are kept fresh: by one stream of the project's jobs, or by asking again.
+// The jobs of the table, and their updates: by a stream of the project's jobs, or by polling if there is no stream.
 
 import { get } from "../../api.js";
 import { isLive } from "../../job-state.js";
 import { setConnection } from "../../layout.js";
 import { JobsStream, pollWhileVisible } from "../../streams.js";
-import { fits } from "./filters.js";
+import { matches } from "./filters.js";
 
 const PAGE = 50;
-const MOST = 200;
+const MAX_PAGE = 200;
 
 export class JobList {
   constructor(filter) {
     this.filter = filter;
     this.jobs = new Map();
     this.cursor = null;
-    this.read = false;
-    this.told = new Set();
+    this.loaded = false;
+    this.streamed = new Set(); // ids of jobs that the stream has sent during a refresh
   }
 
   get sorted() {
@@ -27,74 +27,75 @@ export class JobList {
   }
 
   async more(signal) {
-    const page = await this.ask({ limit: PAGE, cursor: this.cursor }, signal);
+    const page = await this.request({ limit: PAGE, cursor: this.cursor }, signal);
     this.cursor = page.next_cursor;
-    this.read = true;
-    this.take(page.data, true);
+    this.loaded = true;
+    this.update(page.data, true);
   }
 
-  /** As many as are shown, anew: what is not among them is gone, unless the stream has told of it meanwhile. */
+  /** Load as many jobs again as are shown. Other jobs are removed, except those that the stream has sent meanwhile. */
   async refresh(signal) {
-    if (!this.read) return this.more(signal);
-    this.told = new Set();
-    const page = await this.ask({ limit: Math.min(MOST, Math.max(PAGE, this.jobs.size)) }, signal);
+    if (!this.loaded) return this.more(signal);
+    this.streamed = new Set();
+    const page = await this.request({ limit: Math.min(MAX_PAGE, Math.max(PAGE, this.jobs.size)) }, signal);
     this.cursor = page.next_cursor;
-    this.jobs = new Map([...this.jobs].filter(([id]) => this.told.has(id)));
-    this.take(page.data, true);
+    this.jobs = new Map([...this.jobs].filter(([id]) => this.streamed.has(id)));
+    this.update(page.data, true);
     return undefined;
   }
 
-  /** Ask again for those that wait: what waits before them has changed. */
-  async waiting(signal) {
+  /** Load the queued jobs again: their positions have changed. */
+  async refreshQueued(signal) {
     if (![...this.jobs.values()].some((job) => job.state === "queued")) return;
-    this.take((await this.ask({ state: ["queued"], limit: MOST }, signal)).data);
+    this.update((await this.request({ state: ["queued"], limit: MAX_PAGE }, signal)).data);
   }
 
-  ask(params, signal) {
+  request(params, signal) {
     return get("/v1/jobs", { ...this.filter, ...params }, signal);
   }
 
-  /** Keep these jobs where they fit. What is older than the pages read so far belongs to a later page. */
-  take(jobs, paged = false) {
+  /** Store the jobs that match the filter. `paged`: they are a page of the list; others may belong to a page not yet loaded. */
+  update(jobs, paged = false) {
     const oldest = this.cursor && !paged ? this.sorted.at(-1)?.created_at : null;
     for (const job of jobs) {
-      // An answer may be older than what the stream has told since.
+      // The stream may have sent a later version of the job already.
       if (job.last_event < this.jobs.get(job.id)?.last_event) continue;
-      if (!paged) this.told.add(job.id);
-      if (!paged && !fits(job, this.filter)) this.jobs.delete(job.id);
+      if (!paged) this.streamed.add(job.id);
+      if (!paged && !matches(job, this.filter)) this.jobs.delete(job.id);
       else if (!oldest || this.jobs.has(job.id) || job.created_at >= oldest) this.jobs.set(job.id, job);
     }
   }
 }
 
 const LIVE_MS = 5000;
-const IDLE_MS = 8000; // a job that was posted elsewhere appears by itself
-const AGES_MS = 10000;
+const IDLE_MS = 8000; // to show jobs that were posted elsewhere
+const TICK_MS = 10000;
 
-export function keepFresh(on) {
+/** `on`: {job(job), refresh(): load the table again, tick(): update the ages, hasLive(): whether a job is active}. */
+export function keepUpdated(on) {
   let stream = null;
   let streaming = false;
-  let breaks = 0;
+  let failures = 0;
   const poll = pollWhileVisible(
-    async () => (streaming ? on.ages() : on.again()),
-    () => (streaming ? AGES_MS : on.lively() ? LIVE_MS : IDLE_MS),
+    async () => (streaming ? on.tick() : on.refresh()),
+    () => (streaming ? TICK_MS : on.hasLive() ? LIVE_MS : IDLE_MS),
   );
 
   function start() {
     stream ??= new JobsStream("/v1/jobs", {
       snapshot(_, first) {
-        // What changed between the list and the stream's beginning was told by neither.
-        if (first) on.again();
+        // Neither the list nor the stream has what changed between the two requests.
+        if (first) on.refresh();
       },
       job: on.job,
-      reload: () => on.again(),
+      reload: () => on.refresh(),
       status(name) {
         streaming = name === "live";
-        if (streaming && breaks) on.again(); // what was said of the break goes, too
-        breaks = streaming ? 0 : breaks + 1;
-        // Once may be an accident. From then on looking takes its place, and says itself how fresh the page is.
-        if (breaks < 2) setConnection(name);
-        if (breaks === 2 || name === "offline") poll.now();
+        if (streaming && failures) on.refresh(); // this also removes the notice of the interruption
+        failures = streaming ? 0 : failures + 1;
+        // A single failure may be an accident. From the second one on polling replaces the stream and sets the state.
+        if (failures < 2) setConnection(name);
+        if (failures === 2 || name === "offline") poll.now();
       },
       check: async () => true,
     });

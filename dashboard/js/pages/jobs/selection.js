@@ -1,4 +1,4 @@
-// Jobs that were chosen, and what can be done with them; the keyboard on the table.
+// The selected jobs and their actions; the keys of the table.
 
 import { button, openDialog, smallButton } from "../../components.js";
 import { fromTemplate, el, setChildren, setText } from "../../dom.js";
@@ -6,62 +6,63 @@ import { canCancel, cancelJobs, jobName } from "../../job-actions.js";
 import { stateWord } from "../../job-state.js";
 import { href } from "../../router.js";
 
-const COMPARED = [2, 10];
+const COMPARE_LIMITS = [2, 10];
 
-export function picked(on) {
+/** `on`: {jobs() -> Map of the shown jobs, select(ids): mark the rows, changed(job)}. */
+export function createSelection(on) {
   const ids = new Set();
   const count = el("strong", { role: "status" });
   const compare = el("a", { class: "button small" }, "Compare");
-  const cancelled = button("Cancel", cancelAll, { class: "small danger" });
-  const none = smallButton("Choose none", () => choose([]));
-  const why = el("span", { class: "muted small" });
-  const node = el("section", { class: "panel picked", "aria-label": "Chosen jobs", hidden: true }, count, compare, cancelled, none, why);
-  const told = el("div", { role: "status" });
-  const all = el("input", { type: "checkbox", disabled: true, "aria-label": "Choose all jobs that are shown", on: { change: () => choose(all.checked ? on.jobs().keys() : []) } });
+  const cancel = button("Cancel", cancelAll, { class: "small danger" });
+  const clear = smallButton("Clear selection", () => select([]));
+  const hint = el("span", { class: "muted small" });
+  const node = el("section", { class: "panel selection", "aria-label": "Selected jobs", hidden: true }, count, compare, cancel, clear, hint);
+  const message = el("div", { role: "status" });
+  const all = el("input", { type: "checkbox", disabled: true, "aria-label": "Select all shown jobs", on: { change: () => select(all.checked ? on.jobs().keys() : []) } });
 
   const jobs = () => [...ids].map((id) => on.jobs().get(id)).filter(Boolean);
 
-  function choose(wanted) {
+  function select(selected) {
     ids.clear();
-    for (const id of wanted) ids.add(id);
+    for (const id of selected) ids.add(id);
     show();
   }
 
   function show() {
     for (const id of ids) if (!on.jobs().has(id)) ids.delete(id);
-    const chosen = jobs();
-    node.hidden = !chosen.length;
-    setText(count, chosen.length ? `${chosen.length} ${chosen.length === 1 ? "job" : "jobs"} chosen` : "");
-    const [least, most] = COMPARED;
-    const fit = chosen.length >= least && chosen.length <= most;
-    if (fit) compare.setAttribute("href", href("/compare", { jobs: [...ids].join(",") }));
-    compare.hidden = !fit;
-    setText(why, fit || !chosen.length ? "" : chosen.length < least ? "Choose another one to compare." : `At most ${most} can be compared.`);
-    const ends = chosen.filter(canCancel).length;
-    cancelled.hidden = !ends;
-    setText(cancelled, ends === chosen.length ? "Cancel" : `Cancel ${ends} of them`);
+    const selected = jobs();
+    node.hidden = !selected.length;
+    setText(count, selected.length ? `${selected.length} ${selected.length === 1 ? "job" : "jobs"} selected` : "");
+    const [min, max] = COMPARE_LIMITS;
+    const comparable = selected.length >= min && selected.length <= max;
+    if (comparable) compare.setAttribute("href", href("/compare", { jobs: [...ids].join(",") }));
+    compare.hidden = !comparable;
+    setText(hint, comparable || !selected.length ? "" : selected.length < min ? "Select another job to compare." : `At most ${max} jobs can be compared.`);
+    const cancellable = selected.filter(canCancel).length;
+    cancel.hidden = !cancellable;
+    setText(cancel, cancellable === selected.length ? "Cancel" : `Cancel ${cancellable} of them`);
     const total = on.jobs().size;
     all.disabled = !total;
-    all.checked = total > 0 && chosen.length === total;
-    all.indeterminate = chosen.length > 0 && chosen.length < total;
-    on.shown(ids);
+    all.checked = total > 0 && selected.length === total;
+    all.indeterminate = selected.length > 0 && selected.length < total;
+    on.select(ids);
   }
 
   async function cancelAll() {
-    cancelled.disabled = true;
-    const found = await cancelJobs(jobs().filter(canCancel), on.changed);
-    cancelled.disabled = false;
-    if (!found) return;
-    choose([]);
-    setChildren(told, outcome(found, () => setChildren(told)));
+    cancel.disabled = true;
+    const results = await cancelJobs(jobs().filter(canCancel), on.changed);
+    cancel.disabled = false;
+    if (!results) return;
+    select([]);
+    setChildren(message, resultNotice(results, () => setChildren(message)));
   }
 
   return {
     node,
-    told,
+    message,
     all,
     show,
-    clear: () => choose([]),
+    clear: () => select([]),
     toggle(id) {
       if (!ids.delete(id)) ids.add(id);
       show();
@@ -69,63 +70,64 @@ export function picked(on) {
   };
 }
 
-function outcome(found, close) {
-  const failed = found.filter(({ error }) => error).length;
-  const done = found.length - failed;
-  const title = failed ? `${done} of ${found.length} jobs cancelled` : `${done} ${done === 1 ? "job" : "jobs"} cancelled`;
+function resultNotice(results, close) {
+  const failed = results.filter(({ error }) => error).length;
+  const done = results.length - failed;
+  const title = failed ? `${done} of ${results.length} jobs cancelled` : `${done} ${done === 1 ? "job" : "jobs"} cancelled`;
   return el("div", { class: "notice outcome", "data-tone": failed ? "bad" : null },
     el("strong", {}, title),
-    el("ul", {}, found.map(({ job, changed, error }) => el("li", {}, jobName(job), ": ", error ? error.message : words(changed.state)))),
+    el("ul", {}, results.map(({ job, changed, error }) => el("li", {}, jobName(job), ": ", error ? error.message : resultWords(changed.state)))),
     smallButton("Close", close));
 }
 
-const words = (state) => (state === "cancelling" ? "ends at its next step" : stateWord(state).toLowerCase());
+const resultWords = (state) => (state === "cancelling" ? "stops at its next step" : stateWord(state).toLowerCase());
 
+/** The keys of the table. `on`: {search(), select(row)}. Returns a function that removes them. */
 export function tableKeys(body, on) {
   const names = () => [...body.querySelectorAll(".name")];
   const current = () => (body.contains(document.activeElement) ? document.activeElement.closest("tr") : null);
 
   function move(by) {
     const list = names();
-    const at = list.findIndex((name) => name.closest("tr") === current());
-    list[at < 0 ? 0 : Math.min(list.length - 1, Math.max(0, at + by))]?.focus();
+    const index = list.findIndex((name) => name.closest("tr") === current());
+    list[index < 0 ? 0 : Math.min(list.length - 1, Math.max(0, index + by))]?.focus();
   }
 
   function open(event) {
     const name = current()?.querySelector(".name");
-    if (!name || event.target.matches("a, button")) return false; // they open by themselves
+    if (!name || event.target.matches("a, button")) return false; // the browser activates these
     location.hash = name.getAttribute("href");
     return true;
   }
 
-  const does = {
+  const commands = {
     "/": () => on.search(),
-    "?": help,
+    "?": showHelp,
     j: () => move(1),
     k: () => move(-1),
-    x: () => current() && on.pick(current()),
+    x: () => current() && on.select(current()),
     Enter: open,
   };
 
-  function pressed(event) {
-    if (off || !(event.key in does) || writes(event)) return;
-    if (does[event.key](event) !== false) event.preventDefault();
+  function keydown(event) {
+    if (keysOff || !(event.key in commands) || isWriting(event)) return;
+    if (commands[event.key](event) !== false) event.preventDefault();
   }
 
-  document.addEventListener("keydown", pressed);
-  return () => document.removeEventListener("keydown", pressed);
+  document.addEventListener("keydown", keydown);
+  return () => document.removeEventListener("keydown", keydown);
 }
 
-// A letter is no command where the keyboard writes; in a checkbox it does not.
-function writes(event) {
-  const at = event.target;
+// In a text field a letter is no command; in a checkbox it is.
+function isWriting(event) {
+  const { target } = event;
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return true;
-  return at.matches("textarea, select, input:not([type=checkbox])");
+  return target.matches("textarea, select, input:not([type=checkbox])");
 }
 
-let off = false; // for those who speak to the page, or hit keys by chance
+let keysOff = false; // for speech input, and against keys pressed by accident
 
-export function help() {
-  const box = el("input", { type: "checkbox", checked: off, on: { change: () => { off = box.checked; } } });
-  openDialog("keys-title", "Keys", [fromTemplate("jobs-keys"), el("label", { class: "tick" }, box, "Turn these keys off, until the page is loaded again")], el("button", { class: "button", autofocus: true }, "Close"), "keys-help");
+export function showHelp() {
+  const box = el("input", { type: "checkbox", checked: keysOff, on: { change: () => { keysOff = box.checked; } } });
+  openDialog("keys-title", "Keys", [fromTemplate("jobs-keys"), el("label", { class: "tick" }, box, "Turn these keys off until the page is reloaded")], el("button", { class: "button", autofocus: true }, "Close"), "keys-help");
 }

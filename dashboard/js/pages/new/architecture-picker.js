@@ -31,7 +31,7 @@ function search(query) {
 const find = (name) => architectures.find((entry) => entry.name === name);
 const sizes = ({ num_params: params, macs }) => `${si(params)} parameters · ${si(macs)} MACs`;
 
-export function architecture(ctx, pointer) {
+export function architectureField(ctx, pointer) {
   const note = el("span");
   const { input, popup, show, isOpen } = combobox({
     id: `${ctx.id}${pointer.replace(/[^\w]/g, "-")}-list`, label: "Architecture", props: { placeholder: "cifar/resnet20" },

@@ -1,4 +1,4 @@
-// The form, section by section, and what there is to choose from.
+// The sections of the form, and the assets that it offers.
 
 import { allPages, post } from "../../api.js";
 import { button } from "../../components.js";
@@ -6,11 +6,12 @@ import { el, setText } from "../../dom.js";
 import { integer } from "../../format.js";
 import { field, form, selectField } from "../../schema-form.js";
 import { Draft, fieldShape, fieldTitle } from "../../schema.js";
-import { architecture } from "./architecture-picker.js";
-import { methods, modelOptions, student, teachers } from "./model-pickers.js";
-import { drop, once } from "./upload.js";
+import { architectureField } from "./architecture-picker.js";
+import { methodSection, modelOptions, studentSection, teacherSection } from "./model-pickers.js";
+import { idempotencyKey, uploadZone } from "./upload.js";
 
-export async function ready(signal) {
+/** The data sets and models that a job can use. */
+export async function loadReady(signal) {
   const [datasets, models] = await Promise.all(["datasets", "models"].map((kind) => allPages(`/v1/${kind}`, {}, signal)));
   const usable = (list) => list.filter(({ state }) => state === "ready");
   return { datasets: usable(datasets), models: usable(models) };
@@ -19,58 +20,58 @@ export async function ready(signal) {
 const total = ({ splits }) => Object.values(splits).reduce((sum, { count }) => sum + count, 0);
 
 function datasetSelect(ctx) {
-  const options = ctx.assets.datasets.map((each) => [each.id, `${each.name} · ${each.num_classes} classes · ${integer(total(each))} images of ${each.image_size} px`]);
-  return selectField(ctx, "/dataset", "Data set", options, { empty: options.length ? "Choose a data set" : "None yet: bring one below", note: ["Required: what is learned, and what it is measured with."] });
+  const options = ctx.assets.datasets.map((dataset) => [dataset.id, `${dataset.name} · ${dataset.num_classes} classes · ${integer(total(dataset))} images of ${dataset.image_size} px`]);
+  return selectField(ctx, "/dataset", "Data set", options, { empty: options.length ? "Choose a data set" : "None yet: add one below", note: ["Required. It trains and evaluates the student."] });
 }
 
-/** The two drop zones; they are kept while the tab is, whatever page is shown. `chosen(what, asset)`. */
-export function drops(root, chosen, dataset) {
+/** The two drop zones. `onReady(kind, asset)`: an upload is ready; `dataset()`: the selected data set. */
+export function uploadZones(root, onReady, dataset) {
   const schemas = root.components.schemas;
   return {
-    dataset: drop({
-      path: "/v1/datasets", schema: schemas.DatasetCreate, id: "ds", what: "a data set", only: [], rare: ["image_size", "split_seed"], reading: "reading the images…",
+    dataset: uploadZone({
+      path: "/v1/datasets", schema: schemas.DatasetCreate, id: "ds", name: "a data set", only: [], rare: ["image_size", "split_seed"], progress: "reading the images…",
       hint: "A zip of images in class folders (train/, val/, test/, or one tree), an .npz of images and labels, or WebDataset tar shards.",
-    }, root, (asset) => chosen("dataset", asset)),
-    teacher: drop({
-      path: "/v1/models", schema: schemas.ModelCreate, id: "mdl", what: "a teacher", only: ["num_classes", "input_size", "normalization"], rare: ["class_names", "license"], reading: "checking the checkpoint…",
+    }, root, (asset) => onReady("dataset", asset)),
+    teacher: uploadZone({
+      path: "/v1/models", schema: schemas.ModelCreate, id: "mdl", name: "a teacher", only: ["num_classes", "input_size", "normalization"], rare: ["class_names", "license"], progress: "checking the checkpoint…",
       hint: "A checkpoint: safetensors, or a PyTorch state dict.", guess: () => ({ num_classes: dataset()?.num_classes }),
-      first: (ctx) => architecture(ctx, "/architecture"),
-    }, root, (asset) => chosen("teacher", asset)),
+      first: (ctx) => architectureField(ctx, "/architecture"),
+    }, root, (asset) => onReady("teacher", asset)),
   };
 }
 
-function published(ctx) {
-  const own = { ...ctx, draft: new Draft(), id: "pub" };
+function builtinSource(ctx) {
+  const local = { ...ctx, draft: new Draft(), id: "builtin" };
   const sources = fieldShape(ctx.root.components.schemas.DatasetCreate.properties.source, ctx.root).enum;
-  const list = selectField(own, "/source", "Or take a known one", sources.map((each) => [each, each.replace(":", ": ")]), { empty: "Choose" });
-  const said = el("p", { role: "status", class: "help" });
-  async function take() {
-    const source = own.draft.get("/source");
-    if (!source || ctx.drops.dataset.busy()) return;
+  const list = selectField(local, "/source", "Or use a public data set", sources.map((source) => [source, source.replace(":", ": ")]), { empty: "Choose" });
+  const message = el("p", { role: "status", class: "help" });
+  async function add() {
+    const source = local.draft.get("/source");
+    if (!source || ctx.uploads.dataset.busy()) return;
     try {
-      ctx.drops.dataset.follow(await post("/v1/datasets", { name: source.split(":")[1], source }, { headers: once() }));
+      ctx.uploads.dataset.follow(await post("/v1/datasets", { name: source.split(":")[1], source }, { headers: idempotencyKey() }));
     } catch (error) {
-      setText(said, error.message);
+      setText(message, error.message);
     }
   }
-  return el("div", { class: "known" }, list, button("Get it", take), said);
+  return el("div", { class: "builtin-source" }, list, button("Add", add), message);
 }
 
-const EVALUATED = ["kind", "name", "dataset", "teachers", "model", "accept", "limits", "seed", "priority", "labels"];
+const EVALUATION_FIELDS = ["kind", "name", "dataset", "teachers", "model", "accept", "limits", "seed", "priority", "labels"];
 const RECIPE = ["epochs", "batch_size", "optimizer", "schedule"];
 
-/** What of a draft is a job of its kind: a change of mind about the kind loses nothing. */
-export function ofKind(value) {
+/** The fields of a draft that belong to its kind. The draft has all fields, so that another kind can be chosen again. */
+export function fieldsOfKind(value) {
   const { model, ...distilled } = value;
-  if (distilled.kind === "warm") delete distilled.kind; // the job that it asked for
-  return value.kind === "evaluate" ? Object.fromEntries(EVALUATED.filter((key) => key in value).map((key) => [key, value[key]])) : distilled;
+  if (distilled.kind === "warm") delete distilled.kind; // the copy of a `warm` job trains the student
+  return value.kind === "evaluate" ? Object.fromEntries(EVALUATION_FIELDS.filter((key) => key in value).map((key) => [key, value[key]])) : distilled;
 }
 
 export function sections(ctx) {
   const { properties } = ctx.root.components.schemas.JobSpec;
   const { TrainingConfig, EvaluationPlan, JobLimits, AcceptanceCriteria } = ctx.root.components.schemas;
-  const one = (name) => field(ctx, properties[name], `/${name}`, fieldTitle(name));
-  // A field that is its section needs no second title for the eye.
+  const topField = (name) => field(ctx, properties[name], `/${name}`, fieldTitle(name));
+  // A field that is a section by itself needs no visible label.
   const alone = (node) => { node.classList.add("alone"); return node; };
   const grid = (...children) => el("div", { class: "grid" }, children);
   const folds = [];
@@ -88,39 +89,40 @@ export function sections(ctx) {
     return node;
   }
 
-  const measures = ctx.draft.get("/kind") === "evaluate";
-  const kind = selectField(ctx, "/kind", "Kind", [["evaluate", "Measure a model, train nothing"]], { empty: "Teach a student (default)", onChange: () => ctx.rebuild("/kind") });
+  const isEvaluation = ctx.draft.get("/kind") === "evaluate";
+  const kind = selectField(ctx, "/kind", "Kind", [["evaluate", "Evaluate a model"]], { empty: "Distill a student (default)", onChange: () => ctx.rebuild("/kind") });
   const top = [
-    part("Name and kind", grid(field(ctx, { ...properties.name, description: "Empty: told from student and method." }, "/name", "Name"), kind)),
-    part("Data set", alone(datasetSelect(ctx)), bring(ctx.assets.datasets.length, "Bring a data set", ctx.drops.dataset.node, published(ctx))),
-    part("Teachers", teachers(ctx), bring(ctx.assets.models.length, "Bring a teacher", ctx.drops.teacher.node)),
+    part("Name and kind", grid(field(ctx, { ...properties.name, description: "Empty: composed from student and method." }, "/name", "Name"), kind)),
+    part("Data set", alone(datasetSelect(ctx)), addPanel(ctx.assets.datasets.length, "Add a data set", ctx.uploads.dataset.node, builtinSource(ctx))),
+    part("Teachers", teacherSection(ctx), addPanel(ctx.assets.models.length, "Add a teacher", ctx.uploads.teacher.node)),
   ];
   const last = [fold("Accept", ["accept"], grid(form(ctx, AcceptanceCriteria, "/accept"))),
-    fold("Limits, seed, priority, labels", ["limits", "seed", "priority", "labels"], grid(form(ctx, JobLimits, "/limits"), ["seed", "priority", "labels"].map(one)))];
-  if (measures) {
-    const model = part("Model", grid(selectField(ctx, "/model", "Model to measure", modelOptions(ctx), { empty: "Choose a model" })));
-    return { nodes: [...top.slice(0, 2), model, top[2], ...last], update: (_, body) => tell(body), teachersChanged() {} };
+    fold("Limits, seed, priority, labels", ["limits", "seed", "priority", "labels"], grid(form(ctx, JobLimits, "/limits"), ["seed", "priority", "labels"].map(topField)))];
+  if (isEvaluation) {
+    const model = part("Model", grid(selectField(ctx, "/model", "Model to evaluate", modelOptions(ctx), { empty: "Choose a model" })));
+    return { nodes: [...top.slice(0, 2), model, top[2], ...last], update: (_, body) => summarize(body), teachersChanged() {} };
   }
-  const method = methods(ctx);
+  const methodPicker = methodSection(ctx);
   const nodes = [...top,
-    part("Student", student(ctx)),
-    part("Method", method.nodes),
-    fold("Scheme", ["scheme"], alone(one("scheme"))),
-    part("Training", grid(one("preset")), grid(form(ctx, TrainingConfig, "/training", { only: RECIPE })),
+    part("Student", studentSection(ctx)),
+    part("Method", methodPicker.nodes),
+    fold("Scheme", ["scheme"], alone(topField("scheme"))),
+    part("Training", grid(topField("preset")), grid(form(ctx, TrainingConfig, "/training", { only: RECIPE })),
       el("details", { open: ctx.open.has("recipe"), on: { toggle: (event) => ctx.open[event.target.open ? "add" : "delete"]("recipe") } }, el("summary", {}, "Augmentation, precision, early stopping and more"),
         grid(form(ctx, TrainingConfig, "/training", { except: RECIPE })))),
     fold("Evaluation", ["evaluation"], grid(form(ctx, EvaluationPlan, "/evaluation"))),
-    fold("Exports", ["exports"], alone(one("exports"))), ...last];
+    fold("Exports", ["exports"], alone(topField("exports"))), ...last];
 
-  function tell(body) {
+  // Show the set fields beside the titles of the folded sections.
+  function summarize(body) {
     for (const { keys, set } of folds) {
       const names = keys.filter((key) => key in body).flatMap((key) => (typeof body[key] === "object" && !Array.isArray(body[key]) ? Object.values(body[key]) : [body[key]]));
-      setText(set, names.length ? names.flat().map((value) => (typeof value === "object" ? "…" : value)).join(", ") : "as by default");
+      setText(set, names.length ? names.flat().map((value) => (typeof value === "object" ? "…" : value)).join(", ") : "default");
     }
   }
-  return { nodes, update: (fits, body) => { if (fits) method.update(fits); tell(body); }, teachersChanged: method.teachersChanged };
+  return { nodes, update: (methods, body) => { if (methods) methodPicker.update(methods); summarize(body); }, teachersChanged: methodPicker.teachersChanged };
 }
 
-function bring(count, name, ...children) {
+function addPanel(count, name, ...children) {
   return el("details", { open: !count || children[0].childElementCount > 2 }, el("summary", {}, name), children);
 }
