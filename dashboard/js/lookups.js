@@ -1,6 +1,7 @@
 // Names of models and data sets by id. Jobs carry ids; the pages show names.
 
 import { get } from "./api.js";
+import { href } from "./router.js";
 
 const requests = new Map();
 
@@ -20,6 +21,9 @@ export function findAsset(kind, id) {
 
 /** Like `findAsset`, but null also if the request fails: for places that can show the id. */
 export const findAssetIfPossible = (kind, id) => findAsset(kind, id).catch(() => null);
+
+/** The address of a model or data set in the catalog. */
+export const catalogHref = (tab, { id, name }) => href("/catalog", { tab, q: name, open: id });
 
 export const rememberAsset = (kind, asset) => requests.set(`/v1/${kind}/${asset.id}`, Promise.resolve(asset));
 

@@ -1,7 +1,7 @@
 // The start: every page and its address; the login, when the API requires one.
 
 import { post, UNAUTHORIZED } from "./api.js";
-import { fromTemplate, el, setChildren } from "./dom.js";
+import { el, fromTemplate, setChildren } from "./dom.js";
 import { announce, drawBar } from "./layout.js";
 import { Router } from "./router.js";
 

@@ -2,7 +2,7 @@
 
 import { smallButton } from "./components.js";
 import { el, setChildren } from "./dom.js";
-import { resolveRef, fieldHelp, richText, fieldShape, valueText, fieldTitle } from "./schema.js";
+import { fieldHelp, fieldShape, fieldTitle, resolveRef, richText, valueText } from "./schema.js";
 
 /** The fields of an object: those named in `only`, without those in `except`. */
 export function form(ctx, schema, pointer, { only, except = [] } = {}) {

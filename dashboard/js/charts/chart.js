@@ -2,7 +2,7 @@
 
 import { el, setChildren, setText, svg } from "../dom.js";
 import { createPlot } from "./plot.js";
-import { AXES, valueAt, position, formatValue, summarize, dataTable } from "./series.js";
+import { AXES, dataTable, formatValue, position, summarize, valueAt } from "./series.js";
 
 /** Arrow keys that move a cursor along the lines. `text(index)` is read aloud; `move(index)` shows the cursor, null hides it. */
 function cursorKeys(plot, { length, text, move }) {

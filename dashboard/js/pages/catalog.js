@@ -1,9 +1,9 @@
 // The catalog: data sets and models of the project, and what comes with Stillhouse.
 
 import { get, isIgnorable, post } from "../api.js";
-import { emptyState, factList, scrollTable, meter, notice, errorNotice, sentence, smallButton, thumbnails, copyableCode } from "../components.js";
-import { fromTemplate, el, setChildren, isTyping } from "../dom.js";
-import { ago, bytes, dateTime, si, integer } from "../format.js";
+import { copyableCode, emptyState, errorNotice, factList, meter, notice, scrollTable, sentence, smallButton, thumbnails } from "../components.js";
+import { el, fromTemplate, isTyping, setChildren } from "../dom.js";
+import { ago, bytes, dateTime, integer, si } from "../format.js";
 import { shortName } from "../lookups.js";
 import { currentAddress, href, replaceQuery } from "../router.js";
 import { tabbedPage } from "../tabs.js";

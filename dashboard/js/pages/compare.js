@@ -1,8 +1,8 @@
 // Two to ten jobs side by side.
 
-import { get, jobPath, isIgnorable } from "../api.js";
-import { skeleton, copyAs, csv, errorNotice, scrollRegion } from "../components.js";
-import { fromTemplate, el, setChildren, setText } from "../dom.js";
+import { get, isIgnorable, jobPath } from "../api.js";
+import { copyAs, csv, errorNotice, scrollRegion, skeleton } from "../components.js";
+import { el, fromTemplate, setChildren, setText } from "../dom.js";
 import { brief, bytes, capital, duration, fixed, ms, percent, readable, si } from "../format.js";
 import { jobSearch } from "../job-search.js";
 import { icon, isLive, TICK } from "../job-state.js";

@@ -1,8 +1,8 @@
 // The frontier: accuracy or agreement of students against their latency, size or MACs.
 
 import { allPages, get, isIgnorable } from "../api.js";
-import { emptyState, skeleton, notice, errorNotice } from "../components.js";
-import { fromTemplate, el, setChildren, setText, svg } from "../dom.js";
+import { emptyState, errorNotice, notice, skeleton } from "../components.js";
+import { el, fromTemplate, setChildren, setText, svg } from "../dom.js";
 import { counted } from "../format.js";
 import { setConnection } from "../layout.js";
 import { currentAddress, href, replaceQuery } from "../router.js";

@@ -3,9 +3,9 @@
 import { jobPath, post } from "../api.js";
 import { button, copyButton, errorNotice, progressBar, sentence } from "../components.js";
 import { el, setChildren, setText } from "../dom.js";
-import { ago, secondsBetween, capital, timeOfDay, duration, timeLeft, dateTime, readable, integer } from "../format.js";
+import { ago, capital, dateTime, duration, integer, readable, secondsBetween, timeLeft, timeOfDay } from "../format.js";
 import { canCancel, cancelJob, deleteJob } from "../job-actions.js";
-import { stateChip, isLive, phaseWords, TERMINAL, stateWord } from "../job-state.js";
+import { isLive, phaseWords, stateChip, stateWord, TERMINAL } from "../job-state.js";
 import { announce } from "../layout.js";
 import { findAssetIfPossible, methodName, studentName, teacherName } from "../lookups.js";
 import { href, replaceQuery } from "../router.js";

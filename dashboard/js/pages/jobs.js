@@ -2,10 +2,10 @@
 
 import { get, isIgnorable } from "../api.js";
 import { button, codeBlock, errorNotice, progressBar, smallButton } from "../components.js";
-import { fromTemplate, el, setChildren, setText, svg } from "../dom.js";
-import { ago, secondsBetween, timeOfDay, duration, fixed, timeLeft, dateTime, points } from "../format.js";
+import { el, fromTemplate, setChildren, setText, svg } from "../dom.js";
+import { ago, dateTime, duration, fixed, points, secondsBetween, timeLeft, timeOfDay } from "../format.js";
 import { canCancel, cancelJob } from "../job-actions.js";
-import { stateChip, isLive, phaseWords } from "../job-state.js";
+import { isLive, phaseWords, stateChip } from "../job-state.js";
 import { setConnection } from "../layout.js";
 import { methodName, studentName, teacherName } from "../lookups.js";
 import { href } from "../router.js";

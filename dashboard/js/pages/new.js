@@ -1,11 +1,11 @@
 // A new job: a form from the schemas of the API, validated while it is filled in.
 
-import { get, jobPath, isIgnorable, post } from "../api.js";
-import { notice, errorNotice, smallButton } from "../components.js";
+import { get, isIgnorable, jobPath, post } from "../api.js";
+import { errorNotice, notice, smallButton } from "../components.js";
 import { el, setChildren } from "../dom.js";
 import { announce, setConnection } from "../layout.js";
 import { href } from "../router.js";
-import { Draft, FieldIssues, fixButton, withoutDefaults, isEqual, assignFixes } from "../schema.js";
+import { assignFixes, Draft, FieldIssues, fixButton, isEqual, withoutDefaults } from "../schema.js";
 import { untilVisible } from "../streams.js";
 import { fieldsOfKind, loadReady, sections, uploadZones } from "./new/sections.js";
 import { createValidator, summaryPanel } from "./new/summary-panel.js";

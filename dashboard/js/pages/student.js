@@ -1,214 +1,218 @@
-// A finished student: what it is worth, what it says of an image, and how to take it home.
+// The page of a finished student: measurements, predictions, downloads, model card.
 
 import { firstPage, get, jobPath, post } from "../api.js";
 import { errorNotice, table } from "../components.js";
 import { el, setChildren, setText } from "../dom.js";
-import { bytes, fixed, si } from "../format.js";
+import { bytes, ms, percent, si } from "../format.js";
 import { jobName } from "../job-actions.js";
 import { stateChip, TERMINAL } from "../job-state.js";
 import { announce, setConnection } from "../layout.js";
-import { methodName, findAsset, studentName } from "../lookups.js";
+import { catalogHref, findAsset, methodName, studentName } from "../lookups.js";
 import { href } from "../router.js";
 import { pollWhileVisible } from "../streams.js";
 import { card, files } from "./student/downloads.js";
 import { playground } from "./student/playground.js";
 
-const WAIT_MS = 5000;
+const POLL_MS = 5000;
 
 export function mount(main, { args: [id], query }) {
-  const gone = new AbortController();
-  let waiting = null;
-  let play = null;
-  let again = 0;
+  const abort = new AbortController();
+  let poll = null;
+  let trial = null;
+  let retryTimer = 0;
 
   async function begin() {
     setChildren(main, el("h1", { tabindex: "-1", class: "hidden" }, "Student"), el("p", { class: "muted" }, "Loading the student…"));
     try {
-      const job = await get(jobPath(id), {}, gone.signal);
+      const job = await get(jobPath(id), {}, abort.signal);
       setConnection("idle");
       if (job.state === "succeeded" && job.kind === "distill") await show(job);
-      else none(job);
+      else showMissing(job);
     } catch (error) {
       failed(error);
     }
   }
 
   async function show(job) {
-    const known = await load(job, gone.signal);
-    if (gone.signal.aborted) return;
-    const keep = keeper(job, gone.signal);
-    const top = header(known, keep);
-    play = playground(known, keep, query, gone.signal);
-    setChildren(main, el("div", { class: "stack student" }, top.node, numbers(known), play.node, files(known, query), card(known)));
+    const data = await load(job, abort.signal);
+    if (abort.signal.aborted) return;
+    const model = new StudentModel(job, abort.signal);
+    const header = studentHeader(data, model);
+    trial = playground(data, model, query, abort.signal);
+    setChildren(main, el("div", { class: "stack student" }, header.node, measurements(data), trial.node, files(data, query), card(data)));
     document.title = `${jobName(job)}, student – Stillhouse`;
-    keep.look();
+    model.load();
     if (document.activeElement === document.body) main.querySelector("h1").focus();
   }
 
-  // A job without a student: say why; one that goes on is looked at until it has one.
-  function none(job) {
-    const over = TERMINAL.includes(job.state);
-    const own = href(`/jobs/${job.id}`);
-    const why = job.kind !== "distill" ? "This job trains no student."
-      : over ? "This job has ended without a student." : "The student comes when the job has succeeded.";
+  // A job without a student: show why, and poll a job that may still get one.
+  function showMissing(job) {
+    const ended = TERMINAL.includes(job.state);
+    const jobHref = href(`/jobs/${job.id}`);
+    const reason = job.kind !== "distill" ? "This job trains no student."
+      : ended ? "This job has ended without a student." : "The student is written when the job succeeds.";
     setChildren(main, el("div", { class: "stack" },
-      el("div", {}, el("a", { class: "crumb", href: own }, "← Job"), el("h1", { tabindex: "-1" }, `Student of ${jobName(job)}`)),
-      el("div", { class: "notice", "data-tone": over ? null : "wait" }, el("p", {}, stateChip(job.state), " ", why),
-        el("a", { class: "button small", href: own }, "Open the job"))));
-    if (over) return;
-    waiting ??= pollWhileVisible(async () => {
-      const now = await get(jobPath(id), {}, gone.signal).catch(() => job);
-      if (now.state === job.state) return;
-      waiting.stop();
-      waiting = null;
+      el("div", {}, el("a", { class: "crumb", href: jobHref }, "← Job"), el("h1", { tabindex: "-1" }, `Student of ${jobName(job)}`)),
+      el("div", { class: "notice", "data-tone": ended ? null : "wait" }, el("p", {}, stateChip(job.state), " ", reason),
+        el("a", { class: "button small", href: jobHref }, "Open the job"))));
+    if (ended) return;
+    poll ??= pollWhileVisible(async () => {
+      const next = await get(jobPath(id), {}, abort.signal).catch(() => job);
+      if (next.state === job.state) return;
+      poll.stop();
+      poll = null;
       begin();
-    }, () => WAIT_MS);
+    }, () => POLL_MS);
   }
 
   function failed(error) {
     if (error.name === "AbortError" || error.status === 401) return;
     setConnection(error.status === 0 ? "offline" : "idle");
     setChildren(main, el("h1", { class: "hidden", tabindex: "-1" }, "Student"), errorNotice(error, error.status === 404 ? null : begin));
-    if (error.status === 0) again = setTimeout(begin, WAIT_MS);
+    if (error.status === 0) retryTimer = setTimeout(begin, POLL_MS);
   }
 
   begin();
   return {
-    update() {}, // the query is of this page's own making
+    update() {}, // only this page changes its query
     leave() {
-      gone.abort();
-      clearTimeout(again);
-      waiting?.stop();
-      play?.leave();
+      abort.abort();
+      clearTimeout(retryTimer);
+      poll?.stop();
+      trial?.leave();
     },
   };
 }
 
-// The student as the page knows it: what belongs to it, its name and actions, what it is worth.
-
-/** {job, report, artifacts, config, card, dataset, teachers}; what has been deleted meanwhile is null. */
-export async function load(job, signal) {
+// {job, report, artifacts, config, card, dataset, teachers}; deleted assets are null.
+async function load(job, signal) {
   const [report, artifacts, dataset, ...teachers] = await Promise.all([
     get(jobPath(job.id, "/report"), {}, signal),
     firstPage(jobPath(job.id, "/artifacts"), signal),
     findAsset("datasets", job.dataset),
-    ...(job.resolved.teachers ?? []).map((each) => teacher(each)),
+    ...(job.resolved.teachers ?? []).map(loadTeacher),
   ]);
   const [config, card] = await Promise.all(["config.json", "model_card.json"].map((name) => {
-    const file = artifacts.find((each) => each.name === name);
+    const file = artifacts.find((artifact) => artifact.name === name);
     return file ? get(file.links.content, {}, signal) : null;
   }));
   return { job, report, artifacts, config, card, dataset, teachers };
 }
 
-async function teacher({ model: id, class_map: map, weight }) {
+async function loadTeacher({ model: id, class_map: map, weight }) {
   return { id, weight, map, model: await findAsset("models", id) };
 }
 
-/** `look` finds it, `make` finds or makes it; `watch(fn)` is told what is known: a model, or null. */
-export function keeper(job, signal) {
-  const source = `job:${job.id}`;
-  const watching = [];
-  let model = null;
-  let made = null;
+/** The model of a job's student, which the project may have or not. */
+class StudentModel {
+  constructor(job, signal) {
+    this.job = job;
+    this.signal = signal;
+    this.model = null;
+    this.request = null;
+    this.listeners = [];
+  }
 
-  function know(found) {
-    model = found;
-    for (const each of watching) each(model);
+  /** `listener(model)` is called whenever the model is known; null if there is none. */
+  watch(listener) {
+    this.listeners.push(listener);
+  }
+
+  load() {
+    return this.find().catch(() => null); // `create` tries again
+  }
+
+  /** The model; created if the project has none. Simultaneous calls create one model. */
+  create() {
+    if (this.model) return Promise.resolve(this.model);
+    const add = () => post("/v1/models", { name: jobName(this.job), source: this.source }).then((model) => this.set(model));
+    this.request ??= this.find().then((model) => model ?? add()).finally(() => {
+      this.request = null;
+    });
+    return this.request;
+  }
+
+  get source() {
+    return `job:${this.job.id}`;
+  }
+
+  async find() {
+    const { data } = await get("/v1/models", { source: this.source, state: "ready", limit: 1 }, this.signal);
+    return this.set(data[0] ?? null);
+  }
+
+  set(model) {
+    this.model = model;
+    for (const listener of this.listeners) listener(model);
     return model;
   }
-
-  async function look() {
-    const { data } = await get("/v1/models", { source, state: "ready", limit: 1 }, signal);
-    return know(data[0] ?? null);
-  }
-
-  return {
-    get model() {
-      return model;
-    },
-    watch: (fn) => watching.push(fn),
-    look: () => look().catch(() => null), // it can be kept all the same
-    make() {
-      // Two who want it at the same time get the same.
-      made ??= look().then((found) => found ?? post("/v1/models", { name: jobName(job), source }).then(know)).finally(() => {
-        made = null;
-      });
-      return model ? Promise.resolve(model) : made;
-    },
-  };
 }
 
-export function header({ job, dataset, teachers }, keep) {
+function studentHeader({ job, dataset, teachers }, student) {
   const actions = el("div", { class: "actions" });
-  const said = el("p", { class: "refused small", role: "status" });
-  const button = el("button", { class: "button", type: "button", on: { click: hold } }, "Keep as a model");
+  const message = el("p", { class: "refused small", role: "status" });
+  const button = el("button", { class: "button", type: "button", on: { click: save } }, "Save as a model");
 
-  async function hold() {
+  async function save() {
     button.disabled = true;
-    setText(said, "");
+    setText(message, "");
     try {
-      await keep.make();
-      announce("Kept as a model");
+      await student.create();
+      announce("Saved as a model");
     } catch (error) {
-      setText(said, `Not kept: ${error.message}.`);
+      setText(message, `Not saved: ${error.message}.`);
     }
     button.disabled = false;
   }
 
   const draw = (model) => setChildren(actions,
     el("a", { class: "button", href: href(`/jobs/${job.id}`) }, "Open the job"),
-    model ? el("a", { class: "button kept", href: entry("models", model) }, "Kept as a model ", tick()) : button,
+    model ? el("a", { class: "button saved", href: catalogHref("models", model) }, "Saved as a model ", "✓") : button,
     el("a", { class: "button primary", href: jobPath(job.id, "/student"), download: "student.safetensors" }, "Download student"));
-  keep.watch(draw);
+  student.watch(draw);
   draw(null);
   return {
     node: el("div", {}, el("a", { class: "crumb", href: href(`/jobs/${job.id}`) }, "← Job"),
-      el("div", { class: "job-head" }, el("div", { class: "title" }, el("h1", { tabindex: "-1" }, `Student of ${jobName(job)}`)), actions), said,
+      el("div", { class: "job-head" }, el("div", { class: "title" }, el("h1", { tabindex: "-1" }, `Student of ${jobName(job)}`)), actions), message,
       el("p", { class: "facts" }, lineage(job, dataset, teachers))),
   };
 }
 
-const tick = () => el("span", { "aria-hidden": "true" }, "✓");
-const entry = (tab, { id, name }) => href("/catalog", { tab, q: name, open: id });
 const fact = (name, ...value) => el("span", {}, el("span", { class: "muted" }, name), value);
 
-// Teacher, student, method and data set, each a link where there is something to see.
+// Teacher, student, method and data set, with links to the catalog.
 function lineage(job, dataset, teachers) {
-  const names = teachers.flatMap(({ id, model }, at) => [at ? ", " : null, model ? el("a", { href: entry("models", model) }, model.name) : `${id} (deleted)`]);
+  const names = teachers.flatMap(({ id, model }, index) => [index ? ", " : null, model ? el("a", { href: catalogHref("models", model) }, model.name) : `${id} (deleted)`]);
   const { architecture, derive } = job.resolved.student;
   return [
     teachers.length ? fact(teachers.length > 1 ? "Teachers" : "Teacher", names) : null,
     fact("Student", derive ? studentName(job) : el("a", { href: href("/catalog", { tab: "architectures", q: architecture }) }, studentName(job))),
     fact("Method", methodName(job)),
-    fact("Data", dataset ? el("a", { href: entry("datasets", dataset) }, dataset.name) : job.dataset),
+    fact("Data", dataset ? el("a", { href: catalogHref("datasets", dataset) }, dataset.name) : job.dataset),
   ];
 }
 
-const WHO = [["student", "Student"], ["teacher", "Teacher"], ["baseline", "Undistilled"]];
-const percent = (value) => (value === null || value === undefined ? "–" : `${fixed(value, 2)} %`);
-const ms = (value) => (value ? `${fixed(value.p50, 2)} ms` : "–");
-
+const NETWORKS = [["student", "Student"], ["teacher", "Teacher"], ["baseline", "Undistilled"]];
 const ROWS = [
-  ["Top-1, test", (one) => percent(one.top1)],
-  ["Top-5, test", (one) => percent(one.top5)],
-  ["Agreement with the teacher", (one) => percent(one.agreement)],
-  ["Calibration error", (one) => percent(one.ece)],
-  ["Parameters", (one) => si(one.num_params)],
-  ["Multiply-adds an image", (one) => si(one.macs)],
-  ["Size of the weights", (one) => bytes(one.size_bytes)],
-  ["Latency of one image, p50", (one) => ms(one.latency_ms)],
-  ["Latency as ONNX on one core, p50", (one) => ms(one.cpu_latency_ms)],
+  ["Top-1, test", (results) => percent(results.top1)],
+  ["Top-5, test", (results) => percent(results.top5)],
+  ["Agreement with the teacher", (results) => percent(results.agreement)],
+  ["Calibration error", (results) => percent(results.ece)],
+  ["Parameters", (results) => si(results.num_params)],
+  ["MACs per image", (results) => si(results.macs)],
+  ["Size of the weights", (results) => bytes(results.size_bytes)],
+  ["Latency of results image, p50", (results) => ms(results.latency_ms?.p50)],
+  ["Latency as ONNX on results core, p50", (results) => ms(results.cpu_latency_ms?.p50)],
 ];
 
-export function numbers({ report }) {
-  const who = WHO.filter(([key]) => report[key]);
-  const every = ROWS.map(([name, show]) => [name, ...who.map(([key]) => show(report[key]))]);
-  const rows = every.filter((cells) => cells.slice(1).some((text) => text !== "–"));
-  const columns = ["Number", ...who.map(([, name]) => name)];
-  return el("section", { class: "band", "aria-labelledby": "numbers" }, el("h2", { id: "numbers" }, "What it is worth"),
+function measurements({ report }) {
+  const networks = NETWORKS.filter(([key]) => report[key]);
+  const all = ROWS.map(([name, show]) => [name, ...networks.map(([key]) => show(report[key]))]);
+  const rows = all.filter((cells) => cells.slice(1).some((text) => text !== "–"));
+  const columns = ["Measurement", ...networks.map(([, name]) => name)];
+  return el("section", { class: "band", "aria-labelledby": "numbers" }, el("h2", { id: "numbers" }, "Measurements"),
     el("div", { class: "panel padded" },
-      table({ caption: "Student, teacher and undistilled student", className: "plain cards worth", columns, rows })),
+      table({ caption: "Student, teacher and undistilled student", className: "plain cards measurements", columns, rows })),
     el("p", { class: "muted small" }, `Measured on ${report.device}${statement(report.seeds)}`));
 }
 

@@ -1,7 +1,7 @@
 // The project's data sets and models: a table whose rows open, and the buttons to rename and delete.
 
-import { call, del, allPages, patch } from "../../api.js";
-import { confirmAction, attempt, badge, skeleton, tableFrame, notice, errorNotice, scrollRegion, sentence } from "../../components.js";
+import { allPages, call, del, patch } from "../../api.js";
+import { attempt, badge, confirmAction, errorNotice, notice, scrollRegion, sentence, skeleton, tableFrame } from "../../components.js";
 import { el, keyedRows, setChildren, setText, svg } from "../../dom.js";
 import { integer } from "../../format.js";
 import { announce } from "../../layout.js";

@@ -1,11 +1,11 @@
 // The tabs of what comes with Stillhouse: architectures, methods, schemes.
 
-import { firstPage, allPages } from "../../api.js";
-import { attempt, badge, skeleton, factList, scrollTable, errorNotice, copyableCode } from "../../components.js";
+import { allPages, firstPage } from "../../api.js";
+import { attempt, badge, copyableCode, errorNotice, factList, scrollTable, skeleton } from "../../components.js";
 import { el, setChildren, setText } from "../../dom.js";
-import { si, integer } from "../../format.js";
+import { integer, si } from "../../format.js";
 import { currentAddress, href, replaceQuery } from "../../router.js";
-import { boundsText, richText, fieldShape } from "../../schema.js";
+import { boundsText, fieldShape, richText } from "../../schema.js";
 import { expandableTable } from "./assets.js";
 
 const collator = new Intl.Collator("en", { numeric: true });

@@ -4,7 +4,7 @@ import { chartFigure } from "../../charts/chart.js";
 import { AXES, Curves } from "../../charts/series.js";
 import { notice, segmentedControl, smallButton } from "../../components.js";
 import { el, setChildren, setText, svg } from "../../dom.js";
-import { brief, fixed, readable, integer } from "../../format.js";
+import { brief, fixed, integer, readable } from "../../format.js";
 import { stateChip } from "../../job-state.js";
 import { shortName } from "../../lookups.js";
 import { href } from "../../router.js";

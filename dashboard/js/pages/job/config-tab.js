@@ -7,7 +7,7 @@ import { bytes } from "../../format.js";
 import { jobName } from "../../job-actions.js";
 import { jobSearch } from "../../job-search.js";
 import { stateChip } from "../../job-state.js";
-import { findAsset } from "../../lookups.js";
+import { catalogHref, findAsset } from "../../lookups.js";
 import { currentAddress, href, replaceQuery } from "../../router.js";
 
 export function configTab(store) {
@@ -149,7 +149,6 @@ async function offspring(job, signal) {
 const roleOf = (id, job) => (job.teachers?.some(({ model: teacher }) => teacher === id) ? "Teacher of" : job.model === id ? "Evaluated by" : "Initial weights of");
 const more = ({ next_cursor: cursor }) => (cursor ? el("li", { class: "muted" }, `and more than these ${MAX_ITEMS}`) : null);
 const link = (job) => el("a", { href: href(`/jobs/${job.id}`) }, jobName(job));
-const catalogHref = (tab, { id, name }) => href("/catalog", { tab, q: name, open: id });
 
 function item(role, content, note = null, below = []) {
   const children = below.filter(Boolean);

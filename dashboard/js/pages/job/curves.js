@@ -5,7 +5,7 @@ import { chartFigure } from "../../charts/chart.js";
 import { AXES } from "../../charts/series.js";
 import { segmentedControl } from "../../components.js";
 import { el, setChildren, setText } from "../../dom.js";
-import { brief, bytes, fixed, readable, integer } from "../../format.js";
+import { brief, bytes, fixed, integer, readable } from "../../format.js";
 import { currentAddress, replaceQuery } from "../../router.js";
 
 const student = { label: "Student", color: "--student", dash: [], width: 2.2 };

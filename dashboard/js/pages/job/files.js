@@ -1,9 +1,9 @@
 // Tabs of one job: artifacts and checkpoints, runs, events.
 
 import { firstPage, jobPath } from "../../api.js";
-import { errorNotice, table, copyableCode } from "../../components.js";
+import { copyableCode, errorNotice, table } from "../../components.js";
 import { el, setChildren, setText } from "../../dom.js";
-import { secondsBetween, brief, bytes, timeOfDay, duration, dateTime, percent, integer } from "../../format.js";
+import { brief, bytes, dateTime, duration, integer, percent, secondsBetween, timeOfDay } from "../../format.js";
 import { phaseWords, stateWord } from "../../job-state.js";
 
 // A tab with a table of a list of the job. `toTable(items)`: the table's properties; `emptyText`: shown without items.

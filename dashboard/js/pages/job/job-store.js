@@ -1,6 +1,6 @@
 // The data of one job's page: past events and curves are requested, later ones arrive by a stream.
 
-import { get, jobPath, isIgnorable } from "../../api.js";
+import { get, isIgnorable, jobPath } from "../../api.js";
 import { AXES, Curves } from "../../charts/series.js";
 import { isLive, TERMINAL } from "../../job-state.js";
 import { setConnection } from "../../layout.js";

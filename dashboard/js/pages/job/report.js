@@ -1,9 +1,9 @@
 // The outcome at the top of a job's page, and the tab with the complete report.
 
 import { get, isIgnorable } from "../../api.js";
-import { tableFrame, scrollTable, notice, scrollRegion, smallButton, table, thumbnails, titledSection } from "../../components.js";
+import { notice, scrollRegion, scrollTable, smallButton, table, tableFrame, thumbnails, titledSection } from "../../components.js";
 import { el, setChildren, svg } from "../../dom.js";
-import { brief, bytes, counted, duration, fixed, ms, percent, readable, points, si, times, integer } from "../../format.js";
+import { brief, bytes, counted, duration, fixed, integer, ms, percent, points, readable, si, times } from "../../format.js";
 import { findAssetIfPossible } from "../../lookups.js";
 
 const NETWORKS = { teacher: ["Teacher", "9 5"], undistilled: ["Undistilled", "2 4"] };

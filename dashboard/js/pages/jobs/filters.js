@@ -3,7 +3,7 @@
 import { allPages } from "../../api.js";
 import { button, smallButton } from "../../components.js";
 import { el, setChildren, setText } from "../../dom.js";
-import { readable, integer } from "../../format.js";
+import { integer, readable } from "../../format.js";
 import { currentAddress, href, replaceQuery } from "../../router.js";
 
 const GROUPS = {

@@ -1,7 +1,7 @@
 // The selected jobs and their actions; the keys of the table.
 
 import { button, openDialog, smallButton } from "../../components.js";
-import { fromTemplate, el, setChildren, setText } from "../../dom.js";
+import { el, fromTemplate, setChildren, setText } from "../../dom.js";
 import { canCancel, cancelJobs, jobName } from "../../job-actions.js";
 import { stateWord } from "../../job-state.js";
 import { href } from "../../router.js";

@@ -4,8 +4,8 @@ import { button } from "../../components.js";
 import { el, setChildren } from "../../dom.js";
 import { ago, capital, readable } from "../../format.js";
 import { shortName } from "../../lookups.js";
-import { field, form, labeledField, fieldGroup, selectField } from "../../schema-form.js";
-import { richText, fieldTitle } from "../../schema.js";
+import { field, fieldGroup, form, labeledField, selectField } from "../../schema-form.js";
+import { fieldTitle, richText } from "../../schema.js";
 import { architectureField } from "./architecture-picker.js";
 
 const MAX_TEACHERS = 8;

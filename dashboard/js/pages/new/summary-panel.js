@@ -3,9 +3,9 @@
 import { post } from "../../api.js";
 import { button, copyButton, errorNotice } from "../../components.js";
 import { el, setChildren, setText } from "../../dom.js";
-import { bytes, capital, duration, readable, si, times, integer } from "../../format.js";
+import { bytes, capital, duration, integer, readable, si, times } from "../../format.js";
 import { shortName } from "../../lookups.js";
-import { fixButton, fieldTitle } from "../../schema.js";
+import { fieldTitle, fixButton } from "../../schema.js";
 import { tabs } from "../../tabs.js";
 
 const PAUSE_MS = 400;

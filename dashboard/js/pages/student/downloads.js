@@ -1,47 +1,46 @@
-// What is taken home: every file and how to run it, and the model card.
+// The files of a student with code to run them, and its model card.
 
-import { codeBlock, copyButton, table } from "../../components.js";
+import { codeBlock, copyableCode, table } from "../../components.js";
 import { el } from "../../dom.js";
-import { brief, bytes, fixed } from "../../format.js";
+import { brief, bytes, ms, percent } from "../../format.js";
 import { replaceQuery } from "../../router.js";
 import { tabs } from "../../tabs.js";
 
-const COLUMNS = ["File", "What", "Top-1", "Latency, p50", "Size", "SHA-256"];
-const WORDS = {
-  safetensors: "the weights", onnx: "ONNX, float32", onnx_int8: "ONNX, 8 bits", exported_program: "ExportedProgram",
-  markdown: "model card to read", json: "for programs",
+const COLUMNS = ["File", "Content", "Top-1", "Latency, p50", "Size", "SHA-256"];
+const CONTENTS = {
+  safetensors: "the weights", onnx: "ONNX, float32", onnx_int8: "ONNX, int8", exported_program: "ExportedProgram",
+  markdown: "model card", json: "data for programs",
 };
 const ORDER = ["safetensors", "onnx", "onnx_int8", "exported_program"];
 
-export function files(known, query) {
-  const { report, artifacts } = known;
-  const measured = new Map([...Object.values(report.exports ?? {}), ...Object.values(report.ensemble_exports ?? {})].map((one) => [one.file, one]));
+export function files(data, query) {
+  const { report, artifacts } = data;
+  const measured = new Map([...Object.values(report.exports ?? {}), ...Object.values(report.ensemble_exports ?? {})].map((results) => [results.file, results]));
   const rank = ({ format }) => (ORDER.indexOf(format) + 1 || ORDER.length + 1);
   const rows = [...artifacts].sort((a, b) => rank(a) - rank(b)).map((file) => row(file, measured.get(file.name)));
   const refused = Object.entries(report.refused_exports ?? {});
-  return el("section", { class: "band", "aria-labelledby": "files" }, el("h2", { id: "files" }, "Take it home"),
+  return el("section", { class: "band", "aria-labelledby": "files" }, el("h2", { id: "files" }, "Downloads"),
     el("div", { class: "panel padded" }, table({ caption: "Files", className: "plain cards files", columns: COLUMNS, rows })),
-    refused.length ? el("div", { class: "notice", "data-tone": "wait" }, el("strong", {}, "Not published"),
-      el("ul", {}, refused.map(([form, why]) => el("li", {}, `${WORDS[form] ?? form}: ${why}`)))) : null,
-    how(known, query));
+    refused.length ? el("div", { class: "notice", "data-tone": "wait" }, el("strong", {}, "Not exported"),
+      el("ul", {}, refused.map(([format, reason]) => el("li", {}, `${CONTENTS[format] ?? format}: ${reason}`)))) : null,
+    runSection(data, query));
 }
 
-function row(file, one) {
+function row(file, results) {
   return [
-    [el("a", { href: file.links.content, download: file.name }, file.name), one?.warning ? el("p", { class: "muted small" }, one.warning) : null],
-    WORDS[file.format] ?? file.format,
-    one ? `${fixed(one.top1, 2)} %` : "–",
-    one ? `${fixed(one.latency_ms.p50, 2)} ms` : "–",
+    [el("a", { href: file.links.content, download: file.name }, file.name), results?.warning ? el("p", { class: "muted small" }, results.warning) : null],
+    CONTENTS[file.format] ?? file.format,
+    percent(results?.top1),
+    ms(results?.latency_ms.p50),
     bytes(file.size_bytes),
     digest(file.sha256, file.name),
   ];
 }
 
-/** The first of a digest, the whole to copy. */
-export const digest = (sha256, what) => el("span", { class: "digest" }, el("code", { class: "mono", title: sha256 }, `${sha256.slice(0, 12)}…`), copyButton(() => sha256, `Copy the SHA-256 of ${what}`));
+const digest = (sha256, name) => copyableCode(sha256, `the SHA-256 of ${name}`, 12);
 
-function how(known, query) {
-  const list = snippets(known).map(({ id, label, lead, text }) => ({
+function runSection(data, query) {
+  const list = snippets(data).map(({ id, label, lead, text }) => ({
     id: `run-${id}`, label, create: () => el("div", { class: "band" }, el("p", { class: "muted small" }, lead), codeBlock(text, `How to run it: ${label}`)),
   }));
   if (!list.length) return null;
@@ -49,29 +48,29 @@ function how(known, query) {
     tabs("How to run it", list, `run-${query.get("form")}`, (id) => replaceQuery({ form: id.slice(4) })).node);
 }
 
-const FEW = 20;
+const MAX_NAMES = 20;
 const list = (values) => `[${values.join(", ")}]`;
 
-/** [{id, label, lead, text}] of the forms that the job has published. */
-export function snippets({ artifacts, config }) {
+// [{id, label, lead, text}]: code to run the student in each exported format.
+function snippets({ artifacts, config }) {
   if (!config) return [];
   const has = (format) => artifacts.find((file) => file.format === format && file.name.startsWith("student"));
-  const torch = (lines) => [...lines, "with torch.inference_mode():", "    logits = network(torch.from_numpy(x))[0].numpy()", ...answer(config)].join("\n");
+  const torch = (lines) => [...lines, "with torch.inference_mode():", "    logits = network(torch.from_numpy(x))[0].numpy()", ...printClass(config)].join("\n");
   return [
     has("safetensors") && {
       id: "safetensors", label: "safetensors",
-      lead: "The weights with the network's own code. Needs student.safetensors and config.json in this folder, and pip install 'stillhouse[engine]'.",
+      lead: "The weights and the code of the network. Needs student.safetensors and config.json in this folder, and pip install 'stillhouse[engine]'.",
       text: torch(["import torch", ...imports(), "from stillhouse.student import load", "", ...prepare(config), "", 'network, config = load(".")']),
     },
     ...["onnx", "onnx_int8"].filter(has).map((format) => ({
-      id: format, label: format === "onnx" ? "ONNX" : "ONNX, 8 bits",
-      lead: "Runs wherever an ONNX runtime does, without PyTorch. Needs pip install onnxruntime pillow numpy.",
+      id: format, label: format === "onnx" ? "ONNX" : "ONNX, int8",
+      lead: "Runs with ONNX Runtime, without PyTorch. Needs pip install onnxruntime pillow numpy.",
       text: [...imports(), "import onnxruntime", "", ...prepare(config), "", `session = onnxruntime.InferenceSession("${has(format).name}")`,
-        '(logits,) = session.run(None, {"image": x})[0]', ...answer(config)].join("\n"),
+        '(logits,) = session.run(None, {"image": x})[0]', ...printClass(config)].join("\n"),
     })),
     has("exported_program") && {
       id: "exported_program", label: "ExportedProgram",
-      lead: "The network's graph and weights for PyTorch, without its code. Needs pip install torch pillow numpy.",
+      lead: "The graph and the weights for PyTorch, without the code of the network. Needs pip install torch pillow numpy.",
       text: torch(["import torch", ...imports(), "", ...prepare(config), "", `network = torch.export.load("${has("exported_program").name}").module()`]),
     },
   ].filter(Boolean);
@@ -79,7 +78,7 @@ export function snippets({ artifacts, config }) {
 
 const imports = () => ["import numpy as np", "from PIL import Image, ImageOps"];
 
-// The steps of ingestion and training: upright, channels, the central square at the network's side, scaled, normalized.
+// The same steps as in ingestion and training: orientation, channels, central square, resize, scale, normalize.
 function prepare({ in_channels: channels, channels: rule, input_size: side, normalization: { mean, std } }) {
   const mode = { repeat: '.convert("L").convert("RGB")', luminance: '.convert("L")' }[rule] ?? (channels === 1 ? '.convert("L")' : '.convert("RGB")');
   return [
@@ -91,13 +90,13 @@ function prepare({ in_channels: channels, channels: rule, input_size: side, norm
   ];
 }
 
-function answer({ classes }) {
-  const names = classes.length <= FEW ? [`classes = ${JSON.stringify(classes)}`] : ["import json", 'classes = json.load(open("config.json"))["classes"]'];
+function printClass({ classes }) {
+  const names = classes.length <= MAX_NAMES ? [`classes = ${JSON.stringify(classes)}`] : ["import json", 'classes = json.load(open("config.json"))["classes"]'];
   return [...names, "print(classes[int(logits.argmax())])"];
 }
 
-export function card({ card: told, config, artifacts, dataset }) {
-  if (!told || !config) return null;
+export function card({ card: content, config, artifacts, dataset }) {
+  if (!content || !config) return null;
   const markdown = artifacts.find((file) => file.name === "model_card.md");
   const json = artifacts.find((file) => file.name === "model_card.json");
   const links = [["Download the card", markdown], ["The card as JSON", json]].filter(([, file]) => file)
@@ -105,13 +104,13 @@ export function card({ card: told, config, artifacts, dataset }) {
   return el("section", { class: "band", "aria-labelledby": "card" },
     el("div", { class: "section-head" }, el("h2", { id: "card" }, "Model card"), el("div", { class: "actions" }, links)),
     el("div", { class: "panel card" },
-      group("What it is for", el("p", {}, plain(told.intended_use)), el("ul", { class: "points" }, told.limits.map((text) => el("li", {}, plain(text))))),
-      el("div", { class: "stack" }, group("What it takes", facts(input(config))), group("Of what", facts(origin(told, dataset))), group("License", el("p", {}, license(told)))),
-      group("How it was made", facts(made(told)))));
+      group("Intended use", el("p", {}, unquoted(content.intended_use)), el("ul", { class: "points" }, content.limits.map((text) => el("li", {}, unquoted(text))))),
+      el("div", { class: "stack" }, group("Input and output", facts(input(config))), group("Origin", facts(origin(content, dataset))), group("License", el("p", {}, license(content)))),
+      group("Training", facts(training(content)))));
 }
 
-const plain = (text) => text.replaceAll("`", "");
-const license = (told) => `${told.license ?? "Unknown"} for the architecture. The weights also derive from the data and the teacher, whose licenses apply.`;
+const unquoted = (text) => text.replaceAll("`", "");
+const license = (content) => `${content.license ?? "Unknown"} for the architecture. The weights also derive from the data and the teacher, whose licenses apply.`;
 const group = (title, ...inner) => el("section", {}, el("h3", {}, title), inner);
 const facts = (list) => el("dl", { class: "pairs-of" }, list.map(([name, ...value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 const inWords = (values) => values.map(brief).join(", ");
@@ -122,37 +121,37 @@ function input({ input_size: side, in_channels: channels, channels: rule, normal
   return [
     ["Image", `${side} × ${side} pixels, ${kind}${by}`],
     ["Scaled to 0…1, then", `minus ${inWords(mean)}, divided by ${inWords(std)}`],
-    ["Answers with", `${classes.length} logits: ${classes.slice(0, 12).join(", ")}${classes.length > 12 ? "…" : ""}`],
+    ["Output", `${classes.length} logits: ${classes.slice(0, 12).join(", ")}${classes.length > 12 ? "…" : ""}`],
   ];
 }
 
-function made({ recipe, seed, device, versions }) {
-  const { training, method, scheme, label_weight: labels } = recipe;
+function training({ recipe, seed, device, versions }) {
+  const { training: config, method, scheme, label_weight: labels } = recipe;
   return [
-    ["Method", method.map(call).join(" + ")],
+    ["Method", method.map(settingWords).join(" + ")],
     ["Weight of the labels", brief(labels)],
-    ["Scheme", call(scheme)],
-    ["Training", `${training.epochs} epochs, batches of ${training.batch_size}, ${call(training.optimizer)}, ${call(training.schedule)}`],
-    ["Augmentation", [training.augmentation].flat().map(call).join(", then ")],
+    ["Scheme", settingWords(scheme)],
+    ["Training", `${config.epochs} epochs, batches of ${config.batch_size}, ${settingWords(config.optimizer)}, ${settingWords(config.schedule)}`],
+    ["Augmentation", [config.augmentation].flat().map(settingWords).join(", then ")],
     ["Seed", String(seed)],
-    ["On", `${device}; ${Object.entries(versions).map(([name, number]) => `${name} ${number}`).join(", ")}`],
+    ["Device", `${device}; ${Object.entries(versions).map(([name, number]) => `${name} ${number}`).join(", ")}`],
   ];
 }
 
-// "kd (temperature 4, weight 0.9)": what is off or not set is left out.
-function call({ type, ...params }) {
-  const one = (value) => (value === true ? "on" : typeof value === "object" ? JSON.stringify(value) : value);
+// "kd (temperature 4, weight 0.9)", without settings that are off.
+function settingWords({ type, ...params }) {
+  const text = (value) => (value === true ? "on" : typeof value === "object" ? JSON.stringify(value) : value);
   const set = Object.entries(params).filter(([, value]) => value !== null && value !== false);
-  const told = set.map(([name, value]) => `${name.replaceAll("_", " ")} ${one(value)}`);
-  return `${type.replaceAll("_", " ")}${told.length ? ` (${told.join(", ")})` : ""}`;
+  const list = set.map(([name, value]) => `${name.replaceAll("_", " ")} ${text(value)}`);
+  return `${type.replaceAll("_", " ")}${list.length ? ` (${list.join(", ")})` : ""}`;
 }
 
-function origin({ architecture, student_sha256: own, teachers, init_sha256: start, data }, dataset) {
+function origin({ architecture, student_sha256: student, teachers, init_sha256: start, data }, dataset) {
   const counts = Object.entries(data.counts).map(([split, count]) => `${count.toLocaleString("en-GB")} ${split}`).join(", ");
   return [
-    [architecture, digest(own, "the student")],
+    [architecture, digest(student, "the student")],
     ...teachers.map(({ architecture: name, sha256, weight }) => [`Teacher ${name}${teachers.length > 1 ? `, weight ${brief(weight)}` : ""}`, digest(sha256, "the teacher")]),
-    ...(start ? [["Begins as", digest(start, "the initial weights")]] : []),
+    ...(start ? [["Initial weights", digest(start, "the initial weights")]] : []),
     [`Data ${dataset?.name ?? ""}`, digest(data.digest, "the data set"), el("span", { class: "muted small" }, ` ${counts}`)],
   ];
 }

@@ -1,4 +1,4 @@
-// Try it: images that are dropped, chosen or the data set's own, and what teacher and student say of each.
+// Predictions of teacher and student for images: dropped or chosen files, or test images of the data set.
 
 import { get, post } from "../../api.js";
 import { el, setChildren, setText } from "../../dom.js";
@@ -8,38 +8,38 @@ import { announce } from "../../layout.js";
 import { replaceQuery } from "../../router.js";
 
 const TYPES = "image/png,image/jpeg,image/bmp,image/webp";
-const TEN = 10;
+const NUM_SAMPLES = 10;
 
-/** A button that takes files, dropped on it or chosen; `take([File])`. */
-export function dropZone(take) {
-  const input = el("input", { type: "file", accept: TYPES, multiple: true, hidden: true, on: { change: chosen } });
+// A button for files, dropped on it or chosen. `onFiles([File])`.
+function dropZone(onFiles) {
+  const input = el("input", { type: "file", accept: TYPES, multiple: true, hidden: true, on: { change } });
   const button = el("button", {
-    type: "button", class: "drop", on: { click: () => input.click(), dragover: over, dragleave: out, drop },
+    type: "button", class: "drop", on: { click: () => input.click(), dragover, dragleave, drop },
   }, el("strong", {}, "Choose images"), el("span", {}, "or drop them here: PNG, JPEG, WebP or BMP"));
 
-  function chosen() {
+  function change() {
     const files = [...input.files];
-    input.value = ""; // the same file may be chosen again
-    if (files.length) take(files);
+    input.value = ""; // so that the same file can be chosen again
+    if (files.length) onFiles(files);
   }
-  function over(event) {
+  function dragover(event) {
     event.preventDefault();
     button.dataset.over = "";
   }
-  function out() {
+  function dragleave() {
     delete button.dataset.over;
   }
   function drop(event) {
     event.preventDefault();
-    out();
+    dragleave();
     const files = [...event.dataTransfer.files];
-    if (files.length) take(files);
+    if (files.length) onFiles(files);
   }
   return el("div", { class: "dropping" }, button, input);
 }
 
-/** A file as {name, bytes: base64, src}. */
-export function read(file) {
+// A file as {name, bytes: base64, src}.
+function read(file) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
     reader.addEventListener("load", () => resolve({ name: file.name, bytes: reader.result.split(",")[1] ?? "", src: URL.createObjectURL(file) }));
@@ -48,10 +48,10 @@ export function read(file) {
   });
 }
 
-/** Ten test images as buttons, one of each class as far as that goes; `take([image])`. */
-export function samples(dataset, take, signal) {
+// Ten test images as buttons, of as many classes as possible. `onImages([image])`.
+function samples(dataset, onImages, signal) {
   const node = el("div", { class: "samples" });
-  const failed = (error) => error.name === "AbortError" || setChildren(node, el("p", { class: "muted small" }, "The data set's images cannot be had just now."));
+  const failed = (error) => error.name === "AbortError" || setChildren(node, el("p", { class: "muted small" }, "The images of the data set cannot be loaded."));
   if (dataset) fill().catch(failed);
   return node;
 
@@ -59,130 +59,129 @@ export function samples(dataset, take, signal) {
     const { data } = await get(`/v1/datasets/${encodeURIComponent(dataset.id)}/images`, { split: "test" }, signal);
     const seen = new Set();
     const first = data.filter(({ target }) => !seen.has(target) && seen.add(target));
-    const ten = [...first, ...data.filter((each) => !first.includes(each))].slice(0, TEN);
-    if (!ten.length) return;
+    const images = [...first, ...data.filter((image) => !first.includes(image))].slice(0, NUM_SAMPLES);
+    if (!images.length) return;
     setChildren(node, el("p", { class: "muted small", id: "samples" }, "Or a test image:"),
-      el("ul", { "aria-labelledby": "samples" }, ten.map((each) => el("li", {}, sample(each)))));
+      el("ul", { "aria-labelledby": "samples" }, images.map((image) => el("li", {}, sample(image)))));
   }
 
   function sample({ row, target, class: name, png }) {
     const truth = name ?? (target === null ? null : String(target));
     const image = { name: `test image ${row}`, bytes: png, src: `data:image/png;base64,${png}`, truth };
-    const label = `Ask about ${image.name}${truth === null ? "" : `, class ${truth}`}`;
-    return el("button", { type: "button", "aria-label": label, on: { click: () => take([{ ...image }]) } }, picture({ ...image, name: "" }, 40));
+    const label = `Predict ${image.name}${truth === null ? "" : `, class ${truth}`}`;
+    return el("button", { type: "button", "aria-label": label, on: { click: () => onImages([{ ...image }]) } }, picture({ ...image, name: "" }, 40));
   }
 }
 
-const KEPT = 24;
-const READY = "is made ready for its first question: some seconds…";
+const MAX_CARDS = 24;
+const PREPARING = "is being prepared for its first prediction: some seconds…";
 
-export function playground({ teachers, dataset, config }, keep, query, signal) {
-  const there = teachers.filter(({ model }) => model);
-  let teacher = there.find(({ id }) => id === query.get("teacher")) ?? there[0] ?? null;
-  const cards = el("div", { class: "answers" });
-  const first = el("p", { class: "muted small" }, "The first question keeps the student as a model of this project, so that it can be asked.");
-  const said = el("p", { class: "refused small", role: "status" });
-  const clear = el("button", { type: "button", class: "button small", hidden: true, on: { click: empty } }, "Clear the answers");
+export function playground({ teachers, dataset, config }, studentModel, query, signal) {
+  const available = teachers.filter(({ model }) => model);
+  let teacher = available.find(({ id }) => id === query.get("teacher")) ?? available[0] ?? null;
+  const cards = el("div", { class: "predictions" });
+  const first = el("p", { class: "muted small" }, "The first prediction saves the student as a model of this project.");
+  const message = el("p", { class: "refused small", role: "status" });
+  const clear = el("button", { type: "button", class: "button small", hidden: true, on: { click: removeCards } }, "Clear the predictions");
   const urls = [];
-  keep.watch((model) => {
+  studentModel.watch((model) => {
     first.hidden = Boolean(model);
   });
 
-  async function files(list) {
+  async function predictFiles(list) {
     try {
-      await about(await Promise.all(list.slice(0, KEPT).map(read)));
-      if (list.length > KEPT) setText(said, `The first ${KEPT} of ${list.length} images were asked about; drop the others later.`);
+      await predictImages(await Promise.all(list.slice(0, MAX_CARDS).map(read)));
+      if (list.length > MAX_CARDS) setText(message, `Only the first ${MAX_CARDS} of ${list.length} images were used.`);
     } catch (error) {
-      setText(said, `A file cannot be read: ${error.message}`);
+      setText(message, `A file cannot be read: ${error.message}`);
     }
   }
 
-  async function about(images) {
-    setText(said, "");
+  async function predictImages(images) {
+    setText(message, "");
     urls.push(...images.map(({ src }) => src));
-    const asked = teacher;
-    const title = there.length > 1 ? `Teacher: ${asked?.model.name}` : "Teacher";
-    const columns = [asked && { who: "teacher", title }, { who: "student", title: "Student" }].filter(Boolean);
-    const made = new Map(images.map((image) => [image, answerCard(image, columns, translator(asked, config))]));
-    cards.prepend(...[...made.values()].map(({ node }) => node));
-    while (cards.children.length > KEPT) cards.lastChild.remove();
+    const selected = teacher; // it may change while the predictions are computed
+    const title = available.length > 1 ? `Teacher: ${selected?.model.name}` : "Teacher";
+    const columns = [selected && { who: "teacher", title }, { who: "student", title: "Student" }].filter(Boolean);
+    const cardOf = new Map(images.map((image) => [image, predictionCard(image, columns, translator(selected, config))]));
+    cards.prepend(...[...cardOf.values()].map(({ node }) => node));
+    while (cards.children.length > MAX_CARDS) cards.lastChild.remove();
     clear.hidden = false;
     const small = images.filter(fits);
     const large = { error: "the file is larger than 11 MB" };
-    for (const image of images) if (!fits(image)) columns.forEach(({ who }) => made.get(image).set(who, large));
-    await Promise.all(columns.map(({ who }) => question(who, asked, small, made)));
-    if (!signal.aborted) announce(images.map((image) => `${image.name}: ${made.get(image).words()}`).join(". "));
+    for (const image of images) if (!fits(image)) columns.forEach(({ who }) => cardOf.get(image).set(who, large));
+    await Promise.all(columns.map(({ who }) => predictBy(who, selected, small, cardOf)));
+    if (!signal.aborted) announce(images.map((image) => `${image.name}: ${cardOf.get(image).words()}`).join(". "));
   }
 
-  async function question(who, asked, images, made) {
-    const left = new Set(images);
-    const tell = (answer) => left.forEach((image) => made.get(image).set(who, answer));
+  async function predictBy(who, selected, images, cardOf) {
+    const pending = new Set(images);
+    const setAll = (result) => pending.forEach((image) => cardOf.get(image).set(who, result));
     try {
-      const model = who === "student" ? await keep.make() : asked.model;
-      await ask(model, images, {
+      const model = who === "student" ? await studentModel.create() : selected.model;
+      await predict(model, images, {
         signal,
-        waits: () => tell({ waits: `The ${who} ${READY}` }),
-        said: (image, answer) => left.delete(image) && made.get(image).set(who, answer),
+        onWait: () => setAll({ waiting: `The ${who} ${PREPARING}` }),
+        onResult: (image, result) => pending.delete(image) && cardOf.get(image).set(who, result),
       });
     } catch (error) {
-      if (error.name !== "AbortError") tell({ error: error.message });
+      if (error.name !== "AbortError") setAll({ error: error.message });
     }
   }
 
-  function choose(event) {
-    teacher = there.find(({ id }) => id === event.target.value);
+  function selectTeacher(event) {
+    teacher = available.find(({ id }) => id === event.target.value);
     replaceQuery({ teacher: teacher.id });
   }
 
-  function empty() {
+  function removeCards() {
     setChildren(cards);
     clear.hidden = true;
-    setText(said, "");
+    setText(message, "");
   }
 
-  const options = there.map(({ id, model }) => el("option", { value: id, selected: id === teacher.id }, model.name));
-  const choice = there.length > 1
-    ? el("label", { class: "which" }, el("span", {}, "Teacher to compare with"), el("select", { class: "input", on: { change: choose } }, options))
+  const options = available.map(({ id, model }) => el("option", { value: id, selected: id === teacher.id }, model.name));
+  const choice = available.length > 1
+    ? el("label", { class: "which" }, el("span", {}, "Teacher to compare with"), el("select", { class: "input", on: { change: selectTeacher } }, options))
     : null;
   return {
     node: el("section", { class: "band", "aria-labelledby": "try" },
       el("div", { class: "section-head" }, el("h2", { id: "try" }, "Try it"), el("div", { class: "actions" }, clear)), choice,
-      el("div", { class: "panel asking" }, dropZone(files), samples(dataset, about, signal)), first, said, cards),
+      el("div", { class: "panel try-it" }, dropZone(predictFiles), samples(dataset, predictImages, signal)), first, message, cards),
     leave() {
       for (const url of urls) if (url.startsWith("blob:")) URL.revokeObjectURL(url);
     },
   };
 }
 
-/** What the data set calls a class of the teacher: it may have other classes, or none with names. */
+// Names a class of the teacher by the classes of the data set; the teacher may have other classes, or none with names.
 function translator(teacher, config) {
   const classes = config?.classes ?? [];
   return (entry) => {
-    const at = teacher?.map ? teacher.map.indexOf(entry.index) : entry.index;
-    if (teacher?.map) return at >= 0 ? classes[at] : name(entry);
-    return entry.class ?? classes[at] ?? name(entry);
+    const index = teacher?.map ? teacher.map.indexOf(entry.index) : entry.index;
+    if (teacher?.map) return index >= 0 ? classes[index] : className(entry);
+    return entry.class ?? classes[index] ?? className(entry);
   };
 }
 
-// What models say of images: asked in batches, with patience, and shown side by side.
 
-const TINY = 64;
-const AT_MOST = 16;
-const BATCH_BYTES = 11 * 2 ** 20; // 16 MiB of base64, and some room
+const TINY = 64; // a smaller image keeps sharp pixels when it is enlarged
+const MAX_BATCH = 16;
+const BATCH_BYTES = 11 * 2 ** 20; // 15 MiB as base64; the API accepts 16 MiB
 const WAIT_MS = 2000;
-const BUSY = 5;
-const PREPARING = 90; // three minutes
+const MAX_BUSY = 5;
+const MAX_PREPARING = 90; // three minutes
 
-/** Whether one image is small enough to be asked about at all. */
-export const fits = (image) => image.bytes.length <= (BATCH_BYTES * 4) / 3;
+// Whether one image is small enough for a request.
+const fits = (image) => image.bytes.length <= (BATCH_BYTES * 4) / 3;
 
-/** Ask about images [{bytes: base64}]; `said(image, {top} | {error})` for each, `waits()` while the model is prepared. */
-export async function ask(model, images, { said, waits, signal }) {
+// Predict images [{bytes: base64}]. `onResult(image, {top} | {error})`; `onWait()` while the model is prepared.
+async function predict(model, images, { onResult, onWait, signal }) {
   for (const batch of batches(images)) {
     const path = `/v1/models/${encodeURIComponent(model.id)}/predict`;
-    const { data } = await patiently(() => post(path, { images: batch.map(({ bytes }) => bytes) }), waits, signal);
+    const { data } = await retry(() => post(path, { images: batch.map(({ bytes }) => bytes) }), onWait, signal);
     if (signal.aborted) return;
-    batch.forEach((image, at) => said(image, data[at]));
+    batch.forEach((image, index) => onResult(image, data[index]));
   }
 }
 
@@ -190,7 +189,7 @@ function batches(images) {
   const all = [];
   let room = 0;
   for (const image of images) {
-    if (!all.length || all.at(-1).length === AT_MOST || image.bytes.length * 0.75 > room) {
+    if (!all.length || all.at(-1).length === MAX_BATCH || image.bytes.length * 0.75 > room) {
       all.push([]);
       room = BATCH_BYTES;
     }
@@ -200,27 +199,27 @@ function batches(images) {
   return all;
 }
 
-async function patiently(call, waits, signal) {
+async function retry(call, onWait, signal) {
   for (let [busy, preparing] = [0, 0]; ;) {
     try {
       return await call();
     } catch (error) {
-      if (error.code === "preparing" && ++preparing <= PREPARING) waits();
-      else if (error.code !== "busy" || ++busy > BUSY) throw error;
+      if (error.code === "preparing" && ++preparing <= MAX_PREPARING) onWait();
+      else if (error.code !== "busy" || ++busy > MAX_BUSY) throw error;
     }
     await pause(signal);
   }
 }
 
-/** Some seconds, and as long as nobody looks. Raises when the page is left. */
+// Wait two seconds, and until the tab is visible. Rejects when the page is left.
 function pause(signal) {
   return new Promise((resolve, reject) => {
-    const left = () => reject(new DOMException("the page was left", "AbortError"));
-    if (signal.aborted) return left();
-    signal.addEventListener("abort", left, { once: true });
+    const leave = () => reject(new DOMException("the page was left", "AbortError"));
+    if (signal.aborted) return leave();
+    signal.addEventListener("abort", leave, { once: true });
     const done = () => {
       if (document.hidden) return document.addEventListener("visibilitychange", done, { once: true });
-      signal.removeEventListener("abort", left);
+      signal.removeEventListener("abort", leave);
       return resolve();
     };
     return setTimeout(done, WAIT_MS);
@@ -228,62 +227,60 @@ function pause(signal) {
 }
 
 const SAME = ["M2.8 8.6l3.4 3.4 7-7.6"];
-const OTHER = ["M3 5.5h10", "M3 10.5h10", "M11 2.5l-6 11"];
+const DIFFERENT = ["M3 5.5h10", "M3 10.5h10", "M11 2.5l-6 11"];
 
-/** One card: `set(who, {top} | {error} | {waits})` fills a column; `who` is "student" or "teacher". */
-export function answerCard(image, columns, translate) {
+// The card of one image. `set(who, {top} | {error} | {waiting})` fills a column; `who` is "student" or "teacher".
+function predictionCard(image, columns, translate) {
   const verdict = el("span", { class: "agree" });
-  const places = Object.fromEntries(columns.map(({ who, title }) => [who, { title, body: el("div", {}, el("p", { class: "muted small" }, "Asking…")) }]));
-  const found = {};
+  const sections = Object.fromEntries(columns.map(({ who, title }) => [who, { title, body: el("div", {}, el("p", { class: "muted small" }, "Predicting…")) }]));
+  const results = {};
   const truth = image.truth ?? null;
-  const node = el("article", { class: "panel answer", "aria-label": image.name },
+  const node = el("article", { class: "panel prediction-card", "aria-label": image.name },
     el("header", {}, picture(image, 72), el("div", {}, el("h3", {}, image.name),
       truth === null ? null : el("p", { class: "muted small" }, `Labeled ${truth}`), verdict)),
-    Object.entries(places).map(([who, { title, body }]) =>
-      el("section", { class: "said", "data-who": who, "aria-label": title }, el("h4", {}, title), body)));
+    Object.entries(sections).map(([who, { title, body }]) =>
+      el("section", { class: "prediction", "data-who": who, "aria-label": title }, el("h4", {}, title), body)));
 
-  const called = (who) => (who === "teacher" ? translate : name);
+  const namer = (who) => (who === "teacher" ? translate : className);
 
-  function set(who, answer) {
-    const { body } = places[who];
-    if (answer.waits) return setText(body.firstChild, answer.waits);
-    found[who] = answer.top;
-    if (answer.top) setChildren(body, bars(answer.top, called(who)));
-    else setChildren(body, el("p", { class: "small failed" }, `No answer: ${answer.error}`));
-    return judge();
+  function set(who, result) {
+    const { body } = sections[who];
+    if (result.waiting) return setText(body.firstChild, result.waiting);
+    results[who] = result.top;
+    if (result.top) setChildren(body, bars(result.top, namer(who)));
+    else setChildren(body, el("p", { class: "small failed" }, `No prediction: ${result.error}`));
+    return compare();
   }
 
-  function judge() {
-    if (!found.student || !found.teacher) return;
+  function compare() {
+    if (!results.student || !results.teacher) return;
     const same = best("student") === best("teacher");
     setChildren(verdict, el("span", { class: "chip", "data-tone": same ? "good" : "wait", "data-agree": String(same) },
-      icon(same ? SAME : OTHER), same ? "They agree" : "They disagree"));
+      icon(same ? SAME : DIFFERENT), same ? "They agree" : "They disagree"));
   }
 
-  const best = (who) => (found[who] ? called(who)(found[who][0]) : "no answer");
-  /** "Teacher 7, Student 7", for those who cannot see it. */
+  const best = (who) => (results[who] ? namer(who)(results[who][0]) : "no prediction");
+  // "Teacher 7, Student 7", for screen readers.
   const words = () => columns.map(({ who, title }) => `${title} ${best(who)}`).join(", ");
   return { node, set, words };
 }
 
-/** The class as people call it. */
-export const name = ({ class: told, index }) => told ?? `class ${index}`;
+const className = ({ class: name, index }) => name ?? `class ${index}`;
 
-const percent = (share) => (share < 0.0005 ? "< 0.1 %" : `${fixed(100 * share, 1)} %`);
+const shareText = (share) => (share < 0.0005 ? "< 0.1 %" : `${fixed(100 * share, 1)} %`);
 
-function bars(top, called) {
+function bars(top, nameOf) {
   return el("ol", { class: "bars" }, top.map((entry) => {
     const share = el("i");
     share.style.width = `${100 * entry.probability}%`;
-    return el("li", {}, el("span", { class: "class" }, called(entry)), el("span", { class: "share", "aria-hidden": "true" }, share), el("span", { class: "num" }, percent(entry.probability)));
+    return el("li", {}, el("span", { class: "class" }, nameOf(entry)), el("span", { class: "share", "aria-hidden": "true" }, share), el("span", { class: "num" }, shareText(entry.probability)));
   }));
 }
 
-/** The image itself, as it is: a tiny one keeps its pixels. */
-export function picture({ src, name }, size) {
+function picture({ src, name }, size) {
   const image = el("img", { alt: name, width: size, height: size });
   image.addEventListener("load", () => image.classList.toggle("tiny", image.naturalWidth < TINY));
   image.addEventListener("error", () => image.replaceWith(el("span", { class: "no-picture", "aria-hidden": "true" }, "?")));
-  image.src = src; // dom.js lets addresses of our own pages through only; these are bytes
+  image.src = src; // not by el(): dom.js refuses addresses outside this site
   return image;
 }
