@@ -1,6 +1,6 @@
 // Requests to the public API. The browser sends the login's cookie with every request.
 
-/** A failed request. `message` is for people; `status` is 0 if no response came; `problem` is the problem document. */
+/** A failed request. `status` is 0 without a response; `problem` is the problem document. */
 export class ApiError extends Error {
   constructor(status, code, message, problem = {}) {
     super(message);
@@ -10,7 +10,7 @@ export class ApiError extends Error {
   }
 }
 
-/** Whether an error needs no notice: the request was aborted, or the login form replaces the page. */
+/** Whether an error needs no notice: the request was aborted, or the login form appears. */
 export const isIgnorable = (error) => error.name === "AbortError" || error.status === 401;
 
 export const UNAUTHORIZED = "stillhouse:unauthorized";
@@ -50,7 +50,7 @@ function search(params) {
 export const get = async (path, params, signal) => (await call("GET", path, { params, signal })).data;
 export const post = async (path, body, options) => (await call("POST", path, { ...options, body })).data;
 export const del = (path) => call("DELETE", path);
-/** Update a resource. With an `etag` the API refuses (412) if the resource has changed since it was read. */
+/** Update a resource; with an `etag` only if it has not changed (otherwise 412). */
 export const patch = async (path, body, etag) => (await call("PATCH", path, { body, headers: etag && { "If-Match": etag } })).data;
 export const jobPath = (id, part = "") => `/v1/jobs/${encodeURIComponent(id)}${part}`;
 
@@ -58,7 +58,7 @@ export async function firstPage(path, signal, limit = 200) {
   return (await get(path, { limit }, signal)).data;
 }
 
-/** The items of all pages of a list. `onPage(items)` gets those read so far. */
+/** The items of all pages. `onPage(items)` gets those read so far. */
 export async function allPages(path, params, signal, onPage = () => {}) {
   const items = [];
   let cursor = null;

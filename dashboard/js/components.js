@@ -25,7 +25,7 @@ export const button = (text, click, { class: look = "", ...props } = {}) =>
   el("button", { class: `button ${look}`.trim(), type: "button", ...props, on: { click } }, text);
 export const smallButton = (text, click, props) => button(text, click, { class: "small", ...props });
 
-/** Buttons of which one is pressed. `options`: {id: label}; `mark(id)` presses one. */
+/** Buttons of which one is pressed. `options`: {id: label}. */
 export function segmentedControl(name, options, onChoose) {
   const buttons = Object.entries(options).map(([id, label]) => el("button", { type: "button", "data-id": id, on: { click: () => onChoose(id) } }, label));
   return {
@@ -34,7 +34,7 @@ export function segmentedControl(name, options, onChoose) {
   };
 }
 
-/** The notice of a failed request. `retry`: what the button “Try again” does; without it there is no button. */
+/** The notice of a failed request; with `retry` it has a button. */
 export function errorNotice(error, retry) {
   const missing = error.status === 404;
   const title = error.status === 0 ? "The server cannot be reached" : missing ? capital(error.message) : "This did not work";
@@ -45,7 +45,7 @@ export function errorNotice(error, retry) {
 export const notice = (title, text, { tone = "bad", items, role } = {}) => el("div", { class: "notice", "data-tone": tone, role }, el("strong", {}, title), text,
   items?.length ? el("ul", {}, items.map(({ name, detail }) => el("li", {}, name ? el("code", {}, name) : null, " ", detail))) : null);
 
-/** Run `action` and show the state of the connection. `onError(error)` gets an error, unless it needs no notice. */
+/** Run `action`, show the state of the connection, and call `onError` if an error needs a notice. */
 export async function attempt(action, onError) {
   try {
     await action();
@@ -119,6 +119,9 @@ export const scrollRegion = (label, node, look = "") => el("div", { class: `scro
 export const scrollTable = (caption, columns, rows, className = "cards") => scrollRegion(caption, table({ caption, columns, rows, className }));
 
 export const titledSection = (id, title, ...nodes) => el("section", { class: "band", "aria-labelledby": id }, el("h3", { id }, title), nodes);
+/** A section named by its heading; `beside`: nodes beside the heading. */
+export const namedSection = (id, title, beside, ...nodes) => el("section", { class: "band", "aria-labelledby": id },
+  el("div", { class: "section-head" }, el("h2", { id }, title), beside), nodes);
 export const section = (title, ...nodes) => el("section", { class: "band" }, el("h2", {}, title), nodes);
 
 export const emptyState = (title, ...words) => el("div", { class: "panel empty" }, el("img", { src: "/static/logo.svg", alt: "", width: 52, height: 52 }), el("h2", {}, title), words);
@@ -131,7 +134,7 @@ export function factList(pairs) {
   return el("dl", { class: "fact-list" }, set.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }
 
-/** A bar beside a number. Screen readers skip it, because the number is text. */
+/** A bar beside a number, not for screen readers. */
 export function meter(value, max) {
   const inner = el("span");
   inner.style.width = `${value > 0 ? Math.max(2, (100 * value) / max) : 0}%`;
@@ -140,19 +143,19 @@ export function meter(value, max) {
 
 export const badge = (word, tone, paths = { good: TICK, bad: CROSS }[tone] ?? CLOCK) => el("span", { class: "chip", "data-tone": tone }, icon(paths), word);
 
-/** A long identifier, shortened on the page; the button copies all of it. `name`: what the button copies. */
+/** A long identifier, shortened on the page; the button copies all of it. */
 export const copyableCode = (text, name, max = 20) => el("span", { class: "digest" },
   el("code", { title: text }, text.length > max ? `${text.slice(0, max)}…` : text), copyButton(() => text, `Copy ${name}`));
 
-/** A message of the API as a sentence, with links at the ids of jobs. */
+/** A message of the API as a sentence with links to jobs. */
 export function sentence(text) {
   const full = capital(text) + (/[.!?]$/.test(text) ? "" : ".");
   return full.split(/(job_[0-9a-z]+)/i).map((part, index) => (index % 2 ? el("a", { href: href(`/jobs/${part.toLowerCase()}`) }, part.toLowerCase()) : part));
 }
 
-const TINY = 64; // a smaller image keeps sharp pixels when it is enlarged
+const TINY = 64;
 
-/** Images of a data set. `list`: [{row, class, target, png: base64}]; `caption(item)`: what stands below an image. */
+/** Images of a data set. `list`: [{row, class, target, png: base64}]. */
 export function thumbnails(list, label, caption) {
   return el("ul", { class: "thumbs", "aria-label": label }, list.map((item) => el("li", {}, thumbnail(item), caption?.(item))));
 }
@@ -160,8 +163,13 @@ export function thumbnails(list, label, caption) {
 function thumbnail({ class: name, target, row: index, png }) {
   const label = name ?? target;
   const words = `${label === null || label === undefined ? "no class" : `class ${label}`}, row ${index}`;
-  const image = el("img", { alt: words, title: words, width: 40, height: 40 });
+  return picture(`data:image/png;base64,${png}`, { alt: words, title: words, width: 40, height: 40 });
+}
+
+/** An image; a small one keeps sharp pixels when it is enlarged. */
+export function picture(src, props) {
+  const image = el("img", props);
   image.addEventListener("load", () => image.classList.toggle("tiny", image.naturalWidth < TINY));
-  image.src = `data:image/png;base64,${png}`; // not by el(): dom.js refuses addresses outside this site
+  image.src = src; // not by el(): dom.js refuses addresses outside this site
   return image;
 }

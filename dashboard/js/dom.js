@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** A new element. `props.on`: {event: handler}; every other property is an attribute, left out if null or false. */
+/** A new element. `props.on`: {event: handler}; other properties are attributes, unless null or false. */
 export function el(tag, props = {}, ...children) {
   return fill(document.createElement(tag), props, children);
 }
@@ -38,12 +38,20 @@ export function setChildren(node, ...children) {
 /** The content of a template of index.html, copied. */
 export const fromTemplate = (id) => document.getElementById(id).content.cloneNode(true);
 
-/** Set the text if it differs, so that screen readers do not read an unchanged text again. */
+/** Set the text if it differs: screen readers do not read an unchanged text again. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Whether a key press belongs to a field or to the browser, so that it is no command of the page. */
+/** A function that calls `callback` after `ms` without another call. */
+export function debounce(callback, ms) {
+  let timer = 0;
+  const call = () => { clearTimeout(timer); timer = setTimeout(callback, ms); };
+  call.cancel = () => clearTimeout(timer);
+  return call;
+}
+
+/** Whether a key press belongs to a field or to the browser. */
 export function isTyping(event) {
   const { target } = event;
   return event.ctrlKey || event.metaKey || event.altKey || (target instanceof HTMLElement && target.matches("input, select, textarea, dialog *"));
@@ -57,8 +65,8 @@ function arrange(parent, nodes) {
   if (focused !== document.activeElement && focused?.isConnected) focused.focus();
 }
 
-/** A function `show(items)` that updates the rows of `parent`. The row of an item stays the same element while the item
- * is in the list, so that the focus stays. `keyOf(item)` identifies an item; `createRow(item)` -> {update(item) -> nodes}. */
+/** A function that shows items as rows of `parent`. The elements of an item stay while it is in the list, so that the focus
+ * stays. `createRow(item)` -> {update(item) -> nodes}. */
 export function keyedRows(parent, keyOf, createRow) {
   const rows = new Map();
   return (items) => {

@@ -21,7 +21,7 @@ export async function cancelJob(job) {
   return changed;
 }
 
-/** [{job, changed | error}], or null if the user declined. `onChange(job)` gets every cancelled job at once. */
+/** [{job, changed | error}], or null if the user declined. */
 export async function cancelJobs(jobs, onChange) {
   const more = jobs.length - MAX_NAMES;
   const names = jobs.slice(0, MAX_NAMES).map((job) => `“${jobName(job)}”`).join(", ") + (more > 0 ? ` and ${more} more` : "");

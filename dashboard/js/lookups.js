@@ -19,10 +19,9 @@ export function findAsset(kind, id) {
   return requests.get(path);
 }
 
-/** Like `findAsset`, but null also if the request fails: for places that can show the id. */
+/** Like `findAsset`, but null also if the request fails. */
 export const findAssetIfPossible = (kind, id) => findAsset(kind, id).catch(() => null);
 
-/** The address of a model or data set in the catalog. */
 export const catalogHref = (tab, { id, name }) => href("/catalog", { tab, q: name, open: id });
 
 export const rememberAsset = (kind, asset) => requests.set(`/v1/${kind}/${asset.id}`, Promise.resolve(asset));

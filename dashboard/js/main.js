@@ -1,11 +1,11 @@
-// The start: every page and its address; the login, when the API requires one.
+// The start: the routes to all pages, and the login.
 
 import { post, UNAUTHORIZED } from "./api.js";
 import { el, fromTemplate, setChildren } from "./dom.js";
 import { announce, drawBar } from "./layout.js";
 import { Router } from "./router.js";
 
-// Every page: the pattern of its address, its file, its title. `nav` puts it into the bar, `under` marks its entry there.
+// `nav` puts a page into the bar; `under` marks the entry of another page there.
 const ROUTES = [
   { pattern: /^\/jobs$/, nav: "Jobs", path: "/jobs", load: () => import("./pages/jobs.js") },
   { pattern: /^\/new$/, nav: "New job", path: "/new", load: () => import("./pages/new.js") },
@@ -17,7 +17,7 @@ const ROUTES = [
   { pattern: /^\/system$/, nav: "System", path: "/system", load: () => import("./pages/system.js") },
 ];
 
-const NOT_FOUND = { title: "Not found", load: async () => ({ mount: (main) => main.append(fromTemplate("lost")) }) };
+const NOT_FOUND = { title: "Not found", load: async () => ({ mount: (main) => main.append(fromTemplate("not-found")) }) };
 
 const main = document.getElementById("main");
 const router = new Router(main, ROUTES, { notFound: NOT_FOUND, onPage, onError });

@@ -1,5 +1,4 @@
-// Addresses: read them, write them, and mount the page of the current one. All state of a page that a link shall carry
-// is in its query.
+// Read and write addresses, and mount the page of the current one. The state of a page is in the query.
 
 export function currentAddress() {
   const [path, query = ""] = location.hash.replace(/^#/, "").split("?");

@@ -60,7 +60,7 @@ function line(ctx, plain, pointer, label) {
   return labeledField(ctx, pointer, label, input, fieldHelp(plain));
 }
 
-/** A drop-down list. `options`: [[value, text]]; the first entry, `empty`, leaves the field out of the job. */
+/** A drop-down list. `options`: [[value, text]]; the first entry, `empty`, leaves the field out. */
 export function selectField(ctx, pointer, label, options, { empty = "Default", note = [], onChange } = {}) {
   const list = el("select", { class: "input", on: { change } }, el("option", { value: "" }, empty),
     options.map(([value, text]) => el("option", { value: JSON.stringify(value) }, text)));

@@ -1,5 +1,4 @@
-// JSON Schema for forms: the shape of a field, its help text, the draft of a value, and the validation issues of its fields.
-// Fields are addressed by JSON pointers.
+// JSON Schema for forms: shapes and help texts of fields, a draft of a value, validation issues. Pointers are JSON pointers.
 
 import { smallButton } from "./components.js";
 import { el, setChildren } from "./dom.js";
@@ -20,8 +19,8 @@ function branches(schema, root) {
   return list ? list.flatMap((branch) => branches(branch, root)) : [target];
 }
 
-/** What a form needs of a field: the schema of its richest branch, with `kind`, `nullable`, `item`, `variants`, `word` (a
- * constant that may replace a list) and `short` (whether a variant's name may replace its object). */
+/** The schema of a field's main branch with `kind`, `nullable`, `item`, `variants`, `word` (a constant that may replace a list)
+ * and `short` (a variant's name may replace its object). */
 export function fieldShape(schema, root) {
   const all = branches(schema, root);
   const real = all.filter(({ type }) => type !== "null");
@@ -50,8 +49,7 @@ function kindOf({ type, item, properties, variants, ...schema }) {
 
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** A value without empty parts; undefined if nothing is left. `stored`: the value comes from a stored job, whose defaults
- * are explicit, so that defaults are removed too. */
+/** A value without empty parts, or undefined. `stored`: a stored job has explicit defaults, which are removed too. */
 export function withoutDefaults(schema, value, root, stored = false) {
   if (value === undefined || value === null) return undefined;
   const plain = fieldShape(schema, root);
@@ -75,14 +73,14 @@ function variant(plain, value, root, stored) {
   const type = value.type ?? plain.default?.type;
   const schema = plain.variants[type];
   if (!schema) return value;
-  // The default of a number may depend on a form that was chosen: then all is told.
-  const odd = Object.entries(schema.properties).some(([name, each]) => each.enum && (value[name] ?? each.default) !== each.default);
+  // Defaults of numbers may depend on a choice: with another choice than the default all fields stay.
+  const odd = Object.entries(schema.properties).some(([name, field]) => field.enum && (value[name] ?? field.default) !== field.default);
   return { type, ...fields(schema, { ...value, type: undefined }, root, stored && !odd) };
 }
 
 function fields({ properties }, value, root, stored) {
-  const kept = Object.entries(properties).map(([name, schema]) => [name, withoutDefaults(schema, value[name], root, stored)]);
-  return Object.fromEntries(kept.filter(([, each]) => each !== undefined));
+  const entries = Object.entries(properties).map(([name, schema]) => [name, withoutDefaults(schema, value[name], root, stored)]);
+  return Object.fromEntries(entries.filter(([, field]) => field !== undefined));
 }
 
 // An empty object differs from a missing one if its fields have defaults: `early_stopping: {}` turns early stopping on.
@@ -104,7 +102,7 @@ const HUGE_LIST = 1000;
 
 export const fieldTitle = (name) => capital(NAMES[name] ?? readable(name));
 
-/** Text in which `code` becomes an element. “null” becomes `empty`: in a form a user leaves the field empty. */
+/** Text with `code` elements. “null” becomes `empty`, as in a form a user leaves the field empty. */
 export function richText(text, empty = "empty") {
   const plain = text.replaceAll("``", "`").replace(/\bnull\b/g, empty).replace(/\bNull\b/g, capital(empty));
   return plain.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
@@ -167,7 +165,7 @@ export class FieldIssues {
     this.fields.set(pointer, field);
   }
 
-  /** The field at a pointer, or the nearest one around it; null if the form has none. */
+  /** The field at a pointer or around it, or null. */
   find(pointer) {
     for (let path = pointer; path; path = path.slice(0, path.lastIndexOf("/"))) {
       const field = this.fields.get(path);
@@ -176,7 +174,7 @@ export class FieldIssues {
     return null;
   }
 
-  /** Show issues at their fields; returns those that have no field. */
+  /** Show issues at their fields; returns those without a field. */
   show(issues) {
     for (const { control, issue } of this.fields.values()) {
       issue.hidden = true;
@@ -201,7 +199,7 @@ export class FieldIssues {
   }
 }
 
-/** A button that applies a JSON Patch operation of the API. */
+/** A button for a JSON Patch operation of the API. */
 export function fixButton(patch, onFix) {
   const change = patch.op === "remove" ? "leave it empty" : String(patch.value?.type ?? patch.value);
   return onFix && smallButton(`Use this: ${change}`, () => onFix(patch));
@@ -209,7 +207,7 @@ export function fixButton(patch, onFix) {
 
 const parentOf = (pointer) => pointer.slice(0, pointer.lastIndexOf("/"));
 
-/** Assign patches to the issues that they fix: `list` of issues with `fix`, `rest` of patches without an issue. */
+/** `list`: the issues with the patches that fix them; `rest`: patches without an issue. */
 export function assignFixes({ errors = [], fix = [] }) {
   const list = errors.map((issue) => ({ ...issue, fix: [] }));
   const rest = fix.filter((patch) => {

@@ -1,5 +1,5 @@
-// Polling and event streams, both only while the browser tab is visible. The events of a stream are numbered and stored,
-// so that a stream resumes after the last number that it has seen.
+// Polling and event streams, only while the browser tab is visible. Events are numbered and stored, so a stream resumes
+// after the last one.
 
 /** Call `tick` repeatedly, `wait()` ms after the previous call ended. `now()` calls it at once. */
 export function pollWhileVisible(tick, wait) {
@@ -49,8 +49,7 @@ export const EVENT_TYPES = ["state", "phase", "log", "checkpoint", "artifact", "
 const FIRST_MS = 1000;
 const MAX_MS = 30000;
 
-/** `on.snapshot(data, first)`: the state when the connection opens; `on.status("live" | "reconnecting" | "offline")`;
- * `on.check()`: before a new connection, whether to open it. */
+/** `on`: {snapshot(data, first), status("live" | "reconnecting" | "offline"), check() -> whether to connect again}. */
 class Stream {
   constructor(path, on, after = null) {
     this.path = path;
@@ -116,7 +115,7 @@ class Stream {
   }
 }
 
-/** The events of one job after number `after`. Also `on.event(event)`, and `on.end()` when the job is over. */
+/** The events of a job after number `after`. Also `on.event(event)`, and `on.end()` when the job has ended. */
 export class JobStream extends Stream {
   constructor(path, on, after = 0) {
     super(path, on, after);
@@ -141,7 +140,7 @@ export class JobStream extends Stream {
   note() {} // the snapshot has no event number
 }
 
-/** The project's jobs as they change. Also `on.job(job)`, and `on.reload()` if too many have changed to be sent one by one. */
+/** The project's jobs as they change. Also `on.job(job)`, and `on.reload()` after too many changes. */
 export class JobsStream extends Stream {
   listen(source) {
     source.addEventListener("job", (message) => {

@@ -1,6 +1,6 @@
-// Tabs, a page of tabs, and a combobox, each by its ARIA pattern.
+// Tabs by their ARIA pattern, and a page of tabs.
 
-import { el, setChildren, setText } from "./dom.js";
+import { el, setChildren } from "./dom.js";
 import { currentAddress, replaceQuery } from "./router.js";
 import { pollWhileVisible } from "./streams.js";
 
@@ -82,77 +82,4 @@ export function tabbedPage(main, title, kinds, query, beside = null, onShow = ()
       poll.stop();
     },
   };
-}
-
-/** A text field with a list of options. `search(text)` calls `show(items, words)`, once or more often. `option(item)` gives
- * the content of an option. `pick(item, text, first)`: an option was chosen, or Enter was pressed without one (`item` is
- * undefined, `first` is the first option). `blur(text)`: the field lost the focus. */
-export function combobox({ id, label, props, search, option, pick, blur = () => {} }) {
-  const list = el("ul", { id, role: "listbox", "aria-label": label });
-  const note = el("p", { class: "muted small", role: "status" });
-  const popup = el("div", { class: "popup panel", hidden: true, on: { mousedown: (event) => event.preventDefault() } }, list, note);
-  const input = el("input", {
-    class: "input", role: "combobox", autocomplete: "off", spellcheck: "false", "aria-autocomplete": "list", "aria-expanded": "false", "aria-controls": id, ...props,
-    on: { input: open, click: open, keydown, blur: () => { close(); blur(input.value.trim()); } },
-  });
-  let items = [];
-  let active = -1;
-  let isOpen = false;
-  let current = false; // whether the listed items belong to the present text
-
-  function open() {
-    isOpen = true;
-    current = false;
-    search(input.value.trim());
-  }
-
-  function show(next, words = "") {
-    if (!isOpen) return;
-    const previous = items[active];
-    items = next;
-    current = true;
-    setChildren(list, items.map((item, index) => el("li", { role: "option", id: `${id}-${index}`, "data-name": item.name, on: { click: () => choose(item) } }, option(item))));
-    setText(note, words);
-    list.hidden = !items.length;
-    popup.hidden = !items.length && !words;
-    input.setAttribute("aria-expanded", String(items.length > 0));
-    move(items.indexOf(previous));
-  }
-
-  function move(to) {
-    active = Math.min(to, items.length - 1);
-    [...list.children].forEach((child, index) => child.setAttribute("aria-selected", String(index === active)));
-    list.children[active]?.scrollIntoView({ block: "nearest" });
-    if (active < 0) input.removeAttribute("aria-activedescendant");
-    else input.setAttribute("aria-activedescendant", `${id}-${active}`);
-  }
-
-  function keydown(event) {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (step) {
-      event.preventDefault();
-      if (isOpen) move(Math.max(0, active + step));
-      else open();
-    } else if (event.key === "Enter") {
-      event.preventDefault();
-      choose(isOpen ? items[active] : undefined);
-    } else if (event.key === "Escape") close();
-  }
-
-  function choose(item) {
-    const text = input.value.trim();
-    const first = isOpen && current ? items[0] : undefined;
-    close();
-    pick(item, text, first);
-  }
-
-  function close() {
-    isOpen = false;
-    popup.hidden = true;
-    input.setAttribute("aria-expanded", "false");
-    items = [];
-    move(-1);
-  }
-
-  return { input, popup, show, close, isOpen: () => isOpen };
 }

@@ -131,7 +131,7 @@ def test_the_card_tells_what_the_report_tells(
     page = student.page
     report = api.get(f"/v1/jobs/{taught['id']}/report").raise_for_status().json()
     table = page.get_by_role("table", name="Student, teacher and undistilled student")
-    for name, field in (("Top-1, test", "top1"), ("Agreement with the teacher", "agreement")):
+    for name, field in (("Top-1", "top1"), ("Agreement", "agreement")):
         row = table.get_by_role("row", name=name)
         for who in ("student", "teacher", "baseline"):
             expect(row).to_contain_text(f"{report[who][field]:.2f} %")

@@ -1,10 +1,10 @@
-// A chart as a figure: title, legend, summary in words, lines, and a table. The lines are drawn only while they are in view.
+// A chart as a figure with legend, summary in words, lines and table. Lines are drawn only while they are in view.
 
 import { el, setChildren, setText, svg } from "../dom.js";
 import { createPlot } from "./plot.js";
 import { AXES, dataTable, formatValue, position, summarize, valueAt } from "./series.js";
 
-/** Arrow keys that move a cursor along the lines. `text(index)` is read aloud; `move(index)` shows the cursor, null hides it. */
+/** Arrow keys move a cursor. `text(index)` is read aloud; `move(index)` shows the cursor, `move(null)` hides it. */
 function cursorKeys(plot, { length, text, move }) {
   let index = null;
   const steps = { ArrowLeft: -1, ArrowRight: 1, PageUp: 10, PageDown: -10, Home: -Infinity, End: Infinity };
@@ -35,7 +35,7 @@ function cursorKeys(plot, { length, text, move }) {
 const VIEW_MARGIN = "300px";
 
 /** `chart`: {id, title, unit, format, series(curves) -> lines, min?, max?, best?, log?, panes?}. A line: {key, label, color,
- * dash, width, pane?, level?, part?}; `level`: its last value is drawn from end to end; `part`: the summary omits it. */
+ * dash, width, pane?, level?, part?}. `level`: the last value at every x; `part`: not in the summary. */
 export function chartFigure(chart) {
   const id = `chart-${chart.id}`;
   const summary = el("p", { class: "summary" });
@@ -132,7 +132,7 @@ export function chartFigure(chart) {
   };
 }
 
-// One of the plots of a figure; with only one, the plot has no name.
+// One of the plots of a figure.
 function createPane(plot, chart, at, count) {
   const container = count === 1 ? plot : el("div", { class: "pane" });
   const name = count === 1 ? null : el("p", { class: "pane-name" }, chart.name);

@@ -1,4 +1,4 @@
-// The lines of a chart, drawn by uPlot in the colors of the page, with labels at the ends of the lines.
+// The lines of a chart, drawn by uPlot, with labels at their ends.
 
 import { brief, duration } from "../format.js";
 
@@ -13,8 +13,8 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const fontOf = (size) => `${size}px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", Arial, sans-serif`;
 
-/** Draw into `container`. `set(data)` replaces the data, `point(index)` moves the cursor. `chart.share`: how many plots share
- * the figure's height; `chart.bare`: no x axis. `marks`: [{x, label}], drawn as vertical lines. */
+/** Draw into `container`. `chart.share`: the number of plots of the figure; `chart.bare`: no x axis. `marks`: [{x, label}] as
+ * vertical lines. `point(index)` moves the cursor. */
 export function createPlot(container, { chart, series, axis, logarithmic, data, onCursor, marks = [] }) {
   const padding = series.length > 1 ? LABEL_WIDTH : 14;
   const height = HEIGHT / (chart.share ?? 1) + (chart.share > 1 && !chart.bare ? X_AXIS / 2 : 0);

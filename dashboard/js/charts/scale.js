@@ -1,9 +1,9 @@
-// The scale of an axis: from values to shares of its length and back, and its ticks.
+// The scale of an axis and its ticks.
 
-const MIN_RATIO = 8; // a logarithmic scale needs values that differ by more than this factor
+const MIN_RATIO = 8; // between the values of a logarithmic scale
 
-/** A scale from the least to the greatest value. `logarithmic`: permit a logarithmic scale, for values far apart.
- * `at(value)`: the share of the axis' length, 0 to 1; `value(share)`: the inverse; `ticks(count)`: about so many round values. */
+/** `logarithmic`: permit a logarithmic scale. `at(value)`: position from 0 to 1; `value(position)`: the inverse;
+ * `ticks(count)`: about so many round values. */
 export function scale(values, { logarithmic = false } = {}) {
   let low = Math.min(...values);
   let high = Math.max(...values);
@@ -17,7 +17,7 @@ export function scale(values, { logarithmic = false } = {}) {
     high,
     log,
     at: (value) => (value <= 0 && log ? 0 : (to(value) - to(low)) / width),
-    value: (share) => back(to(low) + share * width),
+    value: (position) => back(to(low) + position * width),
     ticks: (count) => (log ? logTicks(low, high, count) : ticks(low, high, count)),
   };
 }

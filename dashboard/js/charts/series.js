@@ -32,7 +32,7 @@ class Curve {
     return [this.step, this.epoch, this.wall_s, this.value];
   }
 
-  // Of four neighboring points the least and the greatest stay, so that peaks survive.
+  // Of four points the least and the greatest stay, so that peaks survive.
   thin() {
     const indexes = [];
     for (let start = 0; start < this.length; start += 4) {
@@ -56,8 +56,7 @@ export class Curves {
     }
   }
 
-  /** Replace the curves by the server's columns for one axis: {key: {[axis]: [], value: []}}. Columns of another axis stay if
- * they have as many points. */
+  /** Set the server's columns of one axis: {key: {[axis]: [], value: []}}. Other axes stay if they have as many points. */
   load(axis, columns) {
     for (const [key, column] of Object.entries(columns)) {
       const curve = this.byKey.get(key) ?? new Curve();
@@ -76,7 +75,7 @@ export class Curves {
     return [...this.byKey.values()].reduce((sum, curve) => sum + curve.value.length, 0);
   }
 
-  /** Where the first point after `step` lies on an axis; null without one. */
+  /** The position of the first point after `step`, or null. */
   firstAfter(step, axis) {
     for (const key of ["train/loss", "baseline/train/loss"]) {
       const curve = this.byKey.get(key);
@@ -94,7 +93,7 @@ export class Curves {
     return [...this.byKey.keys()].filter((key) => key.startsWith(prefix));
   }
 
-  /** Columns for a plot: the x of all curves, then the y of every key. A key in `levels` has its last value at every x. */
+  /** Columns for a plot: the x of all curves, then the y of every key. A key in `levels` has one value at every x. */
   aligned(keys, axis, levels = []) {
     const curves = keys.map((key) => this.byKey.get(key));
     const xs = new Set();
@@ -125,7 +124,7 @@ export function summarize(chart, { axis, series, data, marks = [] }) {
     const last = column[measured.at(-1)];
     if (line.level) return `${line.label} ${text(last)}.`;
     if (measured.length === 1) return `${line.label} ${text(last)} so far.`;
-    // A curve without a best value fluctuates, so its range says more than its ends.
+    // A curve without a best value fluctuates: its range says more than its ends.
     if (text(first) === text(last) || !(line.best ?? chart.best)) return rangeWords(line.label, column, text, last);
     const best = bestWords(chart, line, axis, data[0], column, measured);
     return `${line.label} ${last > first ? "rose" : "fell"} from ${text(first)} to ${text(last)}${best}.`;
@@ -172,7 +171,7 @@ export function position(axis, value) {
 
 const xWords = (axis, value) => `${axis === "wall_s" ? "" : `${AXES[axis].toLowerCase()} `}${position(axis, value)}`;
 
-/** The value at an index, or else the last one before it: not all curves are measured at the same steps. */
+/** The value at an index, or the last one before it: curves are measured at different steps. */
 export function valueAt(column, index) {
   for (let i = index; i >= 0; i -= 1) if (Number.isFinite(column[i])) return column[i];
   return null;

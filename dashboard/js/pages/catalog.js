@@ -1,8 +1,8 @@
 // The catalog: data sets and models of the project, and what comes with Stillhouse.
 
 import { get, isIgnorable, post } from "../api.js";
-import { copyableCode, emptyState, errorNotice, factList, meter, notice, scrollTable, sentence, smallButton, thumbnails } from "../components.js";
-import { el, fromTemplate, isTyping, setChildren } from "../dom.js";
+import { button, copyableCode, emptyState, errorNotice, factList, meter, notice, scrollTable, sentence, smallButton, thumbnails } from "../components.js";
+import { debounce, el, fromTemplate, isTyping, setChildren } from "../dom.js";
 import { ago, bytes, dateTime, integer, si } from "../format.js";
 import { shortName } from "../lookups.js";
 import { currentAddress, href, replaceQuery } from "../router.js";
@@ -17,23 +17,18 @@ export function mount(main, { query }) {
     datasets: ["Data sets", datasetsTab], models: ["Models", modelsTab], architectures: ["Architectures", architecturesTab],
     methods: ["Methods", methodsTab], schemes: ["Schemes", schemesTab],
   };
-  let timer = 0;
-  const box = el("input", { class: "input", type: "search", maxlength: "200", "aria-keyshortcuts": "/", on: { input: searchLater, keydown: (event) => event.key === "Escape" && box.blur() } });
+  const box = el("input", { class: "input", type: "search", maxlength: "200", "aria-keyshortcuts": "/", on: { input: () => search(), keydown: (event) => event.key === "Escape" && box.blur() } });
+  const search = debounce(() => {
+    replaceQuery({ q: box.value.trim() });
+    page.update(currentAddress().query);
+  }, PAUSE_MS);
   const page = tabbedPage(main, "Catalog", kinds, query, el("div", { class: "search" }, box, el("kbd", { "aria-hidden": "true" }, "/")), (next, label) => {
-    clearTimeout(timer); // the search belongs to the previous tab
+    search.cancel(); // the search belongs to the previous tab
     const q = next.get("q") ?? "";
     if (box.value.trim() !== q) box.value = q;
     box.placeholder = `Search ${label.toLowerCase()}`;
     box.setAttribute("aria-label", box.placeholder);
   });
-
-  function searchLater() {
-    clearTimeout(timer);
-    timer = setTimeout(() => {
-      replaceQuery({ q: box.value.trim() });
-      page.update(currentAddress().query);
-    }, PAUSE_MS);
-  }
 
   function keydown(event) {
     if (event.key !== "/" || isTyping(event)) return;
@@ -46,7 +41,7 @@ export function mount(main, { query }) {
     update: page.update,
     leave() {
       page.leave();
-      clearTimeout(timer);
+      search.cancel();
       document.removeEventListener("keydown", keydown);
     },
   };
@@ -119,11 +114,10 @@ async function showImages(id, split, cells, message, signal) {
 
 function noDatasets(on) {
   const message = el("div");
-  const button = el("button", { class: "button primary", type: "button", on: { click: () => post("/v1/datasets", DIGITS).then(on.changed, (error) => setChildren(message, errorNotice(error))) } },
-    "Add the built-in digits");
+  const add = button("Add the built-in digits", () => post("/v1/datasets", DIGITS).then(on.changed, (error) => setChildren(message, errorNotice(error))), { class: "primary" });
   return emptyState("No data sets yet",
     el("p", {}, "A job trains on a data set. Upload one with a ", el("a", { href: href("/new") }, "new job"), ", or start with the 1,797 handwritten digits that come with Stillhouse."),
-    el("p", {}, button), message);
+    el("p", {}, add), message);
 }
 
 const MAX_CLASS_NAMES = 20;

@@ -1,10 +1,10 @@
 // Two to ten jobs side by side.
 
 import { get, isIgnorable, jobPath } from "../api.js";
-import { copyAs, csv, errorNotice, scrollRegion, skeleton } from "../components.js";
+import { jobSearch } from "../combobox.js";
+import { copyAs, csv, errorNotice, namedSection, scrollRegion, skeleton } from "../components.js";
 import { el, fromTemplate, setChildren, setText } from "../dom.js";
 import { brief, bytes, capital, duration, fixed, ms, percent, readable, si } from "../format.js";
-import { jobSearch } from "../job-search.js";
 import { icon, isLive, TICK } from "../job-state.js";
 import { announce, setConnection } from "../layout.js";
 import { findAssetIfPossible } from "../lookups.js";
@@ -194,7 +194,7 @@ function tableSection(id, title, copyText) {
   const note = el("p", { class: "muted small" });
   const region = scrollRegion(`${title}, as a table`, [], "panel");
   const buttons = el("div", { class: "copies" }, copyAs("Markdown", () => copyText(true)), copyAs("CSV", () => copyText(false)));
-  const node = el("section", { class: "band", "aria-labelledby": id }, el("div", { class: "section-head" }, el("h2", { id }, title), note, buttons), region);
+  const node = namedSection(id, title, [note, buttons], region);
   return {
     node,
     show(words, table) {

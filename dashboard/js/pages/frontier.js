@@ -26,7 +26,7 @@ export function mount(main, { query }) {
   const message = el("div", { class: "page-message" });
   setChildren(main, el("h1", { tabindex: "-1" }, "Frontier"), el("p", { class: "frontier-lead" }, "Students by quality and cost. A student is on the frontier if no other student is at least as good at lower cost."), bar.node, message, content.node);
 
-  // Another axis or data set needs another request, and clears the limits that were set for the previous one.
+  // Another axis or data set needs another request and clears its limits.
   function requery(changes) {
     if (changes.device) return change(changes);
     const cleared = { max_x: changes.x || changes.dataset ? "" : undefined, min_y: changes.y || changes.dataset ? "" : undefined };

@@ -11,9 +11,8 @@ import { findAssetIfPossible, methodName, studentName, teacherName } from "../lo
 import { href, replaceQuery } from "../router.js";
 import { pollWhileVisible } from "../streams.js";
 import { tabs } from "../tabs.js";
-import { configTab, lineageTab } from "./job/config-tab.js";
 import { axisOf, charts, metricsTab } from "./job/curves.js";
-import { filesTab, logTab, runsTab } from "./job/files.js";
+import { configTab, filesTab, lineageTab, logTab, runsTab } from "./job/detail-tabs.js";
 import { JobStore } from "./job/job-store.js";
 import { outcome, reportTab } from "./job/report.js";
 

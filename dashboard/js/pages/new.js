@@ -11,7 +11,7 @@ import { fieldsOfKind, loadReady, sections, uploadZones } from "./new/sections.j
 import { createValidator, summaryPanel } from "./new/summary-panel.js";
 import { idempotencyKey } from "./new/upload.js";
 
-// What stays while the user visits other pages: the draft, the previous draft, running uploads, the schemas.
+// State that stays while the user visits other pages.
 const tab = { draft: null, source: null, clean: {}, previous: null, open: new Set(), uploads: null, root: null, methods: null, key: null, notify: null };
 const RETRY_MS = 5000;
 const EMPTY = "|||"; // the source of an address without parameters
@@ -57,7 +57,7 @@ export function mount(main, { query }) {
     panel = summaryPanel(ctx, { start, retry: validator.now, reveal: (pointer) => ctx.issues.reveal(pointer), fix, label: (pointer) => ctx.issues.find(pointer)?.label });
   }
 
-  // Start the draft that the address requests. Without parameters the present draft stays.
+  // Start the draft of the address; without parameters the present draft stays.
   async function openDraft(next) {
     const requested = ["from", "teacher", "dataset", "student"].map((key) => next.get(key) ?? "");
     const source = requested.join("|");
@@ -65,7 +65,7 @@ export function mount(main, { query }) {
       const [id, teacher, dataset, student] = requested;
       const old = id ? await get(jobPath(id), {}, abort.signal) : null;
       const job = old && withoutDefaults(JOB, old, tab.root, true);
-      if (job?.name) job.name = `${job.name.slice(0, 190)} (copy)`; // jobs of the same name are hard to distinguish
+      if (job?.name) job.name = `${job.name.slice(0, 190)} (copy)`;
       startDraft({ ...job, ...(teacher && { teachers: [{ model: teacher }] }), ...(dataset && { dataset }), ...(student && { student: { architecture: student } }) }, source);
       if (old) tab.title = `A copy of “${old.resolved.name}”.`;
     }
@@ -125,7 +125,7 @@ export function mount(main, { query }) {
     showOrigin();
   }
 
-  // Which methods are compatible with the networks of an invalid job; the validation does not return them.
+  // The validation of an invalid job does not return the compatible methods.
   async function loadMethods({ student, teachers = [] }) {
     const teacher = teachers.map(({ model }) => ctx.assets.models.find(({ id }) => id === model)?.architecture).filter(Boolean);
     if (!student?.architecture && !teacher.length) return;

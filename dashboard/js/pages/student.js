@@ -1,15 +1,15 @@
 // The page of a finished student: measurements, predictions, downloads, model card.
 
 import { firstPage, get, jobPath, post } from "../api.js";
-import { errorNotice, table } from "../components.js";
+import { button, errorNotice, namedSection, table } from "../components.js";
 import { el, setChildren, setText } from "../dom.js";
-import { bytes, ms, percent, si } from "../format.js";
 import { jobName } from "../job-actions.js";
 import { stateChip, TERMINAL } from "../job-state.js";
 import { announce, setConnection } from "../layout.js";
 import { catalogHref, findAsset, methodName, studentName } from "../lookups.js";
 import { href } from "../router.js";
 import { pollWhileVisible } from "../streams.js";
+import { measurements } from "./job/report.js";
 import { card, files } from "./student/downloads.js";
 import { playground } from "./student/playground.js";
 
@@ -39,7 +39,7 @@ export function mount(main, { args: [id], query }) {
     const model = new StudentModel(job, abort.signal);
     const header = studentHeader(data, model);
     trial = playground(data, model, query, abort.signal);
-    setChildren(main, el("div", { class: "stack student" }, header.node, measurements(data), trial.node, files(data, query), card(data)));
+    setChildren(main, el("div", { class: "stack student" }, header.node, numbers(data), trial.node, files(data, query), card(data)));
     document.title = `${jobName(job)}, student – Stillhouse`;
     model.load();
     if (document.activeElement === document.body) main.querySelector("h1").focus();
@@ -96,14 +96,17 @@ async function load(job, signal) {
     const file = artifacts.find((artifact) => artifact.name === name);
     return file ? get(file.links.content, {}, signal) : null;
   }));
-  return { job, report, artifacts, config, card, dataset, teachers };
+  return { job, report, artifacts, config: config && american(config), card: card && american(card), dataset, teachers };
 }
+
+// Files of artifacts are never rewritten: earlier versions wrote them in British spelling.
+const american = ({ normalisation, licence, ...content }) => ({ normalization: normalisation, license: licence, ...content });
 
 async function loadTeacher({ model: id, class_map: map, weight }) {
   return { id, weight, map, model: await findAsset("models", id) };
 }
 
-/** The model of a job's student, which the project may have or not. */
+/** The model of a job's student, if the project has one. */
 class StudentModel {
   constructor(job, signal) {
     this.job = job;
@@ -113,7 +116,7 @@ class StudentModel {
     this.listeners = [];
   }
 
-  /** `listener(model)` is called whenever the model is known; null if there is none. */
+  /** `listener(model)` gets the model, or null if there is none. */
   watch(listener) {
     this.listeners.push(listener);
   }
@@ -151,10 +154,10 @@ class StudentModel {
 function studentHeader({ job, dataset, teachers }, student) {
   const actions = el("div", { class: "actions" });
   const message = el("p", { class: "refused small", role: "status" });
-  const button = el("button", { class: "button", type: "button", on: { click: save } }, "Save as a model");
+  const saveButton = button("Save as a model", save);
 
   async function save() {
-    button.disabled = true;
+    saveButton.disabled = true;
     setText(message, "");
     try {
       await student.create();
@@ -162,12 +165,12 @@ function studentHeader({ job, dataset, teachers }, student) {
     } catch (error) {
       setText(message, `Not saved: ${error.message}.`);
     }
-    button.disabled = false;
+    saveButton.disabled = false;
   }
 
   const draw = (model) => setChildren(actions,
     el("a", { class: "button", href: href(`/jobs/${job.id}`) }, "Open the job"),
-    model ? el("a", { class: "button saved", href: catalogHref("models", model) }, "Saved as a model ", "✓") : button,
+    model ? el("a", { class: "button saved", href: catalogHref("models", model) }, "Saved as a model ", "✓") : saveButton,
     el("a", { class: "button primary", href: jobPath(job.id, "/student"), download: "student.safetensors" }, "Download student"));
   student.watch(draw);
   draw(null);
@@ -180,7 +183,6 @@ function studentHeader({ job, dataset, teachers }, student) {
 
 const fact = (name, ...value) => el("span", {}, el("span", { class: "muted" }, name), value);
 
-// Teacher, student, method and data set, with links to the catalog.
 function lineage(job, dataset, teachers) {
   const names = teachers.flatMap(({ id, model }, index) => [index ? ", " : null, model ? el("a", { href: catalogHref("models", model) }, model.name) : `${id} (deleted)`]);
   const { architecture, derive } = job.resolved.student;
@@ -192,28 +194,9 @@ function lineage(job, dataset, teachers) {
   ];
 }
 
-const NETWORKS = [["student", "Student"], ["teacher", "Teacher"], ["baseline", "Undistilled"]];
-const ROWS = [
-  ["Top-1, test", (results) => percent(results.top1)],
-  ["Top-5, test", (results) => percent(results.top5)],
-  ["Agreement with the teacher", (results) => percent(results.agreement)],
-  ["Calibration error", (results) => percent(results.ece)],
-  ["Parameters", (results) => si(results.num_params)],
-  ["MACs per image", (results) => si(results.macs)],
-  ["Size of the weights", (results) => bytes(results.size_bytes)],
-  ["Latency of results image, p50", (results) => ms(results.latency_ms?.p50)],
-  ["Latency as ONNX on results core, p50", (results) => ms(results.cpu_latency_ms?.p50)],
-];
-
-function measurements({ report }) {
-  const networks = NETWORKS.filter(([key]) => report[key]);
-  const all = ROWS.map(([name, show]) => [name, ...networks.map(([key]) => show(report[key]))]);
-  const rows = all.filter((cells) => cells.slice(1).some((text) => text !== "–"));
-  const columns = ["Measurement", ...networks.map(([, name]) => name)];
-  return el("section", { class: "band", "aria-labelledby": "numbers" }, el("h2", { id: "numbers" }, "Measurements"),
-    el("div", { class: "panel padded" },
-      table({ caption: "Student, teacher and undistilled student", className: "plain cards measurements", columns, rows })),
-    el("p", { class: "muted small" }, `Measured on ${report.device}${statement(report.seeds)}`));
-}
+const numbers = ({ report }) => namedSection("numbers", "Measurements", null,
+  el("div", { class: "panel padded" },
+    table({ caption: "Student, teacher and undistilled student", className: "plain cards measurements", ...measurements(report) })),
+  el("p", { class: "muted small" }, `Measured on ${report.device}${statement(report.seeds)}`));
 
 const statement = (seeds) => (seeds?.top1_gain ? `. Distillation against the undistilled student: ${seeds.statement.replaceAll(" -", " −")}.` : ".");

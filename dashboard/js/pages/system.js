@@ -25,7 +25,7 @@ function workersTab(signal) {
   const show = keyedRows(lines, ({ name }) => name, workerRow);
   return panel({
     live: true, nodes: [summary, table],
-    // With the time every response differs, so that the ages are drawn again.
+    // The time makes the data differ, so that the ages are drawn again.
     load: async () => ({ workers: await allPages("/v1/workers", {}, signal), time: Date.now() }),
     draw({ workers }) {
       const alive = workers.filter((worker) => worker.alive);
@@ -128,7 +128,7 @@ function queueTab(signal) {
   return tab;
 }
 
-/** A tab that loads and draws data. `load()` -> data; `draw(data)`, if the data has changed; `live`: load every 5 seconds. */
+/** A tab that draws data when they change; `live`: it loads them every 5 seconds. */
 function panel({ load, draw, nodes, live = false }) {
   const message = el("div");
   const node = el("div", { class: "stack" }, el("p", { class: "muted" }, "Loading…"));
@@ -210,8 +210,7 @@ function checkBadge(state) {
   return state === "ok" ? badge("Available", "good") : badge("Unavailable", "bad");
 }
 
-/** A form that creates an API key or a project and shows the new key once. `scopes`: [[scope, meaning]]; `create(body)` ->
- * {name, key}. */
+/** A form that shows the created key once. `scopes`: [[scope, meaning]]; `create(body)` -> {name, key}. */
 function createForm({ verb, id, scopes = [], create, onCreate }) {
   const name = el("input", { class: "input", id: `new-${id}`, maxlength: "200", required: true, autocomplete: "off" });
   const boxes = scopes.map(([scope], index) => el("input", { type: "checkbox", value: scope, checked: index === 0 }));

@@ -1,7 +1,7 @@
-// The project's data sets and models: a table whose rows open, and the buttons to rename and delete.
+// Tables of data sets and models whose rows open; renaming and deleting.
 
 import { allPages, call, del, patch } from "../../api.js";
-import { attempt, badge, confirmAction, errorNotice, notice, scrollRegion, sentence, skeleton, tableFrame } from "../../components.js";
+import { attempt, badge, button, confirmAction, errorNotice, notice, scrollRegion, sentence, skeleton, tableFrame } from "../../components.js";
 import { el, keyedRows, setChildren, setText, svg } from "../../dom.js";
 import { integer } from "../../format.js";
 import { announce } from "../../layout.js";
@@ -10,15 +10,14 @@ import { currentAddress, replaceQuery } from "../../router.js";
 
 const PAGE = 50;
 
-/** A table whose rows open. `keyOf(item)` identifies the open row in the address; `cells(item)` follow the name; `body(item)`
- * is the content of an open row. `show(items, open, fromTop)`. */
+/** A table whose rows open. `cells(item)` follow the name; `body(item)` is the content of an open row. */
 export function expandableTable({ caption, columns, keyOf, cells, body, onOpen }) {
   let items = [];
   let open = "";
   let limit = PAGE;
   const lines = el("tbody");
   const fill = keyedRows(lines, keyOf, (item) => expandableRow(columns, () => toggle(keyOf(item)), (other) => keyOf(other) === open, cells, body));
-  const more = el("button", { class: "button", type: "button", on: { click: () => { limit += PAGE; draw(); } } }, "Show more");
+  const more = button("Show more", () => { limit += PAGE; draw(); });
   const count = el("span");
   const node = el("div", { hidden: true }, el("div", { class: "panel" }, scrollRegion(caption, tableFrame(caption, columns, lines, "expandable"))), el("div", { class: "jobs-foot" }, more, count));
 
@@ -55,9 +54,9 @@ export function expandableTable({ caption, columns, keyOf, cells, body, onOpen }
 function expandableRow(columns, onToggle, isOpen, cells, body) {
   const label = el("span");
   const arrow = svg("svg", { class: "arrow", viewBox: "0 0 16 16", "aria-hidden": "true" }, svg("path", { d: "M6 3.5 10.5 8 6 12.5" }));
-  const button = el("button", { type: "button", class: "opener", on: { click: onToggle } }, arrow, label);
+  const opener = el("button", { type: "button", class: "opener", on: { click: onToggle } }, arrow, label);
   const line = el("tr", { on: { click: (event) => event.target.closest("a, button") || String(getSelection()) || onToggle() } },
-    el("th", { scope: "row" }, button), columns.slice(1).map((name) => el("td", { "data-label": name })));
+    el("th", { scope: "row" }, opener), columns.slice(1).map((name) => el("td", { "data-label": name })));
   const content = el("td", { colspan: columns.length });
   const below = el("tr", { class: "inside" }, content);
   let drawnRow = "";
@@ -74,7 +73,7 @@ function expandableRow(columns, onToggle, isOpen, cells, body) {
       if (open && now !== drawnBody) setChildren(content, body(item));
       drawnRow = now;
       if (open) drawnBody = now;
-      button.setAttribute("aria-expanded", String(open));
+      opener.setAttribute("aria-expanded", String(open));
       line.classList.toggle("open", open);
       return open ? [line, below] : line;
     },
@@ -86,8 +85,8 @@ const IN_PROGRESS = ["ingesting", "verifying"];
 
 export const stateBadge = ({ state }) => badge(...(STATES[state] ?? [state, "quiet"]));
 
-/** A tab of data sets or models. `kind`: {path, caption, columns, cells(item), body(item, on), searchText(item), empty(on)};
- * `on`: {changed(item), removed(item), signal}. */
+/** `kind`: {path, caption, columns, cells(item), body(item, on), searchText(item), empty(on)}; `on`: {changed(item),
+ * removed(item), signal}. */
 export function assetTab(kind, signal) {
   let items = null;
   let query = new URLSearchParams();
@@ -124,15 +123,13 @@ export function assetTab(kind, signal) {
       if (items) draw();
       else load();
     },
-    /** Load again while an item is in progress, and after a failed request. */
     tick: () => (message.firstChild || items?.some(({ state }) => IN_PROGRESS.includes(state)) ? load() : undefined),
   };
 }
 
-/** {button, message}: deletes an item after a confirmation. `kind`: "data set" or "model". */
 export function deleteButton(item, kind, warning, onDelete) {
   const message = el("div", { role: "alert" });
-  const button = el("button", { class: "button", type: "button", on: { click: remove } }, "Delete");
+  const node = button("Delete", remove);
 
   async function remove() {
     if (!(await confirmAction({ title: `Delete this ${kind}?`, text: `“${item.name}”: ${warning}`, yes: `Delete the ${kind}` }))) return;
@@ -145,17 +142,16 @@ export function deleteButton(item, kind, warning, onDelete) {
     }
   }
 
-  return { button, message };
+  return { button: node, message };
 }
 
-/** {button, nodes}: renames a model, unless somebody else has changed it meanwhile. */
 export function renameForm(item, onChange) {
-  const button = el("button", { class: "button", type: "button", on: { click: open } }, "Rename");
+  const renameButton = button("Rename", open);
   const box = el("input", { class: "input", id: `name-${item.id}`, maxlength: "200", required: true, autocomplete: "off" });
   const message = el("div", { role: "alert" });
   const form = el("form", { class: "rename", hidden: true, on: { submit: save, keydown: (event) => event.key === "Escape" && close() } },
     el("label", { for: box.id }, "New name"), box,
-    el("button", { class: "button primary" }, "Save"), el("button", { class: "button", type: "button", on: { click: close } }, "Keep the old name"));
+    el("button", { class: "button primary" }, "Save"), button("Keep the old name", close));
   let etag = null;
   const fail = (error) => setChildren(message, notice("This did not work", sentence(error.message)));
 
@@ -174,7 +170,7 @@ export function renameForm(item, onChange) {
 
   function close() {
     form.hidden = true;
-    button.focus();
+    renameButton.focus();
   }
 
   async function save(event) {
@@ -192,5 +188,5 @@ export function renameForm(item, onChange) {
     return undefined;
   }
 
-  return { button, nodes: [form, message] };
+  return { button: renameButton, nodes: [form, message] };
 }

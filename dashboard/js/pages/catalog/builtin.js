@@ -94,7 +94,6 @@ const TEACHER_ICON = ["M8 2.5 14.5 6 8 9.5 1.5 6z", "M4.2 7.6v3.2c2.4 2 5.2 2 7.
 export const methodsTab = (signal) => cards("/v1/methods", method, signal);
 export const schemesTab = (signal) => cards("/v1/schemes", scheme, signal);
 
-/** A tab of cards in groups. `summary(item)`: what a closed card shows. */
 function cards(path, summary, signal) {
   let entries = null;
   let query = new URLSearchParams();

@@ -1,8 +1,8 @@
-// The compared jobs: their ids in the address, their list with colors and letters, their curves.
+// The compared jobs: in the address, as a list, as curves.
 
 import { chartFigure } from "../../charts/chart.js";
 import { AXES, Curves } from "../../charts/series.js";
-import { notice, segmentedControl, smallButton } from "../../components.js";
+import { namedSection, notice, segmentedControl, smallButton } from "../../components.js";
 import { el, setChildren, setText, svg } from "../../dom.js";
 import { brief, fixed, integer, readable } from "../../format.js";
 import { stateChip } from "../../job-state.js";
@@ -23,7 +23,6 @@ export const LINES = [
   ["--line-3", []],
 ].map(([color, dash], index) => ({ letter: "ABCDEFGHIJ"[index], color, dash }));
 
-/** The letter and the line of the job at an index. */
 export function jobMark(index) {
   const { letter, color, dash } = LINES[index];
   const line = svg("line", { x1: 0, x2: 30, y1: 4, y2: 4, "stroke-dasharray": dash.join(" ") || null });
@@ -69,8 +68,7 @@ export function createCurves(onAxis) {
   const axes = segmentedControl("X axis", AXES, onAxis);
   const note = el("p", { class: "muted small" });
   const container = el("div", { class: "charts" });
-  const node = el("section", { class: "band", "aria-labelledby": "curves" },
-    el("div", { class: "section-head" }, el("h2", { id: "curves" }, "Curves"), note, axes.node), container);
+  const node = namedSection("curves", "Curves", [note, axes.node], container);
   let figures = [];
   let shown = "";
 

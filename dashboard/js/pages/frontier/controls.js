@@ -1,4 +1,4 @@
-// The controls above the chart: data set, axes, device, limits; and which students the limits admit.
+// The controls of the frontier: data set, axes, device, limits.
 
 import { scale } from "../../charts/scale.js";
 import { segmentedControl, smallButton } from "../../components.js";
@@ -29,8 +29,7 @@ export function devicesOf(data) {
   return [...counts].sort((a, b) => b[1] - a[1] || String(a[0]).localeCompare(String(b[0]))).map(([name]) => name);
 }
 
-/** The points to show, ordered by x and then from the best: latencies of one device only, because those of two cannot be
- * compared. */
+/** The points to show by x, the best first: latencies of one device only, because those of two cannot be compared. */
 export function pointsOf(frontier, device) {
   const data = frontier.x === "latency_ms" ? frontier.data.filter((point) => point.device === device) : frontier.data;
   return data.filter(({ x, y }) => Number.isFinite(x) && Number.isFinite(y)).sort((a, b) => a.x - b.x || b.y - a.y);
@@ -112,7 +111,6 @@ export const methodWords = ({ methods }) => methods.map(readable).join(" + ") ||
 const STEPS = 500;
 const round = (value) => Number(value.toPrecision(3));
 
-/** The limits and the sentence about who qualifies. */
 export function limits(onChange) {
   let values = { maxX: null, minY: null };
   let view = null;
@@ -160,10 +158,10 @@ function limit(id, onNumber, onSlide) {
       setText(unit, unitText);
       slider.setAttribute("aria-label", `${name}, slider`);
       slider.setAttribute("aria-valuetext", words);
-      // The control in use is not overwritten.
+      // Do not overwrite the control in use.
       if (document.activeElement !== number && number.value !== text) number.value = text;
       if (document.activeElement === slider && text !== "") return;
-      const edge = text === "" ? 0 : 1; // the ends of the slider mean "any", so a limit stays one step away from them
+      const edge = text === "" ? 0 : 1; // the ends of the slider mean "any"
       slider.value = String(Math.round(Math.min(STEPS - edge, Math.max(edge, step))));
     },
   };

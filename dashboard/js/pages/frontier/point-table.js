@@ -1,6 +1,6 @@
 // The points as a table, the card of the open point, and the tray of jobs selected for comparison.
 
-import { copyAs, csv, scrollRegion, smallButton } from "../../components.js";
+import { copyAs, csv, namedSection, scrollRegion, smallButton } from "../../components.js";
 import { el, setChildren, setText } from "../../dom.js";
 import { bytes, ms, percent, si } from "../../format.js";
 import { compareHref, MAX_JOBS } from "../compare/compared-jobs.js";
@@ -31,8 +31,7 @@ export function pointTable({ onSort, onSelect, onOpen }) {
   const count = el("p", { class: "muted small" });
   const table = el("table", { class: "versus points-table" }, el("caption", { class: "hidden" }, "Networks on this data set"),
     el("thead", {}, el("tr", {}, headerRow())), body);
-  const node = el("section", { class: "band", "aria-labelledby": "networks" },
-    el("div", { class: "section-head" }, el("h2", { id: "networks" }, "As a table"), count, el("div", { class: "copies" }, copyAs("CSV", csvText))),
+  const node = namedSection("networks", "Networks", [count, el("div", { class: "copies" }, copyAs("CSV", csvText))],
     scrollRegion("Networks, as a table", table, "panel"));
   let view = null;
   let column = "";
@@ -98,7 +97,6 @@ export function pointTable({ onSort, onSelect, onOpen }) {
   return { node, update };
 }
 
-/** The card of the open point. */
 export function card({ onSelect, onClose }) {
   const node = el("section", { class: "panel point-card", "aria-labelledby": "card-name", hidden: true, on: { keydown: (event) => event.key === "Escape" && onClose() } });
   let seen = "";
@@ -142,7 +140,6 @@ function cardContent(point, selected, full, onSelect, onClose) {
   ];
 }
 
-/** The jobs selected for comparison. */
 export function selectionTray(onClear) {
   const node = el("section", { class: "panel selection-tray", "aria-label": "Selected to compare", hidden: true });
   return {

@@ -1,4 +1,4 @@
-// The chart of the frontier. Every network is a point; the arrow keys move from point to point.
+// The chart of the frontier: a point for every network; arrow keys move between them.
 
 import { scale } from "../../charts/scale.js";
 import { el, setChildren, svg } from "../../dom.js";
@@ -7,7 +7,7 @@ import { keyOf, pointWords, tick, X, Y } from "./controls.js";
 
 const HATCH = "frontier-hatch";
 
-// In this file `area` is the inner part of the chart: its edges, its scales, and `x(value)`, `y(value)` in pixels.
+// `area`: edges and scales of the inner chart; `x(value)` and `y(value)` in pixels.
 
 function drawAxes(area, { x, y, tickX, tickY }) {
   const { left, right, top, bottom, sx, sy } = area;

@@ -3,7 +3,7 @@
 import { isIgnorable } from "../../api.js";
 import { chartFigure } from "../../charts/chart.js";
 import { AXES } from "../../charts/series.js";
-import { segmentedControl } from "../../components.js";
+import { namedSection, segmentedControl } from "../../components.js";
 import { el, setChildren, setText } from "../../dom.js";
 import { brief, bytes, fixed, integer, readable } from "../../format.js";
 import { currentAddress, replaceQuery } from "../../router.js";
@@ -20,7 +20,7 @@ const TERMS = [
 
 const NO_POINTS = "The curves start with the first step.";
 const termName = (key) => readable(key.replace("train/loss/", ""));
-// The two lines of one plot of a figure with two plots. The summary needs the name of the measure, the end label does not.
+// The lines of one of two plots. The summary needs the measure's name, the end label does not.
 const paneLines = (key, pane, name, more) => [
   { key: `val/${key}`, pane, ...student, label: `Student ${name}`, end: "Student", ...more },
   { key: `baseline/val/${key}`, pane, ...undistilled, label: `Undistilled ${name}`, end: "Undistilled", ...more },
@@ -79,8 +79,7 @@ export function charts(store, onAxis) {
   const placeholder = el("p", { class: "muted", role: "status" }, NO_POINTS);
   const axes = segmentedControl("X axis", AXES, choose);
   const note = el("span", { class: "muted small num" });
-  const node = el("section", { class: "band", "aria-labelledby": "curves" },
-    el("div", { class: "section-head" }, el("h2", { id: "curves" }, "Curves"), note, axes.node), placeholder, el("div", { class: "charts" }, figures.map(({ node: figure }) => figure)));
+  const node = namedSection("curves", "Curves", [note, axes.node], placeholder, el("div", { class: "charts" }, figures.map(({ node: figure }) => figure)));
 
   async function choose(name) {
     axis = name;

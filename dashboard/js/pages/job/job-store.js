@@ -1,4 +1,4 @@
-// The data of one job's page: past events and curves are requested, later ones arrive by a stream.
+// The data of a job's page: past events and curves are requested, later ones arrive by a stream.
 
 import { get, isIgnorable, jobPath } from "../../api.js";
 import { AXES, Curves } from "../../charts/series.js";
@@ -12,7 +12,7 @@ const PAGE = 200;
 const MAX_POINTS = 1000;
 const MAX_TRIES = 3;
 
-/** `on`: {job(job), report(report), event(event), change(), error(error)}; `change`: new points or runs. */
+/** `on`: {job(job), report(report), event(event), change(): new points or runs, error(error)}. */
 export class JobStore {
   constructor(id, axis, on) {
     this.id = id;
@@ -51,8 +51,7 @@ export class JobStore {
     try {
       await untilVisible(this.signal);
       if (!(await this.refresh()) || this.signal.aborted) return;
-      // The stream starts after the last event at this moment. What happens while the curves are read arrives twice, but
-      // nothing is lost.
+      // The stream starts after this last event: points that arrive meanwhile come twice, but none is lost.
       const last = this.ended ? Infinity : (this.job.last_event ?? 0);
       this.error = null;
       const loaded = last > 0 && (await this.loadCurves(this.ended && !(this.job.run > 1) ? [this.axis] : Object.keys(AXES)));
@@ -69,8 +68,7 @@ export class JobStore {
     }
   }
 
-  /** Load the curves over these axes. If points were added between the requests, the answers differ and are requested
-   * again; false if they never agree. */
+  /** Load the curves over these axes. If points were added between the requests, try again; false if they never agree. */
   async loadCurves(axes) {
     const values = ({ data }) => JSON.stringify(Object.values(data).map(({ value }) => value));
     for (let tries = 0; tries < MAX_TRIES; tries += 1) {
@@ -126,11 +124,11 @@ export class JobStore {
   }
 
   setJob(job) {
-    if (job.last_event < this.job?.last_event) return; // a response that a later event has overtaken
+    if (job.last_event < this.job?.last_event) return; // out of date
     this.job = job;
     this.on.job(job);
     if (job.state === "succeeded" && job.kind !== "warm" && !this.report) this.readReport();
-    if (job.run > 1 && job.run !== this.runs.at(-1)?.number) this.readRuns().catch(() => {}); // without runs the curves have no marks
+    if (job.run > 1 && job.run !== this.runs.at(-1)?.number) this.readRuns().catch(() => {}); // curves work without marks
   }
 
   async readRuns() {
@@ -147,7 +145,7 @@ export class JobStore {
     }
   }
 
-  /** Load the job; false if it cannot be loaded or the page was left. */
+  /** Load the job; false if that fails. */
   async refresh() {
     try {
       this.setJob(await this.request());
@@ -167,7 +165,7 @@ export class JobStore {
     this.refreshTimer = setTimeout(() => this.refresh(), REFRESH_MS);
   }
 
-  /** Show another axis; its columns are loaded if they are missing, as for a finished job. */
+  /** Use another axis; missing columns are loaded. */
   async setAxis(axis) {
     this.axis = axis;
     return this.curves.has(axis) || this.loadCurves([axis]);

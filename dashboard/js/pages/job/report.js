@@ -19,7 +19,6 @@ export function outcome() {
   };
 }
 
-// The outcome in one sentence.
 function summary({ student, teacher, seeds, epochs }) {
   const top1 = el("b", {}, percent(student.top1, 1));
   if (!teacher) return el("p", { class: "gist" }, epochs ? "Trained without a teacher: " : "Evaluated without training: ", top1, " top-1 on the test split.");
@@ -39,7 +38,7 @@ function verdict({ accepted, checks }) {
 }
 
 function tiles({ student, teacher, baseline, details }, job) {
-  // Values of the others below the student's: [network, text]; null instead of a network for a remark.
+  // Lines of a tile: [network, text], or [null, remark].
   const others = (pick, show) => [["teacher", teacher], ["undistilled", baseline]].filter(([, results]) => results && pick(results) !== null).map(([name, results]) => [name, show(pick(results))]);
   const cost = (pick, show, better) => (teacher ? [["teacher", show(pick(teacher))], [null, ratio(pick(teacher) / pick(student), ...better)]] : []);
   const p50 = (results) => results.latency_ms.p50;
@@ -75,15 +74,23 @@ const ROWS = [
   ["Top-1", (results) => percent(results.top1)],
   ["Top-5", (results) => percent(results.top5)],
   ["Agreement", (results) => percent(results.agreement)],
-  ["KL to the teacher", (results) => (results.kl_to_teacher === null ? "–" : `${brief(results.kl_to_teacher)} nats`)],
+  ["KL to the teacher", (results) => (results.kl_to_teacher == null ? "–" : `${brief(results.kl_to_teacher)} nats`)],
   ["Calibration error", (results) => percent(results.ece)],
   ["Parameters", (results) => integer(results.num_params)],
   ["MACs", (results) => si(results.macs)],
   ["Size", (results) => bytes(results.size_bytes)],
   ["Latency, p50", (results) => ms(results.latency_ms.p50)],
   ["Latency, p95", (results) => ms(results.latency_ms.p95)],
+  ["Latency as ONNX on one core, p50", (results) => ms(results.cpu_latency_ms?.p50)],
   ["Throughput", (results) => `${brief(results.images_per_s)} images/s`],
 ];
+
+/** The measurements of all networks of a report as a table; rows without any value are left out. */
+export function measurements(report) {
+  const networks = [["Student", report.student], ["Teacher", report.teacher], ["Undistilled student", report.baseline]].filter(([, results]) => results);
+  const rows = ROWS.map(([name, show]) => [name, ...networks.map(([, results]) => show(results))]);
+  return { networks, columns: ["On the test split", ...networks.map(([name]) => name)], rows: rows.filter(([, ...cells]) => cells.some((text) => text !== "–")) };
+}
 
 export function reportTab(store) {
   const node = el("div", { class: "stack" });
@@ -97,9 +104,9 @@ export function reportTab(store) {
       }
       if (shown === report) return;
       shown = report;
-      const networks = [["Student", report.student], ["Teacher", report.teacher], ["Undistilled student", report.baseline]].filter(([, results]) => results);
+      const { networks, columns, rows } = measurements(report);
       const confusionPanel = el("div", { class: "stack" });
-      setChildren(node, scrollTable("Measurements", ["On the test split", ...networks.map(([name]) => name)], ROWS.map(([name, show]) => [name, ...networks.map(([, results]) => show(results))]), "plain"),
+      setChildren(node, scrollTable("Measurements", columns, rows, "plain"),
         seeds(report.seeds), criteria(report.verdict.checks), exportTable(report), confusionPanel, gallery(report, job.dataset, store.signal), classes(networks), footer(report));
       const names = (await findAssetIfPossible("datasets", job.dataset))?.classes ?? Object.keys(report.student.per_class_top1);
       if (report.confusion) setChildren(confusionPanel, confusion(report.confusion, names));
@@ -124,7 +131,6 @@ function criteria(checks) {
 
 const EXPORT_COLUMNS = ["Format", "File", "Top-1", "Agrees with PyTorch", "Size", "Latency, p50", "Images/s"];
 
-// The exported files with their measurements, and the formats that were refused.
 function exportTable({ exports = {}, refused_exports: refused = {}, ensemble_exports: ensemble = {} }) {
   const rows = [...lines(exports), ...lines(ensemble, "ensemble, ")];
   const reasons = Object.entries(refused);
@@ -155,7 +161,7 @@ function footer({ device, epochs, versions }) {
 const MOST_CLASSES = 30;
 const MAX_PAIRS = 20;
 
-// The confusion matrix, or the most frequent confusions if there are many classes. `counts[true][predicted]`.
+// The confusion matrix, or the most frequent pairs of many classes. `counts[true][predicted]`.
 function confusion(counts, names) {
   const totals = counts.map((row) => row.reduce((sum, count) => sum + count, 0));
   const pairs = confusedPairs(counts, totals);
@@ -164,7 +170,6 @@ function confusion(counts, names) {
     counts.length <= MOST_CLASSES ? matrix(counts, totals, names) : pairTable(pairs, names));
 }
 
-// Pairs of different classes, the most frequent first.
 function confusedPairs(counts, totals) {
   const pairs = [];
   counts.forEach((row, truth) => row.forEach((count, predicted) => {
@@ -180,7 +185,7 @@ function mostFrequent(pairs, names) {
 }
 
 function matrix(counts, totals, names) {
-  // Mistakes are much rarer than hits, so the two have different color scales.
+  // Mistakes are rare, so they have their own color scale.
   const peak = Math.max(1, ...counts.flatMap((row, truth) => row.filter((_, predicted) => predicted !== truth)));
   const rows = counts.map((row, truth) => el("tr", {}, el("th", { scope: "row" }, names[truth]), row.map((count, predicted) => {
     const share = totals[truth] ? count / totals[truth] : 0;

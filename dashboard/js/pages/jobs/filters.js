@@ -2,7 +2,7 @@
 
 import { allPages } from "../../api.js";
 import { button, smallButton } from "../../components.js";
-import { el, setChildren, setText } from "../../dom.js";
+import { debounce, el, setChildren, setText } from "../../dom.js";
 import { integer, readable } from "../../format.js";
 import { currentAddress, href, replaceQuery } from "../../router.js";
 
@@ -32,7 +32,6 @@ const labels = (text) => (text ?? "").split(",").map((pair) => pair.trim()).filt
 
 export const isFiltered = (filter) => Object.values(filter).flat().some(Boolean);
 
-/** Whether a job matches the filter: the stream sends all jobs of the project. */
 export function matches(job, { state, q, method, architecture, dataset, label }) {
   const text = q.toLowerCase();
   return (!state || state.includes(job.state))
@@ -115,16 +114,11 @@ export function filters(onSearch) {
   for (const [name, [label]] of Object.entries(GROUPS)) links.set(name, stateLink(label));
   const box = el("input", {
     class: "input", type: "search", "aria-label": "Search jobs by name or id", placeholder: "Search name or id", maxlength: "200",
-    "aria-keyshortcuts": "/", on: { input: searchLater, keydown: (event) => event.key === "Escape" && box.blur() },
+    "aria-keyshortcuts": "/", on: { input: () => search(), keydown: (event) => event.key === "Escape" && box.blur() },
   });
   const more = morePanel(set);
   const toggle = button("Filters", () => open(more.node.hidden), { "aria-expanded": "false", "aria-controls": more.node.id });
-  let timer = 0;
-
-  function searchLater() {
-    clearTimeout(timer);
-    timer = setTimeout(() => set({ q: box.value.trim() }), PAUSE_MS);
-  }
+  const search = debounce(() => set({ q: box.value.trim() }), PAUSE_MS);
 
   function set(changes) {
     replaceQuery(changes);
@@ -144,7 +138,7 @@ export function filters(onSearch) {
       more.node,
     ],
     box,
-    stop: () => clearTimeout(timer),
+    stop: search.cancel,
     show(query) {
       const state = query.get("state") ?? "";
       const q = query.get("q") ?? "";

@@ -1,4 +1,4 @@
-// The jobs of the table, and their updates: by a stream of the project's jobs, or by polling if there is no stream.
+// The jobs of the table, kept up to date by a stream, or by polling without one.
 
 import { get } from "../../api.js";
 import { isLive } from "../../job-state.js";
@@ -33,7 +33,7 @@ export class JobList {
     this.update(page.data, true);
   }
 
-  /** Load as many jobs again as are shown. Other jobs are removed, except those that the stream has sent meanwhile. */
+  /** Load the shown jobs again. Others are removed, except those that the stream has sent meanwhile. */
   async refresh(signal) {
     if (!this.loaded) return this.more(signal);
     this.streamed = new Set();
@@ -54,11 +54,11 @@ export class JobList {
     return get("/v1/jobs", { ...this.filter, ...params }, signal);
   }
 
-  /** Store the jobs that match the filter. `paged`: they are a page of the list; others may belong to a page not yet loaded. */
+  /** Store the jobs that match the filter. `paged`: they are a page; other jobs may belong to a later page. */
   update(jobs, paged = false) {
     const oldest = this.cursor && !paged ? this.sorted.at(-1)?.created_at : null;
     for (const job of jobs) {
-      // The stream may have sent a later version of the job already.
+      // The stream may have sent a later version.
       if (job.last_event < this.jobs.get(job.id)?.last_event) continue;
       if (!paged) this.streamed.add(job.id);
       if (!paged && !matches(job, this.filter)) this.jobs.delete(job.id);
@@ -71,7 +71,7 @@ const LIVE_MS = 5000;
 const IDLE_MS = 8000; // to show jobs that were posted elsewhere
 const TICK_MS = 10000;
 
-/** `on`: {job(job), refresh(): load the table again, tick(): update the ages, hasLive(): whether a job is active}. */
+/** `on`: {job(job), refresh(), tick(): update the ages, hasLive()}. */
 export function keepUpdated(on) {
   let stream = null;
   let streaming = false;
@@ -91,9 +91,9 @@ export function keepUpdated(on) {
       reload: () => on.refresh(),
       status(name) {
         streaming = name === "live";
-        if (streaming && failures) on.refresh(); // this also removes the notice of the interruption
+        if (streaming && failures) on.refresh();
         failures = streaming ? 0 : failures + 1;
-        // A single failure may be an accident. From the second one on polling replaces the stream and sets the state.
+        // From the second failure on polling replaces the stream and shows the state of the connection.
         if (failures < 2) setConnection(name);
         if (failures === 2 || name === "offline") poll.now();
       },

@@ -8,7 +8,7 @@ import { href } from "../../router.js";
 
 const COMPARE_LIMITS = [2, 10];
 
-/** `on`: {jobs() -> Map of the shown jobs, select(ids): mark the rows, changed(job)}. */
+/** `on`: {jobs() -> Map of the shown jobs, select(ids), changed(job)}. */
 export function createSelection(on) {
   const ids = new Set();
   const count = el("strong", { role: "status" });

@@ -1,10 +1,10 @@
 // A combobox of all architectures.
 
 import { get } from "../../api.js";
+import { combobox } from "../../combobox.js";
 import { el, setText } from "../../dom.js";
 import { si } from "../../format.js";
 import { labeledField } from "../../schema-form.js";
-import { combobox } from "../../tabs.js";
 
 const MAX_OPTIONS = 60;
 // The pages of the list, read as they are needed and cached until the tab is closed.

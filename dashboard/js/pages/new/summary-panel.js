@@ -11,8 +11,7 @@ import { tabs } from "../../tabs.js";
 const PAUSE_MS = 400;
 const RETRY_MS = 5000;
 
-/** Validates the job `body()` by the API. `onState` gets {status: "empty" | "valid" | "invalid" | "failed", body, result?,
- * error?}; `later()` validates after a pause, `now()` at once. */
+/** Validates `body()` by the API. `onState({status: "empty" | "valid" | "invalid" | "failed", body, result?, error?})`. */
 export function createValidator(body, onState) {
   let timer = 0;
   let request = null;
@@ -103,7 +102,6 @@ function issueItem({ pointer, detail, fix = [] }, on) {
   return el("li", {}, el("button", { class: "plain-link", type: "button", on: { click: () => on.reveal(pointer) } }, name), `: ${detail} `, fix.map((patch) => fixButton(patch, on.fix)));
 }
 
-// The job in one sentence.
 function summary({ resolved }, ctx) {
   const teachers = resolved.teachers.map(({ model }) => shortName(ctx.assets.models.find(({ id }) => id === model)?.architecture) || model);
   const { student, model, method } = resolved;

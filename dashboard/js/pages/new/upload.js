@@ -15,8 +15,8 @@ const PAUSE_MS = 1500;
 const POLL_MS = 1000;
 const PROGRESS_MS = 500;
 
-/** `kind`: {path, schema, id, name, hint, only, rare, progress, guess?(), first?(ctx)}; `onReady(asset)`. An upload continues
- * while the user visits other pages. */
+/** `kind`: {path, schema, id, name, hint, only, rare, progress, guess?(), first?(ctx)}. Uploads go on while the user visits
+ * other pages. */
 export function uploadZone(kind, root, onReady) {
   const node = el("div", { class: "drop", on: { dragover, dragleave, drop } });
   const ctx = { draft: null, root, id: kind.id, issues: new FieldIssues() };
@@ -112,22 +112,21 @@ export function uploadZone(kind, root, onReady) {
 
 function failureNotice({ name, error }) {
   const node = notice(`${name} cannot be used`, [capital(error.message), ". ", error.hint ? `${capital(error.hint)}.` : null], { items: error.items, role: "alert" });
-  node.querySelector("ul")?.setAttribute("tabindex", "0"); // a long list scrolls, and the keyboard needs the focus in it
+  node.querySelector("ul")?.setAttribute("tabindex", "0"); // a long list scrolls
   return node;
 }
 
-/** A header with which the API executes a repeated request only once. (`crypto.randomUUID` is missing on plain http.) */
+/** A header: the API executes a repeated request once. (`crypto.randomUUID` is missing on plain http.) */
 export const idempotencyKey = () => ({ "Idempotency-Key": [...crypto.getRandomValues(new Uint8Array(16))].map(hex).join("") });
 const hex = (byte) => byte.toString(16).padStart(2, "0");
 
-// Why the browser cannot upload the file, or null.
 function refusal(file) {
   if (!crypto.subtle) return "The browser computes checksums only on https or localhost. Open the dashboard there, or use Client.upload of stillhouse.client.";
   if (!file.size) return "This file is empty.";
   return file.size > MAX_BYTES ? `The browser uploads files of at most ${bytes(MAX_BYTES)}. For this one use Client.upload of stillhouse.client.` : null;
 }
 
-// The id of the complete upload. If it fails or is aborted, it is deleted. `onProgress(text, fraction)`.
+// The id of the complete upload; a failed one is deleted. `onProgress(text, fraction)`.
 async function upload(file, onProgress, signal) {
   onProgress("Computing the checksum", 0);
   const digest = await crypto.subtle.digest("SHA-256", await file.arrayBuffer());

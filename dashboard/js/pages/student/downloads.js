@@ -1,6 +1,6 @@
 // The files of a student with code to run them, and its model card.
 
-import { codeBlock, copyableCode, table } from "../../components.js";
+import { codeBlock, copyableCode, namedSection, table } from "../../components.js";
 import { el } from "../../dom.js";
 import { brief, bytes, ms, percent } from "../../format.js";
 import { replaceQuery } from "../../router.js";
@@ -19,7 +19,7 @@ export function files(data, query) {
   const rank = ({ format }) => (ORDER.indexOf(format) + 1 || ORDER.length + 1);
   const rows = [...artifacts].sort((a, b) => rank(a) - rank(b)).map((file) => row(file, measured.get(file.name)));
   const refused = Object.entries(report.refused_exports ?? {});
-  return el("section", { class: "band", "aria-labelledby": "files" }, el("h2", { id: "files" }, "Downloads"),
+  return namedSection("files", "Downloads", null,
     el("div", { class: "panel padded" }, table({ caption: "Files", className: "plain cards files", columns: COLUMNS, rows })),
     refused.length ? el("div", { class: "notice", "data-tone": "wait" }, el("strong", {}, "Not exported"),
       el("ul", {}, refused.map(([format, reason]) => el("li", {}, `${CONTENTS[format] ?? format}: ${reason}`)))) : null,
@@ -101,8 +101,7 @@ export function card({ card: content, config, artifacts, dataset }) {
   const json = artifacts.find((file) => file.name === "model_card.json");
   const links = [["Download the card", markdown], ["The card as JSON", json]].filter(([, file]) => file)
     .map(([text, file]) => el("a", { class: "button small", href: file.links.content, download: file.name }, text));
-  return el("section", { class: "band", "aria-labelledby": "card" },
-    el("div", { class: "section-head" }, el("h2", { id: "card" }, "Model card"), el("div", { class: "actions" }, links)),
+  return namedSection("card", "Model card", el("div", { class: "actions" }, links),
     el("div", { class: "panel card" },
       group("Intended use", el("p", {}, unquoted(content.intended_use)), el("ul", { class: "points" }, content.limits.map((text) => el("li", {}, unquoted(text))))),
       el("div", { class: "stack" }, group("Input and output", facts(input(config))), group("Origin", facts(origin(content, dataset))), group("License", el("p", {}, license(content)))),

@@ -1,6 +1,7 @@
-// Predictions of teacher and student for images: dropped or chosen files, or test images of the data set.
+// Predictions of teacher and student for files or test images.
 
 import { get, post } from "../../api.js";
+import { namedSection, picture, smallButton } from "../../components.js";
 import { el, setChildren, setText } from "../../dom.js";
 import { fixed } from "../../format.js";
 import { icon } from "../../job-state.js";
@@ -10,7 +11,6 @@ import { replaceQuery } from "../../router.js";
 const TYPES = "image/png,image/jpeg,image/bmp,image/webp";
 const NUM_SAMPLES = 10;
 
-// A button for files, dropped on it or chosen. `onFiles([File])`.
 function dropZone(onFiles) {
   const input = el("input", { type: "file", accept: TYPES, multiple: true, hidden: true, on: { change } });
   const button = el("button", {
@@ -48,7 +48,7 @@ function read(file) {
   });
 }
 
-// Ten test images as buttons, of as many classes as possible. `onImages([image])`.
+// Ten test images as buttons, of as many classes as possible.
 function samples(dataset, onImages, signal) {
   const node = el("div", { class: "samples" });
   const failed = (error) => error.name === "AbortError" || setChildren(node, el("p", { class: "muted small" }, "The images of the data set cannot be loaded."));
@@ -69,7 +69,7 @@ function samples(dataset, onImages, signal) {
     const truth = name ?? (target === null ? null : String(target));
     const image = { name: `test image ${row}`, bytes: png, src: `data:image/png;base64,${png}`, truth };
     const label = `Predict ${image.name}${truth === null ? "" : `, class ${truth}`}`;
-    return el("button", { type: "button", "aria-label": label, on: { click: () => onImages([{ ...image }]) } }, picture({ ...image, name: "" }, 40));
+    return el("button", { type: "button", "aria-label": label, on: { click: () => onImages([{ ...image }]) } }, imageOf(image.src, "", 40));
   }
 }
 
@@ -82,7 +82,7 @@ export function playground({ teachers, dataset, config }, studentModel, query, s
   const cards = el("div", { class: "predictions" });
   const first = el("p", { class: "muted small" }, "The first prediction saves the student as a model of this project.");
   const message = el("p", { class: "refused small", role: "status" });
-  const clear = el("button", { type: "button", class: "button small", hidden: true, on: { click: removeCards } }, "Clear the predictions");
+  const clear = smallButton("Clear the predictions", removeCards, { hidden: true });
   const urls = [];
   studentModel.watch((model) => {
     first.hidden = Boolean(model);
@@ -145,8 +145,7 @@ export function playground({ teachers, dataset, config }, studentModel, query, s
     ? el("label", { class: "which" }, el("span", {}, "Teacher to compare with"), el("select", { class: "input", on: { change: selectTeacher } }, options))
     : null;
   return {
-    node: el("section", { class: "band", "aria-labelledby": "try" },
-      el("div", { class: "section-head" }, el("h2", { id: "try" }, "Try it"), el("div", { class: "actions" }, clear)), choice,
+    node: namedSection("try", "Try it", el("div", { class: "actions" }, clear), choice,
       el("div", { class: "panel try-it" }, dropZone(predictFiles), samples(dataset, predictImages, signal)), first, message, cards),
     leave() {
       for (const url of urls) if (url.startsWith("blob:")) URL.revokeObjectURL(url);
@@ -154,7 +153,7 @@ export function playground({ teachers, dataset, config }, studentModel, query, s
   };
 }
 
-// Names a class of the teacher by the classes of the data set; the teacher may have other classes, or none with names.
+// Names a class of the teacher by the classes of the data set.
 function translator(teacher, config) {
   const classes = config?.classes ?? [];
   return (entry) => {
@@ -165,14 +164,12 @@ function translator(teacher, config) {
 }
 
 
-const TINY = 64; // a smaller image keeps sharp pixels when it is enlarged
 const MAX_BATCH = 16;
 const BATCH_BYTES = 11 * 2 ** 20; // 15 MiB as base64; the API accepts 16 MiB
 const WAIT_MS = 2000;
 const MAX_BUSY = 5;
 const MAX_PREPARING = 90; // three minutes
 
-// Whether one image is small enough for a request.
 const fits = (image) => image.bytes.length <= (BATCH_BYTES * 4) / 3;
 
 // Predict images [{bytes: base64}]. `onResult(image, {top} | {error})`; `onWait()` while the model is prepared.
@@ -229,14 +226,14 @@ function pause(signal) {
 const SAME = ["M2.8 8.6l3.4 3.4 7-7.6"];
 const DIFFERENT = ["M3 5.5h10", "M3 10.5h10", "M11 2.5l-6 11"];
 
-// The card of one image. `set(who, {top} | {error} | {waiting})` fills a column; `who` is "student" or "teacher".
+// `set(who, {top} | {error} | {waiting})` fills a column; `who` is "student" or "teacher".
 function predictionCard(image, columns, translate) {
   const verdict = el("span", { class: "agree" });
   const sections = Object.fromEntries(columns.map(({ who, title }) => [who, { title, body: el("div", {}, el("p", { class: "muted small" }, "Predicting…")) }]));
   const results = {};
   const truth = image.truth ?? null;
   const node = el("article", { class: "panel prediction-card", "aria-label": image.name },
-    el("header", {}, picture(image, 72), el("div", {}, el("h3", {}, image.name),
+    el("header", {}, imageOf(image.src, image.name, 72), el("div", {}, el("h3", {}, image.name),
       truth === null ? null : el("p", { class: "muted small" }, `Labeled ${truth}`), verdict)),
     Object.entries(sections).map(([who, { title, body }]) =>
       el("section", { class: "prediction", "data-who": who, "aria-label": title }, el("h4", {}, title), body)));
@@ -277,10 +274,8 @@ function bars(top, nameOf) {
   }));
 }
 
-function picture({ src, name }, size) {
-  const image = el("img", { alt: name, width: size, height: size });
-  image.addEventListener("load", () => image.classList.toggle("tiny", image.naturalWidth < TINY));
+function imageOf(src, alt, size) {
+  const image = picture(src, { alt, width: size, height: size });
   image.addEventListener("error", () => image.replaceWith(el("span", { class: "no-picture", "aria-hidden": "true" }, "?")));
-  image.src = src; // not by el(): dom.js refuses addresses outside this site
   return image;
 }
