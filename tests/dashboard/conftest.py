@@ -1,5 +1,8 @@
-"""A real browser on the real product. Every page that a test opens is watched for what no page may
-do: errors in the console, breaches of the content security policy, requests to anyone else."""
+"""Fixtures for tests in a real browser on the whole product.
+
+Every page that a test opens is monitored: errors in the console, violations of the content security
+policy and requests to other hosts fail the test.
+"""
 
 import os
 import shutil
@@ -11,99 +14,123 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 from stillhouse.local import Stack
 
 Json = dict[str, Any]
-expect.set_options(timeout=20_000)  # where trainings run beside it, a page waits for its turn
-# What the page could not tell otherwise, and a switch that makes the tab a hidden one.
-WATCH = """
-window.__breaches = [];
+expect.set_options(timeout=20_000)  # pages are slow while jobs train on the same machine
+INIT_SCRIPT = """
+window.__violations = [];
 document.addEventListener("securitypolicyviolation", (event) => {
-  window.__breaches.push(`${event.violatedDirective} ${event.blockedURI}`);
+  window.__violations.push(`${event.violatedDirective} ${event.blockedURI}`);
 });
 let hidden = false;
 Object.defineProperty(document, "hidden", { get: () => hidden });
 window.__hide = (now) => { hidden = now; document.dispatchEvent(new Event("visibilitychange")); };
 """
+"""Records violations of the policy; ``__hide`` makes the tab hidden or visible."""
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
+    """Chromium. Without it the tests fail in CI and are skipped elsewhere."""
     path = shutil.which("chromium")
     if path is None:
         if os.environ.get("CI"):
             pytest.fail("Chromium is not installed")
         pytest.skip("Chromium is not installed")
     with sync_playwright() as playwright:
-        # Its own sandbox does not work as root, which is what containers run as.
+        # Chromium's own sandbox does not start as root, and containers run as root.
         running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield running
         running.close()
 
 
 @dataclass
-class Watched:
-    """A page, what it asked for, and what it complained of."""
+class MonitoredPage:
+    """A page with its requests and errors."""
 
     page: Page
     requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    pending: set[Request] = field(default_factory=set)
+    """Requests without a response so far; an open event stream is one of them."""
 
-    def check(self) -> None:
-        assert self.complaints == []
-        assert self.page.evaluate("window.__breaches") == []
+    def monitor(self, url: str) -> None:
+        """Record what the page does from now on; ``url`` is the only host that it may use."""
+
+        def on_request(request: Request) -> None:
+            self.requests.append(request.url)
+            self.pending.add(request)
+            if not request.url.startswith((url, "data:", "blob:")):
+                self.errors.append(f"request to {request.url}")
+
+        def on_console(kind: str, text: str) -> None:
+            # The browser logs responses that the page handles: 401, 404, 409, 412, 422.
+            if kind in ("error", "warning") and "status of 4" not in text:
+                self.errors.append(f"{kind}: {text}")
+
+        self.page.on("request", on_request)
+        self.page.on("requestfinished", self.pending.discard)
+        self.page.on("requestfailed", self.pending.discard)
+        self.page.on("console", lambda message: on_console(message.type, message.text))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+        """Wait for a condition on what was recorded."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"not within {seconds} s; requests: {self.requests}"
+            self.page.evaluate("new Promise(requestAnimationFrame)")  # receives events
+
+    def assert_clean(self) -> None:
+        """Fail on errors, on violations of the policy, and if markup of a job's name was run."""
+        assert self.errors == []
+        assert self.page.evaluate("window.__violations") == []
         assert self.page.evaluate("window.__x") is None
 
 
-Opened = Callable[..., Watched]
+OpenPage = Callable[..., MonitoredPage]
 
 
 @pytest.fixture
-def opened(browser: Browser, stack: Stack) -> Iterator[Opened]:
-    """Opens an address in a browser of its own, logged in with a key unless told otherwise."""
-    contexts = []
-    pages: list[Watched] = []
+def open_page(browser: Browser, stack: Stack) -> Iterator[OpenPage]:
+    """Open an address in a browser context of its own.
 
-    def open_page(address: str, *, key: str | None = "", **options: Any) -> Watched:
+    ``key``: the API key of the login, the stack's own by default; None: not logged in.
+    ``clock``: the page's timers can be moved by ``page.clock``.
+    """
+    contexts = []
+    pages: list[MonitoredPage] = []
+
+    def open_address(
+        address: str, *, key: str | None = "", clock: bool = False, **options: Any
+    ) -> MonitoredPage:
         context = browser.new_context(base_url=stack.url, **options)
         contexts.append(context)
         if key is not None:
             data = {"api_key": key or stack.api_key}
             context.request.post("/session", data=data, headers={"Origin": stack.url})
-        watched = Watched(context.new_page())
-        context.add_init_script(WATCH)
-        _watch(watched, stack.url)
-        pages.append(watched)
-        watched.page.goto(address)
-        return watched
+        context.add_init_script(INIT_SCRIPT)
+        monitored = MonitoredPage(context.new_page())
+        monitored.monitor(stack.url)
+        pages.append(monitored)
+        if clock:
+            monitored.page.clock.install()
+        monitored.page.goto(address)
+        return monitored
 
-    yield open_page
-    for watched in pages:
-        watched.check()
+    yield open_address
+    for monitored in pages:
+        monitored.assert_clean()
     for context in contexts:
         context.close()
 
 
-def _watch(watched: Watched, url: str) -> None:
-    def asked(address: str) -> None:
-        watched.requests.append(address)
-        if not address.startswith((url, "data:", "blob:")):
-            watched.complaints.append(f"asked {address}")
-
-    def said(kind: str, text: str) -> None:
-        # The browser itself notes a refusal that the page deals with: 401, 404, 409, 412, 422.
-        if kind in ("error", "warning") and "status of 4" not in text:
-            watched.complaints.append(f"{kind}: {text}")
-
-    watched.page.on("request", lambda request: asked(request.url))
-    watched.page.on("console", lambda message: said(message.type, message.text))
-    watched.page.on("pageerror", lambda error: watched.complaints.append(str(error)))
-
-
 @pytest.fixture(scope="session")
 def api(stack: Stack) -> Iterator[httpx.Client]:
+    """A client of the stack's API."""
     headers = {"Authorization": f"Bearer {stack.api_key}"}
     with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as client:
         yield client
@@ -111,42 +138,45 @@ def api(stack: Stack) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def dataset(api: httpx.Client) -> str:
+    """The id of the built-in digits."""
     body = {"name": "digits", "source": "builtin:digits"}
-    found: Json = api.post("/v1/datasets", json=body).raise_for_status().json()
-    return wait(api, f"/v1/datasets/{found['id']}", "ready")["id"]
+    created: Json = api.post("/v1/datasets", json=body).raise_for_status().json()
+    return wait_for_state(api, f"/v1/datasets/{created['id']}", "ready")["id"]
 
 
 @pytest.fixture(scope="session")
 def post_job(api: httpx.Client, dataset: str) -> Callable[..., str]:
+    """Post a supervised job with a name and a number of epochs; returns its id."""
+
     def post(name: str, epochs: int = 2) -> str:
         student = {"architecture": "cifar/resnet8"}
         body = {"name": name, "student": student, "dataset": dataset}
-        answer = api.post("/v1/jobs", json=body | {"training": {"epochs": epochs}})
-        return str(answer.raise_for_status().json()["id"])
+        response = api.post("/v1/jobs", json=body | {"training": {"epochs": epochs}})
+        return str(response.raise_for_status().json()["id"])
 
     return post
 
 
 @pytest.fixture(scope="session")
-def finished(api: httpx.Client, post_job: Callable[..., str]) -> Json:
-    """A job that has succeeded, whose name is an attempt at an attack."""
+def finished_job(api: httpx.Client, post_job: Callable[..., str]) -> Json:
+    """A job that has succeeded. Its name would run as a script if a page parsed it as markup."""
     job_id = post_job('"><img src=x onerror=__x=1><script>__x=1</script>{{7*7}}', 1)
-    return wait(api, f"/v1/jobs/{job_id}", "succeeded")
+    return wait_for_state(api, f"/v1/jobs/{job_id}", "succeeded")
 
 
 @pytest.fixture(scope="session")
-def teacher(api: httpx.Client, finished: Json) -> Json:
+def teacher(api: httpx.Client, finished_job: Json) -> Json:
     """The finished job's student, as a model."""
-    body = {"name": "the teacher", "source": f"job:{finished['id']}"}
-    made: Json = api.post("/v1/models", json=body).raise_for_status().json()
-    return made
+    body = {"name": "the teacher", "source": f"job:{finished_job['id']}"}
+    model: Json = api.post("/v1/models", json=body).raise_for_status().json()
+    return model
 
 
 @pytest.fixture(scope="session")
-def taught(api: httpx.Client, dataset: str, teacher: Json) -> Json:
-    """A student that has learned next to nothing, so that it differs from its teacher.
+def distilled_job(api: httpx.Client, dataset: str, teacher: Json) -> Json:
+    """A job with a teacher whose student has learned almost nothing, so that the two differ.
 
-    Its name would be a formula in a spreadsheet.
+    A spreadsheet would run its name as a formula.
     """
     body = {
         "name": "=hardly taught",
@@ -155,21 +185,23 @@ def taught(api: httpx.Client, dataset: str, teacher: Json) -> Json:
         "teachers": [{"model": teacher["id"]}],
         "training": {"epochs": 2, "batch_size": 256, "optimizer": {"type": "sgd", "lr": 1e-6}},
     }
-    made = api.post("/v1/jobs", json=body).raise_for_status().json()
-    return wait(api, f"/v1/jobs/{made['id']}", "succeeded")
+    created = api.post("/v1/jobs", json=body).raise_for_status().json()
+    return wait_for_state(api, f"/v1/jobs/{created['id']}", "succeeded")
 
 
-def wait(api: httpx.Client, path: str, state: str, seconds: float = 120) -> Json:
+def wait_for_state(api: httpx.Client, path: str, state: str, seconds: float = 120) -> Json:
+    """Poll a resource until it has the state; fails if it fails."""
     end = time.monotonic() + seconds
     while True:
-        found: Json = api.get(path).raise_for_status().json()
-        if found["state"] == state:
-            return found
-        assert found["state"] != "failed", found["error"]
-        assert time.monotonic() < end, found
+        resource: Json = api.get(path).raise_for_status().json()
+        if resource["state"] == state:
+            return resource
+        assert resource["state"] != "failed", resource["error"]
+        assert time.monotonic() < end, resource
         time.sleep(0.3)
 
 
 @pytest.fixture(scope="session")
 def axe() -> str:
+    """The source of axe-core, an accessibility checker that runs in the page."""
     return (Path(__file__).parent / "axe.min.js").read_text()

@@ -1,4 +1,4 @@
-"""The table of jobs: found by filters, chosen by keys, cancelled and compared, kept live."""
+"""The table of jobs: filters, keys, selection, live updates, cancelling."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,38 +7,41 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.dashboard.conftest import Opened, wait
+from tests.dashboard.conftest import MonitoredPage, OpenPage, wait_for_state
 
 pytestmark = pytest.mark.browser
 LABEL = "shelf:upper"
 
 
 @pytest.fixture(scope="module")
-def queued(
+def queued_jobs(
     api: httpx.Client, dataset: str, post_job: Callable[..., str]
 ) -> Iterator[list[dict[str, Any]]]:
-    """Two jobs that wait: the only worker has another one."""
-    holds = post_job("holds the worker", 1000)
-    wait(api, f"/v1/jobs/{holds}", "running")
+    """Two queued jobs, while another job occupies the only worker."""
+    blocking = post_job("holds the worker", 1000)
+    wait_for_state(api, f"/v1/jobs/{blocking}", "running")
     body = {"student": {"architecture": "cifar/resnet14"}, "dataset": dataset}
     body |= {"labels": {"shelf": "upper"}, "priority": -10}
-    made = [api.post("/v1/jobs", json=body | {"name": name}) for name in ("waits, 1", "waits, 2")]
-    jobs = [answer.raise_for_status().json() for answer in made]
+    responses = [api.post("/v1/jobs", json=body | {"name": f"waits, {i}"}) for i in (1, 2)]
+    jobs = [response.raise_for_status().json() for response in responses]
     yield jobs
     for job in jobs:
-        api.post(f"/v1/jobs/{job['id']}/cancel")  # it may be over
-    api.post(f"/v1/jobs/{holds}/cancel").raise_for_status()
-    wait(api, f"/v1/jobs/{holds}", "cancelled")
+        api.post(f"/v1/jobs/{job['id']}/cancel")  # it may have ended
+    api.post(f"/v1/jobs/{blocking}/cancel").raise_for_status()
+    wait_for_state(api, f"/v1/jobs/{blocking}", "cancelled")
 
 
-def names(page: Page) -> list[str]:
+def row_names(page: Page) -> list[str]:
     return page.locator("tbody .name").all_text_contents()
 
 
-def test_filters_and_counts(
-    opened: Opened, api: httpx.Client, queued: list[dict[str, Any]], finished: dict[str, Any]
+def test_filters_combine_and_stay_in_the_address(
+    open_page: OpenPage,
+    api: httpx.Client,
+    queued_jobs: list[dict[str, Any]],
+    finished_job: dict[str, Any],
 ) -> None:
-    page = opened("/").page
+    page = open_page("/").page
     waiting = page.get_by_role("link", name="Queued", exact=True)
     states = api.get("/v1/usage").json()["jobs"]
     expect(waiting).to_contain_text(str(states["queued"]))
@@ -61,18 +64,22 @@ def test_filters_and_counts(
     page.get_by_label("Data set").select_option(label="digits")
     page.get_by_label("Student's architecture").fill("cifar/resnet8")
     page.get_by_role("link", name="Succeeded", exact=True).click()
-    expect(page.get_by_role("link", name=finished["resolved"]["name"], exact=True)).to_be_visible()
+    expect(
+        page.get_by_role("link", name=finished_job["resolved"]["name"], exact=True)
+    ).to_be_visible()
     assert "method=supervised" in page.url
     assert "architecture=cifar%2Fresnet8" in page.url
     assert "dataset=ds_" in page.url
 
 
-def test_keys_choose_and_lead_to_compare(opened: Opened, queued: list[dict[str, Any]]) -> None:
-    page = opened(f"/#/jobs?label={LABEL}").page
+def test_keys_select_jobs_and_open_the_comparison(
+    open_page: OpenPage, queued_jobs: list[dict[str, Any]]
+) -> None:
+    page = open_page(f"/#/jobs?label={LABEL}").page
     expect(page.locator("tbody .name")).to_have_count(2)
     page.keyboard.press("?")
     help_ = page.get_by_role("dialog", name="Keys")
-    expect(help_).to_contain_text("Choose the job")
+    expect(help_).to_contain_text("Select or deselect the job")
     help_.get_by_label("Turn these keys off").check()
     page.keyboard.press("Escape")
     expect(help_).to_have_count(0)
@@ -83,50 +90,60 @@ def test_keys_choose_and_lead_to_compare(opened: Opened, queued: list[dict[str, 
     page.keyboard.press("Escape")
     page.keyboard.press("j")
     page.keyboard.press("x")
-    chosen = page.get_by_role("region", name="Chosen jobs")
-    expect(chosen).to_contain_text("1 job chosen")
-    expect(chosen.get_by_role("link", name="Compare")).to_have_count(0)
+    selection = page.get_by_role("region", name="Selected jobs")
+    expect(selection).to_contain_text("1 job selected")
+    expect(selection.get_by_role("link", name="Compare")).to_have_count(0)
     page.keyboard.press("j")
     page.keyboard.press("x")
-    ids = ",".join(job["id"] for job in reversed(queued))
-    expect(chosen.get_by_role("link", name="Compare")).to_have_attribute(
+    ids = ",".join(job["id"] for job in reversed(queued_jobs))
+    expect(selection.get_by_role("link", name="Compare")).to_have_attribute(
         "href", f"#/compare?jobs={ids}"
     )
     page.keyboard.press("x")
-    expect(chosen).to_contain_text("1 job chosen")
+    expect(selection).to_contain_text("1 job selected")
     page.keyboard.press("k")
     page.keyboard.press("Enter")
-    expect(page.locator("h1")).to_have_text(queued[1]["name"])
+    expect(page.locator("h1")).to_have_text(queued_jobs[1]["name"])
 
 
-def test_stream_brings_a_new_job(
-    opened: Opened, api: httpx.Client, queued: list[dict[str, Any]], dataset: str
+def test_stream_adds_a_new_job(
+    open_page: OpenPage, api: httpx.Client, queued_jobs: list[dict[str, Any]], dataset: str
 ) -> None:
-    watched = opened("/")
-    page = watched.page
+    monitored = open_page("/")
+    page = monitored.page
     expect(page.locator(".link-state")).to_have_text("Live")
     expect(page.locator("tbody .name").first).to_be_visible()
-    page.wait_for_timeout(1000)  # the look at what changed before the stream began is over
-    lists = [each for each in watched.requests if "/v1/jobs?limit" in each]
+    # The page loads the list once more when the stream opens; then only the stream is pending.
+    monitored.wait_until(lambda: len(list_requests(monitored)) == 2)
+    monitored.wait_until(lambda: len(monitored.pending) == 1)
+    lists = list_requests(monitored)
     student = {"architecture": "cifar/resnet8"}
-    body = {"name": "came by itself", "student": student, "dataset": dataset, "priority": -20}
+    body = {"name": "posted elsewhere", "student": student, "dataset": dataset, "priority": -20}
     job = api.post("/v1/jobs", json=body).raise_for_status().json()
-    link = page.get_by_role("link", name="came by itself")
+    link = page.get_by_role("link", name="posted elsewhere")
     expect(link).to_be_visible()
     row = page.locator("tbody tr", has=link)
     api.post(f"/v1/jobs/{job['id']}/cancel").raise_for_status()
     expect(row.locator(".chip")).to_have_text("Cancelled")
-    assert [each for each in watched.requests if "/v1/jobs?limit" in each] == lists
-    assert len([each for each in watched.requests if each.endswith("/v1/jobs")]) == 1
+    assert list_requests(monitored) == lists
+    assert len([url for url in monitored.requests if url.endswith("/v1/jobs")]) == 1
 
 
-def test_without_a_stream_the_table_looks_again(
-    opened: Opened, api: httpx.Client, queued: list[dict[str, Any]], post_job: Callable[..., str]
+def list_requests(monitored: MonitoredPage) -> list[str]:
+    """The requests of the list of jobs, without those of queued jobs alone."""
+    return [url for url in monitored.requests if "/v1/jobs?limit" in url]
+
+
+def test_table_polls_without_a_stream(
+    open_page: OpenPage,
+    api: httpx.Client,
+    queued_jobs: list[dict[str, Any]],
+    post_job: Callable[..., str],
 ) -> None:
     job = f"/v1/jobs/{post_job('will be deleted')}"
     api.post(f"{job}/cancel").raise_for_status()
-    watched = opened("/login")
-    page = watched.page
+    monitored = open_page("/login")
+    page = monitored.page
     page.route("**/v1/jobs", lambda route: route.fulfill(status=404, json={}))
     page.goto("/")
     expect(page.locator("tbody .name").first).to_be_visible()
@@ -137,20 +154,20 @@ def test_without_a_stream_the_table_looks_again(
     expect(page.locator(".link-state")).to_have_text("Up to date", timeout=20_000)
 
 
-def test_cancel_two_at_once(
-    opened: Opened, api: httpx.Client, queued: list[dict[str, Any]]
+def test_selected_jobs_are_cancelled_together(
+    open_page: OpenPage, api: httpx.Client, queued_jobs: list[dict[str, Any]]
 ) -> None:
-    page = opened(f"/#/jobs?label={LABEL}").page
-    page.get_by_label("Choose all jobs that are shown").check()
-    chosen = page.get_by_role("region", name="Chosen jobs")
-    chosen.get_by_role("button", name="Cancel").click()
+    page = open_page(f"/#/jobs?label={LABEL}").page
+    page.get_by_label("Select all shown jobs").check()
+    selection = page.get_by_role("region", name="Selected jobs")
+    selection.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Keep it").click()
-    assert api.get(f"/v1/jobs/{queued[0]['id']}").json()["state"] == "queued"
-    chosen.get_by_role("button", name="Cancel").click()
+    assert api.get(f"/v1/jobs/{queued_jobs[0]['id']}").json()["state"] == "queued"
+    selection.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Cancel 2 jobs").click()
     expect(page.get_by_text("2 jobs cancelled")).to_be_visible()
-    for job in queued:
+    for job in queued_jobs:
         expect(page.get_by_text(f"{job['name']}: cancelled")).to_be_visible()
         assert api.get(f"/v1/jobs/{job['id']}").json()["state"] == "cancelled"
     expect(page.locator("tbody .chip")).to_have_text(["Cancelled", "Cancelled"])
-    expect(chosen).to_be_hidden()
+    expect(selection).to_be_hidden()

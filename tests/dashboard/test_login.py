@@ -1,27 +1,27 @@
-"""Getting in and out."""
+"""Login by link and by key, and logout."""
 
 import pytest
 from playwright.sync_api import expect
 
 from stillhouse.local import Stack
-from tests.dashboard.conftest import Opened
+from tests.dashboard.conftest import OpenPage
 
 pytestmark = pytest.mark.browser
 
 
-def test_one_time_address_works_once(opened: Opened, stack: Stack) -> None:
+def test_login_link_works_once(open_page: OpenPage, stack: Stack) -> None:
     link = stack.login_link()
     assert link
-    page = opened(link, key=None).page
+    page = open_page(link, key=None).page
     expect(page.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
     assert "code" not in page.url
-    page = opened(link, key=None).page
+    page = open_page(link, key=None).page
     expect(page.get_by_role("alert")).to_contain_text("does not work any more")
     expect(page.get_by_label("API key")).to_be_focused()
 
 
-def test_pasted_key_leads_to_the_address_asked_for(opened: Opened, stack: Stack) -> None:
-    page = opened("/#/jobs?state=failed", key=None).page
+def test_login_with_a_key_opens_the_requested_page(open_page: OpenPage, stack: Stack) -> None:
+    page = open_page("/#/jobs?state=failed", key=None).page
     page.get_by_label("API key").fill("stk_wrong")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("not known")

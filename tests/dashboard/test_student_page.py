@@ -1,4 +1,4 @@
-"""A finished student: its numbers, its files, and what it says of an image beside its teacher."""
+"""The page of a finished student: measurements, files, code, predictions beside the teacher."""
 
 import base64
 import subprocess
@@ -11,17 +11,15 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.dashboard.conftest import Opened, Watched, wait
+from tests.dashboard.conftest import MonitoredPage, OpenPage, wait_for_state
 
 pytestmark = pytest.mark.browser
 Json = dict[str, Any]
-READY_MS = 90_000  # the teacher is converted for its first question
-
-# What a reader's hand does, whom no browser lets drop a file by a program.
+PREPARED_MS = 90_000  # a model is converted before its first prediction
 DROP = """
 ([name, bytes]) => {
   const transfer = new DataTransfer();
-  const data = Uint8Array.from(atob(bytes), (each) => each.charCodeAt(0));
+  const data = Uint8Array.from(atob(bytes), (char) => char.charCodeAt(0));
   transfer.items.add(new File([data], name, { type: "image/png" }));
   return transfer;
 }
@@ -29,39 +27,39 @@ DROP = """
 
 
 @pytest.fixture(scope="module")
-def taught(api: httpx.Client, dataset: str, teacher: Json) -> Json:
+def distilled_job(api: httpx.Client, dataset: str, teacher: Json) -> Json:
     body = {
-        "name": "a student to take home",
+        "name": "a student to download",
         "student": {"architecture": "cifar/resnet8"},
         "dataset": dataset,
         "teachers": [{"model": teacher["id"]}],
         "training": {"epochs": 1, "batch_size": 64},
         "exports": ["onnx"],
     }
-    made = api.post("/v1/jobs", json=body).raise_for_status().json()
-    return wait(api, f"/v1/jobs/{made['id']}", "succeeded")
+    created = api.post("/v1/jobs", json=body).raise_for_status().json()
+    return wait_for_state(api, f"/v1/jobs/{created['id']}", "succeeded")
 
 
 @pytest.fixture(scope="module")
 def images(api: httpx.Client, dataset: str) -> list[bytes]:
     """Two test images of each digit, as PNG files."""
-    found = api.get(f"/v1/datasets/{dataset}/images", params={"split": "test"})
-    return [base64.b64decode(each["png"]) for each in found.raise_for_status().json()["data"]]
+    response = api.get(f"/v1/datasets/{dataset}/images", params={"split": "test"})
+    return [base64.b64decode(image["png"]) for image in response.raise_for_status().json()["data"]]
 
 
 @pytest.fixture
-def student(opened: Opened, taught: Json) -> Watched:
-    watched = opened(f"/#/students/{taught['id']}")
-    # From now on a chooser is told to us: asked for when it opens, that would come too late.
-    watched.page.on("filechooser", lambda _: None)
-    expect(watched.page.get_by_role("heading", name="Model card")).to_be_visible()
-    return watched
+def student(open_page: OpenPage, distilled_job: Json) -> MonitoredPage:
+    monitored = open_page(f"/#/students/{distilled_job['id']}")
+    # The listener must exist before the first file chooser opens.
+    monitored.page.on("filechooser", lambda _: None)
+    expect(monitored.page.get_by_role("heading", name="Model card")).to_be_visible()
+    return monitored
 
 
-def answered(card: Locator, who: str) -> Locator:
-    """The bars of a column, the likeliest first."""
+def prediction_bars(card: Locator, who: str) -> Locator:
+    """The bars of a column, the most probable class first."""
     column = card.get_by_role("region", name=who, exact=True)
-    expect(column.get_by_role("listitem")).to_have_count(5, timeout=READY_MS)
+    expect(column.get_by_role("listitem")).to_have_count(5, timeout=PREPARED_MS)
     return column.get_by_role("listitem")
 
 
@@ -72,33 +70,39 @@ def drop(page: Page, name: str, image: bytes) -> Locator:
     return page.get_by_role("article", name=name)
 
 
-def test_a_dropped_image_is_answered_by_both(
-    student: Watched, api: httpx.Client, taught: Json, teacher: Json, images: list[bytes]
+def test_dropped_image_is_predicted_by_both(
+    student: MonitoredPage,
+    api: httpx.Client,
+    distilled_job: Json,
+    teacher: Json,
+    images: list[bytes],
 ) -> None:
     page = student.page
-    expect(page.get_by_role("button", name="Keep as a model")).to_be_visible()
+    expect(page.get_by_role("button", name="Save as a model")).to_be_visible()
     card = drop(page, "seven.png", images[14])
-    rows = {who: answered(card, who) for who in ("Student", "Teacher")}
-    # The first question has kept the student.
-    expect(page.get_by_role("link", name="Kept as a model")).to_be_visible()
-    kept = api.get("/v1/models", params={"source": f"job:{taught['id']}"}).json()["data"]
-    assert len(kept) == 1
+    rows = {who: prediction_bars(card, who) for who in ("Student", "Teacher")}
+    # The first prediction has saved the student.
+    expect(page.get_by_role("link", name="Saved as a model")).to_be_visible()
+    models = api.get("/v1/models", params={"source": f"job:{distilled_job['id']}"}).json()["data"]
+    assert len(models) == 1
     best = {}
-    for who, model in (("Student", kept[0]), ("Teacher", teacher)):
-        sent = {"images": ("seven.png", images[14])}
-        said = api.post(f"/v1/models/{model['id']}/predict", files=sent).raise_for_status()
-        (found,) = said.json()["data"]
-        first = found["top"][0]
+    for who, model in (("Student", models[0]), ("Teacher", teacher)):
+        files = {"images": ("seven.png", images[14])}
+        response = api.post(f"/v1/models/{model['id']}/predict", files=files).raise_for_status()
+        (prediction,) = response.json()["data"]
+        first = prediction["top"][0]
         best[who] = first["class"]
         expect(rows[who].first).to_contain_text(first["class"])
         expect(rows[who].first).to_contain_text(f"{100 * first['probability']:.1f} %")
     same = best["Student"] == best["Teacher"]
     expect(card).to_contain_text("They agree" if same else "They disagree")
-    # The browser notes by itself that a model was not ready at first, which the page waits for.
-    student.complaints[:] = [each for each in student.complaints if "status of 503" not in each]
+    # The browser logs the response 503 of a model in preparation, which the page handles.
+    student.errors[:] = [error for error in student.errors if "status of 503" not in error]
 
 
-def test_files_and_test_images_are_asked_by_keyboard(student: Watched, images: list[bytes]) -> None:
+def test_files_and_test_images_are_predicted_by_keyboard(
+    student: MonitoredPage, images: list[bytes]
+) -> None:
     page = student.page
     page.get_by_role("button", name="Choose images").focus()
     with page.expect_file_chooser() as choosing:
@@ -109,35 +113,37 @@ def test_files_and_test_images_are_asked_by_keyboard(student: Watched, images: l
             {"name": "torn.png", "mimeType": "image/png", "buffer": images[3][:50]},
         ]
     )
-    answered(page.get_by_role("article", name="one.png"), "Student")
+    prediction_bars(page.get_by_role("article", name="one.png"), "Student")
     torn = page.get_by_role("article", name="torn.png")
     for who in ("Student", "Teacher"):
         expect(torn.get_by_role("region", name=who)).to_contain_text(
-            "No answer: cannot be decoded", timeout=READY_MS
+            "No prediction: cannot be decoded", timeout=PREPARED_MS
         )
     page.get_by_role("button", name="class 3").focus()
     page.keyboard.press("Enter")
     card = page.get_by_role("article", name="test image")
     expect(card).to_contain_text("Labeled 3")
-    answered(card, "Student")
-    page.get_by_role("button", name="Clear the answers").click()
+    prediction_bars(card, "Student")
+    page.get_by_role("button", name="Clear the predictions").click()
     expect(page.get_by_role("article")).to_have_count(0)
-    student.complaints[:] = [each for each in student.complaints if "status of 503" not in each]
+    student.errors[:] = [error for error in student.errors if "status of 503" not in error]
 
 
-def test_the_card_tells_what_the_report_tells(
-    student: Watched, api: httpx.Client, taught: Json
+def test_measurements_and_files_match_the_api(
+    student: MonitoredPage, api: httpx.Client, distilled_job: Json
 ) -> None:
     page = student.page
-    report = api.get(f"/v1/jobs/{taught['id']}/report").raise_for_status().json()
+    report = api.get(f"/v1/jobs/{distilled_job['id']}/report").raise_for_status().json()
     table = page.get_by_role("table", name="Student, teacher and undistilled student")
     for name, field in (("Top-1", "top1"), ("Agreement", "agreement")):
         row = table.get_by_role("row", name=name)
         for who in ("student", "teacher", "baseline"):
             expect(row).to_contain_text(f"{report[who][field]:.2f} %")
     files = {
-        each["name"]: each
-        for each in api.get(f"/v1/jobs/{taught['id']}/artifacts").raise_for_status().json()["data"]
+        file["name"]: file
+        for file in api.get(f"/v1/jobs/{distilled_job['id']}/artifacts")
+        .raise_for_status()
+        .json()["data"]
     }
     listed = page.get_by_role("table", name="Files")
     for name, file in files.items():
@@ -149,49 +155,49 @@ def test_the_card_tells_what_the_report_tells(
     card = page.get_by_role("region", name="Model card")
     expect(card).to_contain_text("8 \u00d7 8 pixels, gray")
     expect(card).to_contain_text("kd (temperature 4")
-    for digest in (files["student.safetensors"]["sha256"], *_teachers(api, taught)):
+    for digest in (files["student.safetensors"]["sha256"], *teacher_digests(api, distilled_job)):
         expect(card.locator(f"code[title='{digest}']")).to_be_visible()
 
 
-def _teachers(api: httpx.Client, job: Json) -> list[str]:
-    models = (api.get(f"/v1/models/{each['model']}").json() for each in job["teachers"])
+def teacher_digests(api: httpx.Client, job: Json) -> list[str]:
+    models = (api.get(f"/v1/models/{teacher['model']}").json() for teacher in job["teachers"])
     return [model["sha256"] for model in models]
 
 
 @pytest.mark.parametrize("form", ["safetensors", "onnx"])
-def test_the_lines_to_run_it_do_run(
-    opened: Opened,
+def test_shown_code_predicts_like_the_api(
+    open_page: OpenPage,
     api: httpx.Client,
-    taught: Json,
+    distilled_job: Json,
     images: list[bytes],
     form: str,
     tmp_path: Path,
 ) -> None:
-    page = opened(f"/#/students/{taught['id']}?form={form}").page
+    page = open_page(f"/#/students/{distilled_job['id']}?form={form}").page
     lines = page.get_by_role("tabpanel").locator("pre")
     expect(lines).to_contain_text("argmax")
     (tmp_path / "image.png").write_bytes(images[14])
-    for file in api.get(f"/v1/jobs/{taught['id']}/artifacts").json()["data"]:
+    for file in api.get(f"/v1/jobs/{distilled_job['id']}/artifacts").json()["data"]:
         content = api.get(file["links"]["content"], follow_redirects=True)
         (tmp_path / file["name"]).write_bytes(content.raise_for_status().content)
     command = [sys.executable, "-c", lines.inner_text()]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    body = {"name": "to compare", "source": f"job:{taught['id']}"}
+    body = {"name": "to compare", "source": f"job:{distilled_job['id']}"}
     model = api.post("/v1/models", json=body).raise_for_status().json()
-    sent = {"images": ("image.png", images[14])}
-    said = api.post(f"/v1/models/{model['id']}/predict", files=sent).raise_for_status().json()
-    assert done.stdout.strip() == said["data"][0]["top"][0]["class"]
+    files = {"images": ("image.png", images[14])}
+    response = api.post(f"/v1/models/{model['id']}/predict", files=files).raise_for_status()
+    assert done.stdout.strip() == response.json()["data"][0]["top"][0]["class"]
 
 
-def test_a_job_without_a_student_says_so(
-    opened: Opened, api: httpx.Client, post_job: Callable[..., str]
+def test_job_without_a_student_shows_the_reason(
+    open_page: OpenPage, api: httpx.Client, post_job: Callable[..., str]
 ) -> None:
     job = post_job("long before its end", 500)
-    page = opened(f"/#/students/{job}").page
-    expect(page.locator("main")).to_contain_text("The student comes when the job has succeeded.")
+    page = open_page(f"/#/students/{job}").page
+    expect(page.locator("main")).to_contain_text("The student is written when the job succeeds.")
     api.post(f"/v1/jobs/{job}/cancel").raise_for_status()
-    wait(api, f"/v1/jobs/{job}", "cancelled")
+    wait_for_state(api, f"/v1/jobs/{job}", "cancelled")
     ended = expect(page.locator("main"))
     ended.to_contain_text("This job has ended without a student.", timeout=15_000)
     expect(page.get_by_role("link", name="Open the job")).to_be_visible()

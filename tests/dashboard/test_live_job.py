@@ -1,4 +1,4 @@
-"""A job from the table to the student, watched as it trains."""
+"""A job from the table to the student, monitored as it trains."""
 
 import hashlib
 from collections.abc import Callable
@@ -8,48 +8,48 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.dashboard.conftest import Opened
+from tests.dashboard.conftest import OpenPage
 
 pytestmark = pytest.mark.browser
 MINUTE = 60_000
 
 
-def test_watch_a_job_and_take_the_student(
-    opened: Opened, api: httpx.Client, post_job: Callable[..., str], tmp_path: Path
+def test_job_is_followed_until_its_student_is_downloaded(
+    open_page: OpenPage, api: httpx.Client, post_job: Callable[..., str], tmp_path: Path
 ) -> None:
-    watched = opened("/")
-    page = watched.page
+    monitored = open_page("/")
+    page = monitored.page
     expect(page.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
-    job_id = post_job("watched from the start", 8)
-    # The table has it without a reload.
-    link = page.get_by_role("link", name="watched from the start")
+    job_id = post_job("followed", 8)
+    # The table shows the job without a reload.
+    link = page.get_by_role("link", name="followed")
     expect(link).to_be_visible(timeout=30_000)
     link.click()
-    expect(page.get_by_role("heading", name="watched from the start")).to_be_visible()
+    expect(page.get_by_role("heading", name="followed")).to_be_visible()
     states = page.get_by_role("list", name="States")
     expect(states).to_contain_text("Running", timeout=MINUTE)
     loss = page.locator("figure", has=page.get_by_role("heading", name="Loss and its terms"))
     expect(loss.locator("canvas")).to_be_visible(timeout=MINUTE)
     expect(page.locator(".job-head .chip")).to_have_text("Succeeded", timeout=2 * MINUTE)
-    expect(page.locator("#live")).to_have_text("watched from the start: Succeeded")
+    expect(page.locator("#live")).to_have_text("followed: Succeeded")
     expect(page.get_by_role("region", name="Outcome")).to_contain_text("top-1")
 
     expect(page.locator(".link-state")).to_have_text("Up to date")
-    # One stream did all of it; what asks for a page of the events names its size.
-    streams = [each for each in watched.requests if "/events" in each and "limit" not in each]
+    # A single stream. Requests of pages of events have a limit.
+    streams = [url for url in monitored.requests if "/events" in url and "limit" not in url]
     assert len(streams) == 1
-    curves_are_those_of_the_api(page, loss, api, job_id)
-    student_is_the_one_listed(page, tmp_path / "student")
+    assert_curves_match_the_api(page, loss, api, job_id)
+    assert_student_matches_its_digest(page, tmp_path / "student")
 
 
-def curves_are_those_of_the_api(page: Page, loss: Locator, api: httpx.Client, job_id: str) -> None:
+def assert_curves_match_the_api(page: Page, loss: Locator, api: httpx.Client, job_id: str) -> None:
     loss.get_by_text("View as table").click()
     rows = loss.locator("tbody tr")
     column = api.get(f"/v1/jobs/{job_id}/metrics?keys=train/loss").json()["data"]["train/loss"]
     assert len(column["value"]) == 160
     expect(loss.locator(".data-table")).to_contain_text(f"Showing {rows.count()} of 160 points")
     expect(loss.locator(".summary")).to_contain_text("fell from")
-    # A chart is drawn when it comes into view.
+    # A chart is drawn when it is scrolled into view.
     memory = page.locator("figure", has=page.get_by_role("heading", name="Memory"))
     memory.scroll_into_view_if_needed()
     expect(memory.locator("canvas")).to_be_visible()
@@ -59,7 +59,7 @@ def curves_are_those_of_the_api(page: Page, loss: Locator, api: httpx.Client, jo
     assert "x=epoch" in page.url
 
 
-def student_is_the_one_listed(page: Page, target: Path) -> None:
+def assert_student_matches_its_digest(page: Page, target: Path) -> None:
     tab = page.get_by_role("tab", name="Checkpoints & artifacts")
     tab.click()
     row = page.get_by_role("row", name="student.safetensors")

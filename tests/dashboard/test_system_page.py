@@ -1,4 +1,4 @@
-"""The machine room: workers, the queue, keys."""
+"""The system page: workers, queue, storage, readiness, keys."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -9,50 +9,52 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from stillhouse.local import Stack
-from tests.dashboard.conftest import Opened
+from tests.dashboard.conftest import OpenPage
 from tests.helpers import wait_until
 
 pytestmark = pytest.mark.browser
 
 
-def test_worker_is_alive_and_the_service_ready(
-    opened: Opened, api: httpx.Client, dataset: str
+def test_workers_storage_and_readiness_match_the_api(
+    open_page: OpenPage, api: httpx.Client, dataset: str
 ) -> None:
-    page = opened("/#/system").page
-    known = api.get("/v1/workers").json()["data"]
-    for worker in known:
+    page = open_page("/#/system").page
+    workers = api.get("/v1/workers").json()["data"]
+    for worker in workers:
         row = page.get_by_role("row", name=worker["name"])
         expect(row).to_contain_text("Alive" if worker["alive"] else "Gone")
-    page.get_by_role("tab", name="Storage and use").click()
+    page.get_by_role("tab", name="Storage and usage").click()
     rows = page.get_by_role("region", name="Stored by kind").locator("tbody tr")
     expect(rows).to_have_count(5)
-    expect(rows.last).to_contain_text("Teachers' answers")
+    expect(rows.last).to_contain_text("Teacher caches")
     used = api.get("/v1/usage").json()["storage_bytes"]
     expect(rows.first).to_contain_text(f"{used['datasets'] / 1000:.0f} kB")
     page.get_by_role("tab", name="Readiness").click()
     checks = page.get_by_role("region", name="Checks")
-    expect(checks.get_by_role("row", name="Object store")).to_contain_text("Answers")
+    expect(checks.get_by_role("row", name="Object store")).to_contain_text("Available")
 
 
 @pytest.fixture(scope="module")
-def waiting(api: httpx.Client, post_job: Callable[..., str]) -> Iterator[list[str]]:
-    """Two jobs that wait, the second behind the first, because of others that take every slot."""
+def waiting_jobs(api: httpx.Client, post_job: Callable[..., str]) -> Iterator[list[str]]:
+    """Two queued jobs, one after the other, while other jobs occupy every worker."""
     slots = api.get("/readyz").json()["checks"]["train_workers"]
     busy = [post_job("takes the worker", 300) for _ in range(slots)]
-    jobs = [post_job(f"waits {place}", 1) for place in ("first", "second")]
+    jobs = [post_job(f"waits {position}", 1) for position in ("first", "second")]
     yield jobs
     for job in [*jobs, *busy]:
         api.post(f"/v1/jobs/{job}/cancel").raise_for_status()
 
 
-def test_worker_is_busy_with_a_job(opened: Opened, waiting: list[str]) -> None:
-    rows = opened("/#/system").page.get_by_role("region", name="Workers").locator("tbody tr")
+def test_worker_shows_its_job(open_page: OpenPage, waiting_jobs: list[str]) -> None:
+    rows = open_page("/#/system").page.get_by_role("region", name="Workers").locator("tbody tr")
     job = rows.filter(has_text="train").get_by_role("link", name="takes the worker")
     expect(job.first).to_have_attribute("href", re.compile("^#/jobs/job_"), timeout=60_000)
 
 
-def test_waiting_job_is_put_first(opened: Opened, api: httpx.Client, waiting: list[str]) -> None:
-    page = opened("/#/system?tab=queue").page
+def test_raised_priority_moves_a_job_forward(
+    open_page: OpenPage, api: httpx.Client, waiting_jobs: list[str]
+) -> None:
+    page = open_page("/#/system?tab=queue").page
     rows = page.get_by_role("region", name="Jobs in the queue").locator("tbody tr")
     names = rows.get_by_role("link")
     expect(names.nth(-2)).to_have_text("waits first", timeout=30_000)
@@ -64,16 +66,16 @@ def test_waiting_job_is_put_first(opened: Opened, api: httpx.Client, waiting: li
     expect(names.nth(-2)).to_have_text("waits second")
     expect(second.locator("b")).to_have_text("1")
     expect(page.locator("#live")).to_have_text("waits second: priority 1")
-    expect(button).to_be_focused()  # though its row has moved
-    known: list[dict[str, Any]] = [api.get(f"/v1/jobs/{job}").json() for job in waiting]
-    assert [job["priority"] for job in known] == [0, 1]
-    assert known[1]["queue_position"] < known[0]["queue_position"]
+    expect(button).to_be_focused()  # although its row has moved
+    jobs: list[dict[str, Any]] = [api.get(f"/v1/jobs/{job}").json() for job in waiting_jobs]
+    assert [job["priority"] for job in jobs] == [0, 1]
+    assert jobs[1]["queue_position"] < jobs[0]["queue_position"]
     page.get_by_role("button", name="Lower the priority of waits second").click()
     expect(names.last).to_have_text("waits second")
 
 
-def test_key_is_shown_once_used_and_revoked(opened: Opened, stack: Stack) -> None:
-    page = opened("/#/system?tab=keys").page
+def test_key_is_created_used_and_revoked(open_page: OpenPage, stack: Stack) -> None:
+    page = open_page("/#/system?tab=keys").page
     page.locator("#new-key").fill("reader")
     page.get_by_role("button", name="Create key").click()
     key = page.get_by_role("region", name="The key of reader").inner_text()
@@ -81,7 +83,7 @@ def test_key_is_shown_once_used_and_revoked(opened: Opened, stack: Stack) -> Non
     with httpx.Client(base_url=stack.url, headers=headers) as reader:
         assert reader.get("/v1/jobs").status_code == 200
         assert reader.post("/v1/jobs", json={}).status_code == 403
-        sees_no_projects(opened("/#/system?tab=keys", key=key).page)
+        assert_no_admin_tab(open_page("/#/system?tab=keys", key=key).page)
         page.reload()
         row = page.get_by_role("row", name="reader").filter(has_text="Valid")
         expect(row).to_contain_text("jobs:read")
@@ -92,7 +94,7 @@ def test_key_is_shown_once_used_and_revoked(opened: Opened, stack: Stack) -> Non
         wait_until(lambda: reader.get("/v1/jobs").status_code == 401, 30, "the key is refused")
 
 
-def sees_no_projects(page: Page) -> None:
+def assert_no_admin_tab(page: Page) -> None:
     expect(page.get_by_role("heading", name="Keys of this project")).to_be_visible()
     expect(page.get_by_role("heading", name="Projects")).to_have_count(0)
     expect(page.get_by_role("checkbox")).to_have_count(1)
@@ -101,11 +103,11 @@ def sees_no_projects(page: Page) -> None:
     expect(page.get_by_text("lacks the scope")).to_be_visible()
 
 
-def test_project_is_made_with_a_key_of_its_own(opened: Opened, stack: Stack) -> None:
-    page = opened("/#/system?tab=keys").page
+def test_new_project_has_a_key_and_no_jobs(open_page: OpenPage, stack: Stack) -> None:
+    page = open_page("/#/system?tab=keys").page
     page.locator("#new-project").fill("next door")
     page.get_by_role("button", name="Create project").click()
     key = page.get_by_role("region", name="The key of next door").inner_text()
     expect(page.get_by_role("region", name="Projects")).to_contain_text("next door")
-    answer = httpx.get(f"{stack.url}/v1/jobs", headers={"Authorization": f"Bearer {key}"})
-    assert answer.json()["data"] == []
+    response = httpx.get(f"{stack.url}/v1/jobs", headers={"Authorization": f"Bearer {key}"})
+    assert response.json()["data"] == []
