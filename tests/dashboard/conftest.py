@@ -72,8 +72,8 @@ class MonitoredPage:
                 self.errors.append(f"{kind}: {text}")
 
         self.page.on("request", on_request)
-        self.page.on("requestfinished", self.pending.discard)
-        self.page.on("requestfailed", self.pending.discard)
+        self.page.on("requestfinished", lambda request: self.pending.discard(request))
+        self.page.on("requestfailed", lambda request: self.pending.discard(request))
         self.page.on("console", lambda message: on_console(message.type, message.text))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
 
