@@ -92,4 +92,4 @@ export function dateTime(iso) {
 export const timeOfDay = (iso) => new Date(iso).toLocaleTimeString("en-GB");
 
 const finite = (value) => typeof value === "number" && Number.isFinite(value);
-const minus = (text) => text.replace("-", "−");
+const minus = (text) => text.replaceAll("-", "−");

@@ -8,7 +8,7 @@ test("numbers that are not finite become a dash", () => {
 });
 
 test("negative numbers have a minus sign instead of a hyphen", () => {
-  equal([fixed(-1.25), brief(-0.5), points(-2), brief(-0.00002)], ["−1.3", "−0.5", "−2.0 pt", "−2.0e−5".replace("e−", "e-")]);
+  equal([fixed(-1.25), brief(-0.5), points(-2), brief(-0.00002)], ["−1.3", "−0.5", "−2.0 pt", "−2.0e−5"]);
 });
 
 test("differences have a sign, also around zero", () => {
@@ -21,7 +21,7 @@ test("prefixes keep three significant digits", () => {
 });
 
 test("numbers keep three digits, large ones are grouped", () => {
-  equal([brief(0), brief(0.12345), brief(12.345), brief(1234.5), brief(0.00012)], ["0", "0.123", "12.3", "1,235", "1.2e-4"]);
+  equal([brief(0), brief(0.12345), brief(12.345), brief(1234.5), brief(0.00012)], ["0", "0.123", "12.3", "1,235", "1.2e−4"]);
   equal(integer(1234567), "1,234,567");
 });
 

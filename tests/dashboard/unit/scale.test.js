@@ -18,6 +18,6 @@ test("a single value lies in the middle", () => {
 
 test("ticks are round", () => {
   equal(scale([0, 100]).ticks(5), [0, 20, 40, 60, 80, 100]);
-  equal(scale([3, 300], { logarithmic: true }).ticks(3), [10, 30, 100, 300].filter((tick) => scale([3, 300], { logarithmic: true }).ticks(3).includes(tick)));
+  equal(scale([3, 300], { logarithmic: true }).ticks(5), [5, 10, 20, 50, 100, 200]);
   equal(scale([1, 1000], { logarithmic: true }).ticks(3), [1, 10, 100, 1000]);
 });
