@@ -35,7 +35,7 @@ function workersTab(signal) {
       show(workers.sort((a, b) => b.alive - a.alive || (a.queue + a.name < b.queue + b.name ? 1 : -1)));
       table.hidden = !workers.length;
     },
-  }, signal);
+  });
 }
 
 function workerRow(worker) {
@@ -73,7 +73,7 @@ function queueTab(signal) {
   const counts = el("ul", { class: "counts", "aria-label": "Jobs by state" });
   const table = tableOf("Jobs in the queue, the next one first", JOB_COLUMNS, lines);
   const show = keyedRows(lines, ({ id }) => id, jobRow);
-  const tab = panel({ live: true, load, draw, nodes: [counts, message, table, rest, placeholder] }, signal);
+  const tab = panel({ live: true, load, draw, nodes: [counts, message, table, rest, placeholder] });
 
   async function load() {
     const [{ data: waiting }, { jobs }] = await Promise.all([get("/v1/jobs", { state: "queued", sort: "queue", limit: 200 }, signal), get("/v1/usage", {}, signal)]);
@@ -172,7 +172,7 @@ function usageTab(signal) {
           KINDS[kind] ?? kind, bytes(size), total ? `${fixed((100 * size) / total)} %` : "–", meter(size, max),
         ]), "kinds")));
     },
-  }, signal);
+  });
 }
 
 const figure = (name, value, note) => el("div", {}, el("h2", {}, name), el("p", { class: "value" }, value), el("p", { class: "muted small" }, note));
@@ -191,7 +191,7 @@ function readinessTab(signal) {
         return [name, checkBadge(state), el("span", { class: "muted small" }, meaning)];
       }))), factList([["Service", info.title], ["API version", info.version], ["API description", el("a", { href: "/openapi.json" }, "/openapi.json")]]));
     },
-  }, signal);
+  });
   return tab;
 }
 
@@ -251,7 +251,7 @@ function keysTab(signal) {
   const message = el("div", { role: "alert" });
   const [keys, form, admin] = [el("div", { class: "panel" }), el("div"), el("div", { class: "stack", hidden: true })];
   const projectTable = el("div", { class: "panel" });
-  const tab = panel({ load, draw, nodes: [section("Keys of this project", message, keys), form, admin] }, signal);
+  const tab = panel({ load, draw, nodes: [section("Keys of this project", message, keys), form, admin] });
 
   async function load() {
     const list = await allPages("/v1/api-keys", {}, signal);
