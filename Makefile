@@ -30,7 +30,7 @@ lint: setup lint-js  ## ruff, its formatter, mypy strict, import-linter, and lin
 	$(BIN)/lint-imports --no-cache
 
 lint-js: setup   ## oxlint on the dashboard's scripts, by .oxlintrc.json; needs no node
-	$(BIN)/oxlint dashboard
+	$(BIN)/oxlint dashboard tests/dashboard/unit
 
 format: setup    ## let ruff fix what it can
 	$(BIN)/ruff check --fix .
