@@ -81,9 +81,7 @@ def test_report_shows_confusion_and_disagreements(
     expect(rows).to_have_count(10)
     expect(rows.nth(3).locator("td b")).to_have_text([str(n) for n in report["confusion"][3]])
     expect(rows.nth(3)).to_contain_text("%")
-    expect(page.get_by_role("region", name="Exports", exact=True).last).to_contain_text(
-        "student.safetensors"
-    )
+    expect(page.get_by_role("region", name="Exported files")).to_contain_text("student.safetensors")
     expect(page.get_by_text("Seeds.")).to_be_visible()
     differ = page.get_by_role("region", name="Where student and teacher disagree")
     assert report["disagreements"]

@@ -57,12 +57,11 @@ export async function inPage(body) {
 
 /** Replace a property of an object while `body` runs. */
 export async function replacing(object, name, value, body) {
-  const before = Object.getOwnPropertyDescriptor(object, name);
-  Object.defineProperty(object, name, { value, configurable: true, writable: true });
+  const before = object[name];
+  object[name] = value;
   try {
     return await body();
   } finally {
-    if (before) Object.defineProperty(object, name, before);
-    else delete object[name];
+    object[name] = before;
   }
 }

@@ -135,7 +135,7 @@ function exportTable({ exports = {}, refused_exports: refused = {}, ensemble_exp
   const rows = [...lines(exports), ...lines(ensemble, "ensemble, ")];
   const reasons = Object.entries(refused);
   if (!rows.length && !reasons.length) return null;
-  return titledSection("exports", "Exports", rows.length ? scrollTable("Exports", EXPORT_COLUMNS, rows, "plain") : null,
+  return titledSection("exports", "Exports", rows.length ? scrollTable("Exported files", EXPORT_COLUMNS, rows, "plain") : null,
     reasons.length ? notice("Not exported", null, { tone: "wait", items: reasons.map(([format, reason]) => ({ detail: `${readable(format)}: ${reason}` })) }) : null);
 }
 
