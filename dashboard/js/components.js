@@ -38,7 +38,7 @@ export function segmentedControl(name, options, onChoose) {
 export function errorNotice(error, retry) {
   const missing = error.status === 404;
   const title = error.status === 0 ? "The server cannot be reached" : missing ? capital(error.message) : "This did not work";
-  const hint = error.status === 0 ? "The page tries again by itself." : missing ? "" : `${error.message}${error.problem?.request_id ? ` (${error.problem.request_id})` : ""}`;
+  const hint = error.status === 0 ? "The page tries again." : missing ? "" : `${error.message}${error.problem?.request_id ? ` (${error.problem.request_id})` : ""}`;
   return el("div", { class: "notice", "data-tone": "bad", role: "alert" }, el("strong", {}, title), hint, retry ? el("div", {}, smallButton("Try again", retry)) : null);
 }
 

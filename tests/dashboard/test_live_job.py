@@ -1,4 +1,4 @@
-"""A job from the table to the student, monitored as it trains."""
+"""A job from the table of jobs to its student, while it trains."""
 
 import hashlib
 from collections.abc import Callable
