@@ -2,16 +2,23 @@
 
 import gzip
 import hashlib
+import json
 import re
 from pathlib import Path
 
 import pytest
+
+from api.app import create_app
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = ROOT / "dashboard"
 VENDOR = DASHBOARD / "vendor"
 LISTED_FILE = re.compile(r"^\| `([^`]+)` \| `([0-9a-f]{64})` \|$", re.MULTILINE)
 MAX_BYTES = 150_000
+NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
+FIELD = re.compile(rf"(?<![\w-]){NAME.pattern}(?![\w-])")
+QUERY_PARAMETERS = {"max_x", "min_y"}
+"""Parameters of the pages' own addresses."""
 SCRIPTS = sorted((DASHBOARD / "js").rglob("*.js"))
 FORBIDDEN = re.compile(
     r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment|DOMParser"
@@ -52,3 +59,16 @@ def test_colors_are_in_one_style_sheet() -> None:
     for path in sorted((DASHBOARD / "css").glob("*.css")):
         if path.name != "tokens.css":
             assert not re.search(r"#[0-9a-f]{3,8}\b", path.read_text()), path.name
+
+
+def test_scripts_use_names_of_the_api() -> None:
+    """A renamed field of the API fails here; in a page it would only be missing."""
+    rooms = ("api", "kdcore", "store")
+    sources = [path.read_text() for room in rooms for path in (ROOT / room).rglob("*.py")]
+    known = set(NAME.findall(" ".join([json.dumps(create_app().openapi()), *sources])))
+    unknown = {
+        path.name: sorted(names)
+        for path in SCRIPTS
+        if (names := set(FIELD.findall(path.read_text())) - known - QUERY_PARAMETERS)
+    }
+    assert not unknown

@@ -139,8 +139,8 @@ function entry(item, summary) {
 const heading = (name, words) => el("div", {}, el("h3", {}, el("code", {}, name)), el("p", {}, richText(words)));
 
 function method(item) {
-  const { one_teacher: single, same_classes: same, min_batch: batch, min_maps: maps } = item;
-  const limits = [single && "one teacher", same && "the teacher's classes", batch > 1 && `batches of ${batch} or more`, maps > 1 && `${maps} maps or more`];
+  const { one_teacher: single, min_batch: batch, min_maps: maps } = item;
+  const limits = [single && "one teacher", batch > 1 && `batches of ${batch} or more`, maps > 1 && `${maps} maps or more`];
   return [
     heading(item.name, item.when_to_use),
     el("p", { class: "formula" }, el("span", { class: "hidden" }, "Formula: "), item.formula),
