@@ -24,7 +24,7 @@ import torch
 
 from bench.plain import BATCH, CLASSES, MEAN, SIDE, STD, Plain
 from kdcore.data import dataset
-from kdcore.data import statistics as facts
+from kdcore.data.ingest import statistics as facts
 from kdcore.data.types import SplitArrays, SubsetName
 from kdcore.models import build
 from kdcore.models.normalized_model import NormalizedModel

@@ -29,7 +29,7 @@ from bench.fashion import (
     top1,
 )
 from kdcore.data import dataset as store
-from kdcore.data import statistics
+from kdcore.data.ingest import statistics
 from kdcore.data.types import SplitArrays
 from kdcore.protocol.requests import RunRequest
 from kdcore.schema.methods import METHODS

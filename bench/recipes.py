@@ -26,7 +26,8 @@ from bench.fashion import (
     row_of,
     top1,
 )
-from kdcore.data import dataset, statistics
+from kdcore.data import dataset
+from kdcore.data.ingest import statistics
 from kdcore.data.types import SplitArrays, SubsetName
 
 TEACHER = "cifar/resnet20"

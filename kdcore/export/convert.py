@@ -8,7 +8,7 @@ from torch import Tensor
 from kdcore.export import exported_program, onnx
 from kdcore.export.exportable import onnx_metadata
 from kdcore.export.exporter import first_line
-from kdcore.export.runners import runner_logits
+from kdcore.export.parity import runner_logits
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.predict_logits import predict
 from kdcore.models.teachers import load_model

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from kdcore.export.runners import ExportRunner
+from kdcore.export.parity import ExportRunner
 
 _SOURCE_LOCATION_KEYS = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "custom")
 """Metadata of nodes about the traced Python code, with paths of this machine."""

@@ -13,8 +13,7 @@ from kdcore.evaluation.report_builder import Evaluator
 from kdcore.export import exported_program
 from kdcore.export.artifacts import write_checked_student
 from kdcore.export.exportable import ExportableNetwork
-from kdcore.export.parity import ParityImages, evaluate_export, select_images
-from kdcore.export.runners import ExportRunner
+from kdcore.export.parity import ExportRunner, ParityImages, evaluate_export, select_images
 from kdcore.runtime.files import atomic_write
 from kdcore.schema.exports import EXPORTS, ExportFormat
 from kdcore.schema.report import ExportEvaluation, Report

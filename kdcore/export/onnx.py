@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from kdcore.export.runners import ExportRunner
+from kdcore.export.parity import ExportRunner
 
 IMAGE, LOGITS = "image", "logits"
 _ERROR = 3

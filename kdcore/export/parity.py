@@ -1,5 +1,6 @@
-"""Compare an exported file with its network on test images, and measure its accuracy and speed."""
+"""Run an exported file, compare its logits with the network's, measure its accuracy and speed."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,12 +11,13 @@ from kdcore.evaluation import metrics, teacher_check
 from kdcore.evaluation.latency import measure_callables
 from kdcore.evaluation.report_builder import Evaluator
 from kdcore.export.exportable import ExportableNetwork
-from kdcore.export.runners import ExportRunner, runner_logits
+from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.predict_logits import predict
 from kdcore.schema.exports import ExportFormat
 from kdcore.schema.report import ExportEvaluation
 from kdcore.weights.safetensors_io import ParityError, check_parity
 
+_BATCH = 64
 _MAX_IMAGES = 10_000
 """Largest number of test images; of a larger split, every n-th image is used."""
 _PARITY_IMAGES = 256
@@ -23,6 +25,13 @@ _PARITY_IMAGES = 256
 accelerator: its kernels differ by more than the tolerance for files."""
 _WARNING_DROP = 1.0
 """Loss of top-1, in points, that gives a warning."""
+
+
+class ExportRunner(NamedTuple):
+    """Callables from normalized images (B, C, H, W) float32 on the CPU to logits (B, C)."""
+
+    one_thread: Callable[[Tensor], Tensor]
+    all_threads: Callable[[Tensor], Tensor]
 
 
 class ParityImages(NamedTuple):
@@ -120,3 +129,29 @@ def _warning(top1: float, pytorch_top1: float) -> str | None:
         f"its top-1 is {pytorch_top1 - top1:.1f} points below PyTorch's: {top1:.1f} % against "
         f"{pytorch_top1:.1f} %"
     )
+
+
+def runner_logits(
+    runner: ExportRunner,
+    student: NormalizedModel,
+    images: Tensor,
+    check_cancelled: Callable[[], None],
+) -> Tensor:
+    """Return logits (N, num_classes) of uint8 ``images`` (N, C, H, W), prepared by ``student``.
+
+    The first image is a batch of its own, so that this size is tested, too. ``check_cancelled`` is
+    called before every batch and may raise.
+    """
+    parts = []
+    with torch.inference_mode():
+        for start, end in _batches(len(images)):
+            check_cancelled()
+            batch = student.prepare(images[start:end]).contiguous()
+            parts.append(runner.all_threads(batch))
+    return torch.cat(parts)
+
+
+def _batches(count: int) -> Iterator[tuple[int, int]]:
+    yield 0, 1
+    for start in range(1, count, _BATCH):
+        yield start, start + _BATCH

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kdcore.data import splits, statistics
 from kdcore.data.decode import ImageHeader
-from kdcore.data.ingest import folder_layout
+from kdcore.data.ingest import folder_layout, splits, statistics
 from kdcore.data.ingest.base import DatasetReader, ImageFormat, IngestContext, LabeledImage
 from kdcore.data.ingest.detect import open_reader
 from kdcore.data.store_writer import open_writer

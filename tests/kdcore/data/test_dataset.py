@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from kdcore.data.dataset import load_dataset
 from kdcore.data.ingest.pipeline import ingest
-from kdcore.data.statistics import content_digest, describe
+from kdcore.data.ingest.statistics import content_digest, describe
 from kdcore.data.store_writer import write_dataset
 from kdcore.data.types import SplitArrays
 from kdcore.protocol.requests import IngestRequest

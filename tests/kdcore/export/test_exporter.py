@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from kdcore.evaluation.report_builder import Evaluator
 from kdcore.export.exportable import ExportableNetwork, MeanOfProbabilities, calibration_images
 from kdcore.export.exporter import ExportResults, export_all
-from kdcore.export.parity import evaluate_export, select_images
-from kdcore.export.runners import ExportRunner
+from kdcore.export.parity import ExportRunner, evaluate_export, select_images
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.schema.exports import EXPORTS
 from kdcore.weights.safetensors_io import ParityError

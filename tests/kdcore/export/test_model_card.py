@@ -8,8 +8,9 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from kdcore.data import dataset, statistics
+from kdcore.data import dataset
 from kdcore.data.dataset import SplitArrays
+from kdcore.data.ingest import statistics
 from kdcore.evaluation.report_builder import NetworkCost, summarize_seeds, verdict
 from kdcore.export.artifacts import publish_artifacts
 from kdcore.export.exporter import export_all

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from kdcore.data import dataset, statistics
+from kdcore.data import dataset
+from kdcore.data.ingest import statistics
 from kdcore.data.types import SplitArrays, SubsetName
 from kdcore.protocol.requests import (
     CheckpointFile,
