@@ -86,7 +86,7 @@ def check_teachers(names: Sequence[str], results: Sequence[ChanceTest]) -> list[
     if bad:
         raise UserError(
             "teacher_load_failed",
-            f"the teacher is no better than chance: {bad[0].name} has {bad[0].detail}",
+            f"the teacher is no better than chance: {bad[0].name}: {bad[0].detail}",
             hint=HINT,
             items=bad,
         )

@@ -158,7 +158,7 @@ class WidthScaler:
             elif any(True for _ in module.parameters(recurse=False)):
                 self.issues.append(
                     error_detail(
-                        path or "the network", f"{type(module).__name__} has one width only"
+                        path or "the network", f"{type(module).__name__} has a fixed width"
                     )
                 )
         return self.issues

@@ -17,7 +17,7 @@ from kdcore.weights import pickle_scan
 _MAX_TENSORS = 100_000
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "student", "network", "net")
 _MAX_DEPTH = 4
-_EXPECTED_FORMATS = "a safetensors file, or a state dict saved with torch.save"
+_EXPECTED_FORMATS = "a safetensors file or a state dict saved with torch.save"
 
 
 def read_checkpoint(path: Path, *, scan: bool = True) -> dict[str, Tensor]:
@@ -60,7 +60,10 @@ def _loader(path: Path) -> tuple[Callable[[Path], Any], Callable[[Path], None]]:
     # Checked last, because a safetensors header of 128 bytes starts with the same byte.
     if start[:1] == b"\x80":
         return _load_legacy, pickle_scan.scan_legacy
-    raise UserError("checkpoint_invalid", f"the upload is neither {_EXPECTED_FORMATS}")
+    raise UserError(
+        "checkpoint_invalid",
+        "the upload is neither a safetensors file nor a state dict saved with torch.save",
+    )
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:

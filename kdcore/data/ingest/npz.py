@@ -134,7 +134,7 @@ class NpzReader:
             try:
                 return np.char.decode(values, "utf-8")
             except UnicodeDecodeError as error:
-                raise InvalidArrayError(f"holds text that is not UTF-8: {error}") from error
+                raise InvalidArrayError(f"has text that is not UTF-8: {error}") from error
         if values.dtype.kind not in "iuU":
             raise InvalidArrayError(
                 f"has values of type {values.dtype}; integers or text were expected"

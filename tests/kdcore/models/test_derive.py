@@ -97,7 +97,7 @@ def test_uneven_width_fits_residual_additions():
         ({"name": "cifar/ShuffleV1", "width": 0.3}, r"layer1.0.conv3 has 3 groups, and would have"),
         ({"name": "cifar/ShuffleV2", "groups": 2}, "no standard convolution to replace"),
         ({"name": "cifar/ShuffleV2", "width": 0.3}, "does not fit together at 0.3 times"),
-        ({"name": "timm/vit_tiny_patch16_224", "width": 0.5}, "one width only"),
+        ({"name": "timm/vit_tiny_patch16_224", "width": 0.5}, "has a fixed width"),
         ({"name": "cifar/resnet9"}, "there is no architecture"),
         ({"input_size": 4}, "8 pixels or more"),
     ],
