@@ -186,14 +186,12 @@ ERRORS = {
 root = Path(sys.argv[1])
 (root / "request.json").write_text('{"source": "builtin:digits"}')
 
-def fail(error):
-    def handler(*_):
-        raise error
-    return handler
+def fail(request, workdir, events, cancellation):
+    raise ERRORS[workdir.name]
 
 exits = {}
-for name, error in ERRORS.items():
-    command = Command(IngestRequest, lambda: fail(error), "dataset_invalid")
+command = Command(IngestRequest, "__main__.fail", "dataset_invalid")
+for name in ERRORS:
     events_file = root / name / "events.jsonl"
     code = run_command(command, root / "request.json", root / name, events_file)
     events = [json.loads(line) for line in events_file.read_text().splitlines()]
