@@ -19,10 +19,28 @@ from kdcore.runtime.errors import UserError
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.runtime.failpoints import failpoint
 from kdcore.runtime.files import atomic_write, sha256_of
-from kdcore.training.old_checkpoint import upgrade_state
+from kdcore.schema.old_spelling import old_spelling
 
 MAX_CHECKPOINTS = 2
 StateDict = dict[str, Any]
+_NEW_NAMES = {
+    "machine": "compute_env",
+    old_spelling("normalization"): "normalization",
+    "phase": "phase_index",
+    "number": "seed_index",
+    "cohort": "student_group",
+    "learners": "students",
+    "peers": "peer_objectives",
+    "micro_batches": "num_micro_batches",
+    "meters": "loss_meters",
+    "patience": "early_stopper",
+    "mark": "best_top1",
+    "since": "epochs_since_best",
+    "validated": "epoch",
+    "last": "last_metrics",
+}
+"""Former and present names of the keys of a state, for checkpoints from before version 0.1.0."""
+_TRAIN_STATE = ("epoch", "step", "best", "last_metrics", "early_stopper")
 
 
 class Checkpoints:
@@ -90,7 +108,7 @@ class CorruptCheckpointError(Exception):
 def load_checkpoint(path: Path) -> StateDict:
     """The state in a checkpoint file of this or an earlier version, on the CPU."""
     state: StateDict = torch.load(path, map_location="cpu", weights_only=True)
-    return upgrade_state(state)
+    return _upgrade(state)
 
 
 def _load_verified(path: Path) -> StateDict:
@@ -112,6 +130,26 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _upgrade(state: StateDict) -> StateDict:
+    """The state with the present names of its keys, so that stored jobs resume."""
+    if "machine" not in state:
+        return state
+    state = _rename(state)
+    if (current := state["current"]) is not None:
+        current["train_state"] = {name: current.pop(name) for name in _TRAIN_STATE}
+        for student in current["student_group"]["students"]:
+            student["network"] = student.pop("student")
+    return state
+
+
+def _rename(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_NEW_NAMES.get(name, name): _rename(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_rename(part) for part in value]
+    return "labeler" if isinstance(value, str) and value == "labeller" else value
 
 
 @dataclass

@@ -67,7 +67,7 @@ def summarize(phases: list[Phase]) -> list[tuple[str, object]]:
     return [(" ".join(spec.name for spec in phase.students), phase.teacher) for phase in phases]
 
 
-def test_first_phases_have_one_seed_each_unless_views_are_shared() -> None:
+def test_every_seed_has_a_first_phase_unless_seeds_share_views() -> None:
     three_seeds = {"baseline": True, "seeds": 3}
     job = build_job({"type": "offline"}, evaluation=three_seeds, seed=2**63 - 2)
     assert [(phase.seed_index, phase.seed) for phase in planner.first_phases(job)] == [
@@ -128,7 +128,7 @@ def test_peers_and_assistants_start_from_random_weights() -> None:
     assert [phase.students[0].random_init for phase in phases] == [True, False]
 
 
-def test_each_generation_is_taught_by_the_one_before_with_another_seed() -> None:
+def test_generations_are_taught_by_the_previous_one_with_another_seed() -> None:
     phases = plan(build_job({"type": "born_again", "generations": 3}, evaluation=NO_BASELINE))
     assert summarize(phases) == [
         ("generation1", "job"),

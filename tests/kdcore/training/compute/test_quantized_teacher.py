@@ -23,8 +23,8 @@ from kdcore.training.compute.quantized_teacher import (
     quantize,
     sample_evenly,
 )
-from kdcore.training.compute.teacher_precision import convert_teachers
 from kdcore.training.inputs import load_inputs
+from kdcore.training.phase_teachers import convert_teachers
 from kdcore.training.run_state import RunState, TimeBudget
 from tests.kdcore.training.helpers import (
     STUDENT,

@@ -35,7 +35,7 @@ def test_recurring_views_of_a_logit_method_can_be_cached(world: World, tmp_path:
     assert reason(world, "crd", tmp_path, views=2) is None
 
 
-def test_each_obstacle_has_its_reason(world: World, tmp_path: Path) -> None:
+def test_every_obstacle_has_its_reason(world: World, tmp_path: Path) -> None:
     obstacles = {
         "no folder": reason(world, "kd", None, views=2),
         "views is fresh": reason(world, "kd", tmp_path),

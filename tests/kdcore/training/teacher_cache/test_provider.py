@@ -85,7 +85,7 @@ PROBE = 2
 """Images from which the methods learn the shapes of outputs."""
 
 
-def test_each_view_is_computed_once_and_read_by_later_runs(
+def test_a_view_is_computed_once_and_read_by_later_runs(
     request_: RunRequest, tmp_path: Path, cache: Path, image_counts: list[int]
 ) -> None:
     first = train(request_, tmp_path / "first")
