@@ -1,5 +1,6 @@
 """Evaluate all networks on the test split, write the report, export the student."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,30 +83,23 @@ def evaluate_on_test(
     teacher_logits, teacher = evaluate_teachers(evaluator, context.teachers)
     students = planner.students(context.job, run_state.results)
     baselines = planner.baselines(run_state.results)
-    logits = [ensemble.test_logits(run_state, context, evaluator, result) for result in students]
-    baseline_logits = [
-        ensemble.test_logits(run_state, context, evaluator, result) for result in baselines
-    ]
-    # All students have one architecture: measuring each would only add noise.
-    cost = evaluator.measure_cost(
-        context.load_trained(students[0]).to(run_state.compute_env.device)
+    logits, baseline_logits = (
+        [ensemble.test_logits(run_state, context, evaluator, result) for result in results]
+        for results in (students, baselines)
     )
+    # All students have one architecture: measuring each would only add noise.
+    network = context.load_trained(students[0]).to(run_state.compute_env.device)
+    cost = evaluator.measure_cost(network)
     student = evaluator.evaluate(logits[0], teacher_logits, cost)
+    baseline = evaluator.evaluate(baseline_logits[0], teacher_logits, cost) if baselines else None
     top1 = {
-        "student": [
-            metrics.top_k_accuracy(student_logits, evaluator.target, 1) for student_logits in logits
-        ],
-        "baseline": [
-            metrics.top_k_accuracy(student_logits, evaluator.target, 1)
-            for student_logits in baseline_logits
-        ],
+        "student": _test_top1(evaluator, logits),
+        "baseline": _test_top1(evaluator, baseline_logits),
     }
     report = Report(
         student=student,
         teacher=teacher,
-        baseline=evaluator.evaluate(baseline_logits[0], teacher_logits, cost)
-        if baselines
-        else None,
+        baseline=baseline,
         verdict=verdict(context.job.accept, student, teacher),
         seeds=summarize_seeds(top1["student"], top1["baseline"]),
         epochs=_epochs(students[0]) if context.job.kind == "distill" else None,
@@ -114,14 +108,16 @@ def evaluate_on_test(
         device=run_state.compute_env.name,
         versions=run_state.compute_env.versions,
         normalization=context.normalization,
-        details={
-            "test_top1_by_seed": top1,
-            "training_s": round(run_state.wall_s, 3),
-            **run_state.teacher_details(),
-            **ensemble.network_details(run_state, context, evaluator, students[0]),
-        },
+        details={"test_top1_by_seed": top1, "training_s": round(run_state.wall_s, 3)}
+        | run_state.teacher_details()
+        | ensemble.network_details(run_state, context, evaluator, students[0]),
     )
     return FinalEvaluation(report, students[0], logits[0], cost)
+
+
+def _test_top1(evaluator: Evaluator, logits: Sequence[Tensor]) -> list[float]:
+    """Top-1 of several networks from their logits (N, C) on the test split."""
+    return [metrics.top_k_accuracy(rows, evaluator.target, 1) for rows in logits]
 
 
 def _export_source(
