@@ -25,7 +25,7 @@ def why_not(context: JobContext, phase: Phase, teachers: TeacherEnsemble) -> str
     if not teachers.members:
         return "no method of this phase uses a teacher"
     if "maps" in phase.needs:
-        return "a method needs feature maps, which are too large to store; choose a method like kd"
+        return "a method needs feature maps, but only logits and pooled features can be stored"
     if any(member.identity is None for member in teachers.members):
         return "a teacher was trained in this run, so no later run could use its outputs"
     num_classes = len(context.dataset.info.classes)
