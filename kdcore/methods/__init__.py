@@ -1,1 +1,1 @@
-"""What is distilled: one file per method, a pure loss function and a class that names its needs."""
+"""Distillation methods: one file each, with a pure loss function and a class for training."""

@@ -14,8 +14,7 @@ def attention(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """Mean over batch and positions of (q_s - q_t)², as in the authors' code.
 
     q is the map of mean_c f², flattened, at unit length. Maps are (B, C, H, W) and may differ in
-    channels; where they differ in size, the larger is average-pooled. 0 when both are equal. Choose
-    it for networks of like shape: it has nothing to train.
+    channels; where they differ in size, the larger is average-pooled. 0 when both are equal.
     """
     s, t = same_size(student_map, teacher_map)
     return (_attention_map(s) - _attention_map(t)).square().mean()

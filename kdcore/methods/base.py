@@ -1,4 +1,4 @@
-"""The contract between a method and the training loop."""
+"""Method: the contract between a method and the training loop."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ UNLABELED = -1
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network gave for one batch. What no method needs is not taken.
+    """Outputs of a network for one batch. Outputs that no method needs are left out.
 
-    Student and teacher have equally many maps: the i-th of one belongs to the i-th of the other.
+    Student and teacher have the same number of maps; methods compare maps of equal index.
     """
 
     logits: Tensor  # (B, C)
@@ -33,19 +33,19 @@ class MixedLabels:
 
 @dataclass(frozen=True)
 class Batch:
-    """What is known of one batch beside its images."""
+    """Labels and position of one batch, without its images."""
 
     target: Tensor | None  # (B,) int64, UNLABELED for some; None where no image has a label
     index: Tensor  # (B,) int64 sample ids
     epoch: int  # from 1
     step: int  # from 1, within this training
     mix: MixedLabels | None = None
-    view: int = 0  # which view of its images this is, from 1; 0 where nobody counts them
+    view: int = 0  # number of the view, from 1; 0 where views are fresh
 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a method may know of the training split when it builds what it trains."""
+    """Facts of the training split that a method may use to build adapters and memories."""
 
     num_samples: int
     num_classes: int
@@ -54,17 +54,18 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training, by its share of the steps, and which terms of the sum count in it.
+    """A part of the training, and the terms that are active in it.
 
-    A term counts when the stages of all methods of the sum let it; see ``only``.
+    A term is active when the current stages of all methods of the sum allow it.
     """
 
     share: float
+    """Share of the training's steps."""
     only_terms: frozenset[str] | None = None
-    """Nothing but these terms, of other methods and cross-entropy neither; None means all. Where
-    several methods have such a stage at once, the terms of each."""
+    """If set, all other terms are inactive, cross-entropy and other methods included. Where several
+    methods are in such a stage, the terms of all of them are active."""
     excluded_terms: frozenset[str] = frozenset()
-    """Terms that do not count."""
+    """Inactive terms."""
 
 
 class Method(nn.Module):

@@ -1,4 +1,4 @@
-"""A batch's own correlations: the class and batch terms of Jin, Wang & Lin 2023.
+"""Correlations within a batch: the class and batch terms of Jin, Wang & Lin 2023.
 
 "Multi-Level Logit Distillation", CVPR 2023, sections 3.2 and 3.3.
 """
@@ -14,8 +14,8 @@ from kdcore.methods.common.logit_method import LogitMethod
 def batch_logits(s: Tensor, t: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
     """Class term ‖PᵀP_t - PᵀP_s‖²_F / C and sample term ‖PPᵀ_t - PPᵀ_s‖²_F / B.
 
-    P = softmax(z / T), (B, C), of logits (B, C). Both are 0 when both are equal. Choose it beside
-    kd, for what a batch shows and single samples do not. The class term holds C² numbers.
+    P = softmax(z / T), (B, C), of logits (B, C). Both are 0 when the logits are equal. The
+    class term needs memory for C² numbers.
     """
     p_s, p_t = (s / temperature).softmax(dim=1), (t / temperature).softmax(dim=1)
     classes = (p_t.T @ p_t - p_s.T @ p_s).square().sum() / s.shape[1]

@@ -17,15 +17,14 @@ from kdcore.schema.methods.correlation import Correlation
 def correlation(s: Tensor, t: Tensor) -> Tensor:
     """mean_i Σ_c |Δ_i| · |Δ_(i+1)|, Δ = s - t, over samples that follow each other in the batch.
 
-    The form of the widely used code. Features are (B, D) both. 0 when both are equal. Choose it
-    where both networks' features should come together. Raises ``ValueError`` for a batch of one or
-    where D differs.
+    The form of the widely used code. Both features are (B, D). 0 when both are equal. Raises
+    ``ValueError`` for a batch of one, and where D differs.
     """
     require_two_samples(s, "correlation")
     if s.shape != t.shape:
         raise ValueError(
-            f"features must be of one size: the student's are {tuple(s.shape)}, the teacher's "
-            f"{tuple(t.shape)}; bring them together with an embedding"
+            f"features must have the same shape: the student's have {tuple(s.shape)}, the "
+            f"teacher's {tuple(t.shape)}; map them to one size with an embedding"
         )
     error = (s - t).abs()
     return (error[:-1] * error[1:]).sum(dim=1).mean()
@@ -45,16 +44,16 @@ def gaussian(s: Tensor, t: Tensor, *, gamma: float) -> Tensor:
 
 def _kernel(x: Tensor, gamma: float) -> Tensor:
     direction = l2_normalize(x, dim=1)
-    # ‖a - b‖² = 2 - 2ab at unit length: no square root, so no gradient that breaks at 0.
+    # ‖a - b‖² = 2 - 2ab at unit length. Without a square root, the gradient at 0 is defined.
     return (2 * gamma * (direction @ direction.T - 1)).exp()
 
 
 class CorrelationMethod(PooledMethod):
     """One term, ``correlation``.
 
-    For ``product`` the teacher's features stay as they are up to ``embedding_dim`` numbers, and
-    else go through a fixed random projection; the student's go through a trained linear embedding
-    where the sizes differ. Only one side is trained: two could agree on zeros.
+    For ``product``, teacher features of more than ``embedding_dim`` numbers pass through a fixed
+    random projection, and student features of another size through a trained linear embedding.
+    Only the student's side is trained, because two trained sides could agree on zeros.
     """
 
     projection: Tensor | None

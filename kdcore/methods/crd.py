@@ -22,13 +22,15 @@ def contrast(scores: Tensor, *, num_samples: int) -> Tensor:
     """-(1/B) Σ_b [log P⁺/(P⁺ + K/N + ε) + Σ_k log (K/N)/(P_k + K/N + ε)], ε = 1e-7.
 
     ``scores`` are (B, 1 + K) or (B, 1 + K, 1): of the positive first, then of K negatives; N is
-    ``num_samples``. It falls as P⁺ rises and the P_k fall, towards K · log(1 + εN/K). Choose it
-    when accuracy counts more than training time. Raises ``ValueError`` without negatives.
+    ``num_samples``. It falls as P⁺ rises and the P_k fall, towards K · log(1 + εN/K). Raises
+    ``ValueError`` without negatives.
     """
     scores = scores.flatten(1)
     k = scores.shape[1] - 1
     if k < 1:
-        raise ValueError("contrast needs a positive and at least one negative score a sample")
+        raise ValueError(
+            "contrast needs one positive and at least one negative score for each sample"
+        )
     noise = k / num_samples
     positive = scores[:, 0].clamp_min(torch.finfo(scores.dtype).tiny)
     log_positive = (positive / (positive + noise + _EPS)).log()
@@ -37,15 +39,15 @@ def contrast(scores: Tensor, *, num_samples: int) -> Tensor:
 
 
 class NegativeSampler(nn.Module):
-    """Draws from the images of other classes, however many each class has.
+    """Draws images of other classes, each with the same probability.
 
-    ``targets`` are the labels (N,) of all images. Its buffers follow from the data, so they are not
-    in the checkpoint. Raises ``UserFault`` (dataset_invalid) where all images are of one class.
+    ``targets`` are the labels (N,) of all images. The checkpoint leaves out its buffers, because
+    they follow from the data. Raises ``UserError`` (dataset_invalid) if all images have one class.
     """
 
     order: Tensor  # (N,) sample ids, class by class
-    first: Tensor  # (C,) where a class begins in ``order``
-    count: Tensor  # (C,) how many images it has
+    first: Tensor  # (C,) index of the first image of a class in ``order``
+    count: Tensor  # (C,) number of its images
 
     def __init__(self, targets: Tensor, num_classes: int) -> None:
         super().__init__()
@@ -53,11 +55,11 @@ class NegativeSampler(nn.Module):
         count = torch.bincount(targets, minlength=num_classes)
         self.num_samples = len(targets)
         self.min_candidates = self.num_samples - int(count.max())
-        """Images that even the largest class has against it."""
+        """Number of images outside the largest class."""
         if self.min_candidates == 0:
             raise UserError(
                 "dataset_invalid",
-                "crd tells an image from those of other classes, and all training images are of "
+                "crd compares an image with images of other classes, and all training images have "
                 "one class",
                 hint="Choose another method, or a data set of two classes or more.",
             )
@@ -69,25 +71,25 @@ class NegativeSampler(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def sample(self, target: Tensor, num_negatives: int) -> Tensor:
-        """Sample ids (B, number) of other classes than ``target`` (B,), with replacement.
+        """Sample ids (B, num_negatives) of other classes than ``target`` (B,), with replacement.
 
-        Each other image is equally likely; from torch's global generator of the device.
+        All images of other classes have the same probability. Uses torch's global generator.
         """
         count, first = self.count[target].unsqueeze(1), self.first[target].unsqueeze(1)
         shape = (len(target), num_negatives)
-        # float64: float32 has fewer steps between 0 and 1 than some data sets have images.
+        # float32 has fewer values between 0 and 1 than some data sets have images.
         uniform = torch.rand(shape, dtype=torch.float64, device=target.device)
         others = self.num_samples - count
         offset = torch.minimum((uniform * others).long(), others - 1)
-        # The class itself lies in one piece: step over it.
+        # The images of the class are contiguous: skip them.
         return self.order[offset + (offset >= first) * count]
 
 
 class MemoryBank(nn.Module):
-    """What one network gave last for every training image, at unit length."""
+    """The latest embedding of every training image by one network, at unit length."""
 
     bank: Tensor  # (N, dim)
-    scale: Tensor  # () Z, fixed by the first batch; 0 before
+    scale: Tensor  # () Z, set by the first batch; 0 before it
 
     def __init__(self, num_samples: int, dim: int) -> None:
         super().__init__()
@@ -96,7 +98,7 @@ class MemoryBank(nn.Module):
 
     def scores(self, anchors: Tensor, index: Tensor, temperature: float) -> Tensor:
         """exp(anchor · memory / T) / Z of anchors (B, dim) and ids (B, 1 + K): (B, 1 + K)."""
-        # Against the whole bank and then chosen: the rows of all ids would be dim times as large.
+        # Score the full bank, then select: gathering rows first would need dim times the memory.
         raw = ((anchors @ self.bank.T).gather(1, index) / temperature).exp()
         with torch.no_grad():
             first = raw.mean() * len(self.bank)
@@ -111,10 +113,10 @@ class MemoryBank(nn.Module):
 
 
 class CRDMethod(PooledMethod):
-    """One term, ``crd``: student against the teacher's memory and teacher against the student's.
+    """One term, ``crd``: the student's features against the teacher's memory, and the reverse.
 
-    Negatives are drawn with replacement from the images of other classes, as many as asked for but
-    no more than the largest class has against it. Two images' memories and two linear embeddings.
+    Negatives are drawn with replacement from images of other classes; their number is at most the
+    number of images outside the largest class. Each network has a memory and a linear embedding.
     """
 
     student_embedding: nn.Module
@@ -129,7 +131,7 @@ class CRDMethod(PooledMethod):
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def build_embeddings(self, student_dim: int, teacher_dim: int, data: DataFacts) -> None:
-        """Raises ``UserFault`` (dataset_invalid) for missing labels or a single class."""
+        """Raises ``UserError`` (dataset_invalid) for missing labels or a single class."""
         dim = self.params.embedding_dim
         self.negatives = NegativeSampler(all_labels(data, "crd"), data.num_classes)
         self.student_embedding = nn.Linear(student_dim, dim)
@@ -138,7 +140,7 @@ class CRDMethod(PooledMethod):
         self.teacher_memory = MemoryBank(data.num_samples, dim)
 
     def terms(self, student: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """``crd`` of pooled features, against memories of the batches before."""
+        """``crd`` of pooled features, against the memories of earlier batches."""
         s = l2_normalize(self.student_embedding(student), dim=1)
         t = l2_normalize(self.teacher_embedding(teacher), dim=1)
         num_negatives = min(self.params.negatives, self.negatives.min_candidates)
@@ -154,12 +156,12 @@ class CRDMethod(PooledMethod):
         }
 
     def commit_batch(self) -> None:
-        """Renew both memories."""
+        """Update both memories."""
         for index, s, t in self._pending:
             self.student_memory.update(index, s, self.params.momentum)
             self.teacher_memory.update(index, t, self.params.momentum)
         self.discard_batch()
 
     def discard_batch(self) -> None:
-        """A batch that comes again must not move them twice."""
+        """Forget the batch, so that a retry updates the memories once."""
         self._pending.clear()

@@ -1,4 +1,4 @@
-"""Correlation in place of equality: Huang et al. 2022, https://arxiv.org/abs/2205.10536."""
+"""Correlation instead of equality: Huang et al. 2022, https://arxiv.org/abs/2205.10536."""
 
 from torch import Tensor
 from torch.linalg import vector_norm
@@ -10,9 +10,9 @@ from kdcore.methods.common.logit_method import LogitMethod
 from kdcore.schema.methods.dist import DIST
 
 _ADDED = 1e-8
-"""To the product of two norms."""
+"""Added to the product of two norms."""
 _CONSTANT = 1e-7
-"""Probabilities that vary less are rounding: they correlate with nothing and get no gradient."""
+"""Deviations below it are rounding errors: they count as uncorrelated and get no gradient."""
 
 
 @full_precision
@@ -20,8 +20,8 @@ def dist(s: Tensor, t: Tensor, *, beta: float, gamma: float, temperature: float)
     """T² · [beta · (1 - mean over samples of corr) + gamma · (1 - mean over classes of corr)].
 
     corr is Pearson's correlation of the student's and the teacher's softmax(z / T): of one sample's
-    classes, and of one class's samples. Logits are (B, C). 0 when both are equal. Choose it when
-    the teacher is much stronger than the student. Raises ``ValueError`` for a batch of one.
+    classes, and of one class's samples. Logits are (B, C). 0 when both are equal. Raises
+    ``ValueError`` for a batch of one.
     """
     require_two_samples(s, "dist")
     p_s, p_t = (s / temperature).softmax(dim=1), (t / temperature).softmax(dim=1)
@@ -31,7 +31,7 @@ def dist(s: Tensor, t: Tensor, *, beta: float, gamma: float, temperature: float)
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Pearson's, of the rows of two (R, N): (R,)."""
+    """Pearson's correlation (R,) of the rows of two matrices (R, N)."""
     a, b = _center(a), _center(b)
     norms: Tensor = vector_norm(a, dim=1) * vector_norm(b, dim=1)
     return (a * b).sum(dim=1) / (norms + _ADDED)

@@ -21,9 +21,8 @@ def dkd(
 
     b = (p_y, 1 - p_y) with p = softmax(z / T) and y the true class; q is the softmax over the other
     classes. Logits are (B, C), ``target`` (B,). With two classes q is always (1), so the second
-    part is 0. In log space throughout: a sure student does not make it infinite. Choose it when the
-    teacher is so sure that kd hardly shows the other classes. Raises ``ValueError`` for an image
-    without a label.
+    part is 0. It is computed in log space, so a confident student does not make it infinite. Raises
+    ``ValueError`` for an image without a label.
     """
     require_labels(target, s.shape[1], "dkd")
     true = target.unsqueeze(1) == torch.arange(s.shape[1], device=s.device)  # (B, C)
@@ -36,7 +35,7 @@ def dkd(
 
 
 def _split(z: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
-    """log b (B, 2), and log q (B, C), of no meaning at the true class."""
+    """log b (B, 2), and log q (B, C), which is undefined at the true class."""
     log_p = functional.log_softmax(z, dim=1)
     of_true = log_p.masked_fill(~true, -math.inf).logsumexp(dim=1)
     of_others = log_p.masked_fill(true, -math.inf).logsumexp(dim=1)
@@ -55,11 +54,11 @@ class DKDMethod(LogitMethod):
         )
 
     def build(self, student: Outputs, teacher: Outputs | None, data: DataFacts) -> None:
-        """Nothing to make. Raises ``UserFault`` where an image has no label."""
+        """Raises ``UserError`` (dataset_invalid) where an image has no label."""
         all_labels(data, "dkd")
 
     def weight_of(self, term: str, epoch: int) -> float:
-        """Full from epoch ``warmup`` on, before it epoch / warmup of that."""
+        """The weight rises linearly until epoch ``warmup``."""
         return self.weight * min(epoch / self.warmup, 1.0)
 
     def terms(self, s: Tensor, t: Tensor, batch: Batch) -> dict[str, Tensor]:

@@ -20,13 +20,12 @@ def factor(student_factor: Tensor, teacher_factor: Tensor) -> Tensor:
     """Mean of |F_s/‖F_s‖ - F_t/‖F_t‖|, each sample's whole factor at unit length.
 
     Factors are (B, C, H, W) with equal channels; where they differ in size, the larger is
-    average-pooled. 0 when both are equal. Choose it when the teacher's map is far wider than the
-    student's. Raises ``ValueError`` where the channels differ.
+    average-pooled. 0 when both are equal. Raises ``ValueError`` where the channels differ.
     """
     if student_factor.shape[1] != teacher_factor.shape[1]:
         raise ValueError(
             f"factors must have equal channels: the student's has {student_factor.shape[1]}, the "
-            f"teacher's {teacher_factor.shape[1]}; bring it there with a translator"
+            f"teacher's {teacher_factor.shape[1]}; add a translator"
         )
     s, t = same_size(student_factor, teacher_factor)
     return (l2_normalize(s.flatten(1), dim=1) - l2_normalize(t.flatten(1), dim=1)).abs().mean()
@@ -38,20 +37,22 @@ class Paraphraser(nn.Module):
     def __init__(self, channels: int, factors: int) -> None:
         super().__init__()
         self.encoder = convolutions(channels, channels, factors, factors)
-        # The last layer is linear: the teacher's map may be negative anywhere.
+        # The last layer is linear, because the teacher's map may have negative values.
         self.decoder = nn.Sequential(
             convolutions(factors, factors, channels), nn.Conv2d(channels, channels, 3, padding=1)
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` rebuilt from its factors."""
+        """Reconstruct ``x`` (B, channels, H, W) from its factors."""
         rebuilt: Tensor = self.decoder(self.encoder(x))
         return rebuilt
 
     @torch.no_grad()
     def factors(self, x: Tensor) -> Tensor:
-        """The factors (B, factors, H, W) of ``x`` by running statistics: a teacher that is fixed
-        once the autoencoder is, whatever else is in the batch."""
+        """The factors (B, factors, H, W) of ``x``.
+
+        They use running statistics, so that they do not depend on the other images of the batch.
+        """
         training = self.encoder.training
         factors: Tensor = self.encoder.eval()(x)
         self.encoder.train(training)
@@ -76,7 +77,7 @@ class FactorTransferMethod(FeatureMapMethod):
         self.translator = convolutions(student_channels, student_channels, factors, factors)
 
     def stages(self) -> tuple[Stage, ...]:
-        """First the autoencoder alone; it learns nothing more after that."""
+        """First the autoencoder alone; in the second stage it is fixed."""
         first = self.params.stage_one
         return (
             Stage(first, only_terms=frozenset({PARAPHRASER})),
@@ -84,11 +85,11 @@ class FactorTransferMethod(FeatureMapMethod):
         )
 
     def enter_stage(self, stage: Stage) -> None:
-        """In stage two the autoencoder's running statistics stay as they are, too."""
+        """Fix the running statistics of the autoencoder in the second stage."""
         self.paraphraser.train(PARAPHRASER not in stage.excluded_terms)
 
     def weight_of(self, term: str, epoch: int) -> float:
-        """The autoencoder is trained by itself, so it needs no weight."""
+        """The term of the autoencoder trains no other module, so its factor is 1."""
         return 1.0 if term == PARAPHRASER else self.weight
 
     def terms(self, student: FeatureMaps, teacher: FeatureMaps) -> dict[str, Tensor]:

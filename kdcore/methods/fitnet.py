@@ -19,13 +19,13 @@ HINT, SOFT_TARGETS = "fitnet_hint", "fitnet_kd"
 def hint(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """Mean of (student - teacher)² over all of two maps (B, C, H, W) of one shape.
 
-    The student's map has been through a regressor. 0 when both are equal. Choose it for a student
-    that is thinner or deeper than its teacher. Raises ``ValueError`` where the shapes differ.
+    The student's map has been through a regressor. 0 when both are equal. Raises ``ValueError``
+    where the shapes differ.
     """
     if student_map.shape != teacher_map.shape:
         raise ValueError(
-            f"a hint compares maps of one shape: the student's is {tuple(student_map.shape)}, the "
-            f"teacher's {tuple(teacher_map.shape)}; bring it there with a regressor"
+            f"a hint compares maps of equal shape: the student's is {tuple(student_map.shape)}, "
+            f"the teacher's {tuple(teacher_map.shape)}; add a regressor"
         )
     return functional.mse_loss(student_map, teacher_map)
 
@@ -33,8 +33,8 @@ def hint(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 class FitNetMethod(FeatureMapMethod):
     """Terms ``fitnet_hint`` and, with two stages, ``fitnet_kd``.
 
-    Stage one trains the student up to the hint on the hint alone, stage two on soft targets, as in
-    the paper; with one stage the hint stays beside the labels.
+    As in the paper, the first stage trains the layers up to the hint on the hint alone, and the
+    second stage trains on soft targets. With one stage, hint and labels train together.
     """
 
     regressor: nn.Module
@@ -45,7 +45,7 @@ class FitNetMethod(FeatureMapMethod):
         self.tap = 0
 
     def build_adapters(self, student: FeatureMaps, teacher: FeatureMaps) -> None:
-        """Raises ``UserFault`` (student_incompatible) where the tap does not exist."""
+        """Raises ``UserError`` (student_incompatible) where the tap does not exist."""
         chosen = self.params.tap
         if chosen is not None and chosen >= len(student):
             raise UserError(
@@ -58,7 +58,7 @@ class FitNetMethod(FeatureMapMethod):
         self.regressor = regressor(student[self.tap], teacher[self.tap])
 
     def stages(self) -> tuple[Stage, ...]:
-        """The hint alone, then everything but the hint; or one stage of both."""
+        """The hint alone, then all other terms; or one stage with all terms."""
         if not self.params.two_stage:
             return (Stage(1.0),)
         first = self.params.stage_one
@@ -68,7 +68,7 @@ class FitNetMethod(FeatureMapMethod):
         )
 
     def weight_of(self, term: str, epoch: int) -> float:
-        """The soft targets have a weight of their own."""
+        """The soft targets have the weight ``kd_weight``."""
         return self.params.kd_weight if term == SOFT_TARGETS else self.weight
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:

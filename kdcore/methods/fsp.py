@@ -17,14 +17,14 @@ def fsp(student_maps: MapPair, teacher_maps: MapPair) -> Tensor:
     """Mean of (G_s - G_t)², G = F_1 F_2ᵀ / (H·W) between two maps of one network.
 
     Each pair is (B, C_1, H_1, W_1) and (B, C_2, H_2, W_2); the larger of a pair is average-pooled.
-    Both networks' channels must be equal, sizes need not. 0 when both are equal. Choose it when the
-    student should solve the task by the teacher's steps. Raises ``ValueError`` for other channels.
+    Both networks need equal channels; sizes may differ. 0 when both are equal. Raises
+    ``ValueError`` where channels differ.
     """
     flow_s, flow_t = _flow(*student_maps), _flow(*teacher_maps)
     if flow_s.shape != flow_t.shape:
         raise ValueError(
             f"fsp needs maps of equal channels: the student's pair has {tuple(flow_s.shape[1:])}, "
-            f"the teacher's {tuple(flow_t.shape[1:])}; bring them there with an adapter"
+            f"the teacher's {tuple(flow_t.shape[1:])}; add an adapter"
         )
     return functional.mse_loss(flow_s, flow_t)
 

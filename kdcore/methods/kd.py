@@ -14,8 +14,8 @@ def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) ->
     """T² · KL(softmax(teacher/T) ‖ softmax(student/T)), summed over classes, mean over the batch.
 
     Both logits are (B, C); the scalar is in nats. T² keeps the gradient's size as T changes (Hinton
-    2015, section 2). From log-probabilities throughout, so it is finite for any finite logits.
-    Choose it first, for any pair whose classes are the same.
+    2015, section 2). It is computed from log-probabilities, so it is finite for all finite
+    logits.
     """
     s = functional.log_softmax(at_least_float32(student_logits) / temperature, dim=1)
     t = functional.log_softmax(at_least_float32(teacher_logits) / temperature, dim=1)

@@ -11,8 +11,7 @@ from kdcore.methods.common.logit_method import LogitMethod
 def logit_matching(s: Tensor, t: Tensor) -> Tensor:
     """Mean over batch and classes of (s - t)², for student and teacher logits (B, C).
 
-    0 when both are equal. Choose it when the scale of the logits matters, for instance when they
-    are used as scores.
+    0 when both are equal.
     """
     return functional.mse_loss(at_least_float32(s), at_least_float32(t))
 

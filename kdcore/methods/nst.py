@@ -15,7 +15,7 @@ def nst(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
     k(a, b) = (âᵀb̂)² of channels' maps at unit length, within each sample. Maps are (B, C, H, W)
     and may differ in channels; where they differ in size, the larger is average-pooled. 0 when both
-    are equal, up to rounding. Choose it when channels do not correspond one to one.
+    are equal, up to rounding.
     """
     s, t = same_size(student_map, teacher_map)
     s, t = l2_normalize(s.flatten(2), dim=2), l2_normalize(t.flatten(2), dim=2)  # (B, C, H * W)

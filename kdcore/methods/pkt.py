@@ -15,8 +15,8 @@ def pkt(s: Tensor, t: Tensor) -> Tensor:
     """Mean over B² of p_t · log((p_t + ε) / (p_s + ε)), ε = 1e-7.
 
     p = (cos + 1) / 2 of all pairs of samples, with rows of sum 1; ε is added to the norms as well.
-    Features are (B, D_s) and (B, D_t). 0 when both are equal. Choose it for embeddings and
-    retrieval. Raises ``ValueError`` for a batch of one.
+    Features are (B, D_s) and (B, D_t). 0 when both are equal. Raises ``ValueError`` for a batch of
+    one.
     """
     require_two_samples(s, "pkt")
     p_s, p_t = _neighbor_probabilities(s), _neighbor_probabilities(t)
@@ -25,7 +25,7 @@ def pkt(s: Tensor, t: Tensor) -> Tensor:
 
 def _neighbor_probabilities(x: Tensor) -> Tensor:
     direction = l2_normalize(x, dim=1, eps=_EPS)
-    # Rounding may leave a cosine a little below -1, and a logarithm below 0.
+    # Rounding may give a cosine below -1, and then a negative probability.
     similar = ((direction @ direction.T + 1) / 2).clamp_min(0)
     return similar / similar.sum(dim=1, keepdim=True)
 

@@ -21,8 +21,8 @@ def hierarchical(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor])
 
     Weights are 1, ½, ¼, ⅛ in turn, over the sum of those used; a size that is not smaller than the
     map is left out and does not halve the next. Maps are (B, C_i, H_i, W_i) with equal channels;
-    where sizes differ, the larger is average-pooled. 0 when both are equal. Choose it when accuracy
-    counts more than training time. Raises ``ValueError`` where levels or channels do not match.
+    where sizes differ, the larger is average-pooled. 0 when both are equal. Raises ``ValueError``
+    where levels or channels do not match.
     """
     channels = [
         [feature_map.shape[1] for feature_map in maps] for maps in (student_maps, teacher_maps)
@@ -49,7 +49,7 @@ def _level(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class FusionLevel(nn.Module):
-    """One level: the student's map, fused with the deeper levels' where there are any."""
+    """One level: the student's map, fused with the maps of deeper levels if there are any."""
 
     def __init__(
         self, in_channels: int, mid_channels: int, out_channels: int, *, fuses: bool
@@ -65,7 +65,8 @@ class FusionLevel(nn.Module):
         )
 
     def forward(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The level for the teacher (B, wanted, H, W), and for the next (B, middle, H, W)."""
+        """Two fused maps: (B, out_channels, H, W) to compare with the teacher's, and
+        (B, mid_channels, H, W) for the next level."""
         fused = self.enter(x)
         if self.attend is not None and deeper is not None:
             deeper = enlarge_to(deeper, size_of(fused))
@@ -84,7 +85,7 @@ class ReviewKDMethod(FeatureMapMethod):
         self.max_channels = params.max_channels
 
     def build_adapters(self, student: FeatureMaps, teacher: FeatureMaps) -> None:
-        """A fusion for each level, of as many channels as the student's deepest map has."""
+        """One fusion for each level, with the channels of the student's deepest map."""
         mid_channels = min(self.max_channels, student[-1].shape[1])
         deepest = len(student) - 1
         self.levels = nn.ModuleList(

@@ -18,19 +18,18 @@ DISTANCE, ANGLE = "rkd_distance", "rkd_angle"
 def distance(s: Tensor, t: Tensor) -> Tensor:
     """Smooth-L1 of all pairs' distances, each over the mean of the positive ones; mean over B².
 
-    Features are (B, D_s) and (B, D_t), not brought to unit length. 0 when both are equal, or equal
-    but for scale. Holds B² · D numbers. Choose it for embeddings, in which only the arrangement
-    counts. Raises ``ValueError`` for a batch of one.
+    Features are (B, D_s) and (B, D_t), without normalization. 0 when they are equal up to scale.
+    Needs memory for B² · D numbers. Raises ``ValueError`` for a batch of one.
     """
     linalg.require_two_samples(s, "rkd.distance")
     return functional.smooth_l1_loss(_distances(s), _distances(t))
 
 
 def _distances(x: Tensor) -> Tensor:
-    # From the differences: |a|² + |b|² - 2ab loses the distance of near samples to rounding.
+    # |a|² + |b|² - 2ab would lose the distances of near samples to rounding.
     d = linalg.l2_distance(x.unsqueeze(1), x.unsqueeze(0))  # (B, B)
     mean = d.sum() / (d > 0).sum().clamp_min(1)
-    # A batch of equal samples has no distances to compare.
+    # In a batch of equal samples all distances are 0.
     return d / mean.masked_fill(mean == 0, math.inf)
 
 
@@ -38,8 +37,8 @@ def _distances(x: Tensor) -> Tensor:
 def angle(s: Tensor, t: Tensor) -> Tensor:
     """Smooth-L1 of the cosines at every sample between any two others; mean over B³.
 
-    Features are (B, D_s) and (B, D_t). 0 when both are equal, or equal but for scale and place.
-    Holds B³ + B² · D numbers. Raises ``ValueError`` for a batch of one.
+    Features are (B, D_s) and (B, D_t). 0 when they are equal up to scale and translation.
+    Needs memory for B³ + B² · D numbers. Raises ``ValueError`` for a batch of one.
     """
     linalg.require_two_samples(s, "rkd.angle")
     return functional.smooth_l1_loss(_cosines(s), _cosines(t))

@@ -12,8 +12,8 @@ from kdcore.methods.common.linalg import l2_normalize, require_two_samples
 def similarity(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """‖Ĝ_s - Ĝ_t‖²_F / B², Ĝ = F Fᵀ with rows of unit length, F the maps flattened.
 
-    Maps are (B, C, H, W) of any two shapes. 0 when both are equal. Choose it when the maps have
-    nothing in common but the samples. Raises ``ValueError`` for a batch of one.
+    Maps are (B, C, H, W) of any two shapes. 0 when both are equal. Raises ``ValueError`` for a
+    batch of one.
     """
     require_two_samples(student_map, "similarity")
     return functional.mse_loss(_gram(student_map), _gram(teacher_map))

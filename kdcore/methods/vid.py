@@ -21,12 +21,12 @@ def vid(mean: Tensor, log_scale: Tensor, teacher_map: Tensor, *, eps: float) -> 
     """Mean of ½ [(mean - teacher)² / var + log var], var = softplus(log_scale) + eps.
 
     ``mean`` and ``teacher_map`` are (B, C, H, W), ``log_scale`` has one number per channel. Where
-    mean and teacher are equal it is ½ mean log var, so its least value is ½ log eps. Choose it when
-    parts of the teacher's maps are noise to the student. Raises ``ValueError`` for other shapes.
+    mean and teacher are equal it is ½ mean log var, so its smallest value is ½ log eps. Raises
+    ``ValueError`` where the shapes differ.
     """
     if mean.shape != teacher_map.shape:
         raise ValueError(
-            f"vid predicts a map of one shape: the prediction is {tuple(mean.shape)}, the "
+            f"vid compares maps of equal shape: the prediction is {tuple(mean.shape)}, the "
             f"teacher's map {tuple(teacher_map.shape)}"
         )
     variance = (functional.softplus(log_scale) + eps).view(1, -1, 1, 1)
@@ -50,7 +50,7 @@ class VIDMethod(FeatureMapMethod):
         self.initial_log_scale = log_scale_of(params.initial_variance, eps=EPS)
 
     def build_adapters(self, student: FeatureMaps, teacher: FeatureMaps) -> None:
-        """For each pair a regressor of the mean and a variance per channel of the teacher's."""
+        """For each pair of maps a regressor of the mean, and a variance for each channel."""
         pairs = zip(student, teacher, strict=True)
         self.regressors = nn.ModuleList(mean_regressor(s, t) for s, t in pairs)
         self.log_scales = nn.ParameterList(

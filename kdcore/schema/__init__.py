@@ -1,1 +1,1 @@
-"""What can be asked of the engine, as types. Imports no torch, so that the API may use it."""
+"""Types of everything that a client may request. They need no torch, so all rooms use them."""

@@ -1,4 +1,4 @@
-"""What the engine reports of what users bring: data sets and models."""
+"""DatasetInfo and ModelInfo: what the engine reports about data sets and models."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from kdcore.schema.base import FrozenModel, Sha256
 from kdcore.schema.catalog import Normalization
 
 ImageSize = Annotated[int, Field(ge=8, le=1024)]
-"""Side in pixels: the smallest that networks are made for, the largest that makes sense here."""
+"""Side in pixels, from the smallest input of the catalog to the largest that the service takes."""
 
 
 class SplitInfo(FrozenModel):
@@ -16,37 +16,37 @@ class SplitInfo(FrozenModel):
 
     count: int
     per_class: dict[str, int]
-    """Empty for the images without labels."""
+    """Images of each class; empty for images without labels."""
 
 
 class DatasetInfo(FrozenModel):
-    """What ingestion reports of a data set."""
+    """What ingestion reports about a data set."""
 
     classes: tuple[str, ...]
     splits: dict[Literal["train", "val", "test", "unlabeled"], SplitInfo]
-    """The last only where there are images without labels."""
+    """`unlabeled` only where the data set has images without labels."""
     in_channels: int
     image_size: int
     """Side of the square images, in pixels."""
     normalization: Normalization
-    """Mean and deviation of the training split, pixels scaled to 0..1."""
+    """Mean and standard deviation of the training split, with pixels from 0 to 1."""
     split_seed: int
     digest: Sha256
-    """Of the content: equal for equal images, targets, classes and splits."""
+    """Digest of the content: equal for equal images, targets, classes and splits."""
 
 
 class ModelInfo(FrozenModel):
-    """What verification reports of a checkpoint."""
+    """What verification reports about a checkpoint."""
 
     architecture: str
     num_classes: int
     in_channels: int
     num_params: int
     input_size: int | None = None
-    """This and all that follows: of published weights alone, null where a user says it."""
+    """This field and the next ones are for pretrained weights; null where the user states them."""
     normalization: Normalization | None = None
     class_names: tuple[str, ...] | None = None
-    """Null also where the weights do not say."""
+    """Null also where the weights do not name their classes."""
     license: str | None = None
 
 

@@ -1,4 +1,4 @@
-"""How every view of an image is made: one augmentation, or several in their order."""
+"""Augmentations: how the views of an image are drawn."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,25 +16,25 @@ Area = Annotated[float, Field(gt=0, le=1)]
 
 
 class NoAugmentation(FrozenModel):
-    """Every view is the image as it is."""
+    """Every view is the unchanged image."""
 
     type: Literal["none"]
 
 
 class CropFlip(FrozenModel):
-    """Pad with zeros, crop at random to the old size, mirror left and right at random."""
+    """Pad with zeros, crop at random to the original size, and mirror at random."""
 
     type: Literal["crop_flip"]
     padding: Annotated[int, Field(ge=0, le=64)] | None = None
     """Pixels on each side; null means an eighth of the input size, at least 1."""
     flip: bool | None = None
-    """Mirror half of the views; null means yes, except for digits, which have a handedness."""
+    """Mirror half of the views; null means yes, except for data sets of digits and letters."""
 
 
 class RandomResizedCrop(FrozenModel):
-    """Cut out a part of random area and shape, stretch it to the old size, mirror at random.
+    """Crop a random area and aspect ratio, resize it to the original size, and mirror at random.
 
-    The usual choice from 64 pixels on (Szegedy et al. 2015, https://arxiv.org/abs/1409.4842).
+    The usual choice for images of 64 pixels or more (Szegedy et al. 2015, https://arxiv.org/abs/1409.4842).
     """
 
     type: Literal["random_resized_crop"]
@@ -43,7 +43,7 @@ class RandomResizedCrop(FrozenModel):
     ratio: tuple[Ratio, Ratio] = (3 / 4, 4 / 3)
     """Smallest and largest width by height."""
     flip: bool | None = None
-    """Mirror half of the views; null means yes, except for digits, which have a handedness."""
+    """Mirror half of the views; null means yes, except for data sets of digits and letters."""
 
     @model_validator(mode="after")
     def _check_ascending(self) -> Self:
@@ -52,53 +52,53 @@ class RandomResizedCrop(FrozenModel):
             if low > high:
                 raise PydanticCustomError(
                     "not_ascending",
-                    "{name} is the smallest value, then the largest",
+                    "{name} must be the smallest value, then the largest",
                     {"name": name},
                 )
         return self
 
 
 class RandAugment(FrozenModel):
-    """A few random changes of color and shape, all of one strength.
+    """A few random changes of color and shape with one magnitude.
 
     Cubuk et al. 2020, https://arxiv.org/abs/1909.13719.
     """
 
     type: Literal["randaugment"]
     num_ops: Annotated[int, Field(ge=1, le=8)] = 2
-    """Changes of one view, one after the other."""
+    """Number of changes of one view."""
     magnitude: Annotated[int, Field(ge=0, le=30)] = 9
-    """Their strength; 30 turns by 30 degrees and posterizes to 4 bits."""
+    """Strength of the changes; 30 rotates by 30 degrees and posterizes to 4 bits."""
 
 
 class Cutout(FrozenModel):
-    """Cover a square at a random place with the view's own mean color.
+    """Cover a square at a random position with the mean color of the view.
 
     DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552.
     """
 
     type: Literal["cutout"]
     size: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Side in pixels; null means a quarter of the input size. Its center is always in the image."""
+    """Side in pixels; null means a quarter of the input size. The center is inside the image."""
     probability: Probability = 1.0
-    """Share of the views that are covered."""
+    """Share of the views with a square."""
 
 
 class Mixup(FrozenModel):
-    """Blend each view with another one of its batch, and their labels by the same shares.
+    """Blend each view with another view of its batch, and their labels with the same shares.
 
     Zhang et al. 2018, https://arxiv.org/abs/1710.09412.
     """
 
     type: Literal["mixup"]
     alpha: Alpha = 0.2
-    """Shares come from Beta(alpha, alpha): near 0 hardly mixed, 1 uniform."""
+    """Shares come from Beta(alpha, alpha): values near 0 hardly mix, 1 is uniform."""
     probability: Probability = 1.0
     """Share of the views that are blended."""
 
 
 class Cutmix(FrozenModel):
-    """Replace a rectangle of each view by another view of its batch, and labels by its area.
+    """Replace a rectangle of each view by another view of its batch, and mix labels by its area.
 
     Yun et al. 2019, https://arxiv.org/abs/1905.04899.
     """
@@ -107,7 +107,7 @@ class Cutmix(FrozenModel):
     alpha: Alpha = 1.0
     """Shares come from Beta(alpha, alpha)."""
     probability: Probability = 1.0
-    """Share of the views that get a rectangle."""
+    """Share of the views with a rectangle."""
 
 
 AnyAugmentation = (
@@ -133,24 +133,25 @@ def _contradiction(names: Sequence[str]) -> str | None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     mixing = [name for name in names if name in MIXING]
     if twice:
-        return f"{twice[0]} stands in the list twice; each augmentation may be there once"
+        return f"the list names {twice[0]} twice: name each augmentation once"
     if "none" in names and len(names) > 1:
-        return "none means no augmentation at all: leave it out of the list"
+        return "none means no augmentation: remove it from the list"
     if all(name in names for name in CROPS):
-        return f"{' and '.join(CROPS)} both crop; choose one"
+        return f"{' and '.join(CROPS)} both crop: choose one of them"
     if len(mixing) > 1:
-        return f"{' and '.join(MIXING)} both mix two views; choose one"
+        return f"{' and '.join(MIXING)} both mix two views: choose one of them"
     if mixing and names[-1] != mixing[0]:
-        return f"{mixing[0]} mixes finished views, so it must be the last of the list"
+        return f"{mixing[0]} mixes finished views: name it last"
     return None
 
 
-# No client has a field of such a name: the steps to a fault are told from those to a field.
+# No request has fields of these names, so that a step in pydantic's error location that names the
+# variant differs from a step that names a field.
 _ONE, _LIST = "(an augmentation)", "(a list)"
 
 
 def _shape(value: object) -> str:
-    """Which way of writing ``augmentation`` the client chose; errors come from that way alone."""
+    """How the client wrote ``augmentation``; errors then come from that variant alone."""
     return _LIST if isinstance(value, list | tuple) else _ONE
 
 
@@ -164,12 +165,12 @@ AugmentationField = Annotated[
     ],
     Discriminator(_shape),
 ]
-"""One augmentation, or a list that is applied in its order: each type once, one crop at most, one
-of mixup and cutmix at most, and that one last."""
+"""One augmentation, or a list in the order of application: each type at most once, at most one
+crop, and at most one of mixup and cutmix, which must be last."""
 
 
 def as_augmentations(
     field: AnyAugmentation | tuple[AnyAugmentation, ...],
 ) -> tuple[AnyAugmentation, ...]:
-    """One way to write ``augmentation`` out of the two."""
+    """The field ``augmentation`` as a tuple."""
     return field if isinstance(field, tuple) else (field,)

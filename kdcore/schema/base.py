@@ -1,4 +1,4 @@
-"""The base of everything a client may send, and the text types that it is made of."""
+"""FrozenModel: the base of everything that a client may send, and types of text."""
 
 import re
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class FrozenModel(BaseModel):
-    """A value that cannot change, with no unknown fields and no NaN; docstrings describe fields."""
+    """An immutable value without unknown fields and NaN. Docstrings below fields describe them."""
 
     model_config = ConfigDict(
         extra="forbid",
         allow_inf_nan=False,
         frozen=True,
         use_attribute_docstrings=True,
-        # ``from`` is a word of Python's, so that one field has another name in the code.
+        # ``from`` is a keyword of Python, so one field has another name in the code.
         validate_by_name=True,
         serialize_by_alias=True,
     )
@@ -44,5 +44,5 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 def join_with_or(names: Sequence[str]) -> str:
-    """Names as a sentence offers them: `a, b or c`."""
+    """Join names for a sentence: `a, b or c`."""
     return " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

@@ -1,4 +1,4 @@
-"""The catalog of architectures: what may be built, and what it costs."""
+"""The catalog of architectures: names, sizes, costs and pretrained weights."""
 
 import difflib
 import functools
@@ -12,7 +12,7 @@ from kdcore.schema.base import FrozenModel
 
 
 class Tap(FrozenModel):
-    """A place in a network where a feature map can be taken."""
+    """A layer of a network whose output is a feature map."""
 
     path: str
     shape: tuple[int, int, int]
@@ -20,7 +20,7 @@ class Tap(FrozenModel):
 
 
 class Normalization(FrozenModel):
-    """Per-channel mean and deviation of pixels that are scaled to 0..1."""
+    """Mean and standard deviation of each channel, with pixels from 0 to 1."""
 
     mean: Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
     std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1, max_length=3)]
@@ -29,7 +29,8 @@ class Normalization(FrozenModel):
     def _same_channels(self) -> Self:
         if len(self.mean) != len(self.std) or len(self.mean) == 2:
             raise PydanticCustomError(
-                "channels_mismatch", "mean and std must both have 1 entry or both 3, as channels"
+                "channels_mismatch",
+                "mean and std must have the same number of entries, 1 or 3: one for each channel",
             )
         return self
 
@@ -48,19 +49,19 @@ class Architecture(FrozenModel):
     in_channels: int
     num_classes: int
     pooled_features: int | None
-    """Length of the vector before the classifier; None where no single layer gives the logits."""
+    """Length of the vector before the classifier; null where no single layer gives the logits."""
     taps: tuple[Tap, ...]
     normalization: Normalization
     license: str
-    """SPDX name, of the code and, where they are under another, of the default weights."""
+    """SPDX name of the license of the code, and of the default weights if theirs is another."""
     paper: str | None
     pretrained: tuple[str, ...] = ()
-    """Names of published weights, the default first, as ``torchvision:<name>`` and ``timm:<name>``
-    take them."""
+    """Names of pretrained weights for ``torchvision:<name>`` and ``timm:<name>``, the default
+    first."""
 
 
 class ArchitectureCatalog(FrozenModel):
-    """The file that the engine writes and everyone reads."""
+    """The file ``catalog.json``, which the engine generates."""
 
     generated_by: str
     architectures: tuple[Architecture, ...]
@@ -76,7 +77,7 @@ def architectures() -> dict[str, Architecture]:
 
 
 def similar_architectures(name: str) -> list[str]:
-    """Up to three names of the catalog that ``name`` may mean, whatever library they are of."""
+    """Up to three similar names of the catalog, first those of the same library."""
     library, _, bare = name.lower().rpartition("/")
     by_bare: dict[str, list[str]] = {}
     for known in architectures():
@@ -86,7 +87,6 @@ def similar_architectures(name: str) -> list[str]:
         for bare_name, names in by_bare.items()
         if any(_in_library(library, known) for known in names)
     ]
-    # The same library first, then any.
     close = [
         known
         for bare_name in difflib.get_close_matches(bare, same_library, 3)
@@ -107,12 +107,12 @@ def _in_library(library: str, name: str) -> bool:
 
 def _check_known(name: str) -> str:
     if name not in architectures():
-        # Only the catalog's names are told, never what was sent.
+        # The message never repeats what the client sent.
         similar = similar_architectures(name)
         raise PydanticCustomError(
             "unknown_architecture",
-            "there is no such architecture; {near}GET /v1/architectures lists them",
-            {"near": f"near it: {', '.join(similar)}; " if similar else ""},
+            "there is no such architecture; {near}GET /v1/architectures lists all",
+            {"near": f"similar names: {', '.join(similar)}; " if similar else ""},
         )
     return name
 

@@ -1,4 +1,4 @@
-"""Data sets that need no upload: the built-in one and torchvision's classification sets."""
+"""Sources of data sets without an upload: the built-in digits and torchvision's data sets."""
 
 import difflib
 from typing import Annotated
@@ -13,12 +13,12 @@ TORCHVISION_PREFIX = "torchvision:"
 
 
 class TorchvisionDatasetInfo(FrozenModel):
-    """What is known of one of torchvision's sets without loading it."""
+    """Facts of a torchvision data set that are known without loading it."""
 
     license: str
-    """As its publishers state it; who trains on it answers for keeping to it."""
+    """License as the publishers state it; the user is responsible for complying with it."""
     allows_flip: bool = True
-    """Whether a mirrored image is still one of its class: not so for digits and letters."""
+    """Whether a mirrored image keeps its class; false for digits and letters."""
 
 
 _UNSTATED = "none stated by its publishers"
@@ -41,13 +41,13 @@ TORCHVISION_DATASET_INFO: dict[str, TorchvisionDatasetInfo] = {
     "SVHN": TorchvisionDatasetInfo(license="for non-commercial use", allows_flip=False),
     "USPS": TorchvisionDatasetInfo(license=_UNSTATED, allows_flip=False),
 }
-"""By torchvision's own names, which tell capitals apart."""
+"""By the names of torchvision's classes, which are case-sensitive."""
 
 SOURCES = (DIGITS, *(TORCHVISION_PREFIX + name for name in TORCHVISION_DATASET_INFO))
 
 
 def allows_flip(source: str) -> bool:
-    """Whether the images of a data set from ``source`` may be mirrored; uploads may."""
+    """Whether augmentation may mirror images of ``source``; true for uploads."""
     known = TORCHVISION_DATASET_INFO.get(source.removeprefix(TORCHVISION_PREFIX))
     return source != DIGITS and (known is None or known.allows_flip)
 

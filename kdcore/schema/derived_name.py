@@ -2,7 +2,7 @@
 
 ``cifar/resnet32x4+grouped-8+width-0.5`` is resnet32x4 with grouped convolutions of 8 groups at half
 the width; ``…+depthwise_separable+width-1`` has depthwise separable ones. Such a name stands for
-the whole network wherever an architecture is named in a file, so its weights find their network.
+the network wherever a file names an architecture, so that its weights can be loaded again.
 """
 
 import re
@@ -15,7 +15,7 @@ _NAME = re.compile(
 
 
 class DerivedNetwork(NamedTuple):
-    """What a derived network is made of."""
+    """The parts of the name of a derived network."""
 
     architecture: str
     convolution: Convolution
@@ -31,7 +31,7 @@ class DerivedNetwork(NamedTuple):
 
 
 def parse_derived_name(name: str) -> DerivedNetwork | None:
-    """What ``name`` is made of; None where it is no derived network's."""
+    """The parts of ``name``; None where it is not the name of a derived network."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None

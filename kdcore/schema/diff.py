@@ -1,4 +1,4 @@
-"""In what nested settings differ."""
+"""Differences between nested settings."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,9 +7,10 @@ _ABSENT = object()
 
 
 def flatten(value: Any, path: str = "") -> dict[str, Any]:
-    """Leaves by dotted path; empty objects and lists are leaves, and so are lists of plain values.
+    """Leaves by dotted path; empty objects and lists of plain values are leaves, too.
 
-    The entries of a list of objects are named by their ``type`` where each has another.
+    The path of an entry in a list of objects has its ``type`` where all types differ, else its
+    index.
     """
     if isinstance(value, dict) and value:
         children = {str(key): child for key, child in value.items()}
@@ -31,7 +32,7 @@ def _names(values: list[Any]) -> list[str]:
 
 
 def find_differences(*settings: Any) -> dict[str, tuple[Any, ...]]:
-    """Leaves that are not the same in all, by path: one value each, None where there is no such."""
+    """Leaves that differ, by path: one value for each of the settings, None where it has none."""
     leaves = [flatten(setting) for setting in settings]
     paths = dict.fromkeys(path for setting in leaves for path in setting)
     return {

@@ -1,4 +1,4 @@
-"""The forms in which a finished network is handed over."""
+"""Export formats of a trained network."""
 
 from typing import Literal, NamedTuple
 
@@ -6,14 +6,14 @@ ExportFormat = Literal["safetensors", "onnx", "exported_program", "onnx_int8"]
 
 
 class ExportFormatEntry(NamedTuple):
-    """One form: how its file ends, what it is, and a sentence for people."""
+    """One export format: suffix of its file, media type and description."""
 
     suffix: str
     media_type: str
     description: str
 
     def file_name(self, stem: str = "student") -> str:
-        """Such as ``student.onnx``."""
+        """File name with this suffix, such as ``student.onnx``."""
         return f"{stem}{self.suffix}"
 
 
@@ -21,28 +21,27 @@ EXPORTS: dict[ExportFormat, ExportFormatEntry] = {
     "safetensors": ExportFormatEntry(
         ".safetensors",
         "application/octet-stream",
-        "The weights alone; config.json says how to build the network around them.",
+        "The weights only; config.json describes the network that loads them.",
     ),
     "onnx": ExportFormatEntry(
         ".onnx",
         "application/octet-stream",
-        "ONNX in float32 for any number of images at a time: runs wherever an ONNX runtime does, "
-        "without PyTorch.",
+        "ONNX in float32 for batches of any size: runs with every ONNX runtime, without PyTorch.",
     ),
     "exported_program": ExportFormatEntry(
         ".pt2",
         "application/octet-stream",
-        "torch.export's ExportedProgram for any number of images at a time: runs in PyTorch "
-        "without the code of the network.",
+        "ExportedProgram of torch.export for batches of any size: runs in PyTorch without the "
+        "code of the network.",
     ),
     "onnx_int8": ExportFormatEntry(
         ".int8.onnx",
         "application/octet-stream",
-        "ONNX with weights and activations of eight bits, calibrated on training images: about a "
-        "quarter of the size; its accuracy is measured and told.",
+        "ONNX with int8 weights and activations, calibrated on training images: about a quarter "
+        "of the size. The report has its accuracy.",
     ),
 }
-"""Every format, in the order that lists show them. ``safetensors`` is always made."""
+"""Every format, in the order of lists. Every job exports ``safetensors``."""
 
 STUDENT_FILE = EXPORTS["safetensors"].file_name()
-"""The file that every job leaves."""
+"""The file that every job exports."""

@@ -46,7 +46,7 @@ JobId = Annotated[str, Field(max_length=64, description="Id of a job, `job_…`"
 
 
 class Teacher(FrozenModel):
-    """One teacher of the job and its share among several."""
+    """One teacher of the job and its share among several teachers."""
 
     model: ModelId
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
@@ -54,11 +54,11 @@ class Teacher(FrozenModel):
         Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=2, max_length=100_000)]
         | None
     ) = None
-    """For each of the data set's classes, in order, the teacher's class; null where both have the
-    same classes."""
+    """The teacher's class for each class of the data set, in order; null where both have the same
+    classes."""
     channels: ChannelRule | None = None
     taps: TapPaths | None = None
-    """Module paths whose feature maps teach, shallow to deep; null finds the last map of each
+    """Module paths of the feature maps to compare, shallow to deep; null takes the last map of each
     stage."""
 
 
@@ -67,25 +67,25 @@ class Student(FrozenModel):
 
     architecture: ArchitectureName | None = None
     derive: Literal["teacher"] | None = None
-    """Instead of an architecture: the first teacher's, with cheaper convolutions."""
+    """Instead of an architecture: the first teacher's network with cheaper convolutions."""
     convolution: Literal["grouped", "depthwise_separable"] | None = None
-    """What a derived student has in place of each standard convolution; null is `grouped`."""
+    """Replacement of each standard convolution in a derived student; null is `grouped`."""
     groups: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Groups of each grouped convolution; null is 8. 1 keeps the teacher's own convolutions."""
     width: Annotated[float, Field(gt=0, le=4)] | None = None
-    """What every inner channel count of a derived student is multiplied with; null is 1."""
+    """Factor of every inner channel count of a derived student; null is 1."""
     init: Annotated[str, Field(max_length=64)] = "random"
-    """`random`, `pretrained` (torchvision and timm), or the id of a model to start from."""
+    """Initial weights: `random`, `pretrained` (torchvision and timm), or the id of a model."""
     num_classes: Annotated[int, Field(ge=2, le=100_000)] | None = None
     """Null takes the data set's number of classes; anything else must equal it."""
     channels: ChannelRule | None = None
     taps: TapPaths | None = None
-    """Module paths whose feature maps learn, shallow to deep; null finds the last map of each
+    """Module paths of the feature maps to compare, shallow to deep; null takes the last map of each
     stage."""
 
 
 class ContinueFrom(FrozenModel):
-    """Where a job that goes on from an earlier one starts."""
+    """The earlier job whose student a job starts from."""
 
     job: JobId
     checkpoint: Annotated[str, Field(min_length=1, max_length=64)] = "best"
@@ -93,15 +93,15 @@ class ContinueFrom(FrozenModel):
 
 
 class EvaluationPlan(FrozenModel):
-    """What is measured beside the student itself."""
+    """What is trained and measured besides the student."""
 
     baseline: bool | None = None
-    """Also train the same student without a teacher, same budget; null: when there is a teacher."""
+    """Also train the student without a teacher, for as many steps; null: with a teacher only."""
     seeds: Annotated[int, Field(ge=1, le=10)] = 1
 
 
 class AcceptanceCriteria(FrozenModel):
-    """What the student must meet. The verdict says which criteria held; the job succeeds anyway."""
+    """Criteria for the student. The report lists which ones it meets; the job succeeds anyway."""
 
     max_top1_drop: Annotated[float, Field(ge=0, le=100)] | None = None
     """Teacher's test top-1 minus the student's, in points."""
@@ -114,44 +114,45 @@ class AcceptanceCriteria(FrozenModel):
 
 
 class JobLimits(FrozenModel):
-    """When to stop a job that takes too long."""
+    """Limits of the job's time."""
 
     wall_s: Annotated[float, Field(gt=0)] | None = None
-    """Seconds of all runs together, from start to end."""
+    """Seconds of all runs together."""
     device_s: Annotated[float, Field(gt=0)] | None = None
-    """Seconds of a device in use, all runs together."""
+    """Seconds on a device, all runs together."""
 
 
 class JobSpec(FrozenModel):
     """A job: which teachers, which student, which data, and how."""
 
     kind: PublicKind = "distill"
-    """`evaluate` measures a model on a data set, and trains nothing."""
+    """`evaluate` measures a model on a data set without training."""
     name: Name | None = None
     teachers: Annotated[tuple[Teacher, ...], Field(max_length=8)] = ()
     student: Student | None = None
     """Required, except where `model` is evaluated."""
     model: ModelId | None = None
-    """What to evaluate, for `kind: evaluate`."""
+    """The model to measure, for `kind: evaluate` only."""
     from_: Annotated[ContinueFrom | None, Field(alias="from")] = None
-    """An earlier job whose student this one's starts from, with settings of its own."""
+    """An earlier job whose student is the initial student of this job."""
     dataset: DatasetId
     method: MethodField | None = None
-    """Null means `kd` where there is a teacher, else `supervised`. A name is short for its
+    """Null means `kd` with a teacher, else `supervised`. A name stands for the method with its
     defaults; the terms of a list are summed."""
     label_weight: Annotated[float, Field(ge=0, le=1e6)] | None = None
     """Weight of cross-entropy with the true labels; null means the method's default."""
     scheme: SchemeField = Offline()
     preset: Preset | None = None
-    """A recipe for what the job does not say: `fast` sees the fewest images, `paper` is what the
-    research libraries train, `balanced` lies between. It fills `training`, and where a teacher
-    teaches and the job says neither of them, `method` and `label_weight`."""
+    """Settings for the fields that the job leaves out: `fast` trains on the fewest images, `paper`
+    has the settings of research libraries, `balanced` lies between them. It fills `training` and,
+    with a teacher and the scheme offline, also `method` and `label_weight` if the job sets neither.
+    """
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationPlan = EvaluationPlan()
     exports: Annotated[tuple[ExportFormat, ...], Field(min_length=1, max_length=8)] = (
         "safetensors",
     )
-    """Forms in which the student is published; safetensors always is."""
+    """Export formats of the student; safetensors is always exported."""
     accept: AcceptanceCriteria | None = None
     limits: JobLimits = JobLimits()
     seed: Seed = 0
@@ -189,7 +190,7 @@ class ResolvedStudent(Student):
 
     @property
     def network(self) -> str:
-        """The name under which :func:`kdcore.models.build` makes it."""
+        """The name of the network for :func:`kdcore.models.build`."""
         if self.derive is None:
             return self.architecture
         kind, groups = self.convolution or "grouped", self.groups or 1
@@ -197,7 +198,7 @@ class ResolvedStudent(Student):
 
 
 class ResolvedJob(JobSpec):
-    """The same job with every default made explicit: what the engine is given."""
+    """A job with every default explicit, which is the input of the engine."""
 
     name: Name
     student: ResolvedStudent
@@ -206,11 +207,11 @@ class ResolvedJob(JobSpec):
 
     @property
     def seeds(self) -> list[int]:
-        """Of its students: the k-th has ``seed + k``, and 0 follows the greatest one."""
+        """Seeds of its students: the k-th is ``seed + k``, modulo the number of seeds."""
         return [(self.seed + seed_index) % NUM_SEEDS for seed_index in range(self.evaluation.seeds)]
 
     @property
     def view_seeds(self) -> list[int]:
-        """Those that draw its students' views, each once."""
+        """Seeds of the views of its students, without repetition."""
         shared = self.training.view_seed
         return self.seeds if shared is None else [shared]

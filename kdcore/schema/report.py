@@ -1,4 +1,4 @@
-"""The report: what a job's student is worth beside its teacher and the undistilled student."""
+"""Report: the student of a job compared with its teacher and with its baseline."""
 
 from typing import Any
 
@@ -20,11 +20,11 @@ class Evaluation(FrozenModel):
     """One network on the test split. Shares are percentages, 0 to 100."""
 
     top1: float
-    """Share of images whose best class is the right one, in percent."""
+    """Share of images whose predicted class is the true class, in percent."""
     top5: float | None
-    """Share of images whose right class is among the best five; null below six classes."""
+    """Share of images whose true class is among the five best; null below six classes."""
     agreement: float | None
-    """Share of images where this network and the teacher name the same class, in percent."""
+    """Share of images where this network and the teacher predict the same class, in percent."""
     kl_to_teacher: float | None
     """KL(teacher ‖ this network) at temperature 1, mean over images, in nats."""
     ece: float
@@ -46,17 +46,17 @@ class Evaluation(FrozenModel):
 
 
 class ExportEvaluation(FrozenModel):
-    """One published file, opened and run by itself on the test split. Shares are percentages."""
+    """One exported file, loaded and run on the test split. Shares are percentages."""
 
     file: str
     top1: float
     agreement: float
-    """Share of images where the file and the network in PyTorch name the same class."""
+    """Share of images where the file and the network in PyTorch predict the same class."""
     max_rel_difference: float | None
     """Largest difference of a logit from PyTorch's, as a part of the largest logit; null for
     eight bits, which differ by design."""
     num_images: int
-    """Test images that top-1 and agreement are of: all, or an even selection of a big split."""
+    """Number of test images for top-1 and agreement: all, or an even selection of a large split."""
     size_bytes: int
     latency_ms: Latency
     """Batch 1. ONNX: onnxruntime on a CPU with one thread; ExportedProgram: PyTorch on a CPU with
@@ -64,11 +64,11 @@ class ExportEvaluation(FrozenModel):
     images_per_s: float
     """Batch 32, on the same."""
     warning: str | None = None
-    """What a user should know before taking this file."""
+    """What a user should know before using this file."""
 
 
 class Disagreement(FrozenModel):
-    """A test image whose best class is another for the student than for the teacher."""
+    """A test image for which student and teacher predict different classes."""
 
     index: int
     """Row of the test split."""
@@ -76,7 +76,7 @@ class Disagreement(FrozenModel):
     teacher: str
     student: str
     teacher_confidence: float
-    """Probability that the teacher gives to the class that it names, 0 to 1."""
+    """Probability of the teacher's predicted class, 0 to 1."""
     student_confidence: float
 
 
@@ -90,7 +90,7 @@ class AcceptanceCheck(FrozenModel):
 
 
 class Verdict(FrozenModel):
-    """Whether the student meets the job's ``accept``; null where nothing was asked."""
+    """Whether the student meets the criteria of ``accept``; null for a job without criteria."""
 
     accepted: bool | None
     checks: tuple[AcceptanceCheck, ...]
@@ -101,23 +101,24 @@ class MeanStd(FrozenModel):
 
     mean: float
     std: float | None
-    """Null for a single seed: one number has no deviation."""
+    """Null for a single seed."""
 
 
 class SeedStatistics(FrozenModel):
-    """What several seeds say of the student's and the baseline's test top-1."""
+    """Test top-1 of student and baseline over the seeds."""
 
     num_seeds: int
     student_top1: MeanStd
     baseline_top1: MeanStd | None
     top1_gain: MeanStd | None
-    """Student minus baseline, paired by seed: by how much distillation helped, in points."""
+    """Student minus baseline, paired by seed, in points: the gain by distillation."""
     statement: str | None = None
     """The same as a sentence; null without a baseline."""
 
 
 class EpochSummary(FrozenModel):
-    """Validation top-1 of the last and of the best epoch; the best (earliest on ties) is kept."""
+    """Validation top-1 of the last and of the best epoch; the best epoch (the earliest on ties) is
+    delivered."""
 
     best_epoch: int
     best_val_top1: float
@@ -135,18 +136,18 @@ class Report(FrozenModel):
     epochs: EpochSummary | None
     """Null where nothing was trained."""
     normalization: Normalization
-    """What the student's images must be normalized by: its own, or its initial weights'."""
+    """Normalization of the student's images: the data set's, or that of its initial weights."""
     exports: dict[ExportFormat, ExportEvaluation] = Field(default_factory=dict)
-    """Every form in which the student was published."""
+    """Every exported format of the student."""
     refused_exports: dict[ExportFormat, str] = Field(default_factory=dict)
-    """Forms that were asked for and not published, each with the reason."""
+    """Requested formats that were not exported, with the reason."""
     ensemble_exports: dict[ExportFormat, ExportEvaluation] = Field(default_factory=dict)
-    """The forms of all generations as one network, where the scheme makes one."""
+    """Exported formats of the ensemble, where the scheme exports one."""
     confusion: tuple[tuple[int, ...], ...] | None = None
-    """Test images by true class (row) and class that the student names (column), in the data
-    set's order; null above 100 classes."""
+    """Test images by true class (row) and predicted class (column), in the data set's order; null
+    above 100 classes."""
     disagreements: tuple[Disagreement, ...] = ()
-    """Up to 50 images that student and teacher see differently, the surest of both first."""
+    """Up to 50 images with different predictions, those with the highest confidence first."""
     device: str
     versions: dict[str, str] = Field(default_factory=dict)
     details: dict[str, Any] = Field(default_factory=dict)

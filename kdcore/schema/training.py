@@ -1,4 +1,4 @@
-"""How a student is trained: optimizer, schedule, augmentation, precision."""
+"""TrainingConfig: optimizer, schedule, augmentation, precision."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -26,7 +26,7 @@ class SGD(FrozenModel):
         if self.nesterov and not self.momentum:
             raise PydanticCustomError(
                 "nesterov_without_momentum",
-                "nesterov looks ahead by the momentum: give one above 0",
+                "nesterov needs a momentum above 0",
             )
         return self
 
@@ -47,7 +47,7 @@ WarmupEpochs = Annotated[float, Field(ge=0, le=1000)]
 
 
 class ConstantSchedule(FrozenModel):
-    """The same learning rate in every step after warm-up."""
+    """A constant learning rate after warm-up."""
 
     type: Literal["constant"]
     warmup_epochs: WarmupEpochs = 0.0
@@ -55,11 +55,11 @@ class ConstantSchedule(FrozenModel):
 
 
 class StepSchedule(FrozenModel):
-    """The learning rate is multiplied by ``gamma`` at each milestone."""
+    """Multiply the learning rate by ``gamma`` at each milestone."""
 
     type: Literal["step"]
     milestones: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=100)] = ()
-    """Epochs after which the rate falls; empty means 62.5, 75 and 87.5 % of the epochs."""
+    """Epochs after which the learning rate falls; empty: 62.5, 75 and 87.5 % of the epochs."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup_epochs: WarmupEpochs = 0.0
     """Epochs over which the learning rate rises linearly from zero."""
@@ -78,19 +78,22 @@ Schedule = Annotated[ConstantSchedule | StepSchedule | CosineSchedule, Field(dis
 
 
 class EarlyStopping(FrozenModel):
-    """End a training whose validation top-1 no longer improves; the best epoch is kept anyway."""
+    """End the training when validation top-1 no longer improves.
+
+    The best epoch is delivered with and without early stopping.
+    """
 
     patience: Annotated[int, Field(ge=1, le=10_000)] = 10
-    """Epochs in a row without an improvement."""
+    """Consecutive epochs without an improvement."""
     min_delta: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """Points by which the best top-1 must be passed to count as an improvement."""
+    """Points of top-1 that an improvement must exceed."""
 
 
 ClassWeight = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class TrainingConfig(FrozenModel):
-    """The recipe of one training."""
+    """Settings of one training."""
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
     batch_size: Annotated[int, Field(ge=2, le=16_384)] = 64
@@ -98,18 +101,18 @@ class TrainingConfig(FrozenModel):
     schedule: Schedule = CosineSchedule(type="cosine")
     augmentation: AugmentationField = CropFlip(type="crop_flip")
     views: Literal["fresh"] | Annotated[int, Field(ge=1, le=10_000)] = "fresh"
-    """How many augmented versions of each image there are: `fresh` draws a new one in every epoch,
-    a number lets so many come again in turn, and the teacher is asked about each of them once."""
+    """Number of augmented versions of each image. `fresh` draws a new one in every epoch. With a
+    number they repeat in turn, and the teacher computes its outputs once for each of them."""
     view_seed: Seed | None = None
-    """Seed of the views; null takes each student's own. Students of other seeds that have this one
-    in common see the same views, so that a teacher is asked once for all of them."""
+    """Seed of the views; null takes the student's seed. Students of different seeds with the same
+    view seed see the same views, and share one teacher cache."""
     teacher_cache_logits: Literal["all"] | Annotated[int, Field(ge=2, le=1000)] = "all"
-    """Of a teacher that is asked once for each view: `all` of its logits, or the largest so many
-    and what the others sum up to, which is needed above 1,000 classes and saves room below."""
+    """Logits of each image in the teacher cache: `all`, or this number of the largest ones and the
+    sum of the others. Above 1,000 classes a number is required; below, it saves memory."""
     clip_grad_norm: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """Scale the gradient down to this L2 norm; null leaves it as it is."""
+    """Largest L2 norm of the gradient; null does not clip it."""
     early_stopping: EarlyStopping | None = None
-    """Null trains every epoch."""
+    """Null trains all epochs."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each true label that is spread over all classes."""
     class_weights: (
@@ -117,17 +120,17 @@ class TrainingConfig(FrozenModel):
         | Annotated[tuple[ClassWeight, ...], Field(min_length=2, max_length=100_000)]
         | None
     ) = None
-    """Weights of the classes in cross-entropy, in the data set's order; `balanced` gives each
-    class the same say however many images it has."""
+    """Weights of the classes in cross-entropy, in the data set's order; `balanced` weighs each
+    class inversely to its number of images."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Auto takes bfloat16 autocast where the device gains from it: as a table says under strict
-    determinism, else as a few steps tell."""
+    """Auto selects bfloat16 autocast where it is faster on the device: by a table with strict
+    determinism, else by timing a few steps."""
     teacher_precision: Literal["same", "auto", "int8"] = "same"
-    """How teachers answer whose logits alone are looked at: the `same` way as `precision` says, or
-    in `int8` on a processor. Auto takes int8 for views that are asked about at every step, where
-    it names the same class as the exact teacher for 99 % of the validation images."""
+    """Precision of teachers whose logits alone are compared: the `same` as `precision`, or `int8`
+    on a CPU. Auto selects int8 for teachers that run at every step, if the int8 teacher predicts
+    the same class for 99 % of the validation images."""
     determinism: Literal["strict", "fast"] = "strict"
-    """Strict: a resumed job gives the same bytes as an uninterrupted one, on one device."""
+    """Strict: a resumed job and an uninterrupted one give the same bytes on the same device."""
 
     @field_validator("views")
     @classmethod
@@ -139,7 +142,7 @@ class TrainingConfig(FrozenModel):
         if views != "fresh" and mixing:
             raise PydanticCustomError(
                 "mixed_views",
-                "{mixing} mixes each image with another one in every epoch: views must be fresh",
+                "{mixing} mixes each image with another one in every epoch: set views to fresh",
                 {"mixing": mixing[0]},
             )
         return views

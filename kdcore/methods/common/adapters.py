@@ -1,15 +1,15 @@
-"""Small networks that bring a student's map to the teacher's shape; trained with the student."""
+"""Adapters: small networks from a student's map to the teacher's shape, trained with it."""
 
 import itertools
 
 from torch import Tensor, nn
 
 SLOPE = 0.1
-"""Of the leaky ReLU."""
+"""Slope of the leaky ReLU."""
 
 
 def channel_adapter(student: Tensor, teacher: Tensor) -> nn.Module:
-    """1 x 1 convolution + batch norm to the teacher's channels; nothing where they are equal."""
+    """1 x 1 convolution + batch norm to the teacher's channels; identity where they are equal."""
     if student.shape[1] == teacher.shape[1]:
         return nn.Identity()
     return pointwise(student.shape[1], teacher.shape[1])
@@ -25,8 +25,8 @@ def pointwise(in_channels: int, out_channels: int) -> nn.Sequential:
 def regressor(student: Tensor, teacher: Tensor) -> nn.Sequential:
     """Convolution + batch norm + ReLU from the student's map (B, C, H, W) to the teacher's shape.
 
-    Strided where the student's map is larger by a whole factor, else 1 x 1: whoever uses it then
-    pools the larger map.
+    3 x 3 and strided where the student's map is larger by an integer factor. Otherwise 1 x 1, and
+    the caller pools the larger of the two maps.
     """
     down = (student.shape[2] // teacher.shape[2], student.shape[3] // teacher.shape[3])
     divides = student.shape[2:] == (down[0] * teacher.shape[2], down[1] * teacher.shape[3])

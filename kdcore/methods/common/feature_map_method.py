@@ -20,9 +20,9 @@ class FeatureMapMethod(Method):
         self.min_maps = params.min_maps
 
     def build(self, student: Outputs, teacher: Outputs | None, data: DataFacts) -> None:
-        """Make the adapters for maps of these shapes.
+        """Create adapters for maps of these shapes.
 
-        Raises ``UserFault`` (student_incompatible) where the pair has too few maps.
+        Raises ``UserError`` (student_incompatible) where the pair has too few maps.
         """
         s, t = _pairs(self, student, teacher)
         if len(s) < self.min_maps:
@@ -35,7 +35,7 @@ class FeatureMapMethod(Method):
         self.build_adapters(s, t)
 
     def build_adapters(self, student: FeatureMaps, teacher: FeatureMaps) -> None:
-        """Make what is trained beside the student; most methods have nothing."""
+        """Create modules that train with the student; most methods have none."""
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
         """The subclass's terms of both networks' maps [(B, C_i, H_i, W_i)]."""

@@ -1,4 +1,4 @@
-"""At which precision losses are computed."""
+"""Decorator and helper that compute losses in float32 or float64."""
 
 import functools
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _R = TypeVar("_R")
 def at_least_float32(x: Tensor) -> Tensor:
     """``x`` in float32 if it is of a half type; float32 and float64 stay as they are.
 
-    Sums of exponentials lose most of their digits in half types, whatever autocast prefers.
+    Sums of exponentials lose most of their digits in half types.
     """
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
@@ -22,7 +22,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 def full_precision(loss: Callable[_P, _R]) -> Callable[_P, _R]:
     """Decorator: tensors come in as :func:`at_least_float32`, and autocast is off inside.
 
-    Autocast would otherwise take the matrix products of a loss back to a half type.
+    With autocast, the matrix products of a loss would run in a half type again.
     """
 
     @functools.wraps(loss)
@@ -37,7 +37,7 @@ def full_precision(loss: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def _upcast(value: Any, tensors: list[Tensor]) -> Any:
-    """``value`` with its tensors raised; notes them in ``given``."""
+    """``value`` with its tensors upcast; appends them to ``tensors``."""
     if isinstance(value, Tensor):
         tensors.append(value)
         return at_least_float32(value)

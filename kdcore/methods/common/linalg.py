@@ -1,4 +1,4 @@
-"""Vectors at unit length, and what else the losses of vectors share."""
+"""Norms and distances of vectors with defined gradients at 0."""
 
 import math
 
@@ -6,14 +6,13 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 _TINY = 1e-12
-"""A vector that is shorter has no direction."""
+"""Shorter vectors count as zero."""
 
 
 def l2_normalize(x: Tensor, dim: int, *, eps: float = 0.0) -> Tensor:
-    """``x`` over its L2 norm (plus ``added``) along ``dim``.
+    """``x`` divided by its L2 norm plus ``eps`` along ``dim``.
 
-    A vector of zeros stays zeros and gets no gradient: dividing it by a small number would give it
-    one of 1e12.
+    A zero vector stays zero and gets no gradient; division by a small number would give 1e12.
     """
     norm: Tensor = vector_norm(x, dim=dim, keepdim=True)
     return x / (norm + eps).masked_fill(norm <= _TINY, math.inf)

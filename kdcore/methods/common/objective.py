@@ -1,4 +1,4 @@
-"""The sum that a student minimises: cross-entropy with the labels and the methods' terms."""
+"""Objective: the total loss of a student, from cross-entropy and the terms of its methods."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,17 +15,17 @@ __all__ = ["CROSS_ENTROPY", "Loss", "Objective", "stage_at"]
 
 
 class Loss(NamedTuple):
-    """One batch's loss: the weighted sum, and its terms by name before they are weighted."""
+    """Loss of one batch: the weighted sum, and the unweighted terms by name."""
 
     total: Tensor
     terms: dict[str, Tensor]
 
 
 class Objective(nn.Module):
-    """``labels.weight`` · cross-entropy + Σ weight · term over all methods.
+    """``label_loss.weight`` · cross-entropy + Σ weight · term over all methods.
 
-    A module, so that what the methods train is in the optimizer and in the checkpoint.
-    ``weights`` are the teachers' shares; ``steps`` the length of the training.
+    It is a module, so that the optimizer and the checkpoint include the parameters of the methods.
+    ``teacher_weights`` are the teachers' shares, ``steps`` is the length of the training.
     """
 
     def __init__(
@@ -43,30 +43,33 @@ class Objective(nn.Module):
 
     @property
     def uses_teacher(self) -> bool:
-        """Whether any method looks at a teacher."""
+        """Whether any method uses a teacher."""
         return any(method.uses_teacher for method in self._methods())
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has nothing to say: no method is taught and labels do not count."""
+        """Whether it has no terms: no method uses a teacher, and the weight of the labels is 0."""
         return not self.uses_teacher and self.label_loss.weight == 0
 
     @property
     def needs(self) -> frozenset[Need]:
-        """All that the methods need of networks and batches together."""
+        """Everything that the methods read from outputs and batches."""
         return frozenset[Need]().union(*(method.needs for method in self._methods()))
 
     def in_adapter_stage(self, step: int) -> bool:
-        """Whether in ``step`` (from 1) some method's own terms count and nothing else does."""
+        """Whether ``step`` (from 1) is in a stage that trains only the terms of one method."""
         return any(stage.only_terms is not None for stage in self._stages(step))
 
     def build(self, student: Outputs, teachers: Sequence[Outputs], data: DataFacts) -> None:
-        """Let every method make its adapters and memories from one small batch's outputs."""
+        """Build all methods from the outputs of one small batch."""
         for method in self._methods():
             method.build(student, self._teacher_outputs(method, teachers), data)
 
     def forward(self, student: Outputs, teachers: Sequence[Outputs], batch: Batch) -> Loss:
-        """The loss of one batch; ``teachers`` is empty where no method is taught."""
+        """The loss of one batch; ``teachers`` is empty where no method uses a teacher.
+
+        Raises ``ValueError`` for a step without an active term.
+        """
         terms: dict[str, Tensor] = {}
         weighted: list[Tensor] = []
         stages = self._stages(batch.step)
@@ -84,17 +87,17 @@ class Objective(nn.Module):
                     terms[name] = term
                     weighted.append(method.weight_of(name, batch.epoch) * term)
         if not weighted:
-            # A stage in which nothing counts would be a bug of its method, and must not pass for 0.
-            raise ValueError(f"no term counts in step {batch.step}")
+            # A stage without active terms is a bug of its method; a loss of 0 would hide it.
+            raise ValueError(f"no term is active in step {batch.step}")
         return Loss(torch.stack(weighted).sum(), terms)
 
     def commit_batch(self) -> None:
-        """Let every method keep what it saw of a batch whose gradients are whole."""
+        """Call ``commit_batch`` of all methods."""
         for method in self._methods():
             method.commit_batch()
 
     def discard_batch(self) -> None:
-        """Let every method drop what it saw of a batch that comes again."""
+        """Call ``discard_batch`` of all methods."""
         for method in self._methods():
             method.discard_batch()
 
@@ -111,7 +114,7 @@ class Objective(nn.Module):
 
 
 def _is_active(term: str, stages: Sequence[Stage]) -> bool:
-    # Two methods may begin with a stage of their own each: then both of these are trained at once.
+    # Two methods may be in such a stage at once: then the terms of both are active.
     alone = [stage.only_terms for stage in stages if stage.only_terms is not None]
     included = not alone or any(term in only for only in alone)
     return included and not any(term in stage.excluded_terms for stage in stages)

@@ -1,7 +1,7 @@
-"""Maps of different sizes brought together.
+"""Resize feature maps with a deterministic backward pass.
 
-Written as matrix products: torch's own adaptive pooling and interpolation have no deterministic
-backward pass on CUDA.
+The functions are matrix products, because the backward passes of torch's adaptive pooling and
+interpolation are not deterministic on CUDA.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Several teachers as one."""
+"""Combine the logits of several teachers."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ def mean_logits(logits: Sequence[Tensor], weights: Sequence[float], temperature:
 def combine_teachers(
     teachers: Sequence[Outputs], weights: Sequence[float], temperature: float
 ) -> Outputs:
-    """What a logit method sees of its teachers; a single teacher is seen as it is."""
+    """The mean outputs of several teachers; a single teacher's outputs are returned unchanged."""
     if len(teachers) == 1:
         return teachers[0]
     return Outputs(mean_logits([teacher.logits for teacher in teachers], weights, temperature))

@@ -1,4 +1,4 @@
-"""Which field somebody may have meant who wrote one that is not there."""
+"""Suggest similar field names for an unknown field."""
 
 import difflib
 import functools
@@ -11,23 +11,23 @@ from kdcore.schema.base import join_with_or
 
 ModelSet = Set[type[BaseModel]]
 _MAX_LENGTH = 100
-"""Characters of a name that are compared: it may be any text a client made up."""
+"""Characters of a name that are compared, because a client may send any text."""
 _SHORT_LENGTH = 3
-"""Letters of a name that is like too many others."""
+"""Names up to this length are similar to many others, and need a stricter comparison."""
 _CUTOFF, _STRICT_CUTOFF = 0.6, 0.8
-"""Similarity of a neighbor that may be meant, and of one that most probably is."""
+"""Similarity of possible and of probable suggestions."""
 
 
 def suggest_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
-    """Up to three fields that ``loc``, an unknown one of ``model``, may mean; or nothing.
+    """Up to three known fields that are similar to the unknown field ``loc`` of ``model``.
 
-    Neighbors come by name, fields elsewhere as a JSON pointer, `/training/optimizer/lr`: the same
-    name before a similar one, and of similar ones the neighbor.
+    Fields of the same object come by name, fields of other objects as a JSON pointer such as
+    `/training/optimizer/lr`. Equal names come before similar ones. Empty without suggestions.
     """
     name = str(loc[-1])[:_MAX_LENGTH]
     location = _locate(model, loc[:-1])
     if _similar(name, location.other_variants, _STRICT_CUTOFF):
-        return ""  # another variant's: that is what was meant, and it is not to be had
+        return ""  # a field of another variant, which this variant does not have
     elsewhere = {
         known: [candidate for candidate in pointers if candidate != f"{location.pointer}/{known}"]
         for known, pointers in _pointers_by_name(model).items()
@@ -55,13 +55,13 @@ def _similar(name: str, known: Sequence[str], cutoff: float) -> list[str]:
 
 
 class _Location(NamedTuple):
-    """A place in a body."""
+    """An object in a body."""
 
     pointer: str
     fields: list[str]
-    """That may stand there."""
+    """Fields of the object."""
     other_variants: list[str]
-    """That another variant has there."""
+    """Fields of its other variants only."""
 
 
 def _locate(model: type[BaseModel], loc: tuple[int | str, ...]) -> _Location:
@@ -93,7 +93,7 @@ def _tag(model: type[BaseModel]) -> object:
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models in an annotation, through unions, lists and what qualifies them."""
+    """The models in an annotation, also inside unions, lists and ``Annotated``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
@@ -106,7 +106,7 @@ def _index_suffix(annotation: Any) -> str:
 
 @functools.cache
 def _pointers_by_name(model: type[BaseModel]) -> dict[str, list[str]]:
-    """The pointers of every field, by its name."""
+    """The pointers of all fields, by name."""
     pointers: dict[str, list[str]] = {}
     for name, pointer in _pointers({model}, "", frozenset()):
         if pointer not in pointers.setdefault(name, []):
@@ -115,7 +115,7 @@ def _pointers_by_name(model: type[BaseModel]) -> dict[str, list[str]]:
 
 
 def _pointers(models: ModelSet, prefix: str, above: ModelSet) -> Iterator[tuple[str, str]]:
-    """Every field's name with its pointer; of a model within itself, none."""
+    """Name and pointer of every field; recursive models are visited once."""
     for model in sorted(models - above, key=lambda candidate: candidate.__name__):
         for name, kind in _fields(model):
             pointer = f"{prefix}/{name}"

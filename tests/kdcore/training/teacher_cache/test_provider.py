@@ -303,5 +303,5 @@ def test_a_killed_run_resumes_exactly(request_: RunRequest, tmp_path: Path, cach
 
 def test_views_that_mix_images_cannot_recur(world: World) -> None:
     training = {"views": 4, "augmentation": {"type": "mixup"}}
-    with pytest.raises(ValueError, match=re.escape("views must be fresh")):
+    with pytest.raises(ValueError, match=re.escape("set views to fresh")):
         world.request(training=training)
