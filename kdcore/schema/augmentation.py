@@ -135,13 +135,13 @@ def _contradiction(names: Sequence[str]) -> str | None:
     if twice:
         return f"the list names {twice[0]} twice: name each augmentation once"
     if "none" in names and len(names) > 1:
-        return "none means no augmentation: remove it from the list"
+        return "none means no augmentation: leave it out of the list"
     if all(name in names for name in CROPS):
         return f"{' and '.join(CROPS)} both crop: choose one of them"
     if len(mixing) > 1:
         return f"{' and '.join(MIXING)} both mix two views: choose one of them"
     if mixing and names[-1] != mixing[0]:
-        return f"{mixing[0]} mixes finished views: name it last"
+        return f"{mixing[0]} mixes finished views: it must be the last of the list"
     return None
 
 

@@ -111,7 +111,7 @@ def _check_known(name: str) -> str:
         similar = similar_architectures(name)
         raise PydanticCustomError(
             "unknown_architecture",
-            "there is no such architecture; {near}GET /v1/architectures lists all",
+            "there is no such architecture; {near}GET /v1/architectures lists them",
             {"near": f"similar names: {', '.join(similar)}; " if similar else ""},
         )
     return name
