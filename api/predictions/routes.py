@@ -1,10 +1,13 @@
 """Predictions: the most likely classes of images. The scope ``jobs:read`` suffices."""
 
-from typing import Any
+import base64
+import binascii
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import Request
-from pydantic import ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import Response
@@ -15,12 +18,97 @@ from api.http.problems import InvalidRequestError, ProblemError
 from api.http.responses import json_response
 from api.http.routing import V1Route, v1_router
 from api.models.onnx_export import load_servable, require_servable
-from api.predictions.runner import predict as run_prediction
-from api.predictions.runner import prediction_limiter
-from api.predictions.schemas import MAX_IMAGES, REQUEST_BODY, PredictBody, PredictionOut
+from api.predictions.prediction_runner import predict as run_prediction
+from api.predictions.prediction_runner import prediction_limiter
+from kdcore.schema.base import FrozenModel
 from kdcore.schema.validation.errors import field_issues
 from store.settings import settings
 
+MAX_IMAGES, MAX_CLASSES = 16, 20
+
+
+def _decode_image(value: object) -> bytes:
+    """The bytes of an image: a file of a form, or base64 with or without line breaks."""
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
+        raise PydanticCustomError("string_type", "must be an image file in base64")
+    try:
+        return base64.b64decode("".join(value.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise PydanticCustomError("bad_base64", "is not base64 (RFC 4648, section 4)") from None
+
+
+ImageBytes = Annotated[
+    bytes,
+    BeforeValidator(_decode_image),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+]
+
+
+class PredictBody(FrozenModel):
+    """Image files (PNG, JPEG, BMP, WEBP), and the number of classes to return for each."""
+
+    images: Annotated[tuple[ImageBytes, ...], Field(min_length=1, max_length=MAX_IMAGES)]
+    k: Annotated[int, Field(ge=1, le=MAX_CLASSES)] = 5
+    """A number above the model's number of classes returns all of them."""
+
+
+class ClassProbability(BaseModel):
+    """A class and its probability."""
+
+    class_: str | None = Field(
+        alias="class", description="Name of the class; null if the model has no names"
+    )
+    index: int
+    probability: float
+
+
+class ImagePrediction(BaseModel):
+    """The classes of an image, the most likely first."""
+
+    top: list[ClassProbability]
+
+
+class UnreadableImage(BaseModel):
+    """Why an image is unreadable."""
+
+    error: str
+
+
+class PredictionOut(BaseModel):
+    """One entry for each image, in the order of the request."""
+
+    object: Literal["prediction"]
+    model: str
+    data: list[ImagePrediction | UnreadableImage]
+    duration_ms: float = Field(description="Run time of the prediction process")
+
+
+_JSON = PredictBody.model_json_schema()
+_FORM = {
+    "type": "object",
+    "required": ["images"],
+    "properties": {
+        "images": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MAX_IMAGES,
+            "items": {"type": "string", "contentMediaType": "application/octet-stream"},
+            "description": "Image files; repeat the field for each file",
+        },
+        "k": _JSON["properties"]["k"],
+    },
+    "additionalProperties": False,
+}
+REQUEST_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {"schema": _FORM},
+        "application/json": {"schema": _JSON},
+    },
+}
+"""For OpenAPI, because FastAPI does not parse this body."""
 _MAX_PARTS = 4 * MAX_IMAGES
 """Limit of files and of fields in a form. Above ``MAX_IMAGES``, so that the 422 names the limit."""
 _FIELD_BYTES = 1000

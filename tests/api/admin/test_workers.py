@@ -18,18 +18,21 @@ def test_job_of_busy_worker_is_visible_to_its_project_only(
 ) -> None:
     job = submit_job(client, digits)
     with transaction() as session:
-        session.add(Worker(name="here", queue="train", seen_at=func.clock_timestamp()))
-        session.add(Worker(name="gone", queue="train", seen_at=func.to_timestamp(0)))
-        held = {"state": "running", "lease_owner": "here/4711"}
+        session.add(Worker(name="busy-worker", queue="train", seen_at=func.clock_timestamp()))
+        session.add(Worker(name="dead", queue="train", seen_at=func.to_timestamp(0)))
+        held = {"state": "running", "lease_owner": "busy-worker/4711"}
         session.execute(update(Job).where(Job.id == job["id"]).values(held))
     listed = {entry["name"]: entry for entry in client.get("/v1/workers").json()["data"]}
     other_view = {entry["name"]: entry for entry in other_client.get("/v1/workers").json()["data"]}
     with transaction() as session:
         over = {"state": "cancelled", "lease_owner": None}
         session.execute(update(Job).where(Job.id == job["id"]).values(over))
-    assert listed["here"] | {"jobs": [job["id"]], "alive": True, "busy": True} == listed["here"]
-    assert listed["gone"] | {"jobs": [], "alive": False, "busy": False} == listed["gone"]
-    assert (other_view["here"]["busy"], other_view["here"]["jobs"]) == (True, [])
+    assert (
+        listed["busy-worker"] | {"jobs": [job["id"]], "alive": True, "busy": True}
+        == listed["busy-worker"]
+    )
+    assert listed["dead"] | {"jobs": [], "alive": False, "busy": False} == listed["dead"]
+    assert (other_view["busy-worker"]["busy"], other_view["busy-worker"]["jobs"]) == (True, [])
 
 
 def test_usage_sums_the_rows(trained_job: TrainedJob, client: httpx.Client) -> None:
@@ -59,7 +62,7 @@ def test_key_secret_is_returned_once_and_key_is_revoked(client: httpx.Client, ap
         assert_problem(reader.post("/v1/api-keys", json=body), 403, "scope_missing")
         assert_problem(reader.delete(f"/v1/api-keys/{key['id']}"), 403, "scope_missing")
         assert client.delete(f"/v1/api-keys/{key['id']}").status_code == 204
-        wait_until(lambda: reader.get("/v1/jobs").status_code == 401, 10, "the key is refused")
+        wait_until(lambda: reader.get("/v1/jobs").status_code == 401, 10, "the key is rejected")
     (revoked,) = (
         entry for entry in client.get("/v1/api-keys").json()["data"] if entry["revoked_at"]
     )

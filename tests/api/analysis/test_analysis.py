@@ -15,17 +15,17 @@ Json = dict[str, Any]
 def job_pair(trained_job: TrainedJob, trained_model: Json, run_queue: Any) -> tuple[Json, Json]:
     """The supervised job, and a job whose teacher is its student."""
     body = trained_job.body | {
-        "name": "taught",
+        "name": "distilled",
         "teachers": [{"model": trained_model["id"]}],
         "method": "kd",
         "training": {"epochs": 1, "batch_size": 128},
         "evaluation": {"baseline": False},
     }
-    taught = trained_job.client.post("/v1/jobs", json=body).raise_for_status().json()
+    distilled = trained_job.client.post("/v1/jobs", json=body).raise_for_status().json()
     run_queue("train")
-    taught = trained_job.client.get(f"/v1/jobs/{taught['id']}").raise_for_status().json()
-    assert taught["state"] == "succeeded", taught
-    return trained_job.job, taught
+    distilled = trained_job.client.get(f"/v1/jobs/{distilled['id']}").raise_for_status().json()
+    assert distilled["state"] == "succeeded", distilled
+    return trained_job.job, distilled
 
 
 def compare(client: httpx.Client, *jobs: Json, **params: Any) -> Json:

@@ -166,10 +166,10 @@ def test_queue_of_a_project_is_limited(client: httpx.Client, digits: Json, tenan
     submit_job(client, digits)
     with transaction() as session:
         require_queue_capacity(session, caller, max_queued=2)
-        with pytest.raises(ProblemError) as refused:
+        with pytest.raises(ProblemError) as rejected:
             require_queue_capacity(session, caller, max_queued=1)
-    assert (refused.value.status, refused.value.code) == (429, "queue_full")
-    assert refused.value.headers["Retry-After"] == "30"
+    assert (rejected.value.status, rejected.value.code) == (429, "queue_full")
+    assert rejected.value.headers["Retry-After"] == "30"
 
 
 def test_job_list_is_filtered(client: httpx.Client, digits: Json) -> None:
@@ -252,8 +252,8 @@ def test_if_match_requires_the_current_version(client: httpx.Client, digits: Jso
     assert client.get(job_url).headers["etag"] == response.headers["etag"] != tag
     assert change.items() <= client.get(job_url).json().items()
     for old in (tag, '"x"', ""):
-        refused = client.patch(job_url, json={"name": "newer"}, headers={"If-Match": old})
-        assert_problem(refused, 412, "precondition_failed")
+        rejected = client.patch(job_url, json={"name": "newer"}, headers={"If-Match": old})
+        assert_problem(rejected, 412, "precondition_failed")
     assert client.get(job_url).json()["name"] == "new"
     assert client.patch(job_url, json={"name": "any"}, headers={"If-Match": "*"}).status_code == 200
     assert client.patch(job_url, json={}).json()["name"] == "any"

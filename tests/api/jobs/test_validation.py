@@ -9,7 +9,7 @@ from tests.helpers import assert_problem, issue_codes, job_body
 
 Json = dict[str, Any]
 # kd without a teacher: an issue that comes in addition to the others.
-TAUGHT: dict[str, str | None] = {"/teachers": "teacher_required"}
+MISSING_TEACHER: dict[str, str | None] = {"/teachers": "teacher_required"}
 
 
 @pytest.mark.parametrize(
@@ -21,12 +21,18 @@ TAUGHT: dict[str, str | None] = {"/teachers": "teacher_required"}
         ({"method": [{"type": "nonsense"}]}, {"/method/0/type": "union_tag_invalid"}),
         ({"method": []}, {"/method": "too_short"}),
         ({"method": 7}, {"/method": None}),
-        ({"method": {"type": "kd", "temperature": 0}}, {"/method/temperature": None, **TAUGHT}),
-        ({"method": [{"type": "kd", "temperature": 0}]}, {"/method/0/temperature": None, **TAUGHT}),
-        ({"method": {"type": "kd", "kd": 1}}, {"/method/kd": "extra_forbidden", **TAUGHT}),
+        (
+            {"method": {"type": "kd", "temperature": 0}},
+            {"/method/temperature": None, **MISSING_TEACHER},
+        ),
+        (
+            {"method": [{"type": "kd", "temperature": 0}]},
+            {"/method/0/temperature": None, **MISSING_TEACHER},
+        ),
+        ({"method": {"type": "kd", "kd": 1}}, {"/method/kd": "extra_forbidden", **MISSING_TEACHER}),
         (
             {"method": {"type": "kd", "one": {"kd": {}}}},
-            {"/method/one": "extra_forbidden", **TAUGHT},
+            {"/method/one": "extra_forbidden", **MISSING_TEACHER},
         ),
         (
             {"training": {"optimizer": {"type": "sgd", "sgd": {"lr": 1}, "lr": 0}}},

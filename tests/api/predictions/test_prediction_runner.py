@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from api.http.problems import ProblemError
-from api.predictions import runner
+from api.predictions import prediction_runner
 from api.predictions.onnx_cache import OnnxCache
-from api.predictions.runner import PredictionLimiter
+from api.predictions.prediction_runner import PredictionLimiter
 from store import object_store
 from tests.helpers import run_in_thread
 
@@ -55,7 +55,7 @@ def test_slow_prediction_is_killed(environment: Any, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "request.json")  # reading it blocks forever
 
     with pytest.raises(ProblemError) as late:
-        run_in_thread(runner.run_subprocess, tmp_path, 0.2)
+        run_in_thread(prediction_runner.run_subprocess, tmp_path, 0.2)
     assert (late.value.status, late.value.code) == (503, "timed_out")
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -65,7 +65,7 @@ def test_slow_prediction_is_killed(environment: Any, tmp_path: Path) -> None:
 
 
 def test_subprocess_gets_no_secret(environment: Any, tmp_path: Path) -> None:
-    variables = runner.subprocess_env(tmp_path)
+    variables = prediction_runner.subprocess_env(tmp_path)
     assert not any(name.startswith(("STILLHOUSE", "AWS")) for name in variables)
 
 
