@@ -18,21 +18,18 @@ def test_job_of_busy_worker_is_visible_to_its_project_only(
 ) -> None:
     job = submit_job(client, digits)
     with transaction() as session:
-        session.add(Worker(name="busy-worker", queue="train", seen_at=func.clock_timestamp()))
+        session.add(Worker(name="active", queue="train", seen_at=func.clock_timestamp()))
         session.add(Worker(name="dead", queue="train", seen_at=func.to_timestamp(0)))
-        held = {"state": "running", "lease_owner": "busy-worker/4711"}
+        held = {"state": "running", "lease_owner": "active/4711"}
         session.execute(update(Job).where(Job.id == job["id"]).values(held))
     listed = {entry["name"]: entry for entry in client.get("/v1/workers").json()["data"]}
     other_view = {entry["name"]: entry for entry in other_client.get("/v1/workers").json()["data"]}
     with transaction() as session:
         over = {"state": "cancelled", "lease_owner": None}
         session.execute(update(Job).where(Job.id == job["id"]).values(over))
-    assert (
-        listed["busy-worker"] | {"jobs": [job["id"]], "alive": True, "busy": True}
-        == listed["busy-worker"]
-    )
+    assert listed["active"] | {"jobs": [job["id"]], "alive": True, "busy": True} == listed["active"]
     assert listed["dead"] | {"jobs": [], "alive": False, "busy": False} == listed["dead"]
-    assert (other_view["busy-worker"]["busy"], other_view["busy-worker"]["jobs"]) == (True, [])
+    assert (other_view["active"]["busy"], other_view["active"]["jobs"]) == (True, [])
 
 
 def test_usage_sums_the_rows(trained_job: TrainedJob, client: httpx.Client) -> None:
