@@ -8,26 +8,26 @@ from kdcore.schema.methods.base import MethodParams, Weight
 
 
 class Attention(MethodParams):
-    """Attention transfer: the student looks at the same places as the teacher.
+    """Attention transfer: the student's feature maps are active at the teacher's positions.
 
-    Choose it for networks of like shape, whatever their channels: it has nothing to train and is
-    cheap. The map of attention is the mean over channels of the squared features, of unit length.
+    Choose it for networks with maps of similar size; channels may differ. It is cheap and trains no
+    adapters. The attention map is the mean over channels of the squared features, at unit length.
     """
 
     group = "features"
     needs = ("maps",)
     paper = "https://arxiv.org/abs/1612.03928"
-    when_to_use = "For networks of like shape, whatever their channels; cheap, nothing to train."
+    when_to_use = "For networks with maps of similar size; cheap, and trains no adapters."
     formula = "sum over maps of mean (q_s - q_t)², q = mean_c f² at unit length"
     one_teacher = True
     min_maps = 1
 
     type: Literal["attention"]
     form: Literal["squared", "paper"] = "squared"
-    """`squared`: mean squared difference, as the authors' code has it; `paper`: the unsquared
-    distance of the paper."""
+    """`squared`: mean squared difference, as in the authors' code; `paper`: the distance of the
+    paper, without square."""
     weight: Weight = 1000.0
-    """Where it is not given and form is `paper`: 2, which is about as strong."""
+    """The default for the form `paper` is 2, which has a similar effect."""
 
     @model_validator(mode="before")
     @classmethod

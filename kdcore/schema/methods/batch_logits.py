@@ -6,10 +6,10 @@ from kdcore.schema.methods.base import MethodParams, Standardized, Temperature, 
 
 
 class BatchLogits(MethodParams):
-    """The student matches which classes, and which samples, the teacher finds alike in a batch.
+    """The student matches the teacher's similarities of classes and of samples within a batch.
 
-    Choose it beside kd: it adds what a whole batch shows and single samples do not. These are the
-    class and batch terms of multi-level logit distillation. Memory grows with classes squared.
+    Choose it in addition to kd, which compares single samples. These are the class and batch terms
+    of multi-level logit distillation. Memory grows with the square of the number of classes.
     """
 
     group = "logits"
@@ -18,9 +18,7 @@ class BatchLogits(MethodParams):
         "https://openaccess.thecvf.com/content/CVPR2023/html/"
         "Jin_Multi-Level_Logit_Distillation_CVPR_2023_paper.html"
     )
-    when_to_use = (
-        "Beside kd, to learn which classes and samples of a batch the teacher finds alike."
-    )
+    when_to_use = "In addition to kd, to match similarities of classes and samples within a batch."
     formula = "‖PᵀP_t - PᵀP_s‖² / C and ‖PPᵀ_t - PPᵀ_s‖² / B, P the batch's probabilities"
     compares_all_logits = True
 

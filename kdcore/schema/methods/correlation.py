@@ -8,30 +8,30 @@ from kdcore.schema.methods.base import MethodParams, Weight
 
 
 class Correlation(MethodParams):
-    """Correlation congruence: what relates the samples of a batch is as in the teacher.
+    """Correlation congruence: the student matches the teacher's relations between samples.
 
-    Choose `gaussian`, the paper's, for relations alone; `product`, the known code's, pulls the
-    features themselves together and is stronger where both have like sizes.
+    The form `gaussian`, as in the paper, compares relations only. The form `product`, as in the
+    widely used code, also compares features, and is stronger for features of similar size.
     """
 
     group = "relations"
     needs = ("pooled",)
     paper = "https://arxiv.org/abs/1904.01802"
-    when_to_use = "To match how samples of a batch relate, and with `product` the features as well."
+    when_to_use = "To match relations between samples, and with `product` also the features."
     formula = "product: mean_i Σ_c |Δ_i|·|Δ_(i+1)|, Δ = e_s - e_t; gaussian: mean (K_s - K_t)²"
     min_batch = 2
     one_teacher = True
 
     type: Literal["correlation"]
     form: Literal["product", "gaussian"] = "product"
-    """`product`: errors of samples that follow each other, multiplied; `gaussian`: kernel matrices
-    of the batch, as in the paper."""
+    """`product`: products of the errors of consecutive samples; `gaussian`: kernel matrices of the
+    batch."""
     gamma: Annotated[float, Field(gt=0, le=1000)] = 0.4
-    """Of the Gaussian kernel exp(-gamma · distance²)."""
+    """Gamma of the Gaussian kernel exp(-gamma · distance²)."""
     embedding_dim: Annotated[int, Field(ge=1, le=65536)] = 128
-    """Features compared by `product`, at most; `gaussian` compares all."""
+    """Largest number of features for `product`; `gaussian` compares all features."""
     weight: Weight = 0.02
-    """Where it is not given and form is `gaussian`: 100."""
+    """The default for the form `gaussian` is 100."""
 
     @model_validator(mode="before")
     @classmethod

@@ -8,10 +8,11 @@ from kdcore.schema.methods.base import MethodParams, Weight
 
 
 class CRD(MethodParams):
-    """Contrastive representation distillation: tell one's own image from those of other classes.
+    """Contrastive representation distillation: match an image against images of other classes.
 
-    Choose it when accuracy counts more than training time: among the strongest of the methods of
-    features. Keeps a memory of every training image for both networks, and needs all labels.
+    Choose it when accuracy counts more than training time: it is among the strongest methods of
+    features. It stores an embedding of every training image for both networks, and needs all
+    labels.
     """
 
     group = "relations"
@@ -27,10 +28,11 @@ class CRD(MethodParams):
 
     type: Literal["crd"]
     negatives: Annotated[int, Field(ge=1, le=1_000_000)] = 16384
-    """Per image, drawn with replacement from other classes; no more than those classes have."""
+    """Negatives of each image, drawn with replacement from images of other classes, and at most the
+    number of these images."""
     embedding_dim: Annotated[int, Field(ge=1, le=65536)] = 128
     temperature: Annotated[float, Field(ge=0.02, le=1000)] = 0.07
-    """exp(1 / T) must be a number of float32: it is not for a T below 0.0113."""
+    """exp(1 / T) must be finite in float32, so T must be above 0.0113."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Share of the old value when the memory of an image is renewed."""
+    """Share of the old embedding when the embedding of an image is updated."""
     weight: Weight = 0.8

@@ -15,10 +15,10 @@ from kdcore.schema.methods.base import (
 
 
 class DIST(MethodParams):
-    """Correlation in place of equality: the student ranks classes and samples as the teacher does.
+    """Correlation instead of equality: the student ranks classes and samples like the teacher.
 
-    Choose it when the teacher is much stronger than the student, who then could not match its exact
-    probabilities. Batches should be about as large as the number of classes.
+    Choose it when the teacher is much stronger than the student, because such a student cannot
+    match its exact probabilities. Batches should be about as large as the number of classes.
     """
 
     group = "logits"

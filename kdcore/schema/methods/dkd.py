@@ -19,17 +19,17 @@ WARMUP_EPOCHS = 20
 
 
 class DKD(MethodParams):
-    """Soft targets in two parts: how sure of the true class, and how the others share the rest.
+    """Soft targets in two parts: the true class against all others, and the others by themselves.
 
-    Choose it when the teacher is very sure: plain soft targets then hardly show the other classes,
-    this weighs them by itself. Needs a label for every image. With two classes the second part is
-    always 0.
+    Choose it when the teacher is very confident: plain soft targets then hardly weigh the other
+    classes, and this method weighs them separately. It needs a label for every image. With two
+    classes the second part is always 0.
     """
 
     group = "logits"
     needs = ("logits", "target")
     paper = "https://arxiv.org/abs/2203.08679"
-    when_to_use = "When the teacher is so sure of the true class that kd hardly shows the others."
+    when_to_use = "When the teacher is so confident that kd hardly weighs the other classes."
     formula = (
         "T² · mean_b [alpha · KL(b_t ‖ b_s) + beta · KL(q_t ‖ q_s)], b = (p_y, 1 - p_y), "
         "q = softmax over the other classes"
@@ -43,8 +43,8 @@ class DKD(MethodParams):
     temperature: Temperature = 4.0
     weight: Weight = 1.0
     warmup_epochs: Annotated[int, Field(ge=0, le=100_000)] | None = None
-    """Epochs over which the weight rises to its full value; null: 20, or a fifth of the epochs if
-    that is fewer."""
+    """Epochs over which the weight rises to its full value; null: 20, or a fifth of a training of
+    fewer than 100 epochs."""
     logit_standardization: Standardized = False
 
     @model_validator(mode="after")

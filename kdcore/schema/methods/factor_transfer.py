@@ -8,16 +8,17 @@ from kdcore.schema.methods.base import MethodParams, StepShare, Weight
 
 
 class FactorTransfer(MethodParams):
-    """The student learns the teacher's last map in a compressed form.
+    """The student learns the teacher's last feature map in a compressed form.
 
-    Choose it when the teacher's map is far wider than the student's: an autoencoder, trained first
-    and alone, squeezes it into factors, and a translator brings the student's map there.
+    Choose it when the teacher's map has many more channels than the student's. An autoencoder,
+    which trains first, compresses the teacher's map into factors, and a translator maps the
+    student's map to these factors.
     """
 
     group = "features"
     needs = ("maps",)
     paper = "https://arxiv.org/abs/1802.04977"
-    when_to_use = "When the teacher's last map is far wider than the student's."
+    when_to_use = "When the teacher's last map has many more channels than the student's."
     formula = "mean |F_s/‖F_s‖ - F_t/‖F_t‖|, F_t from an autoencoder that is trained first"
     one_teacher = True
     min_maps = 1
@@ -26,5 +27,5 @@ class FactorTransfer(MethodParams):
     compression: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Channels of the factors, as a share of the teacher's."""
     stage_one: StepShare = 0.1
-    """The share of the training in which only the autoencoder learns."""
+    """Share of the training in which only the autoencoder trains."""
     weight: Weight = 200.0

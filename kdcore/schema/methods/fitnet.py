@@ -14,10 +14,10 @@ from kdcore.schema.methods.base import (
 
 
 class FitNet(MethodParams):
-    """Hints: a middle layer of the student, through a learned regressor, matches the teacher's.
+    """Hints: a middle feature map of the student matches the teacher's through a trained regressor.
 
-    Choose it for a student that is thinner or deeper than its teacher. In two stages as in the
-    paper: first the hint alone, then soft targets; in one stage the hint stays beside the labels.
+    Choose it for a student that is thinner or deeper than its teacher. It has two stages as in the
+    paper: first the hint alone, then soft targets. With one stage, hint and labels train together.
     """
 
     group = "features"
@@ -30,17 +30,17 @@ class FitNet(MethodParams):
 
     type: Literal["fitnet"]
     two_stage: bool = True
-    """First the hint alone, then kd; false: hint and labels throughout, no kd."""
+    """First the hint alone, then kd; false: hint and labels in all steps, without kd."""
     stage_one: StepShare = 0.2
-    """The first stage's share of the training; of no effect with one stage."""
+    """The first stage's share of the training; no effect with one stage."""
     tap: Annotated[int, Field(ge=0, le=1000)] | None = None
-    """Which of the paired feature maps is the hint, from 0; null: the middle one."""
+    """Index of the pair of feature maps that is the hint, from 0; null: the middle pair."""
     weight: Weight = 100.0
-    """Of the hint."""
+    """Weight of the hint."""
     kd_weight: PartWeight = 0.9
-    """Of the soft targets in the second stage; 0 leaves it to the labels."""
+    """Weight of the soft targets in the second stage; with 0 only the labels train it."""
     temperature: Temperature = 4.0
-    """Of the soft targets in the second stage."""
+    """Temperature of the soft targets in the second stage."""
 
     @property
     def teaches_classifier(self) -> bool:

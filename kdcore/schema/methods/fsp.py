@@ -8,8 +8,8 @@ from kdcore.schema.methods.base import MethodParams, Weight
 class FSP(MethodParams):
     """The flow between layers: how features change from one stage to the next.
 
-    Choose it when the student should solve the task by the same steps, with networks of like
-    stages. Needs two feature maps or more.
+    Choose it when the student should solve the task by the same steps, for networks with similar
+    stages. It needs at least two feature maps.
     """
 
     group = "features"
@@ -24,5 +24,5 @@ class FSP(MethodParams):
 
     type: Literal["fsp"]
     between: Literal["neighbors", "ends"] = "neighbors"
-    """Every two maps that follow each other, or only the first and the last."""
+    """Pairs of consecutive maps, or only the first and the last map."""
     weight: Weight = 50.0

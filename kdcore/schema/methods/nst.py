@@ -6,10 +6,10 @@ from kdcore.schema.methods.base import MethodParams, Weight
 
 
 class NST(MethodParams):
-    """Neuron selectivity: the student's channels are active at the same places as the teacher's.
+    """Neuron selectivity: the student's channels are active at the positions of the teacher's.
 
     Choose it when channels do not correspond one to one: it compares distributions over the
-    channels, not channel by channel.
+    channels instead of single channels.
     """
 
     group = "features"

@@ -6,16 +6,16 @@ from kdcore.schema.methods.base import MethodParams, Weight
 
 
 class PKT(MethodParams):
-    """Probabilistic knowledge transfer: each sample's neighbors are as probable as the teacher's.
+    """Probabilistic knowledge transfer: the student matches the teacher's neighbor probabilities.
 
-    Choose it for embeddings and retrieval: cosine similarities, made a distribution over the batch,
-    are compared; it has nothing to train.
+    Choose it for embeddings and retrieval. The cosine similarities of a sample to the batch, scaled
+    to sum to 1, are its neighbor probabilities. It trains no adapters.
     """
 
     group = "relations"
     needs = ("pooled",)
     paper = "https://arxiv.org/abs/1803.10837"
-    when_to_use = "For embeddings and retrieval; nothing to train."
+    when_to_use = "For embeddings and retrieval; trains no adapters."
     formula = "mean over pairs of p_t · log(p_t / p_s), p = (cos + 1) / 2 with rows of sum 1"
     min_batch = 2
     one_teacher = True

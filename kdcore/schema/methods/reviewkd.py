@@ -8,10 +8,10 @@ from kdcore.schema.methods.base import MethodParams, Weight
 
 
 class ReviewKD(MethodParams):
-    """Review: the student's deep maps help its shallow ones to match the teacher's.
+    """Review: deep and shallow maps of the student together match the teacher's maps.
 
-    Choose it when feature methods are worth their cost: among the strongest of them, with the
-    largest modules to train. The student's maps are fused from deep to shallow by attention.
+    Choose it when accuracy counts more than training time: it is among the strongest feature
+    methods and trains the largest modules. Attention fuses the student's maps from deep to shallow.
     """
 
     group = "features"
@@ -27,5 +27,5 @@ class ReviewKD(MethodParams):
 
     type: Literal["reviewkd"]
     max_channels: Annotated[int, Field(ge=1, le=65536)] = 512
-    """Channels of the fused maps, at most."""
+    """Largest number of channels of the fused maps."""
     weight: Weight = 5.0

@@ -8,16 +8,16 @@ from kdcore.schema.methods.base import MethodParams, PartWeight, Weight, require
 
 
 class RKD(MethodParams):
-    """Relational KD: distances of pairs and angles of triplets of samples are the teacher's.
+    """Relational KD: the student matches distances of pairs and angles of triplets of samples.
 
-    Choose it for embeddings, in which only the arrangement counts, and where the two networks'
-    features have different sizes. Memory grows with the batch cubed.
+    Choose it for embeddings, where only the arrangement of samples counts, and for networks whose
+    features have different sizes. Memory grows with the cube of the batch size.
     """
 
     group = "relations"
     needs = ("pooled",)
     paper = "https://arxiv.org/abs/1904.05068"
-    when_to_use = "For embeddings, in which only the arrangement of the samples counts."
+    when_to_use = "For embeddings, where only the arrangement of the samples counts."
     formula = "smooth-L1 of distances (over their mean) and of cosines of triplets"
     min_batch = 2
     one_teacher = True
@@ -26,7 +26,7 @@ class RKD(MethodParams):
     distance_weight: PartWeight = 25.0
     angle_weight: PartWeight = 50.0
     weight: Weight = 1.0
-    """Of both together."""
+    """Weight of the sum of both parts."""
 
     @model_validator(mode="after")
     def _teaches(self) -> Self:

@@ -6,16 +6,18 @@ from kdcore.schema.methods.base import MethodParams, Weight
 
 
 class Similarity(MethodParams):
-    """Similarity-preserving KD: samples alike to the teacher are alike to the student.
+    """Similarity-preserving KD: samples are as similar for the student as for the teacher.
 
-    Choose it when maps of the two networks have nothing in common but the samples: only
-    similarities within the batch are compared, of the last maps, and any two shapes fit.
+    Choose it when the maps of the two networks are not comparable: it compares only similarities
+    of samples within the batch, from the last maps, which may have any shapes.
     """
 
     group = "relations"
     needs = ("maps",)
     paper = "https://arxiv.org/abs/1907.09682"
-    when_to_use = "When the maps of the two networks have nothing in common but the samples."
+    when_to_use = (
+        "When the maps of the two networks are not comparable, only similarities of samples."
+    )
     formula = "‖Ĝ_s - Ĝ_t‖² / B², Ĝ = F Fᵀ with rows of unit length"
     min_batch = 2
     one_teacher = True

@@ -6,7 +6,7 @@ from kdcore.schema.methods.base import MethodParams
 
 
 class Supervised(MethodParams):
-    """Cross-entropy with the true labels alone: trains teachers, and baselines to compare with."""
+    """Cross-entropy with the true labels only: for teachers and for baselines."""
 
     group = "labels"
     needs = ("logits", "target")

@@ -10,14 +10,14 @@ from kdcore.schema.methods.base import MethodParams, Weight
 class VID(MethodParams):
     """Variational information distillation: the student's maps predict the teacher's.
 
-    Choose it when parts of the teacher's maps are noise to the student: each channel learns how
-    precisely it can be predicted, and counts accordingly.
+    Choose it when the student cannot predict some of the teacher's channels: each channel has a
+    trained variance, and channels of high variance count less.
     """
 
     group = "features"
     needs = ("maps",)
     paper = "https://arxiv.org/abs/1904.05835"
-    when_to_use = "When parts of the teacher's maps are noise to the student."
+    when_to_use = "When the student cannot predict some of the teacher's channels."
     formula = "sum over maps of mean ½ [(m(f_s) - f_t)² / var + log var], var learned per channel"
     one_teacher = True
     min_maps = 1
