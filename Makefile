@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup lint lint-js format test coverage demo up lock bench-quality bench-engine bench-dashboard chaos screenshots
+.PHONY: help setup lint lint-js format test test-all coverage demo up lock bench-quality bench-engine bench-dashboard chaos screenshots
 help:            ## this list
 	@awk -F ':[^#]*## *' '/^[a-z-]+:.*##/ {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -36,8 +36,11 @@ format: setup    ## let ruff fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: setup      ## every test, on the embedded stack that the tests start; COVERAGE=1 measures lines
+test: setup      ## the tests before a commit, on the embedded stack that they start; COVERAGE=1 measures lines
 	$(BIN)/python -m pytest -n auto $(if $(COVERAGE),--cov --cov-report=) $(ARGS)
+
+test-all: setup  ## the long tests, which `make test` leaves out: chaos, long resumes, all pairs, scratch copies
+	$(BIN)/python -m pytest -n auto -m "slow and not gpu" $(ARGS)
 
 # Lines that run in the tests' own processes and in the API's process; not the workers' and engines'.
 coverage: setup  ## line coverage of each room, as the last `make test COVERAGE=1` measured it

@@ -24,6 +24,21 @@ Json = dict[str, Any]
 TRAINED_EPOCHS = 2
 SHARED_PROCESS_FOLDERS = {"chaos": ("tests/chaos/",), "stack": ("tests/dashboard/", "tests/e2e/")}
 """Folders whose tests share one pytest-xdist process, because two at once compete for CPU time."""
+SLOW_TESTS = (
+    "tests/chaos/",  # processes are killed and frozen, and the tests wait for leases to expire
+    "tests/house/test_new_",  # examples run in a scratch copy of the checkout
+    "tests/kdcore/training/test_resume_combinations.py",  # all pairs of method and scheme
+    "tests/upgrade/",  # the whole stack on a stored database
+)
+"""Tests that `make test` leaves out and `make test-all` runs."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow tests before pytest selects tests by their marks."""
+    for item in items:
+        if item.nodeid.startswith(SLOW_TESTS):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(optionalhook=True)
