@@ -95,7 +95,8 @@ class _Repair:
 
     def _target(self, path: BodyPath) -> BodyPath:
         """The value to replace: where a placeholder does not help, the object around it."""
-        return path[:-1] if isinstance(_value_at(self.body, path), _Placeholder) else path
+        is_placeholder = isinstance(_value_at(self.body, path), _Placeholder)
+        return path[:-1] if is_placeholder and len(path) > 1 else path
 
     def _with_edits(self, node: Any, edits: Mapping[int | str, Any], original: BodyPath) -> Any:
         """A copy of ``node`` with the edits below it; ``original`` is its path in the request."""
