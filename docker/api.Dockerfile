@@ -1,11 +1,11 @@
-# The API, the migrations and the keeper: no torch, a small part of the worker's size.
+# The API, migrations and maintenance: without torch, a small part of the worker's size.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /stillhouse
 COPY requirements.lock pyproject.toml README.md LICENSE ./
 COPY kdcore/__init__.py kdcore/__init__.py
 COPY stillhouse/__init__.py stillhouse/__init__.py
-# What the extras ask for, at the versions of the lock; `worker` is for the keeper. The project itself
-# is copied below, so that a change of ours does not install everything again.
+# The dependencies of the extras, at the versions of the lock; `worker` is for maintenance. The project
+# is copied below, so that a change of its code does not install the dependencies again.
 RUN python -m venv /venv \
  && /venv/bin/pip install --no-cache-dir --constraint requirements.lock ".[api,worker]" \
  && /venv/bin/pip uninstall --yes stillhouse
@@ -17,7 +17,7 @@ WORKDIR /stillhouse
 COPY --from=build /venv /venv
 COPY api api
 COPY dashboard dashboard
-# Of the engine: the words, and what a prediction's process is made of.
+# Of the engine: schema and protocol, and the process of a prediction.
 COPY kdcore/__init__.py kdcore/__init__.py
 COPY kdcore/__main__.py kdcore/__main__.py
 COPY kdcore/data/__init__.py kdcore/data/__init__.py

@@ -1,1 +1,1 @@
-"""What outlives a process: settings, rows, job transitions, metrics, events, blobs, the queue."""
+"""What outlives a process: settings, rows, job transitions, metrics, events, objects, outbox."""

@@ -15,7 +15,7 @@ from store.settings import settings
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection whose every wait has an end, also when the server is frozen."""
+    """A connection on which every wait has a timeout, also when the server is frozen."""
 
     @override
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
@@ -25,12 +25,12 @@ class Connection(psycopg.Connection[Any]):
             )
         except psycopg.errors._WaitTimeout as late:
             if timeout is None:
-                self.pgconn.finish()  # what it will answer belongs to nobody any more
-                raise psycopg.OperationalError("the database did not answer in time") from late
+                self.pgconn.finish()  # a late reply must not be read by the next statement
+                raise psycopg.OperationalError("the database did not respond in time") from late
             raise
 
 
-# A peer that has vanished is noticed by these, because the server cannot tell us.
+# TCP settings that detect a peer that has vanished.
 KEEPALIVE = {
     "keepalives_idle": "5",
     "keepalives_interval": "2",
@@ -40,7 +40,7 @@ KEEPALIVE = {
 
 
 def connect() -> Connection:
-    """A connection of one's own, with every limit that those of the pool have."""
+    """A connection outside the pool, with the same limits."""
     timeout_ms = int(settings().statement_timeout_s * 1000)
     return Connection.connect(
         conninfo(),
@@ -52,7 +52,7 @@ def connect() -> Connection:
 
 @functools.cache
 def engine() -> Engine:
-    """The pool of this process. Every wait has an end: a stalled database is an honest 503."""
+    """The pool of this process. Every wait has a timeout, so a stalled database gives a 503."""
     return create_engine(
         settings().database_url.get_secret_value(),
         creator=connect,
@@ -64,7 +64,7 @@ def engine() -> Engine:
 
 
 def conninfo() -> str:
-    """The address for a connection of one's own, as psycopg takes it: to LISTEN, to hold a lock."""
+    """The address of the database for psycopg."""
     url = make_url(settings().database_url.get_secret_value()).set(drivername="postgresql")
     return url.update_query_dict(KEEPALIVE).render_as_string(hide_password=False)
 
@@ -78,9 +78,9 @@ def transaction() -> Iterator[Session]:
 
 @contextlib.contextmanager
 def read_session() -> Iterator[Session]:
-    """A session for a few reads that need not agree with each other: no BEGIN, no COMMIT.
+    """A session for a few reads that may see different commits: no BEGIN, no COMMIT.
 
-    On the hottest routes these two are half of what the database is asked.
+    On the most frequent routes, BEGIN and COMMIT would be half of all statements.
     """
     with Session(_autocommit_engine(), expire_on_commit=False) as session:
         yield session

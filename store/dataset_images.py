@@ -1,4 +1,4 @@
-"""Single images of a data set, read from the object store by their place in its file.
+"""Single images of a data set, read from the object store by their offset in its file.
 
 A data set is one safetensors file (kdcore/data/dataset.py writes it): a header that says where each
 tensor lies, then ``<split>/targets`` int64 and ``<split>/images`` (N, C, H, W) uint8, row by row.
@@ -17,22 +17,22 @@ from store import object_store
 
 _LENGTH_BYTES = 8
 _MAX_CACHED_HEADERS = 64
-"""Headers that a process remembers; objects are written once, so they never grow old."""
+"""Headers in memory; objects never change, so that headers stay valid."""
 
 
 class DatasetImage(NamedTuple):
-    """One image as it is stored."""
+    """One stored image."""
 
     row: int
     target: int | None
-    """Index of its class; None in the split without labels."""
+    """Index of the class; None in the split without labels."""
     shape: tuple[int, int, int]
     """(C, H, W)"""
     pixels: bytes
 
 
 class DatasetImages:
-    """One split of a data set whose file is at ``key``. KeyError if there is no such split."""
+    """One split of the data set at ``key``. Raises KeyError if there is no such split."""
 
     def __init__(self, key: str, split: str) -> None:
         self._key = key
@@ -45,7 +45,7 @@ class DatasetImages:
 
     @property
     def bytes_per_image(self) -> int:
-        """Of one image."""
+        """Size of one image."""
         _, channels, height, width = self._images["shape"]
         return int(channels * height * width)
 
@@ -59,7 +59,7 @@ class DatasetImages:
         return class_indices.tolist()
 
     def read(self, rows: Iterable[int]) -> list[DatasetImage]:
-        """These rows, in their order. IndexError for one that is not there."""
+        """Images of these rows, in their order. Raises IndexError for a missing row."""
         targets = self.targets()
         size, shape = self.bytes_per_image, tuple(self._images["shape"][1:])
         images = []
@@ -77,7 +77,7 @@ class DatasetImages:
 
 @functools.lru_cache(_MAX_CACHED_HEADERS)
 def _header(key: str) -> tuple[int, dict[str, Any]]:
-    """Where the tensors begin, and the header."""
+    """Offset of the first tensor, and the header."""
     length = int.from_bytes(b"".join(object_store.read(key, 0, _LENGTH_BYTES)), "little")
     start = _LENGTH_BYTES + length
     header = json.loads(b"".join(object_store.read(key, _LENGTH_BYTES, start)))

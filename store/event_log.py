@@ -1,7 +1,7 @@
-"""The durable log of a job: numbered by the job itself, so that no reader can miss one.
+"""The durable log of a job: events have numbers without gaps, so that no reader misses one.
 
-The number is raised on the job's locked row; events of one job therefore become visible in order,
-which a shared sequence does not promise.
+The number is raised on the job's locked row, so events of one job become visible in order. A shared
+sequence does not guarantee that.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ CHANNEL = "events"  # notified with the job's id at each commit that wrote event
 
 
 def append(session: Session, job: Job, event_type: str, data: dict[str, Any]) -> None:
-    """Add an event to a job whose row this transaction holds."""
+    """Append an event to a job whose row this transaction has locked."""
     job.event_seq += 1
     session.add(
         JobEvent(
@@ -28,7 +28,7 @@ def append(session: Session, job: Job, event_type: str, data: dict[str, Any]) ->
             data=data,
         )
     )
-    # Once in a transaction is enough, and a statement of its own for each event is not free.
+    # One notification for each transaction is enough.
     notified_job_ids: set[str] = session.info.setdefault(CHANNEL, set())
     if job.id not in notified_job_ids:
         notified_job_ids.add(job.id)
@@ -38,7 +38,7 @@ def append(session: Session, job: Job, event_type: str, data: dict[str, Any]) ->
 def list_after(
     session: Session, job_id: str, seq: int, limit: int, types: Sequence[str] = ()
 ) -> list[JobEvent]:
-    """Up to ``limit`` events that follow number ``seq``, in order; of some types alone if asked."""
+    """Up to ``limit`` events after number ``seq``, in order; with ``types``, only of those."""
     query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > seq)
     if types:
         query = query.where(JobEvent.type.in_(types))
@@ -46,6 +46,6 @@ def list_after(
 
 
 def list_logs(session: Session, job_id: str, limit: int) -> list[JobEvent]:
-    """The last ``limit`` lines for people, in order."""
+    """The last ``limit`` log lines and errors, in order."""
     query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.type.in_(("log", "error")))
     return list(reversed(session.scalars(query.order_by(JobEvent.seq.desc()).limit(limit)).all()))

@@ -1,4 +1,4 @@
-"""Ids: prefixed, sortable by time of creation, impossible to guess. ``job_01jd…``"""
+"""Ids like ``job_01jd…``: a prefix, the time of creation, and random bits."""
 
 import re
 import secrets

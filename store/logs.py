@@ -1,4 +1,4 @@
-"""How the servers log: one JSON object a line on standard error, a stable event name, fields."""
+"""Logging of the servers: one JSON object per line on standard error, with a stable event name."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from kdcore.runtime import failpoints
 
 
 def configure() -> None:
-    """Set the form of log lines for this process."""
+    """Configure structlog for this process."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -1,4 +1,4 @@
-"""Curves: written in batches, read thinned."""
+"""Metric series: written in batches, thinned when they are read."""
 
 import math
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ _UPSERT = _INSERT.on_conflict_do_update(
 
 
 def write(session: Session, job: Job, events: Sequence[MetricsEvent]) -> None:
-    """Store the values of some events; a step that a resumed run repeats is written over."""
+    """Store the values of events. A step that a resumed run repeats is overwritten."""
     rows = [
         {
             "job_id": job.id,
@@ -36,15 +36,15 @@ def write(session: Session, job: Job, events: Sequence[MetricsEvent]) -> None:
             "step": event.step,
             "epoch": event.epoch,
             "wall_s": event.wall_s,
-            # JSON and most charts know no NaN; a missing value is a gap in the curve.
+            # JSON has no NaN; a missing value is a gap in the curve.
             "value": value if value is not None and math.isfinite(value) else None,
         }
         for event in events
         for key, value in event.values.items()
     ]
     if rows:
-        # One row's statement for each of them, sent together: its text, which is the same whatever
-        # their number, is made and prepared once.
+        # One statement per row, sent together: its text does not depend on the number of rows, so
+        # it is compiled and prepared once.
         session.connection().execute(_UPSERT, rows)
     for event in events:
         _update_summary(job, event)
@@ -63,7 +63,7 @@ def _thin_curve(curve: list[float | None]) -> list[float | None]:
 
 
 class Curves(NamedTuple):
-    """Thinned curves, and how many points each of them has in truth."""
+    """Thinned curves, and the total number of points of each."""
 
     columns: dict[str, CurveColumn]
     totals: dict[str, int]
@@ -72,7 +72,7 @@ class Curves(NamedTuple):
 def read(
     session: Session, job_id: str, keys: list[str] | None, axis: Axis, max_points: int
 ) -> Curves:
-    """Columns ``{key: {axis: […], "value": […]}}``: of each curve the extremes of every bucket."""
+    """Columns ``{key: {axis: […], "value": […]}}``, thinned to the extremes of each bucket."""
     conditions = [Metric.job_id == job_id]
     if keys is not None:
         conditions.append(Metric.key.in_(keys))
@@ -97,7 +97,7 @@ def read(
 def _extremes(
     session: Session, job_id: str, key: str, axis: Axis, max_points: int
 ) -> list[tuple[str, float, float | None]]:
-    """Both ends, and the lowest and highest value of each bucket between them, in order of step."""
+    """Both ends, and the lowest and highest value of each bucket, in order of step."""
     buckets = max(1, (max_points - 2) // 2)
     bucket = func.ntile(buckets).over(order_by=Metric.step).cast(Integer).label("bucket")
     points = (

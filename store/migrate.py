@@ -14,7 +14,7 @@ from store.settings import settings
 from store.tables import Base
 
 EXIT_DATABASE_NEWER = 3
-_LOCK = 0x5711_0001  # any number, the same for all who migrate
+_LOCK = 0x5711_0001  # any number, the same for every process that migrates
 
 
 class DatabaseNewerError(Exception):
@@ -22,8 +22,8 @@ class DatabaseNewerError(Exception):
 
 
 def migrate() -> None:
-    """Apply what is missing, one process at a time; refuse a database that is newer."""
-    # A connection of its own: an index over a large table takes longer than any request may.
+    """Apply missing migrations, one process at a time. Raises DatabaseNewerError."""
+    # Without the pool's timeouts: an index over a large table takes minutes.
     migration_engine = create_engine(settings().database_url.get_secret_value(), poolclass=NullPool)
     with migration_engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
@@ -49,7 +49,7 @@ def alembic_config(connection: Connection) -> Config:
 
 
 def schema_differences(connection: Connection) -> list[object]:
-    """What the tables in code have that the migrated database has not, and the reverse."""
+    """Differences between the tables in code and the migrated database."""
     return list(compare_metadata(MigrationContext.configure(connection), Base.metadata))
 
 

@@ -1,4 +1,4 @@
-"""Teachers' kept answers: which ones a job may find, and which ones go when there are too many."""
+"""Teacher caches: rows of stored teacher outputs, their use and their eviction."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from store.tables import Dataset, Job, Model, TeacherCache
 
 
 class TeacherCacheInputs(NamedTuple):
-    """Whose answers about what: what a row says beside the engine's own words."""
+    """What teacher outputs are computed from, beside the engine's key."""
 
     model: Model
     dataset: Dataset
@@ -24,9 +24,9 @@ class TeacherCacheInputs(NamedTuple):
 def list_matching(
     session: Session, project_id: str, inputs: Sequence[TeacherCacheInputs], seeds: Sequence[int]
 ) -> list[TeacherCache]:
-    """What may serve, of views that one of the ``seeds`` drew.
+    """Rows that may fit a job: its inputs, with views of one of the ``seeds``.
 
-    The engine takes what its own keys name, and leaves the rest.
+    The engine uses the files whose keys it computes, and ignores the others.
     """
     rows: list[TeacherCache] = []
     for item in inputs:
@@ -42,7 +42,7 @@ def list_matching(
 
 
 def existing_keys(session: Session, project_id: str, keys: Sequence[str]) -> set[str]:
-    """Those of the ``keys`` that have a row."""
+    """The subset of ``keys`` that have a row."""
     query = select(TeacherCache.key).where(
         TeacherCache.project_id == project_id, TeacherCache.key.in_(keys)
     )
@@ -50,10 +50,10 @@ def existing_keys(session: Session, project_id: str, keys: Sequence[str]) -> set
 
 
 def record_use(session: Session, job: Job, event: TeacherCacheEvent) -> None:
-    """A run of ``job`` has the answers: a hit, unless the same job, or this run, asked for them."""
+    """Record the use of a row: a hit, unless this job computed the outputs."""
     values: dict[str, Any] = {
         "used_at": func.now(),
-        "seed": event.seed,  # rows of older versions say a job's first seed
+        "seed": event.seed,  # rows of older versions have the first seed of their job
     }
     if event.hit:
         values["hits"] = TeacherCache.hits + (TeacherCache.job_id != job.id).cast(Integer)
@@ -71,7 +71,7 @@ def add(
     inputs: TeacherCacheInputs,
     object_key: str,
 ) -> None:
-    """Keep a row of answers that are stored; another run may have been first with the same."""
+    """Add a row for uploaded outputs, unless another run has added the same."""
     row = {
         "id": new_id("tch"),
         "project_id": job.project_id,
@@ -95,9 +95,9 @@ def add(
 
 
 def evict(session: Session) -> None:
-    """Drop the least recently used rows of projects that keep more than they may.
+    """Delete the least recently used rows of projects beyond their limit.
 
-    Their objects are then nobody's, and go as such.
+    Garbage collection then deletes the objects.
     """
     cumulative_bytes = func.sum(TeacherCache.size_bytes).over(
         partition_by=TeacherCache.project_id,

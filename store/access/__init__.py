@@ -1,1 +1,1 @@
-"""Who may enter: projects, API keys, dashboard sessions."""
+"""Access: projects, API keys, dashboard sessions."""

@@ -12,7 +12,7 @@ from store.tables import Project
 
 
 def bootstrap(key_file: Path) -> None:
-    """Create the default project with an admin key unless there is one with a working key file."""
+    """Create the default project and an admin key, unless the file holds a valid key."""
     with transaction() as session:
         if key_file.exists() and credentials.authenticate_key(
             session, key_file.read_text().strip()
@@ -26,7 +26,7 @@ def bootstrap(key_file: Path) -> None:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Appears at once and whole, readable by its owner alone."""
+    """Write a file atomically, readable only by its owner."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

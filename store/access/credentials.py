@@ -17,7 +17,7 @@ SCOPES = ("jobs:read", "jobs:write", "data:write", "admin")
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks: a key of a project, and what it may do."""
+    """The caller of a request: a key of a project, and its scopes."""
 
     project_id: str
     key_id: str
@@ -25,7 +25,7 @@ class Principal:
 
 
 def digest(secret: str) -> bytes:
-    """What is stored of a secret of 256 random bits."""
+    """The digest that is stored instead of a secret of 256 random bits."""
     return hashlib.sha256(secret.encode("utf-8", "replace")).digest()
 
 
@@ -38,7 +38,7 @@ def create_project(session: Session, name: str) -> Project:
 
 
 def create_key(session: Session, project_id: str, name: str, scopes: tuple[str, ...]) -> str:
-    """Store a new key of the project and return its secret, which cannot be had again."""
+    """Store a new key of the project. Returns its secret, which is stored nowhere."""
     secret = f"stk_{secrets.token_urlsafe(32)}"
     session.add(
         ApiKey(
@@ -54,12 +54,12 @@ def create_key(session: Session, project_id: str, name: str, scopes: tuple[str, 
 
 
 def authenticate_key(session: Session, secret: str) -> Principal | None:
-    """Whose key this is; None for an unknown or revoked one."""
+    """The caller with this key. Returns None for an unknown or revoked key."""
     return _principal(session, select(ApiKey).where(ApiKey.digest == digest(secret)))
 
 
 def authenticate_cookie(session: Session, cookie: str) -> Principal | None:
-    """Whose dashboard login this is; None for an unknown or expired one."""
+    """The caller with this dashboard session. Returns None for an unknown or expired one."""
     query = (
         select(ApiKey)
         .join(DashboardSession, DashboardSession.key_id == ApiKey.id)
@@ -76,7 +76,7 @@ def _principal(session: Session, query: Select[ApiKey]) -> Principal | None:
 
 
 def create_login_code(session: Session, key_id: str) -> str:
-    """A code that opens the dashboard once."""
+    """Store a code that opens the dashboard once. Returns the code."""
     code = secrets.token_urlsafe(32)
     expires = func.now() + timedelta(seconds=settings().login_code_s)
     session.add(LoginCode(digest=digest(code), key_id=key_id, expires_at=expires))
@@ -85,7 +85,7 @@ def create_login_code(session: Session, key_id: str) -> str:
 
 
 def use_login_code(session: Session, code: str) -> str | None:
-    """The key behind a code, which is used up by this; None if it is unknown or too old."""
+    """Delete a code and return its key id. Returns None if it is unknown or expired."""
     return session.scalar(
         delete(LoginCode)
         .where(LoginCode.digest == digest(code), LoginCode.expires_at > func.now())
@@ -94,7 +94,7 @@ def use_login_code(session: Session, code: str) -> str | None:
 
 
 def create_dashboard_session(session: Session, key_id: str) -> str:
-    """Log the key's owner in to the dashboard; the cookie's value."""
+    """Start a dashboard session for a key. Returns the value of its cookie."""
     cookie = secrets.token_urlsafe(32)
     expires = func.now() + timedelta(seconds=settings().session_s)
     session.add(DashboardSession(digest=digest(cookie), key_id=key_id, expires_at=expires))
@@ -103,5 +103,5 @@ def create_dashboard_session(session: Session, key_id: str) -> str:
 
 
 def delete_dashboard_session(session: Session, cookie: str) -> None:
-    """Log out."""
+    """End a dashboard session."""
     session.execute(delete(DashboardSession).where(DashboardSession.digest == digest(cookie)))

@@ -14,7 +14,7 @@ from store.tables import ApiKey
 
 
 def login_link(base_url: str) -> str:
-    """The address, good for one use within the hour, as the owner of the first admin key."""
+    """An address for one login within the hour, with the first admin key."""
     with transaction() as session:
         admin = session.scalars(
             select(ApiKey.id)

@@ -1,4 +1,4 @@
-"""The rows. Every one belongs to a project."""
+"""The tables. Every row belongs to a project."""
 
 from store.tables.accounts import ApiKey, DashboardSession, LoginCode, Project
 from store.tables.assets import Dataset, Model, TeacherCache, Upload, UploadPart

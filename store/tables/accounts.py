@@ -1,4 +1,4 @@
-"""Who may do what: projects, keys, dashboard logins."""
+"""Projects, API keys, dashboard logins."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from store.tables.base import Base, CreatedAt, Id, ProjectId, Timestamp
 
 
 class Project(Base):
-    """The owner of everything else; nothing of one project can be seen from another."""
+    """The owner of all other rows; a project cannot see the rows of another."""
 
     __tablename__ = "projects"
     id: Mapped[Id]

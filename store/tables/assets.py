@@ -1,4 +1,4 @@
-"""What users bring: uploads, data sets, models."""
+"""Uploads, data sets, teacher caches, models."""
 
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from store.tables.base import Base, BigInt, CreatedAt, Id, Json, ProjectId, Time
 
 
 class Upload(Base):
-    """Bytes on their way in: parts that are objects of their own, until they are complete."""
+    """An upload: its parts are separate objects."""
 
     __tablename__ = "uploads"
     __table_args__ = (CheckConstraint("state IN ('open', 'complete', 'discarded')", "state"),)
@@ -39,7 +39,7 @@ class Upload(Base):
 
 
 class UploadPart(Base):
-    """One part that has arrived."""
+    """A received part of an upload."""
 
     __tablename__ = "upload_parts"
     upload_id: Mapped[str] = mapped_column(
@@ -76,7 +76,7 @@ class Dataset(Base):
 
 
 class TeacherCache(Base):
-    """A teacher's answers about one view of a data set's training images."""
+    """Outputs of a teacher for one view of a data set's training images."""
 
     __tablename__ = "teacher_caches"
     __table_args__ = (
@@ -87,9 +87,9 @@ class TeacherCache(Base):
     id: Mapped[Id]
     project_id: Mapped[ProjectId]
     key: Mapped[str]
-    """Of all that decides the answers: the engine makes it."""
+    """Digest of everything that determines the outputs; the engine computes it."""
     model_id: Mapped[str]
-    """The teacher and the data set as the job named them; both may be deleted since."""
+    """Teacher and data set of the job; both may have been deleted since."""
     dataset_id: Mapped[str]
     teacher_sha256: Mapped[str]
     dataset_sha256: Mapped[str]
@@ -101,11 +101,11 @@ class TeacherCache(Base):
     sha256: Mapped[str]
     size_bytes: Mapped[BigInt]
     fill_s: Mapped[float]
-    """That asking took."""
+    """Seconds that computing the outputs took."""
     job_id: Mapped[str]
-    """Whose run asked."""
+    """The job whose run computed the outputs."""
     hits: Mapped[int] = mapped_column(default=0)
-    """Runs of other jobs that asked nothing because of it."""
+    """Runs of other jobs that used the row."""
     created_at: Mapped[CreatedAt]
     used_at: Mapped[CreatedAt]
 
@@ -139,11 +139,11 @@ class Model(Base):
     sha256: Mapped[str | None]
     size_bytes: Mapped[BigInt | None]
     onnx_object_key: Mapped[str | None] = mapped_column(index=True)
-    """The same network as ONNX, from the first time that it is asked something."""
+    """The network as ONNX, from its first prediction on."""
     onnx_sha256: Mapped[str | None]
     onnx_size_bytes: Mapped[BigInt | None]
     onnx_error: Mapped[Json | None]
-    """Why there can be none."""
+    """Why the network has no ONNX form."""
     rev: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[CreatedAt]
     ready_at: Mapped[datetime | None]

@@ -1,4 +1,4 @@
-"""What all tables share: names of constraints, column types, the project they belong to."""
+"""Shared by all tables: names of constraints, column types, the column of the project."""
 
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 
 class Base(DeclarativeBase):
-    """The base of all rows. Names of constraints are fixed so that migrations can refer to them."""
+    """The base of all tables. Constraints have fixed names, so that migrations can refer to them."""
 
     metadata = MetaData(
         naming_convention={

@@ -1,4 +1,4 @@
-"""A job and all that its runs leave behind."""
+"""Jobs, runs, events, metrics, checkpoints, artifacts."""
 
 from datetime import datetime
 
@@ -22,7 +22,7 @@ _STATES = (
 
 
 LIVE_STATES = ("starting", "running", "pausing", "cancelling")
-"""States in which a run may hold the job."""
+"""States in which a run may hold the job's lease."""
 
 
 class Run(Base):
@@ -43,11 +43,11 @@ class Run(Base):
     runtime: Mapped[Json | None]
     """What its engine observed: device, precision, threads, versions; null before it began."""
     engine_seq: Mapped[BigInt] = mapped_column(default=0, server_default="0")
-    """Number of the last event of its engine that is stored."""
+    """Number of the newest stored event of its engine."""
 
 
 class Job(Base):
-    """What a user asked for, or what prepares it. Only store/jobs/states.py sets its state."""
+    """A job of a user, or one that prepares an asset. Only store/jobs sets its state."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -88,7 +88,7 @@ class Job(Base):
     resolved: Mapped[Json]
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"))
     model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"))
-    """The model that a verification or conversion works for."""
+    """The model that a verification or conversion prepares."""
     model_ids: Mapped[list[str]] = mapped_column(ARRAY(TEXT))
     """The teachers, and the student's initial weights."""
     architecture: Mapped[str | None]
@@ -105,7 +105,7 @@ class Job(Base):
     result: Mapped[Json | None]
 
     fence: Mapped[BigInt] = mapped_column(default=0)
-    """Raised by every claim; a write with an older one touches nothing."""
+    """Raised by every claim; a write with an older fence is rejected."""
     lease_owner: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]
     num_runs: Mapped[int] = mapped_column(default=0)
@@ -118,7 +118,7 @@ class Job(Base):
     created_at: Mapped[CreatedAt]
     queued_at: Mapped[CreatedAt]
     not_before: Mapped[datetime | None]
-    """What it waits for is away: it is not taken again earlier than this."""
+    """No worker claims the job before this time: the object store was unavailable."""
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
@@ -135,10 +135,10 @@ class Job(Base):
 
 
 class JobEvent(Base):
-    """What happened, in order: the durable log behind the stream."""
+    """An event of a job: the durable log behind the stream."""
 
     __tablename__ = "events"
-    # What has changed in a project of late: the stream behind a table of jobs.
+    # For the stream of changed jobs of a project.
     __table_args__ = (Index(None, "project_id", "time"),)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[BigInt] = mapped_column(primary_key=True)
@@ -150,7 +150,7 @@ class JobEvent(Base):
 
 
 class Metric(Base):
-    """One value of one curve. A resumed run writes over what it repeats: one lineage is visible."""
+    """One value of one curve. A resumed run overwrites the steps that it repeats."""
 
     __tablename__ = "metrics"
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
@@ -163,7 +163,7 @@ class Metric(Base):
 
 
 class _StoredFile:
-    """An object in the store that a run published under its fence."""
+    """An object that a run stored under its fence."""
 
     id: Mapped[Id]
     object_key: Mapped[str] = mapped_column(index=True)
@@ -173,7 +173,7 @@ class _StoredFile:
 
 
 class Checkpoint(_StoredFile, Base):
-    """A place from which a later run can go on."""
+    """A state of training from which a later run can continue."""
 
     __tablename__ = "checkpoints"
     project_id: Mapped[ProjectId]
@@ -186,7 +186,7 @@ class Checkpoint(_StoredFile, Base):
 
 
 class Artifact(_StoredFile, Base):
-    """A finished file for the user."""
+    """A file of a finished job."""
 
     __tablename__ = "artifacts"
     project_id: Mapped[ProjectId]

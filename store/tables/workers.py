@@ -1,4 +1,4 @@
-"""What keeps the fleet going: messages to send, workers that live, keys of repeated requests."""
+"""Outbox, turns of projects, workers, idempotency keys."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from store.tables.base import Base, BigInt, CreatedAt, Json, ProjectId
 
 
 class OutboxMessage(Base):
-    """The outbox: a message to a queue, written with the row it is about, sent after the commit."""
+    """A message to the workers of a queue, sent after the commit."""
 
     __tablename__ = "outbox"
     id: Mapped[BigInt] = mapped_column(Identity(), primary_key=True)
@@ -18,7 +18,7 @@ class OutboxMessage(Base):
 
 
 class ProjectTurn(Base):
-    """When a project last had its turn in a queue: whose is longest ago has the next one."""
+    """When a project last had its turn in a queue; the longest ago is next."""
 
     __tablename__ = "project_turns"
     project_id: Mapped[ProjectId] = mapped_column(primary_key=True)
@@ -27,7 +27,7 @@ class ProjectTurn(Base):
 
 
 class Worker(Base):
-    """A slot of a worker and when it was last heard of."""
+    """A worker and its last heartbeat."""
 
     __tablename__ = "workers"
     name: Mapped[str] = mapped_column(primary_key=True)
@@ -37,7 +37,7 @@ class Worker(Base):
 
 
 class IdempotencyKey(Base):
-    """The answer to a request, kept so that its repetition gets the same one."""
+    """The stored response to a request, for its repetitions."""
 
     __tablename__ = "idempotency_keys"
     project_id: Mapped[ProjectId] = mapped_column(primary_key=True)

@@ -100,7 +100,7 @@ def test_an_image_can_start_the_engine(
 
 def test_compose_has_every_part_with_a_health_check(compose: dict[str, Any]) -> None:
     services = compose["services"]
-    parts = {"postgres", "valkey", "objects", "migrate", "api", "train", "prepare", "keeper"}
+    parts = {"postgres", "valkey", "objects", "migrate", "api", "train", "prepare", "maintenance"}
     assert set(services) == parts
     for name in ("postgres", "valkey", "objects"):
         assert services[name]["healthcheck"]["test"], name
@@ -128,5 +128,5 @@ def test_compose_gives_the_servers_every_setting_without_a_default(
         for name, field in Settings.model_fields.items()
         if field.is_required()
     }
-    for name in ("api", "keeper", "train", "prepare", "migrate"):
+    for name in ("api", "maintenance", "train", "prepare", "migrate"):
         assert required <= set(compose["services"][name]["environment"]), name
