@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 
 class Base(DeclarativeBase):
-    """The base of all tables. Constraints have fixed names, so that migrations can refer to them."""
+    """The base of all tables. Constraints have fixed names, to which migrations refer."""
 
     metadata = MetaData(
         naming_convention={

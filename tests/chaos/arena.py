@@ -47,26 +47,28 @@ SHORT = {
 }
 MANY = httpx.Limits(max_connections=None)
 TRAINERS = ("train-1", "train-2")
-KEEPERS = ("keeper-1", "keeper-2")
+MAINTENANCE = ("maintenance-1", "maintenance-2")
 
 
 def _worker(name: str, queue: str) -> tuple[str, ...]:
     return (*CELERY, "-c", "1", "-Q", queue, "-n", f"{name}@%h", *QUIET)
 
 
-def _stopped(pid: int) -> list[int]:
-    """Stop a process and all below it, which have sessions of their own; before its children are
-    looked for it stands still, so that it has no more."""
-    found = [pid]
+def _stop_tree(pid: int) -> list[int]:
+    """Stop a process and its descendants, which have sessions of their own. Returns their ids.
+
+    A stopped process starts no more children, so it is stopped before they are listed.
+    """
+    pids = [pid]
     with contextlib.suppress(ProcessLookupError, FileNotFoundError):
         os.kill(pid, signal.SIGSTOP)
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            found += _stopped(int(child))
-    return found
+            pids += _stop_tree(int(child))
+    return pids
 
 
 class Arena:
-    """Two keepers, two workers that train, one that prepares, an API; all of them may die."""
+    """Two maintenance processes, two workers that train, one that prepares, an API; all of them may die."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -125,7 +127,7 @@ class Arena:
         self.url = f"http://127.0.0.1:{port}"
         address = ("--host", "127.0.0.1", "--port", str(port))
         api = self._program("api", "-m", "api", *address)
-        for name in KEEPERS:
+        for name in MAINTENANCE:
             self._program(name, "-m", "worker.maintenance")
         for name in (*TRAINERS, "prepare"):
             self._program(name, *_worker(name, name.partition("-")[0]))
@@ -162,8 +164,8 @@ class Arena:
     def project(self, name: str) -> httpx.Client:
         """A client of a project of its own."""
         with self.client() as admin:
-            made = admin.post("/v1/projects", json={"name": name}).raise_for_status().json()
-        return self.client(made["api_key"])
+            project = admin.post("/v1/projects", json={"name": name}).raise_for_status().json()
+        return self.client(project["api_key"])
 
     def pid(self, part: str) -> int:
         """The process of a part; it is waited for while it is being started again."""
@@ -188,15 +190,15 @@ class Arena:
         A worker's engine goes on: that is what makes a zombie dangerous.
         """
         pid = self.pid(part)
-        stopped = _stopped(pid) if part == "postgres" else [-pid]
+        stopped = _stop_tree(pid) if part == "postgres" else [-pid]
         if part != "postgres":
             os.killpg(pid, signal.SIGSTOP)
         try:
             yield
         finally:
-            for each in stopped:
+            for stopped_pid in stopped:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(each, signal.SIGCONT)
+                    os.kill(stopped_pid, signal.SIGCONT)
 
     def forget_files(self) -> None:
         """Empty the workers' cache: what they need comes from the object store again."""
@@ -209,13 +211,13 @@ class Arena:
         with contextlib.closing(redis.Redis(unix_socket_path=address.path)) as broker:
             broker.flushall()
 
-    def arm(self, place: str, act: str = "kill") -> None:
-        """Let the next process that comes to a place die, hang or fail."""
-        (self.failpoints / place).write_text(act)
+    def arm(self, point: str, act: str = "kill") -> None:
+        """Let the next process that reaches a failpoint die, hang or fail."""
+        (self.failpoints / point).write_text(act)
 
     @property
     def armed(self) -> set[str]:
-        """Places where nobody has come by yet."""
+        """Failpoints that no process has reached yet."""
         return {path.name for path in self.failpoints.iterdir() if path.name[0] != "."}
 
     def disarm(self) -> None:

@@ -62,8 +62,8 @@ class Checker:
         self.nothing_is_lost(clients)
         self.one_publishes()
         self.transitions_are_legal()
-        self.events_are_whole()
-        self.files_are_whole()
+        self.assert_events_complete()
+        self.assert_files_intact()
         self.nothing_is_left()
         answers_are_honest(history)
 
@@ -78,7 +78,9 @@ class Checker:
                 state = jobs[job]["state"]
                 assert state in TERMINAL, f"{job} is {state}"
                 if state == "cancelled":
-                    assert client.wishes.get(job) == "cancel" or "cancel" in _asked(client, job)
+                    assert client.actions.get(job) == "cancel" or "cancel" in _requested_actions(
+                        client, job
+                    )
 
     def one_publishes(self) -> None:
         """I3, I13: fences only rise, one run is done, all files are its own, time is its runs'."""
@@ -115,7 +117,7 @@ class Checker:
         for row in self.rows("SELECT id, state FROM jobs"):
             assert states[row["id"]] == row["state"], row
 
-    def events_are_whole(self) -> None:
+    def assert_events_complete(self) -> None:
         """I6: numbers without a gap, curves that go forward."""
         query = "SELECT job_id, count(*) AS n, max(seq) AS last FROM events GROUP BY job_id"
         for row in self.rows(query):
@@ -127,7 +129,7 @@ class Checker:
         )
         assert backward == []
 
-    def files_are_whole(self) -> None:
+    def assert_files_intact(self) -> None:
         """I5: every named object is there with its size and digest."""
         for table in ("artifacts", "checkpoints", "datasets", "models"):
             for row in self.rows(f"SELECT * FROM {table} WHERE object_key IS NOT NULL"):  # noqa: S608 - ours
@@ -148,8 +150,8 @@ class Checker:
 
     def students(self) -> Counter[str]:
         """I7: digests of all students of the one recipe."""
-        found = self.rows("SELECT sha256 FROM artifacts WHERE name = 'student.safetensors'")
-        return Counter(row["sha256"] for row in found)
+        artifact_rows = self.rows("SELECT sha256 FROM artifacts WHERE name = 'student.safetensors'")
+        return Counter(row["sha256"] for row in artifact_rows)
 
     def nothing_is_left(self) -> None:
         """I12: no lease without a run, no session that idles in a transaction."""
@@ -162,7 +164,7 @@ class Checker:
         assert self.rows(idle) == []
 
 
-def _asked(client: Client, job: str) -> set[str]:
+def _requested_actions(client: Client, job: str) -> set[str]:
     """Wishes whose answer may have been lost."""
     return {
         call["path"].rpartition("/")[2]

@@ -36,8 +36,8 @@ def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
 
 @pytest.fixture
 def history(tmp_path: Path) -> Iterator[History]:
-    with contextlib.closing(History(tmp_path / "history.jsonl")) as kept:
-        yield kept
+    with contextlib.closing(History(tmp_path / "history.jsonl")) as open_history:
+        yield open_history
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from tests.chaos.arena import KEEPERS, LEASE_S, TRAINERS, Arena
+from tests.chaos.arena import LEASE_S, MAINTENANCE, TRAINERS, Arena
 from tests.chaos.checker import Checker
 from tests.chaos.proxy import Fault
 
@@ -38,12 +38,12 @@ class Nemesis:
         """Kind of fault -> seconds until some job came further."""
         self._faults: dict[str, Callable[[], None]] = {
             "kill api": lambda: arena.kill("api"),
-            "kill keeper": lambda: arena.kill(self._chance.choice(KEEPERS)),
+            "kill keeper": lambda: arena.kill(self._chance.choice(MAINTENANCE)),
             "kill worker": lambda: arena.kill(self._chance.choice(TRAINERS)),
             "kill engine": self._kill_engine,
             "drain worker": lambda: arena.kill(self._chance.choice(TRAINERS), signal.SIGTERM),
             "freeze worker": lambda: arena.freeze(self._chance.choice(TRAINERS), LEASE_S + 2),
-            "freeze keeper": lambda: arena.freeze(self._chance.choice(KEEPERS), LEASE_S),
+            "freeze keeper": lambda: arena.freeze(self._chance.choice(MAINTENANCE), LEASE_S),
             "freeze broker": lambda: arena.freeze("valkey", 4),
             "freeze database": lambda: arena.freeze("postgres", 4),
             "freeze store": lambda: arena.freeze("weed", 4),

@@ -27,21 +27,23 @@ def recipe(arena: Arena, http: Any) -> dict[str, Any]:
     """The one job that all clients post: two seconds of training with five checkpoints."""
     body = {"name": "digits", "source": "builtin:digits"}
     dataset = http.post("/v1/datasets", json=body).raise_for_status().json()
-    own = f"/v1/datasets/{dataset['id']}"
-    arena.until(lambda: http.get(own).json()["state"] == "ready", 120, "the data set is ready")
+    url = f"/v1/datasets/{dataset['id']}"
+    arena.until(lambda: http.get(url).json()["state"] == "ready", 120, "the data set is ready")
     student = {"architecture": "cifar/resnet8"}
     return {"student": student, "dataset": dataset["id"], "training": TRAINING}
 
 
-def undisturbed(arena: Arena) -> str:
+def run_undisturbed_job(arena: Arena) -> str:
     """The SHA-256 of the student of a job that nothing happens to."""
     with arena.client() as http:
         job = http.post("/v1/jobs", json=recipe(arena, http)).raise_for_status().json()
-        own = f"/v1/jobs/{job['id']}"
-        arena.until(lambda: http.get(own).json()["state"] == "succeeded", 120, "it has succeeded")
-        files = http.get(f"{own}/artifacts").raise_for_status().json()["data"]
-    (found,) = [each["sha256"] for each in files if each["name"] == "student.safetensors"]
-    return str(found)
+        url = f"/v1/jobs/{job['id']}"
+        arena.until(lambda: http.get(url).json()["state"] == "succeeded", 120, "it has succeeded")
+        files = http.get(f"{url}/artifacts").raise_for_status().json()["data"]
+    (sha256,) = [
+        artifact["sha256"] for artifact in files if artifact["name"] == "student.safetensors"
+    ]
+    return str(sha256)
 
 
 def storm(
@@ -75,12 +77,12 @@ def storm(
     return nemesis, clients
 
 
-def told(nemesis: Nemesis, clients: list[Client], checker: Checker) -> str:
+def summary(nemesis: Nemesis, clients: list[Client], checker: Checker) -> str:
     """What was done and what came of it, as a table."""
     lines = ["| fault | times | recovery, median s | longest s |", "|---|---|---|---|"]
-    for kind, found in sorted(nemesis.recoveries.items()):
-        middle = statistics.median(found)
-        lines.append(f"| {kind} | {len(found)} | {middle:.1f} | {max(found):.1f} |")
+    for kind, times in sorted(nemesis.recoveries.items()):
+        middle = statistics.median(times)
+        lines.append(f"| {kind} | {len(times)} | {middle:.1f} | {max(times):.1f} |")
     states = checker.rows("SELECT state, count(*) AS n FROM jobs WHERE queue = 'train' GROUP BY 1")
     runs = checker.rows('SELECT "exit", count(*) AS n FROM runs GROUP BY 1 ORDER BY 2 DESC')
     accepted = {job for client in clients for job in client.acknowledged.values()}
@@ -103,18 +105,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.storm", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    asked = parser.parse_args()
-    sys.stdout.write(f"seed {asked.seed}\n")
+    options = parser.parse_args()
+    sys.stdout.write(f"seed {options.seed}\n")
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         history = History(Path(folder) / "history.jsonl")
         with Arena(Path(folder) / "arena") as arena:
             checker = Checker(arena)
-            quiet = undisturbed(arena)
-            nemesis, clients = storm(arena, history, 60 * asked.minutes, asked.seed)
+            quiet = run_undisturbed_job(arena)
+            nemesis, clients = storm(arena, history, 60 * options.minutes, options.seed)
             checker.all(clients, history)
             students = set(checker.students())
-            assert students == {quiet}, f"seed {asked.seed}: {students}, undisturbed {quiet}"
-            sys.stdout.write(f"{told(nemesis, clients, checker)}\n")
+            assert students == {quiet}, f"seed {options.seed}: {students}, undisturbed {quiet}"
+            sys.stdout.write(f"{summary(nemesis, clients, checker)}\n")
             longest = max(call["seconds"] for call in history.calls)
             sys.stdout.write(f"calls: {len(history.calls)}, the longest {longest:.1f} s\n")
 

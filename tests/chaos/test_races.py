@@ -21,14 +21,14 @@ LIFE_S = 5.0
 """About how long a job runs that has a slot for itself."""
 
 
-def test_a_cancel_meets_every_moment_of_a_job(
+def test_cancel_meets_every_moment_of_a_job(
     arena: Arena, client: Client, recipe: Any, holds: Holds
 ) -> None:
     """It has ended one way: cancelled, or succeeded where its engine was done before."""
     seed = time.time_ns() % 10_000
     sys.stdout.write(f"seed {seed}\n")
     chance = random.Random(seed)
-    told: dict[str, int] = {}
+    statuses: dict[str, int] = {}
     threads = []
     for number in range(JOBS):
         job = client.submit(recipe)
@@ -36,15 +36,15 @@ def test_a_cancel_meets_every_moment_of_a_job(
 
         def cancel(job: str = job, after: float = after) -> None:
             time.sleep(after)  # the moment is the point
-            told[job] = client.http.post(f"/v1/jobs/{job}/cancel").status_code
-            client.wishes[job] = "cancel"
+            statuses[job] = client.http.post(f"/v1/jobs/{job}/cancel").status_code
+            client.actions[job] = "cancel"
 
         threads.append(threading.Thread(target=cancel))
         threads[-1].start()
     for thread in threads:
         thread.join()
     holds(client)
-    for job, status in told.items():
+    for job, status in statuses.items():
         allowed = {200: {"cancelled"}, 202: {"cancelled", "succeeded"}, 409: {"succeeded"}}
         assert client.state(job) in allowed[status], (job, status)
 

@@ -43,8 +43,8 @@ def test_jobs_of_an_older_copy_go_on(
     arena: Arena, client: Client, history: History, recipe: Any, holds: Callable[..., None]
 ) -> None:
     job = client.submit(recipe)
-    own = f"/v1/jobs/{job}/checkpoints"
-    arena.until(lambda: bool(client.insist("GET", own).json()["data"]), 60, "it has a checkpoint")
+    url = f"/v1/jobs/{job}/checkpoints"
+    arena.until(lambda: bool(client.insist("GET", url).json()["data"]), 60, "it has a checkpoint")
     with alone(arena) as run:
         run("CREATE DATABASE {copy} TEMPLATE {stillhouse}")
     # What comes after the copy is lost with it: a job that ends, and the first one's end.
@@ -52,7 +52,9 @@ def test_jobs_of_an_older_copy_go_on(
         late = Client(http, history, "late")
         posted = late.submit(recipe)
         ended = (job, posted)
-        arena.until(lambda: {late.state(each) for each in ended} == {"succeeded"}, 120, "both end")
+        arena.until(
+            lambda: {late.state(job_id) for job_id in ended} == {"succeeded"}, 120, "both end"
+        )
     checker = Checker(arena)
     fences = {row["fence"] for row in checker.rows("SELECT fence FROM runs")}
     query = "SELECT object_key FROM artifacts WHERE job_id = %s"

@@ -26,7 +26,7 @@ def ready(arena: Arena) -> int:
         return http.get("/readyz").status_code
 
 
-def test_the_broker_forgets_freezes_and_dies(
+def test_broker_forgets_freezes_and_dies(
     arena: Arena, client: Client, recipe: Any, holds: Holds
 ) -> None:
     """A message is only a hint: without any, jobs are accepted at once and done in the end."""
@@ -43,9 +43,7 @@ def test_the_broker_forgets_freezes_and_dies(
     holds(client)
 
 
-def test_the_database_restarts_at_once(
-    arena: Arena, client: Client, recipe: Any, holds: Holds
-) -> None:
+def test_database_restarts_at_once(arena: Arena, client: Client, recipe: Any, holds: Holds) -> None:
     first = client.submit(recipe)
     arena.until(lambda: client.state(first) == "running", 60, "a job runs")
     arena.kill("postgres", signal.SIGQUIT)  # what `pg_ctl -m immediate` sends
@@ -54,15 +52,15 @@ def test_the_database_restarts_at_once(
     holds(client)
 
 
-def test_a_frozen_database_costs_a_request_seconds(
+def test_frozen_database_costs_a_request_seconds(
     arena: Arena, client: Client, recipe: Any, holds: Holds
 ) -> None:
     first = client.submit(recipe)
     arena.until(lambda: client.state(first) == "running", 60, "a job runs")
     with arena.frozen("postgres"), ThreadPoolExecutor(MANY) as pool:
         # More at once than the API has threads and the pool connections.
-        asked = [pool.submit(client.call, "GET", f"/v1/jobs/{first}") for _ in range(MANY)]
-        assert [each.result() for each in asked] == [None] * MANY
+        responses = [pool.submit(client.call, "GET", f"/v1/jobs/{first}") for _ in range(MANY)]
+        assert [response.result() for response in responses] == [None] * MANY
         assert {call["status"] for call in client.history.calls[-MANY:]} == {503}
         assert ready(arena) == 503
         with arena.client() as http:
@@ -71,19 +69,19 @@ def test_a_frozen_database_costs_a_request_seconds(
     holds(client)
 
 
-def test_the_api_drains(arena: Arena, client: Client, recipe: Any, holds: Holds) -> None:
+def test_api_drains(arena: Arena, client: Client, recipe: Any, holds: Holds) -> None:
     """SIGTERM ends a stream in order and fails no request that it has begun to answer."""
     job = client.submit(recipe)
     headers = {"Accept": "text/event-stream"}
-    with Follower(arena.url, arena.api_key) as own, ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(own.wait, own.get(f"/v1/jobs/{job}"))
-        _drained(arena, client, f"/v1/jobs/{job}/events", headers)
+    with Follower(arena.url, arena.api_key) as url, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(url.wait, url.get(f"/v1/jobs/{job}"))
+        _read_slowly(arena, client, f"/v1/jobs/{job}/events", headers)
         assert client.insist("GET", f"/v1/jobs/{job}").status_code == 200
         assert waiting.result(120)["state"] == "succeeded"  # it never noticed
     holds(client)
 
 
-def _drained(arena: Arena, client: Client, path: str, headers: dict[str, str]) -> None:
+def _read_slowly(arena: Arena, client: Client, path: str, headers: dict[str, str]) -> None:
     with client.http.stream("GET", path, headers=headers) as stream:
         lines = stream.iter_lines()
         assert next(lines).startswith("retry")
@@ -94,29 +92,29 @@ def _drained(arena: Arena, client: Client, path: str, headers: dict[str, str]) -
         assert time.monotonic() - began < 10
 
 
-def test_a_frozen_keeper_is_not_missed(
+def test_frozen_keeper_is_not_missed(
     arena: Arena, client: Client, recipe: Any, holds: Holds
 ) -> None:
-    with arena.frozen("keeper-1"):
+    with arena.frozen("maintenance-1"):
         client.submit(recipe)
         holds(client)
 
 
-@pytest.mark.parametrize("part", ["keeper-1", "prepare"])
+@pytest.mark.parametrize("part", ["maintenance-1", "prepare"])
 def test_others_of_the_fleet_die(
     arena: Arena, client: Client, recipe: Any, holds: Holds, part: str
 ) -> None:
     """A second keeper takes over; half an ingestion is begun anew."""
     with arena.client() as http:
         body = {"name": "again", "source": "builtin:digits", "split_seed": len(part)}
-        made = http.post("/v1/datasets", json=body).raise_for_status().json()
-        own = f"/v1/datasets/{made['id']}"
+        dataset = http.post("/v1/datasets", json=body).raise_for_status().json()
+        url = f"/v1/datasets/{dataset['id']}"
         time.sleep(1)  # so that the ingestion has begun
         arena.kill(part)
         client.submit(recipe)
-        arena.until(lambda: _state(http, own) == "ready", 90, "the data set is ready")
+        arena.until(lambda: _state(http, url) == "ready", 90, "the data set is ready")
     holds(client)
 
 
-def _state(http: httpx.Client, own: str) -> str:
-    return str(http.get(own).json()["state"])
+def _state(http: httpx.Client, url: str) -> str:
+    return str(http.get(url).json()["state"])

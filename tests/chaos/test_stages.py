@@ -10,7 +10,7 @@ from tests.chaos.workload import Client
 
 pytestmark = pytest.mark.timeout(600)
 
-PLACES = (
+POINTS = (
     *("api.stored", "api.committed"),
     *("maintenance.taken", "maintenance.sent", "maintenance.reaped"),
     *("worker.claimed", "worker.fetched", "worker.checkpoint", "worker.uploaded", "worker.ended"),
@@ -21,8 +21,8 @@ PLACES = (
 def test_killed_at_every_stage(
     arena: Arena, client: Client, recipe: Any, holds: Callable[..., None]
 ) -> None:
-    for place in PLACES:
-        arena.arm(place)
+    for point in POINTS:
+        arena.arm(point)
     for _ in range(6):
         client.submit(recipe)
     arena.until(lambda: not arena.armed, 240, f"every place was met; left: {arena.armed}")

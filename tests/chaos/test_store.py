@@ -22,7 +22,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("together", [FAULTS[:3], FAULTS[3:]], ids=["silent", "lying"])
-def test_a_store_that_fails_costs_nothing(
+def test_store_that_fails_costs_nothing(
     arena: Arena, client: Client, recipe: Any, holds: Callable[..., None], together: list[Fault]
 ) -> None:
     job = client.submit(recipe)
@@ -36,7 +36,7 @@ def test_a_store_that_fails_costs_nothing(
     holds(client)
 
 
-def test_a_store_that_is_away_is_told(arena: Arena, client: Client) -> None:
+def test_unavailable_store_is_reported(arena: Arena, client: Client) -> None:
     arena.proxy.inject(Fault("refuse", times=10_000))
     try:
         with arena.client() as http:

@@ -17,11 +17,11 @@ pytestmark = pytest.mark.timeout(600)
 SECONDS = 40.0
 
 
-def test_a_storm_of_faults(arena: Arena, history: History, student: str) -> None:
+def test_storm_of_faults(arena: Arena, history: History, student: str) -> None:
     seed = int(os.environ.get("CHAOS_SEED", time.time_ns() % 10_000))
     sys.stdout.write(f"CHAOS_SEED={seed}\n")
     nemesis, clients = storm(arena, history, SECONDS, seed)
-    assert max(max(found) for found in nemesis.recoveries.values()) < RECOVERY_S
+    assert max(max(recovery_times) for recovery_times in nemesis.recoveries.values()) < RECOVERY_S
     checker = Checker(arena)
     checker.all(clients, history)
     assert set(checker.students()) == {student}

@@ -34,9 +34,7 @@ def worker_of(arena: Arena, client: Client, job: str) -> str:
     raise AssertionError(row)
 
 
-def test_a_zombie_publishes_nothing(
-    arena: Arena, client: Client, recipe: Any, holds: Holds
-) -> None:
+def test_zombie_publishes_nothing(arena: Arena, client: Client, recipe: Any, holds: Holds) -> None:
     """Stopped past its lease and continued: another has the job, and the student is the same."""
     arena.arm("engine.check_cancelled", "sleep 10")  # it trains until the worker is thawed
     job = client.submit(recipe)
@@ -47,9 +45,7 @@ def test_a_zombie_publishes_nothing(
     assert sorted(exits) == ["done", "lost"]
 
 
-def test_a_drained_worker_hands_over(
-    arena: Arena, client: Client, recipe: Any, holds: Holds
-) -> None:
+def test_drained_worker_hands_over(arena: Arena, client: Client, recipe: Any, holds: Holds) -> None:
     arena.arm("engine.check_cancelled", "sleep 3")
     job = client.submit(recipe)
     part = worker_of(arena, client, job)
@@ -57,11 +53,11 @@ def test_a_drained_worker_hands_over(
     os.kill(pid, signal.SIGTERM)
     arena.until(lambda: not Path(f"/proc/{pid}").exists(), 30, "the worker has gone")
     holds(client)
-    row = Checker(arena).rows("SELECT losses FROM jobs WHERE id = %s", job)[0]
-    assert row["losses"] == 0
+    row = Checker(arena).rows("SELECT lost_runs FROM jobs WHERE id = %s", job)[0]
+    assert row["lost_runs"] == 0
 
 
-def test_an_engine_that_hangs_is_ended(
+def test_engine_that_hangs_is_ended(
     arena: Arena, client: Client, recipe: Any, holds: Holds
 ) -> None:
     arena.arm("engine.check_cancelled", "sleep 3600")
@@ -72,11 +68,11 @@ def test_an_engine_that_hangs_is_ended(
     assert exits == ["stalled", "done"]
 
 
-def test_a_damaged_checkpoint_is_passed_by(
+def test_damaged_checkpoint_is_passed_by(
     arena: Arena, client: Client, recipe: Any, holds: Holds
 ) -> None:
     job = client.submit(recipe)
-    own = f"/v1/jobs/{job}"
+    url = f"/v1/jobs/{job}"
     arena.arm("worker.uploaded", "sleep 60")  # all is done, but for the row that says so
     part = worker_of(arena, client, job)
     arena.until(lambda: not arena.armed, 60, "it is about to publish")
@@ -86,13 +82,15 @@ def test_a_damaged_checkpoint_is_passed_by(
     row = checker.rows(newest, job)[0]
     obstore.put(checker.store, row["object_key"], b"x" * row["size_bytes"])
     holds(client)
-    told = client.insist("GET", f"{own}/events?type=log").json()["data"]
-    assert [each for each in told if f"{row['name']} cannot be used" in each["data"]["message"]]
-    runs = client.insist("GET", f"{own}/runs").json()["data"]
+    log_events = client.insist("GET", f"{url}/events?type=log").json()["data"]
+    assert [
+        event for event in log_events if f"{row['name']} cannot be used" in event["data"]["message"]
+    ]
+    runs = client.insist("GET", f"{url}/runs").json()["data"]
     assert (runs[-1]["resumed_from_step"] or 0) < row["step"]
 
 
-def test_a_full_disk_fails_the_job_and_harms_nothing(
+def test_full_disk_fails_the_job_and_harms_nothing(
     arena: Arena, client: Client, recipe: Any, holds: Holds, tmp_path: Path
 ) -> None:
     """In a mount namespace of its own a worker has a work folder of half a megabyte."""

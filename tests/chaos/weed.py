@@ -18,13 +18,13 @@ PORTS = ("master", "volume", "filer", "s3", "admin")
 def _ports(count: int) -> list[int]:
     """Free ports below those that the system gives to outgoing connections: none may be taken
     between now and the moment when the server, which opens one after the other, comes to it."""
-    found: list[int] = []
-    while len(found) < count:
+    ports: list[int] = []
+    while len(ports) < count:
         port = 15_000 + secrets.randbelow(15_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            found += [] if port in found else [port]
-    return found
+            ports += [] if port in ports else [port]
+    return ports
 
 
 class Weed:

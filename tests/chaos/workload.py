@@ -59,11 +59,12 @@ class Client:
             answer = self.http.request(method, path, json=body, headers=headers)
             status = answer.status_code
         except httpx.TransportError as error:
-            answer, told = None, type(error).__name__
+            answer, media_type = None, type(error).__name__
         else:
-            told = answer.headers.get("content-type", "")
+            media_type = answer.headers.get("content-type", "")
         self.history.add(
-            client=self.name, method=method, path=path, key=key, status=status, told=told,
+            client=self.name, method=method, path=path, key=key, status=status,
+            media_type=media_type,
             at=began, seconds=time.monotonic() - began,
         )  # fmt: skip
         return None if answer is None or status in (409, 429, 500, 502, 503) else answer
@@ -87,11 +88,11 @@ class Client:
         self.acknowledged[key] = answer.json()["id"]
         return str(answer.json()["id"])
 
-    def wish(self, job: str, action: str) -> None:
+    def request_action(self, job: str, action: str) -> None:
         """Ask for something once; a refusal or a lost answer is fine."""
         answer = self.call("POST", f"/v1/jobs/{job}/{action}")
         if answer is not None and answer.status_code < 300:
-            self.wishes[job] = action
+            self.actions[job] = action
 
     def state(self, job: str) -> str:
         answer = self.call("GET", f"/v1/jobs/{job}")
@@ -107,11 +108,11 @@ class Client:
                 if state in ("succeeded", "cancelled"):
                     left.discard(job)
                 elif state == "paused":
-                    self.wish(job, "resume")
+                    self.request_action(job, "resume")
                 elif state == "failed":
                     code = self.insist("GET", f"/v1/jobs/{job}").json()["error"]
                     assert code is None or code["code"] in PASSING, code
-                    self.wish(job, "retry")
+                    self.request_action(job, "retry")
             time.sleep(0.5)
         return sorted(left)
 
@@ -124,5 +125,5 @@ def live(client: Client, body: Json, chance: random.Random, stop: threading.Even
         if len(mine) < OPEN:
             mine.add(client.submit(body))
         if chance.random() < 0.4:
-            wish = chance.choice(("pause", "resume", "resume", "resume", "retry", "cancel"))
-            client.wish(chance.choice(sorted(mine)), wish)
+            action = chance.choice(("pause", "resume", "resume", "resume", "retry", "cancel"))
+            client.request_action(chance.choice(sorted(mine)), action)

@@ -28,7 +28,7 @@ def compose(root: Path) -> dict[str, Any]:
     return loaded
 
 
-def copied(root: Path, image: str) -> list[tuple[str, str]]:
+def copied_paths(root: Path, image: str) -> list[tuple[str, str]]:
     """What the final stage of an image copies from the checkout."""
     final = (root / "docker" / f"{image}.Dockerfile").read_text().split("\nFROM ")[-1]
     pairs = re.findall(r"^COPY (?!--from)(\S+) (\S+)$", final, re.MULTILINE)
@@ -40,13 +40,13 @@ def copied(root: Path, image: str) -> list[tuple[str, str]]:
 def test_an_image_holds_all_that_its_programs_import(
     image: str, root: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    for source, target in copied(root, image):
-        place = tmp_path / target
-        place.parent.mkdir(parents=True, exist_ok=True)
+    for source, target in copied_paths(root, image):
+        destination = tmp_path / target
+        destination.parent.mkdir(parents=True, exist_ok=True)
         if (root / source).is_dir():
-            shutil.copytree(root / source, place)
+            shutil.copytree(root / source, destination)
         else:
-            shutil.copy(root / source, place)
+            shutil.copy(root / source, destination)
     rooms = ("api", "kdcore", "store", "worker", "stillhouse")
     code = (
         f"import sys, {', '.join(IMAGES[image])}\n"
@@ -80,13 +80,13 @@ def test_an_image_can_start_the_engine(
 ) -> None:
     """The engine's own environment must find the rooms where nothing of ours is installed."""
     code = f"from pathlib import Path; {STARTS[image]}; print(given['PYTHONPATH'])"
-    for source, target in copied(root, image):
-        place = tmp_path / target
-        place.parent.mkdir(parents=True, exist_ok=True)
+    for source, target in copied_paths(root, image):
+        destination = tmp_path / target
+        destination.parent.mkdir(parents=True, exist_ok=True)
         if (root / source).is_dir():
-            shutil.copytree(root / source, place)
+            shutil.copytree(root / source, destination)
         else:
-            shutil.copy(root / source, place)
+            shutil.copy(root / source, destination)
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=environment | {"PYTHONPATH": str(tmp_path)},

@@ -29,7 +29,7 @@ def put(key: str, data: bytes, folder: Path) -> None:
     object_store.put_file(key, path)
 
 
-def test_what_was_put_comes_back(key: str, tmp_path: Path) -> None:
+def test_stored_bytes_come_back(key: str, tmp_path: Path) -> None:
     data = bytes(range(256)) * 40_000
     put(key, data, tmp_path)
     assert b"".join(object_store.read(key)) == data
@@ -58,7 +58,7 @@ def test_read_can_be_cancelled_between_two_chunks(key: str, tmp_path: Path) -> N
     assert target.read_bytes() == bytes(45)
 
 
-def test_what_is_not_there_is_an_oserror(key: str) -> None:
+def test_missing_object_raises_oserror(key: str) -> None:
     with pytest.raises(FileNotFoundError):
         b"".join(object_store.read(key))
     with pytest.raises(FileNotFoundError):
@@ -67,13 +67,13 @@ def test_what_is_not_there_is_an_oserror(key: str) -> None:
         b"".join(object_store.read(key, 0, 1))
 
 
-def test_a_store_that_fails_is_an_oserror(key: str, tmp_path: Path) -> None:
+def test_failing_store_raises_oserror(key: str, tmp_path: Path) -> None:
     put(key, b"x", tmp_path)
     with pytest.raises(object_store.ObjectStoreUnavailableError):
         put(f"{key}/below-an-object", b"x", tmp_path)
 
 
-def test_a_stream_that_breaks_leaves_nothing(key: str) -> None:
+def test_stream_that_breaks_leaves_nothing(key: str) -> None:
     async def chunks():
         yield b"x" * 100_000
         raise RuntimeError("the client hung up")
@@ -109,7 +109,7 @@ def test_many_may_fetch_the_same_object_at_once(key: str, tmp_path: Path) -> Non
         return target.read_bytes()
 
     with ThreadPoolExecutor(8) as pool:
-        assert all(found == data for found in pool.map(fetch, range(8)))
+        assert all(fetched == data for fetched in pool.map(fetch, range(8)))
 
 
 def test_folder_may_have_any_name(tmp_path: Path) -> None:
@@ -119,10 +119,10 @@ def test_folder_may_have_any_name(tmp_path: Path) -> None:
     assert folder.is_dir()
 
 
-def test_ids_are_sortable_and_known_by_their_form() -> None:
-    made = [new_id("job") for _ in range(1000)]
-    assert len(set(made)) == 1000
-    assert all(is_id(each, "job") for each in made)
-    for odd in (f"{made[0]}\n", made[0].upper(), made[0][:-1], f"{made[0]}0", "", "job_"):
+def test_ids_are_sortable_and_have_a_checked_form() -> None:
+    ids = [new_id("job") for _ in range(1000)]
+    assert len(set(ids)) == 1000
+    assert all(is_id(text, "job") for text in ids)
+    for odd in (f"{ids[0]}\n", ids[0].upper(), ids[0][:-1], f"{ids[0]}0", "", "job_"):
         assert not is_id(odd, "job")
-    assert not is_id(made[0], "mdl")
+    assert not is_id(ids[0], "mdl")

@@ -73,7 +73,7 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 
 
 @pytest.fixture(scope="session")
-def upgraded(
+def upgraded_stack(
     snapshot: Snapshot, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[UpgradedStack]:
     data_dir = tmp_path_factory.mktemp("upgraded") / "data"

@@ -66,11 +66,11 @@ def with_new_keys(value: Any) -> Any:
     return {"user_fault": "user_error"}.get(value, value) if isinstance(value, str) else value
 
 
-def test_every_get_answers_in_the_new_names(upgraded: UpgradedStack) -> None:
+def test_every_get_answers_in_the_new_names(upgraded_stack: UpgradedStack) -> None:
     old_words = RENAMED_KEYS.keys() | OLD_VALUES
     differing = []
-    for path, before in upgraded.snapshot.expected["get"].items():
-        response = upgraded.client.get(path)
+    for path, before in upgraded_stack.snapshot.expected["get"].items():
+        response = upgraded_stack.client.get(path)
         assert response.status_code == before["status"], f"{path}: {response.text[:500]}"
         media_type = response.headers.get("content-type", "").partition(";")[0]
         if "body" not in before or media_type != "application/json":
@@ -79,27 +79,27 @@ def test_every_get_answers_in_the_new_names(upgraded: UpgradedStack) -> None:
         assert not old_words & set(words_of(body)), path
         if path.endswith(SAME_PATHS) and body["data"] != with_new_keys(before["body"])["data"]:
             differing.append(path)
-    queued = upgraded.snapshot.metadata["jobs"]["queued"]
+    queued = upgraded_stack.snapshot.metadata["jobs"]["queued"]
     assert [path for path in differing if queued not in path] == []
 
 
-def test_bytes_of_students_are_unchanged(upgraded: UpgradedStack) -> None:
-    students = upgraded.snapshot.expected["students"]
+def test_bytes_of_students_are_unchanged(upgraded_stack: UpgradedStack) -> None:
+    students = upgraded_stack.snapshot.expected["students"]
     assert len(students) >= 10
     for name, sha256 in students.items():
-        student = upgraded.client.get(f"{upgraded.job(name)['links']['self']}/student")
+        student = upgraded_stack.client.get(f"{upgraded_stack.job(name)['links']['self']}/student")
         assert hashlib.sha256(student.content).hexdigest() == sha256, name
 
 
-def test_reports_keep_every_number(upgraded: UpgradedStack) -> None:
+def test_reports_keep_every_number(upgraded_stack: UpgradedStack) -> None:
     reports = {
         path: before["body"]
-        for path, before in upgraded.snapshot.expected["get"].items()
+        for path, before in upgraded_stack.snapshot.expected["get"].items()
         if path.endswith("/report") and before["status"] == 200
     }
     assert reports
     for path, before in reports.items():
-        report = upgraded.client.get(path).json()
+        report = upgraded_stack.client.get(path).json()
         assert numbers_in(report) == numbers_in(before), path
         cache = report["details"].get("teacher_cache")
         if cache:
@@ -114,20 +114,20 @@ def numbers_in(value: Any) -> list[float]:
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
-def test_runtime_belongs_to_the_run(upgraded: UpgradedStack) -> None:
-    job = upgraded.job("resumed")
+def test_runtime_belongs_to_the_run(upgraded_stack: UpgradedStack) -> None:
+    job = upgraded_stack.job("resumed")
     assert "runtime" not in job["resolved"]
     assert job["runtime"]["resumed_from_step"] > 0
     query = "SELECT number, runtime->>'resumed_from_step' FROM runs WHERE job_id = '{}' ORDER BY 1"
-    (first, second) = upgraded.query(query.format(job["id"]))
+    (first, second) = upgraded_stack.query(query.format(job["id"]))
     assert first == (1, None)
     assert second == (2, str(job["runtime"]["resumed_from_step"]))
 
 
-def test_repeated_request_gets_its_answer_in_the_new_names(upgraded: UpgradedStack) -> None:
-    for repeat in upgraded.snapshot.expected["replays"]:
+def test_repeated_request_gets_its_answer_in_the_new_names(upgraded_stack: UpgradedStack) -> None:
+    for repeat in upgraded_stack.snapshot.expected["replays"]:
         headers = {"Idempotency-Key": repeat["key"]}
-        response = upgraded.client.post(repeat["path"], json=repeat["body"], headers=headers)
+        response = upgraded_stack.client.post(repeat["path"], json=repeat["body"], headers=headers)
         if RENAMED_KEYS.keys() & set(words_of(repeat["body"])):
             assert response.status_code == 422, repeat["key"]  # the earlier body is invalid now
             continue
@@ -136,31 +136,33 @@ def test_repeated_request_gets_its_answer_in_the_new_names(upgraded: UpgradedSta
         assert response.json() == with_new_keys(repeat["answer"])
 
 
-def test_paused_and_queued_jobs_succeed(upgraded: UpgradedStack) -> None:
-    rows_before = upgraded.query("SELECT id FROM teacher_caches")
-    assert len(rows_before) == len(upgraded.snapshot.rows("teacher_caches"))
-    paused = upgraded.job("paused")
+def test_paused_and_queued_jobs_succeed(upgraded_stack: UpgradedStack) -> None:
+    rows_before = upgraded_stack.query("SELECT id FROM teacher_caches")
+    assert len(rows_before) == len(upgraded_stack.snapshot.rows("teacher_caches"))
+    paused = upgraded_stack.job("paused")
     assert paused["state"] == "paused"
-    upgraded.client.post(f"{paused['links']['self']}/resume").raise_for_status()
+    upgraded_stack.client.post(f"{paused['links']['self']}/resume").raise_for_status()
     for name in ("queued", "paused"):
         wait_until(
-            lambda name=name: upgraded.job(name)["state"] in ("succeeded", "failed"),  # type: ignore[misc]
+            lambda name=name: upgraded_stack.job(name)["state"] in ("succeeded", "failed"),  # type: ignore[misc]
             300,
             f"the {name} job ends",
         )
-        job = upgraded.job(name)
-        logs = upgraded.client.get(job["links"]["logs"]).text
+        job = upgraded_stack.job(name)
+        logs = upgraded_stack.client.get(job["links"]["logs"]).text
         assert job["state"] == "succeeded", f"{name}: {job['error']}\n{logs}"
-    _assert_resumed(upgraded, paused)
+    _assert_resumed(upgraded_stack, paused)
 
 
-def _assert_resumed(upgraded: UpgradedStack, job: Json) -> None:
+def _assert_resumed(upgraded_stack: UpgradedStack, job: Json) -> None:
     """From the checkpoint, with cached outputs; or from the start, with the reason in the log."""
-    runs = upgraded.client.get(job["links"]["runs"]).json()["data"]
+    runs = upgraded_stack.client.get(job["links"]["runs"]).json()["data"]
     (resumed_from,) = [run["resumed_from_step"] for run in runs if run["number"] == len(runs)]
-    logs = upgraded.client.get(job["links"]["logs"]).text
+    logs = upgraded_stack.client.get(job["links"]["logs"]).text
     assert (resumed_from or 0) > 0 or "checkpoint" in logs
-    cache = upgraded.client.get(f"{job['links']['self']}/report").json()["details"]["teacher_cache"]
+    cache = upgraded_stack.client.get(f"{job['links']['self']}/report").json()["details"][
+        "teacher_cache"
+    ]
     # On another processor the outputs of the teacher are other numbers: they are computed again.
     assert cache["misses"] + cache["hits"] == job["resolved"]["training"]["views"]
 

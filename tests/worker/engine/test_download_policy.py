@@ -15,14 +15,14 @@ from tests.helpers import job_body
 
 Json = dict[str, Any]
 FILE = "squeezenet1_1-b8a52dc0.pth"
-NOBODY = "http://127.0.0.1:9"
+UNREACHABLE_PROXY = "http://127.0.0.1:9"
 
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every download meets a proxy that is not there."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, NOBODY)
+        monkeypatch.setenv(name, UNREACHABLE_PROXY)
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1")
 
@@ -35,16 +35,16 @@ def outcome(
 
     def make(source: str, **more: str) -> Json:
         body = {"name": "a teacher", "source": source} | more
-        made = client.post("/v1/models", json=body).raise_for_status().json()
+        created = client.post("/v1/models", json=body).raise_for_status().json()
         run_queue("prepare")
-        found: Json = client.get(made["links"]["self"]).raise_for_status().json()
+        found: Json = client.get(created["links"]["self"]).raise_for_status().json()
         return found
 
     return make
 
 
 @pytest.mark.usefixtures("no_network")
-def test_without_a_network_it_fails_readably(outcome: Any) -> None:
+def test_verification_without_a_network_fails_with_a_message(outcome: Any) -> None:
     # timm's do, too; but the Hub's client is not told to give up before it has tried for a minute.
     model = outcome("torchvision:ResNet18_Weights.DEFAULT")
     assert (model["state"], model["error"]["code"]) == ("failed", "teacher_load_failed")
@@ -53,18 +53,18 @@ def test_without_a_network_it_fails_readably(outcome: Any) -> None:
 
 
 @pytest.mark.usefixtures("no_network", "empty_queue")
-def test_a_student_that_starts_from_them_fails_readably(
+def test_pretrained_student_without_a_network_fails_with_a_message(
     client: httpx.Client, digits: Json, run_queue: Callable[[str], None]
 ) -> None:
     body = job_body(digits, student={"architecture": "torchvision/resnet18", "init": "pretrained"})
-    made = client.post("/v1/jobs", json=body).raise_for_status().json()
+    created = client.post("/v1/jobs", json=body).raise_for_status().json()
     run_queue("train")
-    failed = client.get(made["links"]["self"]).raise_for_status().json()
+    failed = client.get(created["links"]["self"]).raise_for_status().json()
     assert (failed["state"], failed["error"]["code"]) == ("failed", "teacher_load_failed")
     assert "could not be downloaded" in failed["error"]["message"]
 
 
-def test_weights_in_the_cache_are_a_model_with_all_that_is_known(
+def test_weights_in_the_cache_become_a_complete_model(
     client: httpx.Client, outcome: Any, no_network: None
 ) -> None:
     torch.manual_seed(0)
@@ -79,14 +79,15 @@ def test_weights_in_the_cache_are_a_model_with_all_that_is_known(
     assert model["class_names"][:2] == ["tench", "goldfish"]
     assert model["license"] == "as agreed"
     assert model["num_params"] == sum(
-        each.numel() for each in build("torchvision/squeezenet1_1", num_classes=1000).parameters()
+        parameter.numel()
+        for parameter in build("torchvision/squeezenet1_1", num_classes=1000).parameters()
     )
     found = load(client.get(model["links"]["weights"]).content)
     assert set(found) == set(weights)
     assert all(torch.equal(found[name], weights[name]) for name in weights)
 
 
-def test_a_worker_that_may_not_download_says_so(
+def test_error_names_the_setting_that_forbids_downloads(
     outcome: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings(), "downloads", False)

@@ -36,7 +36,7 @@ def ended_engine(start_engine: Callable[..., EngineProcess], tmp_path: Path) -> 
     return engine
 
 
-def test_each_complete_line_is_read_until_it_is_stored(
+def test_complete_lines_are_read_until_they_are_stored(
     ended_engine: EngineProcess, tmp_path: Path
 ) -> None:
     file = tmp_path / "events.jsonl"

@@ -231,4 +231,4 @@ def test_cache_fill_fails_for_outputs_that_cannot_be_cached(
     run_queue("train")
     job = trained_job.client.get(url).raise_for_status().json()
     assert (job["state"], job["error"]["code"]) == ("failed", "job_invalid")
-    assert "logits" in job["error"]["message"]
+    assert "feature maps" in job["error"]["message"]

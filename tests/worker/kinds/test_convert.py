@@ -29,7 +29,7 @@ def tenant_client(api_url: str, environment: Any) -> Iterator[httpx.Client]:
         yield client
 
 
-def model(client: httpx.Client, run_queue: Any, factor: float) -> Json:
+def create_model(client: httpx.Client, run_queue: Any, factor: float) -> Json:
     """A small network whose weights are multiplied, verified."""
     torch.manual_seed(0)
     state = build("cifar/resnet8", num_classes=4).state_dict()
@@ -42,13 +42,13 @@ def model(client: httpx.Client, run_queue: Any, factor: float) -> Json:
         "upload_id": upload(client, save(state)),
         "class_names": ["ant", "bee", "cat", "dog"],
     }
-    made = client.post("/v1/models", json=body).raise_for_status().json()
+    model_out = client.post("/v1/models", json=body).raise_for_status().json()
     run_queue("prepare")
-    return dict(client.get(made["links"]["self"]).raise_for_status().json())
+    return dict(client.get(model_out["links"]["self"]).raise_for_status().json())
 
 
 @pytest.fixture
-def impatient(tenant_client: httpx.Client) -> Iterator[httpx.Client]:
+def impatient_client(tenant_client: httpx.Client) -> Iterator[httpx.Client]:
     """Does not wait for a worker: the test is that worker."""
     with httpx.Client(
         base_url=tenant_client.base_url, headers=tenant_client.headers, timeout=0.5
@@ -56,87 +56,89 @@ def impatient(tenant_client: httpx.Client) -> Iterator[httpx.Client]:
         yield client
 
 
-def ask(client: httpx.Client, made: Json) -> httpx.Response:
-    return client.post(made["links"]["predict"], files={"images": png_bytes(1)})
+def predict(client: httpx.Client, model_out: Json) -> httpx.Response:
+    return client.post(model_out["links"]["predict"], files={"images": png_bytes(1)})
 
 
-def want(client: httpx.Client, made: Json) -> None:
+def request_conversion(client: httpx.Client, model_out: Json) -> None:
     """Ask and go away: the conversion is on its way all the same."""
-    before = len(conversions(made))
+    before = len(conversions(model_out))
     with pytest.raises(httpx.TimeoutException):
-        ask(client, made)
-    wait_until(lambda: len(conversions(made)) > before, 10, "a conversion is queued")
+        predict(client, model_out)
+    wait_until(lambda: len(conversions(model_out)) > before, 10, "a conversion is queued")
 
 
-def conversions(made: Json) -> list[Job]:
+def conversions(model_out: Json) -> list[Job]:
     with transaction() as session:
-        query = select(Job).where(Job.model_id == made["id"], Job.kind == "convert")
+        query = select(Job).where(Job.model_id == model_out["id"], Job.kind == "convert")
         return list(session.scalars(query.order_by(Job.created_at)))
 
 
-def row(made: Json) -> Model:
+def row(model_out: Json) -> Model:
     with transaction() as session:
-        return session.get_one(Model, made["id"])
+        return session.get_one(Model, model_out["id"])
 
 
-def test_a_model_is_converted_kept_and_cleaned_away_with_it(
-    tenant_client: httpx.Client, impatient: httpx.Client, run_queue: Any
+def test_model_is_converted_once_and_deleted_with_its_onnx(
+    tenant_client: httpx.Client, impatient_client: httpx.Client, run_queue: Any
 ) -> None:
-    made = model(tenant_client, run_queue, 1.0)
-    want(impatient, made)
+    model_out = create_model(tenant_client, run_queue, 1.0)
+    request_conversion(impatient_client, model_out)
     run_queue("prepare")
-    (job,) = conversions(made)
+    (job,) = conversions(model_out)
     assert (job.state, job.queue) == ("succeeded", "prepare")
     assert job.result["max_rel_difference"] < 1e-4
-    found = row(made)
-    key = str(found.onnx_object_key)
-    assert found.onnx_size_bytes == sum(len(part) for part in object_store.read(key))
-    assert found.rev == made_rev(tenant_client, made)
-    (answer,) = ask(tenant_client, made).raise_for_status().json()["data"]
-    assert {each["class"] for each in answer["top"]} == {"ant", "bee", "cat", "dog"}
-    assert np.isclose(sum(each["probability"] for each in answer["top"]), 1)
+    stored = row(model_out)
+    key = str(stored.onnx_object_key)
+    assert stored.onnx_size_bytes == sum(len(part) for part in object_store.read(key))
+    assert stored.rev == etag_revision(tenant_client, model_out)
+    (answer,) = predict(tenant_client, model_out).raise_for_status().json()["data"]
+    assert {prediction["class"] for prediction in answer["top"]} == {"ant", "bee", "cat", "dog"}
+    assert np.isclose(sum(prediction["probability"] for prediction in answer["top"]), 1)
     assert referenced_keys({key}) == {key}
-    tenant_client.delete(made["links"]["self"]).raise_for_status()
+    tenant_client.delete(model_out["links"]["self"]).raise_for_status()
     assert referenced_keys({key}) == set()
-    assert conversions(made) == []
+    assert conversions(model_out) == []
 
 
-def made_rev(client: httpx.Client, made: Json) -> int:
+def etag_revision(client: httpx.Client, model_out: Json) -> int:
     """The version in the entity tag: a conversion changes nothing that is shown."""
-    return int(client.get(made["links"]["self"]).headers["etag"].removeprefix("W/").strip('"'))
+    return int(client.get(model_out["links"]["self"]).headers["etag"].removeprefix("W/").strip('"'))
 
 
-def test_a_network_that_answers_otherwise_as_onnx_is_refused_for_good(
-    tenant_client: httpx.Client, impatient: httpx.Client, run_queue: Any
+def test_network_with_other_logits_as_onnx_is_refused_permanently(
+    tenant_client: httpx.Client, impatient_client: httpx.Client, run_queue: Any
 ) -> None:
-    made = model(tenant_client, run_queue, 1e38)  # finite weights, and nothing finite comes out
-    assert made["state"] == "ready"
-    want(impatient, made)
+    model_out = create_model(
+        tenant_client, run_queue, 1e38
+    )  # finite weights, and nothing finite comes out
+    assert model_out["state"] == "ready"
+    request_conversion(impatient_client, model_out)
     run_queue("prepare")
-    refusal = assert_problem(ask(tenant_client, made), 409, "no_onnx")
+    refusal = assert_problem(predict(tenant_client, model_out), 409, "no_onnx")
     assert "logits differ" in refusal["detail"]
     assert refusal["current_state"] == "ready"
-    assert len(conversions(made)) == 1
-    assert row(made).error is None
+    assert len(conversions(model_out)) == 1
+    assert row(model_out).error is None
 
 
-def test_a_mishap_is_tried_again(
-    tenant_client: httpx.Client, impatient: httpx.Client, run_queue: Any
+def test_conversion_is_repeated_after_a_storage_error(
+    tenant_client: httpx.Client, impatient_client: httpx.Client, run_queue: Any
 ) -> None:
-    made = model(tenant_client, run_queue, 0.5)
-    found = row(made)
-    (settings().work_dir / "cache" / str(found.sha256)).unlink(missing_ok=True)
-    whole = b"".join(object_store.read(str(found.object_key)))
-    object_store.delete(str(found.object_key))
-    want(impatient, made)
+    model_out = create_model(tenant_client, run_queue, 0.5)
+    stored = row(model_out)
+    (settings().work_dir / "cache" / str(stored.sha256)).unlink(missing_ok=True)
+    weights = b"".join(object_store.read(str(stored.object_key)))
+    object_store.delete(str(stored.object_key))
+    request_conversion(impatient_client, model_out)
     run_queue("prepare")
-    assert row(made).onnx_error is None
+    assert row(model_out).onnx_error is None
 
     async def again() -> Any:
-        yield whole
+        yield weights
 
-    run_in_thread(object_store.put_stream, str(found.object_key), again())
-    want(impatient, made)
+    run_in_thread(object_store.put_stream, str(stored.object_key), again())
+    request_conversion(impatient_client, model_out)
     run_queue("prepare")
-    assert [job.state for job in conversions(made)] == ["failed", "succeeded"]
-    assert ask(tenant_client, made).status_code == 200
+    assert [job.state for job in conversions(model_out)] == ["failed", "succeeded"]
+    assert predict(tenant_client, model_out).status_code == 200

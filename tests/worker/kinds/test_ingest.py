@@ -58,33 +58,36 @@ def outcomes(api_url: str, run_queue: Any, tmp_path_factory: pytest.TempPathFact
     sent["no_zip"] = b"this is no archive"
     sent["arrays"] = arrays()
     with client_for(api_url, tenant.key) as client:
-        made = {}
+        created = {}
         for name, data in sent.items():
             size = {"image_size": 16} if name == "arrays" else {}
             body = {"name": name, "upload_id": upload(client, data, f"{name}.zip"), **size}
-            made[name] = client.post("/v1/datasets", json=body).raise_for_status().json()
-        assert {each["state"] for each in made.values()} == {"ingesting"}
-        answer = client.post("/v1/jobs", json=job_body(made["tree"]))
+            created[name] = client.post("/v1/datasets", json=body).raise_for_status().json()
+        assert {item["state"] for item in created.values()} == {"ingesting"}
+        answer = client.post("/v1/jobs", json=job_body(created["tree"]))
         assert issue_codes(answer) == {"/dataset": "not_ready"}
-        assert_problem(client.delete(f"/v1/datasets/{made['tree']['id']}"), 409, "in_use")
+        assert_problem(client.delete(f"/v1/datasets/{created['tree']['id']}"), 409, "in_use")
         run_queue("prepare")
         yield (
             client,
-            {name: client.get(f"/v1/datasets/{each['id']}").json() for name, each in made.items()},
+            {
+                name: client.get(f"/v1/datasets/{item['id']}").json()
+                for name, item in created.items()
+            },
         )
 
 
-def test_arrays_of_an_asked_size(outcomes: Any) -> None:
-    _, found = outcomes
-    ready = found["arrays"]
+def test_arrays_are_resized_to_image_size(outcomes: Any) -> None:
+    _, datasets = outcomes
+    ready = datasets["arrays"]
     assert (ready["state"], ready["error"]) == ("ready", None)
     assert (ready["classes"], ready["in_channels"], ready["image_size"]) == (["0", "1"], 1, 16)
     assert ready["splits"]["unlabeled"] == {"count": 20, "per_class": {}}
 
 
-def test_an_archive_with_splits_keeps_them(outcomes: Any) -> None:
-    _, found = outcomes
-    ready = found["splits"]
+def test_archive_with_splits_keeps_them(outcomes: Any) -> None:
+    _, datasets = outcomes
+    ready = datasets["splits"]
     assert (ready["state"], ready["error"]) == ("ready", None)
     assert ready["classes"] == ["ant", "bee"]
     assert {name: split["count"] for name, split in ready["splits"].items()} == {
@@ -98,8 +101,8 @@ def test_an_archive_with_splits_keeps_them(outcomes: Any) -> None:
 
 
 def test_one_tree_is_split_by_seed(outcomes: Any) -> None:
-    _, found = outcomes
-    ready = found["tree"]
+    _, datasets = outcomes
+    ready = datasets["tree"]
     assert ready["classes"] == ["ant", "bee", "cat"]
     assert sum(split["count"] for split in ready["splits"].values()) == 30
     assert all(split["count"] for split in ready["splits"].values())
@@ -115,36 +118,36 @@ def test_one_tree_is_split_by_seed(outcomes: Any) -> None:
         ("no_zip", None),
     ],
 )
-def test_a_bad_archive_fails_and_names_all_that_is_bad(
-    outcomes: Any, name: str, named: set[str] | None
+def test_invalid_archive_fails_with_every_invalid_file(
+    outcomes: Any, name: str, names: set[str] | None
 ) -> None:
-    _, found = outcomes
-    failed = found[name]
+    _, datasets = outcomes
+    failed = datasets[name]
     assert failed["state"] == "failed"
     error = failed["error"]
     assert error["code"] == "dataset_invalid"
     assert error["message"]
-    if named is not None:
-        assert {item["name"] for item in error["items"]} == named
+    if names is not None:
+        assert {item["name"] for item in error["items"]} == names
         assert all(item["detail"] for item in error["items"])
 
 
-def test_bytes_of_a_bad_archive_are_deleted_and_its_row_is_kept(outcomes: Any) -> None:
-    client, found = outcomes
-    kept = {entry.key for entry in object_store.list_objects()}
+def test_bytes_of_an_invalid_archive_are_deleted_and_its_row_stays(outcomes: Any) -> None:
+    client, datasets = outcomes
+    stored_keys = {entry.key for entry in object_store.list_objects()}
     for name in (*BAD, "no_zip"):
         with transaction() as session:
-            row = session.get_one(Dataset, found[name]["id"])
+            row = session.get_one(Dataset, datasets[name]["id"])
             upload_row = session.get_one(Upload, row.upload_id)
             assert (upload_row.state, upload_row.parts) == ("discarded", [])
-            assert not any(upload_row.id in key for key in kept)
+            assert not any(upload_row.id in key for key in stored_keys)
         body = {"name": "again", "upload_id": row.upload_id}
         assert issue_codes(client.post("/v1/datasets", json=body)) == {"/upload_id": "discarded"}
 
 
-def test_a_failed_data_set_is_a_fault_of_a_job_and_can_be_deleted(outcomes: Any) -> None:
-    client, found = outcomes
-    failed = found["one_class"]
+def test_failed_data_set_is_an_issue_of_a_job_and_can_be_deleted(outcomes: Any) -> None:
+    client, datasets = outcomes
+    failed = datasets["one_class"]
     document = assert_problem(client.post("/v1/jobs", json=job_body(failed)), 422)
     (fault,) = document["errors"]
     assert (fault["pointer"], fault["code"]) == ("/dataset", "not_ready")
@@ -152,26 +155,26 @@ def test_a_failed_data_set_is_a_fault_of_a_job_and_can_be_deleted(outcomes: Any)
     assert client.delete(f"/v1/datasets/{failed['id']}").status_code == 204
 
 
-def test_a_ready_data_set_lies_in_the_store_under_its_digest(outcomes: Any) -> None:
-    _, found = outcomes
+def test_ready_data_set_is_stored_under_its_digest(outcomes: Any) -> None:
+    _, datasets = outcomes
     with transaction() as session:
-        row = session.get_one(Dataset, found["tree"]["id"])
+        row = session.get_one(Dataset, datasets["tree"]["id"])
     data = b"".join(object_store.read(row.object_key or ""))
     assert hashlib.sha256(data).hexdigest() == row.sha256
     assert row.object_key == f"{row.project_id}/datasets/{row.sha256}"
 
 
-def test_two_data_sets_of_one_bad_upload_both_fail(
+def test_two_data_sets_of_one_invalid_upload_both_fail(
     client: httpx.Client, run_queue: Any, tenant: Any
 ) -> None:
     sent = upload(client, b"this is no archive, twice")
-    made = [
+    created = [
         client.post("/v1/datasets", json={"name": name, "upload_id": sent}).json()["id"]
         for name in "ab"
     ]
     run_queue("prepare")
-    found = [client.get(f"/v1/datasets/{each}").json() for each in made]
-    assert [each["state"] for each in found] == ["failed", "failed"]
+    datasets = [client.get(f"/v1/datasets/{item}").json() for item in created]
+    assert [item["state"] for item in datasets] == ["failed", "failed"]
     # The first failure kept the bytes, because the other still needed them; the last did not.
     again = client.post("/v1/datasets", json={"name": "c", "upload_id": sent})
     assert issue_codes(again) == {"/upload_id": "discarded"}

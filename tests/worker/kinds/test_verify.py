@@ -50,84 +50,84 @@ def outcomes(api_url: str, run_queue: Any, canary: Path) -> Iterator[Any]:
     """All checkpoints, verified in one go."""
     from tests.conftest import client_for, create_tenant
 
-    whole = save(network())
+    weights_file = save(network())
     gray = save(network(in_channels=1))
-    given = {"normalization": NORMALIZATION, "input_size": 16}
+    declared = {"normalization": NORMALIZATION, "input_size": 16}
     sent: dict[str, tuple[bytes, Json]] = {
-        "safetensors": (whole, given),
+        "safetensors": (weights_file, declared),
         "pytorch": (pytorch({"state_dict": network()}), {}),
         "gray": (gray, {}),
-        "gray_and_wrong": (gray, given),
+        "gray_and_wrong": (gray, declared),
         "foreign": (save(network("cifar/resnet14")), {}),
-        "truncated": (whole[: len(whole) // 2], {}),
+        "truncated": (weights_file[: len(weights_file) // 2], {}),
         "code": (pytorch({"a": Runs(canary)}), {}),
     }
     tenant = create_tenant()
     with client_for(api_url, tenant.key) as client:
-        made = {}
+        created = {}
         for name, (data, changes) in sent.items():
             body = BODY | {"name": name, "upload_id": upload(client, data)} | changes
             answer = client.post("/v1/models", json=body)
             assert answer.status_code == 201, answer.text
-            made[name] = answer.json()
-            assert made[name]["state"] == "verifying"
+            created[name] = answer.json()
+            assert created[name]["state"] == "verifying"
         run_queue("prepare")
         yield (
             client,
-            made,
-            {name: client.get(f"/v1/models/{each['id']}").json() for name, each in made.items()},
+            created,
+            {name: client.get(f"/v1/models/{item['id']}").json() for name, item in created.items()},
         )
 
 
 def test_weights_come_back_as_they_were(outcomes: Any) -> None:
-    client, _, found = outcomes
+    client, _, models = outcomes
     expected = network()
     for name in ("safetensors", "pytorch"):
-        model = found[name]
+        model = models[name]
         assert (model["state"], model["error"]) == ("ready", None)
         assert (model["in_channels"], model["num_classes"]) == (3, 5)
         weights = load(client.get(model["links"]["weights"]).content)
         assert set(weights) == set(expected)
         assert all(torch.equal(weights[key], expected[key]) for key in expected)
-    assert found["safetensors"]["sha256"] == found["pytorch"]["sha256"]
+    assert models["safetensors"]["sha256"] == models["pytorch"]["sha256"]
 
 
-def test_what_is_left_out_is_taken_from_the_architecture_with_a_warning(outcomes: Any) -> None:
-    client, made, found = outcomes
-    assert made["safetensors"]["warnings"] == []
-    assert found["safetensors"]["normalization"] == NORMALIZATION
-    assert found["safetensors"]["input_size"] == 16
-    warnings = made["pytorch"]["warnings"]
+def test_missing_fields_come_from_the_architecture_with_a_warning(outcomes: Any) -> None:
+    client, created, models = outcomes
+    assert created["safetensors"]["warnings"] == []
+    assert models["safetensors"]["normalization"] == NORMALIZATION
+    assert models["safetensors"]["input_size"] == 16
+    warnings = created["pytorch"]["warnings"]
     assert len(warnings) == 2
     assert "normalization" in warnings[0]
     assert "input_size" in warnings[1]
-    own = client.get("/v1/architectures/cifar/resnet8").json()
-    assert found["pytorch"]["normalization"] == own["normalization"]
-    assert found["pytorch"]["input_size"] == own["input_size"]
+    architecture = client.get("/v1/architectures/cifar/resnet8").json()
+    assert models["pytorch"]["normalization"] == architecture["normalization"]
+    assert models["pytorch"]["input_size"] == architecture["input_size"]
 
 
-def test_a_gray_network_has_a_normalization_of_one_channel(outcomes: Any) -> None:
-    _, _, found = outcomes
-    model = found["gray"]
+def test_gray_network_has_a_normalization_of_one_channel(outcomes: Any) -> None:
+    _, _, models = outcomes
+    model = models["gray"]
     assert (model["state"], model["in_channels"]) == ("ready", 1)
     assert [len(values) for values in model["normalization"].values()] == [1, 1]
-    failed = found["gray_and_wrong"]
+    failed = models["gray_and_wrong"]
     assert failed["state"] == "failed"
     assert [item["name"] for item in failed["error"]["items"]] == ["normalization"]
 
 
-def test_a_foreign_network_is_compared_key_by_key(outcomes: Any) -> None:
-    _, _, found = outcomes
-    failed = found["foreign"]
+def test_foreign_network_is_compared_key_by_key(outcomes: Any) -> None:
+    _, _, models = outcomes
+    failed = models["foreign"]
     assert (failed["state"], failed["error"]["code"]) == ("failed", "checkpoint_invalid")
     assert failed["error"]["items"]
     assert all(item["name"] and item["detail"] for item in failed["error"]["items"])
 
 
 @pytest.mark.parametrize("name", ["truncated", "code"])
-def test_a_bad_file_fails_readably(outcomes: Any, name: str) -> None:
-    client, _, found = outcomes
-    failed = found[name]
+def test_invalid_file_fails_with_a_message(outcomes: Any, name: str) -> None:
+    client, _, models = outcomes
+    failed = models[name]
     assert (failed["state"], failed["error"]["code"]) == ("failed", "checkpoint_invalid")
     assert failed["error"]["message"]
     assert "Traceback" not in str(failed)
@@ -135,8 +135,8 @@ def test_a_bad_file_fails_readably(outcomes: Any, name: str) -> None:
 
 
 def test_no_code_of_a_pickle_has_run(outcomes: Any, canary: Path) -> None:
-    _, _, found = outcomes
-    assert found["code"]["state"] == "failed"
+    _, _, models = outcomes
+    assert models["code"]["state"] == "failed"
     assert not canary.exists()
     pickle.loads(pickle.dumps(Runs(canary)))  # noqa: S301 - so that the canary is known to sing
     assert canary.exists()
