@@ -155,10 +155,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    _rewrite_answers(_reversed(_ANSWER))
+    _rewrite_answers(_reverse_all(_ANSWER))
     _rewrite_codes(forward=False)
     for (table, column), renames in _DOCUMENTS.items():
-        _rewrite_documents(table, column, _reversed(renames))
+        _rewrite_documents(table, column, _reverse_all(renames))
     _move_runtime_to_jobs()
     for table, old, new in _CONSTRAINTS:
         op.execute(f"ALTER TABLE {table} RENAME CONSTRAINT {new} TO {old}")
@@ -167,7 +167,7 @@ def downgrade() -> None:
         op.alter_column(table, new, new_column_name=old)
 
 
-def _reversed(renames: Sequence[Rename]) -> tuple[Rename, ...]:
+def _reverse_all(renames: Sequence[Rename]) -> tuple[Rename, ...]:
     """Inner names first: their paths are spelled in the new names."""
     return tuple(rename.reverse() for rename in reversed(renames))
 

@@ -68,7 +68,7 @@ def _stop_tree(pid: int) -> list[int]:
 
 
 class Arena:
-    """Two maintenance processes, two workers that train, one that prepares, an API; all of them may die."""
+    """Two maintenance processes, two training workers, one that prepares, an API; all may die."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

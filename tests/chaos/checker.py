@@ -179,4 +179,4 @@ def answers_are_honest(history: History) -> None:
         assert call["seconds"] < DEADLINE_S, call
         assert call["status"] != 500, call
         if (call["status"] or 0) >= 400:
-            assert call["told"] == "application/problem+json", call
+            assert call["media_type"] == "application/problem+json", call

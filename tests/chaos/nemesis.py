@@ -38,12 +38,12 @@ class Nemesis:
         """Kind of fault -> seconds until some job came further."""
         self._faults: dict[str, Callable[[], None]] = {
             "kill api": lambda: arena.kill("api"),
-            "kill keeper": lambda: arena.kill(self._chance.choice(MAINTENANCE)),
+            "kill maintenance": lambda: arena.kill(self._chance.choice(MAINTENANCE)),
             "kill worker": lambda: arena.kill(self._chance.choice(TRAINERS)),
             "kill engine": self._kill_engine,
-            "drain worker": lambda: arena.kill(self._chance.choice(TRAINERS), signal.SIGTERM),
+            "shut down worker": lambda: arena.kill(self._chance.choice(TRAINERS), signal.SIGTERM),
             "freeze worker": lambda: arena.freeze(self._chance.choice(TRAINERS), LEASE_S + 2),
-            "freeze keeper": lambda: arena.freeze(self._chance.choice(MAINTENANCE), LEASE_S),
+            "freeze maintenance": lambda: arena.freeze(self._chance.choice(MAINTENANCE), LEASE_S),
             "freeze broker": lambda: arena.freeze("valkey", 4),
             "freeze database": lambda: arena.freeze("postgres", 4),
             "freeze store": lambda: arena.freeze("weed", 4),

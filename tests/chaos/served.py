@@ -30,12 +30,12 @@ class Served(ABC):
 
     def close(self) -> None:
         """End."""
-        self._wait(self._ended())
+        self._wait(self._wait_for_end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
         self._loop.close()
 
-    async def _ended(self) -> None:
+    async def _wait_for_end(self) -> None:
         self._server.close()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:

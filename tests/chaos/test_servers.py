@@ -69,7 +69,9 @@ def test_frozen_database_costs_a_request_seconds(
     holds(client)
 
 
-def test_api_drains(arena: Arena, client: Client, recipe: Any, holds: Holds) -> None:
+def test_api_ends_streams_when_it_stops(
+    arena: Arena, client: Client, recipe: Any, holds: Holds
+) -> None:
     """SIGTERM ends a stream in order and fails no request that it has begun to answer."""
     job = client.submit(recipe)
     headers = {"Accept": "text/event-stream"}
@@ -92,7 +94,7 @@ def _read_slowly(arena: Arena, client: Client, path: str, headers: dict[str, str
         assert time.monotonic() - began < 10
 
 
-def test_frozen_keeper_is_not_missed(
+def test_frozen_maintenance_is_replaced_by_the_other(
     arena: Arena, client: Client, recipe: Any, holds: Holds
 ) -> None:
     with arena.frozen("maintenance-1"):
@@ -104,7 +106,7 @@ def test_frozen_keeper_is_not_missed(
 def test_others_of_the_fleet_die(
     arena: Arena, client: Client, recipe: Any, holds: Holds, part: str
 ) -> None:
-    """A second keeper takes over; half an ingestion is begun anew."""
+    """The other maintenance process takes over; an interrupted ingestion starts again."""
     with arena.client() as http:
         body = {"name": "again", "source": "builtin:digits", "split_seed": len(part)}
         dataset = http.post("/v1/datasets", json=body).raise_for_status().json()

@@ -1,4 +1,4 @@
-"""Workers that are stopped, thawed too late, hung, told to drain, or have no room."""
+"""Workers that are stopped, thawed too late, hung, shut down, or have no disk space."""
 
 import os
 import shutil
@@ -45,7 +45,9 @@ def test_zombie_publishes_nothing(arena: Arena, client: Client, recipe: Any, hol
     assert sorted(exits) == ["done", "lost"]
 
 
-def test_drained_worker_hands_over(arena: Arena, client: Client, recipe: Any, holds: Holds) -> None:
+def test_worker_that_shuts_down_requeues_its_job(
+    arena: Arena, client: Client, recipe: Any, holds: Holds
+) -> None:
     arena.arm("engine.check_cancelled", "sleep 3")
     job = client.submit(recipe)
     part = worker_of(arena, client, job)

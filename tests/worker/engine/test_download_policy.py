@@ -37,8 +37,8 @@ def outcome(
         body = {"name": "a teacher", "source": source} | more
         created = client.post("/v1/models", json=body).raise_for_status().json()
         run_queue("prepare")
-        found: Json = client.get(created["links"]["self"]).raise_for_status().json()
-        return found
+        model: Json = client.get(created["links"]["self"]).raise_for_status().json()
+        return model
 
     return make
 
@@ -82,9 +82,9 @@ def test_weights_in_the_cache_become_a_complete_model(
         parameter.numel()
         for parameter in build("torchvision/squeezenet1_1", num_classes=1000).parameters()
     )
-    found = load(client.get(model["links"]["weights"]).content)
-    assert set(found) == set(weights)
-    assert all(torch.equal(found[name], weights[name]) for name in weights)
+    downloaded = load(client.get(model["links"]["weights"]).content)
+    assert set(downloaded) == set(weights)
+    assert all(torch.equal(downloaded[name], weights[name]) for name in weights)
 
 
 def test_error_names_the_setting_that_forbids_downloads(
