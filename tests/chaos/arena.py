@@ -135,7 +135,7 @@ class Arena:
         assert api.pid
 
     def apart(self, name: str, *before: str, **more: str) -> "subprocess.Popen[bytes]":
-        """One more worker that trains, which nobody starts again; ``before`` is what it runs in."""
+        """Another training worker without a supervisor; ``before`` is a command that wraps it."""
         argv = [*before, sys.executable, *_worker(name, "train")]
         with (self.root / f"{name}.log").open("wb") as log:
             return subprocess.Popen(

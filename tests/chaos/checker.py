@@ -68,7 +68,7 @@ class Checker:
         answers_are_honest(history)
 
     def nothing_is_lost(self, clients: list[Client]) -> None:
-        """I1, I2: what was acknowledged is there, once, and over as it was wished."""
+        """I1, I2: every acknowledged job exists once and has ended as requested."""
         jobs = {row["id"]: row for row in self.rows("SELECT * FROM jobs WHERE queue = 'train'")}
         keys = Counter(row["labels"].get("key") for row in jobs.values())
         for client in clients:

@@ -60,12 +60,14 @@ class Nemesis:
             ),
             "no messages": lambda: self._sql("DELETE FROM outbox"),
             "store": self._store,
-            "die at a place": lambda: arena.arm(self._chance.choice(PLACES)),
-            "fail at a place": lambda: arena.arm(self._chance.choice(PLACES[5:10]), "raise chaos"),
+            "die at a failpoint": lambda: arena.arm(self._chance.choice(PLACES)),
+            "fail at a failpoint": lambda: arena.arm(
+                self._chance.choice(PLACES[5:10]), "raise chaos"
+            ),
         }
 
     def rage(self, seconds: float) -> None:
-        """Faults until the time is over."""
+        """Inject faults until the time is over."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             kind = self._chance.choice(sorted(self._faults))
@@ -75,7 +77,7 @@ class Nemesis:
             time.sleep(self._chance.uniform(0.5, 4.0))
 
     def _recovery(self) -> float:
-        """Seconds until an event is written; none is expected where nobody has work."""
+        """Seconds until an event is written; None where no worker has a job."""
         began = time.monotonic()
         last: int | None = None
         while time.monotonic() - began < RECOVERY_S:

@@ -11,7 +11,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Served(ABC):
-    """Serves until it is closed; a connection that breaks is nobody's fault."""
+    """A server that runs until it is closed; broken connections are ignored."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None] | None] = set()

@@ -1,7 +1,7 @@
 """``python -m tests.chaos.storm --minutes 30 --seed 1``: clients work while everything fails.
 
 Two projects of two clients each post, pause, resume and cancel; afterwards every invariant is
-checked, and what was done is told. The same seed does the same faults in the same order.
+checked, and a summary is printed. The same seed does the same faults in the same order.
 """
 
 import argparse

@@ -20,7 +20,7 @@ LIVE, COPY, AFTER = "stillhouse", "copy", "taken_back"
 
 @contextlib.contextmanager
 def alone(arena: Arena) -> Iterator[Callable[[str], None]]:
-    """Nobody is connected to the database, and nobody can: run statements beside it."""
+    """Run statements while no other connection to the database exists or can be opened."""
     url = make_url(arena.services.environment["STILLHOUSE_DATABASE_URL"])
     address = url.set(drivername="postgresql", database="postgres")
     with psycopg.connect(

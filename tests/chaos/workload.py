@@ -47,8 +47,8 @@ class Client:
     name: str
     acknowledged: dict[str, str] = field(default_factory=dict)
     """Idempotency key -> job."""
-    wishes: dict[str, str] = field(default_factory=dict)
-    """Job -> the last wish that was acknowledged."""
+    actions: dict[str, str] = field(default_factory=dict)
+    """Job -> its last acknowledged action."""
 
     def call(self, method: str, path: str, key: str | None = None, body: Any = None) -> Any:
         """One try; None where the answer is unknown or says to come again."""
@@ -70,7 +70,7 @@ class Client:
         return None if answer is None or status in (409, 429, 500, 502, 503) else answer
 
     def insist(self, method: str, path: str, key: str | None = None, body: Any = None) -> Any:
-        """Until there is an answer: what a good client does."""
+        """Repeat a request until it gets a response, as a good client does."""
         end = time.monotonic() + 120
         while time.monotonic() < end:
             answer = self.call(method, path, key, body)
@@ -80,7 +80,7 @@ class Client:
         raise AssertionError(f"{method} {path} had no answer in two minutes")
 
     def submit(self, body: Json) -> str:
-        """Post a job; its id once it is acknowledged."""
+        """Post a job. Returns its id when it is acknowledged."""
         key = uuid.uuid4().hex
         posted = body | {"labels": {"key": key}}
         answer = self.insist("POST", "/v1/jobs", key, posted)
@@ -89,7 +89,7 @@ class Client:
         return str(answer.json()["id"])
 
     def request_action(self, job: str, action: str) -> None:
-        """Ask for something once; a refusal or a lost answer is fine."""
+        """Request an action once; a refusal or a lost response is fine."""
         answer = self.call("POST", f"/v1/jobs/{job}/{action}")
         if answer is not None and answer.status_code < 300:
             self.actions[job] = action
@@ -99,7 +99,7 @@ class Client:
         return str(answer.json()["state"]) if answer is not None else ""
 
     def settle(self, seconds: float) -> list[str]:
-        """Wait until every job is over; resume what rests, retry what failed by a fault."""
+        """Wait until every job has ended; resume paused jobs, retry jobs that a fault has failed."""
         left = set(self.acknowledged.values())
         end = time.monotonic() + seconds
         while left and time.monotonic() < end:
@@ -118,7 +118,7 @@ class Client:
 
 
 def live(client: Client, body: Json, chance: random.Random, stop: threading.Event) -> None:
-    """Keep a few jobs going, and change one's mind about some."""
+    """Keep a few jobs going, and request actions on some of them."""
     mine: set[str] = set()
     while not stop.wait(chance.uniform(0.5, 4.0)):
         mine -= {job for job in mine if client.state(job) in ("succeeded", "cancelled")}

@@ -109,7 +109,7 @@ def test_pausing_job_is_paused_when_its_run_ends(new_job: Any, claim: Claim, row
 def test_action_on_a_lost_job_happens_at_once(
     new_job: Any, claim: Claim, expire: Any, row: Any, action: str, state: str
 ) -> None:
-    """Neither a worker nor a keeper is needed to do what is wanted of a job that was lost."""
+    """An action on a lost job needs neither a worker nor maintenance."""
     job_id = new_job()
     bring_to_state(job_id, claim, "running")
     expire(job_id)

@@ -45,7 +45,7 @@ def outcome(
 
 @pytest.mark.usefixtures("no_network")
 def test_verification_without_a_network_fails_with_a_message(outcome: Any) -> None:
-    # timm's do, too; but the Hub's client is not told to give up before it has tried for a minute.
+    # Not with timm, because the Hub's client retries for a minute.
     model = outcome("torchvision:ResNet18_Weights.DEFAULT")
     assert (model["state"], model["error"]["code"]) == ("failed", "teacher_load_failed")
     assert "could not be downloaded" in model["error"]["message"]
