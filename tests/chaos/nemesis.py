@@ -15,7 +15,7 @@ from tests.chaos.arena import LEASE_S, MAINTENANCE, TRAINERS, Arena
 from tests.chaos.checker import Checker
 from tests.chaos.proxy import Fault
 
-PLACES = (
+FAILPOINTS = (
     *("api.stored", "api.committed", "maintenance.taken", "maintenance.sent", "maintenance.reaped"),
     *("worker.claimed", "worker.fetched", "worker.checkpoint", "worker.uploaded", "worker.ended"),
     *("engine.check_cancelled", "engine.checkpoint"),
@@ -60,9 +60,9 @@ class Nemesis:
             ),
             "no messages": lambda: self._sql("DELETE FROM outbox"),
             "store": self._store,
-            "die at a failpoint": lambda: arena.arm(self._chance.choice(PLACES)),
+            "die at a failpoint": lambda: arena.arm(self._chance.choice(FAILPOINTS)),
             "fail at a failpoint": lambda: arena.arm(
-                self._chance.choice(PLACES[5:10]), "raise chaos"
+                self._chance.choice(FAILPOINTS[5:10]), "raise chaos"
             ),
         }
 

@@ -10,7 +10,7 @@ from tests.chaos.workload import Client
 
 pytestmark = pytest.mark.timeout(600)
 
-POINTS = (
+FAILPOINTS = (
     *("api.stored", "api.committed"),
     *("maintenance.taken", "maintenance.sent", "maintenance.reaped"),
     *("worker.claimed", "worker.fetched", "worker.checkpoint", "worker.uploaded", "worker.ended"),
@@ -21,7 +21,7 @@ POINTS = (
 def test_killed_at_every_stage(
     arena: Arena, client: Client, recipe: Any, holds: Callable[..., None]
 ) -> None:
-    for point in POINTS:
+    for point in FAILPOINTS:
         arena.arm(point)
     for _ in range(6):
         client.submit(recipe)

@@ -99,7 +99,7 @@ class Client:
         return str(answer.json()["state"]) if answer is not None else ""
 
     def settle(self, seconds: float) -> list[str]:
-        """Wait until every job has ended; resume paused jobs, retry jobs that a fault has failed."""
+        """Wait until every job has ended; resume paused jobs, retry jobs that a fault failed."""
         left = set(self.acknowledged.values())
         end = time.monotonic() + seconds
         while left and time.monotonic() < end:
