@@ -21,6 +21,7 @@ from worker.engine.prewarm import EnginePool
 from worker.engine.process import EngineProcess
 from worker.engine.stall_detector import StallDetector
 from worker.files import teacher_cache
+from worker.files.workdirs import run_folder
 from worker.finalize import fail_disk_full, finalize_run
 from worker.kinds import handlers
 from worker.kinds.base import Inputs
@@ -36,7 +37,7 @@ LIMIT_GRACE_S = 120.0
 
 def execute_job(job: Job, pool: EnginePool, shutdown: ShutdownFlag) -> None:
     """Run a claimed job and write how it ended. Logs, and does not raise, what a run may meet."""
-    workdir = settings().work_dir / "runs" / f"{job.id}-{job.fence}"
+    workdir = run_folder(job)
     log.info("run_started", job=job.id, fence=job.fence, kind=job.kind)
     try:
         workdir.mkdir(parents=True)

@@ -7,6 +7,7 @@ from api.http import scoping
 from kdcore.schema.asset_info import DatasetFacts, ModelFacts
 from kdcore.schema.exports import STUDENT_FILE
 from kdcore.schema.job import ResolvedJob, ResolvedStudent, network_channels
+from kdcore.schema.job_kinds import JOB_KINDS
 from kdcore.schema.validation.cross_field import Job as JobRequest
 from kdcore.schema.validation.errors import ValidationIssue
 from store import jobs
@@ -24,7 +25,7 @@ def continuation_issues(
     if start is None or not request.is_intact(_JOB):
         return []
     job = scoping.get_or_none(session, Job, start.job, caller, lock="share")
-    if job is None or job.kind != "distill":
+    if job is None or not JOB_KINDS[job.kind].trains:
         return [
             ValidationIssue(pointer=_JOB, code="not_found", detail="the project has no such job")
         ]

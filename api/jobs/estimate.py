@@ -15,8 +15,10 @@ from api.jobs.schemas import DurationEstimate, JobEstimate
 from api.jobs.validation import ValidatedJob
 from kdcore.schema.catalog import architectures
 from kdcore.schema.job import ResolvedJob, ResolvedStudent
+from kdcore.schema.job_kinds import JOB_KINDS
 from store.tables import Dataset, Job, Model
 
+_TRAINING_KINDS = [kind.name for kind in JOB_KINDS.values() if kind.trains]
 _MAX_FINISHED_JOBS = 50
 """Only the newest jobs count, because workers and software change."""
 _BACKWARD_COST = 2
@@ -77,7 +79,7 @@ def estimate_job(session: Session, project_id: str, validated: ValidatedJob) -> 
 
 def num_trainings(job: ResolvedJob) -> int:
     """The largest number of networks that the job can train."""
-    if job.kind == "evaluate":
+    if job.needs == "model":
         return 0
     phases = job.scheme.max_phases(has_teacher=bool(job.teachers))
     return job.evaluation.seeds * (phases + bool(job.evaluation.baseline))
@@ -131,7 +133,7 @@ def _finished_jobs(session: Session, project_id: str) -> Iterable[_FinishedJob]:
             *(Dataset.info[("splits", "train", "count")], Dataset.info["image_size"]),
         )
         .join(Dataset, Dataset.id == Job.dataset_id)
-        .where(Job.project_id == project_id, Job.queue == "train", Job.kind == "distill")
+        .where(Job.project_id == project_id, Job.queue == "train", Job.kind.in_(_TRAINING_KINDS))
         .where(Job.state == "succeeded")
         .order_by(Job.created_at.desc(), Job.id.desc())
         .limit(_MAX_FINISHED_JOBS)

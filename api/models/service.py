@@ -15,6 +15,7 @@ from api.uploads.service import require_complete_upload
 from kdcore.schema.catalog import architectures
 from kdcore.schema.exports import EXPORTS
 from kdcore.schema.job import network_channels
+from kdcore.schema.job_kinds import JOB_KINDS
 from store import jobs, object_store
 from store.access.credentials import Principal
 from store.ids import new_id
@@ -68,7 +69,7 @@ def _student_artifact(session: Session, job_id: str, caller: Principal) -> tuple
     job = scoping.get_or_none(session, Job, job_id, caller, lock="share")
     if job is None:
         raise _invalid_source("not_found", "the project has no such job")
-    if job.kind != "distill":
+    if not JOB_KINDS[job.kind].trains:
         raise _invalid_source("no_student", f"a job of the kind {job.kind} trains no student")
     artifact = session.scalars(
         select(Artifact).where(Artifact.job_id == job.id, Artifact.format == "safetensors")

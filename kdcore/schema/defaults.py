@@ -12,6 +12,7 @@ from kdcore.schema.job import (
     Student,
     channel_rule,
 )
+from kdcore.schema.job_kinds import JOB_KINDS
 from kdcore.schema.methods import AnyMethod, as_methods
 from kdcore.schema.schemes import SchemeNetworks
 from kdcore.schema.schemes.offline import Offline
@@ -123,7 +124,7 @@ def _networks(
 
 def _default_name(spec: JobSpec, student: ResolvedStudent, methods: tuple[AnyMethod, ...]) -> str:
     if spec.needs == "model":
-        return f"evaluation of {student.architecture}"
+        return f"{JOB_KINDS[spec.kind].title} of {student.architecture}"
     derived = "derived from " if student.derive else ""
     method_names = " + ".join(method.type for method in methods)
     return f"{derived}{student.architecture} by {method_names}{spec.scheme.name_suffix}"

@@ -11,6 +11,7 @@ class JobKind(NamedTuple):
 
     name: str
     queue: Queue
+    """``train`` for jobs that users see; ``prepare`` for those of data sets and models."""
     command: str
     """The command of ``python -m kdcore`` that a worker starts."""
     title: str
@@ -19,6 +20,8 @@ class JobKind(NamedTuple):
     """Whether ``POST /v1/jobs`` accepts it; jobs of other kinds belong to another resource."""
     needs: Literal["student", "model"] | None = None
     """The field of a job that names what the kind works on, beside the data set."""
+    trains: bool = False
+    """Whether a job leaves a student, which can become a model or be trained further."""
     prepares: PreparedAsset | None = None
     """What becomes ready or failed when the job ends: its data set, its model, its model's ONNX."""
 
@@ -26,7 +29,9 @@ class JobKind(NamedTuple):
 JOB_KINDS = {
     kind.name: kind
     for kind in (
-        JobKind("distill", "train", "run", "distillation", public=True, needs="student"),
+        JobKind(
+            "distill", "train", "run", "distillation", public=True, needs="student", trains=True
+        ),
         JobKind("evaluate", "train", "run", "evaluation", public=True, needs="model"),
         JobKind("warm", "train", "run", "cache fill", needs="student"),
         JobKind("ingest", "prepare", "ingest", "ingestion", prepares="dataset"),

@@ -1,6 +1,7 @@
 """Work folders of runs: those that a killed worker left are deleted at the next start."""
 
 import shutil
+from pathlib import Path
 
 import structlog
 from sqlalchemy import select
@@ -12,6 +13,11 @@ from store.settings import settings
 from store.tables import Job
 
 log = structlog.get_logger()
+
+
+def run_folder(job: Job) -> Path:
+    """The work folder of the job's current run."""
+    return settings().work_dir / "runs" / f"{job.id}-{job.fence}"
 
 
 def delete_stale_folders() -> None:

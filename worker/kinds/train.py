@@ -29,7 +29,7 @@ from worker.kinds.base import Inputs, KindHandler, Publication
 from worker.run_result import EngineOutputs
 
 
-class InitialWeights(NamedTuple):
+class InitialWeightFiles(NamedTuple):
     """What the student starts from: at most one of the two; neither for fresh weights."""
 
     init: ModelFile | None = None
@@ -85,7 +85,7 @@ def _run_request(job: Job, workdir: Path) -> RunRequest:
     )
 
 
-def _initial_weights(job: ResolvedJob, workdir: Path) -> InitialWeights:
+def _initial_weights(job: ResolvedJob, workdir: Path) -> InitialWeightFiles:
     """A model, an earlier job's student, or its checkpoint.
 
     Raises FileNotFoundError if the earlier job, or its files, were deleted meanwhile.
@@ -93,15 +93,15 @@ def _initial_weights(job: ResolvedJob, workdir: Path) -> InitialWeights:
     if job.from_ is not None:
         return _weights_of_earlier_job(job.from_, workdir)
     if job.student.init in ("random", "pretrained"):
-        return InitialWeights()
+        return InitialWeightFiles()
     with transaction() as session:
         model = session.get_one(Model, job.student.init)
-    return InitialWeights(init=ModelFile(**asset_cache.model_file_fields(model)))
+    return InitialWeightFiles(init=ModelFile(**asset_cache.model_file_fields(model)))
 
 
-def _weights_of_earlier_job(start: ContinueFrom, workdir: Path) -> InitialWeights:
+def _weights_of_earlier_job(start: ContinueFrom, workdir: Path) -> InitialWeightFiles:
     if start.checkpoint == "best":
-        return InitialWeights(init=_best_student(start.job))
+        return InitialWeightFiles(init=_best_student(start.job))
     query = select(Checkpoint).where(Checkpoint.job_id == start.job)
     if start.checkpoint != "last":
         query = query.where(Checkpoint.step == int(start.checkpoint))
@@ -111,7 +111,7 @@ def _weights_of_earlier_job(start: ContinueFrom, workdir: Path) -> InitialWeight
         raise FileNotFoundError(f"{start.job} has no checkpoint {start.checkpoint}")
     path = workdir / "earlier_checkpoint.pt"
     object_store.fetch([checkpoint.object_key], path, checkpoint.sha256)
-    return InitialWeights(checkpoint=CheckpointFile(path=str(path), sha256=checkpoint.sha256))
+    return InitialWeightFiles(checkpoint=CheckpointFile(path=str(path), sha256=checkpoint.sha256))
 
 
 def _best_student(job_id: str) -> ModelFile:

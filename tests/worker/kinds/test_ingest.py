@@ -109,7 +109,7 @@ def test_one_tree_is_split_by_seed(outcomes: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "named"),
+    ("name", "names"),
     [
         ("broken", {"ant/broken.png", "bee/text.png"}),
         ("dots", {"../evil.png", "ant/broken.png"}),
