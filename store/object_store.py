@@ -36,7 +36,7 @@ class ObjectStoreUnavailableError(OSError):
 
 
 class ReadCancelledError(Exception):
-    """A read was ended between two chunks, because :func:`interruptible` asked for it."""
+    """A read was ended between two chunks, by :func:`interruptible`."""
 
 
 class ObjectNotFoundError(ObjectStoreUnavailableError, FileNotFoundError):

@@ -1,10 +1,10 @@
 """Columns, tables and stored documents get the field's names.
 
 Jobs, events, runs and models are rewritten in batches; the bytes of artifacts, checkpoints and data
-sets never change. Stored answers of idempotent requests are encrypted with the secret key: they are
-opened and rewritten, and those that the present key does not open are deleted (nobody can read
-them). What the engine observed of its machine moves from ``jobs.resolved`` to the run that it
-describes. Stop the workers before: an engine that runs still writes the earlier names.
+sets never change. Stored responses of idempotent requests are encrypted with the secret key: they are
+decrypted and rewritten, and those under another key, which are unreadable, are deleted. The runtime
+(device, precision, versions) moves from ``jobs.resolved`` to the run that it describes. Stop the
+workers before, because an engine that runs still writes the earlier names.
 """
 
 import base64
@@ -55,7 +55,7 @@ class Rename(NamedTuple):
     """Another name for a key, or another value of a key, in the objects at a path.
 
     A path is a tuple of keys; ``*`` stands for each item of a list or each value of an object.
-    Everything outside the path is the user's (labels, names of classes) and stays.
+    Keys outside the path may be the user's (labels, names of classes) and stay.
     """
 
     path: tuple[str, ...]
@@ -133,12 +133,12 @@ _DOCUMENTS: dict[tuple[str, str], tuple[Rename, ...]] = {
     ("models", "error"): _ERROR,
     ("models", "onnx_error"): _ERROR,
 }
-_ANSWER = (
+_RESPONSE = (
     *(_NORMALIZATION, _LICENSE, Rename((), "chosen", "runtime")),
     *_SPEC,
     *_under("resolved", _SPEC),
 )
-"""In the stored answer of a POST: a job, a model or a data set."""
+"""In the stored response of a POST: a job, a model or a data set."""
 
 
 def upgrade() -> None:
@@ -151,11 +151,11 @@ def upgrade() -> None:
     for (table, column), renames in _DOCUMENTS.items():
         _rewrite_documents(table, column, renames)
     _rewrite_codes(forward=True)
-    _rewrite_answers(_ANSWER)
+    _rewrite_responses(_RESPONSE)
 
 
 def downgrade() -> None:
-    _rewrite_answers(_reverse_all(_ANSWER))
+    _rewrite_responses(_reverse_all(_RESPONSE))
     _rewrite_codes(forward=False)
     for (table, column), renames in _DOCUMENTS.items():
         _rewrite_documents(table, column, _reverse_all(renames))
@@ -173,7 +173,7 @@ def _reverse_all(renames: Sequence[Rename]) -> tuple[Rename, ...]:
 
 
 def _move_runtime_to_runs() -> None:
-    """Each run's own by its events; the job's where there is no such event."""
+    """Take each run's runtime from its events, or the job's for its last run."""
     op.add_column("runs", sa.Column("runtime", JSONB()))
     op.execute(
         "UPDATE runs SET runtime = events.data->'chosen' FROM events "
@@ -267,7 +267,7 @@ def _rewrite_codes(*, forward: bool) -> None:
         "WHERE warnings::text LIKE '%' || :old || '%'",
         names,
     )
-    # Keys of metrics are paths of ours; the values beside them are numbers.
+    # Keys of metrics contain no names of users; their values are numbers.
     for old, new in (("labeller", "labeler"),):
         words = {
             "old": rf'(^|/|"){old if forward else new}/',
@@ -288,8 +288,8 @@ def _rewrite_codes(*, forward: bool) -> None:
             )
 
 
-def _rewrite_answers(renames: Sequence[Rename]) -> None:
-    """The body of each stored answer; a key that the secret does not open goes with its row."""
+def _rewrite_responses(renames: Sequence[Rename]) -> None:
+    """Rewrite the body of each stored response; delete rows that the secret key does not decrypt."""
     connection = op.get_bind()
     secret = settings().secret_key.get_secret_value().encode()
     fernet = Fernet(base64.urlsafe_b64encode(hashlib.sha256(b"idempotency" + secret).digest()))
@@ -305,12 +305,12 @@ def _rewrite_answers(renames: Sequence[Rename]) -> None:
         for row in batch:
             same = (keys.c.project_id == row.project_id, keys.c.key == row.key)
             try:
-                answer = json.loads(fernet.decrypt(row.body))
+                response = json.loads(fernet.decrypt(row.body))
             except (InvalidToken, ValueError):
                 connection.execute(sa.delete(keys).where(*same))
                 continue
             for rename in renames:
-                rename.apply(answer)
-            text = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+                rename.apply(response)
+            text = json.dumps(response, ensure_ascii=False, separators=(",", ":"))
             body = fernet.encrypt(text.encode()).decode()
             connection.execute(sa.update(keys).where(*same).values(body=body))

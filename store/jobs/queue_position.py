@@ -12,7 +12,7 @@ from store.tables import Job, Worker
 
 
 class QueueStatus:
-    """Answers for all jobs of one response, with one query for each queue and project.
+    """Positions of all jobs of one response, with one query for each queue and project.
 
     With ``job_id``, only that job's position is read.
     """

@@ -162,7 +162,7 @@ class Arena:
         return client
 
     def project(self, name: str) -> httpx.Client:
-        """A client of a project of its own."""
+        """A client of a new project."""
         with self.client() as admin:
             project = admin.post("/v1/projects", json={"name": name}).raise_for_status().json()
         return self.client(project["api_key"])

@@ -83,7 +83,7 @@ class Checker:
                     )
 
     def one_publishes(self) -> None:
-        """I3, I13: fences only rise, one run is done, all files are its own, time is its runs'."""
+        """I3, I13: fences rise, one run is done, all files have its fence, times add up."""
         runs = defaultdict(list)
         for row in self.rows("SELECT * FROM runs ORDER BY job_id, number"):
             runs[row["job_id"]].append(row)
@@ -165,7 +165,7 @@ class Checker:
 
 
 def _requested_actions(client: Client, job: str) -> set[str]:
-    """Wishes whose answer may have been lost."""
+    """Actions whose response may have been lost."""
     return {
         call["path"].rpartition("/")[2]
         for call in client.history.calls

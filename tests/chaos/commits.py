@@ -39,7 +39,7 @@ class Commits(Served):
         try:
             ways = (
                 asyncio.create_task(self._questions(reader, out)),
-                asyncio.create_task(self._answers(behind, writer)),
+                asyncio.create_task(self._forward_replies(behind, writer)),
             )
             _, left = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             for way in left:
@@ -53,7 +53,9 @@ class Commits(Served):
             out.write(chunk)
             await out.drain()
 
-    async def _answers(self, behind: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward_replies(
+        self, behind: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         while chunk := await behind.read(CHUNK):
             if COMMITTED in chunk and self._loses():
                 return

@@ -1,7 +1,7 @@
 """A small proxy before the object store, which fails as networks and stores do.
 
 One request a connection: the head goes through as it is, so that its signature stays right, and the
-answer is passed on until the store closes.
+response is passed on until the store closes.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ class Fault:
 
     kind: str
     """``refuse`` (503), ``hang``, ``cut`` (half of the body arrives), ``deaf`` (done, but the reply
-    is lost), ``flip`` (one bit of the answer's body is wrong)."""
+    is lost), ``flip`` (one bit of the response's body is wrong)."""
     method: str | None = None
     times: int = 1
     seconds: float = 3.0
@@ -83,7 +83,7 @@ class Proxy(Served):
             if kind == "deaf":
                 await behind.read()
             else:
-                await _answer(behind, writer, flip=kind == "flip")
+                await _send_response(behind, writer, flip=kind == "flip")
         finally:
             out.close()
 
@@ -106,7 +106,7 @@ async def _copy(reader: asyncio.StreamReader, out: asyncio.StreamWriter, length:
         await out.drain()
 
 
-async def _answer(
+async def _send_response(
     behind: asyncio.StreamReader, writer: asyncio.StreamWriter, *, flip: bool
 ) -> None:
     writer.write(await behind.readuntil(b"\r\n\r\n"))

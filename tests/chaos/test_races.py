@@ -1,4 +1,4 @@
-"""Things that happen at the same moment, and answers that never come."""
+"""Simultaneous requests, and responses that are lost."""
 
 import random
 import sys
@@ -52,7 +52,7 @@ def test_cancel_meets_every_moment_of_a_job(
 def test_replies_to_commits_are_lost(
     arena: Arena, client: Client, recipe: Any, holds: Holds
 ) -> None:
-    """What was done is not known to whoever did it: done again, it must not be there twice."""
+    """The client does not know whether its request succeeded: repeating it must not do it twice."""
     before = arena.commits.lost
     jobs = [client.submit(recipe)]
     while client.state(jobs[0]) not in ("succeeded", "failed"):

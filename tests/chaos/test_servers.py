@@ -72,7 +72,7 @@ def test_frozen_database_costs_a_request_seconds(
 def test_api_ends_streams_when_it_stops(
     arena: Arena, client: Client, recipe: Any, holds: Holds
 ) -> None:
-    """SIGTERM ends a stream in order and fails no request that it has begun to answer."""
+    """SIGTERM ends a stream in order and fails no request that it has begun to response."""
     job = client.submit(recipe)
     headers = {"Accept": "text/event-stream"}
     with Follower(arena.url, arena.api_key) as url, ThreadPoolExecutor(1) as pool:

@@ -13,7 +13,7 @@ import httpx
 
 Json = dict[str, Any]
 PASSING = ("storage_unavailable", "worker_lost")
-"""What a fault may end a job with; anything else would be a fault of ours."""
+"""Error codes with which a fault may fail a job; any other code is a bug."""
 OPEN = 3
 """Jobs that a client has at once: the arena has two slots."""
 DEADLINE_S = 20.0
@@ -40,7 +40,7 @@ class History:
 
 @dataclass
 class Client:
-    """One client of one project: retries what has no certain answer, with the same key."""
+    """A client of one project: repeats requests without a certain response, with the same key."""
 
     http: httpx.Client
     history: History
@@ -51,52 +51,52 @@ class Client:
     """Job -> its last acknowledged action."""
 
     def call(self, method: str, path: str, key: str | None = None, body: Any = None) -> Any:
-        """One try; None where the answer is unknown or says to come again."""
+        """Try once. Returns None if the response is lost or asks for a later retry."""
         began = time.monotonic()
         headers = {"Idempotency-Key": key} if key else {}
         status: int | None = None
         try:
-            answer = self.http.request(method, path, json=body, headers=headers)
-            status = answer.status_code
+            response = self.http.request(method, path, json=body, headers=headers)
+            status = response.status_code
         except httpx.TransportError as error:
-            answer, media_type = None, type(error).__name__
+            response, media_type = None, type(error).__name__
         else:
-            media_type = answer.headers.get("content-type", "")
+            media_type = response.headers.get("content-type", "")
         self.history.add(
             client=self.name, method=method, path=path, key=key, status=status,
             media_type=media_type,
             at=began, seconds=time.monotonic() - began,
         )  # fmt: skip
-        return None if answer is None or status in (409, 429, 500, 502, 503) else answer
+        return None if response is None or status in (409, 429, 500, 502, 503) else response
 
     def insist(self, method: str, path: str, key: str | None = None, body: Any = None) -> Any:
         """Repeat a request until it gets a response, as a good client does."""
         end = time.monotonic() + 120
         while time.monotonic() < end:
-            answer = self.call(method, path, key, body)
-            if answer is not None:
-                return answer
+            response = self.call(method, path, key, body)
+            if response is not None:
+                return response
             time.sleep(0.3)
-        raise AssertionError(f"{method} {path} had no answer in two minutes")
+        raise AssertionError(f"{method} {path} had no response in two minutes")
 
     def submit(self, body: Json) -> str:
         """Post a job. Returns its id when it is acknowledged."""
         key = uuid.uuid4().hex
         posted = body | {"labels": {"key": key}}
-        answer = self.insist("POST", "/v1/jobs", key, posted)
-        assert answer.status_code == 201, answer.text
-        self.acknowledged[key] = answer.json()["id"]
-        return str(answer.json()["id"])
+        response = self.insist("POST", "/v1/jobs", key, posted)
+        assert response.status_code == 201, response.text
+        self.acknowledged[key] = response.json()["id"]
+        return str(response.json()["id"])
 
     def request_action(self, job: str, action: str) -> None:
         """Request an action once; a refusal or a lost response is fine."""
-        answer = self.call("POST", f"/v1/jobs/{job}/{action}")
-        if answer is not None and answer.status_code < 300:
+        response = self.call("POST", f"/v1/jobs/{job}/{action}")
+        if response is not None and response.status_code < 300:
             self.actions[job] = action
 
     def state(self, job: str) -> str:
-        answer = self.call("GET", f"/v1/jobs/{job}")
-        return str(answer.json()["state"]) if answer is not None else ""
+        response = self.call("GET", f"/v1/jobs/{job}")
+        return str(response.json()["state"]) if response is not None else ""
 
     def settle(self, seconds: float) -> list[str]:
         """Wait until every job has ended; resume paused jobs, retry jobs that a fault failed."""

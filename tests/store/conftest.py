@@ -17,7 +17,7 @@ QUEUE = "train"
 
 @pytest.fixture(autouse=True)
 def empty_queue(environment: dict[str, str]) -> None:
-    """Claims see the whole queue: what other tests left there is put away."""
+    """Cancel queued and live jobs of other tests: claims see the whole queue."""
     with transaction() as session:
         session.execute(update(Job).where(Job.state == "queued").values(state="cancelled"))
         live = Job.state.in_(jobs.LIVE_STATES)

@@ -35,8 +35,8 @@ def test_job_is_cancelled_while_it_trains(client: httpx.Client, digits: Json, st
     _assert_no_secrets(engine)
     _assert_working_folder(engine)
     assert os.getsid(engine) == engine
-    answer = client.post(f"{url}/cancel")
-    assert (answer.status_code, answer.json()["state"]) == (202, "cancelling")
+    response = client.post(f"{url}/cancel")
+    assert (response.status_code, response.json()["state"]) == (202, "cancelling")
     ended = running.wait_until_idle()
     assert (ended.state, ended.error, ended.lease_owner) == ("cancelled", None, None)
     assert running.engine_pids == []
@@ -189,8 +189,8 @@ def test_run_that_lost_its_lease_stops_and_writes_nothing(
     assert [run.exit for run in running.runs] == ["lost", None]
     with transaction() as session:
         session.execute(update(Job).where(Job.id == running.id).values(lease_expires_at=past))
-    answer = client.post(f"/v1/jobs/{running.id}/cancel")
-    assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+    response = client.post(f"/v1/jobs/{running.id}/cancel")
+    assert (response.status_code, response.json()["state"]) == (200, "cancelled")
 
 
 def _number_of_events(job_id: str) -> int:

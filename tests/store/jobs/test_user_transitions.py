@@ -1,4 +1,4 @@
-"""What users want of a job, in every state; whose turn it is."""
+"""Actions of users on jobs in every state, and the order of turns."""
 
 from collections.abc import Callable
 from typing import Any
@@ -176,7 +176,7 @@ def test_flood_delays_another_project_by_one_turn(
     assert late in order[:2]
     assert jobs_ahead[late] == alone == order.index(late)
     assert jobs_ahead[flood[0]] == order.index(flood[0])
-    # Whoever holds fewer slots is next, however many wait.
+    # The project with fewer slots is next, however many jobs wait.
     with transaction() as session:
         for job_id in order:
             job = session.get_one(Job, job_id)

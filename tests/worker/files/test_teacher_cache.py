@@ -206,8 +206,8 @@ def test_cache_is_filled_before_the_job(
     bad = body | {"training": {"views": "fresh"}, "teachers": []}
     expected = {"/training/views": "fresh_views", "/teachers": "teacher_required"}
     for only in (False, True):
-        answer = client.post(f"{LIST}/warm", params={"validate_only": only}, json=bad)
-        assert issue_codes(answer) == expected
+        response = client.post(f"{LIST}/warm", params={"validate_only": only}, json=bad)
+        assert issue_codes(response) == expected
 
 
 def test_cache_fill_fails_for_outputs_that_cannot_be_cached(

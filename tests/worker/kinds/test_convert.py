@@ -61,7 +61,7 @@ def predict(client: httpx.Client, model_out: Json) -> httpx.Response:
 
 
 def request_conversion(client: httpx.Client, model_out: Json) -> None:
-    """Ask and go away: the conversion is on its way all the same."""
+    """Predict without waiting for the response, which leaves a queued conversion."""
     before = len(conversions(model_out))
     with pytest.raises(httpx.TimeoutException):
         predict(client, model_out)
@@ -92,9 +92,9 @@ def test_model_is_converted_once_and_deleted_with_its_onnx(
     key = str(stored.onnx_object_key)
     assert stored.onnx_size_bytes == sum(len(part) for part in object_store.read(key))
     assert stored.rev == etag_revision(tenant_client, model_out)
-    (answer,) = predict(tenant_client, model_out).raise_for_status().json()["data"]
-    assert {prediction["class"] for prediction in answer["top"]} == {"ant", "bee", "cat", "dog"}
-    assert np.isclose(sum(prediction["probability"] for prediction in answer["top"]), 1)
+    (response,) = predict(tenant_client, model_out).raise_for_status().json()["data"]
+    assert {prediction["class"] for prediction in response["top"]} == {"ant", "bee", "cat", "dog"}
+    assert np.isclose(sum(prediction["probability"] for prediction in response["top"]), 1)
     assert referenced_keys({key}) == {key}
     tenant_client.delete(model_out["links"]["self"]).raise_for_status()
     assert referenced_keys({key}) == set()

@@ -64,8 +64,8 @@ def outcomes(api_url: str, run_queue: Any, tmp_path_factory: pytest.TempPathFact
             body = {"name": name, "upload_id": upload(client, data, f"{name}.zip"), **size}
             created[name] = client.post("/v1/datasets", json=body).raise_for_status().json()
         assert {item["state"] for item in created.values()} == {"ingesting"}
-        answer = client.post("/v1/jobs", json=job_body(created["tree"]))
-        assert issue_codes(answer) == {"/dataset": "not_ready"}
+        response = client.post("/v1/jobs", json=job_body(created["tree"]))
+        assert issue_codes(response) == {"/dataset": "not_ready"}
         assert_problem(client.delete(f"/v1/datasets/{created['tree']['id']}"), 409, "in_use")
         run_queue("prepare")
         yield (

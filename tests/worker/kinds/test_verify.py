@@ -67,9 +67,9 @@ def outcomes(api_url: str, run_queue: Any, canary: Path) -> Iterator[Any]:
         created = {}
         for name, (data, changes) in sent.items():
             body = BODY | {"name": name, "upload_id": upload(client, data)} | changes
-            answer = client.post("/v1/models", json=body)
-            assert answer.status_code == 201, answer.text
-            created[name] = answer.json()
+            response = client.post("/v1/models", json=body)
+            assert response.status_code == 201, response.text
+            created[name] = response.json()
             assert created[name]["state"] == "verifying"
         run_queue("prepare")
         yield (
