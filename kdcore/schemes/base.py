@@ -33,7 +33,7 @@ class StudentSpec:
 
     @property
     def teacher_methods(self) -> tuple[AnyMethod, ...]:
-        """Its methods without ``supervised``, which needs no teacher."""
+        """Its methods that learn from a teacher."""
         return tuple(method for method in self.methods if method.uses_teacher)
 
     @property
@@ -47,7 +47,7 @@ class StudentSpec:
         """Whether it can train on images without labels.
 
         At least one of its methods must learn from them and no method may need labels or sample
-        ids. ``supervised`` skips images without labels, so it does not count.
+        ids. Methods without a teacher skip images without labels, so they do not count.
         """
         peer_methods = [method for method in self.peer_methods if method.uses_teacher]
         methods = [*self.teacher_methods, *peer_methods]

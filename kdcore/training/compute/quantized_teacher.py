@@ -21,7 +21,6 @@ from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.predict_logits import predict
 from kdcore.models.teachers import FrozenTeacher, TeacherEnsemble
 from kdcore.runtime.errors import UserError
-from kdcore.schema.methods import METHODS
 from kdcore.schemes.base import Phase
 from kdcore.training.context import JobContext
 from kdcore.training.run_state import RunState
@@ -97,7 +96,7 @@ def _unsupported_reason(run_state: RunState, phase: Phase) -> str | None:
         return "int8 teachers run on the CPU only"
     for student_spec in phase.students:
         for method in student_spec.methods:
-            if _FEATURE_NEEDS & set(METHODS[method.type].needs):
+            if _FEATURE_NEEDS & set(method.needs):
                 return f"{method.type} needs features, and an int8 teacher gives only logits"
     return None
 

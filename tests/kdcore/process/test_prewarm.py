@@ -49,7 +49,8 @@ def run_command(request: RunRequest, workdir: Path, **environment: str) -> bytes
 
 
 def send(process: "subprocess.Popen[bytes]", line: bytes) -> None:
-    assert process.stdin is not None
+    if process.stdin is None:
+        raise ValueError("the process has no standard input")
     process.stdin.write(line)
     process.stdin.flush()
 

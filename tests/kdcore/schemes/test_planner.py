@@ -58,7 +58,8 @@ def plan(job: ResolvedJob, top1: tuple[float, ...] = ()) -> list[Phase]:
         index = len(phases)
         results += results_of(phase, top1[index] if index < len(top1) else 50.0, index)
         phases.append(phase)
-        assert len(phases) <= planner.max_phases(job)
+        if len(phases) > planner.max_phases(job):
+            raise ValueError(f"more than {planner.max_phases(job)} phases: {summarize(phases)}")
     return phases
 
 

@@ -7,6 +7,7 @@ SIGKILL ends them as abruptly.
 import multiprocessing
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -58,15 +59,27 @@ def kill_after(
     """
     goal = count_lines(workdir, text) + count
     process = start(request, workdir)
-    deadline = time.monotonic() + 600
-    while count_lines(workdir, text) < goal and process.is_alive():
-        assert time.monotonic() < deadline, f"no {count} lines with {text}"
-        time.sleep(0.001)
+    wait_for_lines(workdir, text, goal, process.is_alive)
     time.sleep(delay_s)
     alive = process.is_alive()
     process.kill()
     process.join()
     return alive
+
+
+def wait_for_lines(
+    workdir: Path, text: str, goal: int, is_alive: Callable[[], bool], timeout_s: float = 600.0
+) -> None:
+    """Wait until ``goal`` event lines contain ``text``, or until the process ends.
+
+    Raises:
+        TimeoutError: neither happened in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    while count_lines(workdir, text) < goal and is_alive():
+        if time.monotonic() >= deadline:
+            raise TimeoutError(f"no {goal} lines with {text} within {timeout_s} s")
+        time.sleep(0.001)  # a kill must meet the step, so it polls often
 
 
 def count_lines(workdir: Path, text: str) -> int:

@@ -26,6 +26,8 @@ from kdcore.runtime.event_writer import EventWriter
 from kdcore.schema.asset_info import DatasetInfo
 from kdcore.schema.job import ResolvedJob
 from kdcore.schema.methods import as_methods
+from kdcore.schemes import planner
+from kdcore.schemes.base import Phase
 from kdcore.training.run import run_job
 
 ARCHITECTURE = "cifar/resnet8"
@@ -74,7 +76,8 @@ class World:
 
     @property
     def teacher(self) -> Path:
-        assert self.teacher_path is not None, "this world has no teacher yet"
+        if self.teacher_path is None:
+            raise ValueError("this world has no teacher yet")
         return self.teacher_path
 
     def model(self, path: Path, kind: type[ModelFile] = ModelFile, **fields: Any) -> ModelFile:
@@ -118,6 +121,11 @@ class World:
             threads=1,
             latency_rounds=1,  # measuring well takes seconds
         )
+
+
+def first_phase(request: RunRequest) -> Phase:
+    """The first phase of the request's job."""
+    return planner.first_phases(request.job)[0]
 
 
 def with_fields(request: RunRequest, **fields: Any) -> RunRequest:

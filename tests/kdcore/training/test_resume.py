@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ import torch
 from kdcore.protocol.requests import RunRequest
 from kdcore.runtime.errors import RunCancelledError, UserError
 from tests.kdcore.training import engine_process
-from tests.kdcore.training.engine_process import count_lines, write_request
+from tests.kdcore.training.engine_process import wait_for_lines, write_request
 from tests.kdcore.training.helpers import (
     STUDENT,
     CancelAfter,
@@ -40,21 +39,10 @@ def start_program(request: RunRequest, workdir: Path) -> "subprocess.Popen[bytes
     )
 
 
-def wait_for_lines(
-    process: "subprocess.Popen[bytes]", workdir: Path, text: str, count: int
-) -> None:
-    """Wait until ``count`` more event lines contain ``text``, or until the process ends."""
-    goal = count_lines(workdir, text) + count
-    deadline = time.monotonic() + 60
-    while count_lines(workdir, text) < goal and process.poll() is None:
-        assert time.monotonic() < deadline, f"no {count} lines with {text}"
-        time.sleep(0.002)
-
-
-def exit_code_without_traceback(process: "subprocess.Popen[bytes]") -> int:
+def assert_exit_code(process: "subprocess.Popen[bytes]", code: int) -> None:
     _, stderr = process.communicate(timeout=120)
     assert b"Traceback" not in stderr, stderr.decode()
-    return process.returncode
+    assert process.returncode == code
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +107,9 @@ def test_sigterm_writes_a_checkpoint_and_a_later_run_completes(
 ) -> None:
     request, uninterrupted = complete
     process = start_program(request, tmp_path)
-    wait_for_lines(process, tmp_path, '"train/loss"', 3)
+    wait_for_lines(tmp_path, '"train/loss"', 3, lambda: process.poll() is None)
     process.send_signal(signal.SIGTERM)
-    assert exit_code_without_traceback(process) == 10
+    assert_exit_code(process, 10)
     assert events_of(tmp_path, "checkpoint")
     assert not (tmp_path / STUDENT).exists()
     train(request, tmp_path)

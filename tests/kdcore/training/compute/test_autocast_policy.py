@@ -82,7 +82,7 @@ def test_steps_are_timed_without_strict_determinism(seconds: float, expected: st
     timed: list[Precision] = []
 
     def record_step(network: torch.nn.Module, images: torch.Tensor, precision: Precision) -> float:
-        assert time_step(network, images, precision) > 0  # both precisions can be computed
+        time_step(network, images, precision)  # both precisions can be computed
         timed.append(precision)
         return seconds if precision == "bfloat16" else 1.0
 

@@ -13,7 +13,6 @@ from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import RunCancelledError, UserError
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.schema.job import JobLimits
-from kdcore.schemes import planner
 from kdcore.training.checkpoint import Checkpoints
 from kdcore.training.compute.device import prepare_compute_env
 from kdcore.training.compute.quantized_teacher import (
@@ -31,6 +30,7 @@ from tests.kdcore.training.helpers import (
     CancelAfter,
     World,
     events_of,
+    first_phase,
     log_text,
     report_of,
     sha256,
@@ -109,8 +109,7 @@ def convert(request: RunRequest, workdir: Path, min_agreement: float) -> tuple[R
         max_phases=1,
     )
     context = load_inputs(request, run_state, workdir, log_top1=False)
-    phase = planner.next_phase(request.job, [])
-    assert phase is not None
+    phase = first_phase(request)
     teachers = convert_teachers(run_state, context, phase, context.teachers, min_agreement)
     events.close()
     return run_state, teachers.networks[0]

@@ -10,10 +10,16 @@ import torch
 from kdcore.data import dataset
 from kdcore.models.teachers import FrozenTeacher, TeacherEnsemble
 from kdcore.runtime.errors import UserError
-from kdcore.schemes import planner
 from kdcore.training.context import JobContext
 from kdcore.training.teacher_cache.policy import why_not
-from tests.kdcore.training.helpers import World, events_of, log_text, train, with_fields
+from tests.kdcore.training.helpers import (
+    World,
+    events_of,
+    first_phase,
+    log_text,
+    train,
+    with_fields,
+)
 
 
 def reason(world: World, method: str, cache_folder: Path | None, **training: Any) -> str | None:
@@ -24,8 +30,7 @@ def reason(world: World, method: str, cache_folder: Path | None, **training: Any
     context = JobContext(
         request.job, data, teachers, data.info.normalization, cache_folder=cache_folder
     )
-    phase = planner.next_phase(request.job, [])
-    assert phase is not None
+    phase = first_phase(request)
     used = teachers if phase.uses_teacher else TeacherEnsemble(())
     return why_not(context, phase, used)
 
@@ -53,8 +58,7 @@ def test_a_teacher_of_the_same_run_cannot_be_cached(world: World, tmp_path: Path
     teachers = TeacherEnsemble([replace(member, identity=None)])
     normalization = data.info.normalization
     context = JobContext(request.job, data, teachers, normalization, cache_folder=tmp_path)
-    phase = planner.next_phase(request.job, [])
-    assert phase is not None
+    phase = first_phase(request)
     assert "trained in this run" in (why_not(context, phase, teachers) or "")
 
 
