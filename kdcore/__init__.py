@@ -1,11 +1,11 @@
-"""The engine that teaches students. It knows no HTTP, no database and no queue.
+"""The training engine: knowledge distillation of image classifiers with torch.
 
-``from kdcore import distill`` trains in this process, a notebook's for instance::
+``from kdcore import distill`` trains in this process, for example in a notebook::
 
     result = distill("cifar/resnet8", "builtin:digits", training={"epochs": 5})
     result.report.student.top1, result.load()
 
-Each name is loaded when it is asked for, so that ``kdcore.schema`` stays free of torch.
+Public names are imported on first use, so that importing ``kdcore.schema`` does not load torch.
 """
 
 import importlib

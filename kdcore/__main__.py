@@ -1,17 +1,20 @@
-"""``python -m kdcore COMMAND``.
+"""``python -m kdcore COMMAND``, for people and for programs.
 
-For people: ``run RECIPE.json``, ``compare``, ``methods``, ``schemes``, ``networks``, as in
-kdcore.cli.commands. For programs: ``run|ingest|verify|convert REQUEST.json --workdir DIR`` and
-``predict REQUEST.json``, as in kdcore.protocol.requests; ``run --prewarm`` to have one loaded in
-reserve.
+People call ``run RECIPE.json``, ``compare``, ``methods``, ``schemes`` and ``networks``
+(:mod:`kdcore.cli.commands`). Programs call ``run|ingest|verify|convert REQUEST.json --workdir DIR``
+(:mod:`kdcore.process.main`), ``run --prewarm`` (:mod:`kdcore.process.prewarm`) and
+``predict REQUEST.json`` (:mod:`kdcore.serving.predict_command`).
 """
 
 import sys
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command and return its exit code. A request is told by its ``--workdir``."""
-    if arguments[:1] == ["predict"]:
+    """Run one command and return its exit code.
+
+    Only ``--workdir`` tells the ``run`` of a program from the ``run`` of a recipe.
+    """
+    if arguments[:1] == ["predict"] and arguments[1:] not in ([], ["--help"]):
         from kdcore.serving.predict_command import main as predict_main
 
         return predict_main(arguments[1:])
@@ -19,8 +22,7 @@ def main(arguments: list[str]) -> int:
         from kdcore.process.prewarm import main as prewarm_main
 
         return prewarm_main(arguments[2:])
-    programs = arguments[:1] in (["ingest"], ["verify"], ["convert"])
-    if programs or any(argument.split("=")[0] == "--workdir" for argument in arguments):
+    if any(argument.split("=")[0] == "--workdir" for argument in arguments):
         from kdcore.process.main import main as process_main
 
         return process_main(arguments)

@@ -1,4 +1,4 @@
-"""``from kdcore import distill``: a recipe as a call, its outcome as an object."""
+"""The public Python API: :func:`distill`, :func:`evaluate` and :class:`DistillationResult`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kdcore.protocol.events import EngineEvent
 from kdcore.recipes import recipe_data
 from kdcore.recipes.prepare import recipe_digest
+from kdcore.recipes.run_directory import RunDirectory
 from kdcore.recipes.runner import RunSpec, run_recipe
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.schema.catalog import Normalization
@@ -24,25 +25,31 @@ RecipeDict = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class DistillationResult:
-    """What a run left: its report, its folder, its curves, its network."""
+    """The result of a finished run."""
 
     report: Report
+    """Metrics of the student, the teacher and the baseline, as in ``report.json``."""
     path: Path
-    """The folder with student.safetensors, config.json and the rest."""
+    """The output folder with ``student.safetensors``, ``config.json`` and the exports."""
     history: dict[str, list[tuple[int, float]]]
-    """By the metric's name: (step of the whole run, value), in the order of the steps."""
+    """For each metric, such as ``val/top1`` in percent, its (step, value) pairs in order of the
+    step. Steps count through all phases of the run."""
 
     def __repr__(self) -> str:
-        """One line: a notebook shows this wherever a call is a cell's last line."""
+        """Return one line, because a notebook shows the result of its last call."""
         student, teacher = self.report.student, self.report.teacher
         teacher_text = f", teacher {teacher.top1:.2f} %" if teacher else ""
         summary = f"top1 {student.top1:.2f} %{teacher_text}, {student.num_params:,} parameters"
-        return f"Distilled({summary}, {str(self.path)!r})"
+        return f"DistillationResult({summary}, {str(self.path)!r})"
 
     def load(self) -> "NormalizedModel":
-        """The student in eval mode: images (B, C, H, W), uint8 or floats in 0..1, to logits (B, C).
+        """Return the student in eval mode, on the CPU.
 
-        It normalizes for itself; the bare network is its ``network``.
+        The model takes images (B, C, H, W), uint8 or floats in 0..1, normalizes them and returns
+        logits (B, num_classes). Its attribute ``network`` is the network without normalization.
+
+        Raises:
+            OSError: the output folder was moved or deleted.
         """
         from safetensors.torch import load_file
 
@@ -68,27 +75,41 @@ def distill(
     progress: bool = True,
     **settings: Any,
 ) -> DistillationResult:
-    """Carry out a recipe in this process, or go on with it, or take its finished outcome.
+    """Train a student in this process and return the result.
 
-    ``student`` is an architecture, a recipe's ``student``, or a whole recipe. ``dataset`` is as in
-    a recipe, or ``(images, labels)``: uint8 (N, H, W[, C]) and (N,); or such arrays by the names of
-    an ``.npz``. A teacher is as in a recipe, a path, or a :class:`Distilled`; its ``weights`` may
-    be a state dict. ``settings`` are the other fields of a recipe: method, scheme, training,
-    evaluation, exports, seed, accept, device, threads and the rest. Paths are relative to the
-    current folder. ``out`` is the folder of the run, by default one in ``distilled/`` that is named
-    after the recipe: the same call goes on where it was stopped.
+    The same call resumes a cancelled run from its checkpoint, and returns the result of a finished
+    run without training.
 
-    Raises :class:`~kdcore.runtime.errors.UserFault` with all that is wrong in its notes,
-    ``Stopped`` after Ctrl-C when the checkpoint is written, ``NonFinite`` and
-    ``OutOfDeviceMemory``.
+    Args:
+        student: an architecture such as ``"cifar/resnet8"``, the ``student`` of a recipe, or a
+            whole recipe.
+        dataset: a path or an object as in a recipe; ``(images, labels)`` with images
+            (N, H, W) or (N, H, W, C) uint8 and labels (N,); or a dict of such arrays with the
+            names of an ``.npz`` file.
+        teachers: of each a path, a :class:`DistillationResult`, or a ``teachers`` item of a
+            recipe, whose ``weights`` may be a state dict.
+        out: output folder; by default a folder in ``distilled/`` with a name computed from the
+            recipe.
+        progress: whether to print the progress of the run.
+        settings: the other fields of a recipe, such as ``method``, ``scheme``, ``training``,
+            ``evaluation``, ``exports``, ``seed``, ``device`` and ``threads``; ``from`` is
+            ``from_``. Relative paths start from the current folder.
+
+    Raises:
+        kdcore.runtime.errors.UserError: the recipe or one of its files is invalid; ``items`` has
+            every issue with its JSON pointer.
+        kdcore.runtime.errors.RunCancelledError: Ctrl-C or SIGTERM; a checkpoint is written if
+            training had started.
+        kdcore.runtime.errors.NonFiniteError: a loss or gradient is not finite.
+        kdcore.runtime.errors.OutOfDeviceMemoryError: even the smallest step does not fit.
     """
     body = dict(settings)
     if isinstance(student, Mapping) and "dataset" in student:
         body = {**student, **body}
+    elif isinstance(student, Mapping):
+        body["student"] = dict(student)
     else:
-        body["student"] = (
-            dict(student) if isinstance(student, Mapping) else _student_config(student)
-        )
+        body["student"] = {"architecture": student}
     if dataset is not None:
         body["dataset"] = dataset
     if teachers:
@@ -104,25 +125,24 @@ def evaluate(
     progress: bool = True,
     **settings: Any,
 ) -> DistillationResult:
-    """Measure a network on a data set and train nothing; ``model`` is as a teacher of `distill`."""
+    """Measure a network on the test split of a data set, without training.
+
+    ``model`` is of the same types as an item of ``teachers`` in :func:`distill`, and the measured
+    network is ``report.student`` of the result. Other arguments and errors are those of
+    :func:`distill`.
+    """
     body = {"kind": "evaluate", "model": model, "dataset": dataset, **settings}
     return _run(body, out, progress=progress)
 
 
-def _student_config(architecture: str) -> dict[str, str]:
-    return {"architecture": architecture}
-
-
 def _run(body: dict[str, Any], out: Path | str | None, *, progress: bool) -> DistillationResult:
-    files = Path("distilled") / ".given"
-    body = _write_inputs(body, files)
+    body = _write_inputs(body, Path("distilled") / ".inputs")
     folder = Path(out) if out is not None else Path("distilled") / _run_name(body)
     cancellation = CancellationToken()
     with cancellation.handle_signals():
-        report = _run_with_progress(
-            RunSpec(body, Path.cwd(), folder), cancellation, progress=progress
-        )
-    return DistillationResult(Report.model_validate(report), folder.resolve(), history(folder))
+        run_spec = RunSpec(body, Path.cwd(), folder)
+        report = _run_with_progress(run_spec, cancellation, progress=progress)
+    return DistillationResult(Report.model_validate(report), folder.resolve(), read_history(folder))
 
 
 def _run_with_progress(
@@ -143,7 +163,7 @@ def _ignore_event(_event: EngineEvent) -> None:
 
 
 def _write_inputs(body: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The recipe with a path in place of everything that a file cannot say."""
+    """Return the recipe with arrays, state dicts and results written to ``folder`` as files."""
     recipe = dict(body)
     if "dataset" in recipe and not isinstance(recipe["dataset"], str):
         recipe["dataset"] = _dataset_input(recipe["dataset"], folder)
@@ -157,8 +177,8 @@ def _write_inputs(body: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _dataset_input(dataset: Any, folder: Path) -> Any:
     if isinstance(dataset, Path):
         return str(dataset.resolve())
-    arrays = isinstance(dataset, tuple | list) or "images" in dataset or "train_images" in dataset
-    return str(recipe_data.write_arrays(dataset, folder).resolve()) if arrays else dataset
+    has_arrays = isinstance(dataset, tuple | list) or {"images", "train_images"} & dataset.keys()
+    return str(recipe_data.write_arrays(dataset, folder).resolve()) if has_arrays else dataset
 
 
 def _model_input(model: Any, folder: Path) -> Any:
@@ -175,32 +195,34 @@ def _model_input(model: Any, folder: Path) -> Any:
 
 
 def _write_state_dict(state_dict: Mapping[str, Any], folder: Path) -> Path:
-    """A live state dict as a file that is named by its bytes."""
+    """Write a state dict to a file named by its content."""
     import hashlib
 
     from kdcore.runtime.files import atomic_write
     from kdcore.weights.safetensors_io import encode_safetensors
 
-    written = encode_safetensors(dict(state_dict))
-    path = folder / f"weights-{hashlib.sha256(written).hexdigest()[:16]}.safetensors"
+    encoded = encode_safetensors(dict(state_dict))
+    path = folder / f"weights-{hashlib.sha256(encoded).hexdigest()[:16]}.safetensors"
     with atomic_write(path) as partial:
-        partial.write_bytes(written)
+        partial.write_bytes(encoded)
     return path.resolve()
 
 
 def _run_name(body: dict[str, Any]) -> str:
     student = body.get("student")
-    named = student.get("architecture") if isinstance(student, Mapping) else None
-    kind = str(named or body.get("kind") or "student").rpartition("/")[2]
-    safe = "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in kind)
+    architecture = student.get("architecture") if isinstance(student, Mapping) else None
+    kind = str(architecture or body.get("kind") or "student").rpartition("/")[2]
+    safe = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in kind)
     return f"{safe}-{recipe_digest(body)}"
 
 
-def history(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every metric of a run's events; what a stopped run did after its checkpoint counts once."""
+def read_history(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return the (step, value) pairs of every metric in the events of the run in ``folder``.
+
+    A resumed run repeats the steps after its checkpoint; the last value of a step counts.
+    """
     metrics: dict[str, dict[int, float]] = {}
-    path = folder / ".work" / "events.jsonl"
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in RunDirectory(folder).events.read_text(encoding="utf-8").splitlines():
         event = json.loads(line)
         if event["type"] == "metrics":
             step = (event["progress"] or event)["step"]

@@ -1,1 +1,1 @@
-"""The engine's command line for people."""
+"""The engine's command line: run a recipe, compare two, list what a recipe may name."""

@@ -1,4 +1,4 @@
-"""Two recipes side by side: where they differ, and whether the difference is more than chance."""
+"""Compare the settings and metrics of two recipes, with the significance of the difference."""
 
 import json
 import math
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kdcore.recipes.run_directory import RunDirectory
 from kdcore.recipes.runner import EventCallback, RunSpec, run_recipe
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.schema.diff import find_differences
@@ -15,32 +16,32 @@ from kdcore.schema.report import Evaluation, Report
 
 _METRICS = ("top1", "agreement", "num_params", "macs", "size_bytes", "latency_ms")
 _NOT_SETTINGS = ("name", "dataset", "teachers")
-"""Names, and ids that are made of the files' bytes: the recipes' own words say more."""
+"""Names, and ids computed from files; the paths in the recipes are easier to read."""
 
 
 class ComparedRun(NamedTuple):
-    """One recipe's outcome."""
+    """The result of one recipe."""
 
     run_spec: RunSpec
     report: Report
     job: dict[str, Any]
-    """Resolved, every default explicit."""
+    """The resolved job, every default explicit."""
     data: dict[str, Any]
-    """From the model card: digest and counts."""
+    """The data section of the model card: digest and counts."""
 
 
 def load_or_run(
     run_spec: RunSpec, on_event: EventCallback, cancellation: CancellationToken
 ) -> ComparedRun:
-    """Run a recipe, or take what its folder has of it."""
+    """Run a recipe, or load its finished run, and return the result."""
     report = Report.model_validate(run_recipe(run_spec, on_event, cancellation))
-    request = json.loads((run_spec.out / ".work" / "request.json").read_text(encoding="utf-8"))
+    request = RunDirectory(run_spec.out).read_request() or {}
     card = json.loads((run_spec.out / "model_card.json").read_text(encoding="utf-8"))
     return ComparedRun(run_spec, report, request["job"], card["data"])
 
 
 def compare_runs(a: ComparedRun, b: ComparedRun) -> dict[str, Any]:
-    """Settings that differ, metrics of both with their difference b - a, and what it is worth."""
+    """Return differing settings, both metrics with the difference b - a, and its significance."""
     settings = find_differences(_settings(a), _settings(b))
     return {
         "a": str(a.run_spec.out),
@@ -52,28 +53,28 @@ def compare_runs(a: ComparedRun, b: ComparedRun) -> dict[str, Any]:
 
 
 def significance(a: ComparedRun, b: ComparedRun) -> dict[str, Any]:
-    """How large the difference of top-1 is against its standard error, in points.
+    """Compare the difference of top-1 (b - a, in points) with its standard error.
 
-    By the seeds' deviation where both have several, else by the binomial one of two independent
-    samples of the test split's size, which is too careful where both saw the same images. Above
-    1.96 errors it is more than chance at 95 %.
+    If both runs have several seeds, the error comes from the deviation over the seeds. Otherwise it
+    is the binomial error of two independent test splits, which is too large if both runs share
+    the test images. A difference above 1.96 standard errors is significant at 95 %.
     """
     if a.data["digest"] != b.data["digest"]:
-        return {"statement": "measured on different data: the numbers cannot be compared"}
+        return {"statement": "the runs used different data and cannot be compared"}
     first, second = a.report.seeds.student_top1, b.report.seeds.student_top1
     if first.std is not None and second.std is not None:
         seeds = a.report.seeds.num_seeds, b.report.seeds.num_seeds
         difference, basis = second.mean - first.mean, "seeds"
         error = math.sqrt(first.std**2 / seeds[0] + second.std**2 / seeds[1])
-        of = f"mean of {seeds[0]} and {seeds[1]} seeds"
+        basis_text = f"mean of {seeds[0]} and {seeds[1]} seeds"
     else:
         images = a.data["counts"]["test"]
         difference, basis = b.report.student.top1 - a.report.student.top1, "binomial"
         shares = (a.report.student.top1 / 100, b.report.student.top1 / 100)
         error = 100 * math.sqrt(sum(share * (1 - share) for share in shares) / images)
-        of = f"{images} test images"
+        basis_text = f"{images} test images"
     result = {"basis": basis, "top1_difference": difference, "standard_error": error}
-    return result | {"statement": _statement(difference, error, of)}
+    return result | {"statement": _statement(difference, error, basis_text)}
 
 
 def _statement(difference: float, error: float, basis: str) -> str:
@@ -88,14 +89,14 @@ def _statement(difference: float, error: float, basis: str) -> str:
 
 
 def show_comparison(comparison: dict[str, Any], console: Console) -> None:
-    """The comparison as two tables and a sentence."""
-    settings = Table("differs", comparison["a"], comparison["b"], show_edge=False, pad_edge=False)
+    """Print the comparison as two tables and a sentence."""
+    settings = Table("setting", comparison["a"], comparison["b"], show_edge=False, pad_edge=False)
     for name, values in comparison["settings"].items():
         settings.add_row(Text(name), *(Text(json.dumps(values[side])) for side in "ab"))
     if settings.row_count:
         console.print(settings)
     else:
-        console.print("the settings are the same")
+        console.print("The settings are equal.")
     console.print()
     titles = ("on the test split", comparison["a"], comparison["b"], "difference")
     table = Table(*titles, show_edge=False, pad_edge=False)

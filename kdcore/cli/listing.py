@@ -1,4 +1,4 @@
-"""What there is to choose from, as tables: methods, schemes, networks. Loads no torch."""
+"""Tables of methods, schemes and networks. Must not load torch."""
 
 import fnmatch
 import inspect
@@ -19,7 +19,7 @@ _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusi
 
 
 def show_methods(name: str | None, console: Console) -> None:
-    """All methods, or everything about one. Raises ``UserFault`` for a name that is none."""
+    """Print all methods, or everything about one. Raises ``UserError`` for an unknown name."""
     if name is None:
         table = _table("method", "group", "needs", "weight", "when to choose it")
         for method, entry in METHODS.items():
@@ -40,7 +40,7 @@ def show_methods(name: str | None, console: Console) -> None:
 
 
 def show_schemes(name: str | None, console: Console) -> None:
-    """All schemes, or everything about one. Raises ``UserFault`` for a name that is none."""
+    """Print all schemes, or everything about one. Raises ``UserError`` for an unknown name."""
     if name is None:
         table = _table("scheme", "teacher", "what it does")
         for scheme, listed in SCHEMES.items():
@@ -55,22 +55,23 @@ def show_schemes(name: str | None, console: Console) -> None:
 
 
 def show_networks(pattern: str | None, console: Console) -> None:
-    """Networks whose name contains, or as a pattern with ``*`` is, ``pattern``; one in full.
+    """Print the networks whose name contains ``pattern`` or, with ``*``, ``?``, ``[``, matches it.
 
-    Raises ``UserFault`` where there is none."""
+    A single network is printed with its feature layers. Raises ``UserError`` without a match.
+    """
     known = architectures()
     query = (pattern or "*").lower()
-    wild = query if any(sign in query for sign in "*?[") else f"*{query}*"
-    matches = [entry for name, entry in known.items() if fnmatch.fnmatch(name.lower(), wild)]
+    wildcard = query if any(character in query for character in "*?[") else f"*{query}*"
+    matches = [entry for name, entry in known.items() if fnmatch.fnmatch(name.lower(), wildcard)]
     if pattern in known:
         matches = [known[pattern]]
     if not matches:
-        close = (
-            f"; near it: {', '.join(similar_architectures(pattern or ''))}"
-            if similar_architectures(pattern or "")
-            else ""
+        similar = similar_architectures(pattern or "")
+        raise UserError(
+            "job_invalid",
+            f"no network matches {pattern!r}",
+            hint=f"Similar names: {', '.join(similar)}" if similar else None,
         )
-        raise UserError("job_invalid", f"no network's name is like {pattern!r}{close}")
     table = _table("network", "parameters", "MACs", "input", "smallest", "taps")
     for entry in matches:
         sides = f"{entry.in_channels}x{entry.input_size}²", f"{entry.min_input_size}²"
@@ -94,7 +95,7 @@ def _show_network(entry: Architecture, console: Console) -> None:
 
 
 def parameters(params: type[FrozenModel]) -> list[tuple[str, str, str, str]]:
-    """Name, default, bounds and description of each parameter."""
+    """Return name, default, bounds and description of each parameter, as texts."""
     properties: dict[str, Any] = params.model_json_schema()["properties"]
     return [
         (name, _default(schema), _bounds(schema), " ".join(schema.get("description", "").split()))
@@ -115,8 +116,8 @@ def _bounds(schema: dict[str, Any]) -> str:
     parts = []
     for kind in kinds:
         allowed = kind.get("enum", [kind["const"]] if "const" in kind else [])
-        bounds = [f"{sign} {kind[key]:g}" for key, sign in _BOUNDS.items() if key in kind]
-        # A list's entries have the bounds that count.
+        bounds = [f"{symbol} {kind[key]:g}" for key, symbol in _BOUNDS.items() if key in kind]
+        # The bounds of a list are those of its items.
         inner = [_bounds(kind["items"])] if isinstance(kind.get("items"), dict) else []
         parts += [*map(str, allowed), *bounds, *inner] or [str(kind.get("type", ""))]
     return ", ".join(filter(None, parts))
@@ -137,14 +138,14 @@ def _first_paragraph(params: type[FrozenModel]) -> str:
 
 def _check_name(name: str, known: list[str], kind: str) -> str:
     if name not in known:
-        raise UserError("job_invalid", f"there is no {kind} {name!r}; there are {', '.join(known)}")
+        raise UserError("job_invalid", f"unknown {kind} {name!r}; known are {', '.join(known)}")
     return name
 
 
 def _table(*titles: str) -> Table:
     table = Table(show_edge=False, pad_edge=False)
     for title in titles:
-        # What wraps is prose at the end, never a name.
+        # Only the description may wrap: a name must stay searchable.
         table.add_column(title, no_wrap=title == titles[0])
     return table
 

@@ -1,4 +1,4 @@
-"""A run as a person at a terminal sees it: one moving line, or plain lines where nothing moves."""
+"""Progress of a run: a progress bar on a terminal, plain lines elsewhere."""
 
 import math
 from types import TracebackType
@@ -12,7 +12,7 @@ from rich.text import Text
 from kdcore.protocol.events import EngineEvent, ErrorEvent, LogEvent, MetricsEvent, PhaseEvent
 
 _PHASE_LABELS = {
-    "verifying_teacher": "looking at the teacher",
+    "verifying_teacher": "checking the teacher",
     "training": "training",
     "evaluating": "evaluating",
     "exporting": "exporting",
@@ -20,7 +20,7 @@ _PHASE_LABELS = {
 
 
 class ProgressView:
-    """Shows events as they are written. ``with`` ends the moving line."""
+    """Shows a run's events on a console. Leaving the ``with`` block removes the progress bar."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -29,13 +29,13 @@ class ProgressView:
             TextColumn("{task.description}"),
             BarColumn(bar_width=16),
             TaskProgressColumn(),
-            # In a narrow terminal this one wraps, and nothing is cut.
-            TextColumn("{task.fields[told]}", table_column=Column(no_wrap=False)),
+            # In a narrow terminal this column wraps instead of being cut.
+            TextColumn("{task.fields[status]}", table_column=Column(no_wrap=False)),
             console=console,
             disable=not console.is_terminal,
             transient=True,
         )
-        self._task = self._progress.add_task("preparing", total=1.0, told="")
+        self._task = self._progress.add_task("preparing", total=1.0, status="")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -55,13 +55,13 @@ class ProgressView:
         if isinstance(event, LogEvent | ErrorEvent):
             self._print_message(event)
         elif changed and not self._console.is_terminal:
-            # Written over itself nowhere: one line for each phase and each validation.
+            # Without a terminal: one line for each phase and each validation.
             self._print_line(f"{self._state.phase:<24} {self._state.status}".rstrip())
         self._progress.update(
             self._task,
             description=self._state.phase,
             completed=self._state.fraction,
-            told=self._state.status,
+            status=self._state.status,
         )
 
     def _print_message(self, event: LogEvent | ErrorEvent) -> None:
@@ -76,12 +76,12 @@ class ProgressView:
             self._print_line(event.hint)
 
     def _print_line(self, text: str) -> None:
-        # As it is: file names and messages are no markup, and whole lines are easier to search.
+        # Text, because messages are not markup; unwrapped, because long lines are easier to search.
         self._console.print(Text(text), soft_wrap=True)
 
 
 class _ProgressState:
-    """What has been heard so far, as words."""
+    """The newest phase, metrics and remaining time, as text."""
 
     def __init__(self) -> None:
         self.phase = "preparing"
@@ -91,12 +91,12 @@ class _ProgressState:
         self._eta_s: float | None = None
 
     def update(self, event: EngineEvent) -> bool:
-        """Take an event in; whether it is worth a line of its own."""
+        """Update from one event; return whether it deserves a line of output."""
         if isinstance(event, PhaseEvent):
             self.phase = _PHASE_LABELS.get(event.phase, event.phase)
             self._eta_s = None
             if event.phase in ("evaluating", "exporting"):
-                # All networks are trained: what the last one said last is no news.
+                # Training has ended, so its last metrics are out of date.
                 self._values, self._epochs = {}, ""
             return event.phase != "training"
         if not isinstance(event, MetricsEvent):
@@ -122,12 +122,12 @@ class _ProgressState:
 
     @property
     def status(self) -> str:
-        """Epoch, loss, accuracies and the time left, as far as they are known."""
+        """Epoch, loss, accuracies and remaining time, as far as they are known."""
         shown = {
             "train/loss": "loss {:.3f}",
             "val/top1": "val top-1 {:.1f} %",
             "val/agreement": "agreement {:.1f} %",
-            "teacher/top1": "teacher's {:.1f} %",
+            "teacher/top1": "teacher {:.1f} %",
         }
         parts = [self._epochs]
         parts += [text.format(self._values[k]) for k, text in shown.items() if k in self._values]
@@ -137,7 +137,7 @@ class _ProgressState:
 
 
 def _network_of(values: dict[str, float]) -> str | None:
-    """Which network the first of the values is of; empty for the student."""
+    """Return the network of the first loss or accuracy; empty for the student."""
     for name in values:
         for metric in ("train/loss", "val/top1"):
             if name == metric or name.endswith(f"/{metric}"):
@@ -146,7 +146,7 @@ def _network_of(values: dict[str, float]) -> str | None:
 
 
 def format_duration(seconds: float) -> str:
-    """Such as ``50 s``, ``3 min``, ``2 h 05 min``."""
+    """Format seconds as ``50 s``, ``3 min`` or ``2 h 05 min``."""
     if seconds < 90:
         return f"{math.ceil(seconds)} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""What came out, as a table: the student beside its teacher and the undistilled student."""
+"""The result of a run as a table: student, teacher, and the student without distillation."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ _Row = tuple[str, Callable[[Evaluation], str]]
 
 
 def format_size(num_bytes: float) -> str:
-    """Such as ``335 kB``, in powers of ten."""
+    """Format bytes as ``335 kB``, in powers of ten."""
     for unit in ("B", "kB", "MB"):
         if num_bytes < 1000:
             return f"{num_bytes:.3g} {unit}"
@@ -21,13 +21,13 @@ def format_size(num_bytes: float) -> str:
     return f"{num_bytes:.3g} GB"
 
 
-def format_count(number: float) -> str:
-    """Such as ``83.9 k``, in powers of ten."""
+def format_count(count: float) -> str:
+    """Format a count as ``83.9 k``, in powers of ten."""
     for unit in ("", " k", " M"):
-        if number < 1000:
-            return f"{number:.3g}{unit}"
-        number /= 1000
-    return f"{number:.3g} G"
+        if count < 1000:
+            return f"{count:.3g}{unit}"
+        count /= 1000
+    return f"{count:.3g} G"
 
 
 def _percent(value: float | None) -> str:
@@ -47,9 +47,13 @@ ROWS: tuple[_Row, ...] = (
 
 
 def show_report(report: Report, folder: Path, console: Console) -> None:
-    """The table, the verdict, what distillation brought, and where the files are."""
-    named = {"student": report.student, "teacher": report.teacher, "undistilled": report.baseline}
-    shown = {name: evaluation for name, evaluation in named.items() if evaluation is not None}
+    """Print the metrics, the gain over the baseline, the verdict, and the files in ``folder``."""
+    networks = {
+        "student": report.student,
+        "teacher": report.teacher,
+        "undistilled": report.baseline,
+    }
+    shown = {name: evaluation for name, evaluation in networks.items() if evaluation is not None}
     table = Table("on the test split", *shown, show_edge=False, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -66,9 +70,9 @@ def _lines(report: Report, folder: Path) -> list[str]:
     lines = [report.seeds.statement] if report.seeds.statement else []
     for check in report.verdict.checks:
         relation = "met" if check.passed else "not met"
-        lines.append(f"{check.name} {check.limit:g}: {relation}, it is {check.value:.4g}")
+        lines.append(f"{check.name} {check.limit:g}: {relation} (measured: {check.value:.4g})")
     if report.verdict.accepted is not None:
         lines.append("accepted" if report.verdict.accepted else "not accepted")
-    lines += [f"{kind} is not published: {why}" for kind, why in report.refused_exports.items()]
+    lines += [f"{kind} was not exported: {why}" for kind, why in report.refused_exports.items()]
     files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     return [*lines, f"in {folder}: {', '.join(files)}"]

@@ -1,1 +1,1 @@
-"""The engine for people: a recipe with paths in, a folder with a student out."""
+"""Recipes: a job as a JSON file with paths, run into a folder with the student."""

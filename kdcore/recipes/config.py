@@ -1,4 +1,4 @@
-"""A recipe: a job as the API takes it, with paths of this machine where a job has ids."""
+"""The recipe: a job as in the API, with paths in place of ids."""
 
 from typing import Annotated, Any, Literal
 
@@ -18,20 +18,20 @@ class RecipeModel(FrozenModel):
     """A network on disk."""
 
     weights: PathText
-    """A folder that a recipe's run wrote; a state dict as .pt, .pth or .safetensors; or published
+    """The folder of a finished run; a state dict as .pt, .pth or .safetensors; or published
     weights such as ``torchvision:ResNet50_Weights.IMAGENET1K_V2``."""
     architecture: ArchitectureName | None = None
-    """Required for a state dict; the others say it themselves."""
+    """Required for a state dict; other weights name their architecture."""
     num_classes: NumClasses | None = None
-    """Of a state dict; null takes the data set's."""
+    """Classes of a state dict; null means the data set's."""
     input_size: ImageSize | None = None
-    """Side of the images that a state dict was trained on; null takes the data set's."""
+    """Side of the images that a state dict was trained on; null means the data set's."""
     normalization: Normalization | None = None
-    """That a state dict was trained with; null takes the architecture's own, as published."""
+    """Normalization that a state dict was trained with; null means the architecture's."""
 
 
 class RecipeTeacher(RecipeModel):
-    """One teacher and its share among several; the last four as in a job."""
+    """One teacher and its share among several; the last four fields are those of a job."""
 
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     class_map: (
@@ -46,12 +46,12 @@ class RecipeStudent(Student):
     """The network to train."""
 
     init: PathText = "random"
-    """`random`, `pretrained` (torchvision and timm), or weights to start from: a file, or the
-    folder of an earlier run."""
+    """`random`, `pretrained` (torchvision and timm), or initial weights: a file, or the folder of
+    an earlier run."""
 
 
 class RecipeFrom(FrozenModel):
-    """Where a student starts from: an earlier run's."""
+    """The earlier run that a student starts from."""
 
     folder: PathText
     checkpoint: Annotated[str, Field(min_length=1, max_length=64)] = "best"
@@ -59,7 +59,7 @@ class RecipeFrom(FrozenModel):
 
 
 class RecipeDataset(FrozenModel):
-    """A data set and how it is taken in."""
+    """A data set and how it is ingested."""
 
     path: PathText | None = None
     """A folder of class folders (or with train/, val/, test/ above them), a .zip, .npz or .tar, or
@@ -67,31 +67,31 @@ class RecipeDataset(FrozenModel):
     source: KnownSource | None = None
     """Instead of a path: the built-in set, or one of torchvision's."""
     root: PathText | None = None
-    """Where torchvision's sets lie; null downloads them."""
+    """Folder with torchvision's data sets; null downloads them."""
     image_size: ImageSize | None = None
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
 class Recipe(JobSpec):
-    """A job for this machine alone."""
+    """A job that runs on this machine."""
 
-    # Paths stand where the API has ids: these four fields are of other types on purpose.
+    # These four fields have paths where a job has ids, so their types differ.
     teachers: Annotated[tuple[RecipeTeacher, ...], Field(max_length=8)] = ()  # type: ignore[assignment]
     student: RecipeStudent | None = None
     model: RecipeModel | None = None  # type: ignore[assignment]
     from_: Annotated[RecipeFrom | None, Field(alias="from")] = None  # type: ignore[assignment]
     dataset: PathText | RecipeDataset  # type: ignore[assignment]
-    """A path, `builtin:digits`, `torchvision:CIFAR10` and its like, or an object that says more."""
+    """A path, a source such as `builtin:digits` or `torchvision:CIFAR10`, or an object."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = "auto"
-    """`auto` takes the first accelerator, else the CPU."""
+    """`auto` uses the first accelerator, else the CPU."""
     threads: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Threads of one operator; null takes what the machine has."""
+    """Threads of one operator; null uses all cores."""
 
 
 def normalize_keys(body: Any) -> Any:
-    """``body`` with ``from`` for a ``from_``, as a call writes what is a word of Python's.
+    """Rename ``from_`` to ``from``, which Python does not accept as a keyword argument.
 
-    Both at once are left: that one of them is no field is told with the other faults.
+    A body with both is returned unchanged, so that validation reports ``from_`` as unknown.
     """
     if not isinstance(body, dict) or "from_" not in body or "from" in body:
         return body
@@ -99,4 +99,4 @@ def normalize_keys(body: Any) -> Any:
 
 
 MACHINE_FIELDS: tuple[Literal["device"], Literal["threads"]] = ("device", "threads")
-"""Fields of a recipe that a job has not: where it runs is another's choice."""
+"""Fields of a recipe that a job does not have, because the service chooses the device."""

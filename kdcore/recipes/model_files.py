@@ -1,4 +1,4 @@
-"""Networks on disk: a state dict, published weights, or the student of an earlier run."""
+"""Resolves the weights of a recipe: a state dict, published weights, or an earlier student."""
 
 import contextlib
 import hashlib
@@ -18,25 +18,28 @@ from kdcore.schema.catalog import Normalization, architectures
 from kdcore.schema.exports import STUDENT_FILE
 from kdcore.schema.old_spelling import with_current_spelling
 
-CONFIG = "config.json"
+CONFIG_FILE = "config.json"
 _PRETRAINED_PREFIXES = ("torchvision:", "timm:")
 
 
 class ModelResolver(NamedTuple):
-    """Opens the networks that one recipe names."""
+    """Resolves the networks of one recipe to files."""
 
     base: Path
-    """What relative paths are relative to."""
+    """The folder that relative paths start from."""
     dataset: DatasetFacts | None
+    """Supplies the classes and the image size that a state dict does not have."""
     folder: Path
+    """The folder for converted weights and copied checkpoints."""
     cancellation: CancellationToken
     fresh: bool = False
-    """Whether what an earlier run took for itself is of no use."""
+    """Whether to replace the checkpoint that an earlier run of the recipe copied."""
 
     def resolve(self, model: RecipeModel, name: str) -> ModelFile:
-        """The network as the engine takes it; ``place`` is a name for what is written.
+        """Return the network as the engine reads it; files are written to a folder ``name``.
 
-        Raises ``UserFault`` with all that is wrong with it."""
+        Raises ``UserError`` if the weights are missing or invalid.
+        """
         self.cancellation.check_cancelled()
         if model.weights.startswith(_PRETRAINED_PREFIXES):
             return _pretrained_file(model, self.folder / name)
@@ -48,10 +51,10 @@ class ModelResolver(NamedTuple):
         return self._verify(path, model, self.folder / name)
 
     def copy_checkpoint(self, run: str, which: str) -> CheckpointFile:
-        """A copy of a checkpoint of the run in the folder ``run``: ``last``, or a step.
+        """Copy checkpoint ``which`` (``last``, or a step) of the run in the folder ``run``.
 
-        That run may go on and drop it, and this one must find the same when it goes on itself: a
-        copy that is there is taken again. Raises ``UserFault`` where there is no such checkpoint.
+        The copy is reused when this run resumes, because the other run may have advanced and
+        deleted the checkpoint. Raises ``UserError`` if there is no such checkpoint.
         """
         folder = (self.base / Path(run).expanduser()).resolve()
         name = hashlib.sha256(f"{folder}\0{which}".encode()).hexdigest()[:16]
@@ -70,7 +73,7 @@ class ModelResolver(NamedTuple):
         if name is None or classes is None:
             missing = "architecture" if name is None else "num_classes"
             raise UserError(
-                "checkpoint_invalid", f"a state dict does not say its {missing}: add it"
+                "checkpoint_invalid", f"a state dict does not name its {missing}: add it"
             )
         request = VerifyRequest(path=str(path), architecture=name, num_classes=classes)
         with contextlib.closing(EventWriter(folder / "events.jsonl", folder)) as events:
@@ -91,7 +94,7 @@ class ModelResolver(NamedTuple):
 
 
 def model_facts(file: ModelFile) -> ModelFacts:
-    """What must be known to tell whether it fits."""
+    """Return what validation compares with the job."""
     return ModelFacts(
         architecture=file.architecture, num_classes=file.num_classes, in_channels=file.in_channels
     )
@@ -105,14 +108,14 @@ def _checkpoint_path(folder: Path, which: str) -> Path:
         known = ", ".join(steps) or "none"
         raise UserError(
             "checkpoint_invalid",
-            f"the run in {folder} has no checkpoint {which!r}; steps that are kept: {known}",
+            f"the run in {folder} has no checkpoint {which!r}; its checkpoints are: {known}",
         )
     return path
 
 
 def _student_file(folder: Path, architecture: str | None) -> ModelFile:
     try:
-        text = (folder / CONFIG).read_text(encoding="utf-8")
+        text = (folder / CONFIG_FILE).read_text(encoding="utf-8")
         config: dict[str, Any] = with_current_spelling(json.loads(text))
         path = folder / STUDENT_FILE
         model_file = ModelFile(
@@ -124,21 +127,22 @@ def _student_file(folder: Path, architecture: str | None) -> ModelFile:
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
             "checkpoint_invalid",
-            f"{folder} is not the folder of a finished run: {STUDENT_FILE} and {CONFIG} "
-            "are expected",
+            f"{folder} is not the folder of a finished run: {STUDENT_FILE} and {CONFIG_FILE} "
+            "are required",
         ) from error
     if architecture not in (None, model_file.architecture):
         raise UserError(
             "checkpoint_invalid",
-            f"the student in {folder} is {model_file.architecture}, not {architecture}: leave the "
-            "architecture out",
+            f"the student in {folder} is a {model_file.architecture}, not a {architecture}: "
+            "remove the architecture",
         )
     return model_file
 
 
 def _pretrained_file(model: RecipeModel, folder: Path) -> ModelFile:
+    # These load torch, which most recipes do not need yet.
     from kdcore.models.pretrained import load_pretrained
-    from kdcore.weights.safetensors_io import write_safetensors  # these two load torch
+    from kdcore.weights.safetensors_io import write_safetensors
 
     pretrained_model = load_pretrained(model.weights)
     path = folder / "model.safetensors"

@@ -1,7 +1,6 @@
-"""A data set from a path of this machine to a store that trainings map into memory.
+"""Ingests the data set of a recipe into a store that training maps into memory.
 
-An ingested store is kept in the run's folder with a fingerprint of what it was made of: a second
-call takes it as it is.
+The run's folder has the store and a fingerprint of its source, so that a second run reuses it.
 """
 
 import contextlib
@@ -28,14 +27,14 @@ _FINGERPRINT_FILE = "made-of.json"
 
 
 class PreparedDataset(NamedTuple):
-    """A data set, ready."""
+    """A data set that the engine can open."""
 
     file: DatasetFile
     facts: DatasetFacts
 
 
 def dataset_config(dataset: str | RecipeDataset) -> RecipeDataset:
-    """The long way to write a data set."""
+    """Return the object that the text ``dataset`` is short for."""
     if isinstance(dataset, RecipeDataset):
         return dataset
     known = dataset in SOURCES or dataset.startswith(("builtin:", "torchvision:"))
@@ -45,12 +44,12 @@ def dataset_config(dataset: str | RecipeDataset) -> RecipeDataset:
 def prepare_dataset(
     config: RecipeDataset, base: Path, folder: Path, cancellation: CancellationToken
 ) -> PreparedDataset:
-    """The data set ``asked``, ingested into ``folder`` where it is not there already.
+    """Return the data set, ingested into ``folder`` unless its store is up to date.
 
-    Relative paths are relative to ``base``. Raises ``UserFault`` with all that is wrong with it.
+    Relative paths start from ``base``. Raises ``UserError`` with all that is wrong with the data.
     """
     if (config.path is None) == (config.source is None):
-        raise UserError("dataset_invalid", "give either a path or a source of the data set")
+        raise UserError("dataset_invalid", "the data set needs either a path or a source, not both")
     if config.path is None:
         return _load_or_ingest(config, None, base, folder, cancellation)
     path = base / Path(config.path).expanduser()
@@ -95,7 +94,7 @@ def _load_or_ingest(
 
 
 def _source_of(store_path: Path) -> str:
-    """What a store was made of, if an earlier run made it: digits are not to be mirrored."""
+    """Return the source of a store that an earlier run wrote: augmentation must not flip digits."""
     try:
         fingerprint = json.loads((store_path.parents[1] / _FINGERPRINT_FILE).read_text())
         return fingerprint["dataset"]["source"] or _UPLOAD
@@ -118,7 +117,7 @@ def _load_prepared(path: Path, source: str) -> PreparedDataset:
 
 
 def _fingerprint(path: Path | None) -> str:
-    """Of names, sizes and times: reading every byte of a large set would take minutes."""
+    """Digest of names, sizes and times, because reading a large data set would take minutes."""
     digest = hashlib.sha256()
     for file in _files(path) if path else ():
         facts = file.stat()
@@ -136,7 +135,7 @@ def _files(path: Path) -> list[Path]:
 def _as_single_file(
     path: Path, folder: Path, cancellation: CancellationToken, stack: contextlib.ExitStack
 ) -> Path:
-    """``path``, or the folder there as an archive that vanishes with ``stack``."""
+    """Return ``path``, or its folder as an archive that is deleted when ``stack`` closes."""
     if path.is_file():
         return path
     packed = folder / "folder.zip"
@@ -152,18 +151,19 @@ def _as_single_file(
 
 
 def write_arrays(dataset: Any, folder: Path) -> Path:
-    """``(images, labels)``, or arrays by the names that an ``.npz`` may have, as such a file.
+    """Write ``(images, labels)`` or a dict of arrays as an ``.npz`` file and return its path.
 
-    Images are (N, H, W) or (N, H, W, C) uint8. The same arrays are not written twice.
+    Images are uint8, (N, H, W) or (N, H, W, C). The file is named by its content, so equal arrays
+    are written once.
     """
     import numpy as np
 
-    named = (
+    arrays_by_name = (
         dataset
         if isinstance(dataset, dict)
         else dict(zip(("images", "labels"), dataset, strict=True))
     )
-    arrays = {name: np.asarray(values) for name, values in named.items()}
+    arrays = {name: np.asarray(values) for name, values in arrays_by_name.items()}
     digest = hashlib.sha256()
     for name, values in sorted(arrays.items()):
         digest.update(f"{name} {values.dtype} {values.shape}\n".encode())

@@ -1,4 +1,4 @@
-"""One recipe's output folder: what people want at its top, what the engine needs in ``.work``."""
+"""The output folder of one recipe: results at its top, the engine's files in ``.work``."""
 
 import contextlib
 import fcntl
@@ -17,22 +17,22 @@ _WORK = ".work"
 
 
 class RunDirectory:
-    """The folder of one run. Nothing else may write in it."""
+    """The folder of one run. ``lock`` keeps other runs out of it."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
         self.work = out / _WORK
         self.report = out / "report.json"
+        self.events = self.work / "events.jsonl"
         self._request = self.work / "request.json"
         self._published = self.work / "published.json"
+        self._run_time = self.work / "spent.json"
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep others out while the block runs. Raises ``UserFault`` if another is at work."""
+        """Lock the folder inside the block. Raises ``UserError`` if another run has locked it."""
         if self.out.exists() and not self.out.is_dir():
-            raise UserError(
-                "job_invalid", f"{self.out} is a file; a folder is needed for the output"
-            )
+            raise UserError("job_invalid", f"{self.out} is a file; the output needs a folder")
         self.work.mkdir(parents=True, exist_ok=True)
         with (self.work / "lock").open("w") as lock:
             try:
@@ -40,41 +40,35 @@ class RunDirectory:
             except BlockingIOError:
                 raise UserError(
                     "job_invalid",
-                    f"another run is at work in {self.out}",
-                    hint="Wait for it, or choose another folder with --out.",
+                    f"another run uses the folder {self.out}",
+                    hint="Wait until it ends, or choose another folder with --out.",
                 ) from None
             yield
 
     def read_request(self) -> dict[str, Any] | None:
-        """What the folder's run was asked: ``key`` and ``job``; None where it has had none."""
+        """Return the ``digest`` and ``job`` of the folder's run; None if it has had no run."""
         request: dict[str, Any] | None = _read_json(self._request)
         return request
 
     def write_request(self, key: dict[str, Any]) -> None:
-        """Note what the folder's run is asked, before its first step."""
-        # A run that was stopped may have exported what this one is not asked for.
+        """Record the digest and the job of a run before its first step."""
+        # A cancelled run may have exported formats that this one does not have.
         shutil.rmtree(self.work / "artifacts", ignore_errors=True)
         _write_json(self._request, key)
 
     def clear(self) -> None:
-        """Forget an earlier run: its checkpoints and all that it published."""
+        """Delete an earlier run: its checkpoints, its events and its published files."""
         for name in ("checkpoints", "artifacts"):
             shutil.rmtree(self.work / name, ignore_errors=True)
         self._remove_published()
-        for path in (self.report, self._request, self.work / "spent.json"):
+        for path in (self.report, self.events, self._request, self._run_time):
             path.unlink(missing_ok=True)
-        (self.work / "events.jsonl").unlink(missing_ok=True)
-
-    @property
-    def has_checkpoint(self) -> bool:
-        """Whether a run can go on from where an earlier one stopped."""
-        return any((self.work / "checkpoints").glob("step-*.json"))
 
     def publish(self, report: dict[str, Any]) -> None:
-        """Bring the finished files to the top; the report comes last, and means: finished.
+        """Move the artifacts to the top and write the report last: it marks the run as finished.
 
-        What an earlier run published goes: an export of another student must not stand beside
-        this one.
+        Files that an earlier run published are deleted first, so that all exports are of one
+        student.
         """
         self._remove_published()
         artifacts = sorted((self.work / "artifacts").glob("[!.]*"))
@@ -89,7 +83,7 @@ class RunDirectory:
         self._published.unlink(missing_ok=True)
 
     def finished_report(self, key: dict[str, Any]) -> dict[str, Any] | None:
-        """The report of a finished run that was asked the very same; None: there is work to do."""
+        """Return the report if a run of exactly this job has finished, else None."""
         report: dict[str, Any] | None = (
             _read_json(self.report) if self.read_request() == key else None
         )
@@ -98,12 +92,12 @@ class RunDirectory:
     @contextlib.contextmanager
     def track_time(self) -> Iterator[float]:
         """Yield the seconds that earlier runs took; add those of the block."""
-        earlier = float((_read_json(self.work / "spent.json") or {}).get("s", 0.0))
+        earlier = float((_read_json(self._run_time) or {}).get("s", 0.0))
         started = time.monotonic()
         try:
             yield earlier
         finally:
-            _write_json(self.work / "spent.json", {"s": earlier + time.monotonic() - started})
+            _write_json(self._run_time, {"s": earlier + time.monotonic() - started})
 
 
 def _read_json(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""One run of a recipe in its folder: go on, reuse or begin; what is finished comes to the top."""
+"""Run a recipe in its folder: start it, resume it, or return its finished report."""
 
 import contextlib
 import json
@@ -18,21 +18,23 @@ EventCallback = Callable[[EngineEvent], None]
 
 
 class RunSpec(NamedTuple):
-    """A recipe and where it is carried out."""
+    """A recipe and the folders of its run."""
 
     body: object
-    """As it was written: it may be wrong in any way."""
+    """The recipe as parsed JSON, not validated yet."""
     base: Path
-    """What its relative paths are relative to."""
+    """The folder that the recipe's relative paths start from."""
     out: Path
+    """The output folder."""
     fresh: bool = False
-    """Whether to forget what an earlier run left in the folder."""
+    """Whether to delete an earlier run in the output folder first."""
 
 
 def read_recipe(path: Path, out: Path | None = None, *, fresh: bool = False) -> RunSpec:
-    """The recipe in a file; its folder is by default its name in the current one.
+    """Read the recipe in ``path``; ``out`` is by default the file's stem in the current folder.
 
-    Raises ``UserFault`` where there is no JSON."""
+    Raises ``UserError`` if the file cannot be read or is not JSON.
+    """
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -45,11 +47,17 @@ def read_recipe(path: Path, out: Path | None = None, *, fresh: bool = False) -> 
 def run_recipe(
     run_spec: RunSpec, on_event: EventCallback, cancellation: CancellationToken
 ) -> dict[str, Any]:
-    """Carry out a recipe and return its report.
+    """Run a recipe and return its report.
 
-    A folder where the same recipe was stopped goes on from its checkpoint, one where it was
-    finished gives its report at once. Raises what the engine raises; ``UserFault`` also where the
-    folder holds another recipe's run.
+    If the output folder has a cancelled run of the same recipe, the run resumes from its
+    checkpoint; if it has a finished one, its report is returned at once.
+
+    Raises:
+        UserError: the recipe or one of its files is invalid, another process uses the output
+            folder, or the folder has the run of another recipe.
+        RunCancelledError: ``cancellation`` was requested; a checkpoint is written if training
+            had started.
+        NonFiniteError, OutOfDeviceMemoryError: see :mod:`kdcore.runtime.errors`.
     """
     run_dir = RunDirectory(run_spec.out.resolve())
     with run_dir.lock():
@@ -65,7 +73,10 @@ def run_recipe(
             return _run(run_dir, prepared, key, (on_event, cancellation))
         on_event(
             LogEvent(
-                seq=0, time="", level="info", message=f"{run_spec.out} holds this run, finished"
+                seq=0,
+                time="",
+                level="info",
+                message=f"{run_spec.out} has the finished run of this recipe",
             )
         )
         return report
@@ -77,9 +88,8 @@ def _run(
     key: dict[str, Any],
     hooks: tuple[EventCallback, CancellationToken],
 ) -> dict[str, Any]:
-    from kdcore.training.compute.device import (
-        restore_torch_state,  # these two load torch, which takes seconds
-    )
+    # These load torch, which takes seconds; preparation reports most errors without it.
+    from kdcore.training.compute.device import restore_torch_state
     from kdcore.training.run import run_job
 
     on_event, cancellation = hooks
@@ -92,9 +102,8 @@ def _run(
 
     run_dir.report.unlink(missing_ok=True)
     run_dir.write_request(key)
-    path = run_dir.work / "events.jsonl"
     with (
-        contextlib.closing(EventWriter(path, run_dir.work, record_report)) as events,
+        contextlib.closing(EventWriter(run_dir.events, run_dir.work, record_report)) as events,
         run_dir.track_time() as elapsed_s,
     ):
         for warning in prepared.warnings:
@@ -108,7 +117,7 @@ def _run(
 
 
 def _check_same_recipe(run_dir: RunDirectory, key: dict[str, Any]) -> None:
-    """Raise where the folder's checkpoints are of another recipe: its owner may want them."""
+    """Raise if the folder's checkpoints are of another recipe, because its user may need them."""
     previous = run_dir.read_request()
     if previous is None or previous["digest"] == key["digest"]:
         return
@@ -119,6 +128,6 @@ def _check_same_recipe(run_dir: RunDirectory, key: dict[str, Any]) -> None:
     raise UserError(
         "job_invalid",
         f"{run_dir.out} holds the run of another recipe",
-        hint="Choose another folder with --out, or begin anew with --fresh.",
-        items=changed or [error_detail("data and weights", "their bytes have changed")],
+        hint="Choose another folder with --out, or delete the earlier run with --fresh.",
+        items=changed or [error_detail("data and weights", "the files have changed")],
     )

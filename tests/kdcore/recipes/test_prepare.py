@@ -1,0 +1,119 @@
+"""Preparing a recipe reports all of its issues before anything is trained."""
+
+import pytest
+
+from kdcore.recipes import recipe_data
+from kdcore.recipes.prepare import prepare
+from kdcore.runtime.cancellation import CancellationToken
+from kdcore.runtime.errors import UserError
+from tests.kdcore.uploads import image_tree, png, write_archive
+
+
+def issues_of(recipe, base):
+    """Prepare an invalid recipe and return the detail of each issue by its pointer."""
+    with pytest.raises(UserError) as caught:
+        prepare(recipe, base, base / "work", CancellationToken())
+    return {item.name: item.detail for item in caught.value.items}
+
+
+def test_issues_of_fields_files_and_their_combination_are_reported_together(
+    tmp_path, teacher_run, digits_store
+):
+    (tmp_path / "bad.pt").write_bytes(b"no weights")
+    issues = issues_of(
+        {
+            "student": {"architecture": "cifar/resnet9", "num_classes": 7},
+            "dataset": str(digits_store),
+            "teachers": [
+                {"weights": "nowhere"},
+                {"weights": str(teacher_run.path), "channels": "repeat"},
+                {"weights": "bad.pt", "architecture": "cifar/resnet8", "weight": 0},
+                {"weights": "bad.pt", "architecture": "cifar/resnet8"},
+                {"model": "mdl_1"},
+            ],
+            "method": {"type": "kd", "temperature": 0},
+            "accept": {"min_top1": 101},
+            "seeds": 3,
+        },
+        tmp_path,
+    )
+    missing = {name: words for name, words in EXPECTED.items() if words not in issues.get(name, "")}
+    assert missing == {}
+    assert set(issues) == set(EXPECTED)
+
+
+EXPECTED = {
+    "/student/architecture": "`python -m kdcore networks` lists them",
+    "/student/num_classes": "the data set has 10 classes",
+    "/teachers/0/weights": "there is no file or folder",
+    "/teachers/1/channels": "leave it out",
+    "/teachers/2/weight": "greater than 0",
+    "/teachers/2/weights": "neither a safetensors file",
+    "/teachers/3/weights": "neither a safetensors file",
+    "/teachers/4/weights": "this field is required",
+    "/teachers/4/model": "there is no such field here",
+    "/method/temperature": "greater than or equal to 0.01",
+    "/accept/min_top1": "less than or equal to 100",
+    "/seeds": "there is no such field here",
+}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "words"),
+    [
+        ([], "/", "must be an object"),
+        ({"dataset": "gone.zip"}, "/dataset", "there is no file or folder"),
+        ({"dataset": "builtin:letters"}, "/dataset", "did you mean builtin:digits"),
+        ({"dataset": {}}, "/dataset", "either a path or a source"),
+        ({"dataset": "x", "kind": "evaluate"}, "/model", "name the model"),
+    ],
+)
+def test_issue_has_the_pointer_of_its_field(tmp_path, recipe, name, words):
+    assert words in issues_of(recipe, tmp_path)[name]
+
+
+def test_state_dict_requires_its_architecture(tmp_path, teacher_run, digits_store):
+    path = str(teacher_run.path / "student.safetensors")
+    recipe = {"student": {"architecture": "cifar/resnet8"}, "dataset": str(digits_store)}
+    issues = issues_of(recipe | {"teachers": [{"weights": path}]}, tmp_path)
+    assert "architecture: add it" in issues["/teachers/0/weights"]
+    issues = issues_of(recipe | {"teachers": [{"weights": str(tmp_path)}]}, tmp_path)
+    assert "not the folder of a finished run" in issues["/teachers/0/weights"]
+
+
+def test_state_dict_of_another_architecture_is_refused(tmp_path, teacher_run, digits_store):
+    path = str(teacher_run.path / "student.safetensors")
+    recipe = {"student": {"architecture": "cifar/resnet8"}, "dataset": str(digits_store)}
+    teacher = {"weights": path, "architecture": "cifar/resnet14"}
+    issues = issues_of(recipe | {"teachers": [teacher]}, tmp_path)
+    assert "is not a cifar/resnet14" in issues["/teachers/0/weights"]
+    student = {"architecture": "cifar/resnet14", "init": path}
+    issues = issues_of(recipe | {"student": student}, tmp_path)
+    assert "is not a cifar/resnet14" in issues["/student/init"]
+
+
+def test_damaged_images_are_named(tmp_path):
+    write_archive(tmp_path / "x.zip", image_tree(4) | {"ant/broken.png": b"no image"})
+    recipe = {"student": {"architecture": "cifar/resnet8"}, "dataset": "x.zip"}
+    assert "ant/broken.png" in issues_of(recipe, tmp_path)["/dataset"]
+
+
+def test_folder_is_ingested_once_until_its_files_change(tmp_path):
+    for name, image in image_tree(5).items():
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image)
+
+    def ingest_folder():
+        config = recipe_data.dataset_config("images")
+        return recipe_data.prepare_dataset(config, tmp_path, tmp_path / "work", CancellationToken())
+
+    store_path = tmp_path / "work" / "artifacts" / "dataset.safetensors"
+    first = ingest_folder()
+    assert (first.facts.num_classes, first.facts.in_channels, first.facts.image_size) == (2, 3, 10)
+    written = store_path.stat().st_mtime_ns
+    assert ingest_folder() == first
+    assert store_path.stat().st_mtime_ns == written
+    (tmp_path / "images" / "bee" / "9.png").write_bytes(png(99))
+    assert ingest_folder().file.sha256 != first.file.sha256
+    assert not (tmp_path / "work" / "folder.zip").exists()
