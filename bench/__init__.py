@@ -1,1 +1,1 @@
-"""The measurements behind what the README says, each a command."""
+"""The measurements behind docs/reference/speed.md and quality.md, each a command."""

@@ -1,6 +1,6 @@
-"""What the API's process costs, and how many jobs a second it shows.
+"""Start time and memory of the API process, and how many jobs per second it returns.
 
-One uvicorn worker on the embedded Postgres; the client shares the machine's cores with it.
+One uvicorn worker with the embedded Postgres. The client shares the cores of the machine.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ SECONDS = 8.0
 CONNECTIONS = (1, 8, 32)
 
 
-async def load(url: httpx.URL, path: str, key: str, connections: int) -> list[float]:
-    """Seconds of each answer, of clients that ask again as soon as they are answered."""
+async def response_times(url: httpx.URL, path: str, key: str, connections: int) -> list[float]:
+    """Return sorted seconds of each response; every connection sends its next request at once."""
     request = (
         f"GET {path} HTTP/1.1\r\nHost: {url.host}\r\nAuthorization: Bearer {key}\r\n\r\n"
     ).encode()
     end = time.perf_counter() + SECONDS
-    taken: list[float] = []
+    times_s: list[float] = []
 
-    async def one() -> None:
+    async def send_requests() -> None:
         reader, writer = await asyncio.open_connection(url.host, url.port)
         while (start := time.perf_counter()) < end:
             writer.write(request)
@@ -34,15 +34,15 @@ async def load(url: httpx.URL, path: str, key: str, connections: int) -> list[fl
             assert head.startswith(b"HTTP/1.1 200"), head
             length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
             await reader.readexactly(length)
-            taken.append(time.perf_counter() - start)
+            times_s.append(time.perf_counter() - start)
         writer.close()
 
-    await asyncio.gather(*(one() for _ in range(connections)))
-    return sorted(taken)
+    await asyncio.gather(*(send_requests() for _ in range(connections)))
+    return sorted(times_s)
 
 
 def memory_mb(pid: int) -> float:
-    """Resident memory of a process."""
+    """Return the resident memory of a process."""
     fields = dict(
         line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
     )
@@ -50,7 +50,7 @@ def memory_mb(pid: int) -> float:
 
 
 def start_s(environment: dict[str, str]) -> float:
-    """From starting another API process to its first answer."""
+    """Return the seconds from starting an API process to its first response."""
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "api", "--port", "18999"], env=environment)
     try:
@@ -69,8 +69,8 @@ def main() -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder) / "data") as stack:
         starts = sorted(start_s(stack.environment) for _ in range(5))
-        least, middle, most = starts[0], starts[2], starts[4]
-        print(f"API ready after {middle:.2f} s (median of 5, {least:.2f} to {most:.2f})")
+        fastest, median, slowest = starts[0], starts[2], starts[4]
+        print(f"API ready after {median:.2f} s (median of 5, {fastest:.2f} to {slowest:.2f})")
         url, key = httpx.URL(stack.url), stack.api_key
         headers = {"Authorization": f"Bearer {key}"}
         with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
@@ -88,15 +88,12 @@ def main() -> None:
                 time.sleep(0.5)
         print(f"API resident memory {memory_mb(stack.process('api').pid):.0f} MB")
         for connections in CONNECTIONS:
-            taken = asyncio.run(load(url, job["links"]["self"], key, connections))
-            rate, middle, late = (
-                len(taken) / SECONDS,
-                taken[len(taken) // 2] * 1000,
-                taken[int(len(taken) * 0.99)] * 1000,
-            )
+            times_s = asyncio.run(response_times(url, job["links"]["self"], key, connections))
+            p50_ms = 1000 * times_s[len(times_s) // 2]
+            p99_ms = 1000 * times_s[int(len(times_s) * 0.99)]
             print(
-                f"GET /v1/jobs/{{id}}, {connections:2} connections: {rate:6.0f} /s, "
-                f"p50 {middle:5.1f} ms, p99 {late:5.1f} ms"
+                f"GET /v1/jobs/{{id}}, {connections:2} connections: "
+                f"{len(times_s) / SECONDS:6.0f} /s, p50 {p50_ms:5.1f} ms, p99 {p99_ms:5.1f} ms"
             )
 
 

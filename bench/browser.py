@@ -1,4 +1,4 @@
-"""What the dashboard's measurements share: the product with jobs in it, and a browser on it."""
+"""Shared by the dashboard's measurements: a running stack with jobs, and Chromium."""
 
 import contextlib
 import json
@@ -18,8 +18,8 @@ TEACHER, STUDENT = "cifar/resnet8x4", "cifar/resnet8"
 
 
 @contextlib.contextmanager
-def product() -> Iterator[tuple[Stack, Client]]:
-    """A stack on a folder that is gone afterwards, and a client of it."""
+def running_stack() -> Iterator[tuple[Stack, Client]]:
+    """Yield a stack in a temporary folder, and its client."""
     with (
         tempfile.TemporaryDirectory() as folder,
         Stack(Path(folder) / "data") as stack,
@@ -30,12 +30,12 @@ def product() -> Iterator[tuple[Stack, Client]]:
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """The system's Chromium."""
+    """Yield the system's Chromium."""
     path = shutil.which("chromium")
     if path is None:
         raise SystemExit("Chromium is not installed: apt-get install chromium")
     with sync_playwright() as playwright:
-        # Its own sandbox does not work as root, which is what containers run as.
+        # The sandbox does not work as root, and containers run as root.
         browser = playwright.chromium.launch(
             executable_path=path, args=["--no-sandbox", "--enable-precise-memory-info"]
         )
@@ -43,41 +43,41 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def logged_in(browser: Browser, stack: Stack, **options: Any) -> BrowserContext:
-    """A browser context of its own that the dashboard knows."""
+def login_context(browser: Browser, stack: Stack, **options: Any) -> BrowserContext:
+    """Return a new browser context that is logged in to the dashboard."""
     context = browser.new_context(base_url=stack.url, **options)
-    answer = context.request.post(
+    response = context.request.post(
         "/session", data={"api_key": stack.api_key}, headers={"Origin": stack.url}
     )
-    if not answer.ok:
-        raise SystemExit(f"the login was refused: {answer.text()}")
+    if not response.ok:
+        raise SystemExit(f"the login was refused: {response.text()}")
     return context
 
 
-def digits(client: Client) -> str:
-    """The built-in data set, ready."""
+def create_digits(client: Client) -> str:
+    """Create the built-in data set, wait until it is ready, and return its id."""
     created = client.post("/v1/datasets", {"name": "digits", "source": "builtin:digits"})
     return str(client.wait(created)["id"])
 
 
-def job(client: Client, dataset: str, name: str, epochs: int, **more: Any) -> Json:
-    """Post a job of the usual student."""
+def post_job(client: Client, dataset: str, name: str, epochs: int, **fields: Any) -> Json:
+    """Post a job with the default student; ``fields`` override its body."""
     body = {
         "name": name,
         "student": {"architecture": STUDENT},
         "dataset": dataset,
         "training": {"epochs": epochs, "batch_size": 64},
     }
-    return client.post("/v1/jobs", body | more)
+    return client.post("/v1/jobs", body | fields)
 
 
-def many(stack: Stack, client: Client, like: Json, count: int) -> None:
-    """Copies of a finished job's row, as a project has them after years."""
+def copy_job(stack: Stack, client: Client, job: Json, count: int) -> None:
+    """Insert ``count`` copies of a finished job, like a project after years."""
     import psycopg
 
     url = stack.environment["STILLHOUSE_DATABASE_URL"].replace("+psycopg", "")
     with psycopg.connect(url) as connection:
-        cursor = connection.execute("SELECT to_jsonb(j) FROM jobs j WHERE id = %s", [like["id"]])
+        cursor = connection.execute("SELECT to_jsonb(j) FROM jobs j WHERE id = %s", [job["id"]])
         (row,) = cursor.fetchone() or ({},)
         columns = [name for name in row if name not in ("id", "name", "created_at")]
         names = ", ".join(columns)
@@ -86,7 +86,7 @@ def many(stack: Stack, client: Client, like: Json, count: int) -> None:
             "SELECT 'job_' || lpad(n::text, 26, '0'), 'student ' || n, "
             f"created_at - n * interval '1 minute', {names} "
             "FROM jobs, generate_series(1, %s) n WHERE id = %s",
-            [count, like["id"]],
+            [count, job["id"]],
         )
         connection.execute("ANALYZE jobs")
     total = client.get("/v1/usage")["jobs"]

@@ -1,17 +1,17 @@
-"""Images per second of processor time: reading photographs as others do, and as we do.
+"""Images per second of processor time: reading photographs with torchvision and with the store.
 
     python -m bench.data [--images 1000] [--rounds 5]
 
-The others: torchvision's ImageFolder, PIL, one image at a time, at every epoch. We: each file is
-decoded once, into a store of uint8 pixels, and every batch is made of the store. Freed memory is
-held for both, as our processes do. Both end as normalized float32 batches of 64 random resized
-crops, mirrored at random, 224 pixels wide. The photographs are parts of 500 by 375 pixels of the
-two that scikit-learn ships, as JPEG of quality 90; theirs are cropped from the whole of it, ours
-from the central square that the store has. One thread, blocks of both alternating, ratios of the
-same round.
+torchvision's ImageFolder decodes every image with PIL in every epoch. The engine decodes each file
+once, into a store of uint8 pixels, and reads batches from the store. Both end with normalized
+float32 batches of 64 random resized crops of 224 pixels, mirrored at random, and both keep freed
+memory, as the engine's processes do. The photographs are parts of the two that scikit-learn ships,
+500 by 375 pixels, JPEG quality 90. ImageFolder crops from the complete photograph, the engine from
+the central square in the store. One thread; blocks of both alternate; ratios are of one round.
 """
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
@@ -44,22 +44,22 @@ SIDE, BATCH, CLASSES = 224, 64, 10
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def photographs(folder: Path, count: int) -> None:
-    """Write ``count`` files in class folders."""
+def write_photographs(folder: Path, count: int) -> None:
+    """Write ``count`` JPEG files into class folders."""
     sources = load_sample_images().images
     generator = np.random.default_rng(0)
-    for number in range(count):
-        photo = sources[number % len(sources)]
+    for index in range(count):
+        photo = sources[index % len(sources)]
         top = generator.integers(0, photo.shape[0] - HEIGHT + 1)
         left = generator.integers(0, photo.shape[1] - WIDTH + 1)
         part = photo[top : top + HEIGHT, left : left + WIDTH]
-        path = folder / "train" / f"class {number % CLASSES}" / f"{number:06}.jpg"
+        path = folder / "train" / f"class {index % CLASSES}" / f"{index:06}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(part).save(path, quality=QUALITY)
 
 
-def theirs(folder: Path) -> Callable[[], int]:
-    """One epoch, as the libraries read it."""
+def image_folder_epoch(folder: Path) -> Callable[[], int]:
+    """Return a function that reads one epoch with torchvision and returns its number of images."""
     transform = transforms.Compose(
         [
             transforms.RandomResizedCrop(SIDE),
@@ -73,25 +73,25 @@ def theirs(folder: Path) -> Callable[[], int]:
 
 
 def decode_once(folder: Path, out: Path) -> Callable[[], int]:
-    """Ingestion of the whole folder: everything that is done once."""
+    """Return a function that ingests the folder and returns its number of images."""
     packed = out / "photographs.zip"
     with zipfile.ZipFile(packed, "w") as archive:
         for path in sorted(folder.rglob("*.jpg")):
             archive.write(path, path.relative_to(folder))
     count = sum(1 for _ in folder.rglob("*.jpg"))
 
-    def once() -> int:
+    def run_ingestion() -> int:
         request = IngestRequest(source="archive", path=str(packed), image_size=SIDE)
         events = EventWriter(out / "events.jsonl", out)
         ingest(request, out, events, CancellationToken())
         events.close()
         return count
 
-    return once
+    return run_ingestion
 
 
-def ours(path: Path) -> Callable[[], int]:
-    """One epoch from the store."""
+def store_epoch(path: Path) -> Callable[[], int]:
+    """Return a function that reads one epoch from the store and returns its number of images."""
     data = dataset.load_dataset(path)
     loader = Loader(
         data.images("train"),
@@ -102,22 +102,21 @@ def ours(path: Path) -> Callable[[], int]:
         device=torch.device("cpu"),
     )
     prepare = NormalizedModel(nn.Identity(), Normalization(mean=MEAN, std=STD)).prepare
-    epoch = iter(range(1, 1 << 30))
+    epochs = itertools.count(1)
 
-    def once() -> int:
-        epoch_index = next(epoch)
+    def read_epoch() -> int:
+        epoch = next(epochs)
         return sum(
-            len(prepare(loader.batch(epoch_index, number).images))
-            for number in range(loader.steps_per_epoch)
+            len(prepare(loader.batch(epoch, step).images)) for step in range(loader.steps_per_epoch)
         )
 
-    return once
+    return read_epoch
 
 
-def pace(work: Callable[[], int]) -> float:
-    """Images per second of processor time."""
-    began = time.process_time()
-    return work() / (time.process_time() - began)
+def images_per_s(work: Callable[[], int]) -> float:
+    """Return images per second of processor time."""
+    start = time.process_time()
+    return work() / (time.process_time() - start)
 
 
 def main() -> None:
@@ -130,17 +129,17 @@ def main() -> None:
     limits.retain_freed_memory()
     with tempfile.TemporaryDirectory() as name:
         folder, out = Path(name, "photographs"), Path(name, "out")
-        photographs(folder, args.images)
+        write_photographs(folder, args.images)
         out.mkdir()
-        once = decode_once(folder, out)
-        once()
+        run_ingestion = decode_once(folder, out)
+        run_ingestion()
         works: dict[str, Callable[[], int]] = {
-            "ImageFolder, every epoch": theirs(folder),
-            "decoding into the store, once": once,
-            "from the store, every epoch": ours(out / "artifacts" / "dataset.safetensors"),
+            "ImageFolder, every epoch": image_folder_epoch(folder),
+            "decoding into the store, once": run_ingestion,
+            "from the store, every epoch": store_epoch(out / "artifacts" / "dataset.safetensors"),
         }
         rounds: list[dict[str, Any]] = [
-            {name: pace(work) for name, work in works.items()} for _ in range(args.rounds)
+            {name: images_per_s(work) for name, work in works.items()} for _ in range(args.rounds)
         ]
     print("| | images per processor second | against ImageFolder |\n|---|---|---|")
     for name in works:

@@ -1,12 +1,12 @@
-"""``make bench-engine``: images per second of the engine's loop and of a plain one, side by side.
+"""Images per second of the engine's loop and of a plain loop: ``make bench-engine``.
 
     python -m bench.engine [--images 2000] [--rounds 3] [--device cpu] [--pairs 1 2 3] [--loops ...]
 
-Teachers have random weights: speed does not depend on them. Blocks of every loop alternate in one
-process; what is told are ratios to the plain loop of the same round, their median and range, by
-wall clock and by processor time. From the same blocks, computed: what a run of 240 epochs and 16
-views takes with the asking included, and a second job of the same teacher and images, which asks
-nothing. With one loop named by ``--loops``, the peak of memory at the end is that loop's.
+Teachers have random weights, which do not change the speed. Blocks of every loop alternate in one
+process. The table has ratios to the plain loop of the same round, median and range, by wall clock
+and by processor time. Two rows are computed from the same blocks: a run of 240 epochs and 16 views,
+filling the teacher cache included, and a second job with the same teacher and images, which reuses
+the cache. If ``--loops`` names one loop, the peak of memory at the end is that loop's.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from bench.plain import BATCH, CLASSES, MEAN, SIDE, STD, Plain
+from bench.plain import BATCH, CLASSES, MEAN, SIDE, STD, PlainLoop
 from kdcore.data import dataset
 from kdcore.data.ingest import statistics as facts
 from kdcore.data.types import SplitArrays, SubsetName
@@ -52,7 +52,7 @@ PAIRS = (
 )
 WARM_UP = 3
 EPOCHS = 10_000
-LONG, VIEWS = 240, 16
+LONG_EPOCHS, VIEWS = 240, 16
 PLAIN, CACHED, ALONE = "plain", "cached, auto", "student alone, auto"
 SWEEP, SWEEP_EPOCHS = 10, 30
 LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -62,11 +62,11 @@ LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
     CACHED: ("kd", {"views": 1}),
     ALONE: ("supervised", {}),
 }
-"""Of ours: method, and what is not by default."""
+"""Loops of the engine: the method, and settings of its training."""
 
 
 class Block(NamedTuple):
-    """What one block of steps took."""
+    """The speed of one block of steps."""
 
     wall: float
     """Images per second."""
@@ -87,54 +87,54 @@ def main() -> None:
     limits.retain_freed_memory()
     print("| pair | loop | images/s | against plain, wall | against plain, processor |")
     print("|---|---|---|---|---|")
-    for number in args.pairs:
-        pair = PAIRS[number - 1]
-        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as open_:
-            rounds, asking = measure(pair, Path(folder), open_, args)
+    for pair_number in args.pairs:
+        pair = PAIRS[pair_number - 1]
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+            rounds, fill_s = measure(pair, Path(folder), stack, args)
         _print(pair, rounds)
         if {CACHED, ALONE} <= rounds[0].keys():
-            _print_above_floor(pair, rounds, asking)
+            _print_above_floor(pair, rounds, fill_s)
         if {PLAIN, CACHED} <= rounds[0].keys():
-            _print_runs(pair, rounds, asking)
+            _print_runs(pair, rounds, fill_s)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"Peak of resident memory: {peak:.0f} MiB")
 
 
 def measure(
-    pair: tuple[str, str], folder: Path, open_: contextlib.ExitStack, args: argparse.Namespace
+    pair: tuple[str, str], folder: Path, stack: contextlib.ExitStack, args: argparse.Namespace
 ) -> tuple[list[dict[str, Block]], float]:
-    """Blocks of each loop, round by round; and the seconds that asking about one image takes."""
+    """Return the blocks of all loops by round, and the seconds of caching one image."""
     path = folder / "store"
     write_noise_store(path, args.images)
     data = dataset.load_dataset(path)
     device = devices.prepare_compute_env(
-        args.device, args.threads, recipe_of(pair, "kd", precision="float32").training
+        args.device, args.threads, build_job(pair, "kd", precision="float32").training
     )
     loops: dict[str, Callable[[int], int]] = {}
     if PLAIN in args.loops:
         splits = data.images("train"), data.targets("train")
-        loops[PLAIN] = Plain(*pair, *splits, device.device).steps
-    asking = 0.0
+        loops[PLAIN] = PlainLoop(*pair, *splits, device.device).steps
+    fill_s = 0.0
     for name, (method, overrides) in LOOPS.items():
         if name not in args.loops:
             continue
         events = EventWriter(folder / f"{name}.jsonl", folder)
-        open_.callback(events.close)
-        ours = Ours(recipe_of(pair, method, **overrides), data, events, args)
-        loops[name] = ours.steps
-        asking += ours.cache_fill_s / args.images
+        stack.callback(events.close)
+        engine = EngineLoop(build_job(pair, method, **overrides), data, events, args)
+        loops[name] = engine.steps
+        fill_s += engine.cache_fill_s / args.images
     steps = -(-args.images // BATCH)
     for loop in loops.values():
         loop(WARM_UP)
     rounds = [
-        {name: block(loop, steps, device.device) for name, loop in loops.items()}
+        {name: measure_block(loop, steps, device.device) for name, loop in loops.items()}
         for _ in range(args.rounds)
     ]
-    return rounds, asking
+    return rounds, fill_s
 
 
-class Ours:
-    """The engine's own loop, a few steps at a time."""
+class EngineLoop:
+    """The engine's loop, run for some steps at a time."""
 
     def __init__(
         self, job: ResolvedJob, data: dataset.MappedDataset, events: EventWriter, args: Any
@@ -143,14 +143,7 @@ class Ours:
         sketch = NetworkSpec(job.student.network, classes, 3, SIDE)
         machine = devices.prepare_compute_env(args.device, args.threads, job.training, sketch)
         normalization = Normalization(mean=MEAN, std=STD)
-        teachers = TeacherEnsemble(())
-        if job.teachers:
-            torch.manual_seed(0)
-            network = build(_TEACHER[job.name], num_classes=classes, in_channels=3, input_size=SIDE)
-            behind = NormalizedModel(network, normalization, SIDE)
-            teachers = TeacherEnsemble(
-                [FrozenTeacher(freeze(behind, machine.device), identity="random")]
-            )
+        teachers = _random_teachers(job, classes, machine.device)
         task = JobContext(
             job=job,
             dataset=data,
@@ -172,35 +165,46 @@ class Ours:
         self.loop = Trainer(session, task, phase, teachers_for_phase(session, task, phase))
         self.loop.student_group.train()
         self.cache_fill_s = 0.0
-        """Seconds that asking about one view of all images took, where it was kept."""
+        """Seconds of filling the cache with one view of all images; 0 without a cache."""
         cached_teacher = self.loop.student_group.teacher_outputs
         if isinstance(cached_teacher, CachedTeacherOutputs):
             cached_teacher.prepare_view(1, lambda: None, events)
             self.cache_fill_s = session.teacher_cache_stats.fill_s
 
     def steps(self, count: int) -> int:
-        """Train so many steps; how many images that were."""
+        """Train for ``count`` steps and return the number of images."""
         for _ in range(count):
             self.loop.train_step(self.loop.state.step)
         return count * BATCH
 
 
-_TEACHER: dict[str, str] = {}
+def _random_teachers(job: ResolvedJob, num_classes: int, device: torch.device) -> TeacherEnsemble:
+    if not job.teachers:
+        return TeacherEnsemble(())
+    torch.manual_seed(0)
+    name = _TEACHERS[job.name]
+    network = build(name, num_classes=num_classes, in_channels=3, input_size=SIDE)
+    model = NormalizedModel(network, Normalization(mean=MEAN, std=STD), SIDE)
+    return TeacherEnsemble([FrozenTeacher(freeze(model, device), identity="random")])
 
 
-def recipe_of(pair: tuple[str, str], method: str, **training: Any) -> ResolvedJob:
-    """A job of teacher and student that does not end."""
+_TEACHERS: dict[str, str] = {}
+"""Architecture of the teacher by the job's name."""
+
+
+def build_job(pair: tuple[str, str], method: str, **training: Any) -> ResolvedJob:
+    """Return a job with so many epochs that it does not end during a measurement."""
     name = " -> ".join(pair)
-    _TEACHER[name] = pair[0]
-    taught = method != "supervised"
+    _TEACHERS[name] = pair[0]
+    has_teacher = method != "supervised"
     return ResolvedJob.model_validate(
         {
             "name": name,
             "student": {"architecture": pair[1]},
             "dataset": "ds_1",
-            "teachers": [{"model": "mdl_1"}] if taught else [],
+            "teachers": [{"model": "mdl_1"}] if has_teacher else [],
             "method": as_methods(method),
-            "label_weight": 0.1 if taught else 1.0,
+            "label_weight": 0.1 if has_teacher else 1.0,
             "training": {
                 "epochs": EPOCHS,
                 "batch_size": BATCH,
@@ -214,7 +218,7 @@ def recipe_of(pair: tuple[str, str], method: str, **training: Any) -> ResolvedJo
 
 
 def write_noise_store(path: Path, count: int, num_classes: int = CLASSES) -> None:
-    """Write noise in whole batches."""
+    """Write a data set of noise, ``count`` images rounded up to full batches."""
     count = -(-count // BATCH) * BATCH
     generator = np.random.default_rng(0)
 
@@ -224,12 +228,12 @@ def write_noise_store(path: Path, count: int, num_classes: int = CLASSES) -> Non
 
     sizes: dict[SubsetName, int] = {"train": count, "val": num_classes, "test": num_classes}
     splits = {name: split(size) for name, size in sizes.items()}
-    classes = tuple(f"class {number}" for number in range(num_classes))
+    classes = tuple(f"class {index}" for index in range(num_classes))
     dataset.write_dataset(path, splits, facts.describe(classes, splits, 0))
 
 
-def block(loop: Callable[[int], int], steps: int, device: torch.device) -> Block:
-    """How fast so many steps of ``loop`` are."""
+def measure_block(loop: Callable[[int], int], steps: int, device: torch.device) -> Block:
+    """Return the speed of ``steps`` steps of ``loop``."""
 
     def now() -> tuple[float, float]:
         if device.type == "cuda":
@@ -238,8 +242,8 @@ def block(loop: Callable[[int], int], steps: int, device: torch.device) -> Block
 
     wall, processor = now()
     images = loop(steps)
-    later, spent = now()
-    return Block(images / (later - wall), images / (spent - processor))
+    wall_end, processor_end = now()
+    return Block(images / (wall_end - wall), images / (processor_end - processor))
 
 
 def _print(pair: tuple[str, str], rounds: list[dict[str, Block]]) -> None:
@@ -254,34 +258,34 @@ def _print(pair: tuple[str, str], rounds: list[dict[str, Block]]) -> None:
         print(f"| {_title(pair)} | {name} | {median:.1f} | {by_wall} | {by_processor} |")
 
 
-def _print_runs(pair: tuple[str, str], rounds: list[dict[str, Block]], asking: float) -> None:
-    """What follows for whole runs: seconds an image, times how often it is seen."""
+def _print_runs(pair: tuple[str, str], rounds: list[dict[str, Block]], fill_s: float) -> None:
+    """Print the computed speed of long runs."""
     plain = [1 / blocks[PLAIN].wall for blocks in rounds]
-    taught = [1 / blocks[CACHED].wall for blocks in rounds]
+    cached = [1 / blocks[CACHED].wall for blocks in rounds]
     run_ratios = [
-        LONG * slow / (LONG * fast + VIEWS * asking)
-        for slow, fast in zip(plain, taught, strict=True)
+        LONG_EPOCHS * slow / (LONG_EPOCHS * fast + VIEWS * fill_s)
+        for slow, fast in zip(plain, cached, strict=True)
     ]
-    second = [slow / fast for slow, fast in zip(plain, taught, strict=True)]
-    print(
-        f"| {_title(pair)} | {LONG} epochs, {VIEWS} views, computed | | {_spread(run_ratios)} | |"
-    )
-    print(f"| {_title(pair)} | a second job, computed | | {_spread(second)} | |")
-    print(f"| {_title(pair)} | asking the teacher once | {1 / asking:.1f} | | |")
+    second_job = [slow / fast for slow, fast in zip(plain, cached, strict=True)]
+    long_run = f"{LONG_EPOCHS} epochs, {VIEWS} views, computed"
+    print(f"| {_title(pair)} | {long_run} | | {_spread(run_ratios)} | |")
+    print(f"| {_title(pair)} | a second job, computed | | {_spread(second_job)} | |")
+    print(f"| {_title(pair)} | filling the teacher cache | {1 / fill_s:.1f} | | |")
 
 
 def _print_above_floor(
-    pair: tuple[str, str], rounds: list[dict[str, Block]], asking: float
+    pair: tuple[str, str], rounds: list[dict[str, Block]], fill_s: float
 ) -> None:
-    """What a teacher adds to students alone: to one whose answers are kept, and to a sweep."""
+    """Print the time with a teacher cache, relative to students without a teacher."""
     alone = [1 / blocks[ALONE].wall for blocks in rounds]
-    taught = [blocks[ALONE].wall / blocks[CACHED].wall for blocks in rounds]
-    seen = SWEEP * SWEEP_EPOCHS
+    cached = [blocks[ALONE].wall / blocks[CACHED].wall for blocks in rounds]
+    num_epochs = SWEEP * SWEEP_EPOCHS
     sweep = [
-        ratio + VIEWS * asking / (seen * floor) for ratio, floor in zip(taught, alone, strict=True)
+        ratio + VIEWS * fill_s / (num_epochs * floor)
+        for ratio, floor in zip(cached, alone, strict=True)
     ]
     title = _title(pair)
-    print(f"| {title} | cached, time over student alone | | {_spread(taught)} | |")
+    print(f"| {title} | cached, time over student alone | | {_spread(cached)} | |")
     print(
         f"| {title} | {SWEEP} students, {SWEEP_EPOCHS} epochs, over alone | | {_spread(sweep)} | |"
     )

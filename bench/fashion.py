@@ -1,4 +1,4 @@
-"""Runs on Fashion-MNIST (Xiao, Rasul & Vollgraf 2017), of which the four idx files are there."""
+"""Runs on Fashion-MNIST (Xiao, Rasul & Vollgraf 2017), read from its four idx files."""
 
 import gzip
 import json
@@ -25,40 +25,40 @@ Top1BySeed = dict[str, list[float]]
 """Test top-1 of each seed, by row."""
 
 
-def images_of(folder: Path, name: str) -> npt.NDArray[np.uint8]:
-    """(N, 1, 32, 32) of the part ``name``, each image in the middle."""
-    raw = np.frombuffer(_bytes(folder, f"{name}-images-idx3-ubyte")[16:], np.uint8)
+def read_images(folder: Path, name: str) -> npt.NDArray[np.uint8]:
+    """Return the images of the part ``name``, (N, 1, 32, 32), padded with zeros."""
+    raw = np.frombuffer(_read_idx(folder, f"{name}-images-idx3-ubyte")[16:], np.uint8)
     return np.pad(raw.reshape(-1, 28, 28), ((0, 0), (2, 2), (2, 2)))[:, None]
 
 
 def halve(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """(N, 1, S/2, S/2): each pixel the mean of four."""
+    """Return images (N, 1, S/2, S/2) whose pixels are means of four pixels."""
     side = images.shape[-1]
     cells = images.reshape(-1, 1, side // 2, 2, side // 2, 2).astype(np.uint16)
     return (cells.sum(axis=(3, 5)) // 4).astype(np.uint8)
 
 
-def labels_of(folder: Path, name: str) -> npt.NDArray[np.int64]:
-    """(N,) of the part ``name``."""
-    raw = _bytes(folder, f"{name}-labels-idx1-ubyte")[8:]
+def read_labels(folder: Path, name: str) -> npt.NDArray[np.int64]:
+    """Return the labels of the part ``name``, (N,)."""
+    raw = _read_idx(folder, f"{name}-labels-idx1-ubyte")[8:]
     return np.frombuffer(raw, np.uint8).astype(np.int64)
 
 
-def _bytes(folder: Path, name: str) -> bytes:
-    plain, packed = folder / name, folder / f"{name}.gz"
-    return plain.read_bytes() if plain.exists() else gzip.decompress(packed.read_bytes())
+def _read_idx(folder: Path, name: str) -> bytes:
+    path, packed = folder / name, folder / f"{name}.gz"
+    return path.read_bytes() if path.exists() else gzip.decompress(packed.read_bytes())
 
 
-class Taught(NamedTuple):
-    """A teacher that an earlier run has trained."""
+class TrainedTeacher(NamedTuple):
+    """A teacher from an earlier run."""
 
     architecture: str
     weights: Path
     dataset: Path
-    """What it learned from, and was normalized by."""
+    """Its training data, with the normalization."""
 
     def file(self) -> TeacherFile:
-        """As a run takes it."""
+        """Return the teacher as a run's request has it."""
         info = store.load_dataset(self.dataset).info
         return TeacherFile(
             path=str(self.weights),
@@ -72,17 +72,17 @@ class Taught(NamedTuple):
         )
 
     def facts(self) -> ModelFacts:
-        """As a job is checked against it."""
+        """Return the teacher as validation reads it."""
         classes = len(CLASSES)
         return ModelFacts(architecture=self.architecture, num_classes=classes, in_channels=1)
 
 
-def request_of(
-    job: dict[str, Any], dataset: Path, teacher: Taught | None, device: str = "auto"
+def build_request(
+    job: dict[str, Any], dataset: Path, teacher: TrainedTeacher | None, device: str = "auto"
 ) -> RunRequest:
-    """A run of ``job`` on one thread."""
+    """Return the request of ``job`` with one thread."""
     info = store.load_dataset(dataset).info
-    known = DatasetFacts(
+    facts = DatasetFacts(
         source="fashion-mnist",
         num_classes=len(CLASSES),
         in_channels=1,
@@ -99,7 +99,7 @@ def request_of(
         }
     )
     return RunRequest(
-        job=resolve_job(spec, known, tuple(teacher_model.facts() for teacher_model in teachers)),
+        job=resolve_job(spec, facts, tuple(teacher_model.facts() for teacher_model in teachers)),
         dataset=DatasetFile(path=str(dataset), sha256=sha256_of(dataset)),
         teachers=tuple(teacher_model.file() for teacher_model in teachers),
         device=device,
@@ -107,14 +107,14 @@ def request_of(
     )
 
 
-def top1(request: RunRequest, workdir: Path) -> float:
-    """Test top-1 of a run, from its earlier end or by running it now."""
+def run_top1(request: RunRequest, workdir: Path) -> float:
+    """Return the test top-1 of a run, which is started unless it has finished before."""
     from kdcore.runtime.cancellation import CancellationToken
     from kdcore.runtime.event_writer import EventWriter
     from kdcore.training.run import run_job
 
-    done = workdir / "report.json"
-    if not done.exists():
+    report_path = workdir / "report.json"
+    if not report_path.exists():
         workdir.mkdir(parents=True, exist_ok=True)
         events = EventWriter(workdir / "events.jsonl", workdir)
         try:
@@ -123,30 +123,30 @@ def top1(request: RunRequest, workdir: Path) -> float:
             events.close()
         lines = (workdir / "events.jsonl").read_text().splitlines()
         reports = [event for event in map(json.loads, lines) if event["type"] == "report"]
-        done.write_text(json.dumps(reports[-1]["report"]))
-    return float(json.loads(done.read_text())["student"]["top1"])
+        report_path.write_text(json.dumps(reports[-1]["report"]))
+    return float(json.loads(report_path.read_text())["student"]["top1"])
 
 
-def all_of(runs: dict[tuple[str, int], tuple[RunRequest, Path]], processes: int) -> Top1BySeed:
-    """Test top-1 of runs by name and seed, some at a time; tells of each that has ended."""
+def run_all(runs: dict[tuple[str, int], tuple[RunRequest, Path]], processes: int) -> Top1BySeed:
+    """Run ``processes`` runs at a time, log each result and return the test top-1 by name."""
     results: Top1BySeed = {}
-    # A process that has used an accelerator cannot be forked.
+    # A process that uses an accelerator must not be forked.
     start = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=start, max_tasks_per_child=1) as pool:
-        running = {key: pool.submit(top1, *run) for key, run in runs.items()}
+        running = {key: pool.submit(run_top1, *run) for key, run in runs.items()}
         for (name, seed), future in running.items():
             results.setdefault(name, []).append(future.result())
             sys.stderr.write(f"{name}, seed {seed}: {results[name][-1]:.2f}\n")
     return results
 
 
-def folder_of(name: str, seed: int) -> str:
-    """Where a row's run of a seed is kept."""
+def run_folder_name(name: str, seed: int) -> str:
+    """Return the name of the folder for a row and a seed."""
     return f"{name.replace(', ', '-').replace(' ', '_')}-{seed}"
 
 
-def row_of(name: str, values: list[float], base: list[float]) -> str:
-    """One line of a table, in Markdown: mean and deviation, and the same over ``base``."""
+def table_row(name: str, values: list[float], base: list[float]) -> str:
+    """Return a Markdown row: mean and deviation, and those of the difference to ``base``."""
     mean, deviation = statistics.fmean(values), _deviation(values)
     gains = [value - other for value, other in zip(values, base, strict=False)]
     gain = f"{statistics.fmean(gains):+.2f} ± {_deviation(gains):.2f}" if gains else ""

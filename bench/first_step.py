@@ -1,4 +1,4 @@
-"""From ``POST /v1/jobs`` to the first training step: an idle worker, no teacher to check."""
+"""Seconds from ``POST /v1/jobs`` to each phase, with an idle worker and no teacher to check."""
 
 import tempfile
 import time
@@ -11,8 +11,8 @@ from stillhouse.local import Stack
 REPEATS = 5
 
 
-def seconds(client: Client, dataset: str) -> dict[str, float]:
-    """Seconds from the job's creation to each phase of its first run."""
+def seconds_to_phases(client: Client, dataset: str) -> dict[str, float]:
+    """Run a job and return the seconds from its creation to each state and phase."""
     body = {
         "student": {"architecture": "cifar/resnet8"},
         "dataset": dataset,
@@ -25,13 +25,13 @@ def seconds(client: Client, dataset: str) -> dict[str, float]:
     for event in events:
         if event["type"] in ("phase", "state"):
             name = event["data"].get("phase") or event["data"]["state"]
-            passed = (datetime.fromisoformat(event["time"]) - created).total_seconds()
-            phase_seconds.setdefault(name, passed)
+            elapsed_s = (datetime.fromisoformat(event["time"]) - created).total_seconds()
+            phase_seconds.setdefault(name, elapsed_s)
     return phase_seconds
 
 
 def main() -> None:
-    """Measure and print, by the times of the rows: events are shipped twice a second."""
+    """Measure and print. Times are those of the events, which are stored twice a second."""
     with (
         tempfile.TemporaryDirectory() as folder,
         Stack(Path(folder) / "data") as stack,
@@ -41,8 +41,10 @@ def main() -> None:
         dataset = client.wait(created)["id"]
         for _ in range(REPEATS):
             time.sleep(1)
-            phase_seconds = seconds(client, dataset)
-            print(", ".join(f"{name} {passed:.2f} s" for name, passed in phase_seconds.items()))
+            phase_seconds = seconds_to_phases(client, dataset)
+            print(
+                ", ".join(f"{name} {elapsed_s:.2f} s" for name, elapsed_s in phase_seconds.items())
+            )
 
 
 if __name__ == "__main__":

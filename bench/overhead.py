@@ -1,9 +1,9 @@
-"""What the service costs: a job through it beside ``python -m kdcore run`` on the same recipe.
+"""Overhead of the service: a job against ``python -m kdcore run`` with the same recipe.
 
     python -m bench.overhead [--epochs 40] [--rounds 3]
 
-From ``POST`` to ``succeeded``, and from the command's start to its end, one after the other. The
-command opens the data set that an earlier run of it has taken in, as the service does.
+The job takes from ``POST`` to ``succeeded``, the command from its start to its end; they alternate.
+The command opens a data set that is already ingested, as the service does.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from stillhouse.local import Stack
 
 
 def recipe(epochs: int) -> dict[str, Any]:
-    """A supervised training: no teacher to check."""
+    """Return a supervised training, which has no teacher to check."""
     return {
         "student": {"architecture": "cifar/resnet8x4"},
         "method": "supervised",
@@ -29,22 +29,22 @@ def recipe(epochs: int) -> dict[str, Any]:
     }
 
 
-def by_command(folder: Path, number: int, data: str, epochs: int) -> float:
-    """Seconds of a run in a folder of its own."""
-    path = folder / f"recipe-{number}.json"
+def command_seconds(folder: Path, index: int, data: str, epochs: int) -> float:
+    """Run the recipe by command in a new folder and return the seconds."""
+    path = folder / f"recipe-{index}.json"
     path.write_text(json.dumps(recipe(epochs) | {"dataset": data}))
     command = [sys.executable, "-m", "kdcore", "run", str(path)]
-    began = time.monotonic()
-    out = ["--out", str(folder / f"run-{number}")]
+    start = time.monotonic()
+    out = ["--out", str(folder / f"run-{index}")]
     subprocess.run([*command, *out], check=True, capture_output=True)
-    return time.monotonic() - began
+    return time.monotonic() - start
 
 
-def by_service(client: Client, dataset: str, epochs: int) -> float:
-    """Seconds of a job."""
-    began = time.monotonic()
+def job_seconds(client: Client, dataset: str, epochs: int) -> float:
+    """Run the recipe as a job and return the seconds."""
+    start = time.monotonic()
     client.wait(client.post("/v1/jobs", recipe(epochs) | {"dataset": dataset}))
-    return time.monotonic() - began
+    return time.monotonic() - start
 
 
 def main() -> None:
@@ -62,13 +62,13 @@ def main() -> None:
         folder = Path(name)
         created = client.post("/v1/datasets", {"name": "digits", "source": "builtin:digits"})
         dataset = client.wait(created)["id"]
-        by_command(folder, 0, "builtin:digits", 1)
+        command_seconds(folder, 0, "builtin:digits", 1)
         stored = str(next((folder / "run-0").rglob("dataset.safetensors")))
-        for number in range(1, args.rounds + 1):
-            alone = by_command(folder, number, stored, args.epochs)
-            served = by_service(client, dataset, args.epochs)
-            ratios.append(served / alone)
-            print(f"alone {alone:.1f} s, through the service {served:.1f} s: {ratios[-1]:.3f}")
+        for index in range(1, args.rounds + 1):
+            command_s = command_seconds(folder, index, stored, args.epochs)
+            job_s = job_seconds(client, dataset, args.epochs)
+            ratios.append(job_s / command_s)
+            print(f"command {command_s:.1f} s, job {job_s:.1f} s: {ratios[-1]:.3f}")
     print(f"median {statistics.median(ratios):.3f} [{min(ratios):.3f}-{max(ratios):.3f}]")
 
 

@@ -1,8 +1,8 @@
-"""Distillation as the research libraries write it: what the engine is compared with.
+"""PlainLoop: distillation as research libraries write it, which the engine is compared with.
 
-float32, one image at a time through PIL and torchvision's transforms, teacher and student run at
-every step, every loss brought to the host at once. Written here, from how the three libraries of
-the field do it; the networks are the engine's own, so that nothing but the loop differs.
+float32, one image at a time through PIL and torchvision's transforms, teacher and student at every
+step, every loss copied to the host at once. Written for this comparison after three libraries of
+the field. The networks are the engine's, so that only the loop differs.
 """
 
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ from torchvision import transforms  # type: ignore[import-untyped]
 from kdcore.models import build
 
 CLASSES, SIDE, BATCH = 100, 32, 64
-TEMPERATURE, LABELS, ANSWERS = 4.0, 0.1, 0.9
+TEMPERATURE, LABEL_WEIGHT, KD_WEIGHT = 4.0, 0.1, 0.9
 MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 
 
 class AugmentedImages(Dataset[tuple[Tensor, int]]):
-    """Arrays behind per-image transforms."""
+    """Images and targets with a transform for each image."""
 
     def __init__(self, images: Tensor, targets: Tensor) -> None:
         self._images = images.permute(0, 2, 3, 1).numpy()
@@ -38,16 +38,16 @@ class AugmentedImages(Dataset[tuple[Tensor, int]]):
         )
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """Return the number of images."""
         return len(self._targets)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """One view of an image (C, H, W), and its target."""
+        """Return a view of an image (C, H, W) and its target."""
         return self._transform(Image.fromarray(self._images[index])), self._targets[index]
 
 
-class Plain:
-    """The loop, a few steps at a time."""
+class PlainLoop:
+    """The plain loop, run for some steps at a time."""
 
     def __init__(
         self, teacher: str, student: str, images: Tensor, targets: Tensor, device: torch.device
@@ -61,38 +61,38 @@ class Plain:
             self._student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4
         )
         loader = DataLoader(AugmentedImages(images, targets), BATCH, shuffle=True, drop_last=True)
-        self._batches = _forever(loader)
-        self._seen, self._loss, self._right = 0, 0.0, 0
+        self._batches = _repeat(loader)
+        self._num_images, self._loss, self._num_correct = 0, 0.0, 0
 
     def steps(self, count: int) -> int:
-        """Train so many steps; how many images that were."""
-        before = self._seen
+        """Train for ``count`` steps and return the number of images."""
+        before = self._num_images
         for _ in range(count):
             images, target = (tensor.to(self._device) for tensor in next(self._batches))
             with torch.no_grad():
-                taught = self._teacher(images)
+                teacher_logits = self._teacher(images)
             logits = self._student(images)
-            loss = LABELS * functional.cross_entropy(logits, target)
-            loss = loss + ANSWERS * _kd(logits, taught)
+            loss = LABEL_WEIGHT * functional.cross_entropy(logits, target)
+            loss = loss + KD_WEIGHT * _kd(logits, teacher_logits)
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
             self._loss += loss.item() * len(images)
-            self._right += int((logits.argmax(dim=1) == target).sum().item())
-            self._seen += len(images)
-        return self._seen - before
+            self._num_correct += int((logits.argmax(dim=1) == target).sum().item())
+            self._num_images += len(images)
+        return self._num_images - before
 
 
 def _network(name: str) -> nn.Module:
     return build(name, num_classes=CLASSES, in_channels=3, input_size=SIDE)
 
 
-def _kd(logits: Tensor, taught: Tensor) -> Tensor:
+def _kd(logits: Tensor, teacher_logits: Tensor) -> Tensor:
     soft = functional.log_softmax(logits / TEMPERATURE, dim=1)
-    target = functional.softmax(taught / TEMPERATURE, dim=1)
+    target = functional.softmax(teacher_logits / TEMPERATURE, dim=1)
     return functional.kl_div(soft, target, reduction="batchmean") * TEMPERATURE**2
 
 
-def _forever(loader: "DataLoader[tuple[Tensor, int]]") -> Iterator[tuple[Tensor, Tensor]]:
+def _repeat(loader: "DataLoader[tuple[Tensor, int]]") -> Iterator[tuple[Tensor, Tensor]]:
     while True:
         yield from loader

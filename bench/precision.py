@@ -1,7 +1,7 @@
-"""Whether a training step gains from bfloat16: time in float32 over time in bfloat16, by network.
+"""Time of a training step in float32, divided by its time in bfloat16, by network.
 
-The table of kdcore.training.compute.autocast_policy goes by what this prints. One thread; steps of
-both precisions alternate.
+The table in kdcore.training.compute.autocast_policy is based on this. One thread; steps of both
+precisions alternate.
 """
 
 import statistics
@@ -28,16 +28,14 @@ def main() -> None:
     print("| network | side | million MACs | float32 / bfloat16 |")
     print("|---|---|---|---|")
     for name, side in NETWORKS:
-        step, cost = _stepping(name, side)
+        step, cost = _build_step(name, side)
         step(bfloat16=True)
-        ratios = [
-            _seconds(step, bfloat16=False) / _seconds(step, bfloat16=True) for _ in range(ROUNDS)
-        ]
+        ratios = [_ratio(step) for _ in range(ROUNDS)]
         ratio_text = f"{statistics.median(ratios):.2f} [{min(ratios):.2f}-{max(ratios):.2f}]"
         print(f"| {name.removeprefix('cifar/')} | {side} | {cost / 1e6:.1f} | {ratio_text} |")
 
 
-def _stepping(name: str, side: int) -> tuple[Callable[..., None], int]:
+def _build_step(name: str, side: int) -> tuple[Callable[..., None], int]:
     network = build(name, num_classes=CLASSES, in_channels=3, input_size=side)
     cost = macs(network, 3, side)
     network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
@@ -60,9 +58,9 @@ def _ratio(step: Callable[..., None]) -> float:
 
 
 def _seconds(step: Callable[..., None], *, bfloat16: bool) -> float:
-    began = time.process_time()
+    start = time.process_time()
     step(bfloat16=bfloat16)
-    return time.process_time() - began
+    return time.process_time() - start
 
 
 if __name__ == "__main__":

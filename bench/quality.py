@@ -1,12 +1,13 @@
-"""Does it teach? Every method and scheme against a student that only sees the labels.
+"""Quality of every method and scheme, compared with a student trained on labels alone.
 
     python -m bench.quality --data DIR [--out DIR] [--seeds 3] [--only kd dkd ...]
 
-The setting is the one that the service is for: a big model that learned from clean labels, and few
-images with noisy ones for the student. Fashion-MNIST at 16 pixels; teacher resnet20 on 20,000 clean
-images; students resnet8 on 2,500 images of which 40 % have a label drawn at random. Validation and
-test labels are clean. Everything is taught for the same number of epochs on the same images; only
-the method or the scheme changes. A finished run is not run again: the table can be completed later.
+The setting is the one that the service is for: a large teacher trained on clean labels, and few
+images with noisy labels for the student. Fashion-MNIST at 16 pixels; teacher resnet20 on 20,000
+clean images; students resnet8 on 2,500 images, of which 40 % have a label drawn at random.
+Validation and test labels are clean. All students train for the same number of epochs on the same
+images; only the method or the scheme differs. Finished runs are not repeated, so that the table can
+be completed later.
 """
 
 import argparse
@@ -18,15 +19,15 @@ import numpy as np
 
 from bench.fashion import (
     CLASSES,
-    Taught,
-    all_of,
-    folder_of,
+    TrainedTeacher,
+    build_request,
     halve,
-    images_of,
-    labels_of,
-    request_of,
-    row_of,
-    top1,
+    read_images,
+    read_labels,
+    run_all,
+    run_folder_name,
+    run_top1,
+    table_row,
 )
 from kdcore.data import dataset as store
 from kdcore.data.ingest import statistics
@@ -48,13 +49,12 @@ SCHEMES: dict[str, dict[str, Any]] = {
     },
     "label_refinery": {"scheme": {"type": "label_refinery", "max_rounds": 2}},
 }
-ALONE = ("supervised", "mutual", "supervised, clean labels")
-"""What has no teacher."""
+WITHOUT_TEACHER = ("supervised", "mutual", "supervised, clean labels")
 
 
 @dataclass(frozen=True)
 class QualityFiles:
-    """The files that every run shares."""
+    """The files that all runs share."""
 
     folder: Path
 
@@ -79,46 +79,46 @@ class QualityFiles:
         return self.folder / "teacher" / "artifacts" / "student.safetensors"
 
 
-def prepare(data: Path, world: QualityFiles) -> None:
-    """Write the three data sets; the same images and the same noise every time."""
-    images, labels = halve(images_of(data, "train")), labels_of(data, "train")
+def prepare(data: Path, files: QualityFiles) -> None:
+    """Write the three data sets, with the same images and noise in every call."""
+    images, labels = halve(read_images(data, "train")), read_labels(data, "train")
     order = np.random.default_rng(0).permutation(len(images))
     images, labels = images[order], labels[order]
-    first, second = TEACHER_IMAGES, TEACHER_IMAGES + STUDENT_IMAGES
-    val = SplitArrays(images[second : second + VAL], labels[second : second + VAL])
-    test = SplitArrays(halve(images_of(data, "t10k"))[:TEST], labels_of(data, "t10k")[:TEST])
-    student_images, true = images[first:second], labels[first:second]
+    teacher_end, student_end = TEACHER_IMAGES, TEACHER_IMAGES + STUDENT_IMAGES
+    val = SplitArrays(images[student_end:][:VAL], labels[student_end:][:VAL])
+    test = SplitArrays(halve(read_images(data, "t10k"))[:TEST], read_labels(data, "t10k")[:TEST])
+    student_images, true = images[teacher_end:student_end], labels[teacher_end:student_end]
     generator = np.random.default_rng(1)
-    wrong = generator.random(STUDENT_IMAGES) < NOISE
-    noisy = np.where(wrong, generator.integers(0, len(CLASSES), STUDENT_IMAGES), true)
+    is_noisy = generator.random(STUDENT_IMAGES) < NOISE
+    noisy = np.where(is_noisy, generator.integers(0, len(CLASSES), STUDENT_IMAGES), true)
     for path, train in (
-        (world.clean, SplitArrays(images[:first], labels[:first])),
-        (world.noisy, SplitArrays(student_images, noisy)),
-        (world.control, SplitArrays(student_images, true)),
+        (files.clean, SplitArrays(images[:teacher_end], labels[:teacher_end])),
+        (files.noisy, SplitArrays(student_images, noisy)),
+        (files.control, SplitArrays(student_images, true)),
     ):
         splits = {"train": train, "val": val, "test": test}
         store.write_dataset(path, splits, statistics.describe(CLASSES, splits, 0))
 
 
-def request(world: QualityFiles, name: str, job: dict[str, Any], seed: int) -> RunRequest:
-    """One student of the table."""
-    dataset = world.control if "clean" in name else world.noisy
-    return _request(world, dataset, job | {"seed": seed}, taught=name not in ALONE)
+def request(files: QualityFiles, name: str, job: dict[str, Any], seed: int) -> RunRequest:
+    """Return the run of one student of the table."""
+    dataset = files.control if "clean" in name else files.noisy
+    return _request(files, dataset, job | {"seed": seed}, with_teacher=name not in WITHOUT_TEACHER)
 
 
 def _request(
-    world: QualityFiles, dataset: Path, job: dict[str, Any], *, taught: bool
+    files: QualityFiles, dataset: Path, job: dict[str, Any], *, with_teacher: bool
 ) -> RunRequest:
     defaults = {
         "student": {"architecture": STUDENT},
         "training": {"epochs": EPOCHS, "batch_size": 64, "optimizer": {"type": "sgd"}},
     }
-    teacher = Taught(TEACHER, world.teacher, world.clean) if taught else None
-    return request_of(defaults | job, dataset, teacher)
+    teacher = TrainedTeacher(TEACHER, files.teacher, files.clean) if with_teacher else None
+    return build_request(defaults | job, dataset, teacher)
 
 
 def jobs(only: list[str]) -> dict[str, dict[str, Any]]:
-    """The rows of the table: what each changes in the job."""
+    """Return the rows of the table: the settings that each changes in the job."""
     rows: dict[str, dict[str, Any]] = {
         "supervised": {"method": "supervised"},
         "supervised, clean labels": {"method": "supervised"},
@@ -127,7 +127,7 @@ def jobs(only: list[str]) -> dict[str, dict[str, Any]]:
         "kd, standardized logits": {
             "method": {"type": "kd", "temperature": 2.0, "logit_standardization": True}
         },
-        # Their published weights are for 240 epochs of 100 classes: here is what a tenth does.
+        # The published weights are for 240 epochs with 100 classes.
         **{
             f"{name}, a tenth of its weight": {"method": {"type": name, "weight": weight / 10}}
             for name, weight in (("similarity", 3000), ("pkt", 30000), ("attention", 1000))
@@ -139,35 +139,37 @@ def jobs(only: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    """Run what is missing and print the table."""
+    """Run the missing rows and print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.quality", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="with the four idx files")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the four idx files")
     parser.add_argument("--out", type=Path, default=Path("bench-quality"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", nargs="*", default=[])
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    world = QualityFiles(args.out)
-    if not world.control.exists():
-        prepare(args.data, world)
+    files = QualityFiles(args.out)
+    if not files.control.exists():
+        prepare(args.data, files)
     teacher = {
         "student": {"architecture": TEACHER},
         "method": "supervised",
         "training": {"epochs": TEACHER_EPOCHS, "batch_size": 128},
     }
-    taught = top1(_request(world, world.clean, teacher, taught=False), args.out / "teacher")
+    teacher_top1 = run_top1(
+        _request(files, files.clean, teacher, with_teacher=False), args.out / "teacher"
+    )
     rows = jobs(args.only)
     runs = {
-        (name, seed): (request(world, name, row, seed), args.out / folder_of(name, seed))
+        (name, seed): (request(files, name, row, seed), args.out / run_folder_name(name, seed))
         for seed in range(args.seeds)
         for name, row in rows.items()
     }
-    results = all_of(runs, args.processes)
-    print(f"Teacher {taught:.2f} %. Test top-1 in percent, {args.seeds} seeds.\n")
+    results = run_all(runs, args.processes)
+    print(f"Teacher {teacher_top1:.2f} %. Test top-1 in percent, {args.seeds} seeds.\n")
     print("| method or scheme | top-1 | over supervised |\n|---|---|---|")
     for name, values in results.items():
-        print(row_of(name, values, results.get("supervised", [])))
+        print(table_row(name, values, results.get("supervised", [])))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a claim costs, and a look at one's place, however many jobs of another project wait."""
+"""Time of claiming a job and of reading its queue position, by the number of waiting jobs."""
 
 import argparse
 import os
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def measure() -> None:
-    """One more flood at a time, and each time the same questions."""
+    """Add waiting jobs of one project and time a job of another, again and again."""
     from store import jobs
     from store.access import credentials
     from store.database import engine, transaction
@@ -38,12 +38,12 @@ def measure() -> None:
         flood, other = (credentials.create_project(session, name).id for name in ("flood", "other"))
     with transaction() as session:
         late = jobs.create(session, _job(other)).id
-    print("| jobs of another project that wait | claim, ms | place of one job, ms |")
+    print("| waiting jobs of another project | claim, ms | queue position, ms |")
     print("|---|---|---|")
-    there = 0
+    num_waiting = 0
     for count in WAITING:
-        _wait(flood, there, count, late)
-        there = count
+        _add_waiting_jobs(flood, num_waiting, count, late)
+        num_waiting = count
 
         def claim() -> None:
             with transaction() as session:
@@ -57,7 +57,7 @@ def measure() -> None:
                     session.get_one(Job, late)
                 )
 
-        print(f"| {count:,} | {_ms(claim):.1f} | {_ms(look_up_position):.1f} |")
+        print(f"| {count:,} | {_median_ms(claim):.1f} | {_median_ms(look_up_position):.1f} |")
     engine().dispose()
 
 
@@ -81,8 +81,8 @@ def _job(project: str) -> Any:
     )
 
 
-def _wait(project: str, there: int, count: int, late: str) -> None:
-    """So many jobs wait, as copies of the one of the other project."""
+def _add_waiting_jobs(project: str, first: int, last: int, job_id: str) -> None:
+    """Insert copies of the job, numbered from ``first`` + 1 to ``last``, into the project."""
     from store.database import connect
     from store.tables import Job
 
@@ -96,17 +96,17 @@ def _wait(project: str, there: int, count: int, late: str) -> None:
             f"INSERT INTO jobs (id, project_id, {names}) "  # noqa: S608 - our own columns
             f"SELECT 'job_flood' || n, %s, {names} "
             "FROM jobs, generate_series(%s::int, %s::int) n WHERE id = %s",
-            [project, there + 1, count, late],
+            [project, first + 1, last, job_id],
         )
         connection.execute("ANALYZE jobs")
 
 
-def _ms(act: Callable[[], None]) -> float:
+def _median_ms(act: Callable[[], None]) -> float:
     times = []
     for _ in range(REPEATS):
-        began = time.perf_counter()
+        start = time.perf_counter()
         act()
-        times.append(1000 * (time.perf_counter() - began))
+        times.append(1000 * (time.perf_counter() - start))
     return statistics.median(times)
 
 

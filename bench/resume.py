@@ -1,9 +1,10 @@
-"""Exact resume, the whole product: every method under every scheme, with random SIGKILLs.
+"""Exact resume: every method with every scheme, interrupted by random SIGKILLs.
 
     python -m bench.resume [--kills 100] [--seed 0] [--methods kd crd ...] [--schemes offline ...]
 
-Each pair is trained once in peace and once killed at random moments and started again; both must
-end in the same bytes. Prints how many kills met a run at work, and how many students were equal.
+Each pair is trained twice, once without interruption and once killed at random moments and
+restarted. Both students must have the same bytes. Prints the number of kills that met a run during
+training, and the number of equal students.
 """
 
 import argparse
@@ -33,19 +34,44 @@ SCHEMES: dict[str, dict[str, Any]] = {
 
 
 def run_with_kills(request: RunRequest, workdir: Path, kills: int, generator: random.Random) -> int:
-    """Kill it so often while it works, then let it finish; how many kills met a run at work."""
-    met = 0
+    """Kill the run ``kills`` times, let it finish, and return how many kills met it training."""
+    num_hits = 0
     for _ in range(kills):
-        # Mostly a few steps further; now and then before the first, or far into another phase.
-        met += kill_after(request, workdir, STEP, generator.choice([1, 1, 2, 3, 5, STEPS]))
+        # Mostly after a few more steps; sometimes in a later phase.
+        num_hits += kill_after(request, workdir, STEP, generator.choice([1, 1, 2, 3, 5, STEPS]))
     code = finish(start(request, workdir))
     if code != 0:
         raise RuntimeError(f"{workdir} ended with {code}")
-    return met
+    return num_hits
+
+
+def run_pair(
+    request: RunRequest, folder: Path, kills: int, generator: random.Random
+) -> Counter[str]:
+    """Run a pair with and without kills and return its counts."""
+    uninterrupted = start(request, folder / "uninterrupted")
+    num_hits = run_with_kills(request, folder / "killed", kills, generator)
+    if finish(uninterrupted) != 0:
+        raise RuntimeError(f"{folder.name} ended with {uninterrupted.exitcode}")
+    digests = {sha256(folder / run / STUDENT) for run in ("uninterrupted", "killed")}
+    same = len(digests) == 1
+    sys.stderr.write(f"{folder.name}: {num_hits} kills, {'equal' if same else 'DIFFERENT'}\n")
+    return Counter(pairs=1, kills=num_hits, identical=int(same))
+
+
+def _request(inputs: Any, pair: tuple[str, str], label_smoothing: float) -> RunRequest:
+    method, scheme = pair
+    request: RunRequest = inputs.request(
+        method,
+        0 if method == "supervised" else 1,
+        {"epochs": 2, "label_smoothing": label_smoothing},
+        scheme=SCHEMES[scheme],
+    )
+    return request
 
 
 def main() -> None:
-    """Run all pairs and print the count."""
+    """Run all pairs and print the counts."""
     parser = argparse.ArgumentParser(prog="python -m bench.resume", description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
@@ -59,30 +85,17 @@ def main() -> None:
         if method != "supervised" or scheme == "offline"
     ]
     generator.shuffle(pairs)
-    counted: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        there = make_world(Path(folder))
-        for index, (method, scheme) in enumerate(pairs):
-            # The kills are spread evenly; each pair gets one at least.
-            share = max(
-                1, args.kills * (index + 1) // len(pairs) - args.kills * index // len(pairs)
-            )
-            request = there.request(
-                method,
-                0 if method == "supervised" else 1,
-                {"epochs": 2, "label_smoothing": 0.1 * (index % 2)},
-                scheme=SCHEMES[scheme],
-            )
-            pair_dir = Path(folder) / f"{method}-{scheme}"
-            quiet = start(request, pair_dir / "quiet")
-            met = run_with_kills(request, pair_dir / "killed", share, generator)
-            if finish(quiet) != 0:
-                raise RuntimeError(f"{method} under {scheme} ended with {quiet.exitcode}")
-            same = sha256(pair_dir / "quiet" / STUDENT) == sha256(pair_dir / "killed" / STUDENT)
-            counted.update(pairs=1, kills=met, identical=same)
-            sys.stderr.write(f"{method} under {scheme}: {met} kills, {'same' if same else 'NOT'}\n")
-    print(f"seed {args.seed}: {dict(counted)}")
-    sys.exit(counted["identical"] != counted["pairs"])
+        inputs = make_world(Path(folder))
+        for index, pair in enumerate(pairs):
+            # Spread the kills evenly over the pairs, at least one each.
+            before, after = (args.kills * n // len(pairs) for n in (index, index + 1))
+            request = _request(inputs, pair, label_smoothing=0.1 * (index % 2))
+            pair_dir = Path(folder) / "-".join(pair)
+            counts += run_pair(request, pair_dir, max(1, after - before), generator)
+    print(f"seed {args.seed}: {dict(counts)}")
+    sys.exit(counts["identical"] != counts["pairs"])
 
 
 if __name__ == "__main__":

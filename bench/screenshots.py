@@ -1,8 +1,8 @@
-"""Pictures of every page in both themes, for the docs: ``make screenshots``.
+"""Screenshots of every page in both themes, for the docs: ``make screenshots``.
 
     python -m bench.screenshots [--out docs/images]
 
-Real jobs on handwritten digits; nothing in the pictures is made up.
+The pages show real jobs on handwritten digits.
 """
 
 import argparse
@@ -11,42 +11,50 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page
 
-from bench.browser import TEACHER, chromium, digits, job, logged_in, product
+from bench.browser import (
+    TEACHER,
+    chromium,
+    create_digits,
+    login_context,
+    post_job,
+    running_stack,
+)
 from stillhouse.client import Client
 
 SIZE = {"width": 1280, "height": 860}
 COLORS = 128
-"""A page has few: fewer bytes, and nobody sees it."""
+"""Colors of a picture: a page has few, so the reduction is invisible and saves bytes."""
 EPOCHS = 12
 
 
-def jobs(client: Client) -> dict[str, str]:
-    """What a first afternoon leaves behind; the ids that the pages need."""
-    dataset = digits(client)
+def run_jobs(client: Client) -> dict[str, str]:
+    """Run the jobs that the pages show and return the ids in the pages' addresses."""
+    dataset = create_digits(client)
     big = {"architecture": TEACHER}
-    learned = job(client, dataset, "teacher", EPOCHS, student=big, method="supervised")
-    learned = client.wait(learned)
-    teacher = client.post("/v1/models", {"name": "teacher", "source": f"job:{learned['id']}"})
-    taught = {"teachers": [{"model": teacher["id"]}]}
+    teacher_job = post_job(client, dataset, "teacher", EPOCHS, student=big, method="supervised")
+    client.wait(teacher_job)
+    source = f"job:{teacher_job['id']}"
+    teacher = client.post("/v1/models", {"name": "teacher", "source": source})
+    teachers = {"teachers": [{"model": teacher["id"]}]}
     accept = {"max_top1_drop": 5, "max_size_bytes": 400_000}
     exports = ["safetensors", "onnx", "onnx_int8"]
     posted = [
-        job(client, dataset, "by kd", EPOCHS, **taught, accept=accept, exports=exports),
-        job(client, dataset, "by dkd", EPOCHS, **taught, method="dkd"),
-        job(client, dataset, "wider, by dist", EPOCHS, **taught, method="dist",
+        post_job(client, dataset, "by kd", EPOCHS, **teachers, accept=accept, exports=exports),
+        post_job(client, dataset, "by dkd", EPOCHS, **teachers, method="dkd"),
+        post_job(client, dataset, "wider, by dist", EPOCHS, **teachers, method="dist",
             student={"derive": "teacher", "convolution": "depthwise_separable", "width": 0.5}),
-        job(client, dataset, "kd and attention", EPOCHS, **taught,
+        post_job(client, dataset, "kd and attention", EPOCHS, **teachers,
             method=[{"type": "kd"}, {"type": "attention", "weight": 100}]),
     ]  # fmt: skip
     ended = [client.wait(posted_job) for posted_job in posted]
-    job(client, dataset, "still learning", 400, **taught)
-    job(client, dataset, "waits", 10, **taught, priority=-10)
+    post_job(client, dataset, "still training", 400, **teachers)
+    post_job(client, dataset, "waiting", 10, **teachers, priority=-10)
     ids = ",".join(posted_job["id"] for posted_job in ended)
     return {"job": ended[0]["id"], "jobs": ids, "dataset": dataset, "teacher": teacher["id"]}
 
 
-def pages(ids: dict[str, str]) -> dict[str, str]:
-    """Each page's address."""
+def page_addresses(ids: dict[str, str]) -> dict[str, str]:
+    """Return the address of each page by name."""
     return {
         "jobs": "/#/jobs",
         "new": f"/#/new?from={ids['job']}",
@@ -60,11 +68,11 @@ def pages(ids: dict[str, str]) -> dict[str, str]:
 
 
 def take_screenshot(page: Page, address: str, path: Path) -> None:
-    """Open a page, wait until it is whole, and keep its picture small."""
+    """Open a page, wait until it is complete, and save a small picture of it."""
     page.goto(address)
     page.locator("main h1").first.wait_for()
     page.wait_for_load_state("load")
-    page.wait_for_timeout(2500)  # streams never end: charts and images have had their time
+    page.wait_for_timeout(2500)  # for charts and images: the page's streams never end
     page.screenshot(path=path)
     with Image.open(path) as picture:
         small = picture.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
@@ -73,16 +81,16 @@ def take_screenshot(page: Page, address: str, path: Path) -> None:
 
 
 def main() -> None:
-    """Teach, open, take."""
+    """Run the jobs and take the screenshots."""
     parser = argparse.ArgumentParser(prog="python -m bench.screenshots", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    with product() as (stack, client), chromium() as browser:
-        ids = jobs(client)
+    with running_stack() as (stack, client), chromium() as browser:
+        ids = run_jobs(client)
         for theme in ("light", "dark"):
-            context = logged_in(browser, stack, viewport=SIZE, color_scheme=theme)
-            for name, address in pages(ids).items():
+            context = login_context(browser, stack, viewport=SIZE, color_scheme=theme)
+            for name, address in page_addresses(ids).items():
                 page = context.new_page()
                 take_screenshot(page, address, args.out / f"{name}-{theme}.png")
                 page.close()

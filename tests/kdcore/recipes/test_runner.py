@@ -64,14 +64,14 @@ def test_run_continued_from_an_unfinished_run_resumes_after_that_run_advanced(
     result = distill(second, out="second", progress=False)
     assert '"resumed_from_step":' in (result.path / ".work" / "events.jsonl").read_text()
 
-    def initial_checkpoint():
+    def request_digest():
         request = json.loads((current_folder / "second" / ".work" / "request.json").read_text())
-        return request["job"]["from"]["job"]
+        return request["digest"]
 
-    before = initial_checkpoint()
+    before = request_digest()
     run_spec = RunSpec(second, current_folder, current_folder / "second", fresh=True)
     run_recipe(run_spec, ignore_event, CancellationToken())
-    assert initial_checkpoint() != before, "a fresh run starts from the newest checkpoint"
+    assert request_digest() != before, "a fresh run starts from the newest checkpoint"
 
 
 def test_run_continues_from_a_numbered_step(current_folder, digits_store):
@@ -81,7 +81,7 @@ def test_run_continues_from_a_numbered_step(current_folder, digits_store):
     checkpoint = torch.load(path, weights_only=True)
     start = {"folder": "first", "checkpoint": str(checkpoint["step"])}
     continued = distill(recipe, training=FROZEN_TRAINING, progress=False, **{"from": start})
-    initial = checkpoint["current"]["cohort"]["learners"][0]["student"]
+    initial = checkpoint["current"]["student_group"]["students"][0]["network"]
     weights = load_file(continued.path / "student.safetensors")
     assert torch.allclose(weights["conv1.weight"], initial["conv1.weight"], atol=1e-6)
     written = (continued.path / "student.safetensors").stat().st_mtime_ns
