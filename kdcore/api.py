@@ -77,31 +77,20 @@ def distill(
 ) -> DistillationResult:
     """Train a student in this process and return the result.
 
-    The same call resumes a cancelled run from its checkpoint, and returns the result of a finished
-    run without training.
+    The same call resumes a cancelled run, and returns the result of a finished one.
 
     Args:
-        student: an architecture such as ``"cifar/resnet8"``, the ``student`` of a recipe, or a
-            whole recipe.
-        dataset: a path or an object as in a recipe; ``(images, labels)`` with images
-            (N, H, W) or (N, H, W, C) uint8 and labels (N,); or a dict of such arrays with the
-            names of an ``.npz`` file.
-        teachers: of each a path, a :class:`DistillationResult`, or a ``teachers`` item of a
-            recipe, whose ``weights`` may be a state dict.
-        out: output folder; by default a folder in ``distilled/`` with a name computed from the
-            recipe.
-        progress: whether to print the progress of the run.
-        settings: the other fields of a recipe, such as ``method``, ``scheme``, ``training``,
-            ``evaluation``, ``exports``, ``seed``, ``device`` and ``threads``; ``from`` is
-            ``from_``. Relative paths start from the current folder.
+        student: an architecture, the ``student`` of a recipe, or a complete recipe.
+        dataset: as in a recipe; or ``(images, labels)``, images uint8 (N, H, W[, C]), labels (N,);
+            or a dict of such arrays with the names of an ``.npz`` file.
+        teachers: items as in a recipe, paths or results; ``weights`` may be a state dict.
+        out: output folder; by default one in ``distilled/``, named by the recipe.
+        progress: whether to print the progress.
+        settings: the other fields of a recipe (docs/reference/recipes.md), ``from`` as ``from_``.
 
-    Raises:
-        kdcore.runtime.errors.UserError: the recipe or one of its files is invalid; ``items`` has
-            every issue with its JSON pointer.
-        kdcore.runtime.errors.RunCancelledError: Ctrl-C or SIGTERM; a checkpoint is written if
-            training had started.
-        kdcore.runtime.errors.NonFiniteError: a loss or gradient is not finite.
-        kdcore.runtime.errors.OutOfDeviceMemoryError: even the smallest step does not fit.
+    Raises the errors of :mod:`kdcore.runtime.errors`: ``UserError`` with every issue of the recipe
+    in ``items``, ``RunCancelledError`` after Ctrl-C and a checkpoint, ``NonFiniteError`` and
+    ``OutOfDeviceMemoryError``.
     """
     body = dict(settings)
     if isinstance(student, Mapping) and "dataset" in student:

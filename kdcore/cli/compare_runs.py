@@ -15,8 +15,8 @@ from kdcore.schema.diff import find_differences
 from kdcore.schema.report import Evaluation, Report
 
 _METRICS = ("top1", "agreement", "num_params", "macs", "size_bytes", "latency_ms")
-_NOT_SETTINGS = ("name", "dataset", "teachers")
-"""Names, and ids computed from files; the paths in the recipes are easier to read."""
+_FILE_FIELDS = ("dataset", "teachers", "model", "from")
+"""Fields that name files; the recorded request has digests of the files in their place."""
 
 
 class ComparedRun(NamedTuple):
@@ -110,8 +110,8 @@ def show_comparison(comparison: dict[str, Any], console: Console) -> None:
 
 def _settings(run: ComparedRun) -> dict[str, Any]:
     body = run.run_spec.body if isinstance(run.run_spec.body, dict) else {}
-    recipe_fields = {name: body[name] for name in ("dataset", "teachers") if name in body}
-    return {k: v for k, v in run.job.items() if k not in _NOT_SETTINGS} | recipe_fields
+    file_fields = {name: body[name] for name in _FILE_FIELDS if name in body}
+    return {name: value for name, value in run.job.items() if name != "name"} | file_fields
 
 
 def _value(run: ComparedRun, name: str) -> float | None:

@@ -1,14 +1,14 @@
 """The recipe: a job as in the API, with paths in place of ids."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from kdcore.schema.asset_info import ImageSize
 from kdcore.schema.base import FrozenModel
 from kdcore.schema.catalog import ArchitectureName, Normalization
-from kdcore.schema.dataset_sources import KnownSource
-from kdcore.schema.job import ChannelRule, JobSpec, Student, TapPaths
+from kdcore.schema.dataset_sources import SOURCES, KnownSource
+from kdcore.schema.job import ChannelRule, JobSpec, Student, TapPaths, Teacher
 
 PathText = Annotated[str, Field(min_length=1, max_length=4096)]
 NumClasses = Annotated[int, Field(ge=2, le=100_000)]
@@ -32,6 +32,8 @@ class RecipeModel(FrozenModel):
 
 class RecipeTeacher(RecipeModel):
     """One teacher and its share among several; the last four fields are those of a job."""
+
+    reference_field: ClassVar[str] = "weights"
 
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     class_map: (
@@ -71,6 +73,11 @@ class RecipeDataset(FrozenModel):
     image_size: ImageSize | None = None
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
+    @property
+    def reference(self) -> str:
+        """The path or the source; empty without both, which preparation reports."""
+        return self.path or self.source or ""
+
 
 class Recipe(JobSpec):
     """A job that runs on this machine."""
@@ -87,6 +94,29 @@ class Recipe(JobSpec):
     threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Threads of one operator; null uses all cores."""
 
+    def references(self) -> dict[str, Any]:
+        """The paths and names of the recipe, in the fields of a job."""
+        job_fields = Teacher.model_fields.keys() & RecipeTeacher.model_fields.keys()
+        teachers = [
+            {"model": teacher.weights} | {name: getattr(teacher, name) for name in job_fields}
+            for teacher in self.teachers
+        ]
+        start = self.from_
+        return {
+            "dataset": dataset_config(self.dataset).reference,
+            "teachers": teachers,
+            "model": None if self.model is None else self.model.weights,
+            "from_": start and {"job": start.folder, "checkpoint": start.checkpoint},
+        }
+
+
+def dataset_config(dataset: str | RecipeDataset) -> RecipeDataset:
+    """Return the object that the text ``dataset`` is short for."""
+    if isinstance(dataset, RecipeDataset):
+        return dataset
+    is_source = dataset in SOURCES or dataset.startswith(("builtin:", "torchvision:"))
+    return RecipeDataset.model_validate({"source" if is_source else "path": dataset})
+
 
 def normalize_keys(body: Any) -> Any:
     """Rename ``from_`` to ``from``, which Python does not accept as a keyword argument.
@@ -96,7 +126,3 @@ def normalize_keys(body: Any) -> Any:
     if not isinstance(body, dict) or "from_" not in body or "from" in body:
         return body
     return {"from" if key == "from_" else key: value for key, value in body.items()}
-
-
-MACHINE_FIELDS: tuple[Literal["device"], Literal["threads"]] = ("device", "threads")
-"""Fields of a recipe that a job does not have, because the service chooses the device."""

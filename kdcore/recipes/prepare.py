@@ -1,4 +1,4 @@
-"""From a recipe to the engine's request: every file opened, every fault told, nothing trained."""
+"""Prepares a recipe: opens its files, reports all issues, builds the engine's request."""
 
 import hashlib
 import json
@@ -10,45 +10,50 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from kdcore.protocol.requests import CheckpointFile, ModelFile, RunRequest, TeacherFile
-from kdcore.recipes import model_files, recipe_data, recipe_errors
+from kdcore.recipes import model_files, recipe_data
 from kdcore.recipes.config import (
     Recipe,
     RecipeDataset,
     RecipeModel,
+    dataset_config,
     normalize_keys,
 )
 from kdcore.runtime.cancellation import CancellationToken
-from kdcore.runtime.errors import UserError
+from kdcore.runtime.errors import UserError, error_detail
 from kdcore.schema.asset_info import ModelFacts
 from kdcore.schema.defaults import job_warnings, resolve_job
-from kdcore.schema.job import BUILT_IN_INITS, JobSpec
+from kdcore.schema.job import BUILT_IN_INITS
 from kdcore.schema.validation.compatibility import JobAssets
-from kdcore.schema.validation.errors import ValidationIssue
-from kdcore.schema.validation.partial_spec import PartialSpec
+from kdcore.schema.validation.errors import ValidationIssue, field_issues
+from kdcore.schema.validation.partial_spec import PartialSpec, parse_partially
 from kdcore.schema.validation.rules import validate
 from kdcore.training.job_digest import compute_job_digest
 
 _T = TypeVar("_T")
+_MAX_DETAILS = 5
+"""Items of a file's error that its issue names; further items are counted."""
 
 
 class PreparedRun(NamedTuple):
-    """A recipe that can be run."""
+    """A valid recipe as a request of the engine."""
 
     request: RunRequest
     warnings: list[str]
-    """What is allowed and yet probably not meant."""
+    """Settings that are valid and probably a mistake, as sentences."""
 
     def key(self) -> dict[str, Any]:
-        """What the run is asked: equal keys, equal results."""
-        job = self.request.job.model_dump(mode="json")
-        for name in ("labels", "limits", "priority"):
-            del job[name]
+        """Return what decides the results: equal keys have equal results.
+
+        The digest covers the bytes of data and weights, so their paths are left out.
+        """
+        excluded = {"labels", "limits", "priority", "dataset", "teachers", "model", "from_"}
+        job = self.request.job.model_dump(mode="json", exclude=excluded)
         return {"digest": compute_job_digest(self.request), "job": job}
 
 
 @dataclass
 class _OpenedFiles:
-    """What a recipe refers to, as far as it could be opened."""
+    """The files of a recipe, None for those that could not be opened."""
 
     dataset: recipe_data.PreparedDataset | None = None
     teachers: list[ModelFile | None] = field(default_factory=list)
@@ -58,37 +63,33 @@ class _OpenedFiles:
     issues: list[ValidationIssue] = field(default_factory=list)
 
     def try_open(self, pointer: str, open_file: Callable[[], _T]) -> _T | None:
-        """What ``opening`` gives; None and a fault where it is refused."""
+        """Call ``open_file``; turn a ``UserError`` into an issue at ``pointer`` and return None."""
         try:
             return open_file()
         except UserError as error:
-            self.issues.append(recipe_errors.issue_from_user_error(error, pointer))
+            self.issues.append(_file_issue(error, pointer))
             return None
-
-    def ids(self) -> dict[str, str]:
-        """A name for each file in a job's words, by pointer: a function of the bytes alone."""
-        names = {f"/teachers/{n}": _file_id("mdl", file) for n, file in enumerate(self.teachers)}
-        names["/dataset"] = _file_id("ds", self.dataset.file if self.dataset else None)
-        names["/model"] = _file_id("mdl", self.model)
-        names["/from"] = _file_id("job", self.continue_from or self.init)
-        if self.init is not None:
-            names["/student/init"] = _file_id("mdl", self.init)
-        return names
 
 
 def prepare(
     body: object, base: Path, work: Path, cancellation: CancellationToken, *, fresh: bool = False
 ) -> PreparedRun:
-    """Open all that the recipe ``body`` names, relative to ``base``, and resolve the job.
+    """Open the files of the recipe ``body`` and resolve its job.
 
-    ``work`` is room for what is made of it; ``fresh`` takes nothing that an earlier run left there
-    of a run that may have gone on since. Raises ``UserFault`` with every fault of the recipe and
-    of its files, and ``Stopped``.
+    Args:
+        body: the parsed JSON; it may be invalid in any way.
+        base: the folder that relative paths start from.
+        work: the folder for ingested data, converted weights and copied checkpoints.
+        cancellation: checked while files are opened.
+        fresh: copy the checkpoint of another run again, instead of reusing the copy in ``work``.
+
+    Raises:
+        UserError: the recipe or its files are invalid; ``items`` has every issue with its pointer.
+        RunCancelledError: ``cancellation`` was requested.
     """
-    body = normalize_keys(body)
-    recipe, issues = recipe_errors.parse_recipe(body)
+    recipe, issues = _parse_recipe(normalize_keys(body))
     if recipe is None:
-        raise recipe_errors.recipe_error(issues)
+        raise _recipe_error(issues)
     files = _open_files(recipe, base, work, cancellation, fresh=fresh)
     assets = None
     if files.dataset is not None:
@@ -98,29 +99,47 @@ def prepare(
             _model_facts(files.init),
             _model_facts(files.model),
         )
-    continued = recipe.spec.from_ is not None
-    issues += [
-        recipe_errors.to_recipe_issue(issue, continued=continued)
-        for issue in validate(recipe, assets)
-    ]
-    issues += files.issues
+    issues += [*validate(recipe, assets), *files.issues]
     if issues or files.dataset is None:
-        raise recipe_errors.recipe_error(issues)
+        raise _recipe_error(issues)
     return _build_run(recipe.spec, files, files.dataset)
+
+
+def _parse_recipe(body: object) -> tuple[PartialSpec[Recipe] | None, list[ValidationIssue]]:
+    """Return the valid part of a recipe, None without any, and an issue for each invalid field."""
+    context = {"architecture_listing": "`python -m kdcore networks`"}
+    try:
+        return PartialSpec(Recipe.model_validate(body, context=context)), []
+    except ValidationError as error:
+        issues = field_issues(error.errors(include_url=False), body, Recipe)
+    return parse_partially(Recipe, body), issues
+
+
+def _recipe_error(issues: list[ValidationIssue]) -> UserError:
+    count = "1 issue" if len(issues) == 1 else f"{len(issues)} issues"
+    return UserError(
+        "job_invalid",
+        f"the recipe has {count}; nothing was trained",
+        items=[error_detail(issue.pointer or "/", issue.detail) for issue in issues],
+    )
+
+
+def _file_issue(error: UserError, pointer: str) -> ValidationIssue:
+    """Return the error of a file as an issue of the field that names the file."""
+    details = [f"{item.name} {item.detail}" for item in error.items[:_MAX_DETAILS]]
+    if len(error.items) > len(details):
+        details.append(f"and {len(error.items) - len(details)} more")
+    sentence = "; ".join(filter(None, (error.message, *details, error.hint)))
+    return ValidationIssue(pointer=pointer, code=error.code, detail=sentence)
 
 
 def _build_run(
     recipe: Recipe, files: _OpenedFiles, dataset: recipe_data.PreparedDataset
 ) -> PreparedRun:
-    body = recipe.model_dump(mode="json", exclude_unset=True)
-    ids = files.ids()
-    if recipe.from_ is not None:
-        ids.pop("/student/init", None)
-    spec = JobSpec.model_validate(recipe_errors.as_job(body, ids))
     teachers = [file for file in files.teachers if file is not None]
     teacher_facts = tuple(model_files.model_facts(file) for file in teachers)
     request = RunRequest(
-        job=resolve_job(spec, dataset.facts, teacher_facts, _model_facts(files.model)),
+        job=resolve_job(recipe, dataset.facts, teacher_facts, _model_facts(files.model)),
         dataset=dataset.file,
         teachers=tuple(
             TeacherFile(
@@ -137,7 +156,7 @@ def _build_run(
         device=recipe.device,
         threads=recipe.threads,
     )
-    return PreparedRun(request, job_warnings(spec, dataset.facts))
+    return PreparedRun(request, job_warnings(recipe, dataset.facts))
 
 
 def _open_files(
@@ -188,7 +207,7 @@ def _open_dataset(
     dataset: str | RecipeDataset, base: Path, work: Path, cancellation: CancellationToken
 ) -> recipe_data.PreparedDataset:
     try:
-        config = recipe_data.dataset_config(dataset)
+        config = dataset_config(dataset)
     except ValidationError as error:
         raise UserError("dataset_invalid", str(error.errors()[0]["msg"])) from error
     return recipe_data.prepare_dataset(config, base, work / "data", cancellation)
@@ -211,11 +230,7 @@ def _model_facts(file: ModelFile | None) -> ModelFacts | None:
     return None if file is None else model_files.model_facts(file)
 
 
-def _file_id(kind: str, file: Any) -> str:
-    return f"{kind}_" if file is None else f"{kind}_{file.sha256[:16]}"
-
-
 def recipe_digest(body: object) -> str:
-    """A short name for a recipe: equal recipes, equal names."""
+    """Return 8 hex digits of the recipe's SHA-256."""
     text = json.dumps(normalize_keys(body), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

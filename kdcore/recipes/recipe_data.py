@@ -20,7 +20,6 @@ from kdcore.runtime.errors import UserError
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.runtime.files import atomic_write, sha256_of
 from kdcore.schema.asset_info import DatasetFacts
-from kdcore.schema.dataset_sources import SOURCES
 
 _UPLOAD = "archive"
 _FINGERPRINT_FILE = "made-of.json"
@@ -31,14 +30,6 @@ class PreparedDataset(NamedTuple):
 
     file: DatasetFile
     facts: DatasetFacts
-
-
-def dataset_config(dataset: str | RecipeDataset) -> RecipeDataset:
-    """Return the object that the text ``dataset`` is short for."""
-    if isinstance(dataset, RecipeDataset):
-        return dataset
-    known = dataset in SOURCES or dataset.startswith(("builtin:", "torchvision:"))
-    return RecipeDataset.model_validate({"source" if known else "path": dataset})
 
 
 def prepare_dataset(

@@ -5,7 +5,7 @@ import functools
 import importlib.resources
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from kdcore.schema.base import FrozenModel
@@ -105,14 +105,18 @@ def _in_library(library: str, name: str) -> bool:
     return name.startswith(f"{library}/")
 
 
-def _check_known(name: str) -> str:
+def _check_known(name: str, info: ValidationInfo) -> str:
     if name not in architectures():
         # The message never repeats what the client sent.
         similar = similar_architectures(name)
+        listing = (info.context or {}).get("architecture_listing", "GET /v1/architectures")
         raise PydanticCustomError(
             "unknown_architecture",
-            "there is no such architecture; {near}GET /v1/architectures lists them",
-            {"near": f"similar names: {', '.join(similar)}; " if similar else ""},
+            "there is no such architecture; {near}{listing} lists all",
+            {
+                "near": f"similar names: {', '.join(similar)}; " if similar else "",
+                "listing": listing,
+            },
         )
     return name
 

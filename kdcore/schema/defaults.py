@@ -38,7 +38,8 @@ def resolve_job(
     scheme = spec.scheme.with_defaults(_networks(spec, student, teachers))
     return ResolvedJob.model_validate(
         {
-            **dict(spec),
+            **{name: value for name, value in spec if name in ResolvedJob.model_fields},
+            **spec.references(),
             "name": spec.name or _default_name(spec, student, methods),
             "method": as_methods("supervised") if measured else methods,
             "label_weight": spec.effective_label_weight(),
@@ -82,12 +83,12 @@ def _student(
     teachers: tuple[ModelFacts, ...],
     model: ModelFacts | None,
 ) -> ResolvedStudent:
-    student = spec.student or Student(init=spec.model or "random")
+    student = spec.student or Student()
     values = dict(student) | {"num_classes": dataset.num_classes}
     if spec.needs == "model":
         if model is None:
             raise ValueError("resolve_job needs the model of an evaluation")
-        values |= _student_fields(model.architecture)
+        values |= _student_fields(model.architecture) | {"init": spec.references()["model"]}
         # An evaluation has no field for the rule, so it follows from both numbers of channels.
         values["channels"] = channel_rule(dataset.in_channels, model.in_channels)
     elif student.derive:

@@ -1,7 +1,7 @@
 """A job as a client posts it."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -43,10 +43,15 @@ TapPaths = Annotated[
     Field(min_length=1, max_length=16),
 ]
 JobId = Annotated[str, Field(max_length=64, description="Id of a job, `job_…`")]
+Reference = Annotated[str, Field(max_length=4096)]
+"""An id of the service; in a recipe, a path or the name of a source or of pretrained weights."""
 
 
 class Teacher(FrozenModel):
     """One teacher of the job and its share among several teachers."""
+
+    reference_field: ClassVar[str] = "model"
+    """The field that names the network, for the pointers of issues."""
 
     model: ModelId
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
@@ -176,6 +181,15 @@ class JobSpec(FrozenModel):
             return as_methods(self.method)
         return as_methods("kd" if self.teachers or self.scheme.trains_teachers else "supervised")
 
+    def references(self) -> dict[str, Any]:
+        """The fields that name data, models and jobs, as :class:`ResolvedJob` has them."""
+        return {
+            "dataset": self.dataset,
+            "teachers": [dict(teacher) for teacher in self.teachers],
+            "model": self.model,
+            "from_": None if self.from_ is None else dict(self.from_),
+        }
+
     def effective_label_weight(self) -> float:
         """Weight of cross-entropy with the true labels: the job's, or the methods' default."""
         if self.label_weight is not None:
@@ -187,6 +201,7 @@ class ResolvedStudent(Student):
     """The network to train: an architecture, and what is derived from it."""
 
     architecture: ArchitectureName
+    init: Reference = "random"
 
     @property
     def network(self) -> str:
@@ -197,11 +212,27 @@ class ResolvedStudent(Student):
         return DerivedNetwork(self.architecture, kind, groups, self.width or 1.0).name
 
 
+class ResolvedTeacher(Teacher):
+    """One teacher of a job or of a recipe."""
+
+    model: Reference
+
+
+class ResolvedContinueFrom(ContinueFrom):
+    """The earlier job of a job, or the folder of an earlier run of a recipe."""
+
+    job: Reference
+
+
 class ResolvedJob(JobSpec):
     """A job with every default explicit, which is the input of the engine."""
 
     name: Name
+    teachers: Annotated[tuple[ResolvedTeacher, ...], Field(max_length=8)] = ()
     student: ResolvedStudent
+    model: Reference | None = None
+    from_: Annotated[ResolvedContinueFrom | None, Field(alias="from")] = None
+    dataset: Reference
     method: tuple[AnyMethod, ...]
     label_weight: float
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from kdcore.schema.asset_info import DatasetFacts, ModelFacts
 from kdcore.schema.augmentation import as_augmentations
 from kdcore.schema.catalog import architectures
-from kdcore.schema.job import Student, Teacher, channel_rule
+from kdcore.schema.job import BUILT_IN_INITS, Student, Teacher, channel_rule
 from kdcore.schema.schemes import SchemeNetworks
 from kdcore.schema.validation.cross_field import Job, intact_methods
 from kdcore.schema.validation.errors import ValidationIssue
@@ -202,7 +202,7 @@ def _class_issues(
         if facts.num_classes == dataset.num_classes:
             return
         pointer, detail = (
-            f"{prefix}/model",
+            f"{prefix}/{teacher.reference_field}",
             (
                 f"the teacher has {facts.num_classes} classes, the data set {dataset.num_classes}: "
                 "choose a teacher of the same classes, or add a class_map"
@@ -234,7 +234,7 @@ def _channel_issues(
         return
     if rule is not None:
         yield ValidationIssue(
-            pointer=f"{prefix}/model",
+            pointer=f"{prefix}/{teacher.reference_field}",
             code="channels_mismatch",
             detail=f"the teacher takes {facts.in_channels} channels, the images have "
             f"{dataset.in_channels}: choose a teacher for such images, or set channels to {rule}",
@@ -265,7 +265,7 @@ def _init_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
     expected = (name, dataset.num_classes, channels)
     if (init.architecture, init.num_classes, init.in_channels) != expected:
         yield ValidationIssue(
-            pointer="/student/init",
+            pointer="/from" if student.init in BUILT_IN_INITS else "/student/init",
             code="init_mismatch",
             detail=f"the model is {init.architecture} with {init.num_classes} classes and "
             f"{init.in_channels} channels, the student is {expected[0]} with {expected[1]} classes "

@@ -3,6 +3,7 @@
 import pytest
 
 from kdcore.recipes import recipe_data
+from kdcore.recipes.config import dataset_config
 from kdcore.recipes.prepare import prepare
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError
@@ -43,7 +44,7 @@ def test_issues_of_fields_files_and_their_combination_are_reported_together(
 
 
 EXPECTED = {
-    "/student/architecture": "`python -m kdcore networks` lists them",
+    "/student/architecture": "`python -m kdcore networks` lists all",
     "/student/num_classes": "the data set has 10 classes",
     "/teachers/0/weights": "there is no file or folder",
     "/teachers/1/channels": "leave it out",
@@ -105,7 +106,7 @@ def test_folder_is_ingested_once_until_its_files_change(tmp_path):
         path.write_bytes(image)
 
     def ingest_folder():
-        config = recipe_data.dataset_config("images")
+        config = dataset_config("images")
         return recipe_data.prepare_dataset(config, tmp_path, tmp_path / "work", CancellationToken())
 
     store_path = tmp_path / "work" / "artifacts" / "dataset.safetensors"
