@@ -43,7 +43,10 @@ TapPaths = Annotated[
     Field(min_length=1, max_length=16),
 ]
 JobId = Annotated[str, Field(max_length=64, description="Id of a job, `job_…`")]
-Reference = Annotated[str, Field(max_length=4096)]
+Reference = Annotated[
+    str,
+    Field(max_length=4096, description="Id of a model, a data set or a job; in a recipe, a path"),
+]
 """An id of the service; in a recipe, a path or the name of a source or of pretrained weights."""
 
 
