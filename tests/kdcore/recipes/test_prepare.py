@@ -7,6 +7,7 @@ from kdcore.recipes.config import dataset_config
 from kdcore.recipes.prepare import prepare
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError
+from tests.kdcore.recipe_runs import digits_recipe
 from tests.kdcore.uploads import image_tree, png, write_archive
 
 
@@ -71,6 +72,28 @@ EXPECTED = {
 )
 def test_issue_has_the_pointer_of_its_field(tmp_path, recipe, name, words):
     assert words in issues_of(recipe, tmp_path)[name]
+
+
+def test_incompatible_weights_have_the_pointer_of_the_field_that_names_them(tmp_path, teacher_run):
+    write_archive(tmp_path / "x.zip", image_tree(4))
+    recipe = {
+        "student": {"architecture": "cifar/resnet8"},
+        "dataset": "x.zip",
+        "teachers": [{"weights": str(teacher_run.path), "channels": "luminance"}],
+        "from": {"folder": str(teacher_run.path)},
+    }
+    issues = issues_of(recipe, tmp_path)
+    assert set(issues) == {"/teachers/0/weights", "/from"}
+    assert "the teacher has 10 classes, the data set 2" in issues["/teachers/0/weights"]
+    assert "cifar/resnet8 with 10 classes" in issues["/from"]
+
+
+def test_resolved_job_has_the_paths_of_the_recipe(tmp_path, teacher_run, digits_store):
+    teacher = {"weights": str(teacher_run.path), "weight": 2.0}
+    recipe = digits_recipe(digits_store, teachers=[teacher])
+    job = prepare(recipe, tmp_path, tmp_path / "work", CancellationToken()).request.job
+    assert job.dataset == str(digits_store)
+    assert [(entry.model, entry.weight) for entry in job.teachers] == [(str(teacher_run.path), 2.0)]
 
 
 def test_state_dict_requires_its_architecture(tmp_path, teacher_run, digits_store):
