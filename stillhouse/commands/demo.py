@@ -82,6 +82,39 @@ def _on_stack_failure(message: str) -> None:
     _thread.interrupt_main()
 
 
+def _distill_teacher(client: Client, dataset: Json, epochs: int, progress: Progress) -> Json:
+    """Train a teacher, then a student; return the student's finished job."""
+    training = {"epochs": epochs}
+    teacher_job = client.post(
+        "/v1/jobs",
+        {
+            "name": "digits teacher",
+            "student": {"architecture": TEACHER},
+            "dataset": dataset["id"],
+            "method": "supervised",
+            "training": training,
+        },
+    )
+    teacher_job = _wait_with_progress(client, teacher_job, progress, "training the teacher")
+    teacher = client.post(
+        "/v1/models", {"name": "digits teacher", "source": f"job:{teacher_job['id']}"}
+    )
+    job = client.post(
+        "/v1/jobs",
+        {
+            "name": "digits: resnet8x4 -> resnet8",
+            "teachers": [{"model": teacher["id"]}],
+            "student": {"architecture": STUDENT},
+            "dataset": dataset["id"],
+            "method": {"type": "kd"},
+            "training": training,
+        },
+    )
+    return _wait_with_progress(
+        client, job, progress, "distilling the student, and one without a teacher"
+    )
+
+
 def _run_jobs(
     stack: Stack, output: Path, epochs: int, console: Console
 ) -> tuple[Report, Json, float]:
@@ -90,35 +123,7 @@ def _run_jobs(
     with Client(stack.url, stack.api_key) as client, _progress(console) as progress:
         dataset = client.post("/v1/datasets", {"name": "digits", "source": "builtin:digits"})
         dataset = _wait_with_progress(client, dataset, progress, "decoding the digits")
-        training = {"epochs": epochs}
-        teacher_job = client.post(
-            "/v1/jobs",
-            {
-                "name": "digits teacher",
-                "student": {"architecture": TEACHER},
-                "dataset": dataset["id"],
-                "method": "supervised",
-                "training": training,
-            },
-        )
-        teacher_job = _wait_with_progress(client, teacher_job, progress, "training the teacher")
-        teacher = client.post(
-            "/v1/models", {"name": "digits teacher", "source": f"job:{teacher_job['id']}"}
-        )
-        job = client.post(
-            "/v1/jobs",
-            {
-                "name": "digits: resnet8x4 -> resnet8",
-                "teachers": [{"model": teacher["id"]}],
-                "student": {"architecture": STUDENT},
-                "dataset": dataset["id"],
-                "method": {"type": "kd"},
-                "training": training,
-            },
-        )
-        job = _wait_with_progress(
-            client, job, progress, "distilling the student, and one without a teacher"
-        )
+        job = _distill_teacher(client, dataset, epochs, progress)
         for artifact in client.artifacts(job):
             client.download(artifact, output)  # checks the SHA-256
         report = client.report(job)

@@ -11,10 +11,10 @@ import { findAssetIfPossible, methodName, studentName, teacherName } from "../lo
 import { href, replaceQuery } from "../router.js";
 import { pollWhileVisible } from "../streams.js";
 import { tabs } from "../tabs.js";
-import { axisOf, charts, metricsTab } from "./job/curves.js";
-import { configTab, filesTab, lineageTab, logTab, runsTab } from "./job/detail-tabs.js";
+import { axisOf, charts } from "./job/curves.js";
+import { DETAIL_TABS, logTab } from "./job/detail-tabs.js";
 import { JobStore } from "./job/job-store.js";
-import { outcome, reportTab } from "./job/report.js";
+import { outcome } from "./job/report.js";
 
 const DRAW_MS = 500; // at most two updates a second
 const QUEUE_MS = 5000; // the position in the queue changes without an event of this job
@@ -29,18 +29,10 @@ export function mount(main, { args: [id], query }) {
   const result = outcome();
   const lines = charts(store, () => openTabs.get("metrics")?.update());
   const openTabs = new Map();
-  const list = [
-    ["report", "Report", reportTab],
-    ["metrics", "All metrics", metricsTab],
-    ["log", "Events & log", () => log],
-    ["artifacts", "Checkpoints & artifacts", filesTab],
-    ["config", "Configuration", configTab],
-    ["runs", "Runs", runsTab],
-    ["lineage", "Lineage", lineageTab],
-  ].map(([tab, label, create]) => ({ id: tab, label, create: () => openTab(tab, create) }));
+  const list = DETAIL_TABS.map(([tab, label, create]) => ({ id: tab, label, create: () => openTab(tab, create) }));
 
   function openTab(name, create) {
-    const tab = create(store);
+    const tab = create(store, log);
     openTabs.set(name, tab);
     tab.update?.(job, store.report);
     return tab.node;

@@ -1,4 +1,4 @@
-// The tabs of a job's details: artifacts and checkpoints, runs, events, configuration, lineage.
+// The tabs of a job's details: here artifacts and checkpoints, runs, events, configuration, lineage.
 
 import { firstPage, get, isIgnorable, jobPath } from "../../api.js";
 import { jobSearch } from "../../combobox.js";
@@ -9,6 +9,8 @@ import { jobName } from "../../job-actions.js";
 import { phaseWords, stateChip, stateWord } from "../../job-state.js";
 import { catalogHref, findAsset } from "../../lookups.js";
 import { currentAddress, href, replaceQuery } from "../../router.js";
+import { metricsTab } from "./curves.js";
+import { reportTab } from "./report.js";
 
 // A tab with a table of a list of the job. `toTable(items)`: the table's properties; `emptyText`: shown without items.
 function listTab(part, toTable, emptyText) {
@@ -60,14 +62,14 @@ function validation(metrics) {
   return key ? `${percent(value, 1)}${key.startsWith("baseline/") ? " (undistilled)" : ""}` : "–";
 }
 
-export function filesTab() {
+function filesTab() {
   const lists = [["Artifacts", artifacts()], ["Checkpoints", checkpoints()]];
   const node = el("div", { class: "stack" }, lists.map(([title, list]) => el("section", { class: "band" }, el("h3", {}, title), list.node)),
     el("p", { class: "muted small" }, "A new job can continue from a checkpoint by ", el("code", {}, "from"), ": it takes the weights; optimizer and schedule start anew."));
   return { node, update: (job) => lists.forEach(([, list]) => list.update(job)) };
 }
 
-export const runsTab = () => listTab("/runs", (items) => ({
+const runsTab = () => listTab("/runs", (items) => ({
   caption: "Runs",
   columns: ["Run", "Worker", "Device", "Started", "Took", "Ended", "Continued from"],
   rows: items.map((run) => [`Run ${run.number}`, run.worker, run.device ?? "–", dateTime(run.started_at), duration(secondsBetween(run.started_at, run.ended_at)),
@@ -159,7 +161,7 @@ function toggleButton(label, onChange) {
   return button;
 }
 
-export function configTab(store) {
+function configTab(store) {
   const diff = differences(store);
   const parts = el("div", { class: "stack" });
   const node = el("div", { class: "stack" }, diff.node, parts);
@@ -231,7 +233,7 @@ const valueText = (value) => (value === null || value === undefined ? "–" : ty
 
 const MAX_ITEMS = 50;
 
-export function lineageTab(store) {
+function lineageTab(store) {
   const node = el("div", {}, el("p", { class: "muted" }, "Loading…"));
   let seen = "";
   async function update(job) {
@@ -305,3 +307,14 @@ function item(role, content, note = null, below = []) {
 }
 
 const part = (title, items, emptyText) => el("section", { class: "band", "aria-label": title }, el("h3", {}, title), items.length ? el("ul", { class: "tree" }, items) : el("p", { class: "muted" }, emptyText));
+
+/** [id, label, create(store, log)] of all tabs; `log` is the result of `logTab`. */
+export const DETAIL_TABS = [
+  ["report", "Report", reportTab],
+  ["metrics", "All metrics", metricsTab],
+  ["log", "Events & log", (_, log) => log],
+  ["artifacts", "Checkpoints & artifacts", filesTab],
+  ["config", "Configuration", configTab],
+  ["runs", "Runs", runsTab],
+  ["lineage", "Lineage", lineageTab],
+];

@@ -35,7 +35,7 @@ export function uploadZones(root, onReady, dataset) {
     teacher: uploadZone({
       path: "/v1/models", schema: schemas.ModelCreate, id: "mdl", name: "a teacher", only: ["num_classes", "input_size", "normalization"], rare: ["class_names", "license"], progress: "checking the checkpoint…",
       hint: "A checkpoint: safetensors, or a PyTorch state dict.", guess: () => ({ num_classes: dataset()?.num_classes }),
-      first: (ctx) => architectureField(ctx, "/architecture"),
+      hasArchitecture: true,
     }, root, (asset) => onReady("teacher", asset)),
   };
 }

@@ -8,6 +8,7 @@ import { announce } from "../../layout.js";
 import { form } from "../../schema-form.js";
 import { Draft, FieldIssues, withoutDefaults } from "../../schema.js";
 import { pollWhileVisible } from "../../streams.js";
+import { architectureField } from "./architecture-picker.js";
 
 const MAX_BYTES = 1.5 * 2 ** 30; // the browser can compute the digest of data in memory only
 const MAX_TRIES = 3;
@@ -15,7 +16,7 @@ const PAUSE_MS = 1500;
 const POLL_MS = 1000;
 const PROGRESS_MS = 500;
 
-/** `kind`: {path, schema, id, name, hint, only, rare, progress, guess?(), first?(ctx)}. Uploads go on while the user visits
+/** `kind`: {path, schema, id, name, hint, only, rare, progress, guess?(), hasArchitecture?}. Uploads go on while the user visits
  * other pages. */
 export function uploadZone(kind, root, onReady) {
   const node = el("div", { class: "drop", on: { dragover, dragleave, drop } });
@@ -50,7 +51,7 @@ export function uploadZone(kind, root, onReady) {
     const message = el("div", { role: "alert" });
     const start = button("Upload", () => begin(file, message));
     return setChildren(node, el("p", {}, el("strong", {}, file.name), ` · ${bytes(file.size)}`), message,
-      el("div", { class: "grid" }, form(ctx, kind.schema, "", { only: ["name"] }), kind.first?.(ctx), form(ctx, kind.schema, "", { only: kind.only })),
+      el("div", { class: "grid" }, form(ctx, kind.schema, "", { only: ["name"] }), kind.hasArchitecture ? architectureField(ctx, "/architecture") : null, form(ctx, kind.schema, "", { only: kind.only })),
       kind.rare ? el("details", {}, el("summary", {}, "More"), el("div", { class: "grid" }, form(ctx, kind.schema, "", { only: kind.rare }))) : null,
       el("div", { class: "actions" }, button("Choose another file", () => idle()), start));
   }
