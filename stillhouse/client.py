@@ -23,7 +23,7 @@ from stillhouse.errors import (
 
 __all__ = [
     "ApiError",
-    "Artifact",
+    "ArtifactInfo",
     "ArtifactNotFoundError",
     "ChecksumError",
     "Client",
@@ -38,7 +38,7 @@ UNAVAILABLE_STATUSES = (502, 503, 504)
 UNAVAILABLE_TIMEOUT_S = 300.0
 
 
-class Artifact(TypedDict):
+class ArtifactInfo(TypedDict):
     """A file that a job has published. ``size_bytes`` is in bytes, ``sha256`` in hex."""
 
     id: str
@@ -190,11 +190,11 @@ class Client:
         """Return the report of a job that has succeeded: accuracies, sizes, latencies, verdict."""
         return Report.model_validate(self.get(job["links"]["report"]), extra="ignore")
 
-    def artifacts(self, job: Json) -> list[Artifact]:
+    def artifacts(self, job: Json) -> list[ArtifactInfo]:
         """Return the files that a job has published."""
         return list(self._rows(f"/v1/jobs/{job['id']}/artifacts"))
 
-    def download(self, artifact: Artifact, folder: Path | str) -> Path:
+    def download(self, artifact: ArtifactInfo, folder: Path | str) -> Path:
         """Download a file into a folder and return its path.
 
         The file appears under its name only after its SHA-256 was checked.

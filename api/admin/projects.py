@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.http.auth import Admin
+from api.http.etag import etag_response
 from api.http.idempotency import CreatedResource, idempotent_post, run_idempotent
 from api.http.pagination import Page, PageQueryDep, paginate
 from api.http.problems import NotFoundError
-from api.http.responses import etag_response
 from api.http.routing import v1_router
 from kdcore.schema.base import FrozenModel, Name
 from store.access import credentials

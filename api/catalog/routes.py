@@ -10,9 +10,10 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from api.http.auth import JobReader
+from api.http.etag import etag_response
 from api.http.pagination import Page, PageQueryDep, paginate_list
 from api.http.problems import NotFoundError
-from api.http.responses import dump_json, etag_response
+from api.http.responses import dump_json
 from api.http.routing import v1_router
 from kdcore.schema.catalog import Architecture, ArchitectureName, architectures
 from kdcore.schema.methods import METHODS

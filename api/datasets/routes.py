@@ -8,9 +8,9 @@ from api.datasets.serializers import serialize_dataset
 from api.datasets.service import create_dataset_row, delete_dataset_row
 from api.http import scoping
 from api.http.auth import DataWriter, JobReader
+from api.http.etag import etag_response
 from api.http.idempotency import idempotent_post, run_idempotent
 from api.http.pagination import PageQueryDep
-from api.http.responses import etag_response
 from api.http.routing import v1_router
 from api.uploads.service import UploadBodyRoute
 from store.database import transaction

@@ -1,11 +1,10 @@
-"""JSON responses: orjson, times in UTC with a Z, entity tags."""
+"""JSON responses: orjson, times in UTC with a Z."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from pydantic import BaseModel
-from starlette.requests import Request
 from starlette.responses import Response
 
 
@@ -27,28 +26,3 @@ def json_response(
     return Response(
         dump_json(data), status, headers=dict(headers or {}), media_type="application/json"
     )
-
-
-def etag_response(request: Request, data: Any, tag: str) -> Response:
-    """A resource with its entity tag; a 304 if the client already has this version."""
-    etag = f'W/"{tag}"'
-    headers = {"ETag": etag}
-    if etag.removeprefix("W/") in _parse_etags(request.headers.get("if-none-match", "")):
-        return Response(status_code=304, headers=headers)
-    return json_response(data, headers=headers)
-
-
-def _parse_etags(header: str) -> list[str]:
-    return [tag.strip().removeprefix("W/") for tag in header.split(",")]
-
-
-def if_match(request: Request, version: int) -> bool:
-    """Whether the request's ``If-Match`` allows a change of a resource of this ``version``.
-
-    An entity tag begins with the version, which counts changes by users only: progress that a
-    worker reported in the meantime does not fail the condition.
-    """
-    header = request.headers.get("if-match")
-    if header is None or header.strip() == "*":
-        return True
-    return str(version) in [tag.strip('"').partition(".")[0] for tag in _parse_etags(header)]

@@ -9,9 +9,10 @@ from starlette.responses import PlainTextResponse, Response
 from api.http import scoping
 from api.http.auth import JobReader
 from api.http.downloads import DOWNLOAD_RESPONSES, download_response
+from api.http.etag import etag_response
 from api.http.pagination import PageQueryDep, paginate, paginate_list
 from api.http.problems import ConflictError
-from api.http.responses import etag_response, json_response
+from api.http.responses import json_response
 from api.http.routing import v1_router
 from api.jobs import serializers
 from api.jobs.schemas import (

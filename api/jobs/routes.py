@@ -11,11 +11,12 @@ from starlette.responses import Response
 
 from api.http import scoping, sse
 from api.http.auth import JobReader, JobWriter
+from api.http.etag import etag_response, if_match
 from api.http.idempotency import CreatedResource, idempotent_post, run_idempotent
 from api.http.notifications import Broadcaster
 from api.http.pagination import PageQuery, PageQueryDep, paginate
 from api.http.problems import InvalidRequestError, ProblemError
-from api.http.responses import etag_response, if_match, json_response
+from api.http.responses import json_response
 from api.http.routing import v1_router
 from api.jobs import stream
 from api.jobs.schemas import (

@@ -8,10 +8,10 @@ from starlette.responses import Response
 from api.http import scoping
 from api.http.auth import DataWriter, JobReader
 from api.http.downloads import DOWNLOAD_RESPONSES, download_response
+from api.http.etag import etag_response, if_match
 from api.http.idempotency import idempotent_post, run_idempotent
 from api.http.pagination import PageQueryDep
 from api.http.problems import ConflictError, ProblemError
-from api.http.responses import etag_response, if_match
 from api.http.routing import v1_router
 from api.models.schemas import ModelCreate, ModelOut, ModelPage, ModelState, ModelUpdate
 from api.models.serializers import serialize_model

@@ -6,9 +6,10 @@ from starlette.responses import Response
 
 from api.http import scoping
 from api.http.auth import DataWriter
+from api.http.etag import etag_response
 from api.http.idempotency import create_row, idempotent_post
 from api.http.problems import ProblemError
-from api.http.responses import etag_response, json_response
+from api.http.responses import json_response
 from api.http.routing import v1_router
 from api.uploads import service
 from api.uploads.schemas import UploadCreate, UploadOut, UploadPartOut

@@ -13,11 +13,7 @@ from kdcore.schema.training import TrainingConfig
 from kdcore.schemes import planner
 from kdcore.schemes.base import Phase, StudentResult
 from kdcore.training.compute.autocast_policy import AutocastPolicy
-from kdcore.training.compute.quantized_teacher import (
-    MIN_AGREEMENT,
-    QuantizedModel,
-    quantize_teachers,
-)
+from kdcore.training.compute.int8_teacher import MIN_AGREEMENT, QuantizedModel, quantize_teachers
 from kdcore.training.context import JobContext
 from kdcore.training.run_state import RunState
 

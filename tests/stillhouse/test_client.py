@@ -11,7 +11,7 @@ import pytest
 
 from stillhouse.client import (
     ApiError,
-    Artifact,
+    ArtifactInfo,
     ChecksumError,
     Client,
     ResourceFailedError,
@@ -59,7 +59,7 @@ def test_every_error_has_one_root() -> None:
 
 def test_connection_failure_is_a_stillhouse_error(tmp_path: Path) -> None:
     links = {"content": "/v1/artifacts/art_x/content"}
-    artifact = Artifact(
+    artifact = ArtifactInfo(
         id="art_x",
         job="job_x",
         name="student.safetensors",

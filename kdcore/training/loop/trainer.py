@@ -18,7 +18,7 @@ from kdcore.training.context import JobContext
 from kdcore.training.loop.builder import TrainingExtent, build_student_group
 from kdcore.training.loop.loss_meter import LossMeter
 from kdcore.training.loop.lr_schedule import lr_factor
-from kdcore.training.loop.nonfinite import NonFiniteDetector
+from kdcore.training.loop.nan_detection import NonFiniteDetector
 from kdcore.training.loop.throughput import Throughput
 from kdcore.training.loop.train_state import TrainState
 from kdcore.training.phase_teachers import PhaseTeachers

@@ -15,7 +15,7 @@ from kdcore.runtime.event_writer import EventWriter
 from kdcore.schema.job import JobLimits
 from kdcore.training.checkpoint import Checkpoints
 from kdcore.training.compute.device import prepare_compute_env
-from kdcore.training.compute.quantized_teacher import (
+from kdcore.training.compute.int8_teacher import (
     MIN_AGREEMENT,
     QuantizedModel,
     agreement,
