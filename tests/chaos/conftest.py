@@ -55,7 +55,7 @@ def recipe(arena: Arena) -> Json:
 @pytest.fixture(scope="session")
 def student(arena: Arena) -> str:
     """The SHA-256 of the student of a job that nothing happened to."""
-    return storm.undisturbed(arena)
+    return storm.run_undisturbed_job(arena)
 
 
 @pytest.fixture

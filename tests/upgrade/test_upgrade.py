@@ -8,7 +8,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from store.ids import new_id
-from tests.conftest import wait_until
+from tests.helpers import wait_until
 from tests.upgrade.conftest import (
     Json,
     Snapshot,

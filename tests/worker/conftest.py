@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from store.database import transaction
 from store.tables import Checkpoint, Job, Run
-from tests.conftest import wait_until
+from tests.helpers import wait_until
 from worker.loop import WorkerLoop
 from worker.shutdown import ShutdownFlag
 

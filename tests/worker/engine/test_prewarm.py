@@ -14,8 +14,7 @@ import pytest
 from kdcore.protocol.events import ArtifactEvent, PhaseEvent
 from kdcore.protocol.requests import IngestRequest
 from store.settings import settings
-from tests.conftest import wait_until
-from tests.helpers import submit_job
+from tests.helpers import submit_job, wait_until
 from worker.engine.prewarm import EnginePool
 from worker.loop import WorkerLoop
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdcore.protocol.requests import IngestRequest
-from tests.conftest import wait_until
+from tests.helpers import wait_until
 from worker.engine.process import EngineProcess, base_environment
 
 LINE = {"seq": 1, "time": "2026-01-01T00:00:00Z", "type": "log", "level": "info", "message": "x"}
