@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from kdcore.protocol.requests import ExitCode
+from kdcore.runtime.failpoints import failpoint
 from store import event_log, jobs, object_store
 from store.settings import settings
 from store.tables import Job, Run
@@ -47,6 +48,7 @@ def _publish(job: Job, result: RunResult, workdir: Path) -> None:
     except ResultRejectedError as rejection:
         _fail_and_discard(job, rejection.error, "user_error")
         return
+    failpoint("worker.uploaded")
     write_fenced(job, lambda session, row: jobs.succeed(session, row, *publication))
 
 

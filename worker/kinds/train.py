@@ -14,7 +14,6 @@ from kdcore.protocol.requests import (
     RunRequest,
     TeacherFile,
 )
-from kdcore.runtime.failpoints import failpoint
 from kdcore.schema.exports import STUDENT_FILE
 from kdcore.schema.job import ContinueFrom, ResolvedJob, network_channels
 from store import object_store
@@ -43,9 +42,7 @@ def load_inputs(job: Job, workdir: Path) -> Inputs:
 
 def publish(job: Job, outputs: EngineOutputs, workdir: Path) -> Publication:
     """The report, and the student in all its exported forms."""
-    artifacts = upload_artifacts(job, outputs.artifacts, workdir)
-    failpoint("worker.uploaded")
-    return Publication(outputs.report or {}, artifacts)
+    return Publication(outputs.report or {}, upload_artifacts(job, outputs.artifacts, workdir))
 
 
 HANDLERS = (
