@@ -12,7 +12,7 @@ import sys
 def main(arguments: list[str]) -> int:
     """Run one command and return its exit code.
 
-    Only ``--workdir`` tells the ``run`` of a program from the ``run`` of a recipe.
+    Only a program passes ``--workdir`` to ``run``; a person passes a recipe.
     """
     if arguments[:1] == ["predict"] and arguments[1:] not in ([], ["--help"]):
         from kdcore.serving.predict_command import main as predict_main

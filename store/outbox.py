@@ -1,7 +1,7 @@
 """The outbox: messages to workers, written in the transaction of the rows that they are about.
 
-A message only asks the workers of a queue to look. Postgres holds the truth: nothing changes if
-every message is lost, or if each arrives five times.
+A message contains no job; it makes a worker check the queue. Postgres stores the state: nothing
+changes if every message is lost, or if each arrives five times.
 """
 
 from collections import Counter

@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     statement_timeout_s: float = 5.0
     """No query takes a second; one that hangs must not hold its connection forever."""
     database_timeout_s: float = 7.0
-    """A frozen database cannot end a statement by itself: then the client does."""
+    """A frozen Postgres does not apply statement_timeout, so the client ends the connection."""
     object_timeout_s: float = 8.0
     """For one request to the object store, of at most 16 MiB: two megabytes per second."""
     object_retry_timeout_s: float = 20.0
@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     """A worker with less free space in its work folder claims no job."""
 
     heartbeat_s: float = 5.0
-    """A sixth of the lease: five heartbeats may be lost before the job is."""
+    """A sixth of the lease, so the lease survives several lost heartbeats."""
     lease_s: float = 30.0
     """How long a job waits for a silent worker: longer than any pause of a healthy process."""
     maintenance_interval_s: float = 5.0
@@ -56,17 +56,17 @@ class Settings(BaseSettings):
     stop_grace_s: float = 15.0
     """From SIGTERM to SIGKILL of the engine: many times the longest batch plus a checkpoint."""
     max_lost_runs: int = 5
-    """Lost runs since the last new checkpoint: a job that kills its workers must fail at last."""
+    """Lost runs since the newest checkpoint: a job that kills every worker must fail eventually."""
     max_queued: int = 20_000
     """Queued jobs of one project: a script that posts in an endless loop must be refused."""
     max_crashes: int = 1
-    """An uncaught exception of the engine is retried once: it usually comes again."""
+    """An uncaught exception of the engine is retried once: most such errors occur again."""
     max_checkpoints: int = 2
     """Checkpoints of one job: if the newest is damaged, the one before is used."""
     storage_retry_delay_s: float = 10.0
     """Delay of a job whose inputs could not be fetched: other jobs come first meanwhile."""
     prepare_wall_s: float = 3600.0
-    """A preparation that takes longer is ended: others wait behind it."""
+    """Limit of a preparation, because others wait behind it."""
     poll_s: float = 0.5
     """How often a worker reads the engine's events: too often for a person to notice the delay."""
 

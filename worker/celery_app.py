@@ -1,4 +1,4 @@
-"""The Celery application: a message carries no job, it only asks a queue's workers to look.
+"""The Celery application. A message contains no job; it makes a worker check the queue.
 
 Messages are acknowledged early and results are not stored, because Postgres holds all state. With
 late acknowledgement, Redis would deliver the message of a healthy but long run again after the

@@ -36,7 +36,7 @@ LIMIT_GRACE_S = 120.0
 
 
 def execute_job(job: Job, pool: EnginePool, shutdown: ShutdownFlag) -> None:
-    """Run a claimed job and write how it ended. Logs, and does not raise, what a run may meet."""
+    """Run a claimed job and write how it ended. Errors of the run are logged, not raised."""
     workdir = run_folder(job)
     log.info("run_started", job=job.id, fence=job.fence, kind=job.kind)
     try:
@@ -156,7 +156,10 @@ class JobRun:
                 time.sleep(settings().poll_s)
 
     def _time_limit_s(self) -> float:
-        """When a run that has not ended must hang: the engine keeps a job's limits by itself."""
+        """Seconds after which a running engine counts as hung.
+
+        The engine enforces the job's own limits earlier.
+        """
         if self._job.queue == "prepare":
             return settings().prepare_wall_s
         every_limit = self._job.resolved.get("limits", {}).values()

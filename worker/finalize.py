@@ -144,7 +144,7 @@ def _error(code: str, message: str, *, retryable: bool = True) -> dict[str, Any]
 
 
 def _fail_and_discard(job: Job, error: dict[str, Any], run_exit: str) -> None:
-    """Fail the job; bytes of an upload that it turned out to be invalid with are deleted."""
+    """Fail the job. Delete the bytes of its upload if they are invalid."""
     keys: list[str] = []
 
     def write(session: Session, row: Job) -> None:

@@ -1,4 +1,4 @@
-"""Retries: a database or object store that is unavailable for a moment must not cost a run."""
+"""Retries: a short outage of database or object store must not end a run."""
 
 import time
 from collections.abc import Callable

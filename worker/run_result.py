@@ -23,7 +23,7 @@ class RunEnd(enum.Enum):
     CRASHED = enum.auto()
     TIMED_OUT = enum.auto()
     REFUSED = enum.auto()
-    """By a setting of the workers, so that another worker would refuse the job as well."""
+    """A setting of all workers forbids the job, so a retry would not help."""
     INPUTS_UNREADABLE = enum.auto()
     STORAGE_UNAVAILABLE = enum.auto()
 

@@ -1,4 +1,4 @@
-"""ShutdownFlag: tells the pool processes of a Celery worker that the worker shuts down.
+"""ShutdownFlag: a flag that a worker's pool processes share; set when the worker shuts down.
 
 Celery signals only its main process. Its pool processes are forked from it and share the memory of
 a flag that exists before the fork.

@@ -53,7 +53,7 @@ def idempotent_post(
     route_class: type[APIRoute] | None = None,
     responses: dict[int | str, dict[str, Any]] | None = None,
 ) -> Callable[[Endpoint], Endpoint]:
-    """Register the decorated function as a ``POST`` that answers 201 and takes the header.
+    """Register the decorated function as a ``POST`` that returns 201 and takes the header.
 
     ``route_class`` replaces the router's class of routes, for a body that needs further validation.
     """

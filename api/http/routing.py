@@ -118,7 +118,7 @@ class V1Route(APIRoute):
             _reject_nul(request)
             strict = StrictRequest(request.scope, request.receive, self.body_limit())
             if self.body_field is not None:
-                await strict.body()  # FastAPI would answer 400 to every error of the reader
+                await strict.body()  # FastAPI would return 400 for every error of the reader
             try:
                 return await original(strict)
             except RequestValidationError as error:

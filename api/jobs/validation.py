@@ -1,6 +1,6 @@
 """validate_job: look up what a job refers to, apply every rule, and resolve the job.
 
-One answer lists the issues of fields together with the issues of what they refer to.
+One response lists the issues of fields together with the issues of what they refer to.
 """
 
 from typing import NamedTuple, TypeVar

@@ -38,6 +38,6 @@ def _trigger(folder: Path, name: str) -> None:
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "sleep":
-        time.sleep(float(rest))  # the test asks for a process that hangs
+        time.sleep(float(rest))  # the test needs a process that hangs
     else:
         raise OSError(rest)

@@ -62,7 +62,7 @@ class ExportEvaluation(FrozenModel):
     """Batch 1. ONNX: onnxruntime on a CPU with one thread; ExportedProgram: PyTorch on a CPU with
     one thread; safetensors: as the student in PyTorch on the worker's device."""
     images_per_s: float
-    """Batch 32, on the same."""
+    """Batch 32, on the same runtime and device."""
     warning: str | None = None
     """What a user should know before using this file."""
 

@@ -41,7 +41,7 @@ class Run(Base):
     exit: Mapped[str | None]
     resumed_from_step: Mapped[BigInt | None]
     runtime: Mapped[Json | None]
-    """What its engine observed: device, precision, threads, versions; null before it began."""
+    """Environment of the engine: device, precision, threads, versions; null before it starts."""
     engine_seq: Mapped[BigInt] = mapped_column(default=0, server_default="0")
     """Number of the newest stored event of its engine."""
 
@@ -131,7 +131,7 @@ class Job(Base):
         .scalar_subquery(),
         deferred=True,
     )
-    """Of the latest run that has one; queries of many jobs ask for it with ``undefer``."""
+    """Runtime of the latest run that has one; queries of many jobs load it with ``undefer``."""
 
 
 class JobEvent(Base):

@@ -1,4 +1,4 @@
-"""A proxy before Postgres that loses the replies to commits: what was done is not known then."""
+"""A Postgres proxy that drops replies to COMMIT, so the client does not know the outcome."""
 
 import asyncio
 import threading

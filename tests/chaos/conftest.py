@@ -1,7 +1,6 @@
-"""Faults on the whole product, and what must hold whatever happens.
+"""Faults in the running product, and the invariants after them.
 
-One arena serves all tests of this folder, one after the other: a test that leaves it unwell has
-found something.
+All tests share one arena; a test that leaves it broken has found a bug.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""An object store that refuses, hangs, cuts, loses replies and lies."""
+"""An object store that refuses, hangs, cuts, loses replies and returns wrong bytes."""
 
 from collections.abc import Callable
 from typing import Any

@@ -97,7 +97,7 @@ def test_full_disk_fails_the_job_and_harms_nothing(
 ) -> None:
     """In a mount namespace of its own a worker has a work folder of half a megabyte."""
     if os.geteuid() != 0 or shutil.which("unshare") is None:
-        # A right, not a service: whoever is not root cannot be given it by an installation.
+        # Mounting needs root, which no installation can give, so CI skips it too.
         pytest.skip("needs to be root to mount a small disk")
     small = tmp_path / "small"
     small.mkdir()

@@ -77,7 +77,7 @@ class EnginePool:
             self._prewarm_at = time.monotonic() + self._prewarm_delay_s
 
     def poll(self) -> None:
-        """Do what is due; called while an engine runs."""
+        """Start the next prewarmed engine if its time has come; called while an engine runs."""
         if time.monotonic() > self._prewarm_at:
             self._prewarm_once()
 

@@ -33,9 +33,9 @@ EVENT_BATCH_SIZE = 200  # after an outage many events wait: a transaction must s
 
 
 class EngineProcess:
-    """One engine in a work folder: its request, its events, its end.
+    """An engine process in a work folder: request, events and exit.
 
-    ``start`` starts a process; ``attach`` takes a prewarmed one that has got the request.
+    ``start`` starts a process; ``attach`` takes a prewarmed one that has received the request.
     """
 
     process: "subprocess.Popen[bytes]"
@@ -80,7 +80,7 @@ class EngineProcess:
             )
 
     def attach(self, process: "subprocess.Popen[bytes]") -> None:
-        """Take over a prewarmed process that has got this engine's request."""
+        """Take over a prewarmed process that has received this engine's request."""
         self.process = process
 
     @property

@@ -21,7 +21,7 @@ class Inputs(NamedTuple):
 
 
 class Publication(NamedTuple):
-    """What a successful run leaves: the job's result, and rows of files that are stored."""
+    """Result of a successful run, and the rows of its stored files."""
 
     result: dict[str, Any]
     artifacts: Sequence[Artifact] = ()
@@ -66,7 +66,7 @@ def untrusted_input_limits() -> ResourceLimits:
 
 
 def fetch_upload(upload_id: str, workdir: Path) -> str:
-    """Fetch an upload's bytes into the work folder; they are opened once, so no cache keeps them.
+    """Fetch an upload into the work folder, not into the cache: it is read only once.
 
     Raises FileNotFoundError if the upload was discarded.
     """

@@ -35,7 +35,7 @@ def load_inputs(job: Job, workdir: Path) -> Inputs:
 
 
 def publish(job: Job, outputs: EngineOutputs, workdir: Path) -> Publication:
-    """The fields of the data set's row: what was found in it, and where its bytes are."""
+    """Fields of the data set's row: its info, and its object key."""
     stored = upload_asset(job, outputs.artifacts[0], workdir, "datasets")
     return Publication({"info": outputs.report} | stored)
 

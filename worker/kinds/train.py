@@ -29,7 +29,7 @@ from worker.run_result import EngineOutputs
 
 
 class InitialWeightFiles(NamedTuple):
-    """What the student starts from: at most one of the two; neither for fresh weights."""
+    """Initial weights of the student: a model, a checkpoint, or neither for random weights."""
 
     init: ModelFile | None = None
     checkpoint: CheckpointFile | None = None

@@ -44,7 +44,7 @@ def load_inputs(job: Job, workdir: Path) -> Inputs:
 
 
 def publish(job: Job, outputs: EngineOutputs, workdir: Path) -> Publication:
-    """The fields of the model's row: what its weights turned out to be, and where they are.
+    """Fields of the model's row: properties of its weights, and their object key.
 
     Raises ResultRejectedError where the declared normalization does not fit the weights.
     """

@@ -9,7 +9,7 @@ from worker.run_result import EngineOutputs
 
 
 def load_inputs(job: Job, workdir: Path) -> Inputs:
-    """The same as for the job itself, with the order to fill the cache only."""
+    """Load the inputs of the job, and request only that the cache is filled."""
     inputs = train.load_inputs(job, workdir)
     return inputs._replace(request=inputs.request.model_copy(update={"fill_cache_only": True}))
 

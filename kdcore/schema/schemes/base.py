@@ -1,4 +1,4 @@
-"""SchemeParams: the base of every scheme's parameters, and what training asks of them."""
+"""SchemeParams: the base of every scheme's parameters, and the properties that training reads."""
 
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal, NamedTuple, Self, get_args

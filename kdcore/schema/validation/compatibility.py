@@ -47,7 +47,7 @@ def teacher_student_pair(job: Job, assets: JobAssets) -> TeacherStudentPair:
     augmentations = as_augmentations(spec.training.augmentation)
     return TeacherStudentPair(
         student=assets.first_teacher if student.derive else student.architecture,
-        # A teacher that is not usable has its own issue, and is a teacher all the same.
+        # A teacher that is not usable has its own issue but still counts as a teacher.
         teachers=tuple("" if facts is None else facts.architecture for facts in assets.teachers),
         scheme_architectures=scheme.networks,
         teacher_required=scheme.teacher == "required",

@@ -1,7 +1,7 @@
 """PartialSpec: the valid part of a request, with defaults in place of its invalid fields.
 
 Pydantic names each invalid value. :func:`parse_partially` drops these values and validates again,
-so that rules between fields read typed attributes and one answer lists all issues of a request.
+so that rules between fields read typed attributes and one response lists all issues of a request.
 """
 
 from collections.abc import Iterable, Mapping

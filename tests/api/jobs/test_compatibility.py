@@ -48,7 +48,7 @@ def test_network_with_too_few_maps_is_rejected(
         (too_few_maps,) = (issue for issue in issues if issue["pointer"] == "/method")
         assert too_few_maps["code"] == "too_few_maps"
         assert MAPLESS in too_few_maps["detail"]
-        assert "taps" in too_few_maps["detail"], "what would help is told, too"
+        assert "taps" in too_few_maps["detail"], "the message names the fix"
     named = mapless | {"taps": ["blocks.3"]}
     body = job_body(trained_job.dataset, teachers=[named], method="attention")
     body["student"]["taps"] = ["layer3"]

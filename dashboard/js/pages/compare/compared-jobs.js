@@ -88,9 +88,9 @@ export function createCurves(onAxis) {
 
   const destroy = () => figures.forEach((figure) => figure.destroy());
 
-  function update(answer, axis) {
-    const curves = new JobCurves(answer);
-    createFigures(answer.jobs);
+  function update(comparison, axis) {
+    const curves = new JobCurves(comparison);
+    createFigures(comparison.jobs);
     for (const figure of figures) figure.update(curves, axis);
     setText(note, curves.points ? `${integer(curves.points)} points; the letters stand for the jobs above` : "No curves yet: they start with the first step.");
   }
