@@ -49,16 +49,23 @@ _EXITS = (
 )
 _PHASES = (("asking_teacher", "caching_teacher"),)
 _ERROR_CODES = (("recipe_invalid", "job_invalid"),)
+_TABLES_WITH_ETAG = ("jobs", "datasets", "models")
+_CHANNELS_DETAIL = "has another number of channels"
+"""Of the only error item that the worker itself names; other names are of the user's file."""
+
+
+PathStep = str | tuple[str, str]
 
 
 class Rename(NamedTuple):
     """Another name for a key, or another value of a key, in the objects at a path.
 
-    A path is a tuple of keys; ``*`` stands for each item of a list or each value of an object.
+    A path is a tuple of keys; ``*`` stands for each item of a list or each value of an object, and
+    a pair ``(key, value)`` limits the path to objects in which the key has that value.
     Keys outside the path may be the user's (labels, names of classes) and stay.
     """
 
-    path: tuple[str, ...]
+    path: tuple[PathStep, ...]
     old: str
     new: str
     value_of: str | None = None
@@ -77,12 +84,16 @@ class Rename(NamedTuple):
                 target[self.new] = target.pop(self.old)
 
 
-def _objects_at(document: Any, path: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _objects_at(document: Any, path: Sequence[PathStep]) -> Iterator[dict[str, Any]]:
     if not path:
         if isinstance(document, dict):
             yield document
         return
-    if path[0] == "*":
+    if isinstance(path[0], tuple):
+        key, value = path[0]
+        if isinstance(document, dict) and document.get(key) == value:
+            yield from _objects_at(document, path[1:])
+    elif path[0] == "*":
         items = document.values() if isinstance(document, dict) else document
         for item in items if isinstance(document, dict | list) else ():
             yield from _objects_at(item, path[1:])
@@ -112,7 +123,10 @@ _REPORT = (
 _ERROR = (
     *(Rename((), old, new, "code") for old, new in _ERROR_CODES),
     *(Rename((), old, new, "phase") for old, new in _PHASES),
-    Rename(("items", "*"), "normalisation", "normalization", "name"),
+    Rename(
+        (("code", "checkpoint_invalid"), "items", "*", ("detail", _CHANNELS_DETAIL)),
+        *("normalisation", "normalization", "name"),
+    ),
 )
 
 
@@ -151,11 +165,16 @@ def upgrade() -> None:
     for (table, column), renames in _DOCUMENTS.items():
         _rewrite_documents(table, column, renames)
     _rewrite_codes(forward=True)
+    _rewrite_events(forward=True)
+    _rewrite_metric_keys(forward=True)
     _rewrite_responses(_RESPONSE)
+    _change_etags()
 
 
 def downgrade() -> None:
     _rewrite_responses(_reverse_all(_RESPONSE))
+    _rewrite_metric_keys(forward=False)
+    _rewrite_events(forward=False)
     _rewrite_codes(forward=False)
     for (table, column), renames in _DOCUMENTS.items():
         _rewrite_documents(table, column, _reverse_all(renames))
@@ -165,6 +184,13 @@ def downgrade() -> None:
     op.rename_table("project_turns", "turns")
     for table, old, new in _COLUMNS:
         op.alter_column(table, new, new_column_name=old)
+    _change_etags()
+
+
+def _change_etags() -> None:
+    """Every body has other names now: a client's stored ETag must not match it."""
+    for table in _TABLES_WITH_ETAG:
+        op.execute(f"UPDATE {table} SET rev = rev + 1")  # noqa: S608
 
 
 def _reverse_all(renames: Sequence[Rename]) -> tuple[Rename, ...]:
@@ -229,63 +255,88 @@ def _rewrite_batches(rows: Any, column: str, matching: Any, rewrite: Callable[[A
 
 
 def _rewrite_codes(*, forward: bool) -> None:
-    """Words that are values of columns, and those of events: one statement for each."""
-
-    def replace(statement: str, pairs: Sequence[tuple[str, str]]) -> None:
-        for pair in pairs:
-            old, new = pair if forward else pair[::-1]
+    """Words that are values of columns."""
+    for statement, pairs in (
+        ("UPDATE runs SET exit = :new WHERE exit = :old", _EXITS),
+        ("UPDATE jobs SET phase = :new WHERE phase = :old", _PHASES),
+        (
+            "UPDATE models SET warnings = replace(warnings::text, :old, :new)::jsonb "
+            "WHERE warnings::text LIKE '%' || :old || '%'",
+            (("normalisation", "normalization"),),
+        ),
+    ):
+        for old, new in _in_direction(pairs, forward=forward):
             op.get_bind().execute(sa.text(statement), {"old": old, "new": new})
 
-    replace("UPDATE runs SET exit = :new WHERE exit = :old", _EXITS)
-    replace("UPDATE jobs SET phase = :new WHERE phase = :old", _PHASES)
-    for event_type, key, pairs in (
-        ("state", "reason", _EXITS),
-        ("phase", "phase", _PHASES),
-        ("error", "phase", _PHASES),
-        ("error", "code", _ERROR_CODES),
+
+def _in_direction(pairs: Sequence[tuple[str, str]], *, forward: bool) -> list[tuple[str, str]]:
+    return [pair if forward else (pair[1], pair[0]) for pair in pairs]
+
+
+def _rewrite_events(*, forward: bool) -> None:
+    """Words of states, phases and errors, in one pass over the table."""
+    ((old_key, new_key),) = _in_direction([("chosen", "runtime")], forward=forward)
+    ((old_name, new_name),) = _in_direction([("normalisation", "normalization")], forward=forward)
+    renamed = f"""CASE type
+        WHEN 'state' THEN data || {_replaced_value("reason", "exits")}
+        WHEN 'phase' THEN data - CAST(:old_key AS text) || {_replaced_value("phase", "phases")} ||
+            CASE WHEN jsonb_exists(data, :old_key) THEN
+                jsonb_build_object(CAST(:new_key AS text), data->CAST(:old_key AS text))
+            ELSE '{{}}' END
+        ELSE data || {_replaced_value("phase", "phases")} || {_replaced_value("code", "codes")} ||
+            CASE WHEN data->>'code' = 'checkpoint_invalid'
+                AND data->'items' = CAST(:old_items AS jsonb)
+            THEN jsonb_build_object('items', CAST(:new_items AS jsonb)) ELSE '{{}}' END
+        END"""
+    op.get_bind().execute(
+        sa.text(
+            f"UPDATE events SET data = {renamed} "  # noqa: S608
+            f"WHERE type IN ('state', 'phase', 'error') AND data <> {renamed}"
+        ),
+        {
+            "exits": json.dumps(dict(_in_direction(_EXITS, forward=forward))),
+            "phases": json.dumps(dict(_in_direction(_PHASES, forward=forward))),
+            "codes": json.dumps(dict(_in_direction(_ERROR_CODES, forward=forward))),
+            "old_items": json.dumps([{"name": old_name, "detail": _CHANNELS_DETAIL}]),
+            "new_items": json.dumps([{"name": new_name, "detail": _CHANNELS_DETAIL}]),
+            "old_key": old_key,
+            "new_key": new_key,
+        },
+    )
+
+
+def _replaced_value(key: str, words: str) -> str:
+    """SQL: an object with the key's new value, or an empty one where the value does not change.
+
+    ``words`` names the parameter that maps old values to new ones.
+    """
+    mapping = f"CAST(:{words} AS jsonb)"
+    return (
+        f"CASE WHEN jsonb_exists({mapping}, data->>'{key}') "
+        f"THEN jsonb_build_object('{key}', {mapping}->(data->>'{key}')) ELSE '{{}}' END"
+    )
+
+
+def _rewrite_metric_keys(*, forward: bool) -> None:
+    """Keys of metrics contain no names of users; only a label refinery has a labeler."""
+    ((old, new),) = _in_direction([("labeller", "labeler")], forward=forward)
+    refineries = (
+        "SELECT id FROM jobs WHERE 'label_refinery' IN "
+        "(resolved->>'scheme', resolved->'scheme'->>'type')"
+    )
+    for table, column, kind, only in (
+        ("metrics", "key", "text", "true"),
+        ("events", "data", "jsonb", "type = 'metrics'"),
+        ("checkpoints", "metrics", "jsonb", "true"),
     ):
-        replace(
-            f"UPDATE events SET data = data || jsonb_build_object('{key}', CAST(:new AS text)) "  # noqa: S608
-            f"WHERE type = '{event_type}' AND data->>'{key}' = :old",
-            pairs,
+        op.get_bind().execute(
+            sa.text(
+                f"UPDATE {table} SET {column} = "  # noqa: S608
+                f"CAST(regexp_replace(CAST({column} AS text), :old, :new, 'g') AS {kind}) "
+                f"WHERE job_id IN ({refineries}) AND {only} AND CAST({column} AS text) ~ :old"
+            ),
+            {"old": rf'(^|/|"){old}/', "new": rf"\1{new}/"},
         )
-    replace(
-        "UPDATE events SET data = data - CAST(:old AS text) || "
-        "jsonb_build_object(CAST(:new AS text), data->CAST(:old AS text)) "
-        "WHERE type = 'phase' AND jsonb_exists(data, :old)",
-        (("chosen", "runtime"),),
-    )
-    names = (("normalisation", "normalization"),)
-    replace(
-        "UPDATE events SET data = jsonb_set(data, '{items}', replace(data->>'items', "
-        "'\"name\": \"' || :old || '\"', '\"name\": \"' || :new || '\"')::jsonb) "
-        "WHERE type = 'error' AND data->>'code' = 'checkpoint_invalid' AND data->>'items' LIKE '%\"name\": \"' || :old || '\"%'",
-        names,
-    )
-    replace(
-        "UPDATE models SET warnings = replace(warnings::text, :old, :new)::jsonb "
-        "WHERE warnings::text LIKE '%' || :old || '%'",
-        names,
-    )
-    # Keys of metrics contain no names of users; their values are numbers.
-    for old, new in (("labeller", "labeler"),):
-        words = {
-            "old": rf'(^|/|"){old if forward else new}/',
-            "new": rf"\1{new if forward else old}/",
-        }
-        for table, column, kind, only in (
-            ("metrics", "key", "text", "true"),
-            ("events", "data", "jsonb", "type = 'metrics'"),
-            ("checkpoints", "metrics", "jsonb", "true"),
-        ):
-            op.get_bind().execute(
-                sa.text(
-                    f"UPDATE {table} SET {column} = "  # noqa: S608
-                    f"CAST(regexp_replace(CAST({column} AS text), :old, :new, 'g') AS {kind}) "
-                    f"WHERE {only} AND CAST({column} AS text) ~ :old"
-                ),
-                words,
-            )
 
 
 def _rewrite_responses(renames: Sequence[Rename]) -> None:

@@ -27,14 +27,14 @@ SETTINGS = {
     "STILLHOUSE_HEARTBEAT_S": "0.5",
     "STILLHOUSE_POLL_S": "0.1",
     "STILLHOUSE_MAINTENANCE_INTERVAL_S": "1",
-    # The stored answers of the snapshot are older than a day.
+    # The stored responses of the snapshot are older than a day.
     "STILLHOUSE_IDEMPOTENCY_S": "1e9",
 }
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the earlier version stored, and what its API answered."""
+    """What the earlier version stored, and the responses of its API."""
 
     folder: Path
     metadata: Json

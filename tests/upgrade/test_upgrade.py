@@ -1,11 +1,14 @@
 """What an earlier version stored is served in the names of this one, and its jobs go on."""
 
 import hashlib
+import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from psycopg import sql
 
 from store.ids import new_id
 from tests.helpers import wait_until
@@ -31,7 +34,13 @@ RENAMED_KEYS = {
     "asked_s": "fill_s",
     "lane": "queue",
 }
-OLD_VALUES = {"asking_teacher", "recipe_invalid", "user_fault", "overran", "storage_away"}
+RENAMED_BELOW_DETAILS = {"asked": "misses", "found": "hits", "used": "quantized"}
+OLD_VALUES = {
+    *("asking_teacher", "recipe_invalid", "user_fault", "overran", "storage_away"),
+    *("labeller", "neighbours"),
+}
+TABLES_WITH_ETAG = ("jobs", "datasets", "models")
+CHECKPOINT_REASON = re.compile(r"checkpoint step-\d+\.pt (cannot be used|is damaged, skipped): ")
 SAME_PATHS = ("/metrics", "/checkpoints", "/artifacts", "/runs")
 """Lists whose rows do not depend on the time or on workers."""
 
@@ -46,16 +55,16 @@ def database_url(services: Any, environment: Json, snapshot: Snapshot) -> str:
 
 
 def words_of(value: Any) -> Iterator[str]:
-    """Every key and every one-word string of a JSON value."""
+    """Every key and every one-word string of a JSON value, split at slashes."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield key
+            yield from key.split("/")
             yield from words_of(item)
     elif isinstance(value, list):
         for item in value:
             yield from words_of(item)
     elif isinstance(value, str) and " " not in value:
-        yield value
+        yield from value.split("/")
 
 
 def with_new_keys(value: Any) -> Any:
@@ -66,7 +75,7 @@ def with_new_keys(value: Any) -> Any:
     return {"user_fault": "user_error"}.get(value, value) if isinstance(value, str) else value
 
 
-def test_every_get_answers_in_the_new_names(upgraded_stack: UpgradedStack) -> None:
+def test_every_get_response_has_the_new_names(upgraded_stack: UpgradedStack) -> None:
     old_words = RENAMED_KEYS.keys() | OLD_VALUES
     differing = []
     for path, before in upgraded_stack.snapshot.expected["get"].items():
@@ -101,6 +110,7 @@ def test_reports_keep_every_number(upgraded_stack: UpgradedStack) -> None:
     for path, before in reports.items():
         report = upgraded_stack.client.get(path).json()
         assert numbers_in(report) == numbers_in(before), path
+        assert not RENAMED_BELOW_DETAILS.keys() & set(words_of(report["details"])), path
         cache = report["details"].get("teacher_cache")
         if cache:
             assert {"misses", "hits", "fill_s"} <= cache.keys()
@@ -124,7 +134,8 @@ def test_runtime_belongs_to_the_run(upgraded_stack: UpgradedStack) -> None:
     assert second == (2, str(job["runtime"]["resumed_from_step"]))
 
 
-def test_repeated_request_gets_its_answer_in_the_new_names(upgraded_stack: UpgradedStack) -> None:
+def test_repeated_request_gets_its_response_in_the_new_names(upgraded_stack: UpgradedStack) -> None:
+    replayed_paths = set()
     for repeat in upgraded_stack.snapshot.expected["replays"]:
         headers = {"Idempotency-Key": repeat["key"]}
         response = upgraded_stack.client.post(repeat["path"], json=repeat["body"], headers=headers)
@@ -134,6 +145,8 @@ def test_repeated_request_gets_its_answer_in_the_new_names(upgraded_stack: Upgra
         assert response.status_code == 201, response.text
         assert response.headers["idempotent-replayed"] == "true"
         assert response.json() == with_new_keys(repeat["answer"])
+        replayed_paths.add(repeat["path"])
+    assert {"/v1/jobs", "/v1/models", "/v1/datasets"} <= replayed_paths
 
 
 def test_paused_and_queued_jobs_succeed(upgraded_stack: UpgradedStack) -> None:
@@ -155,11 +168,11 @@ def test_paused_and_queued_jobs_succeed(upgraded_stack: UpgradedStack) -> None:
 
 
 def _assert_resumed(upgraded_stack: UpgradedStack, job: Json) -> None:
-    """From the checkpoint, with cached outputs; or from the start, with the reason in the log."""
+    """From the checkpoint, with cached outputs; or else the log says why no checkpoint was used."""
     runs = upgraded_stack.client.get(job["links"]["runs"]).json()["data"]
     (resumed_from,) = [run["resumed_from_step"] for run in runs if run["number"] == len(runs)]
     logs = upgraded_stack.client.get(job["links"]["logs"]).text
-    assert (resumed_from or 0) > 0 or "checkpoint" in logs
+    assert (resumed_from or 0) > 0 or CHECKPOINT_REASON.search(logs), logs
     cache = upgraded_stack.client.get(f"{job['links']['self']}/report").json()["details"][
         "teacher_cache"
     ]
@@ -167,13 +180,122 @@ def _assert_resumed(upgraded_stack: UpgradedStack, job: Json) -> None:
     assert cache["misses"] + cache["hits"] == job["resolved"]["training"]["views"]
 
 
-def test_downgrade_brings_back_every_row(database_url: str, snapshot: Snapshot) -> None:
-    tables = [t for t in snapshot.metadata["tables"] if t["name"] != "idempotency_keys"]
-    before = dump_rows(database_url, tables)
+def test_downgrade_restores_every_row(database_url: str, snapshot: Snapshot) -> None:
+    before = dump_tables(database_url, snapshot)
     migrate(database_url, "0007")
+    downgrade(database_url, snapshot)
+    assert changed_tables(before, dump_tables(database_url, snapshot)) == set()
+
+
+def dump_tables(database_url: str, snapshot: Snapshot) -> dict[str, list[Any]]:
+    """Every row, but not the stored responses: their encryption has another salt each time."""
+    tables = [t for t in snapshot.metadata["tables"] if t["name"] != "idempotency_keys"]
+    return dump_rows(database_url, tables)
+
+
+def changed_tables(before: dict[str, list[Any]], after: dict[str, list[Any]]) -> set[str]:
+    return {name for name in before if before[name] != after[name]}
+
+
+def downgrade(database_url: str, snapshot: Snapshot) -> None:
+    """Downgrade, and subtract the two new ETags of a row: one by the upgrade, one by this."""
     migrate(database_url, snapshot.metadata["revision"])
-    after = dump_rows(database_url, tables)
-    assert {name for name in before if before[name] != after[name]} == set()
+    with connect(database_url) as connection:
+        for table in TABLES_WITH_ETAG:
+            connection.execute(sql.SQL("UPDATE {} SET rev = rev - 2").format(sql.Identifier(table)))
+
+
+def test_etags_change(database_url: str) -> None:
+    query = (
+        "SELECT id, rev FROM jobs UNION ALL SELECT id, rev FROM datasets "
+        "UNION ALL SELECT id, rev FROM models"
+    )
+    with connect(database_url) as connection:
+        before: dict[str, int] = dict(connection.execute(query).fetchall())
+    migrate(database_url, "0007")
+    with connect(database_url) as connection:
+        after = dict(connection.execute(query).fetchall())
+    assert after == {row_id: rev + 1 for row_id, rev in before.items()}
+
+
+def test_neighbors_of_fsp(database_url: str, snapshot: Snapshot) -> None:
+    old = {"type": "fsp", "between": "neighbours"}
+    query = "UPDATE jobs SET spec = spec || %s, resolved = resolved || %s WHERE id = %s"
+    job_id = snapshot.metadata["jobs"]["several"]
+    with connect(database_url) as connection:
+        values = (json.dumps({"method": old}), json.dumps({"method": ["kd", old]}), job_id)
+        connection.execute(query, values)
+    before = dump_tables(database_url, snapshot)
+    migrate(database_url, "0007")
+    with connect(database_url) as connection:
+        query = "SELECT spec->'method', resolved->'method' FROM jobs WHERE id = %s"
+        row = connection.execute(query, (job_id,)).fetchone()
+    new = {"type": "fsp", "between": "neighbors"}
+    assert row == (new, ["kd", new])
+    downgrade(database_url, snapshot)
+    assert changed_tables(before, dump_tables(database_url, snapshot)) == set()
+
+
+LABELER_QUERY = """
+    SELECT key FROM metrics WHERE job_id = %(job)s
+    UNION SELECT jsonb_object_keys(metrics) FROM checkpoints WHERE job_id = %(job)s
+    UNION SELECT jsonb_object_keys(data->'values') FROM events
+    WHERE job_id = %(job)s AND type = 'metrics'
+"""
+
+
+def test_metrics_of_a_labeler(database_url: str, snapshot: Snapshot) -> None:
+    job = {"job": snapshot.metadata["jobs"]["refinery"]}
+    with connect(database_url) as connection:
+        for statement in (
+            "UPDATE metrics SET key = 'seed1/labeller/' || key WHERE job_id = %(job)s",
+            "UPDATE checkpoints SET metrics = '{\"labeller/val/top1\": 2.5}' "
+            "WHERE job_id = %(job)s",
+            "UPDATE events SET data = jsonb_set(data, '{values}', '{\"labeller/val/top1\": 2.5}') "
+            "WHERE job_id = %(job)s AND type = 'metrics'",
+        ):
+            assert connection.execute(statement, job).rowcount > 0
+        keys_before = {key for (key,) in connection.execute(LABELER_QUERY, job)}
+    before = dump_tables(database_url, snapshot)
+    migrate(database_url, "0007")
+    with connect(database_url) as connection:
+        keys = {key for (key,) in connection.execute(LABELER_QUERY, job)}
+    assert keys == {key.replace("labeller/", "labeler/") for key in keys_before}
+    downgrade(database_url, snapshot)
+    assert changed_tables(before, dump_tables(database_url, snapshot)) == set()
+
+
+@pytest.mark.parametrize(
+    ("detail", "name"),
+    [
+        ("has another number of channels", "normalization"),
+        ("is missing; expected 3", "normalisation"),
+    ],
+)
+def test_only_the_item_of_the_worker_is_renamed(
+    database_url: str, snapshot: Snapshot, detail: str, name: str
+) -> None:
+    """The other items of a checkpoint's error are names of parameters in the user's file."""
+    items = [{"name": "normalisation", "detail": detail}]
+    error = json.dumps({"code": "checkpoint_invalid", "items": items})
+    with connect(database_url) as connection:
+        for statement in (
+            "UPDATE jobs SET error = error || %s WHERE state = 'failed'",
+            "UPDATE models SET error = error || %s WHERE error IS NOT NULL",
+            "UPDATE events SET data = data || %s WHERE type = 'error'",
+        ):
+            assert connection.execute(statement, (error,)).rowcount > 0
+    before = dump_tables(database_url, snapshot)
+    migrate(database_url, "0007")
+    with connect(database_url) as connection:
+        rows = connection.execute(
+            "SELECT error->'items' FROM jobs WHERE state = 'failed' "
+            "UNION SELECT error->'items' FROM models WHERE error IS NOT NULL "
+            "UNION SELECT data->'items' FROM events WHERE type = 'error'"
+        ).fetchall()
+    assert rows == [([{"name": name, "detail": detail}],)]
+    downgrade(database_url, snapshot)
+    assert changed_tables(before, dump_tables(database_url, snapshot)) == set()
 
 
 def test_names_of_users_are_not_renamed(database_url: str) -> None:
@@ -193,7 +315,7 @@ def test_names_of_users_are_not_renamed(database_url: str) -> None:
     assert classes == {"helped_by": 1.0, "unlabelled": 2.0}
 
 
-def test_answers_under_another_secret_are_deleted(database_url: str) -> None:
+def test_responses_under_another_secret_are_deleted(database_url: str) -> None:
     with connect(database_url) as connection:
         sealed = Fernet(Fernet.generate_key()).encrypt(b"{}").decode()
         connection.execute("UPDATE idempotency_keys SET body = %s", (sealed,))

@@ -36,7 +36,7 @@ def test_delayed_job_lets_others_pass(new_job: Any, claim: Claim) -> None:
         assert job is not None
         assert job.id == first
         with transaction() as session:
-            jobs.release(session, _lock_row(session, job), "storage_away", pause_s)
+            jobs.release(session, _lock_row(session, job), "storage_retry", pause_s)
         job = claim()
         assert job is not None
         assert job.id == expected
