@@ -70,13 +70,14 @@ def run(
 ) -> None:
     """Run a recipe, or resume it from its checkpoint."""
     from kdcore.cli.summary import show_report
+    from kdcore.recipes.run_directory import RunDirectory
     from kdcore.recipes.runner import read_recipe, run_recipe
     from kdcore.schema.report import Report
 
     run_spec = _with_overrides(read_recipe(recipe, out, fresh=fresh), device, threads)
     console = Console()
     _run_guarded(functools.partial(run_recipe, run_spec), run_spec, console)
-    report = Report.model_validate_json((run_spec.out / "report.json").read_bytes())
+    report = Report.model_validate(RunDirectory(run_spec.out).read_report())
     show_report(report, run_spec.out, console)
 
 

@@ -22,7 +22,7 @@ from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError, error_detail
 from kdcore.schema.asset_info import ModelFacts
 from kdcore.schema.defaults import job_warnings, resolve_job
-from kdcore.schema.job import BUILT_IN_INITS
+from kdcore.schema.job import BUILT_IN_INITS, ResolvedJob
 from kdcore.schema.validation.compatibility import JobAssets
 from kdcore.schema.validation.errors import ValidationIssue, field_issues
 from kdcore.schema.validation.partial_spec import PartialSpec, parse_partially
@@ -44,7 +44,8 @@ class PreparedRun(NamedTuple):
     def key(self) -> dict[str, Any]:
         """Return what decides the results: equal keys have equal results.
 
-        The digest covers the bytes of data and weights, so their paths are left out.
+        The digest covers the bytes of data and weights, so their paths are left out, and
+        ``student.init`` is an id of the content of the initial weights.
         """
         excluded = {"labels", "limits", "priority", "dataset", "teachers", "model", "from_"}
         job = self.request.job.model_dump(mode="json", exclude=excluded)
@@ -138,8 +139,9 @@ def _build_run(
 ) -> PreparedRun:
     teachers = [file for file in files.teachers if file is not None]
     teacher_facts = tuple(model_files.model_facts(file) for file in teachers)
+    job = resolve_job(recipe, dataset.facts, teacher_facts, _model_facts(files.model))
     request = RunRequest(
-        job=resolve_job(recipe, dataset.facts, teacher_facts, _model_facts(files.model)),
+        job=job if recipe.from_ is not None else _with_content_id(job, files.init or files.model),
         dataset=dataset.file,
         teachers=tuple(
             TeacherFile(
@@ -157,6 +159,18 @@ def _build_run(
         threads=recipe.threads,
     )
     return PreparedRun(request, job_warnings(recipe, dataset.facts))
+
+
+def _with_content_id(job: ResolvedJob, weights: ModelFile | None) -> ResolvedJob:
+    """Replace the path in ``student.init`` by an id of the content of ``weights``.
+
+    The digest of a job covers ``student.init``. With an id, moved weights or another path to the
+    same weights give the same digest.
+    """
+    if weights is None:
+        return job
+    student = job.student.model_copy(update={"init": f"mdl_{weights.sha256[:16]}"})
+    return job.model_copy(update={"student": student})
 
 
 def _open_files(

@@ -64,7 +64,7 @@ def _load_or_ingest(
     if not (
         store_path.exists()
         and fingerprint_path.exists()
-        and json.loads(fingerprint_path.read_text()) == fingerprint
+        and _read_fingerprint(fingerprint_path) == fingerprint
     ):
         folder.mkdir(parents=True, exist_ok=True)
         fingerprint_path.unlink(missing_ok=True)
@@ -84,10 +84,16 @@ def _load_or_ingest(
     return _load_prepared(store_path, source)
 
 
+def _read_fingerprint(path: Path) -> dict[str, Any]:
+    """Return a stored fingerprint; the first version wrote ``asked`` instead of ``dataset``."""
+    fields: dict[str, Any] = json.loads(path.read_text())
+    return {"dataset" if name == "asked" else name: value for name, value in fields.items()}
+
+
 def _source_of(store_path: Path) -> str:
     """Return the source of a store that an earlier run wrote: augmentation must not flip digits."""
     try:
-        fingerprint = json.loads((store_path.parents[1] / _FINGERPRINT_FILE).read_text())
+        fingerprint = _read_fingerprint(store_path.parents[1] / _FINGERPRINT_FILE)
         return fingerprint["dataset"]["source"] or _UPLOAD
     except (OSError, ValueError, LookupError, TypeError):
         return _UPLOAD

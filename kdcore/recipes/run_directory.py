@@ -12,8 +12,16 @@ from typing import Any
 
 from kdcore.runtime.errors import UserError
 from kdcore.runtime.files import atomic_write
+from kdcore.schema.old_spelling import with_current_spelling
 
 _WORK = ".work"
+_REFERENCE_FIELDS = {"dataset", "teachers", "model", "from"}
+"""Fields of the job in an old request, which the digest covers by the content of their files."""
+_UNDIGESTED_FIELDS = ("name", "accept", "exports", "preset")
+"""Fields that the digest leaves out and that the report or the published files depend on."""
+
+_RENAMED_TRAINING = {"kept_logits": "teacher_cache_logits"}
+_RENAMED_SEEDS = {"helped_by": "top1_gain"}
 
 
 class RunDirectory:
@@ -46,9 +54,12 @@ class RunDirectory:
             yield
 
     def read_request(self) -> dict[str, Any] | None:
-        """Return the ``digest`` and ``job`` of the folder's run; None if it has had no run."""
+        """Return the ``digest`` and ``job`` of the folder's run; None if it has had no run.
+
+        A request that an older version wrote is returned in today's form.
+        """
         request: dict[str, Any] | None = _read_json(self._request)
-        return request
+        return request and request | {"job": _upgrade_job(request["job"])}
 
     def write_request(self, key: dict[str, Any]) -> None:
         """Record the digest and the job of a run before its first step."""
@@ -83,11 +94,20 @@ class RunDirectory:
         self._published.unlink(missing_ok=True)
 
     def finished_report(self, key: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the report if a run of exactly this job has finished, else None."""
-        report: dict[str, Any] | None = (
-            _read_json(self.report) if self.read_request() == key else None
-        )
-        return report
+        """Return the report if a run of exactly this job has finished, else None.
+
+        The digest covers the fields that decide the numbers, so only the others are compared:
+        the job of an older version may lack fields with default values.
+        """
+        request = self.read_request()
+        if request is None or _compared_values(request) != _compared_values(key):
+            return None
+        return self.read_report()
+
+    def read_report(self) -> dict[str, Any] | None:
+        """Return the report in today's form; None if no run has finished."""
+        report: dict[str, Any] | None = _read_json(self.report)
+        return report and _upgrade_report(report)
 
     @contextlib.contextmanager
     def track_time(self) -> Iterator[float]:
@@ -98,6 +118,24 @@ class RunDirectory:
             yield earlier
         finally:
             _write_json(self._run_time, {"s": earlier + time.monotonic() - started})
+
+
+def _upgrade_job(job: dict[str, Any]) -> dict[str, Any]:
+    """Return the job of an older version without its references and with today's names."""
+    upgraded = {name: value for name, value in job.items() if name not in _REFERENCE_FIELDS}
+    training = upgraded.get("training", {}).items()
+    renamed = {_RENAMED_TRAINING.get(name, name): value for name, value in training}
+    return upgraded | {"training": renamed}
+
+
+def _upgrade_report(report: dict[str, Any]) -> dict[str, Any]:
+    """Return the report of an older version with today's names."""
+    seeds = {_RENAMED_SEEDS.get(name, name): value for name, value in report["seeds"].items()}
+    return with_current_spelling(report) | {"seeds": seeds}
+
+
+def _compared_values(request: dict[str, Any]) -> list[Any]:
+    return [request["digest"], *(request["job"].get(name) for name in _UNDIGESTED_FIELDS)]
 
 
 def _read_json(path: Path) -> Any:

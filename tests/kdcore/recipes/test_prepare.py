@@ -1,5 +1,7 @@
 """Preparing a recipe reports all of its issues before anything is trained."""
 
+import shutil
+
 import pytest
 
 from kdcore.recipes import recipe_data
@@ -7,6 +9,7 @@ from kdcore.recipes.config import dataset_config
 from kdcore.recipes.prepare import prepare
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError
+from kdcore.runtime.files import sha256_of
 from tests.kdcore.recipe_runs import digits_recipe
 from tests.kdcore.uploads import image_tree, png, write_archive
 
@@ -94,6 +97,41 @@ def test_resolved_job_has_the_paths_of_the_recipe(tmp_path, teacher_run, digits_
     job = prepare(recipe, tmp_path, tmp_path / "work", CancellationToken()).request.job
     assert job.dataset == str(digits_store)
     assert [(entry.model, entry.weight) for entry in job.teachers] == [(str(teacher_run.path), 2.0)]
+
+
+def key_of(recipe, base):
+    return prepare(recipe, base, base / "work", CancellationToken()).key()
+
+
+def test_same_weights_under_another_path_have_the_same_key(tmp_path, teacher_run, digits_store):
+    weights = tmp_path / "x.safetensors"
+    shutil.copy(teacher_run.path / "student.safetensors", weights)
+
+    def recipe_from(init):
+        return digits_recipe(digits_store, student={"architecture": "cifar/resnet8", "init": init})
+
+    key = key_of(recipe_from("x.safetensors"), tmp_path)
+    assert key["job"]["student"]["init"].startswith("mdl_")
+    assert key_of(recipe_from("./x.safetensors"), tmp_path) == key
+    (tmp_path / "moved").mkdir()
+    weights.rename(tmp_path / "moved" / "y.safetensors")
+    assert key_of(recipe_from("moved/y.safetensors"), tmp_path) == key
+    assert key_of(recipe_from("random"), tmp_path)["digest"] != key["digest"]
+
+
+def test_evaluation_of_a_moved_folder_has_the_same_key(tmp_path, teacher_run, digits_store):
+    names = ("student.safetensors", "config.json")
+    for folder in ("x", "moved"):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            shutil.copy(teacher_run.path / name, tmp_path / folder)
+    recipe = {"kind": "evaluate", "dataset": str(digits_store)}
+    keys = [
+        key_of(recipe | {"model": {"weights": path}}, tmp_path) for path in ("x", "./x", "moved")
+    ]
+    digest = sha256_of(teacher_run.path / "student.safetensors")
+    assert keys[0]["job"]["student"]["init"] == f"mdl_{digest[:16]}"
+    assert keys == [keys[0]] * 3
 
 
 def test_state_dict_requires_its_architecture(tmp_path, teacher_run, digits_store):

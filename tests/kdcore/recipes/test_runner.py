@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from kdcore import distill
 from kdcore.recipes.runner import RunSpec, run_recipe
 from kdcore.runtime.cancellation import CancellationToken
-from kdcore.runtime.errors import RunCancelledError
+from kdcore.runtime.errors import RunCancelledError, UserError
+from kdcore.schema.old_spelling import old_spelling
 from tests.kdcore.recipe_runs import QUICK_TRAINING, CancelAfterEpoch, digits_recipe, ignore_event
 
 FROZEN_TRAINING = QUICK_TRAINING | {"optimizer": {"type": "sgd", "lr": 1e-9, "weight_decay": 0}}
@@ -106,3 +107,45 @@ def test_determinism_and_threads_of_a_run_end_with_it(current_folder, digits_sto
         run_recipe(run_spec, record_settings, CancellationToken())
         assert (torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()) == before
     assert seen == {"strict": {(True, before[1] + 1)}, "fast": {(False, before[1] + 1)}}
+
+
+def rewrite_json(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def make_folder_old(out):
+    """Give the folder of a finished run the names and fields that version 0.0 wrote."""
+
+    def make_request_old(request):
+        job = request["job"]
+        job |= {"dataset": "ds_1", "teachers": [{"model": "mdl_1"}], "model": None, "from": None}
+        job["training"]["kept_logits"] = job["training"].pop("teacher_cache_logits")
+
+    def make_report_old(report):
+        report[old_spelling("normalization")] = report.pop("normalization")
+        report["seeds"]["helped_by"] = report["seeds"].pop("top1_gain")
+
+    def make_fingerprint_old(fingerprint):
+        fingerprint["asked"] = fingerprint.pop("dataset")
+
+    rewrite_json(out / ".work" / "request.json", make_request_old)
+    rewrite_json(out / "report.json", make_report_old)
+    rewrite_json(out / ".work" / "data" / "made-of.json", make_fingerprint_old)
+
+
+def test_folder_that_an_old_version_finished_is_returned(current_folder):
+    recipe = digits_recipe("builtin:digits", training=QUICK_TRAINING)
+    first = distill(recipe, out="run", progress=False)
+    make_folder_old(first.path)
+    paths = [path for path in first.path.rglob("*") if path.is_file() and path.name != "lock"]
+    written = {path: path.stat().st_mtime_ns for path in paths}
+    again = distill(recipe, out="run", progress=False)
+    assert again.report == first.report
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    with pytest.raises(UserError, match="holds the run of another recipe") as caught:
+        distill(recipe, out="run", progress=False, seed=3)
+    assert [item.name for item in caught.value.items] == ["seed"]
+    renamed = distill(recipe, out="run", progress=False, name="another name")
+    assert json.loads((renamed.path / "model_card.json").read_text())["name"] == "another name"
