@@ -24,7 +24,7 @@ from worker.shutdown import ShutdownFlag
 
 Json = dict[str, Any]
 LONG = {"epochs": 2000, "batch_size": 256}
-RESUMED = {"epochs": 15, "batch_size": 64}
+RESUMED = {"epochs": 40, "batch_size": 64}  # it must still train when a test pauses it
 
 
 def test_job_is_cancelled_while_it_trains(client: httpx.Client, digits: Json, start: Any) -> None:

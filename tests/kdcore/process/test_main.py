@@ -88,8 +88,9 @@ def test_cpu_and_file_limits_are_reported_as_user_errors(tmp_path):
     assert wait_for_exit(start_engine(tmp_path, "ingest", request))[0] == ExitCode.USER_ERROR
     assert "disk space" in read_events(tmp_path)[-1].message
     assert not (tmp_path / "artifacts" / "dataset.safetensors").exists()
-    request = {"source": "builtin:digits", "limits": {"cpu_s": 1}}
-    code, _ = wait_for_exit(start_engine(tmp_path, "ingest", request))
+    image = encode_image(Image.new("RGB", (3000, 3000)))  # far more work than the limit allows
+    request = zip_request(tmp_path, dict.fromkeys(image_tree(60), image))
+    code, _ = wait_for_exit(start_engine(tmp_path, "ingest", request | {"limits": {"cpu_s": 2}}))
     assert code == ExitCode.USER_ERROR
     assert "processor time" in read_events(tmp_path)[-1].message
 
