@@ -1,10 +1,11 @@
 """Look up rows by id within the caller's project. A row of another project is a 404."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.base import ExecutableOption
 from starlette.responses import Response
 
 from api.http.pagination import PageQuery, paginate
@@ -28,16 +29,18 @@ def get_or_none(
     caller: Principal,
     *,
     lock: RowLock | None = None,
+    options: Sequence[ExecutableOption] = (),
 ) -> Row | None:
     """The row, or None if the project has no such row.
 
     ``lock`` holds the row until the transaction ends: ``share`` against deletion, ``update``
-    against every change.
+    against every change. ``options`` are SQLAlchemy's loader options.
     """
     if not is_id(row_id):
         return None
     columns = table.__table__.c
-    query = select(table).where(columns.id == row_id, columns.project_id == caller.project_id)
+    conditions = (columns.id == row_id, columns.project_id == caller.project_id)
+    query = select(table).where(*conditions).options(*options)
     if table is Job:
         query = query.where(Job.queue == TRAIN_QUEUE)
     if lock == "share":
@@ -48,14 +51,22 @@ def get_or_none(
 
 
 def get_or_404(
-    session: Session, table: type[Row], row_id: str, caller: Principal, *, lock: bool = False
+    session: Session,
+    table: type[Row],
+    row_id: str,
+    caller: Principal,
+    *,
+    lock: bool = False,
+    options: Sequence[ExecutableOption] = (),
 ) -> Row:
-    """The row, optionally locked for an update.
+    """The row, optionally locked for an update, and loaded with SQLAlchemy's ``options``.
 
     Raises:
         NotFoundError: the id is malformed, unknown or of another project.
     """
-    row = get_or_none(session, table, row_id, caller, lock="update" if lock else None)
+    row = get_or_none(
+        session, table, row_id, caller, lock="update" if lock else None, options=options
+    )
     if row is None:
         raise NotFoundError(_noun(table))
     return row

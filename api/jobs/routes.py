@@ -186,7 +186,7 @@ def _list(caller: Principal, page_query: PageQuery, filters: JobFilters, sort: s
 def get_job(job_id: str, request: Request, caller: JobReader) -> Response:
     """Get a job: as posted, as resolved, its progress, and its result or error."""
     with read_session() as session:
-        row = scoping.get_or_404(session, Job, job_id, caller)
+        row = scoping.get_or_404(session, Job, job_id, caller, options=[undefer(Job.runtime)])
         serialized = serialize_job(session, row)
         return etag_response(request, serialized, job_etag(row, serialized))
 
