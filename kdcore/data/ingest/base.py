@@ -25,7 +25,6 @@ from kdcore.runtime.errors import UserError
 from kdcore.runtime.event_writer import EventWriter
 
 _REPORT_EVERY_S = 1.0
-MAX_CLASS_NAME_LENGTH = 200
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -6,7 +6,12 @@ subfolders.
 
 from typing import NamedTuple
 
-from kdcore.data.ingest.base import MAX_CLASS_NAME_LENGTH, LabeledImage
+from kdcore.data.class_labels import (
+    class_name_problem,
+    equal_number_problems,
+    order_class_names,
+)
+from kdcore.data.ingest.base import LabeledImage
 from kdcore.data.ingest.safe_zip import NESTED_MESSAGE, ArchiveMember
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail
@@ -62,19 +67,21 @@ def parse_layout(members: list[ArchiveMember]) -> ArchiveLayout:
 def check_classes(
     images: list[LabeledImage], problems: list[ErrorDetail], known: tuple[str, ...] | None = None
 ) -> list[str]:
-    """Return the classes: ``known``, or sorted by name.
+    """Return the classes: ``known``, or in the order of :func:`order_class_names`.
 
-    Classes without training images are added to ``problems``. Raises :class:`UserError`
-    ``dataset_invalid`` without any training image and for a single class.
+    Classes without training images and two spellings of one number are added to ``problems``.
+    Raises :class:`UserError` ``dataset_invalid`` without any training image and for a single class.
     """
     trained = {image.label for image in images if image.split == "train"}
-    classes = list(known) if known is not None else sorted(trained)
+    classes = list(known) if known is not None else list(order_class_names(trained))
     if not trained and not problems:
         missing = "no images in train/" if images else "no images"
         raise UserError("dataset_invalid", f"the archive has {missing}", hint=_LAYOUT_HINT)
     labels = {(i.split, i.label) for i in images if i.split != "unlabeled"}
     labels |= {("train", label) for label in classes}
-    untrained = sorted(pair for pair in labels if pair[1] not in trained)
+    respelled = equal_number_problems(label for _, label in labels)
+    problems.extend(error_detail(name, problem) for name, problem in respelled.items())
+    untrained = sorted(pair for pair in labels if pair[1] not in trained and not respelled)
     for split, label in untrained if trained else ():
         problems.append(error_detail(f"{split}/{label}", "is a class without training images"))
     if len(classes) == 1 and not problems:
@@ -127,12 +134,3 @@ def _label_image(image: ArchiveMember, has_splits: bool) -> LabeledImage | Error
     if problem is not None:
         return error_detail("/".join(image.path_parts), problem)
     return LabeledImage(image.path_parts, split, parts[0], image)
-
-
-def class_name_problem(name: str) -> str | None:
-    """Return what is wrong with the name of a class, or None."""
-    if len(name) > MAX_CLASS_NAME_LENGTH:
-        return f"has a class name of more than {MAX_CLASS_NAME_LENGTH} characters"
-    if to_printable(name) != name:
-        return "has a class name with control characters"
-    return None

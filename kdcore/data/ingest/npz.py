@@ -18,8 +18,13 @@ from numpy.lib import format as numpy_format
 from PIL import Image
 
 from kdcore.data import decode
+from kdcore.data.class_labels import (
+    InvalidLabelError,
+    class_indices_of,
+    class_name_problem,
+    class_names_of,
+)
 from kdcore.data.ingest.base import ImageFormat, IngestContext, LabeledImage, Pixels, ScannedImage
-from kdcore.data.ingest.folder_layout import class_name_problem
 from kdcore.data.ingest.safe_zip import Archive, ArchiveMember, MemberStream, UnreadableMemberError
 from kdcore.data.types import SPLITS, SubsetName
 from kdcore.runtime.errors import error_detail, to_printable
@@ -135,9 +140,9 @@ class NpzReader:
                 return np.char.decode(values, "utf-8")
             except UnicodeDecodeError as error:
                 raise InvalidArrayError(f"has text that is not UTF-8: {error}") from error
-        if values.dtype.kind not in "iuU":
+        if values.dtype.kind not in "biufU":
             raise InvalidArrayError(
-                f"has values of type {values.dtype}; integers or text were expected"
+                f"has values of type {values.dtype}; numbers or text were expected"
             )
         return values
 
@@ -145,17 +150,12 @@ class NpzReader:
         self, labels: dict[SubsetName, Labels], names: Labels | None
     ) -> dict[SubsetName, list[str]]:
         """Return the class of each image as text; set :attr:`classes` and add to the problems."""
-        if names is not None:
-            self.classes = tuple(str(name) for name in names)
-            self._check_names(self.classes)
-        elif all(values.dtype.kind in "iu" for values in labels.values()):
-            label_ids = {int(value) for values in labels.values() for value in np.unique(values)}
-            self.classes = tuple(str(value) for value in sorted(label_ids))
+        self.classes = None if names is None else self._read_names(names)
         texts = {}
         for part, values in labels.items():
             try:
-                texts[part] = _label_names(values, self.classes if names is not None else None)
-            except InvalidArrayError as error:
+                texts[part] = _label_names(values, self.classes)
+            except (InvalidArrayError, InvalidLabelError) as error:
                 self.problems.append(error_detail(f"labels of {part}", str(error)))
         for name in {text for part in texts.values() for text in part}:
             if problem := class_name_problem(name):
@@ -171,9 +171,16 @@ class NpzReader:
             detail = f"are {len(labels)}, but there are {self._shapes[part][0]} images"
             self.problems.append(error_detail(f"labels of {part}", detail))
 
-    def _check_names(self, names: tuple[str, ...]) -> None:
+    def _read_names(self, values: Labels) -> tuple[str, ...]:
+        try:
+            # Text stays as it is: 1.5 may be a name here.
+            names = values.tolist() if values.dtype.kind == "U" else class_names_of(values)
+        except InvalidLabelError as error:
+            self.problems.append(error_detail(_CLASS_NAMES, str(error)))
+            return ()
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.problems.append(error_detail(_CLASS_NAMES, f"has {to_printable(name)} twice"))
+        return tuple(names)
 
     def _list_images(self, texts: dict[SubsetName, list[str]]) -> list[ScannedImage]:
         scanned = []
@@ -197,18 +204,17 @@ def _unique_subset(
 
 
 def _label_names(values: Labels, names: tuple[str, ...] | None) -> list[str]:
-    if values.dtype.kind == "U":
-        unknown = set(values.tolist()) - set(names) if names is not None else set()
-        if unknown:
-            raise InvalidArrayError(f"has {min(unknown)!r}, which is not one of {_CLASS_NAMES}")
-        return [str(value) for value in values]
-    low, most = 0, None if names is None else len(names) - 1
-    wrong = values < low if most is None else (values < low) | (values > most)
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        right = "0 or more" if most is None else f"0 to {most}"
-        raise InvalidArrayError(f"has {values[row]} in row {row}; {right} was expected")
-    return [str(value) if names is None else names[value] for value in values.tolist()]
+    if names is None:
+        return class_names_of(values)
+    if values.dtype.kind != "U":
+        return [names[index] for index in class_indices_of(values, len(names))]
+    texts: list[str] = values.tolist()
+    if not set(texts) <= set(names):
+        texts = class_names_of(values)
+    unknown = set(texts) - set(names)
+    if unknown:
+        raise InvalidArrayError(f"has {min(unknown)!r}, which is not one of {_CLASS_NAMES}")
+    return texts
 
 
 def _decode_row(values: npt.NDArray[np.uint8], image_format: ImageFormat) -> Pixels:

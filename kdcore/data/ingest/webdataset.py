@@ -1,8 +1,9 @@
 """Read WebDataset shards: tars of ``<key>.jpg`` and ``<key>.cls`` side by side, as streams.
 
 An upload is one tar, a tar of tars or a zip of tars. The label is the text of ``.cls`` or ``label``
-in ``.json``, a number or a name. The split is a folder (``train/``, ``val/``, ``test/``,
-``unlabeled/``) or the first word of the shard's name (``val-0001.tar``), else train.
+in ``.json``, a number or a name (:mod:`kdcore.data.class_labels`). The split is a folder
+(``train/``, ``val/``, ``test/``, ``unlabeled/``) or the first word of the shard's name
+(``val-0001.tar``), else train.
 
 Format: https://github.com/webdataset/webdataset. Its library is not used, because it skips damaged
 samples without an error. Pickled members are never read.
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdcore.data import decode
+from kdcore.data.class_labels import InvalidLabelError, class_name_of, class_name_problem
 from kdcore.data.ingest.base import ImageFormat, IngestContext, LabeledImage, Pixels, ScannedImage
-from kdcore.data.ingest.folder_layout import IMAGE_SUFFIXES, SPLIT_FOLDERS, class_name_problem
+from kdcore.data.ingest.folder_layout import IMAGE_SUFFIXES, SPLIT_FOLDERS
 from kdcore.data.ingest.image_folder import log_ignored
 from kdcore.data.ingest.safe_tar import TarMember, iter_members
 from kdcore.data.ingest.safe_zip import Archive, UnreadableMemberError
@@ -78,10 +80,6 @@ class WebDatasetReader:
                 )
             scanned[image.image.path_parts] = image
             self._context.check_count(len(scanned))
-        labels = {scanned_image.image.label for scanned_image in scanned.values()} - {""}
-        if labels and all(label.isdecimal() for label in labels):
-            # Numbers are indices, so 10 comes after 9.
-            self.classes = tuple(sorted(labels, key=lambda label: (int(label), label)))
         return sorted(scanned.values(), key=_sort_key)
 
     def decode_images(
@@ -213,12 +211,11 @@ def _read_label(file: TarMember, extension: str) -> str:
         raise decode.InvalidImageError(f"has {file.size} bytes, too many for a label")
     data = file.read()
     try:
-        text = data.decode("utf-8").strip()
-        if extension == ".json":
-            value = json.loads(text)
-            value = value.get("label", "") if isinstance(value, dict) else ""
-            right = isinstance(value, str | int) and not isinstance(value, bool)
-            text = str(value).strip() if right else ""
+        if extension != ".json":
+            return class_name_of(data)
+        fields = json.loads(data)
+        return class_name_of(fields.get("label") if isinstance(fields, dict) else None)
     except (ValueError, RecursionError) as error:
         raise decode.InvalidImageError(f"is not a label: {to_printable(str(error))}") from error
-    return text
+    except InvalidLabelError as error:
+        raise decode.InvalidImageError(str(error)) from error

@@ -105,7 +105,7 @@ def test_every_invalid_sample_is_named(workdir):
         "h.cls": b"bee",
     }
     details = assert_upload_refused(workdir, write_upload(workdir, encode_shard(good | bad)))
-    assert set(details) == {"a", "b", "c.png", "d", "e.cls", "../f.png", "g", "h.png"}
+    assert set(details) == {"a", "b", "c.png", "d", "e.cls", "../f.png", "g.json", "h.png"}
     assert "no label" in details["a"]
     assert "several images" in details["d"]
 
