@@ -1,6 +1,6 @@
 """The reader of a data set format (:class:`DatasetReader`) and what readers share.
 
-A format is a module of this folder with a function ``open_reader(context)``, which returns a reader
+A format is a module of `formats` with a function ``open_reader(context)``, which returns a reader
 for an upload in its format and None for any other upload. Ingestion then calls ``scan``, which
 lists the labeled images, and ``decode_images``, which decodes them.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kdcore.data.decode import ImageHeader
-from kdcore.data.ingest.safe_zip import Archive
+from kdcore.data.ingest.archives.safe_zip import Archive
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail, Progress
 from kdcore.protocol.requests import IngestRequest

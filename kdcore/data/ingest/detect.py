@@ -13,7 +13,7 @@ FORMATS = (
     "npz",
     "image_folder",  # last, because it takes every zip
 )
-"""Modules of this folder, in the order in which their ``open_reader`` is tried."""
+"""Modules of `formats`, in the order in which their ``open_reader`` is tried."""
 
 
 @contextlib.contextmanager
@@ -25,7 +25,7 @@ def open_reader(context: IngestContext) -> Iterator[DatasetReader]:
 
 def _first_reader(context: IngestContext) -> DatasetReader:
     for name in FORMATS:
-        module = importlib.import_module(f"kdcore.data.ingest.{name}")
+        module = importlib.import_module(f"kdcore.data.ingest.formats.{name}")
         reader: DatasetReader | None = module.open_reader(context)
         if reader is not None:
             return reader

@@ -11,8 +11,8 @@ from kdcore.data.class_labels import (
     equal_number_problems,
     order_class_names,
 )
+from kdcore.data.ingest.archives.safe_zip import NESTED_MESSAGE, ArchiveMember
 from kdcore.data.ingest.base import LabeledImage
-from kdcore.data.ingest.safe_zip import NESTED_MESSAGE, ArchiveMember
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail
 from kdcore.runtime.errors import UserError, error_detail, to_printable

@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from kdcore.data.ingest.safe_zip import Archive, UnreadableMemberError
+from kdcore.data.ingest.archives.safe_zip import Archive, UnreadableMemberError
 from kdcore.runtime.errors import UserError
 from tests.kdcore.uploads import image_tree, png, write_archive
 

@@ -6,8 +6,8 @@ import torchvision.datasets
 from PIL import Image
 
 from kdcore.data import dataset
+from kdcore.data.ingest.formats.torchvision_sets import TORCHVISION_DATASETS
 from kdcore.data.ingest.pipeline import ingest
-from kdcore.data.ingest.torchvision_sets import TORCHVISION_DATASETS
 from kdcore.protocol.requests import IngestRequest
 from kdcore.runtime.errors import UserError
 from kdcore.schema.asset_info import DatasetInfo

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from kdcore.data import decode
 from kdcore.data.ingest import folder_layout
+from kdcore.data.ingest.archives.safe_zip import Archive, UnreadableMemberError
 from kdcore.data.ingest.base import ImageFormat, IngestContext, LabeledImage, Pixels, ScannedImage
-from kdcore.data.ingest.safe_zip import Archive, UnreadableMemberError
 from kdcore.runtime.errors import error_detail, to_printable
 
 

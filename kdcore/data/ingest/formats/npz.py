@@ -24,8 +24,13 @@ from kdcore.data.class_labels import (
     class_name_problem,
     class_names_of,
 )
+from kdcore.data.ingest.archives.safe_zip import (
+    Archive,
+    ArchiveMember,
+    MemberStream,
+    UnreadableMemberError,
+)
 from kdcore.data.ingest.base import ImageFormat, IngestContext, LabeledImage, Pixels, ScannedImage
-from kdcore.data.ingest.safe_zip import Archive, ArchiveMember, MemberStream, UnreadableMemberError
 from kdcore.data.types import SPLITS, SubsetName
 from kdcore.runtime.errors import error_detail, to_printable
 from kdcore.schema.old_spelling import old_spelling

@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 from kdcore.data import decode
 from kdcore.data.class_labels import InvalidLabelError, class_name_of, class_name_problem
+from kdcore.data.ingest.archives.safe_tar import TarMember, iter_members
+from kdcore.data.ingest.archives.safe_zip import Archive, UnreadableMemberError
 from kdcore.data.ingest.base import ImageFormat, IngestContext, LabeledImage, Pixels, ScannedImage
 from kdcore.data.ingest.folder_layout import IMAGE_SUFFIXES, SPLIT_FOLDERS
-from kdcore.data.ingest.image_folder import log_ignored
-from kdcore.data.ingest.safe_tar import TarMember, iter_members
-from kdcore.data.ingest.safe_zip import Archive, UnreadableMemberError
+from kdcore.data.ingest.formats.image_folder import log_ignored
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail
 from kdcore.runtime.errors import error_detail, to_printable

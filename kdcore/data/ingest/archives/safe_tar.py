@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, NamedTuple, Protocol
 
-from kdcore.data.ingest.safe_zip import (
+from kdcore.data.ingest.archives.safe_zip import (
     UnreadableMemberError,
     is_ignored,
     name_problem,

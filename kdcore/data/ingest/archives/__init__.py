@@ -1,0 +1,1 @@
+"""Read hostile archives within limits."""
