@@ -6,10 +6,10 @@ from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from api.http.pagination import Page
-from kdcore.schema.asset_info import ImageSize, SplitInfo
+from kdcore.schema.asset_info import IgnoredItems, ImageSize, SplitInfo
 from kdcore.schema.base import FrozenModel, Name
 from kdcore.schema.catalog import Normalization
-from kdcore.schema.dataset_sources import KnownSource
+from kdcore.schema.dataset_sources import KnownSource, OnBadImage, OnDuplicates
 
 
 class DatasetCreate(FrozenModel):
@@ -28,6 +28,11 @@ class DatasetCreate(FrozenModel):
     shorter sides, at most 224."""
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the splits that the source does not define."""
+    on_bad_image: OnBadImage = "refuse"
+    """`skip` leaves out images that cannot be decoded, and lists them in `ignored`."""
+    on_duplicates: OnDuplicates = "warn"
+    """`drop` removes copies of images: from train alone, never from the `val` and `test` of the
+    upload. Of an image that has two labels, it removes all copies."""
 
     @model_validator(mode="after")
     def _require_one_source(self) -> Self:
@@ -44,7 +49,16 @@ class AssetError(BaseModel):
     code: str
     message: str
     hint: str | None
-    items: list[dict[str, str]]
+    items: list[dict[str, str]] = Field(description="Invalid parts: the first 1,000")
+    num_items: int = Field(description="Invalid parts in total")
+
+
+class DatasetSplit(SplitInfo):
+    """One split of a data set."""
+
+    source: str | None
+    """Folders, shards or arrays of the upload, or the split that it was drawn from; null for data
+    sets of an earlier version."""
 
 
 class DatasetOut(BaseModel):
@@ -58,12 +72,22 @@ class DatasetOut(BaseModel):
     split_seed: int
     classes: list[str] | None
     num_classes: int | None
-    splits: dict[str, SplitInfo] | None
+    splits: dict[str, DatasetSplit] | None
+    """Also of a failed data set, as far as it was read; `per_class` is then empty."""
     in_channels: int | None
     image_size: int | None
     normalization: Normalization | None
     digest: str | None
     size_bytes: int | None
+    on_bad_image: OnBadImage
+    on_duplicates: OnDuplicates
+    sixteen_bit_range: int | None
+    """Number of values of the images with 16 bits, such as 4096 if 12 bits are in use; null
+    without such images."""
+    ignored: list[IgnoredItems]
+    """Parts of the upload that are not in the data set."""
+    warnings: list[str]
+    """What may be wrong with the data, such as images that test shares with train."""
     error: AssetError | None
     created_at: str
     ready_at: str | None

@@ -30,6 +30,8 @@ def create_dataset_row(session: Session, body: DatasetCreate, caller: Principal)
         source=body.source or f"upload:{body.upload_id}",
         upload_id=body.upload_id,
         split_seed=body.split_seed,
+        on_bad_image=body.on_bad_image,
+        on_duplicates=body.on_duplicates,
         state="ingesting",
     )
     session.add(dataset)

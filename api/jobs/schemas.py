@@ -44,7 +44,8 @@ class JobError(BaseModel):
     retryable: bool
     run: int
     phase: str | None
-    items: list[dict[str, str]]
+    items: list[dict[str, str]] = Field(description="Invalid parts: the first 1,000")
+    num_items: int = Field(description="Invalid parts in total")
 
 
 class JobUsage(BaseModel):

@@ -32,6 +32,7 @@ class ServableModel(NamedTuple):
     size_bytes: int
     input_size: int
     normalization: Normalization
+    sixteen_bit_range: int | None
     class_names: list[str] | None
 
 
@@ -86,6 +87,7 @@ def _load_if_converted(model_id: str, caller: Principal) -> ServableModel | None
         size_bytes=model.onnx_size_bytes or 0,
         input_size=model.input_size,
         normalization=Normalization.model_validate(model.normalization),
+        sixteen_bit_range=model.sixteen_bit_range,
         class_names=model.class_names,
     )
 

@@ -81,6 +81,9 @@ class ModelOut(BaseModel):
     in_channels: int | None
     input_size: int
     normalization: Normalization | None
+    sixteen_bit_range: int | None
+    """Number of values of the training images with 16 bits; predictions scale images with 16 bits
+    by it. Null without such images."""
     class_names: list[str] | None
     license: str | None
     labels: dict[str, str]

@@ -102,6 +102,7 @@ def _from_job(session: Session, body: ModelCreate, caller: Principal) -> Model:
         in_channels=network_channels(student.channels, info["in_channels"]),
         input_size=info["image_size"],
         normalization=report["normalization"],
+        sixteen_bit_range=info.get("sixteen_bit_range"),
         class_names=info["classes"],
         license=body.license,
         labels={},

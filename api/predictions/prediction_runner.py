@@ -137,6 +137,7 @@ def _write_inputs(folder: Path, model: ServableModel, images: Sequence[bytes], k
         images=tuple(str(folder / f"{index}.image") for index in range(len(images))),
         input_size=model.input_size,
         normalization=model.normalization,
+        sixteen_bit_range=model.sixteen_bit_range,
         classes=tuple(model.class_names) if model.class_names else None,
         k=k,
         threads=1,

@@ -163,7 +163,9 @@ def _byte_ranges(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, _ByteRange]
 
 def _encode_header(shapes: Mapping[str, tuple[int, ...]], info: DatasetInfo) -> bytes:
     """The header as JSON, without padding and without its length in front."""
-    text = json.dumps(info.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    # Optional facts are left out, so that files without them have the same bytes as always.
+    fields = info.model_dump(mode="json", exclude_none=True)
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
     header: dict[str, Any] = {"__metadata__": {METADATA_KEY: text}}
     for name, byte_range in _byte_ranges(shapes).items():
         dtype = "I64" if name.endswith("/targets") else "U8"

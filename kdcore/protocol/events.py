@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from kdcore.schema.asset_info import IngestSummary
 from kdcore.schema.base import FrozenModel, Sha256
 
 ErrorCode = Literal[
@@ -136,6 +137,13 @@ class ReportEvent(EngineEvent):
     report: dict[str, Any]
 
 
+class IngestSummaryEvent(EngineEvent):
+    """What ingestion read of an upload; written before the report, or before the error."""
+
+    type: Literal["ingest_summary"] = "ingest_summary"
+    summary: IngestSummary
+
+
 class ErrorEvent(EngineEvent):
     """The reason why the run ends without a result."""
 
@@ -144,6 +152,9 @@ class ErrorEvent(EngineEvent):
     message: str
     hint: str | None = None
     items: tuple[ErrorDetail, ...] = ()
+    """The first 1,000 invalid parts."""
+    num_items: int = 0
+    """Invalid parts in total."""
 
 
 class DoneEvent(EngineEvent):
@@ -160,6 +171,7 @@ AnyEvent = Annotated[
     | ArtifactEvent
     | TeacherCacheEvent
     | ReportEvent
+    | IngestSummaryEvent
     | ErrorEvent
     | DoneEvent,
     Field(discriminator="type"),

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from kdcore.schema.asset_info import ImageSize
 from kdcore.schema.base import FrozenModel, Sha256
 from kdcore.schema.catalog import Normalization
-from kdcore.schema.dataset_sources import KnownSource
+from kdcore.schema.dataset_sources import KnownSource, OnBadImage, OnDuplicates
 from kdcore.schema.job import ChannelRule, ResolvedJob
 
 MAX_PIXELS = 25_000_000
@@ -139,6 +139,8 @@ class IngestRequest(EngineRequest):
     """Side of the stored images in pixels. Null keeps one common square size up to 256, and resizes
     other images to the median of their shorter sides, 224 at most."""
     split_seed: int = 0
+    on_bad_image: OnBadImage = "refuse"
+    on_duplicates: OnDuplicates = "warn"
     max_images: int = 2_000_000
     max_pixels: int = MAX_PIXELS
     max_decoded_bytes: int = 16 * 2**30
@@ -181,6 +183,8 @@ class PredictRequest(EngineRequest):
     input_size: int
     normalization: Normalization
     """One mean and deviation for each input channel."""
+    sixteen_bit_range: int | None = None
+    """Number of values of images with 16 bits; null means 65,536."""
     classes: tuple[str, ...] | None = None
     k: int
     max_pixels: int = MAX_PIXELS

@@ -17,7 +17,9 @@ from collections.abc import Sequence
 from kdcore.protocol.events import ErrorCode, ErrorDetail
 
 MAX_ITEMS = 1000
-"""Items that one error names; further items are counted."""
+"""Items that one error holds; further items are counted."""
+MAX_NAMES = 20
+"""Items that one message names; further items are counted."""
 _MAX_NAME = 300
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -30,7 +32,7 @@ class UserError(EngineError):
     """The request, the data or the checkpoint is invalid, so a retry would fail, too.
 
     ``message`` says what is wrong and what would be right, ``hint`` what to do next; ``items``
-    names every invalid part.
+    names the first invalid parts, and ``num_items`` counts all of them.
     """
 
     def __init__(
@@ -45,11 +47,14 @@ class UserError(EngineError):
         self.code: ErrorCode = code
         self.message = to_printable(message)
         self.hint = hint
-        self.items = cap_items(items)
+        self.items = tuple(items[:MAX_ITEMS])
+        self.num_items = len(items)
 
     def __str__(self) -> str:
         """Message, items and hint, so that a log shows what to do."""
-        lines = [self.message, *(f"{entry.name}: {entry.detail}" for entry in self.items)]
+        lines = [self.message, *(f"{i.name}: {i.detail}" for i in self.items[:MAX_NAMES])]
+        if self.num_items > MAX_NAMES:
+            lines.append(f"and {self.num_items - MAX_NAMES} more")
         return "\n".join([*lines, *([self.hint] if self.hint else [])])
 
 
@@ -75,9 +80,7 @@ def to_printable(text: str) -> str:
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
-def cap_items(items: Sequence[ErrorDetail]) -> tuple[ErrorDetail, ...]:
-    """Return the first :data:`MAX_ITEMS` items and an item with the number of the others."""
-    if len(items) <= MAX_ITEMS:
-        return tuple(items)
-    more = f"and {len(items) - MAX_ITEMS} more"
-    return (*items[:MAX_ITEMS], ErrorDetail(name="…", detail=more))
+def join_names(names: Sequence[str]) -> str:
+    """Join the first :data:`MAX_NAMES` names of users, and count the others."""
+    few = ", ".join(to_printable(name)[:_MAX_NAME] for name in names[:MAX_NAMES])
+    return f"{few} and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else few

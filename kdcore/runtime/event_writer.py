@@ -19,6 +19,7 @@ from kdcore.protocol.events import (
     ErrorCode,
     ErrorDetail,
     ErrorEvent,
+    IngestSummaryEvent,
     LogEvent,
     LogLevel,
     MetricsEvent,
@@ -27,8 +28,9 @@ from kdcore.protocol.events import (
     ReportEvent,
     TeacherCacheEvent,
 )
-from kdcore.runtime.errors import cap_items
+from kdcore.runtime.errors import MAX_ITEMS
 from kdcore.runtime.files import sha256_of
+from kdcore.schema.asset_info import IngestSummary
 
 
 class EventWriter:
@@ -111,15 +113,27 @@ class EventWriter:
         """Report the result, as JSON values."""
         self._write(ReportEvent, report=report)
 
+    def ingest_summary(self, summary: IngestSummary) -> None:
+        """Report what ingestion read of an upload."""
+        self._write(IngestSummaryEvent, summary=summary)
+
     def error(
         self,
         code: ErrorCode,
         message: str,
         hint: str | None = None,
         items: Sequence[ErrorDetail] = (),
+        num_items: int | None = None,
     ) -> None:
-        """Report why the run ends without a result."""
-        self._write(ErrorEvent, code=code, message=message, hint=hint, items=cap_items(items))
+        """Report why the run ends without a result; ``num_items`` counts ``items`` by default."""
+        self._write(
+            ErrorEvent,
+            code=code,
+            message=message,
+            hint=hint,
+            items=tuple(items[:MAX_ITEMS]),
+            num_items=len(items) if num_items is None else num_items,
+        )
 
     def done(self) -> None:
         """Report the end of the run: the last event."""

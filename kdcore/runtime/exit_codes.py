@@ -28,7 +28,13 @@ def report_failure(
     """
     user_error = _as_user_error(error, limit_error_code)
     if user_error is not None:
-        events.error(user_error.code, user_error.message, user_error.hint, user_error.items)
+        events.error(
+            user_error.code,
+            user_error.message,
+            user_error.hint,
+            user_error.items,
+            user_error.num_items,
+        )
         return ExitCode.USER_ERROR
     if isinstance(error, RunCancelledError):
         events.log("info", str(error))

@@ -33,6 +33,35 @@ class DatasetInfo(FrozenModel):
     split_seed: int
     digest: Sha256
     """Digest of the content: equal for equal images, targets, classes and splits."""
+    sixteen_bit_range: int | None = None
+    """Number of values of the images with 16 bits: the smallest power of two above the largest
+    value in the data set. Null without such images."""
+
+
+class SplitSource(FrozenModel):
+    """Where the images of a split come from."""
+
+    source: str
+    """Folders, shards or arrays of the upload, or the split that it was drawn from."""
+    count: int
+    """Usable images."""
+
+
+class IgnoredItems(FrozenModel):
+    """Parts of an upload that are not in the data set, and why."""
+
+    reason: str
+    count: int
+    examples: tuple[str, ...]
+    """Names: the first 20, or up to 1,000 of images that were left out because they are bad."""
+
+
+class IngestSummary(FrozenModel):
+    """What ingestion read of an upload, also of one that it refused."""
+
+    splits: dict[Literal["train", "val", "test", "unlabeled"], SplitSource] = {}
+    ignored: tuple[IgnoredItems, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class ModelInfo(FrozenModel):

@@ -1,13 +1,17 @@
 """Sources of data sets without an upload: the built-in digits and torchvision's data sets."""
 
 import difflib
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from kdcore.schema.base import FrozenModel, join_with_or
 
+OnBadImage = Literal["refuse", "skip"]
+"""What becomes of an upload with images that cannot be decoded."""
+OnDuplicates = Literal["warn", "drop"]
+"""What becomes of images that are in a data set more than once."""
 DIGITS = "builtin:digits"
 TORCHVISION_PREFIX = "torchvision:"
 

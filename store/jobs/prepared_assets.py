@@ -9,6 +9,8 @@ from sqlalchemy.orm import Session
 from kdcore.schema.job_kinds import JOB_KINDS, PreparedAsset
 from store.tables import Dataset, Job, Model, Upload
 
+_PUBLIC_FIELDS = ("code", "message", "hint", "items", "num_items")
+
 
 def finalize_prepared_asset(session: Session, job: Job) -> None:
     """Make the data set or model that an ended job prepares ready or failed.
@@ -60,6 +62,7 @@ def _finalize_asset(session: Session, asset: Dataset | Model, job: Job) -> None:
             "code": "cancelled",
             "message": "the preparation was cancelled",
             "items": [],
+            "num_items": 0,
         }
         asset.state = "failed"
         # A retryable error does not mean that the bytes are invalid.
@@ -87,7 +90,7 @@ def _discard_upload(session: Session, asset: Dataset | Model) -> None:
 
 
 def _public_error(error: dict[str, Any] | None) -> dict[str, Any] | None:
-    return error and {name: error.get(name) for name in ("code", "message", "hint", "items")}
+    return error and {name: error.get(name) for name in _PUBLIC_FIELDS}
 
 
 _FINALIZERS: dict[PreparedAsset, Callable[[Session, Any, Job], None]] = {

@@ -90,9 +90,12 @@ def succeed(
 def fail(session: Session, job: Job, error: dict[str, Any], run_exit: str) -> None:
     """End the job with an error ``{code, message, hint, retryable, items}``.
 
+    ``num_items`` counts the items, unless the error has a larger number.
+
     A job whose cancellation was requested ends as cancelled; its error is only logged as an event.
     """
-    job_error = error | {"run": job.num_runs, "phase": job.phase}
+    counted = {"num_items": len(error["items"])} | error
+    job_error = counted | {"run": job.num_runs, "phase": job.phase}
     event_log.append(session, job, "error", job_error)
     if job.desired_state == "cancel":
         end_job(session, job, "cancelled", run_exit)

@@ -64,9 +64,13 @@ class Dataset(Base):
     source: Mapped[str]
     upload_id: Mapped[str | None] = mapped_column(ForeignKey("uploads.id"))
     split_seed: Mapped[BigInt]
+    on_bad_image: Mapped[str]
+    on_duplicates: Mapped[str]
     state: Mapped[str]
     error: Mapped[Json | None]
     info: Mapped[Json | None]
+    ingest_summary: Mapped[Json | None]
+    """What ingestion read of the upload; null until it has ended, and for older rows."""
     object_key: Mapped[str | None] = mapped_column(index=True)
     sha256: Mapped[str | None]
     size_bytes: Mapped[BigInt | None]
@@ -128,6 +132,8 @@ class Model(Base):
     in_channels: Mapped[int | None]
     input_size: Mapped[int]
     normalization: Mapped[Json | None]
+    sixteen_bit_range: Mapped[int | None]
+    """Number of values of the training images with 16 bits; null without such images."""
     class_names: Mapped[list[Any] | None]
     license: Mapped[str | None]
     labels: Mapped[Json]

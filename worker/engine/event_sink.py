@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from kdcore.protocol.events import (
     AnyEvent,
     CheckpointEvent,
+    IngestSummaryEvent,
     LogEvent,
     MetricsEvent,
     PhaseEvent,
@@ -16,7 +17,7 @@ from kdcore.protocol.events import (
 from kdcore.runtime.failpoints import failpoint
 from store import event_log, jobs, metric_series, object_store
 from store.database import transaction
-from store.tables import Checkpoint, Job
+from store.tables import Checkpoint, Dataset, Job
 from worker.files import teacher_cache, uploads
 
 
@@ -68,6 +69,10 @@ def _store_event(session: Session, job: Job, event: AnyEvent, stored: dict[str, 
             event_log.append(session, job, "log", {"level": event.level, "message": event.message})
         case TeacherCacheEvent():
             teacher_cache.record_event(session, job, event, stored)
+        case IngestSummaryEvent():
+            dataset = session.get_one(Dataset, job.dataset_id)
+            dataset.ingest_summary = event.summary.model_dump(mode="json")
+            dataset.rev += 1
         case _:
             pass  # artifacts, report and error are published when the run has ended
 

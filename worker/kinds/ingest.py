@@ -1,8 +1,10 @@
 """ingest: an upload or a named source becomes a data set."""
 
 from pathlib import Path
+from typing import cast
 
 from kdcore.protocol.requests import IngestRequest
+from kdcore.schema.dataset_sources import OnBadImage, OnDuplicates
 from store.database import transaction
 from store.settings import settings
 from store.tables import Dataset, Job
@@ -28,6 +30,8 @@ def load_inputs(job: Job, workdir: Path) -> Inputs:
         root=str(root) if root else None,
         image_size=job.spec.get("image_size"),
         split_seed=dataset.split_seed,
+        on_bad_image=cast(OnBadImage, dataset.on_bad_image),
+        on_duplicates=cast(OnDuplicates, dataset.on_duplicates),
         max_decoded_bytes=settings().max_file_bytes,
         limits=untrusted_input_limits(),
     )

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from kdcore.data.decode import ImageHeader
 from kdcore.data.ingest.archives.safe_zip import Archive
+from kdcore.data.ingest.summary import SummaryBuilder
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail, Progress
 from kdcore.protocol.requests import IngestRequest
@@ -73,6 +74,7 @@ class IngestContext:
         self.request = request
         self.workdir = workdir
         self.events = events
+        self.summary = SummaryBuilder()
         self._cancellation = cancellation
         self._last_report_s = time.monotonic()
         self._resources = contextlib.ExitStack()

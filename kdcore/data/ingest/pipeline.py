@@ -40,16 +40,26 @@ def ingest(
     """
     context = IngestContext(request, workdir, events, cancellation)
     target = workdir / "artifacts" / "dataset.safetensors"
-    with open_reader(context) as reader:
-        info = _ingest(reader, context, target)
+    counts: Counter[SubsetName] = Counter()
+    try:
+        with open_reader(context) as reader:
+            info = _ingest(reader, context, target, counts)
+    except UserError:
+        events.ingest_summary(context.summary.build(counts))
+        raise
+    events.ingest_summary(context.summary.build({n: s.count for n, s in info.splits.items()}))
     events.artifact(target, target.name, "safetensors", "application/octet-stream")
     events.report(info.model_dump(mode="json"))
 
 
-def _ingest(reader: DatasetReader, context: IngestContext, target: Path) -> DatasetInfo:
+def _ingest(
+    reader: DatasetReader, context: IngestContext, target: Path, counts: Counter[SubsetName]
+) -> DatasetInfo:
+    """Ingest; ``counts`` gets the usable images of each split of the upload."""
     context.events.phase("check")
     scanned = reader.scan()
     images = [scanned_image.image for scanned_image in scanned]
+    counts.update(image.split for image in images)
     classes = folder_layout.check_classes(images, reader.problems, reader.classes)
     if not scanned:
         raise _dataset_error(reader.problems)
@@ -63,6 +73,7 @@ def _ingest(reader: DatasetReader, context: IngestContext, target: Path) -> Data
             pass
         raise _dataset_error(reader.problems)
     images = splits.draw_missing_splits(images, context.request.split_seed)
+    context.summary.add_drawn_splits(counts, context.request.split_seed)
     _check_size(len(images), image_format, context.request)
     plan = _outline(images, classes, image_format, context.request.split_seed)
     return _write_dataset(reader, context, images, (plan, target))

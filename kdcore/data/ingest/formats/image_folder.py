@@ -6,7 +6,7 @@ from kdcore.data import decode
 from kdcore.data.ingest import folder_layout
 from kdcore.data.ingest.archives.safe_zip import Archive, UnreadableMemberError
 from kdcore.data.ingest.base import ImageFormat, IngestContext, LabeledImage, Pixels, ScannedImage
-from kdcore.runtime.errors import error_detail, to_printable
+from kdcore.runtime.errors import error_detail
 
 
 def open_reader(context: IngestContext) -> "ImageFolderReader":
@@ -28,7 +28,7 @@ class ImageFolderReader:
         """Read every header. Raises :class:`UserError` for too many images."""
         file_layout = folder_layout.parse_layout(self._archive.members)
         self.problems.extend(file_layout.problems)
-        log_ignored(self._context, file_layout.ignored)
+        self._context.summary.add_ignored("not an image", file_layout.ignored)
         images = file_layout.images
         self._context.check_count(len(images))
         scanned = []
@@ -60,12 +60,3 @@ class ImageFolderReader:
         except (UnreadableMemberError, decode.InvalidImageError) as error:
             self.problems.append(error_detail(image.name, str(error)))
             return None
-
-
-def log_ignored(context: IngestContext, names: list[str]) -> None:
-    """Log the number and the first names of files that are not images."""
-    if names:
-        few = to_printable(", ".join(names[:3]))
-        context.events.log(
-            "warning", f"{len(names)} files are ignored because they are not images: {few}"
-        )

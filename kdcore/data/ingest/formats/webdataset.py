@@ -21,7 +21,6 @@ from kdcore.data.ingest.archives.safe_tar import TarMember, iter_members
 from kdcore.data.ingest.archives.safe_zip import Archive, UnreadableMemberError
 from kdcore.data.ingest.base import ImageFormat, IngestContext, LabeledImage, Pixels, ScannedImage
 from kdcore.data.ingest.folder_layout import IMAGE_SUFFIXES, SPLIT_FOLDERS
-from kdcore.data.ingest.formats.image_folder import log_ignored
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail
 from kdcore.runtime.errors import error_detail, to_printable
@@ -142,7 +141,7 @@ class WebDatasetReader:
             sample = self._add_file(file, extension, sample)
         if sample is not None:
             yield sample
-        log_ignored(self._context, other_files)
+        self._context.summary.add_ignored("neither an image nor a label", other_files)
 
     def _add_file(self, file: TarMember, extension: str, sample: _Sample) -> _Sample:
         name = "/".join(file.path_parts)

@@ -1,0 +1,56 @@
+"""SummaryBuilder: collects what ingestion reads of an upload, for its :class:`IngestSummary`."""
+
+from collections.abc import Iterable, Mapping
+
+from kdcore.data.types import SPLITS, SubsetName
+from kdcore.runtime.errors import MAX_NAMES, join_names, to_printable
+from kdcore.schema.asset_info import IgnoredItems, IngestSummary, SplitSource
+
+_MAX_TEXT = 300
+
+
+class SummaryBuilder:
+    """Sources of the splits, ignored parts and warnings of one upload; readers add to them.
+
+    ``sources`` names for each split the folders, shards or arrays that its images come from.
+    """
+
+    def __init__(self) -> None:
+        self.sources: dict[SubsetName, str] = {}
+        self._warnings: dict[str, None] = {}
+        self._counts: dict[str, int] = {}
+        self._examples: dict[str, list[str]] = {}
+
+    def add_ignored(
+        self, reason: str, names: Iterable[str], *, max_examples: int = MAX_NAMES
+    ) -> None:
+        """Count parts of the upload that are ignored for ``reason``, and keep the first names."""
+        examples = self._examples.setdefault(reason, [])
+        for name in names:
+            self._counts[reason] = self._counts.get(reason, 0) + 1
+            if len(examples) < max_examples:
+                examples.append(to_printable(name)[:_MAX_TEXT])
+
+    def add_warning(self, text: str, names: Iterable[str] = ()) -> None:
+        """Add a sentence, once; it ends with the first of ``names`` and the number of the others."""
+        listed = join_names(list(names))
+        self._warnings[to_printable(f"{text}: {listed}" if listed else text)] = None
+
+    def add_drawn_splits(self, existing: Iterable[SubsetName], split_seed: int) -> None:
+        """Name the source of the splits that the upload does not have."""
+        for split in set(SPLITS) - {"train"} - set(existing):
+            self.sources[split] = f"drawn from train with split_seed {split_seed}"
+
+    def build(self, counts: Mapping[SubsetName, int]) -> IngestSummary:
+        """Return the summary; ``counts`` has the usable images of each split."""
+        return IngestSummary(
+            splits={
+                split: SplitSource(source=self.sources.get(split, "the upload"), count=count)
+                for split, count in counts.items()
+            },
+            ignored=tuple(
+                IgnoredItems(reason=reason, count=count, examples=tuple(self._examples[reason]))
+                for reason, count in self._counts.items()
+            ),
+            warnings=tuple(self._warnings),
+        )
