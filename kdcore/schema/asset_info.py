@@ -59,7 +59,9 @@ class IgnoredItems(FrozenModel):
 class IngestSummary(FrozenModel):
     """What ingestion read of an upload, also of one that it refused."""
 
-    splits: dict[Literal["train", "val", "test", "unlabeled"], SplitSource] = {}
+    splits: dict[Literal["train", "val", "test", "unlabeled"], SplitSource] = Field(
+        default_factory=dict
+    )
     ignored: tuple[IgnoredItems, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -4,7 +4,7 @@ The upload is read twice, first headers and labels, then pixels, with one image 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from kdcore.data.types import SPLITS, SubsetName
 from kdcore.protocol.events import ErrorDetail
 from kdcore.protocol.requests import IngestRequest
 from kdcore.runtime.cancellation import CancellationToken
-from kdcore.runtime.errors import UserError
+from kdcore.runtime.errors import UserError, join_names
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.schema.asset_info import DatasetInfo
 
@@ -45,11 +45,22 @@ def ingest(
         with open_reader(context) as reader:
             info = _ingest(reader, context, target, counts)
     except UserError:
-        events.ingest_summary(context.summary.build(counts))
+        _report_summary(context, counts)
         raise
-    events.ingest_summary(context.summary.build({n: s.count for n, s in info.splits.items()}))
+    _report_summary(context, {name: split.count for name, split in info.splits.items()})
     events.artifact(target, target.name, "safetensors", "application/octet-stream")
     events.report(info.model_dump(mode="json"))
+
+
+def _report_summary(context: IngestContext, counts: Mapping[SubsetName, int]) -> None:
+    """Report what was read, as one event and as lines of the log."""
+    summary = context.summary.build(counts)
+    for text in summary.warnings:
+        context.events.log("warning", text)
+    for part in summary.ignored:
+        text = f"{part.count} ignored ({part.reason}): {join_names(part.examples)}"
+        context.events.log("warning", text)
+    context.events.ingest_summary(summary)
 
 
 def _ingest(

@@ -32,7 +32,7 @@ class SummaryBuilder:
                 examples.append(to_printable(name)[:_MAX_TEXT])
 
     def add_warning(self, text: str, names: Iterable[str] = ()) -> None:
-        """Add a sentence, once; it ends with the first of ``names`` and the number of the others."""
+        """Add a sentence, once; it ends with the first ``names`` and the number of the others."""
         listed = join_names(list(names))
         self._warnings[to_printable(f"{text}: {listed}" if listed else text)] = None
 
