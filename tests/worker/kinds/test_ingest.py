@@ -82,7 +82,11 @@ def test_arrays_are_resized_to_image_size(outcomes: Any) -> None:
     ready = datasets["arrays"]
     assert (ready["state"], ready["error"]) == ("ready", None)
     assert (ready["classes"], ready["in_channels"], ready["image_size"]) == (["0", "1"], 1, 16)
-    assert ready["splits"]["unlabeled"] == {"count": 20, "per_class": {}}
+    assert ready["splits"]["unlabeled"] == {
+        "count": 20,
+        "per_class": {},
+        "source": "the upload",
+    }
 
 
 def test_archive_with_splits_keeps_them(outcomes: Any) -> None:

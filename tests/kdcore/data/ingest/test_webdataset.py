@@ -82,8 +82,10 @@ def test_labels_may_be_numbers_or_json(workdir):
         members[f"{number}.txt"] = b"a caption"
     data = ingest_upload(workdir, write_upload(workdir, encode_shard(members)))
     assert data.info.classes == tuple(str(number) for number in range(12))
-    log = [line["message"] for line in workdir.events() if line["type"] == "log"]
-    assert any("36 files" in message for message in log)
+    (summary,) = (event["summary"] for event in workdir.events() if "summary" in event)
+    (ignored,) = summary["ignored"]
+    assert ignored["count"] == 36
+    assert ignored["examples"][0] == "0.txt"
 
 
 def test_every_invalid_sample_is_named(workdir):
