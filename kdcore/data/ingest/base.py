@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from kdcore.data.decode import ImageHeader
 from kdcore.data.ingest.archives.safe_zip import Archive
-from kdcore.data.ingest.summary import SummaryBuilder
+from kdcore.data.ingest.ingest_summary import SummaryBuilder
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail, Progress
 from kdcore.protocol.requests import IngestRequest
