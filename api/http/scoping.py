@@ -1,9 +1,10 @@
 """Look up rows by id within the caller's project. A row of another project is a 404."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, Select, bindparam, select
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.base import ExecutableOption
 from starlette.responses import Response
@@ -34,20 +35,34 @@ def get_or_none(
     """The row, or None if the project has no such row.
 
     ``lock`` holds the row until the transaction ends: ``share`` against deletion, ``update``
-    against every change. ``options`` are SQLAlchemy's loader options.
+    against every change. ``options`` are SQLAlchemy's loader options, the same objects at each
+    call.
     """
     if not is_id(row_id):
         return None
+    query = _select_by_id(table, lock, tuple(options))
+    return session.scalars(query, {"row_id": row_id, "project_id": caller.project_id}).one_or_none()
+
+
+@functools.cache
+def _select_by_id(
+    table: type[Row], lock: RowLock | None, options: tuple[ExecutableOption, ...]
+) -> Select[Row]:
+    # Cached, because SQLAlchemy keeps the compiled form with the statement: building and hashing
+    # a new one for each request takes longer than its execution.
     columns = table.__table__.c
-    conditions = (columns.id == row_id, columns.project_id == caller.project_id)
-    query = select(table).where(*conditions).options(*options)
+    query = (
+        select(table)
+        .where(columns.id == bindparam("row_id"), columns.project_id == bindparam("project_id"))
+        .options(*options)
+    )
     if table is Job:
         query = query.where(Job.queue == TRAIN_QUEUE)
     if lock == "share":
         query = query.with_for_update(read=True, key_share=True)
     elif lock == "update":
         query = query.with_for_update(of=table)
-    return session.scalars(query).one_or_none()
+    return query
 
 
 def get_or_404(

@@ -39,6 +39,7 @@ from store.jobs import queue_position
 from store.tables import Job
 
 router = v1_router("/jobs", "jobs")
+LOAD_RUNTIME = (undefer(Job.runtime),)
 
 TextFilter = Annotated[str | None, Query(max_length=200)]
 IdFilter = Annotated[str | None, Query(max_length=64)]
@@ -174,7 +175,7 @@ def _list(caller: Principal, page_query: PageQuery, filters: JobFilters, sort: s
         queue_status = queue_position.QueueStatus(session)
         return paginate(
             session,
-            select(Job).options(undefer(Job.runtime)).where(*project_jobs, *filters.conditions),
+            select(Job).options(*LOAD_RUNTIME).where(*project_jobs, *filters.conditions),
             lambda row: serialize_job(session, row, queue_status),
             page_query,
             descending=sort.startswith("-"),
@@ -186,7 +187,7 @@ def _list(caller: Principal, page_query: PageQuery, filters: JobFilters, sort: s
 def get_job(job_id: str, request: Request, caller: JobReader) -> Response:
     """Get a job: as posted, as resolved, its progress, and its result or error."""
     with read_session() as session:
-        row = scoping.get_or_404(session, Job, job_id, caller, options=[undefer(Job.runtime)])
+        row = scoping.get_or_404(session, Job, job_id, caller, options=LOAD_RUNTIME)
         serialized = serialize_job(session, row)
         return etag_response(request, serialized, job_etag(row, serialized))
 
