@@ -9,7 +9,7 @@ from api.http import scoping
 from api.http.idempotency import CreatedResource
 from api.http.problems import ConflictError
 from api.uploads.service import require_complete_upload
-from kdcore.schema.job_kinds import JOB_KINDS
+from kdcore.schema.job_kinds import JOB_KINDS, PREPARING_KINDS, PreparedAsset
 from store import jobs
 from store.access.credentials import Principal
 from store.ids import new_id
@@ -36,7 +36,7 @@ def create_dataset_row(session: Session, body: DatasetCreate, caller: Principal)
     )
     session.add(dataset)
     session.flush()
-    job = preparation_job("ingest", dataset.name, caller, dataset_id=dataset.id)
+    job = preparation_job("dataset", dataset.name, caller, dataset_id=dataset.id)
     job.spec = {"image_size": body.image_size}
     jobs.create(session, job)
     session.refresh(dataset)
@@ -64,13 +64,14 @@ def delete_dataset_row(session: Session, dataset: Dataset) -> None:
     session.delete(dataset)
 
 
-def preparation_job(kind: str, name: str, caller: Principal, **owner: str) -> Job:
+def preparation_job(asset: PreparedAsset, name: str, caller: Principal, **owner: str) -> Job:
     """A job that prepares an asset; ``owner`` is the column and id of the data set or model."""
+    kind = JOB_KINDS[PREPARING_KINDS[asset]]
     return Job(
         id=new_id("job"),
         project_id=caller.project_id,
-        kind=kind,
-        queue=JOB_KINDS[kind].queue,
+        kind=kind.name,
+        queue=kind.queue,
         name=name,
         labels={},
         priority=0,

@@ -1,7 +1,7 @@
 """Create, validate, change and delete jobs."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -15,7 +15,7 @@ from api.jobs.schemas import JobUpdate
 from api.jobs.serializers import serialize_job, serialize_method_compatibility
 from api.jobs.validation import validate_job
 from kdcore.schema.job import JobSpec, ResolvedJob
-from kdcore.schema.job_kinds import JOB_KINDS
+from kdcore.schema.job_kinds import JOB_KINDS, JobKind
 from kdcore.schema.validation.errors import ValidationIssue
 from store import event_log, jobs
 from store.access.credentials import Principal
@@ -24,18 +24,16 @@ from store.jobs import queue_position
 from store.settings import settings
 from store.tables import Job
 
-Warm = Literal["warm"]
-
 
 def validation_result(
-    session: Session, body: JobSpec, caller: Principal, kind: Warm | None = None
+    session: Session, body: JobSpec, caller: Principal, kind: str | None = None
 ) -> dict[str, Any]:
     """The body of a ``JobValidation``: what :func:`create_job_row` would store, and an estimate.
 
     It raises the same errors and stores nothing.
     """
     validated_job = validate_job(session, body, caller)
-    _require_cacheable(validated_job.resolved, kind)
+    _require_cacheable(validated_job.resolved, JOB_KINDS[kind or body.kind])
     return {
         "resolved": validated_job.resolved.model_dump(mode="json"),
         "estimate": estimate_job(session, caller.project_id, validated_job),
@@ -45,16 +43,17 @@ def validation_result(
 
 
 def create_job_row(
-    session: Session, body: JobSpec, caller: Principal, kind: Warm | None = None
+    session: Session, body: JobSpec, caller: Principal, kind: str | None = None
 ) -> CreatedResource:
-    """Store a queued job. One of the kind ``warm`` only fills the teacher caches of ``body``.
+    """Store a queued job, of the kind ``kind`` where that is not None.
 
     Raises:
         InvalidRequestError: the job is invalid.
         ProblemError: 429 if the project has too many queued jobs.
     """
     resolved = validate_job(session, body, caller).resolved
-    _require_cacheable(resolved, kind)
+    job_kind = JOB_KINDS[kind or body.kind]
+    _require_cacheable(resolved, job_kind)
     require_queue_capacity(session, caller, settings().max_queued)
     init = [] if resolved.student.init in ("random", "pretrained") else [resolved.student.init]
     row = jobs.create(
@@ -62,8 +61,8 @@ def create_job_row(
         Job(
             id=new_id("job"),
             project_id=caller.project_id,
-            kind=kind or body.kind,
-            queue=JOB_KINDS[kind or body.kind].queue,
+            kind=job_kind.name,
+            queue=job_kind.queue,
             name=resolved.name,
             labels=dict(body.labels),
             priority=body.priority,
@@ -110,8 +109,8 @@ def delete_job_row(session: Session, row: Job) -> None:
     jobs.delete(session, row)
 
 
-def _require_cacheable(resolved: ResolvedJob, kind: Warm | None) -> None:
-    if kind == "warm" and (issues := list(_cache_issues(resolved))):
+def _require_cacheable(resolved: ResolvedJob, kind: JobKind) -> None:
+    if kind.fills_teacher_cache and (issues := list(_cache_issues(resolved))):
         raise InvalidRequestError(issues)
 
 

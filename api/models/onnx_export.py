@@ -12,6 +12,7 @@ from api.datasets.service import preparation_job
 from api.http import scoping
 from api.http.problems import ConflictError, ProblemError
 from kdcore.schema.catalog import Normalization
+from kdcore.schema.job_kinds import PREPARING_KINDS
 from store import jobs
 from store.access.credentials import Principal
 from store.database import read_session, transaction
@@ -97,13 +98,15 @@ def _request_conversion(model_id: str, caller: Principal) -> None:
     with transaction() as session:
         model = scoping.get_or_404(session, Model, model_id, caller, lock=True)
         if model.onnx_object_key is None and not _is_converting(session, model):
-            job = preparation_job("convert", model.name, caller, model_id=model.id)
+            job = preparation_job("onnx", model.name, caller, model_id=model.id)
             job.priority = _URGENT_PRIORITY
             jobs.create(session, job)
 
 
 def _is_converting(session: Session, model: Model) -> bool:
     query = select(Job.id).where(
-        Job.model_id == model.id, Job.kind == "convert", Job.state.not_in(jobs.TERMINAL_STATES)
+        Job.model_id == model.id,
+        Job.kind == PREPARING_KINDS["onnx"],
+        Job.state.not_in(jobs.TERMINAL_STATES),
     )
     return session.scalar(query.limit(1)) is not None

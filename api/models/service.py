@@ -180,5 +180,5 @@ def _add_unverified(session: Session, model: Model, caller: Principal) -> Model:
     """Store a model and the job that verifies its weights."""
     session.add(model)
     session.flush()
-    jobs.create(session, preparation_job("verify", model.name, caller, model_id=model.id))
+    jobs.create(session, preparation_job("model", model.name, caller, model_id=model.id))
     return model

@@ -17,6 +17,7 @@ from api.jobs.schemas import VALIDATION_RESPONSES, JobOut, ValidateOnly
 from api.jobs.service import create_job_row, validation_result
 from api.jobs.validation import JobBodyRoute
 from kdcore.schema.job import JobSpec
+from kdcore.schema.job_kinds import CACHE_FILL_KIND
 from store.database import transaction
 from store.tables import TeacherCache
 
@@ -84,9 +85,9 @@ def warm_teacher_cache(
     """
     if validate_only:
         with transaction() as session:
-            return json_response(validation_result(session, body, caller, "warm"))
+            return json_response(validation_result(session, body, caller, CACHE_FILL_KIND))
     return run_idempotent(
-        request, caller, lambda session: create_job_row(session, body, caller, "warm")
+        request, caller, lambda session: create_job_row(session, body, caller, CACHE_FILL_KIND)
     )
 
 

@@ -98,7 +98,7 @@ def student_config(
 
 def _input_size(request: RunRequest, info: DatasetInfo) -> int:
     """Return the data set's side, or the model's own if it was only evaluated."""
-    measured = request.init if request.job.kind == "evaluate" else None
+    measured = None if request.job.trains else request.init
     return info.image_size if measured is None else measured.input_size
 
 

@@ -11,6 +11,7 @@ from kdcore.schema.asset_info import DatasetInfo
 from kdcore.schema.catalog import architectures
 from kdcore.schema.exports import EXPORTS
 from kdcore.schema.report import Evaluation, Report
+from kdcore.schema.schemes import SCHEMES
 
 INTENDED_USE = (
     "For images like those of the training data, prepared as described in `config.json`. The "
@@ -139,7 +140,7 @@ def _hub_metadata(card: dict[str, Any], report: Report) -> str:
 def _training_summary(recipe: dict[str, Any]) -> str:
     methods = " + ".join(method["type"] for method in recipe["method"])
     scheme = recipe["scheme"]["type"]
-    return methods if scheme == "offline" else f"{methods} and the scheme {scheme}"
+    return methods if SCHEMES[scheme].is_default else f"{methods} and the scheme {scheme}"
 
 
 def _origin(card: dict[str, Any]) -> list[str]:

@@ -178,6 +178,11 @@ class JobSpec(FrozenModel):
         return JOB_KINDS[self.kind].needs
 
     @property
+    def trains(self) -> bool:
+        """Whether the job trains a student; otherwise it measures a model."""
+        return JOB_KINDS[self.kind].trains
+
+    @property
     def methods(self) -> tuple[AnyMethod, ...]:
         """The methods as parameters, or the default method where the job names none."""
         if self.method is not None:

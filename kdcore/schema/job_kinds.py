@@ -22,6 +22,8 @@ class JobKind(NamedTuple):
     """The field of a job that names what the kind works on, beside the data set."""
     trains: bool = False
     """Whether a job leaves a student, which can become a model or be trained further."""
+    fills_teacher_cache: bool = False
+    """Whether a job only fills the teacher caches of the job that it describes."""
     prepares: PreparedAsset | None = None
     """What becomes ready or failed when the job ends: its data set, its model, its model's ONNX."""
 
@@ -33,12 +35,19 @@ JOB_KINDS = {
             "distill", "train", "run", "distillation", public=True, needs="student", trains=True
         ),
         JobKind("evaluate", "train", "run", "evaluation", public=True, needs="model"),
-        JobKind("warm", "train", "run", "cache fill", needs="student"),
+        JobKind("warm", "train", "run", "cache fill", needs="student", fills_teacher_cache=True),
         JobKind("ingest", "prepare", "ingest", "ingestion", prepares="dataset"),
         JobKind("verify", "prepare", "verify", "verification", prepares="model"),
         JobKind("convert", "prepare", "convert", "conversion", prepares="onnx"),
     )
 }
+
+PREPARING_KINDS: dict[PreparedAsset, str] = {
+    kind.prepares: kind.name for kind in JOB_KINDS.values() if kind.prepares
+}
+"""The kind of job that prepares each asset."""
+CACHE_FILL_KIND = next(kind.name for kind in JOB_KINDS.values() if kind.fills_teacher_cache)
+"""The kind of job that fills teacher caches."""
 
 if TYPE_CHECKING:
     PublicKind = str

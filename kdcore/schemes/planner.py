@@ -31,7 +31,7 @@ def next_phase(job: ResolvedJob, results: Sequence[StudentResult]) -> Phase | No
     steps and, unless the student also trains on unlabeled images, see the same views in the same
     order. They differ only in how they are taught.
     """
-    if job.kind == "evaluate":
+    if not job.trains:
         return None
     for seed_index, seed in enumerate(job.seeds):
         phase = scheme_of(job).next_phase(job, seed_index, seed, seed_results(results, seed_index))

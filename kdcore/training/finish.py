@@ -102,7 +102,7 @@ def evaluate_on_test(
         baseline=baseline,
         verdict=verdict(context.job.accept, student, teacher),
         seeds=summarize_seeds(top1["student"], top1["baseline"]),
-        epochs=_epochs(students[0]) if context.job.kind == "distill" else None,
+        epochs=_epochs(students[0]) if context.job.trains else None,
         confusion=confusion(evaluator, logits[0]),
         disagreements=disagreements(evaluator, logits[0], teacher_logits),
         device=run_state.compute_env.name,

@@ -77,7 +77,7 @@ def _initial_weights(
         weights = load_model(request.init, "student_incompatible").state_dict()
         input_size = request.init.input_size
         # A student trains at the data set's size; a model that is only evaluated keeps its size.
-        only_evaluates = request.job.kind == "evaluate" and input_size != data.info.image_size
+        only_evaluates = not request.job.trains and input_size != data.info.image_size
         return InitialWeights(
             weights, request.init.normalization, input_size if only_evaluates else None
         )

@@ -54,10 +54,10 @@ def run_job(
     teacher_digest = context.teachers.digest()
     if request.teachers:
         events.phase("training")
-    if request.job.kind == "evaluate":
-        run_state.results = [_untrained_result(context)]
-    else:
+    if request.job.trains:
         _train(run_state, context, resumed_state)
+    else:
+        run_state.results = [_untrained_result(context)]
     if context.teachers.digest() != teacher_digest:
         raise RuntimeError("training changed the teacher: its parameters or buffers differ")
     evaluate_and_export(request, run_state, context, workdir / "artifacts")
@@ -66,7 +66,7 @@ def run_job(
 def _prepare_compute_env(request: RunRequest, resumed_state: StateDict | None) -> ComputeEnv:
     job = request.job
     # A run that trains nothing computes in float32 and needs no timing.
-    trains = job.kind == "distill" and not request.fill_cache_only
+    trains = job.trains and not request.fill_cache_only
     previous_precision: Precision | None = None if trains else "float32"
     if resumed_state is not None:
         previous_precision = resumed_state["compute_env"]["precision"]

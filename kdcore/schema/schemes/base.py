@@ -31,6 +31,8 @@ class SchemeParams(FrozenModel):
     """Whether a job must name a teacher for methods that use one."""
     paper: ClassVar[str | None] = None
     """URL of the source."""
+    is_default: ClassVar[bool] = False
+    """Whether a job that names no scheme has this one; names and summaries leave it out."""
     networks_field: ClassVar[str | None] = None
     """Name of the field that lists the architectures of other networks, if there is one."""
     trains_teachers: ClassVar[bool] = False
@@ -56,7 +58,7 @@ class SchemeParams(FrozenModel):
     @property
     def name_suffix(self) -> str:
         """What the default name of a job ends with."""
-        return f", {self.type}"
+        return "" if self.is_default else f", {self.type}"
 
     def max_phases(self, *, has_teacher: bool) -> int:
         """The largest number of trainings for one seed, without the baseline."""

@@ -10,10 +10,6 @@ class Offline(SchemeParams):
 
     teacher = "required"
     paper = "https://arxiv.org/abs/1503.02531"
+    is_default = True
 
     type: Literal["offline"] = "offline"
-
-    @property
-    def name_suffix(self) -> str:
-        """Nothing: a job is offline unless its name says otherwise."""
-        return ""

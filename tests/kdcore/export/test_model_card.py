@@ -14,6 +14,7 @@ from kdcore.data.ingest import statistics
 from kdcore.evaluation.report_builder import NetworkCost, summarize_seeds, verdict
 from kdcore.export.artifacts import publish_artifacts
 from kdcore.export.exporter import export_all
+from kdcore.export.model_card import render_model_card
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.recipes.config import RecipeModel
 from kdcore.recipes.model_files import ModelResolver
@@ -99,6 +100,16 @@ def test_markdown_card_lists_every_file_and_its_accuracy(workdir: Path) -> None:
     assert f"digest `{card['data']['digest']}`, 1200 training, 300 validation, 300 test" in text
     assert "## Use and limits" in text
     assert "\n\n\n" not in text
+
+
+def test_markdown_card_names_a_scheme_that_is_not_the_default(workdir: Path) -> None:
+    card = json.loads((workdir / "artifacts" / "model_card.json").read_text())
+    report = Report.model_validate(
+        card["metrics"] | {"device": card["device"], "versions": card["versions"]}
+    )
+    assert "trained with supervised.\n" in render_model_card(card, report)
+    card["recipe"]["scheme"] = {"type": "born_again", "generations": 2}
+    assert "with supervised and the scheme born_again.\n" in render_model_card(card, report)
 
 
 def test_markdown_card_has_the_metadata_of_the_hub(workdir: Path) -> None:
