@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms  # type: ignore[import-untyped]
+from torchvision import transforms
 
 from kdcore.models import build
 

@@ -38,7 +38,7 @@ def main() -> None:
 def _build_step(name: str, side: int) -> tuple[Callable[..., None], int]:
     network = build(name, num_classes=CLASSES, in_channels=3, input_size=side)
     cost = macs(network, 3, side)
-    network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, fused=True)
     images = torch.rand(BATCH, 3, side, side).contiguous(memory_format=torch.channels_last)
     target = torch.randint(0, CLASSES, (BATCH,))

@@ -28,7 +28,8 @@ def up(
         Path | None,
         typer.Option(
             help="Folder of the database, queue, files, logs and keys. Default: stillhouse in the "
-            "user's data folder, on Linux ~/.local/share/stillhouse."
+            "user's data folder: ~/.local/share/stillhouse on Linux, ~/Library/Application "
+            "Support/stillhouse on macOS."
         ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",

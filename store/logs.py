@@ -6,10 +6,11 @@ import sys
 import structlog
 
 from kdcore.runtime import failpoints
+from store.settings import unknown_variables
 
 
 def configure() -> None:
-    """Configure structlog for this process."""
+    """Configure structlog, and warn of environment variables that need attention."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -23,3 +24,8 @@ def configure() -> None:
     )
     if os.environ.get(failpoints.ENV_VARIABLE):
         structlog.get_logger().warning("failpoints_enabled", variable=failpoints.ENV_VARIABLE)
+    for variable in unknown_variables(os.environ):
+        # Without its value, which may be a secret.
+        structlog.get_logger().warning(
+            "unknown_variable", variable=variable.name, nearest=variable.nearest
+        )

@@ -1,17 +1,43 @@
 """Settings: every setting of the servers, with the reason for its default."""
 
+import difflib
 import functools
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kdcore.runtime.failpoints import ENV_VARIABLE as FAILPOINTS_VARIABLE
+
+VARIABLE_PREFIX = "STILLHOUSE_"
+RENAMED_VARIABLES = {
+    f"{VARIABLE_PREFIX}{old}": f"{VARIABLE_PREFIX}{new}"
+    for old, new in (
+        ("ANSWER_S", "DATABASE_TIMEOUT_S"),
+        ("OBJECT_ANSWER_S", "OBJECT_TIMEOUT_S"),
+        ("OBJECT_RETRY_S", "OBJECT_RETRY_TIMEOUT_S"),
+        ("OBJECT_WAITS", "STORAGE_RETRIES"),
+        ("STORAGE_PAUSE_S", "STORAGE_RETRY_DELAY_S"),
+        ("KEEPER_S", "MAINTENANCE_INTERVAL_S"),
+        ("REPOKE_S", "REMINDER_INTERVAL_S"),
+        ("MAX_LOSSES", "MAX_LOST_RUNS"),
+        ("CHECKPOINTS_KEPT", "MAX_CHECKPOINTS"),
+        ("SPARE_ENGINE", "PREWARM_ENGINE"),
+        ("REQUEST_S", "REQUEST_TIMEOUT_S"),
+        ("PREDICT_HELD", "PREDICT_MAX_PENDING"),
+        ("PREDICT_QUEUE_S", "PREDICT_QUEUE_TIMEOUT_S"),
+        ("PREDICT_WAIT_S", "PREDICT_PREPARE_TIMEOUT_S"),
+    )
+}
+"""New names by the old ones, as docs/how-to/deploy.md lists them."""
 
 
 class Settings(BaseSettings):
     """Read from ``STILLHOUSE_<NAME>`` variables; only the first three have no default."""
 
-    model_config = SettingsConfigDict(env_prefix="STILLHOUSE_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=VARIABLE_PREFIX, extra="ignore")
 
     database_url: SecretStr
     """SQLAlchemy address of Postgres, ``postgresql+psycopg://…``."""
@@ -80,7 +106,7 @@ class Settings(BaseSettings):
     """Folder of a worker with files of torchvision's data sets, which are then not downloaded."""
     downloads: bool = True
     """Whether workers download pretrained weights of torchvision and timm into
-    ``work_dir/published``. If not, jobs that need them fail with that reason."""
+    ``work_dir/downloads``. If not, jobs that need them fail with that reason."""
     prewarm_engine: bool = True
     """Whether each training slot keeps a process with torch loaded (300 MB): a job then starts
     seconds sooner."""
@@ -141,3 +167,38 @@ class Settings(BaseSettings):
 def settings() -> Settings:
     """The settings of this process, read once."""
     return Settings()
+
+
+_SETTING_VARIABLES = [f"{VARIABLE_PREFIX}{name.upper()}" for name in Settings.model_fields]
+# The last three are of the command `stillhouse` and of its client.
+_OTHER_VARIABLES = (
+    FAILPOINTS_VARIABLE,
+    *(f"{VARIABLE_PREFIX}{name}" for name in ("API_KEY", "URL", "POSTGRES_AS")),
+)
+
+
+class UnknownVariable(NamedTuple):
+    """A variable that no part of the product reads."""
+
+    name: str
+    nearest: str | None
+    """Its new name if it was renamed, else the most similar known name; None if none is similar."""
+
+
+def unknown_variables(names: Iterable[str]) -> list[UnknownVariable]:
+    """The unknown names among ``names`` that begin with STILLHOUSE_, in either case, sorted."""
+    known = {*_SETTING_VARIABLES, *_OTHER_VARIABLES}
+    return [
+        UnknownVariable(name, _nearest_variable(name.upper()))
+        for name in sorted(names)
+        if name.upper().startswith(VARIABLE_PREFIX) and name.upper() not in known
+    ]
+
+
+def _nearest_variable(name: str) -> str | None:
+    if name in RENAMED_VARIABLES:
+        return RENAMED_VARIABLES[name]
+    # Without the prefix, which would make any two names similar.
+    endings = [known.removeprefix(VARIABLE_PREFIX) for known in _SETTING_VARIABLES]
+    matches = difflib.get_close_matches(name.removeprefix(VARIABLE_PREFIX), endings, 1)
+    return f"{VARIABLE_PREFIX}{matches[0]}" if matches else None

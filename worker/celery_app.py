@@ -44,7 +44,7 @@ app.conf.update(
     task_serializer="json",
     accept_content=["json"],
     task_default_queue="train",
-    task_queues=[Queue(queue_name) for queue_name in QUEUES],  # type: ignore[no-untyped-call]
+    task_queues=[Queue(queue_name) for queue_name in QUEUES],
     task_create_missing_queues=False,
     worker_send_task_events=False,
     worker_hijack_root_logger=False,
@@ -66,7 +66,7 @@ def worker_loop() -> WorkerLoop:
     return WorkerLoop()
 
 
-@app.task(name="notify")  # type: ignore[untyped-decorator]
+@app.task(name="notify")
 def run_queued_jobs(queue: str) -> None:
     """Run jobs of the queue until there are none or this worker shuts down."""
     worker_loop().run_jobs(queue)
@@ -77,12 +77,12 @@ def send_notification(queue: str) -> None:
     app.send_task("notify", args=[queue], queue=queue, retry=False, expires=MESSAGE_TTL_S)
 
 
-@celeryd_init.connect  # type: ignore[untyped-decorator]
+@celeryd_init.connect
 def _configure_logging(**_: Any) -> None:
     logs.configure()
 
 
-@worker_process_init.connect  # type: ignore[untyped-decorator]
+@worker_process_init.connect
 def _initialize_pool_process(**_: Any) -> None:
     # A forked process must not use the connections of its parent.
     database.engine.cache_clear()
@@ -90,18 +90,18 @@ def _initialize_pool_process(**_: Any) -> None:
         worker_loop().pool.prewarm()
 
 
-@worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+@worker_process_shutdown.connect
 def _close_pool_process(**_: Any) -> None:
     worker_loop().pool.close()
 
 
-@worker_ready.connect  # type: ignore[untyped-decorator]
+@worker_ready.connect
 def _on_worker_ready(sender: Any, **_: Any) -> None:
     queue_names = [queue.name for queue in sender.task_consumer.queues]
     heartbeat.start_heartbeat(sender.hostname, queue_names[0])
     workdirs.delete_stale_folders()
 
 
-@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+@worker_shutting_down.connect
 def _on_worker_shutdown(**_: Any) -> None:
     worker_shutdown.request()

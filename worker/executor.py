@@ -21,7 +21,7 @@ from worker.engine.prewarm import EnginePool
 from worker.engine.process import EngineProcess
 from worker.engine.stall_detector import StallDetector
 from worker.files import teacher_cache
-from worker.files.workdirs import run_folder
+from worker.files.workdirs import OutsideWorkdirError, run_folder
 from worker.finalize import fail_disk_full, finalize_run
 from worker.kinds import handlers
 from worker.kinds.base import Inputs
@@ -43,7 +43,7 @@ def execute_job(job: Job, pool: EnginePool, shutdown: ShutdownFlag) -> None:
         workdir.mkdir(parents=True)
         with Lease(job.id, job.fence) as lease:
             result = JobRun(job, workdir, lease, pool, shutdown).execute()
-            log.info("run_ended", job=job.id, fence=job.fence, end=result.end.name.lower())
+            log.info("run_ended", job=job.id, fence=job.fence, end=result.end.value)
             finalize_run(job, result, workdir)
     except jobs.LeaseLostError:
         log.warning("run_lease_lost", job=job.id, fence=job.fence)
@@ -86,6 +86,8 @@ class JobRun:
         try:
             with teacher_cache.download_in_background(self._job):
                 return self._follow(engine)
+        except OutsideWorkdirError as error:
+            return RunResult(RunEnd.OUTPUT_REFUSED, message=str(error))
         finally:
             engine.kill()
 

@@ -15,6 +15,7 @@ from kdcore.runtime.failpoints import failpoint
 from store import event_log, jobs, object_store
 from store.settings import settings
 from store.tables import Job, Run
+from worker.files.workdirs import OutsideWorkdirError
 from worker.kinds import handlers
 from worker.kinds.base import ResultRejectedError
 from worker.retry import enter_phase, retry_transient, write_fenced
@@ -48,12 +49,15 @@ def _publish(job: Job, result: RunResult, workdir: Path) -> None:
     except ResultRejectedError as rejection:
         _fail_and_discard(job, rejection.error, "user_error")
         return
+    except OutsideWorkdirError as error:
+        finalize_run(job, RunResult(RunEnd.OUTPUT_REFUSED, message=str(error)), workdir)
+        return
     failpoint("worker.uploaded")
     write_fenced(job, lambda session, row: jobs.succeed(session, row, *publication))
 
 
 def _release(job: Job, result: RunResult, workdir: Path) -> None:
-    write_fenced(job, lambda session, row: jobs.release(session, row, "stopped"))
+    write_fenced(job, lambda session, row: jobs.release(session, row, result.end.value))
 
 
 def _fail_with_engine_error(job: Job, result: RunResult, workdir: Path) -> None:
@@ -63,21 +67,28 @@ def _fail_with_engine_error(job: Job, result: RunResult, workdir: Path) -> None:
 
 
 def _fail_refused(job: Job, result: RunResult, workdir: Path) -> None:
-    _fail_and_discard(job, result.error or {}, "refused")
+    _fail_and_discard(job, result.error or {}, result.end.value)
 
 
 def _fail_timed_out(job: Job, result: RunResult, workdir: Path) -> None:
-    _fail_and_discard(job, _error("deadline_exceeded", result.message), "timed_out")
+    _fail_and_discard(job, _error("deadline_exceeded", result.message), result.end.value)
 
 
 def _fail_unreadable_inputs(job: Job, result: RunResult, workdir: Path) -> None:
     message = f"an input of the job cannot be read from the object store: {result.message}"
     error = _error("storage_unavailable", message)
-    write_fenced(job, lambda session, row: jobs.fail(session, row, error, "storage_unavailable"))
+    write_fenced(job, lambda session, row: jobs.fail(session, row, error, result.end.value))
 
 
 def _fail_no_space(job: Job, *_: object) -> None:
-    _fail_and_discard(job, _error("storage_unavailable", _DISK_FULL_MESSAGE), "no_space")
+    error = _error("storage_unavailable", _DISK_FULL_MESSAGE)
+    _fail_and_discard(job, error, RunEnd.NO_SPACE.value)
+
+
+def _fail_refused_output(job: Job, result: RunResult, workdir: Path) -> None:
+    log.error("engine_output_refused", job=job.id, error=result.message)
+    error = _error("internal", result.message, retryable=False)
+    _fail_and_discard(job, error, result.end.value)
 
 
 def _count_lost(job: Job, result: RunResult, workdir: Path) -> None:
@@ -86,22 +97,24 @@ def _count_lost(job: Job, result: RunResult, workdir: Path) -> None:
 
 def _count_stalled(job: Job, result: RunResult, workdir: Path) -> None:
     message = f"{result.message} and was ended"
-    write_fenced(job, lambda session, row: jobs.handle_lost_run(session, row, message, "stalled"))
+    write_fenced(
+        job, lambda session, row: jobs.handle_lost_run(session, row, message, result.end.value)
+    )
 
 
 def _retry_storage(job: Job, result: RunResult, workdir: Path) -> None:
     """Queue the job again after a delay; fail it when that has happened too often in a row."""
     log.warning("storage_unavailable", job=job.id, error=result.message)
-    max_retries = settings().storage_retries
+    max_retries, run_exit = settings().storage_retries, result.end.value
     message = f"the object store was unavailable for {max_retries} runs: {result.message}"
 
     def write(session: Session, row: Job) -> None:
         exits_query = select(Run.exit).where(Run.job_id == row.id, Run.exit.is_not(None))
         exits = session.scalars(exits_query.order_by(Run.number.desc()).limit(max_retries)).all()
-        if exits.count("storage_retry") == max_retries:
-            jobs.fail(session, row, _error("storage_unavailable", message), "storage_retry")
+        if exits.count(run_exit) == max_retries:
+            jobs.fail(session, row, _error("storage_unavailable", message), run_exit)
         else:
-            jobs.release(session, row, "storage_retry", settings().storage_retry_delay_s)
+            jobs.release(session, row, run_exit, settings().storage_retry_delay_s)
 
     write_fenced(job, write)
 
@@ -117,9 +130,9 @@ def _handle_crash(job: Job, result: RunResult, workdir: Path) -> None:
         event_log.append(session, row, "log", {"level": "error", "message": f"{message}: {tail}"})
         if row.crashes > settings().max_crashes:
             error = _error("internal", f"{message}, twice: {tail}", retryable=False)
-            jobs.fail(session, row, error, "crashed")
+            jobs.fail(session, row, error, result.end.value)
         else:
-            jobs.release(session, row, "crashed")
+            jobs.release(session, row, result.end.value)
 
     write_fenced(job, write)
 
@@ -136,6 +149,7 @@ _HANDLERS: dict[RunEnd, Handler] = {
     RunEnd.REFUSED: _fail_refused,
     RunEnd.INPUTS_UNREADABLE: _fail_unreadable_inputs,
     RunEnd.STORAGE_UNAVAILABLE: _retry_storage,
+    RunEnd.OUTPUT_REFUSED: _fail_refused_output,
 }
 
 

@@ -8,8 +8,11 @@ from kdcore.protocol.events import AnyEvent, ArtifactEvent, ErrorEvent, ReportEv
 from kdcore.protocol.requests import ExitCode
 
 
-class RunEnd(enum.Enum):
-    """The ways in which a run can end. Only a lost lease is not among them: it raises."""
+class RunEnd(enum.StrEnum):
+    """The ways in which a run can end. Only a lost lease is not among them: it raises.
+
+    Where a way has one name for users, its value is that name: the ``exit`` of the run.
+    """
 
     DONE = enum.auto()
     STOPPED = enum.auto()
@@ -25,7 +28,11 @@ class RunEnd(enum.Enum):
     REFUSED = enum.auto()
     """A setting of all workers forbids the job, so a retry would not help."""
     INPUTS_UNREADABLE = enum.auto()
+    """The object store or the database has an input no more, or has other bytes."""
     STORAGE_UNAVAILABLE = enum.auto()
+    """The object store did not respond when the inputs were fetched."""
+    OUTPUT_REFUSED = enum.auto()
+    """The engine named a file outside its work folder."""
 
 
 @dataclass

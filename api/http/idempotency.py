@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 import orjson
-from cryptography.fernet import Fernet
+from cryptography.fernet import Fernet, InvalidToken
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
@@ -89,7 +89,8 @@ def run_idempotent(
 
     Raises:
         ProblemError: 400 for a malformed key, 422 for a key that belongs to another request.
-        ConflictError: another request with this key is still running.
+        ConflictError: another request with this key is still running, or its response is stored
+            under another secret key.
     """
     key = request.headers.get(HEADER_NAME)
     if key is None:
@@ -166,16 +167,21 @@ def _replay(stored: IdempotencyKey, digest: str) -> Response:
             "this Idempotency-Key belongs to another request; send a new key",
         )
     headers = {**stored.headers, "Idempotent-Replayed": "true"}
-    return Response(_decrypt(stored.body), stored.status, headers, media_type="application/json")
+    try:
+        body = _fernet().decrypt(stored.body)
+    except InvalidToken:
+        detail = (
+            f"an earlier request with this key created {stored.headers['Location']}; its "
+            "response cannot be read, because the server's secret key has changed since then: get "
+            "that resource, or send a new key to create another one"
+        )
+        raise ConflictError("idempotency_unreadable", detail) from None
+    return Response(body, stored.status, headers, media_type="application/json")
 
 
 def _encrypt(body: bytes) -> str:
     """Encrypt a response body, because it may contain a new API key."""
     return _fernet().encrypt(body).decode()
-
-
-def _decrypt(encrypted: str) -> bytes:
-    return _fernet().decrypt(encrypted)
 
 
 @functools.cache

@@ -13,12 +13,14 @@ Errors of other rooms and libraries, and the problem that each becomes:
     HTTPException                   its own status    Starlette: no such path, no such method
     IllegalTransitionError          409               store.jobs: the job's state forbids the action
     ObjectStoreUnavailableError     503               store.object_store
+    OSError of a full disk          503               the operating system
     OperationalError, PoolTimeout   503               SQLAlchemy: Postgres does not respond
     any other exception             500               api.http.middleware logs it with its traceback
 
 A problem never contains a value of the request, which may be a secret, and never a traceback.
 """
 
+import errno
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, cast
@@ -168,16 +170,17 @@ def install_handlers(app: FastAPI) -> None:
     for unavailable in (OperationalError, PoolTimeout, DBAPIError):
         app.add_exception_handler(unavailable, _handle_database_error)
     app.add_exception_handler(ObjectStoreUnavailableError, _handle_object_store_error)
+    app.add_exception_handler(OSError, _handle_os_error)
     app.add_exception_handler(IllegalTransitionError, _handle_illegal_transition)
 
 
 async def _handle_problem(request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, ProblemError)  # noqa: S101 - the registration says so
+    assert isinstance(problem, ProblemError)  # noqa: S101 - as registered
     return problem_response(request, problem)
 
 
 async def _handle_validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - as registered
     return problem_response(request, validation_problem(error, None))
 
 
@@ -218,14 +221,14 @@ def request_issues(
 
 
 async def _handle_illegal_transition(request: Request, error: Exception) -> Response:
-    assert isinstance(error, IllegalTransitionError)  # noqa: S101
+    assert isinstance(error, IllegalTransitionError)  # noqa: S101 - as registered
     return problem_response(
         request, ConflictError("illegal_transition", str(error), current_state=error.state)
     )
 
 
 async def _handle_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101
+    assert isinstance(error, HTTPException)  # noqa: S101 - as registered
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
     detail = {404: "no resource has this path", 405: "this path does not support this method"}
     text = detail.get(error.status_code, str(error.detail))
@@ -249,6 +252,15 @@ async def _handle_object_store_error(request: Request, error: Exception) -> Resp
     log.warning("object_store_unavailable", error=str(error))
     return problem_response(
         request, _unavailable("storage_unavailable", "the object store does not respond")
+    )
+
+
+async def _handle_os_error(request: Request, error: Exception) -> Response:
+    if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    log.error("disk_full", error=str(error))
+    return problem_response(
+        request, _unavailable("storage_unavailable", "the disk of the server is full")
     )
 
 

@@ -6,9 +6,9 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Header, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from api.http import auth
@@ -16,7 +16,6 @@ from api.http.problems import ProblemError
 from api.http.responses import dump_json
 
 MEDIA_TYPE = "text/event-stream"
-OPENAPI_CONTENT: dict[str, Any] = {MEDIA_TYPE: {"schema": {"type": "string"}}}
 PING = b": ping\n\n"
 PING_S = 15.0
 RETRY = b"retry: 3000\n\n"
@@ -24,6 +23,19 @@ AUTH_RECHECK_S = 5.0
 """Interval at which a stream authenticates its request again."""
 _MAX_DIGITS = 18
 """A number of 18 digits fits into Postgres's bigint."""
+
+
+After = Annotated[
+    int | None,
+    Query(ge=0, le=2**62, description="Id of an event: only later ones are listed or streamed"),
+]
+LastEventId = Annotated[str | None, Header(description="The same as `after`, for a stream")]
+
+
+def stream_responses(description: str) -> dict[int | str, dict[str, Any]]:
+    """The 200 of a route that returns a page or a stream, for OpenAPI."""
+    content = {MEDIA_TYPE: {"schema": {"type": "string"}}}
+    return {200: {"description": description, "content": content}}
 
 
 def accepts_stream(request: Request) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
 import anyio.to_thread
-from fastapi import Header, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from api.http import scoping, sse
@@ -30,31 +30,21 @@ BATCH = 500
 @router.get(
     "/events",
     response_model=EventPage,
-    responses={
-        200: {
-            "description": "A page of events, or the stream of events",
-            "content": sse.OPENAPI_CONTENT,
-        }
-    },
+    responses=sse.stream_responses("A page of events, or the stream of events"),
 )
 async def list_job_events(  # noqa: PLR0913 - each is a part of the query
     job_id: str,
     request: Request,
     caller: JobReader,
     page_query: PageQueryDep,
-    after: Annotated[
-        int | None,
-        Query(ge=0, le=2**62, description="Id of an event; the list or stream starts after it"),
-    ] = None,
+    after: sse.After = None,
     type_: Annotated[
         list[str] | None,
         Query(
             alias="type", max_length=20, description="Types of events to list; a stream ignores it"
         ),
     ] = None,
-    last_event_id: Annotated[
-        str | None, Header(description="The same as `after`, for a stream")
-    ] = None,
+    last_event_id: sse.LastEventId = None,
 ) -> Response:
     """List all events in order, or stream them: first a `snapshot`, finally `stream.end`."""
     if not sse.accepts_stream(request):

@@ -1,5 +1,6 @@
 """Results of a job: runs, metrics, logs, report, checkpoints, artifacts."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Query, Request
@@ -10,7 +11,7 @@ from api.http import scoping
 from api.http.auth import JobReader
 from api.http.downloads import DOWNLOAD_RESPONSES, download_response
 from api.http.etag import etag_response
-from api.http.pagination import PageQueryDep, paginate, paginate_list
+from api.http.pagination import PageQuery, PageQueryDep, paginate, paginate_list
 from api.http.problems import ConflictError
 from api.http.responses import json_response
 from api.http.routing import v1_router
@@ -24,6 +25,7 @@ from api.jobs.schemas import (
     RunPage,
 )
 from store import event_log, metric_series
+from store.access.credentials import Principal
 from store.database import transaction
 from store.tables import Artifact, Checkpoint, Job, Run
 
@@ -98,19 +100,26 @@ def get_job_report(job_id: str, request: Request, caller: JobReader) -> Response
 @router.get("/jobs/{job_id}/checkpoints", response_model=CheckpointPage)
 def list_job_checkpoints(job_id: str, caller: JobReader, page_query: PageQueryDep) -> Response:
     """List the stored checkpoints of a job, the newest first."""
-    with transaction() as session:
-        job = scoping.get_or_404(session, Job, job_id, caller)
-        query = select(Checkpoint).where(Checkpoint.job_id == job.id)
-        return paginate(session, query, serializers.serialize_checkpoint, page_query)
+    return _list_files(Checkpoint, serializers.serialize_checkpoint, job_id, caller, page_query)
 
 
 @router.get("/jobs/{job_id}/artifacts", response_model=ArtifactPage)
 def list_job_artifacts(job_id: str, caller: JobReader, page_query: PageQueryDep) -> Response:
     """List the artifacts of a job, which exist once it has succeeded."""
+    return _list_files(Artifact, serializers.serialize_artifact, job_id, caller, page_query)
+
+
+def _list_files(
+    table: type[Checkpoint] | type[Artifact],
+    serialize: Callable[[Any], dict[str, Any]],
+    job_id: str,
+    caller: Principal,
+    page_query: PageQuery,
+) -> Response:
     with transaction() as session:
         job = scoping.get_or_404(session, Job, job_id, caller)
-        query = select(Artifact).where(Artifact.job_id == job.id)
-        return paginate(session, query, serializers.serialize_artifact, page_query)
+        query = select(table).where(table.job_id == job.id)
+        return paginate(session, query, serialize, page_query)
 
 
 @router.get("/jobs/{job_id}/student", response_class=Response, responses=DOWNLOAD_RESPONSES)

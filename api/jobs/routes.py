@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 import anyio.to_thread
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Query, Request
 from pydantic import AwareDatetime
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session, undefer
@@ -23,7 +23,6 @@ from api.jobs.schemas import (
     VALIDATION_RESPONSES,
     JobOut,
     JobPage,
-    JobState,
     JobUpdate,
     ValidateOnly,
 )
@@ -37,6 +36,7 @@ from store.access.credentials import Principal
 from store.database import read_session, transaction
 from store.jobs import queue_position
 from store.tables import Job
+from store.tables.jobs import JobState
 
 router = v1_router("/jobs", "jobs")
 LOAD_RUNTIME = (undefer(Job.runtime),)
@@ -131,12 +131,7 @@ def create_job(
 @router.get(
     "",
     response_model=JobPage,
-    responses={
-        200: {
-            "description": "A page of jobs, or the stream of changed jobs",
-            "content": sse.OPENAPI_CONTENT,
-        }
-    },
+    responses=sse.stream_responses("A page of jobs, or the stream of changed jobs"),
 )
 async def list_jobs(  # noqa: PLR0913 - each is a part of the query
     request: Request,
@@ -147,13 +142,8 @@ async def list_jobs(  # noqa: PLR0913 - each is a part of the query
         Literal["-created_at", "created_at", "queue"],
         Query(description="`queue`: the order in which the jobs of a project start"),
     ] = "-created_at",
-    after: Annotated[
-        int | None,
-        Query(ge=0, le=2**62, description="Id of the last frame; the stream continues after it"),
-    ] = None,
-    last_event_id: Annotated[
-        str | None, Header(description="The same as `after`, as a header")
-    ] = None,
+    after: sse.After = None,
+    last_event_id: sse.LastEventId = None,
 ) -> Response:
     """List the jobs that users posted, the newest first, or stream each job when it changes.
 

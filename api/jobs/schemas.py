@@ -11,18 +11,7 @@ from kdcore.schema.base import FrozenModel, Label, Name, Text
 from kdcore.schema.job import JobLimits, JobSpec, ResolvedJob
 from kdcore.schema.job_kinds import TrainKind
 from kdcore.schema.report import Report
-
-JobState = Literal[
-    "queued",
-    "starting",
-    "running",
-    "pausing",
-    "paused",
-    "cancelling",
-    "succeeded",
-    "failed",
-    "cancelled",
-]
+from store.tables.jobs import JobState
 
 
 class JobUpdate(FrozenModel):
@@ -155,7 +144,9 @@ class RunOut(BaseModel):
     ended_at: str | None
     exit: str | None = Field(
         description="`done`, `stopped` (paused, cancelled, worker shut down), `lost`, `stalled`, "
-        "`crashed`, `storage_retry`, or the code of the job's error; null while it runs; later "
+        "`crashed`, `timed_out`, `refused`, `storage_unavailable` (the run got no inputs; the job "
+        "is queued again), `inputs_unreadable` (an input is missing or damaged), `no_space`, "
+        "`out_of_memory`, `non_finite`, `user_error`, `output_refused`; null while it runs; later "
         "versions may add values"
     )
     resumed_from_step: int | None = Field(

@@ -6,6 +6,7 @@ CPU time and wall time.
 
 import asyncio
 import contextlib
+import errno
 import functools
 import json
 import os
@@ -109,6 +110,7 @@ async def predict(model: ServableModel, images: Sequence[bytes], k: int) -> Pred
 
     Raises:
         ObjectStoreUnavailableError: the ONNX file is unavailable.
+        OSError: the disk is full.
         ProblemError: 422 if the images need too much memory or time, 429 or 503 under load.
     """
     async with prediction_limiter().acquire_slot():
@@ -118,7 +120,7 @@ async def predict(model: ServableModel, images: Sequence[bytes], k: int) -> Pred
             started = time.perf_counter()
             code = await run_subprocess(folder, settings().predict_wall_s)
             duration_ms = (time.perf_counter() - started) * 1000
-            return Prediction(_read_predictions(folder, code), round(duration_ms, 1))
+            return Prediction(read_predictions(folder, code), round(duration_ms, 1))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -197,7 +199,13 @@ def subprocess_env(folder: Path) -> dict[str, str]:
     }
 
 
-def _read_predictions(folder: Path, code: int) -> list[dict[str, Any]]:
+def read_predictions(folder: Path, code: int) -> list[dict[str, Any]]:
+    """The output of a subprocess that ended with ``code``, one entry for each image.
+
+    Raises:
+        OSError: the disk is full.
+        ProblemError: 422 if the images need too much memory or time.
+    """
     if code == ExitCode.DONE:
         output = json.loads((folder / "predictions.json").read_bytes())
         predictions: list[dict[str, Any]] = output["predictions"]
@@ -205,6 +213,8 @@ def _read_predictions(folder: Path, code: int) -> list[dict[str, Any]]:
     if code == ExitCode.USER_ERROR:
         detail = json.loads((folder / "predictions.json").read_bytes())["error"]
         raise _too_expensive(f"{detail}: send fewer or smaller images")
+    if code == ExitCode.NO_SPACE:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     stderr = (folder / "stderr.log").read_bytes()[-4000:].decode("utf-8", "replace")
     log.error("prediction_crashed", exit=code, stderr=stderr)
     if code < 0:

@@ -54,6 +54,7 @@ class MappedDataset:
                 metadata = file.metadata() or {}
                 self.info = _parse_info(metadata[METADATA_KEY])
                 self._tensors: dict[str, torch.Tensor] = with_current_spelling(
+                    # An open file of safetensors is not iterable.
                     {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 )
                 missing = [s for s in SPLITS if f"{s}/images" not in self._tensors]

@@ -10,6 +10,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -221,15 +222,10 @@ def _cifar(name: str) -> ArchitectureMetadata:
 def _torchvision(name: str) -> ArchitectureMetadata:
     library, bare = torchvision_networks, name.partition("/")[2]
     weights = library.pretrained_weights(bare)
-    return ArchitectureMetadata(
-        make=lambda size: library.make(
-            bare, num_classes=_CLASSES, in_channels=CHANNELS, input_size=size
-        ),
-        family=library.family(bare),
-        input_size=library.reference_size(bare),
-        min_input_size=None,
+    return _of_library(
+        library,
+        bare,
         size_dependent=bool(library.size_options(bare, 1)),
-        num_classes=_CLASSES,
         normalization=library.normalization_of(bare, weights[0]),
         license=library.license_of(weights[0]),
         pretrained=tuple(str(entry) for entry in weights),
@@ -239,6 +235,18 @@ def _torchvision(name: str) -> ArchitectureMetadata:
 def _timm(name: str) -> ArchitectureMetadata:
     library, bare = timm_networks, name.partition("/")[2]
     cfg = library.default_cfg(bare)
+    return _of_library(
+        library,
+        bare,
+        size_dependent=bool(cfg and cfg.fixed_input_size),
+        normalization=library.normalization_of(cfg),
+        license=library.license_of(cfg),
+        pretrained=tuple(library.pretrained_cfgs(bare)),
+    )
+
+
+def _of_library(library: ModuleType, bare: str, **facts: Any) -> ArchitectureMetadata:
+    """The metadata of a classifier of a library, with the ``facts`` that libraries name alike."""
     return ArchitectureMetadata(
         make=lambda size: library.make(
             bare, num_classes=_CLASSES, in_channels=CHANNELS, input_size=size
@@ -246,11 +254,8 @@ def _timm(name: str) -> ArchitectureMetadata:
         family=library.family(bare),
         input_size=library.reference_size(bare),
         min_input_size=None,
-        size_dependent=bool(cfg and cfg.fixed_input_size),
         num_classes=_CLASSES,
-        normalization=library.normalization_of(cfg),
-        license=library.license_of(cfg),
-        pretrained=tuple(library.pretrained_cfgs(bare)),
+        **facts,
     )
 
 

@@ -7,7 +7,6 @@ because they trace the code or need support by the network; hooks need neither.
 import difflib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from torch import Tensor, nn
@@ -151,12 +150,7 @@ class FeatureHooks:
             self._handles.append(classifier.register_forward_pre_hook(self._capture_input))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

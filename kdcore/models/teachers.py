@@ -79,6 +79,7 @@ class TeacherEnsemble:
 def freeze(network: NormalizedModel, device: torch.device) -> NormalizedModel:
     """Move ``network`` to ``device``, in eval mode and without gradients."""
     network.requires_grad_(requires_grad=False).eval()
+    # torch declares no overload with a memory format for keyword arguments alone.
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 

@@ -93,7 +93,9 @@ def _run(
         request = _load_request(command, path)
         limits.apply_limits(request)
         command.load()(request, workdir, events, cancellation)
+        limits.ignore_cpu_limit()
     except BaseException as error:  # noqa: BLE001 - every end has an exit code
+        limits.ignore_cpu_limit()
         return report_failure(error, events, command.limit_error_code)
     events.done()
     return ExitCode.DONE

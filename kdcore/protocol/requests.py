@@ -34,7 +34,7 @@ class ExitCode(enum.IntEnum):
     """The disk is full. The event may be missing, because events are on the same disk."""
 
 
-HEARTBEAT_FILE = "pulse"
+HEARTBEAT_FILE = "heartbeat"
 """A file in the working directory that the engine touches about once a second while it works."""
 
 

@@ -85,9 +85,9 @@ class Recipe(JobSpec):
     # These four fields have paths where a job has ids, so their types differ.
     teachers: Annotated[tuple[RecipeTeacher, ...], Field(max_length=8)] = ()  # type: ignore[assignment]
     student: RecipeStudent | None = None
-    model: RecipeModel | None = None  # type: ignore[assignment]
-    from_: Annotated[RecipeFrom | None, Field(alias="from")] = None  # type: ignore[assignment]
-    dataset: PathText | RecipeDataset  # type: ignore[assignment]
+    model: RecipeModel | None = None  # type: ignore[assignment]  # as teachers
+    from_: Annotated[RecipeFrom | None, Field(alias="from")] = None  # type: ignore[assignment]  # as teachers
+    dataset: PathText | RecipeDataset  # type: ignore[assignment]  # as teachers
     """A path, a source such as `builtin:digits` or `torchvision:CIFAR10`, or an object."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = "auto"
     """`auto` uses the first accelerator, else the CPU."""

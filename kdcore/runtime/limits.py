@@ -87,6 +87,16 @@ def _on_cpu_limit(_number: int, _frame: FrameType | None) -> None:
     raise CpuTimeExceededError("the work exceeded its limit of processor time")
 
 
+def ignore_cpu_limit() -> None:
+    """Ignore the signal of the limit from now on: the result of the process is known.
+
+    The interpreter restores the signal's default action while it exits, which would end the
+    process with the signal in place of its exit code. An ignored signal stays ignored.
+    """
+    if signal.getsignal(signal.SIGXCPU) is _on_cpu_limit:
+        signal.signal(signal.SIGXCPU, signal.SIG_IGN)
+
+
 def exit_with_supervisor() -> None:
     """Exit when the other end of stdin closes, because the supervisor has exited."""
     threading.Thread(target=wait_for_supervisor_exit, name="supervisor-watch", daemon=True).start()

@@ -1,13 +1,16 @@
 """``python -m kdcore predict REQUEST.json [--supervised]``: one JSON object on standard output.
 
 The object is ``{"predictions": [...]}`` with exit code 0, or ``{"error": message}`` with exit code
-20 if the limits were exceeded. Any other exit code is a crash. The request is a
+20 if the limits were exceeded. The exit code is 23 if the output cannot be written because the disk
+is full. Any other exit code is a crash. The request is a
 :class:`kdcore.protocol.requests.PredictRequest`, read as plain JSON, because importing pydantic
 would take longer than the prediction.
 """
 
 import argparse
+import errno
 import json
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +18,7 @@ from typing import Any
 
 from kdcore.runtime import limits
 
-_DONE, _USER_ERROR = 0, 20
+_DONE, _USER_ERROR, _NO_SPACE = 0, 20, 23
 _NO_MEMORY = ("bad_alloc", "allocate", "memory")
 """Words in onnxruntime's messages about memory, for which it has no exception type."""
 
@@ -59,5 +62,14 @@ def _is_memory_error(error: Exception) -> bool:
 
 
 def _print_json(result: dict[str, Any], code: int) -> int:
-    sys.stdout.write(json.dumps(result))
+    limits.ignore_cpu_limit()
+    # Without a buffer, which the interpreter would write again when it exits.
+    output = json.dumps(result).encode()
+    try:
+        while output:
+            output = output[os.write(sys.stdout.fileno(), output) :]
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _NO_SPACE
     return code

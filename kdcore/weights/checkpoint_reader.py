@@ -68,7 +68,7 @@ def _loader(path: Path) -> tuple[Callable[[Path], Any], Callable[[Path], None]]:
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
     with safe_open(path, framework="pt", device="cpu") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not iterable
 
 
 def _load_zip(path: Path) -> Any:

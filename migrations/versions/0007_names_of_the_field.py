@@ -190,7 +190,7 @@ def downgrade() -> None:
 def _change_etags() -> None:
     """Every body has other names now: a client's stored ETag must not match it."""
     for table in _TABLES_WITH_ETAG:
-        op.execute(f"UPDATE {table} SET rev = rev + 1")  # noqa: S608
+        op.execute(f"UPDATE {table} SET rev = rev + 1")  # noqa: S608 - our own tables
 
 
 def _reverse_all(renames: Sequence[Rename]) -> tuple[Rename, ...]:
@@ -290,7 +290,7 @@ def _rewrite_events(*, forward: bool) -> None:
         END"""
     op.get_bind().execute(
         sa.text(
-            f"UPDATE events SET data = {renamed} "  # noqa: S608
+            f"UPDATE events SET data = {renamed} "  # noqa: S608 - our own expressions
             f"WHERE type IN ('state', 'phase', 'error') AND data <> {renamed}"
         ),
         {
@@ -331,7 +331,7 @@ def _rewrite_metric_keys(*, forward: bool) -> None:
     ):
         op.get_bind().execute(
             sa.text(
-                f"UPDATE {table} SET {column} = "  # noqa: S608
+                f"UPDATE {table} SET {column} = "  # noqa: S608 - our own names
                 f"CAST(regexp_replace(CAST({column} AS text), :old, :new, 'g') AS {kind}) "
                 f"WHERE job_id IN ({refineries}) AND {only} AND CAST({column} AS text) ~ :old"
             ),

@@ -29,7 +29,10 @@ MAX_SOCKET_DIR_BYTES = 80
 
 
 def default_data_dir() -> Path:
-    """Return `stillhouse` in the user's data folder, on Linux `~/.local/share/stillhouse`."""
+    """Return `stillhouse` in the user's data folder.
+
+    On Linux `~/.local/share/stillhouse`, on macOS `~/Library/Application Support/stillhouse`.
+    """
     return platformdirs.user_data_path("stillhouse", appauthor=False)
 
 

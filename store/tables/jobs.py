@@ -1,6 +1,7 @@
 """Jobs, runs, events, metrics, checkpoints, artifacts."""
 
 from datetime import datetime
+from typing import Literal, get_args
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
@@ -8,7 +9,7 @@ from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from store.tables.base import Base, BigInt, CreatedAt, Id, Json, ProjectId
 
-_STATES = (
+JobState = Literal[
     "queued",
     "starting",
     "running",
@@ -18,9 +19,7 @@ _STATES = (
     "succeeded",
     "failed",
     "cancelled",
-)
-
-
+]
 LIVE_STATES = ("starting", "running", "pausing", "cancelling")
 """States in which a run may hold the job's lease."""
 
@@ -51,7 +50,7 @@ class Job(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        CheckConstraint(f"state IN {_STATES}", "state"),
+        CheckConstraint(f"state IN {get_args(JobState)}", "state"),
         CheckConstraint("desired_state IN ('run', 'pause', 'cancel')", "desired_state"),
         CheckConstraint("queue IN ('train', 'prepare')", "queue"),
         Index(None, "project_id", "created_at", "id", postgresql_where=text("queue = 'train'")),
@@ -166,32 +165,28 @@ class _StoredFile:
     """An object that a run stored under its fence."""
 
     id: Mapped[Id]
+    project_id: Mapped[ProjectId]
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
     object_key: Mapped[str] = mapped_column(index=True)
     sha256: Mapped[str]
     size_bytes: Mapped[BigInt]
     fence: Mapped[BigInt]
+    created_at: Mapped[CreatedAt]
 
 
 class Checkpoint(_StoredFile, Base):
     """A state of training from which a later run can continue."""
 
     __tablename__ = "checkpoints"
-    project_id: Mapped[ProjectId]
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
-    name: Mapped[str]
     step: Mapped[BigInt]
     epoch: Mapped[float]
     metrics: Mapped[Json]
-    created_at: Mapped[CreatedAt]
 
 
 class Artifact(_StoredFile, Base):
     """A file of a finished job."""
 
     __tablename__ = "artifacts"
-    project_id: Mapped[ProjectId]
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
-    name: Mapped[str]
     format: Mapped[str]
     media_type: Mapped[str]
-    created_at: Mapped[CreatedAt]

@@ -51,11 +51,11 @@ class Checker:
 
     def rows(self, query: str, *values: Any) -> Rows:
         with psycopg.connect(self._address, row_factory=dict_row) as connection:
-            return connection.execute(query, values).fetchall()  # type: ignore[arg-type] # ours
+            return connection.execute(query, values).fetchall()
 
     def run(self, statement: str) -> None:
         with psycopg.connect(self._address, autocommit=True) as connection:
-            connection.execute(statement)  # type: ignore[arg-type]
+            connection.execute(statement)
 
     def all(self, clients: list[Client], history: History) -> None:
         """Every invariant; raises AssertionError at the first that does not hold."""

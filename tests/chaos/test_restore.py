@@ -29,7 +29,7 @@ def alone(arena: Arena) -> Iterator[Callable[[str], None]]:
 
         def run(statement: str) -> None:
             names = {name: sql.Identifier(name) for name in (LIVE, COPY, AFTER)}
-            connection.execute(sql.SQL(statement).format(**names))  # type: ignore[arg-type]
+            connection.execute(sql.SQL(statement).format(**names))
 
         run("ALTER DATABASE {stillhouse} WITH ALLOW_CONNECTIONS false")
         run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'stillhouse'")

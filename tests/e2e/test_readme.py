@@ -14,7 +14,7 @@ from stillhouse.cli import app
 from stillhouse.local import Stack
 
 PAGES = ("README.md", "docs/how-to/first-job.md", "docs/how-to/bring-your-own.md")
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = typer.main.get_command(app).commands
 
 
 def code_blocks(page: Path, language: str) -> list[str]:

@@ -3,10 +3,13 @@
 import re
 import subprocess
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.house.source_tree import tracked_files
 
 
 def test_make_help_lists_every_verb(root: Path) -> None:
@@ -26,6 +29,25 @@ def locked_version(root: Path, package: str) -> str:
     match = re.search(rf"^{package}==(\S+)", (root / "requirements.lock").read_text(), re.MULTILINE)
     assert match, package
     return match[1]
+
+
+SUPPRESSION = re.compile(r"#\s(noqa|type:\signore)\b")
+REASON = re.compile(r"#\snoqa: [A-Z0-9, ]+ - \S|#\stype: ignore\[[a-z, -]+\]  # \S")
+
+
+def test_every_suppressed_check_has_a_reason(root: Path) -> None:
+    """On the line, or in a comment above it or above a group of such lines."""
+    unexplained = []
+    for path in tracked_files(root, ".py"):
+        lines = (root / path).read_text().splitlines()
+        explained = False
+        for number, (line_above, line) in enumerate(pairwise(["", *lines]), 1):
+            comment_above = explained or line_above.lstrip().startswith("# ")
+            suppresses = SUPPRESSION.search(line) is not None
+            explained = suppresses and comment_above
+            if suppresses and not (explained or REASON.search(line)):
+                unexplained.append(f"{path}:{number}")
+    assert unexplained == []
 
 
 def test_pre_commit_uses_the_locked_ruff(root: Path) -> None:

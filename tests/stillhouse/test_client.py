@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from api.jobs.schemas import ArtifactOut
 from stillhouse.client import (
     ApiError,
     ArtifactInfo,
@@ -49,6 +50,11 @@ def unavailable_once_url() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+def test_artifact_has_the_fields_of_the_api() -> None:
+    """The client imports no server, so that it writes the fields down again."""
+    assert ArtifactInfo.__annotations__.keys() | {"object"} == ArtifactOut.model_fields.keys()
 
 
 def test_every_error_has_one_root() -> None:

@@ -36,7 +36,7 @@ RENAMED_KEYS = {
 }
 RENAMED_BELOW_DETAILS = {"asked": "misses", "found": "hits", "used": "quantized"}
 OLD_VALUES = {
-    *("asking_teacher", "recipe_invalid", "user_fault", "overran", "storage_away"),
+    *("asking_teacher", "recipe_invalid", "user_fault", "overran", "storage_away", "storage_retry"),
     *("labeller", "neighbours"),
 }
 TABLES_WITH_ETAG = ("jobs", "datasets", "models")
@@ -157,7 +157,7 @@ def test_paused_and_queued_jobs_succeed(upgraded_stack: UpgradedStack) -> None:
     upgraded_stack.client.post(f"{paused['links']['self']}/resume").raise_for_status()
     for name in ("queued", "paused"):
         wait_until(
-            lambda name=name: upgraded_stack.job(name)["state"] in ("succeeded", "failed"),  # type: ignore[misc]
+            lambda name=name: upgraded_stack.job(name)["state"] in ("succeeded", "failed"),
             300,
             f"the {name} job ends",
         )
@@ -216,6 +216,30 @@ def test_etags_change(database_url: str) -> None:
     with connect(database_url) as connection:
         after = dict(connection.execute(query).fetchall())
     assert after == {row_id: rev + 1 for row_id, rev in before.items()}
+
+
+def test_exits_of_runs_and_reasons_of_events(database_url: str, snapshot: Snapshot) -> None:
+    """The new name of one exit is the old name of another."""
+    migrate(database_url, "0007")
+    with connect(database_url) as connection:
+        for statement in (
+            "UPDATE runs SET exit = 'storage_unavailable' WHERE number = 1",
+            "UPDATE runs SET exit = 'storage_retry' WHERE number > 1",
+            'UPDATE events SET data = data || \'{"reason": "storage_retry"}\' '
+            "WHERE type = 'state' AND data ? 'reason'",
+        ):
+            assert connection.execute(statement).rowcount > 0
+    before = dump_tables(database_url, snapshot)
+    migrate(database_url, "0008")
+    with connect(database_url) as connection:
+        exits = connection.execute("SELECT DISTINCT number = 1, exit FROM runs").fetchall()
+        reasons = connection.execute(
+            "SELECT DISTINCT data->>'reason' FROM events WHERE type = 'state' AND data ? 'reason'"
+        ).fetchall()
+    assert set(exits) == {(True, "inputs_unreadable"), (False, "storage_unavailable")}
+    assert reasons == [("storage_unavailable",)]
+    migrate(database_url, "0007")
+    assert changed_tables(before, dump_tables(database_url, snapshot)) == set()
 
 
 def test_neighbors_of_fsp(database_url: str, snapshot: Snapshot) -> None:

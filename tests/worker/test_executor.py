@@ -20,6 +20,7 @@ from worker.executor import JobRun
 from worker.finalize import finalize_run
 from worker.lease import Lease
 from worker.loop import WorkerLoop
+from worker.run_result import RunEnd, RunResult
 from worker.shutdown import ShutdownFlag
 
 Json = dict[str, Any]
@@ -226,6 +227,25 @@ def test_damaged_bytes_of_a_teacher_fail_the_job_as_storage_unavailable(
     start(job["id"]).wait_until_idle()
     error = trained_job.client.get(job["links"]["self"]).json()["error"]
     assert error["code"] == "storage_unavailable"
+    (run,) = trained_job.client.get(job["links"]["runs"]).json()["data"]
+    assert run["exit"] == "inputs_unreadable"
+
+
+@pytest.mark.usefixtures("empty_queue")
+def test_run_without_an_object_store_is_queued_again(client: httpx.Client, digits: Json) -> None:
+    job = submit_job(client, digits)
+    with transaction() as session:
+        claimed = jobs.claim(session, "train", "a worker")
+    assert claimed is not None
+    result = RunResult(RunEnd.STORAGE_UNAVAILABLE, message="no connection")
+    finalize_run(claimed, result, settings().work_dir)
+    assert client.get(job["links"]["self"]).json()["state"] == "queued"
+    (run,) = client.get(job["links"]["runs"]).json()["data"]
+    assert run["exit"] == "storage_unavailable"
+    assert _events(client, job["links"]["self"])[-1]["data"] == {
+        "state": "queued",
+        "reason": "storage_unavailable",
+    }
 
 
 def test_job_of_a_crashed_engine_is_tried_once_more(

@@ -43,7 +43,7 @@ def download_environment(request: EngineRequest) -> dict[str, str]:
     )
     if not needs_download(request) and not downloads_dataset:
         return {"HF_HUB_OFFLINE": "1"}
-    folder = settings().work_dir / "published"
+    folder = settings().work_dir / "downloads"
     passed_variables = {name: os.environ[name] for name in _PASSED_VARIABLES if name in os.environ}
     return passed_variables | {
         # Runs share this folder, so that equal weights are downloaded once.

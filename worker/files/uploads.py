@@ -1,7 +1,7 @@
 """Uploads of a run: checkpoints and artifacts into the object store, under keys with its fence.
 
 A run that has lost its lease can therefore overwrite nothing. What it has uploaded has no row, and
-garbage collection deletes it.
+garbage collection deletes it. A file outside the work folder raises OutsideWorkdirError.
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ from store import object_store
 from store.ids import new_id
 from store.settings import settings
 from store.tables import Artifact, Checkpoint, Job
+from worker.files.workdirs import output_path
 
 
 def upload_checkpoint(job: Job, event: CheckpointEvent, workdir: Path) -> Checkpoint | None:
@@ -21,7 +22,7 @@ def upload_checkpoint(job: Job, event: CheckpointEvent, workdir: Path) -> Checkp
     checkpoint_id = new_id("ckp")
     key = f"{job.project_id}/jobs/{job.id}/{job.fence}/{checkpoint_id}"
     try:
-        object_store.put_file(key, workdir / event.path)
+        object_store.put_file(key, output_path(workdir, event.path))
     except FileNotFoundError:
         return None
     return Checkpoint(
@@ -68,7 +69,7 @@ def upload_artifacts(
     for event in artifact_events:
         artifact_id = new_id("art")
         key = f"{job.project_id}/jobs/{job.id}/{job.fence}/{artifact_id}"
-        object_store.put_file(key, workdir / event.path)
+        object_store.put_file(key, output_path(workdir, event.path))
         rows.append(
             Artifact(
                 id=artifact_id,
@@ -91,5 +92,5 @@ def upload_asset(
 ) -> dict[str, object]:
     """Store a file under its digest in a folder of the project: equal bytes are stored once."""
     key = f"{job.project_id}/{folder}/{artifact.sha256}"
-    object_store.put_file(key, workdir / artifact.path)
+    object_store.put_file(key, output_path(workdir, artifact.path))
     return {"object_key": key, "sha256": artifact.sha256, "size_bytes": artifact.size_bytes}

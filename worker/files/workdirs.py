@@ -1,4 +1,4 @@
-"""Work folders of runs: those that a killed worker left are deleted at the next start."""
+"""Work folders of runs: paths in them; those that a killed worker left are deleted at a start."""
 
 import shutil
 from pathlib import Path
@@ -15,9 +15,28 @@ from store.tables import Job
 log = structlog.get_logger()
 
 
+class OutsideWorkdirError(Exception):
+    """The engine named a file that is not in its work folder; the file was not opened."""
+
+
 def run_folder(job: Job) -> Path:
     """The work folder of the job's current run."""
     return settings().work_dir / "runs" / f"{job.id}-{job.fence}"
+
+
+def output_path(workdir: Path, path: str) -> Path:
+    """The path of a file that the engine names, relative to its work folder.
+
+    The engine opens files of strangers, so that its events are not trusted: a path with ``..``, an
+    absolute path or a symbolic link could name the files of another project.
+
+    Raises:
+        OutsideWorkdirError: the file is not in the folder.
+    """
+    resolved = (workdir / path).resolve()
+    if not resolved.is_relative_to(workdir.resolve()):
+        raise OutsideWorkdirError(f"the engine named the file {path!r} outside its work folder")
+    return resolved
 
 
 def delete_stale_folders() -> None:

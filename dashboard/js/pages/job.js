@@ -214,7 +214,7 @@ function jobHeader(onChange) {
 
 const fact = (name, value) => el("span", {}, el("span", { class: "muted" }, name), value);
 
-const REASONS = { lost: "its worker was lost", stopped: "its worker was shut down", stalled: "its engine stopped responding", crashed: "its engine crashed", storage_retry: "the object store was not available" };
+const REASONS = { lost: "its worker was lost", stopped: "its worker was shut down", stalled: "its engine stopped responding", crashed: "its engine crashed", storage_unavailable: "the object store was down" };
 
 /** The states of the job and the time it spent in them. */
 function timeline() {

@@ -66,7 +66,7 @@ def body_path(body: object, loc: BodyPath, kind: str = "") -> BodyPath:
             variant = node
             continue
         if _has(node, step):
-            node = node[step]  # type: ignore[index]
+            node = node[step]  # type: ignore[index]  # _has checks that it has the step
         elif not (kind == "missing" and position == len(loc) - 1 and isinstance(step, str)):
             continue
         steps.append(step)

@@ -84,6 +84,7 @@ class StudentBuilder:
 
     def choose_layers(self, device: torch.device) -> LayerChoice:
         """The network on ``device``, with the feature layers that the job names for it."""
+        # torch declares no overload with a memory format for keyword arguments alone.
         network: NormalizedModel = self._network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return LayerChoice(network, self._spec.student.taps)
 

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+from cryptography.fernet import Fernet
 from sqlalchemy import select
 
 from store.database import transaction
@@ -33,6 +34,20 @@ def test_other_request_with_the_key_is_rejected(client: httpx.Client, digits: Js
     response = client.post("/v1/projects", json=job_body(digits), headers=headers)
     assert_problem(response, 422)
     assert len(client.get("/v1/jobs").json()["data"]) == 1
+
+
+def test_response_under_another_secret_key_is_a_problem(client: httpx.Client) -> None:
+    headers = {"Idempotency-Key": "rotated"}
+    first = client.post("/v1/projects", json={"name": "x"}, headers=headers)
+    encrypted = Fernet(Fernet.generate_key()).encrypt(first.content).decode()
+    with transaction() as session:
+        rows = session.scalars(select(IdempotencyKey).where(IdempotencyKey.key == "rotated")).all()
+        (row,) = [row for row in rows if row.headers["Location"] == first.headers["location"]]
+        row.body = encrypted
+    replay = client.post("/v1/projects", json={"name": "x"}, headers=headers)
+    problem = assert_problem(replay, 409, "idempotency_unreadable")
+    assert first.headers["location"] in problem["detail"]
+    assert "secret key" in problem["detail"]
 
 
 def test_every_creating_post_takes_a_key(client: httpx.Client, digits: Json) -> None:

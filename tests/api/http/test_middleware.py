@@ -1,5 +1,7 @@
 """An unexpected error is a 500 whose request id is in the log."""
 
+import errno
+
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -54,9 +56,13 @@ def failing_app(environment: dict[str, str]) -> FastAPI:
     problems.install_handlers(app)
     app.add_middleware(RequestContextMiddleware)
 
-    @app.get("/disk")
+    @app.get("/broken-disk")
+    def read_broken_disk() -> None:
+        raise OSError(errno.EIO, "a secret detail")
+
+    @app.get("/full-disk")
     def fill_disk() -> None:
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "no space left on device")
 
     @app.get("/missing-object")
     def read_missing_object() -> None:
@@ -65,8 +71,16 @@ def failing_app(environment: dict[str, str]) -> FastAPI:
     return app
 
 
-def test_only_the_object_store_is_reported_as_unavailable(failing_app: FastAPI) -> None:
-    assert_problem(get(failing_app, "/disk"), 500, "internal")
-    response = get(failing_app, "/missing-object")
-    assert_problem(response, 503, "storage_unavailable")
+def test_other_error_of_the_system_is_internal(failing_app: FastAPI) -> None:
+    assert_problem(get(failing_app, "/broken-disk"), 500, "internal")
+
+
+@pytest.mark.parametrize(
+    ("path", "cause"), [("/missing-object", "object store"), ("/full-disk", "disk")]
+)
+def test_object_store_and_full_disk_are_unavailable(
+    failing_app: FastAPI, path: str, cause: str
+) -> None:
+    response = get(failing_app, path)
+    assert cause in assert_problem(response, 503, "storage_unavailable")["detail"]
     assert response.headers["retry-after"]

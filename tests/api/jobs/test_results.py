@@ -227,7 +227,7 @@ def test_events_are_listed_in_order_after_an_id(trained_job: Any, all_events: li
 def test_events_are_filtered_by_type(trained_job: Any, all_events: list[Json]) -> None:
     address = f"/v1/jobs/{trained_job.job['id']}/events"
     query = {"type": ["state", "phase"], "after": 1, "limit": 200}
-    expected = [event for event in all_events[1:] if event["type"] in query["type"]]  # type: ignore[operator]
+    expected = [event for event in all_events[1:] if event["type"] in query["type"]]
     assert trained_job.client.get(address, params=query).json()["data"] == expected != []
 
 

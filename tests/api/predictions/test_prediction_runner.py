@@ -1,5 +1,6 @@
 """Limits of predictions: their number, their time and their environment."""
 
+import errno
 import hashlib
 import os
 from functools import partial
@@ -12,6 +13,7 @@ from api.http.problems import ProblemError
 from api.predictions import prediction_runner
 from api.predictions.onnx_cache import OnnxCache
 from api.predictions.prediction_runner import PredictionLimiter
+from kdcore.protocol.requests import ExitCode
 from store import object_store
 from tests.helpers import run_in_thread
 
@@ -62,6 +64,12 @@ def test_slow_prediction_is_killed(environment: Any, tmp_path: Path) -> None:
             assert (process / "cwd").resolve() != tmp_path
         except OSError:
             continue
+
+
+def test_full_disk_is_not_the_fault_of_the_images(environment: Any, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left") as full:
+        prediction_runner.read_predictions(tmp_path, ExitCode.NO_SPACE)
+    assert full.value.errno == errno.ENOSPC
 
 
 def test_subprocess_gets_no_secret(environment: Any, tmp_path: Path) -> None:

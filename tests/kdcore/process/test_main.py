@@ -201,6 +201,38 @@ print(json.dumps(exits))
 """
 
 
+EXCEED_CPU_LIMIT_AFTER_THE_RESULT = """
+import json, math, sys, time
+from pathlib import Path
+from kdcore.process.main import Command, run_command
+from kdcore.protocol.requests import IngestRequest
+
+root = Path(sys.argv[1])
+cpu_s = math.ceil(time.process_time()) + 1
+request = {"source": "builtin:digits", "limits": {"cpu_s": cpu_s}}
+(root / "request.json").write_text(json.dumps(request))
+
+def finish(request, workdir, events, cancellation):
+    if sys.argv[2] == "error":
+        raise MemoryError
+
+command = Command(IngestRequest, "__main__.finish", "dataset_invalid")
+code = run_command(command, root / "request.json", root, root / "events.jsonl")
+while time.process_time() < cpu_s + 0.2:
+    pass
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("result", "code"), [("report", ExitCode.DONE), ("error", ExitCode.USER_ERROR)]
+)
+def test_cpu_limit_after_the_result_does_not_change_the_exit_code(tmp_path, result, code):
+    command = [sys.executable, "-c", EXCEED_CPU_LIMIT_AFTER_THE_RESULT, str(tmp_path), result]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stderr) == (code, "")
+
+
 def test_every_end_has_its_exit_code(tmp_path):
     # A process of its own, because a command sets limits and signal handlers.
     command = [sys.executable, "-c", REPORT_EVERY_END, str(tmp_path)]

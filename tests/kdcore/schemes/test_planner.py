@@ -96,7 +96,7 @@ def test_mutual_trains_all_students_in_one_phase() -> None:
     # Without a teacher the job's method compares the peers, and labels are the only other loss.
     assert [method.type for method in student.methods] == ["supervised"]
     assert [method.type for method in student.peer_methods] == ["kd"]
-    assert student.peer_methods[0].temperature == 4.0  # type: ignore[union-attr]
+    assert student.peer_methods[0].temperature == 4.0
 
 
 def test_named_peers_are_plain_and_an_unnamed_peer_is_the_students_network() -> None:
@@ -117,7 +117,7 @@ def test_mutual_with_a_teacher_adds_the_divergence_of_peers() -> None:
     job = build_job({"type": "mutual", "peers": ["cifar/resnet8"]})
     student, peer = plan(job)[0].students
     assert [method.type for method in student.methods] == ["kd"]
-    assert student.peer_methods[0].temperature == 1.0  # type: ignore[union-attr]
+    assert student.peer_methods[0].temperature == 1.0
     assert student.peer_methods == peer.peer_methods
 
 

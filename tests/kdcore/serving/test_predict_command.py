@@ -40,7 +40,7 @@ def path(network, tmp_path_factory):
 def predict_in_process(path, tmp_path):
     """A function that predicts images in a process: returns its exit code and its JSON."""
 
-    def call(images, setup="", **changes):
+    def call(images, setup="", stdout=subprocess.PIPE, **changes):
         names = []
         for number, image in enumerate(images):
             names.append(str(tmp_path / f"{number}.png"))
@@ -54,9 +54,11 @@ def predict_in_process(path, tmp_path):
         code += "code = main(['predict', 'request.json'])\n"
         code += "sys.exit(99 if {'torch', 'pydantic'} & set(sys.modules) else code)"
         command = [sys.executable, "-c", code]
-        process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        process = subprocess.run(
+            command, cwd=tmp_path, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=240
+        )
         assert process.stderr == ""
-        return process.returncode, json.loads(process.stdout)
+        return process.returncode, json.loads(process.stdout or "null")
 
     return call
 
@@ -113,6 +115,11 @@ def test_exceeded_processor_time_is_reported(predict_in_process):
     code, output = predict_in_process([photo(1)], setup=endless, limits={"cpu_s": 1})
     assert code == ExitCode.USER_ERROR
     assert "processor time" in output["error"]
+
+
+def test_full_disk_has_an_exit_code(predict_in_process):
+    with open("/dev/full", "wb") as full_disk:
+        assert predict_in_process([photo(1)], stdout=full_disk) == (ExitCode.NO_SPACE, None)
 
 
 def test_classes_are_ranked_by_probability_then_by_index():

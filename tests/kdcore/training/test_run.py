@@ -188,7 +188,7 @@ def test_training_leaves_the_teacher_unchanged(
     from_files = TeacherEnsemble.from_files
 
     def record(*arguments: object) -> TeacherEnsemble:
-        loaded.append(from_files(*arguments))  # type: ignore[arg-type]
+        loaded.append(from_files(*arguments))
         return loaded[-1]
 
     monkeypatch.setattr("kdcore.training.inputs.TeacherEnsemble.from_files", record)

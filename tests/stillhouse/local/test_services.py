@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -16,6 +17,7 @@ from stillhouse.local import Services
 from stillhouse.local.errors import DataDirError, ProcessFailedError
 from stillhouse.local.postgres.rootless import FORCED_RUNNER_VARIABLE
 from stillhouse.local.supervise.proc import process_identity, process_tree
+from stillhouse.local.supervise.supervisor import SupervisedProcess
 from tests.helpers import wait_until
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root has other ways to run Postgres")
@@ -49,6 +51,10 @@ def insert_number(services: Services, number: int) -> None:
 def select_numbers(services: Services) -> list[int]:
     with connect(services) as connection:
         return [row[0] for row in connection.execute("SELECT number FROM numbers ORDER BY 1")]
+
+
+def is_restarted(process: SupervisedProcess, first_pid: int) -> bool:
+    return process.pid not in (0, first_pid)
 
 
 def start_owner(folder: Path) -> subprocess.Popen[str]:
@@ -97,7 +103,7 @@ def test_killed_servers_restart_with_their_data(tmp_path: Path) -> None:
         for name in ("postgres", "valkey"):
             first = running[name].pid
             os.kill(first, signal.SIGKILL)
-            wait_until(lambda: running[name].pid not in (0, first), 20, f"{name} is started again")  # noqa: B023
+            wait_until(partial(is_restarted, running[name], first), 60, f"{name} is started again")
             services.supervisor.await_ready(running[name], 20)
         assert select_numbers(services) == [1]
         with valkey(services) as client:

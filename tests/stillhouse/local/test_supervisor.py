@@ -28,7 +28,7 @@ SLEEP = "import time; time.sleep(60)"
 
 def python(name: str, code: str, **options: object) -> ProcessSpec:
     command = (sys.executable, "-c", code)
-    return ProcessSpec(name, command, child_environment(), **options)  # type: ignore[arg-type]
+    return ProcessSpec(name, command, child_environment(), **options)
 
 
 @pytest.fixture

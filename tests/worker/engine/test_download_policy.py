@@ -69,7 +69,7 @@ def test_weights_in_the_cache_become_a_complete_model(
 ) -> None:
     torch.manual_seed(0)
     weights = build("torchvision/squeezenet1_1", num_classes=1000, input_size=224).state_dict()
-    cached: Path = settings().work_dir / "published" / "torch" / "hub" / "checkpoints" / FILE
+    cached: Path = settings().work_dir / "downloads" / "torch" / "hub" / "checkpoints" / FILE
     cached.parent.mkdir(parents=True, exist_ok=True)
     torch.save(weights, cached)
     model = outcome("torchvision:squeezenet1_1", license="as agreed")

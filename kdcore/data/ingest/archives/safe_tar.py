@@ -33,7 +33,7 @@ _EXTENSIONS = (
 class ReadableStream(Protocol):
     """Anything with ``read``."""
 
-    def read(self, size: int, /) -> bytes: ...  # noqa: D102
+    def read(self, size: int, /) -> bytes: ...  # noqa: D102 - as of files
 
 
 class TarMember(NamedTuple):
@@ -74,6 +74,7 @@ def iter_members(
     position, last = 0, "its beginning"
     shard = "/".join(path_parts)
     try:
+        # A stream needs only read(); typeshed requires all methods of a file.
         with tarfile.open(fileobj=file, mode="r|", tarinfo=header_class) as tar:  # type: ignore[call-overload]
             while (info := tar.next()) is not None:
                 # Otherwise tarfile keeps every header in memory.
@@ -135,10 +136,10 @@ class _Header(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
         try:
             header = super().frombuf(buf, encoding, errors)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # not in typeshed
             cls.seen = True
             raise
-        except tarfile.EmptyHeaderError as error:  # type: ignore[attr-defined]
+        except tarfile.EmptyHeaderError as error:  # type: ignore[attr-defined]  # not in typeshed
             raise DamagedTarError("it is cut off: its end mark is missing") from error
         except tarfile.HeaderError as error:
             raise DamagedTarError(f"a header is broken ({error})") from error

@@ -26,7 +26,7 @@ def test_settings_do_not_depend_on_an_earlier_run(previous: Any) -> None:
 
 
 def test_settings_are_restored_after_success_and_failure() -> None:
-    fill_memory = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    fill_memory = torch.utils.deterministic.fill_uninitialized_memory
     before = torch_settings()
     with restore_torch_state():
         prepare_compute_env("cpu", before[2] + 1, TrainingConfig())
@@ -35,4 +35,4 @@ def test_settings_are_restored_after_success_and_failure() -> None:
     with pytest.raises(UserError, match="no device"), restore_torch_state():
         prepare_compute_env("cuda:99", before[2] + 1, TrainingConfig())
     assert torch_settings() == before
-    assert torch.utils.deterministic.fill_uninitialized_memory == fill_memory  # type: ignore[attr-defined]
+    assert torch.utils.deterministic.fill_uninitialized_memory == fill_memory
