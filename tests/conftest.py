@@ -120,7 +120,7 @@ def api_process(
         yield ApiProcess(url, process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -26,6 +25,7 @@ from stillhouse.local.supervise.supervisor import SupervisedProcess
 from tests.chaos.commits import Commits
 from tests.chaos.proxy import Proxy
 from tests.chaos.weed import BUCKET, Weed
+from tests.helpers import wait_until
 
 LEASE_S = 4.0
 SHORT = {
@@ -68,7 +68,8 @@ def _stop_tree(pid: int) -> list[int]:
 
 
 class Arena:
-    """Two maintenance processes, two training workers, one that prepares, an API; all may die."""
+    """The servers of the product: an API, two maintenance processes, two workers of ``train`` and
+    one of ``prepare``; faults may end any of them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -131,7 +132,7 @@ class Arena:
             self._program(name, "-m", "worker.maintenance")
         for name in (*TRAINERS, "prepare"):
             self._program(name, *_worker(name, name.partition("-")[0]))
-        self.until(lambda: api_ready(self.url), 60, "the API is ready")
+        self.until(lambda: api_ready(self.url), 120, "the API is ready")
         assert api.pid
 
     def apart(self, name: str, *before: str, **more: str) -> "subprocess.Popen[bytes]":
@@ -168,9 +169,9 @@ class Arena:
         return self.client(project["api_key"])
 
     def pid(self, part: str) -> int:
-        """The process of a part; it is waited for while it is being started again."""
+        """The process id of a part; waits for a part that is being started again."""
         running = self.services.supervisor.processes[part]
-        self.until(lambda: running.pid > 0, 30, f"{part} runs")
+        self.until(lambda: running.pid > 0, 60, f"{part} runs")
         return running.pid
 
     def kill(self, part: str, number: int = signal.SIGKILL) -> None:
@@ -185,9 +186,9 @@ class Arena:
 
     @contextlib.contextmanager
     def frozen(self, part: str) -> Iterator[None]:
-        """A part whose processes stand still, of Postgres also those in sessions of their own.
+        """Stop the processes of a part during the block; of Postgres those in other sessions, too.
 
-        A worker's engine goes on: that is what makes a zombie dangerous.
+        The engine of a frozen worker runs on.
         """
         pid = self.pid(part)
         stopped = _stop_tree(pid) if part == "postgres" else [-pid]
@@ -224,9 +225,4 @@ class Arena:
         for name in self.armed:
             (self.failpoints / name).unlink(missing_ok=True)
 
-    @staticmethod
-    def until(holds: Callable[[], bool], seconds: float, what: str) -> None:
-        end = time.monotonic() + seconds
-        while not holds():
-            assert time.monotonic() < end, f"in {seconds} s it was not so that {what}"
-            threading.Event().wait(0.1)
+    until = staticmethod(wait_until)

@@ -1,4 +1,4 @@
-"""What must hold after any faults: read from Postgres and the object store, not from the API."""
+"""Invariants that hold after any faults, read from Postgres and the object store directly."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -32,10 +32,10 @@ NEXT = {
 
 
 class Checker:
-    """The state of a quiet arena."""
+    """Asserts the invariants when no job is unfinished."""
 
     def __init__(self, arena: Arena) -> None:
-        # Past the proxies: rows and bytes as they lie.
+        # Not through the proxies.
         url = make_url(arena.services.environment["STILLHOUSE_DATABASE_URL"])
         url = url.set(drivername="postgresql")
         self._address = url.render_as_string(hide_password=False)
@@ -130,7 +130,7 @@ class Checker:
         assert backward == []
 
     def assert_files_intact(self) -> None:
-        """I5: every named object is there with its size and digest."""
+        """I5: every named object exists with its size and digest."""
         for table in ("artifacts", "checkpoints", "datasets", "models"):
             for row in self.rows(f"SELECT * FROM {table} WHERE object_key IS NOT NULL"):  # noqa: S608 - ours
                 content = bytes(obstore.get(self.store, row["object_key"]).bytes())

@@ -14,14 +14,14 @@ COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"
 
 
 class Commits(Served):
-    """Passes on everything from a folder with Postgres' socket to one of its own."""
+    """A proxy with a socket in another folder than that of Postgres."""
 
     def __init__(self, folder: Path, behind: Path) -> None:
         self._socket, self._behind = folder / behind.name, behind
         self._left = 0
         self._lock = threading.Lock()
         self.lost = 0
-        """Replies that never arrived."""
+        """Number of dropped replies."""
         super().__init__()
 
     def lose(self, times: int) -> None:

@@ -1,6 +1,6 @@
 """Faults in the running product, and the invariants after them.
 
-All tests share one arena; a test that leaves it broken has found a bug.
+All tests share one arena. A test that leaves it broken shows a bug.
 """
 
 import contextlib
@@ -53,13 +53,13 @@ def recipe(arena: Arena) -> Json:
 
 @pytest.fixture(scope="session")
 def student(arena: Arena) -> str:
-    """The SHA-256 of the student of a job that nothing happened to."""
+    """The SHA-256 of the student of a job without faults."""
     return storm.run_undisturbed_job(arena)
 
 
 @pytest.fixture
 def holds(arena: Arena, history: History, student: str) -> Callable[..., None]:
-    """Wait until all is quiet, then check every invariant."""
+    """Wait until all jobs have ended, then check every invariant."""
 
     def check(*clients: Client, within: float = 180) -> None:
         arena.proxy.heal()

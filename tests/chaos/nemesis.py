@@ -1,4 +1,4 @@
-"""Faults by chance, from a seed: each is done, healed, and its recovery timed."""
+"""Nemesis: injects random faults from a seed, and measures the recovery after each."""
 
 import contextlib
 import os
@@ -28,14 +28,14 @@ RECOVERY_S = 60.0
 
 
 class Nemesis:
-    """Does one fault after the other."""
+    """Injects one fault after the other."""
 
     def __init__(self, arena: Arena, seed: int) -> None:
         self._arena = arena
         self._chance = random.Random(seed)
         self._checker = Checker(arena)
         self.recoveries: dict[str, list[float]] = defaultdict(list)
-        """Kind of fault -> seconds until some job came further."""
+        """Seconds until some job made progress, by the kind of the fault."""
         self._faults: dict[str, Callable[[], None]] = {
             "kill api": lambda: arena.kill("api"),
             "kill maintenance": lambda: arena.kill(self._chance.choice(MAINTENANCE)),
@@ -77,7 +77,7 @@ class Nemesis:
             time.sleep(self._chance.uniform(0.5, 4.0))
 
     def _recovery(self) -> float:
-        """Seconds until an event is written; None where no worker has a job."""
+        """Seconds until an event is written, or until no job is unfinished."""
         began = time.monotonic()
         last: int | None = None
         while time.monotonic() - began < RECOVERY_S:

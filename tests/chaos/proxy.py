@@ -1,4 +1,4 @@
-"""A small proxy before the object store, which fails as networks and stores do.
+"""A proxy before the object store that injects the faults of networks and stores.
 
 One request a connection: the head goes through as it is, so that its signature stays right, and the
 response is passed on until the store closes.
@@ -28,7 +28,7 @@ class Fault:
 
 
 class Proxy(Served):
-    """``faults`` may be added to at any time."""
+    """A proxy; faults may be injected at any time."""
 
     def __init__(self, port: int, behind: int) -> None:
         self.port = port
@@ -41,12 +41,12 @@ class Proxy(Served):
         return await asyncio.start_server(serve, "127.0.0.1", self.port)
 
     def inject(self, fault: Fault) -> Fault:
-        """Let a fault happen from now on."""
+        """Inject a fault from now on."""
         self.faults.append(fault)
         return fault
 
     def heal(self) -> None:
-        """No more faults."""
+        """Remove all faults."""
         self.faults.clear()
 
     def _fault(self, method: str) -> Fault | None:

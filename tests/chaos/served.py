@@ -1,4 +1,4 @@
-"""A server of the tests' own in a thread of this process: what a proxy needs."""
+"""Served: a server in a thread of this process, the base of the proxies."""
 
 import asyncio
 import contextlib
@@ -26,13 +26,13 @@ class Served(ABC):
 
     @abstractmethod
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
+        """Serve one connection."""
 
     def close(self) -> None:
-        """End."""
+        """Stop the server and its thread."""
         self._wait(self._wait_for_end())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
+        self._thread.join(timeout=60)
         self._loop.close()
 
     async def _wait_for_end(self) -> None:
@@ -43,7 +43,7 @@ class Served(ABC):
         await asyncio.gather(*others, return_exceptions=True)
 
     def _wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

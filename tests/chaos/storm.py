@@ -34,7 +34,7 @@ def recipe(arena: Arena, http: Any) -> dict[str, Any]:
 
 
 def run_undisturbed_job(arena: Arena) -> str:
-    """The SHA-256 of the student of a job that nothing happens to."""
+    """The SHA-256 of the student of a job without faults."""
     with arena.client() as http:
         job = http.post("/v1/jobs", json=recipe(arena, http)).raise_for_status().json()
         url = f"/v1/jobs/{job['id']}"
@@ -49,7 +49,7 @@ def run_undisturbed_job(arena: Arena) -> str:
 def storm(
     arena: Arena, history: History, seconds: float, seed: int
 ) -> tuple[Nemesis, list[Client]]:
-    """Let it rage, then wait until all is quiet; the caller checks."""
+    """Inject faults, then wait until all jobs have ended; the caller checks."""
     chance = random.Random(seed)
     stop = threading.Event()
     clients, threads = [], []
@@ -78,7 +78,7 @@ def storm(
 
 
 def summary(nemesis: Nemesis, clients: list[Client], checker: Checker) -> str:
-    """What was done and what came of it, as a table."""
+    """Faults, recoveries and counts, as a table."""
     lines = ["| fault | times | recovery, median s | longest s |", "|---|---|---|---|"]
     for kind, times in sorted(nemesis.recoveries.items()):
         middle = statistics.median(times)
@@ -101,7 +101,7 @@ def summary(nemesis: Nemesis, clients: list[Client], checker: Checker) -> str:
 
 
 def main() -> None:
-    """Run a storm and print what came of it."""
+    """Run a storm and print its summary."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.storm", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=int(time.time()))

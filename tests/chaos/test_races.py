@@ -24,7 +24,7 @@ LIFE_S = 5.0
 def test_cancel_meets_every_moment_of_a_job(
     arena: Arena, client: Client, recipe: Any, holds: Holds
 ) -> None:
-    """It has ended one way: cancelled, or succeeded where its engine was done before."""
+    """The job ends cancelled, or succeeded if its engine was done before."""
     seed = time.time_ns() % 10_000
     sys.stdout.write(f"seed {seed}\n")
     chance = random.Random(seed)

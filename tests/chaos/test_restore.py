@@ -42,9 +42,10 @@ def alone(arena: Arena) -> Iterator[Callable[[str], None]]:
 def test_jobs_of_an_older_copy_go_on(
     arena: Arena, client: Client, history: History, recipe: Any, holds: Callable[..., None]
 ) -> None:
+    arena.arm("worker.uploaded", "sleep 10")  # it has not ended when the copy is made
     job = client.submit(recipe)
     url = f"/v1/jobs/{job}/checkpoints"
-    arena.until(lambda: bool(client.insist("GET", url).json()["data"]), 60, "it has a checkpoint")
+    arena.until(lambda: bool(client.insist("GET", url).json()["data"]), 120, "it has a checkpoint")
     with alone(arena) as run:
         run("CREATE DATABASE {copy} TEMPLATE {stillhouse}")
     # What comes after the copy is lost with it: a job that ends, and the first one's end.
@@ -53,7 +54,7 @@ def test_jobs_of_an_older_copy_go_on(
         posted = late.submit(recipe)
         ended = (job, posted)
         arena.until(
-            lambda: {late.state(job_id) for job_id in ended} == {"succeeded"}, 120, "both end"
+            lambda: {late.state(job_id) for job_id in ended} == {"succeeded"}, 240, "both end"
         )
     checker = Checker(arena)
     fences = {row["fence"] for row in checker.rows("SELECT fence FROM runs")}

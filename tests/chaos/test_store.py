@@ -26,13 +26,13 @@ def test_store_that_fails_costs_nothing(
     arena: Arena, client: Client, recipe: Any, holds: Callable[..., None], together: list[Fault]
 ) -> None:
     job = client.submit(recipe)
-    arena.until(lambda: client.state(job) == "running", 60, "a job runs")
+    arena.until(lambda: client.has_started(job), 120, "a job runs")
     arena.forget_files()
     for fault in together:
         arena.proxy.inject(fault)
     for _ in range(2):
         client.submit(recipe)
-    arena.until(lambda: all(fault.met == fault.times for fault in together), 120, "all are met")
+    arena.until(lambda: all(fault.met == fault.times for fault in together), 240, "all are met")
     holds(client)
 
 
@@ -48,4 +48,4 @@ def test_unavailable_store_is_reported(arena: Arena, client: Client) -> None:
         assert client.call("GET", "/v1/jobs").status_code == 200
     finally:
         arena.proxy.heal()
-    arena.until(lambda: client.http.get("/readyz").status_code == 200, 30, "it is ready again")
+    arena.until(lambda: client.http.get("/readyz").status_code == 200, 60, "it is ready again")

@@ -1,4 +1,4 @@
-"""A little of chance; `make chaos` has more of it."""
+"""Random faults for forty seconds; `make chaos` runs longer."""
 
 import os
 import sys

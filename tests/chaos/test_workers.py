@@ -10,7 +10,7 @@ from typing import Any
 import obstore
 import pytest
 
-from tests.chaos.arena import LEASE_S, TRAINERS, Arena
+from tests.chaos.arena import TRAINERS, Arena
 from tests.chaos.checker import Checker
 from tests.chaos.workload import Client
 
@@ -25,7 +25,7 @@ def worker_of(arena: Arena, client: Client, job: str) -> str:
     query = (
         "SELECT lease_owner FROM jobs WHERE id = %s AND phase = 'training' AND lease_owner <> ''"
     )
-    arena.until(lambda: bool(checker.rows(query, job)), 90, "the job trains")
+    arena.until(lambda: bool(checker.rows(query, job)), 120, "the job trains")
     row = checker.rows("SELECT worker FROM runs WHERE job_id = %s ORDER BY number DESC", job)[0]
     pid = int(row["worker"].rpartition("/")[2])
     for part in TRAINERS:
@@ -36,10 +36,13 @@ def worker_of(arena: Arena, client: Client, job: str) -> str:
 
 def test_zombie_publishes_nothing(arena: Arena, client: Client, recipe: Any, holds: Holds) -> None:
     """Stopped past its lease and continued: another has the job, and the student is the same."""
-    arena.arm("engine.check_cancelled", "sleep 10")  # it trains until the worker is thawed
+    arena.arm("engine.check_cancelled", "sleep 10")  # it trains until the worker is frozen
     job = client.submit(recipe)
     part = worker_of(arena, client, job)
-    arena.freeze(part, LEASE_S + 3)
+    second_run = "SELECT 1 FROM runs WHERE job_id = %s AND number = 2"
+    checker = Checker(arena)
+    with arena.frozen(part):
+        arena.until(lambda: bool(checker.rows(second_run, job)), 120, "another worker has the job")
     holds(client)
     exits = [run["exit"] for run in client.insist("GET", f"/v1/jobs/{job}/runs").json()["data"]]
     assert sorted(exits) == ["done", "lost"]
@@ -53,7 +56,7 @@ def test_worker_that_shuts_down_requeues_its_job(
     part = worker_of(arena, client, job)
     pid = arena.pid(part)
     os.kill(pid, signal.SIGTERM)
-    arena.until(lambda: not Path(f"/proc/{pid}").exists(), 30, "the worker has gone")
+    arena.until(lambda: not Path(f"/proc/{pid}").exists(), 60, "the worker has ended")
     holds(client)
     row = Checker(arena).rows("SELECT lost_runs FROM jobs WHERE id = %s", job)[0]
     assert row["lost_runs"] == 0
@@ -64,7 +67,7 @@ def test_engine_that_hangs_is_ended(
 ) -> None:
     arena.arm("engine.check_cancelled", "sleep 3600")
     job = client.submit(recipe)
-    arena.until(lambda: not arena.armed, 60, "an engine hangs")
+    arena.until(lambda: not arena.armed, 120, "an engine hangs")
     holds(client)
     exits = [run["exit"] for run in client.insist("GET", f"/v1/jobs/{job}/runs").json()["data"]]
     assert exits == ["stalled", "done"]
@@ -75,9 +78,9 @@ def test_damaged_checkpoint_is_passed_by(
 ) -> None:
     job = client.submit(recipe)
     url = f"/v1/jobs/{job}"
-    arena.arm("worker.uploaded", "sleep 60")  # all is done, but for the row that says so
+    arena.arm("worker.uploaded", "sleep 600")  # all is stored but the row of the result
     part = worker_of(arena, client, job)
-    arena.until(lambda: not arena.armed, 60, "it is about to publish")
+    arena.until(lambda: not arena.armed, 120, "it is about to publish")
     arena.kill(part)
     checker = Checker(arena)
     newest = "SELECT * FROM checkpoints WHERE job_id = %s ORDER BY step DESC LIMIT 1"
@@ -112,7 +115,7 @@ def test_full_disk_fails_the_job_and_harms_nothing(
     )
     try:
         job = client.submit(recipe)
-        arena.until(lambda: client.state(job) == "failed", 90, "the job has failed")
+        arena.until(lambda: client.state(job) == "failed", 120, "the job has failed")
         error = client.insist("GET", f"/v1/jobs/{job}").json()["error"]
         assert (error["code"], error["retryable"]) == ("storage_unavailable", True), error
     finally:

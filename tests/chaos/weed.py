@@ -28,7 +28,7 @@ def _ports(count: int) -> list[int]:
 
 
 class Weed:
-    """Its part of a stack, and how to speak to it."""
+    """One server: its process, its ports and its credentials."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -40,7 +40,7 @@ class Weed:
         self.port = self._ports["s3"]
 
     def part(self, base: Mapping[str, str]) -> ProcessSpec:
-        """The server, started again when it dies."""
+        """The process, which the supervisor starts again when it ends."""
         ports = [f"-{name}.port={port}" for name, port in self._ports.items()]
         ports += [f"-{name}.port.grpc={port}" for name, port in self._grpc.items()]
         return ProcessSpec(
@@ -61,7 +61,7 @@ class Weed:
         return {"AWS_ACCESS_KEY_ID": self.key, "AWS_SECRET_ACCESS_KEY": self.secret}
 
     def _ready(self) -> bool:
-        try:  # without credentials it refuses: then it is there
+        try:  # a refusal without credentials shows that it is ready
             return httpx.get(f"http://127.0.0.1:{self.port}/{BUCKET}").status_code == 403
         except httpx.TransportError:
             return False

@@ -98,6 +98,10 @@ class Client:
         response = self.call("GET", f"/v1/jobs/{job}")
         return str(response.json()["state"]) if response is not None else ""
 
+    def has_started(self, job: str) -> bool:
+        """Whether the job runs or has run: it may have ended between two calls."""
+        return self.state(job) not in ("", "queued", "starting")
+
     def settle(self, seconds: float) -> list[str]:
         """Wait until every job has ended; resume paused jobs, retry jobs that a fault failed."""
         left = set(self.acknowledged.values())

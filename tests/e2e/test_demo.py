@@ -57,8 +57,8 @@ def test_ctrl_c_leaves_no_process(output_line: str, tmp_path: Path) -> None:
             lambda: output_line in log.read_text() or process.poll() is not None, 120, output_line
         )
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130, log.read_text()
-        wait_until(lambda: not processes_of(tmp_path), 30, "all processes have ended")
+        assert process.wait(timeout=120) == 130, log.read_text()
+        wait_until(lambda: not processes_of(tmp_path), 60, "all processes have ended")
     finally:
         process.kill()
         process.wait()

@@ -26,7 +26,7 @@ def test_job_resumes_from_a_checkpoint_after_a_restart(tmp_path: Path) -> None:
         def get_job() -> dict[str, Any]:
             return client.get(job["links"]["self"])
 
-        wait_until(lambda: bool(get_job()["progress"]), 90, "the job trains")
+        wait_until(lambda: bool(get_job()["progress"]), 120, "the job trains")
         assert get_job()["state"] == "running"
     with Stack(tmp_path / "data") as stack, Client(stack.url, stack.api_key) as client:
         done = client.wait(job)

@@ -56,7 +56,7 @@ def engine_of(job: Json) -> int | None:
 
 def test_running_job_is_cancelled(stack_client: httpx.Client, dataset: str) -> None:
     job = submit_job(stack_client, dataset, 10_000)
-    wait_until(lambda: get_job(stack_client, job)["state"] == "running", 60, "the job runs")
+    wait_until(lambda: get_job(stack_client, job)["state"] == "running", 120, "the job runs")
     response = stack_client.post(f"{job['links']['self']}/cancel")
     assert response.status_code == 202
     assert response.json()["state"] == "cancelling"
@@ -70,9 +70,9 @@ def test_another_worker_finishes_the_job_of_a_killed_worker(
     stack: Stack, stack_client: httpx.Client, dataset: str
 ) -> None:
     job = submit_job(stack_client, dataset, 10)
-    wait_until(lambda: get_job(stack_client, job)["phase"] == "training", 90, "the job trains")
+    wait_until(lambda: get_job(stack_client, job)["phase"] == "training", 120, "the job trains")
     os.killpg(os.getpgid(stack.process("train").pid), signal.SIGKILL)
-    wait_until(lambda: engine_of(job) is None, 20, "the engine has ended")
+    wait_until(lambda: engine_of(job) is None, 60, "the engine has ended")
     wait_until(
         lambda: get_job(stack_client, job)["state"] == "succeeded", 180, "the job has succeeded"
     )

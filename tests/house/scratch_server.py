@@ -69,7 +69,7 @@ def serve_api(scratch: Path, variables: dict[str, str]) -> Iterator[httpx.Client
             yield client
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 def _is_healthy(url: str) -> bool:

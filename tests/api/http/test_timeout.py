@@ -1,6 +1,7 @@
 """A request without a response is cut off; a started response is not."""
 
 import asyncio
+import threading
 import time
 
 import anyio
@@ -30,10 +31,12 @@ async def raise_timeout(scope: Scope, receive: Receive, send: Send) -> None:
     raise TimeoutError("raised by the route")
 
 
-def post(app: ASGIApp, content: object = None, path: str = "/v1/jobs") -> httpx.Response:
+def post(
+    app: ASGIApp, content: object = None, path: str = "/v1/jobs", limit_s: float = LIMIT_S
+) -> httpx.Response:
     async def run_requests() -> httpx.Response:
         transport = httpx.ASGITransport(
-            RequestContextMiddleware(TimeoutMiddleware(app, LIMIT_S)), raise_app_exceptions=False
+            RequestContextMiddleware(TimeoutMiddleware(app, limit_s)), raise_app_exceptions=False
         )
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             body = content() if callable(content) else None
@@ -49,17 +52,20 @@ def test_request_without_response_is_a_503() -> None:
 
 
 def test_slow_body_extends_the_limit() -> None:
-    num_chunks = 0
+    limit_s = 2.0
+    sent_for_s = 0.0
 
-    async def slow() -> object:
-        nonlocal num_chunks
-        for _ in range(15):
-            await asyncio.sleep(LIMIT_S / 10)
-            num_chunks += 1
+    async def send_slowly() -> object:
+        nonlocal sent_for_s
+        started = time.monotonic()
+        # Far below the limit, so that a busy machine does not reach it between two parts.
+        while sent_for_s <= limit_s:
+            await asyncio.sleep(limit_s / 100)
             yield b"part"
+            sent_for_s = time.monotonic() - started
 
-    assert_problem(post(wait_forever, slow), 503, "overloaded")
-    assert num_chunks == 15
+    assert_problem(post(wait_forever, send_slowly, limit_s=limit_s), 503, "overloaded")
+    assert sent_for_s > limit_s
 
 
 async def work_in_thread(scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,12 +87,13 @@ def test_paths_with_separate_limits_are_exempt(path: str) -> None:
 def test_thread_keeps_its_slot_until_it_ends() -> None:
     num_running = 0
     max_running = 0
+    waiting_requests_ended = threading.Event()
 
     def work() -> None:
         nonlocal num_running, max_running
         num_running += 1
         max_running = max(max_running, num_running)
-        time.sleep(3 * LIMIT_S)
+        assert waiting_requests_ended.wait(60)
         num_running -= 1
 
     async def run_requests() -> list[int]:
@@ -106,6 +113,8 @@ def test_thread_keeps_its_slot_until_it_ends() -> None:
 
             async def get() -> None:
                 statuses.append((await client.get("/v1/jobs")).status_code)
+                if len(statuses) == 2:
+                    waiting_requests_ended.set()
 
             for _ in range(3):
                 group.start_soon(get)

@@ -106,7 +106,7 @@ def test_revoked_key_ends_the_stream(client: httpx.Client, api_url: str, digits:
         assert client.delete(f"/v1/api-keys/{key['id']}").status_code == 204
         # A frame for each change until the stream authenticates again and ends.
         url = submit_job(client, digits)["links"]["self"]
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         for number, _ in enumerate(frames):
             assert time.monotonic() < end, "the stream does not end"
             client.patch(url, json={"name": f"name {number}"}).raise_for_status()

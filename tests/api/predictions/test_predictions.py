@@ -84,7 +84,7 @@ def first_responses(
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         pending = [pool.submit(predict, number) for number in range(CLIENTS)]
-        wait_until(lambda: _count_conversions(trained_model) > 0, 20, "the export job exists")
+        wait_until(lambda: _count_conversions(trained_model) > 0, 60, "the export job exists")
         run_queue("prepare")
         return [future.result() for future in pending]
 

@@ -5,6 +5,7 @@ SIGKILL ends them as abruptly.
 """
 
 import multiprocessing
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -65,6 +66,21 @@ def kill_after(
     process.kill()
     process.join()
     return alive
+
+
+def kill_running(request: RunRequest, workdir: Path, text: str, count: int) -> None:
+    """Like ``kill_after`` in a new folder, but the engine was certainly running.
+
+    On a busy machine the engine may end before the kill; then it starts again in an empty folder.
+
+    Raises:
+        RuntimeError: it ended before the kill five times.
+    """
+    for _ in range(5):
+        if kill_after(request, workdir, text, count):
+            return
+        shutil.rmtree(workdir)
+    raise RuntimeError(f"the engine ended five times before {count} lines with {text} were noticed")
 
 
 def wait_for_lines(

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdcore.protocol.requests import RunRequest
+from kdcore.protocol.requests import ExitCode, RunRequest
 from kdcore.runtime.errors import RunCancelledError, UserError
 from tests.kdcore.training import engine_process
 from tests.kdcore.training.engine_process import wait_for_lines, write_request
@@ -37,12 +38,6 @@ def start_program(request: RunRequest, workdir: Path) -> "subprocess.Popen[bytes
         env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
         stderr=subprocess.PIPE,
     )
-
-
-def assert_exit_code(process: "subprocess.Popen[bytes]", code: int) -> None:
-    _, stderr = process.communicate(timeout=120)
-    assert b"Traceback" not in stderr, stderr.decode()
-    assert process.returncode == code
 
 
 @pytest.fixture(scope="module")
@@ -102,14 +97,26 @@ def test_a_run_killed_at_random_ends_in_the_same_bytes(
     assert len([event for event in metrics if "teacher/top1" in event["values"]]) == 1
 
 
+def terminate_after_three_steps(request: RunRequest, workdir: Path) -> int:
+    """Start a run, send SIGTERM and return the exit code."""
+    process = start_program(request, workdir)
+    wait_for_lines(workdir, '"train/loss"', 3, lambda: process.poll() is None)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=240)
+    assert b"Traceback" not in stderr, stderr.decode()
+    assert process.returncode in (ExitCode.DONE, ExitCode.STOPPED)
+    return process.returncode
+
+
 def test_sigterm_writes_a_checkpoint_and_a_later_run_completes(
     complete: tuple[RunRequest, Path], tmp_path: Path
 ) -> None:
     request, uninterrupted = complete
-    process = start_program(request, tmp_path)
-    wait_for_lines(tmp_path, '"train/loss"', 3, lambda: process.poll() is None)
-    process.send_signal(signal.SIGTERM)
-    assert_exit_code(process, 10)
+    # On a busy machine the run may be complete before the signal is sent: then try again.
+    for _ in range(5):
+        shutil.rmtree(tmp_path)
+        if terminate_after_three_steps(request, tmp_path) != ExitCode.DONE:
+            break
     assert events_of(tmp_path, "checkpoint")
     assert not (tmp_path / STUDENT).exists()
     train(request, tmp_path)

@@ -11,7 +11,7 @@ STUBBORN_PROGRAM = (
     "if len(sys.argv) == 1:\n"
     "    subprocess.Popen([sys.executable, __file__, 'child'], start_new_session=True)\n"
     "    print('armed', flush=True)\n"
-    "time.sleep(60)\n"
+    "time.sleep(600)\n"
 )
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from stillhouse.local import Services
 with Services(Path(sys.argv[1])):
     print("up", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -104,7 +104,7 @@ def test_killed_servers_restart_with_their_data(tmp_path: Path) -> None:
             first = running[name].pid
             os.kill(first, signal.SIGKILL)
             wait_until(partial(is_restarted, running[name], first), 60, f"{name} is started again")
-            services.supervisor.await_ready(running[name], 20)
+            services.supervisor.await_ready(running[name], 60)
         assert select_numbers(services) == [1]
         with valkey(services) as client:
             assert client.get("key") == "value"
@@ -141,7 +141,7 @@ def test_servers_are_private_and_durable(tmp_path: Path) -> None:
 def test_stale_pid_file_with_a_running_process_id_is_ignored(tmp_path: Path) -> None:
     with Services(tmp_path):
         pass
-    foreign = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    foreign = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     lines = [foreign.pid, tmp_path / "postgres", 1, 5432, tmp_path / "run", "", "  1 1", "ready"]
     (tmp_path / "postgres" / "postmaster.pid").write_text("\n".join(map(str, lines)))
     with Services(tmp_path) as services:

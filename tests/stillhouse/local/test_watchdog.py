@@ -11,7 +11,7 @@ from stillhouse.local.supervise.process_registry import end_leftover_processes
 from tests.helpers import wait_until
 from tests.stillhouse.local.helpers import running_processes
 
-SLEEP = "import time; time.sleep(60)"
+SLEEP = "import time; time.sleep(600)"
 OWNER_PROGRAM = """
 import sys, time
 from pathlib import Path
@@ -29,7 +29,7 @@ spec = ProcessSpec("stubborn", argv, child_environment(), grace_s=0.5,
                    is_ready=lambda: "armed" in (home / "stubborn.log").read_text())
 supervisor.await_ready(supervisor.start(spec))
 print(watchdog.pid, supervisor.processes["stubborn"].pid, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -63,7 +63,7 @@ def test_killed_supervisor_leaves_no_process(tmp_path: Path, stubborn_program: P
     owner, _, members = _start_owner(tmp_path, stubborn_program)
     assert len(members) == 4  # owner, watchdog, process and its child in another session
     _kill(owner)
-    wait_until(lambda: not running_processes(members), 20, "all processes have ended")
+    wait_until(lambda: not running_processes(members), 60, "all processes have ended")
 
 
 def test_killed_watchdog_is_replaced_and_gets_every_target(
@@ -71,11 +71,11 @@ def test_killed_watchdog_is_replaced_and_gets_every_target(
 ) -> None:
     owner, watchdog, members = _start_owner(tmp_path, stubborn_program)
     os.kill(watchdog, signal.SIGKILL)
-    wait_until(lambda: len(process_tree([owner.pid])) == 4, 20, "a new watchdog runs")
+    wait_until(lambda: len(process_tree([owner.pid])) == 4, 60, "a new watchdog runs")
     (successor,) = set(process_tree([owner.pid])) - set(members)
-    wait_until(lambda: _ignores_sigterm(successor), 20, "the new watchdog has its program")
+    wait_until(lambda: _ignores_sigterm(successor), 60, "the new watchdog has its program")
     _kill(owner)
-    wait_until(lambda: not running_processes(members), 20, "all processes have ended")
+    wait_until(lambda: not running_processes(members), 60, "all processes have ended")
 
 
 def test_next_owner_ends_what_killed_supervisor_and_watchdog_left(
@@ -86,7 +86,7 @@ def test_next_owner_ends_what_killed_supervisor_and_watchdog_left(
     os.kill(watchdog, signal.SIGKILL)
     _kill(owner)
     # The watchdog's parent has ended, so another process reaps it.
-    wait_until(lambda: watchdog not in running_processes(members), 20, "the watchdog has ended")
+    wait_until(lambda: watchdog not in running_processes(members), 60, "the watchdog has ended")
     assert len(running_processes(members)) == 2
     assert end_leftover_processes(tmp_path / "running") == 1
     assert not running_processes(members)

@@ -48,8 +48,14 @@ def test_job_takes_prewarmed_engine_and_another_follows(
     slot.pool.prewarm()
     assert slot.pool.prewarmed_pid == first
     running = start(submit_job(client, digits, training=SHORT)["id"])
-    running.wait_for(lambda: running.engine_pids != [], "its engine is at work")
-    assert running.engine_pids == [first]
+    pids: list[int] = []
+
+    def is_at_work() -> bool:
+        pids[:] = running.engine_pids
+        return pids != []
+
+    running.wait_for(is_at_work, "its engine is at work")
+    assert pids == [first]
     assert running.wait_until_idle().state == "succeeded", running.row.error
     assert slot.pool.prewarmed_pid not in (None, first)
 
@@ -78,7 +84,7 @@ def test_next_engine_loads_while_an_accelerator_trains(pool: EnginePool, tmp_pat
         first = pool.prewarmed_pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        wait_until(lambda: _has_ended(first), 30, "the engine is killed")
+        wait_until(lambda: _has_ended(first), 60, "the engine is killed")
         pool.poll()
         pool.on_event(ARTIFACT)
         assert pool.prewarmed_pid == first, "once for each job"
@@ -113,7 +119,7 @@ def test_prewarmed_engine_has_no_secrets(pool: EnginePool) -> None:
     pool.prewarm()
     environ = Path(f"/proc/{pool.prewarmed_pid}/environ")
     # Popen returns before the kernel has set the new program up.
-    wait_until(lambda: environ.read_bytes() != b"", 10, "it has an environment")
+    wait_until(lambda: environ.read_bytes() != b"", 60, "it has an environment")
     variables = environ.read_bytes().decode()
     assert "PYTHONSAFEPATH=1" in variables
     assert "STILLHOUSE" not in variables
@@ -134,7 +140,7 @@ def test_prewarmed_engine_ends_with_its_worker(environment: dict[str, str]) -> N
         assert holder.stdout is not None
         pid = int(holder.stdout.readline())
         holder.kill()
-    wait_until(lambda: not Path(f"/proc/{pid}").exists(), 30, "the engine has ended")
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), 60, "the engine has ended")
 
 
 def test_missing_work_folder_prevents_only_the_prewarming(

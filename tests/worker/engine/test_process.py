@@ -96,7 +96,7 @@ def test_engine_has_no_addresses_and_no_secrets(
     try:
         entry = Path(f"/proc/{engine.process.pid}")
         # Popen returns before the kernel has set the new program up.
-        wait_until(lambda: (entry / "environ").read_bytes() != b"", 10, "it has an environment")
+        wait_until(lambda: (entry / "environ").read_bytes() != b"", 60, "it has an environment")
         variables = (entry / "environ").read_bytes().decode()
         words = (entry / "cmdline").read_bytes().decode().split("\0")
     finally:

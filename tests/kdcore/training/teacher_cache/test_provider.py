@@ -296,7 +296,7 @@ def test_a_killed_run_resumes_exactly(request_: RunRequest, tmp_path: Path, cach
     complete = train(request_, tmp_path / "complete")
     for path in cache.glob("*"):
         path.unlink()
-    assert engine_process.kill_after(request_, tmp_path / "killed", '"train/loss"', 9)
+    engine_process.kill_running(request_, tmp_path / "killed", '"train/loss"', 9)
     assert engine_process.finish(engine_process.start(request_, tmp_path / "killed")) == 0
     assert sha256(tmp_path / "killed" / STUDENT) == sha256(complete / STUDENT)
 
