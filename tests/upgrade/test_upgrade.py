@@ -220,7 +220,7 @@ def test_etags_change(database_url: str) -> None:
 
 def test_exits_of_runs_and_reasons_of_events(database_url: str, snapshot: Snapshot) -> None:
     """The new name of one exit is the old name of another."""
-    migrate(database_url, "0007")
+    migrate(database_url, "0008")
     with connect(database_url) as connection:
         for statement in (
             "UPDATE runs SET exit = 'storage_unavailable' WHERE number = 1",
@@ -230,7 +230,7 @@ def test_exits_of_runs_and_reasons_of_events(database_url: str, snapshot: Snapsh
         ):
             assert connection.execute(statement).rowcount > 0
     before = dump_tables(database_url, snapshot)
-    migrate(database_url, "0008")
+    migrate(database_url, "0009")
     with connect(database_url) as connection:
         exits = connection.execute("SELECT DISTINCT number = 1, exit FROM runs").fetchall()
         reasons = connection.execute(
@@ -238,7 +238,7 @@ def test_exits_of_runs_and_reasons_of_events(database_url: str, snapshot: Snapsh
         ).fetchall()
     assert set(exits) == {(True, "inputs_unreadable"), (False, "storage_unavailable")}
     assert reasons == [("storage_unavailable",)]
-    migrate(database_url, "0007")
+    migrate(database_url, "0008")
     assert changed_tables(before, dump_tables(database_url, snapshot)) == set()
 
 

@@ -7,7 +7,7 @@ damaged input `storage_unavailable`. They are `storage_unavailable` and `inputs_
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0008", "0007"
+revision, down_revision = "0009", "0008"
 branch_labels = depends_on = None
 
 
