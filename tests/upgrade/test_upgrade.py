@@ -218,8 +218,9 @@ def test_etags_change(database_url: str) -> None:
     assert after == {row_id: rev + 1 for row_id, rev in before.items()}
 
 
-def test_exits_of_runs_and_reasons_of_events(database_url: str, snapshot: Snapshot) -> None:
+def test_exits_of_runs_and_reasons_of_events(database_url: str) -> None:
     """The new name of one exit is the old name of another."""
+    tables = [{"name": "runs"}, {"name": "events"}]
     migrate(database_url, "0008")
     with connect(database_url) as connection:
         for statement in (
@@ -229,7 +230,7 @@ def test_exits_of_runs_and_reasons_of_events(database_url: str, snapshot: Snapsh
             "WHERE type = 'state' AND data ? 'reason'",
         ):
             assert connection.execute(statement).rowcount > 0
-    before = dump_tables(database_url, snapshot)
+    before = dump_rows(database_url, tables)
     migrate(database_url, "0009")
     with connect(database_url) as connection:
         exits = connection.execute("SELECT DISTINCT number = 1, exit FROM runs").fetchall()
@@ -239,7 +240,7 @@ def test_exits_of_runs_and_reasons_of_events(database_url: str, snapshot: Snapsh
     assert set(exits) == {(True, "inputs_unreadable"), (False, "storage_unavailable")}
     assert reasons == [("storage_unavailable",)]
     migrate(database_url, "0008")
-    assert changed_tables(before, dump_tables(database_url, snapshot)) == set()
+    assert changed_tables(before, dump_rows(database_url, tables)) == set()
 
 
 def test_neighbors_of_fsp(database_url: str, snapshot: Snapshot) -> None:
