@@ -79,7 +79,7 @@ def engine_result(
     if exit_code == ExitCode.STOPPED or ended_by_us:
         return RunResult(RunEnd.STOPPED, outputs, exit_code=exit_code)
     if exit_code in _ERROR_EXITS and outputs.error:
-        fields = {"code", "message", "hint", "items", "num_items"}
+        fields = {"code", "message", "hint", "items", "num_items", "fix", "likely_class_order"}
         error = outputs.error.model_dump(include=fields, mode="json")
         return RunResult(RunEnd.ENGINE_ERROR, outputs, exit_code=exit_code, error=error)
     if exit_code == ExitCode.NO_SPACE:

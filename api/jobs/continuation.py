@@ -6,8 +6,9 @@ from sqlalchemy.orm import Session
 from api.http import scoping
 from kdcore.schema.asset_info import DatasetFacts, ModelFacts
 from kdcore.schema.exports import STUDENT_FILE
-from kdcore.schema.job import ResolvedJob, ResolvedStudent, network_channels
+from kdcore.schema.job import JobSpec, ResolvedJob, ResolvedStudent, network_channels
 from kdcore.schema.job_kinds import JOB_KINDS
+from kdcore.schema.validation.compatibility import has_classes
 from kdcore.schema.validation.cross_field import Job as JobRequest
 from kdcore.schema.validation.errors import ValidationIssue
 from store import jobs
@@ -70,6 +71,23 @@ def derivation_issues(
     return [ValidationIssue(pointer="/student", code="init_mismatch", detail=detail)]
 
 
+def earlier_student(session: Session, spec: JobSpec, caller: Principal) -> ModelFacts | None:
+    """Facts of the student that a job continues; None without an earlier job."""
+    job = spec.from_ and scoping.get_or_none(session, Job, spec.from_.job, caller)
+    return _student_facts(session, job) if job else None
+
+
+def _student_facts(session: Session, job: Job) -> ModelFacts:
+    student = trained_student(job)
+    info = session.get_one(Dataset, job.dataset_id).info or {}
+    return ModelFacts(
+        architecture=student.network,
+        num_classes=len(info["classes"]),
+        in_channels=network_channels(student.channels, info["in_channels"]),
+        class_names=tuple(info["classes"]),
+    )
+
+
 def trained_student(job: Job) -> ResolvedStudent:
     """The student of a job."""
     return ResolvedStudent.model_validate(job.resolved["student"])
@@ -108,18 +126,16 @@ def _network_issues(request: JobRequest, student: ResolvedStudent) -> list[Valid
 def _data_issues(
     session: Session, job: Job, request: JobRequest, dataset: DatasetFacts
 ) -> list[ValidationIssue]:
-    earlier = session.get_one(Dataset, job.dataset_id).info or {}
-    then = (
-        len(earlier["classes"]),
-        network_channels(trained_student(job).channels, earlier["in_channels"]),
-    )
+    earlier = _student_facts(session, job)
     rule = None if request.spec.student is None else request.spec.student.channels
-    now = (dataset.num_classes, network_channels(rule, dataset.in_channels))
-    if then == now or not request.is_intact("/student/channels"):
+    channels = network_channels(rule, dataset.in_channels)
+    if not request.is_intact("/student/channels") or (
+        has_classes(earlier, dataset) and earlier.in_channels == channels
+    ):
         return []
     detail = (
-        f"the student of the earlier job has {then[0]} classes and {then[1]} channels, but this "
-        f"one needs {now[0]} and {now[1]}"
+        f"the student of the earlier job has {earlier.num_classes} classes and "
+        f"{earlier.in_channels} channels, but this one needs {dataset.num_classes} and {channels}"
     )
     return [ValidationIssue(pointer=_JOB, code="init_mismatch", detail=detail)]
 

@@ -35,6 +35,13 @@ class JobError(BaseModel):
     phase: str | None
     items: list[dict[str, str]] = Field(description="Invalid parts: the first 1,000")
     num_items: int = Field(description="Invalid parts in total")
+    fix: list[dict[str, Any]] | None = Field(
+        default=None, description="JSON Patch of the job as posted that corrects the error"
+    )
+    likely_class_order: list[int] | None = Field(
+        default=None,
+        description="The probable class of the refused teacher for each class of the data set",
+    )
 
 
 class JobUsage(BaseModel):

@@ -11,9 +11,9 @@ from typing_extensions import override
 from api.http import scoping
 from api.http.problems import InvalidRequestError
 from api.http.routing import V1Route
-from api.jobs.continuation import continuation_issues, derivation_issues
+from api.jobs.continuation import continuation_issues, derivation_issues, earlier_student
 from kdcore.schema.asset_info import DatasetFacts, ModelFacts
-from kdcore.schema.defaults import job_warnings, resolve_job
+from kdcore.schema.defaults import class_warnings, job_warnings, resolve_job
 from kdcore.schema.job import BUILT_IN_INITS, JobSpec, ResolvedJob
 from kdcore.schema.validation.compatibility import JobAssets, teacher_student_pair
 from kdcore.schema.validation.cross_field import Job
@@ -49,14 +49,18 @@ def validate_job(session: Session, spec: JobSpec, caller: Principal) -> Validate
     if issues or assets is None:
         raise InvalidRequestError(issues)
     teachers = tuple(teacher for teacher in assets.teachers if teacher is not None)
-    resolved = resolve_job(spec, assets.dataset, teachers, assets.model)
+    start = assets.model or assets.init or earlier_student(session, spec, caller)
+    resolved = resolve_job(spec, assets.dataset, teachers, assets.model, start)
     if issues := derivation_issues(session, resolved, assets.init, caller):
         raise InvalidRequestError(issues)
     return ValidatedJob(
         resolved,
         assets.dataset,
         teachers,
-        job_warnings(spec, assets.dataset),
+        [
+            *job_warnings(spec, assets.dataset),
+            *class_warnings(resolved, assets.dataset, teachers, start),
+        ],
         find_incompatibilities(teacher_student_pair(job, assets)),
     )
 
@@ -124,6 +128,7 @@ def _dataset_facts(dataset: Dataset) -> DatasetFacts:
         image_size=info["image_size"],
         num_train=info["splits"]["train"]["count"],
         num_unlabeled=(info["splits"].get("unlabeled") or {}).get("count", 0),
+        classes=tuple(info["classes"]),
     )
 
 
@@ -134,6 +139,7 @@ def _model_facts(model: Model | None) -> ModelFacts | None:
         architecture=model.architecture,
         num_classes=model.num_classes,
         in_channels=model.in_channels or 3,
+        class_names=tuple(model.class_names) if model.class_names else None,
     )
 
 

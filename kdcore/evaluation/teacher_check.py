@@ -1,11 +1,13 @@
-"""Refuse teachers whose accuracy on the validation split is no better than chance."""
+"""Refuse teachers that are no better than chance on the validation split, or in a wrong order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from kdcore.evaluation.class_order import LikelyOrder
+from kdcore.protocol.events import ErrorDetail
 from kdcore.runtime.errors import UserError, error_detail
 
 _P_THRESHOLD = 0.001
@@ -15,6 +17,11 @@ _WEAK_GAIN = 0.1
 HINT = (
     "check that the teacher's normalization is the one of its training, that its classes are in "
     "the data set's order, and that its input size is right"
+)
+
+ORDER_HINT = (
+    "set the class_map of fix, or upload the teacher with its class_names; a class_map of 0, 1, "
+    "2, ... states that its classes are in the data set's order"
 )
 
 
@@ -65,29 +72,57 @@ def count_correct(logits: Tensor, target: Tensor) -> ChanceTest:
     )
 
 
-def check_teachers(names: Sequence[str], results: Sequence[ChanceTest]) -> list[str]:
+def check_teachers(
+    names: Sequence[str],
+    results: Sequence[ChanceTest],
+    orders: Mapping[int, LikelyOrder] | None = None,
+) -> list[str]:
     """Refuse teachers that are no better than the most frequent class at p < 0.001.
 
-    Returns warnings for weak teachers. Raises :class:`UserError` ``teacher_load_failed``, which
-    names all refused teachers.
+    ``orders`` has, by the index of a teacher whose order of classes is an assumption, the order
+    that fits better; such teachers are refused, too. Returns warnings for weak teachers. Raises
+    :class:`UserError` ``teacher_load_failed``, which names all refused teachers, with their class
+    maps as a fix.
     """
+    orders = orders or {}
     bad, warnings = [], []
-    for name, result in zip(names, results, strict=True):
-        summary = (
-            f"{result.top1:.1f} % of {result.total} validation images are right; the most frequent "
-            f"class alone gives {100 * result.majority_count / result.total:.1f} %"
-        )
-        if not result.is_decidable:
+    for index, (name, result) in enumerate(zip(names, results, strict=True)):
+        summary = _summarize(result)
+        if index in orders:
+            bad.append(error_detail(name, orders[index].sentence))
+        elif not result.is_decidable:
             warnings.append(f"too few validation images to judge the teacher {name}: {summary}")
         elif result.is_chance_level:
             bad.append(error_detail(name, summary))
         elif result.is_weak:
             warnings.append(f"the teacher {name} is weak: {summary}. {HINT}")
     if bad:
-        raise UserError(
-            "teacher_load_failed",
-            f"the teacher is no better than chance: {bad[0].name}: {bad[0].detail}",
-            hint=HINT,
-            items=bad,
-        )
+        raise _refusal(bad, any(result.is_chance_level for result in results), orders)
     return warnings
+
+
+def _summarize(result: ChanceTest) -> str:
+    return (
+        f"{result.top1:.1f} % of {result.total} validation images are right; the most frequent "
+        f"class alone gives {100 * result.majority_count / result.total:.1f} %"
+    )
+
+
+def _refusal(
+    bad: list[ErrorDetail], is_chance_level: bool, orders: Mapping[int, LikelyOrder]
+) -> UserError:
+    reasons = ["is no better than chance"] if is_chance_level else []
+    if orders:
+        reasons.append("probably has its classes in another order than the data set")
+    fix = [
+        {"op": "add", "path": f"/teachers/{index}/class_map", "value": list(order.class_map)}
+        for index, order in orders.items()
+    ]
+    return UserError(
+        "teacher_load_failed",
+        f"the teacher {' and '.join(reasons)}: {bad[0].name}: {bad[0].detail}",
+        hint=f"{ORDER_HINT}. Otherwise {HINT}" if orders else HINT,
+        items=bad,
+        fix=fix or None,
+        likely_class_order=next((order.class_map for order in orders.values()), None),
+    )

@@ -47,6 +47,9 @@ class PretrainedWeights(NamedTuple):
     """Classes of the network that the weights fit."""
     architecture: str
     license: str
+    class_names: tuple[str, ...] | None = None
+    """In the order of the logits; None if the library does not name them, or for another number of
+    classes."""
 
 
 def load_pretrained(
@@ -85,7 +88,15 @@ def load_pretrained(
         num_classes=classes,
         architecture=info.architecture,
         license=info.license,
+        class_names=class_names_of(info) if classes == info.num_classes else None,
     )
+
+
+def class_names_of(info: PretrainedInfo) -> tuple[str, ...] | None:
+    """Return the names of the classes in the order of the logits, or None if unknown."""
+    if info.architecture.startswith("torchvision/"):
+        return torchvision_networks.class_names_of(info.weights)
+    return timm_networks.class_names_of(info.num_classes)
 
 
 def resolve_pretrained(name: str) -> PretrainedInfo:

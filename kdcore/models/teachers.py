@@ -116,7 +116,7 @@ def _load_teacher(file: TeacherFile, device: torch.device) -> FrozenTeacher:
         file.channels,
         file.class_map,
     )
-    identity_json = file.model_dump_json(exclude={"path", "weight", "taps"})
+    identity_json = file.model_dump_json(exclude={"path", "weight", "taps", "class_names"})
     # The field's former name: keys of stored teacher caches were hashed with it.
     identity_json = identity_json.replace('"normalization":', f'"{old_spelling("normalization")}":')
     identity = hashlib.sha256(identity_json.encode()).hexdigest()

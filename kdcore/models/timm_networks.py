@@ -18,6 +18,14 @@ _IMAGENET_NORMALIZATION = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 
 _DEFAULT_SIZE = 224
 
 
+def class_names_of(num_classes: int) -> tuple[str, ...] | None:
+    """Return the names of ImageNet's classes, or None if no set of ImageNet has this number."""
+    from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset({"num_classes": num_classes})
+    return tuple(ImageNetInfo(subset).label_descriptions()) if subset else None
+
+
 def names() -> list[str]:
     """Return all names, sorted, without ``timm/`` and without tags of weights."""
     import timm

@@ -44,6 +44,13 @@ def pretrained_weights(name: str) -> list[Any]:
     return sorted(known, key=lambda entry: entry is not known.DEFAULT)
 
 
+def class_names_of(weights: str) -> tuple[str, ...]:
+    """Return the names of the classes of published weights, in the order of the logits."""
+    from torchvision import models
+
+    return tuple(models.get_weight(weights).meta["categories"])
+
+
 def reference_size(name: str) -> int:
     """Return the side in pixels of the images that the network is made for."""
     return input_size_of(pretrained_weights(name)[0])

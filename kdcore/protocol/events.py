@@ -155,6 +155,10 @@ class ErrorEvent(EngineEvent):
     """The first 1,000 invalid parts."""
     num_items: int = 0
     """Invalid parts in total."""
+    fix: tuple[dict[str, Any], ...] | None = None
+    """A JSON Patch of the job that corrects it."""
+    likely_class_order: tuple[int, ...] | None = None
+    """The probable class of the teacher for each class of the data set, where that is the error."""
 
 
 class DoneEvent(EngineEvent):

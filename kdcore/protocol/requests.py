@@ -77,6 +77,8 @@ class ModelFile(FrozenModel):
     in_channels: int
     input_size: int
     normalization: Normalization
+    class_names: tuple[str, ...] | None = None
+    """In the order of the logits; null if unknown. No numbers depend on them."""
 
 
 class TeacherFile(ModelFile):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from kdcore.schema.asset_info import ImageSize
-from kdcore.schema.base import FrozenModel
+from kdcore.schema.base import FrozenModel, Name
 from kdcore.schema.catalog import ArchitectureName, Normalization
 from kdcore.schema.dataset_sources import SOURCES, KnownSource
 from kdcore.schema.job import ChannelRule, JobSpec, Student, TapPaths, Teacher
@@ -28,6 +28,8 @@ class RecipeModel(FrozenModel):
     """Side of the images that a state dict was trained on; null means the data set's."""
     normalization: Normalization | None = None
     """Normalization that a state dict was trained with; null means the architecture's."""
+    class_names: Annotated[tuple[Name, ...], Field(min_length=2, max_length=100_000)] | None = None
+    """Names of a state dict's classes in the order of its logits; classes are matched by name."""
 
 
 class RecipeTeacher(RecipeModel):

@@ -90,13 +90,17 @@ class ModelResolver(NamedTuple):
             in_channels=report["in_channels"],
             input_size=size,
             normalization=_match_channels(normalization, report["in_channels"]),
+            class_names=model.class_names,
         )
 
 
 def model_facts(file: ModelFile) -> ModelFacts:
     """Return what validation compares with the job."""
     return ModelFacts(
-        architecture=file.architecture, num_classes=file.num_classes, in_channels=file.in_channels
+        architecture=file.architecture,
+        num_classes=file.num_classes,
+        in_channels=file.in_channels,
+        class_names=file.class_names,
     )
 
 
@@ -123,6 +127,7 @@ def _student_file(folder: Path, architecture: str | None) -> ModelFile:
             sha256=sha256_of(path),
             **{name: config[name] for name in ("architecture", "num_classes", "in_channels")},
             **{name: config[name] for name in ("input_size", "normalization")},
+            class_names=config.get("classes"),
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
@@ -155,6 +160,7 @@ def _pretrained_file(model: RecipeModel, folder: Path) -> ModelFile:
         in_channels=len(pretrained_model.normalization.mean),
         input_size=model.input_size or pretrained_model.input_size,
         normalization=model.normalization or pretrained_model.normalization,
+        class_names=model.class_names or pretrained_model.class_names,
     )
 
 

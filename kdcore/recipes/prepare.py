@@ -21,7 +21,7 @@ from kdcore.recipes.config import (
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError, error_detail
 from kdcore.schema.asset_info import ModelFacts
-from kdcore.schema.defaults import job_warnings, resolve_job
+from kdcore.schema.defaults import class_warnings, job_warnings, resolve_job
 from kdcore.schema.job import BUILT_IN_INITS, ResolvedJob
 from kdcore.schema.validation.compatibility import JobAssets
 from kdcore.schema.validation.errors import ValidationIssue, field_issues
@@ -139,7 +139,8 @@ def _build_run(
 ) -> PreparedRun:
     teachers = [file for file in files.teachers if file is not None]
     teacher_facts = tuple(model_files.model_facts(file) for file in teachers)
-    job = resolve_job(recipe, dataset.facts, teacher_facts, _model_facts(files.model))
+    start = _model_facts(files.model or files.init)
+    job = resolve_job(recipe, dataset.facts, teacher_facts, _model_facts(files.model), start)
     request = RunRequest(
         job=job if recipe.from_ is not None else _with_content_id(job, files.init or files.model),
         dataset=dataset.file,
@@ -151,14 +152,18 @@ def _build_run(
                 channels=teacher.channels,
                 taps=teacher.taps,
             )
-            for file, teacher in zip(teachers, recipe.teachers, strict=True)
+            for file, teacher in zip(teachers, job.teachers, strict=True)
         ),
         init=files.init or files.model,
         continue_from=files.continue_from,
         device=recipe.device,
         threads=recipe.threads,
     )
-    return PreparedRun(request, job_warnings(recipe, dataset.facts))
+    warnings = [
+        *job_warnings(recipe, dataset.facts),
+        *class_warnings(job, dataset.facts, teacher_facts, start),
+    ]
+    return PreparedRun(request, warnings)
 
 
 def _with_content_id(job: ResolvedJob, weights: ModelFile | None) -> ResolvedJob:

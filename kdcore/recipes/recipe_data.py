@@ -109,6 +109,7 @@ def _load_prepared(path: Path, source: str) -> PreparedDataset:
         image_size=info.image_size,
         num_train=info.splits["train"].count,
         num_unlabeled=unlabeled.count if unlabeled else 0,
+        classes=info.classes,
     )
     return PreparedDataset(DatasetFile(path=str(path), sha256=sha256_of(path)), facts)
 

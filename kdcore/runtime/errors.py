@@ -13,6 +13,7 @@ Any other exception is a bug: its traceback goes to stderr and the exit code is 
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from kdcore.protocol.events import ErrorCode, ErrorDetail
 
@@ -32,7 +33,9 @@ class UserError(EngineError):
     """The request, the data or the checkpoint is invalid, so a retry would fail, too.
 
     ``message`` says what is wrong and what would be right, ``hint`` what to do next; ``items``
-    names the first invalid parts, and ``num_items`` counts all of them.
+    names the first invalid parts, and ``num_items`` counts all of them. ``fix`` is a JSON Patch of
+    the job that corrects it; ``likely_class_order`` the probable class of a teacher for each class
+    of the data set.
     """
 
     def __init__(
@@ -42,6 +45,8 @@ class UserError(EngineError):
         *,
         hint: str | None = None,
         items: Sequence[ErrorDetail] = (),
+        fix: Sequence[dict[str, Any]] | None = None,
+        likely_class_order: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__(message)
         self.code: ErrorCode = code
@@ -49,6 +54,8 @@ class UserError(EngineError):
         self.hint = hint
         self.items = tuple(items[:MAX_ITEMS])
         self.num_items = len(items)
+        self.fix = None if fix is None else tuple(fix)
+        self.likely_class_order = likely_class_order
 
     def __str__(self) -> str:
         """Message, items and hint, so that a log shows what to do."""

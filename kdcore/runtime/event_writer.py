@@ -124,8 +124,12 @@ class EventWriter:
         hint: str | None = None,
         items: Sequence[ErrorDetail] = (),
         num_items: int | None = None,
+        **repair: Any,
     ) -> None:
-        """Report why the run ends without a result; ``num_items`` counts ``items`` by default."""
+        """Report why the run ends without a result; ``num_items`` counts ``items`` by default.
+
+        ``repair`` are the fields ``fix`` and ``likely_class_order`` of :class:`ErrorEvent`.
+        """
         self._write(
             ErrorEvent,
             code=code,
@@ -133,6 +137,7 @@ class EventWriter:
             hint=hint,
             items=tuple(items[:MAX_ITEMS]),
             num_items=len(items) if num_items is None else num_items,
+            **repair,
         )
 
     def done(self) -> None:

@@ -34,6 +34,8 @@ def report_failure(
             user_error.hint,
             user_error.items,
             user_error.num_items,
+            fix=user_error.fix,
+            likely_class_order=user_error.likely_class_order,
         )
         return ExitCode.USER_ERROR
     if isinstance(error, RunCancelledError):

@@ -90,11 +90,15 @@ class DatasetFacts(FrozenModel):
     image_size: int
     num_train: int
     num_unlabeled: int = 0
+    classes: tuple[str, ...] = ()
+    """Names in order; empty if unknown."""
 
 
 class ModelFacts(FrozenModel):
-    """What validation reads of a ready model."""
+    """What validation reads of a ready model, or of the student of an earlier job."""
 
     architecture: str
     num_classes: int
     in_channels: int
+    class_names: tuple[str, ...] | None = None
+    """In the order of the logits; null if unknown."""

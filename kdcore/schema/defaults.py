@@ -17,6 +17,7 @@ from kdcore.schema.methods import AnyMethod, as_methods
 from kdcore.schema.schemes import SchemeNetworks
 from kdcore.schema.schemes.offline import Offline
 from kdcore.schema.training import Schedule, StepSchedule, TrainingConfig
+from kdcore.schema.validation.class_matching import class_warning, match_classes
 
 _GROUPS = 8
 
@@ -26,20 +27,26 @@ def resolve_job(
     dataset: DatasetFacts,
     teachers: tuple[ModelFacts, ...] = (),
     model: ModelFacts | None = None,
+    init: ModelFacts | None = None,
 ) -> ResolvedJob:
     """Return the same job with every default explicit, for its data set and models.
 
-    ``teachers`` are all of the job's; ``model`` is the one that an evaluation measures. Raises
-    ``ValueError`` for an evaluation without a model.
+    ``teachers`` are all of the job's; ``model`` is the one that an evaluation measures, ``init``
+    the one that the student starts from. Classes are matched by name. Raises ``ValueError`` for an
+    evaluation without a model.
     """
     measured = spec.needs == "model"
     methods = tuple(method.with_defaults(spec.training.epochs) for method in spec.methods)
     student = _student(spec, dataset, teachers, model)
+    student = student.model_copy(update={"class_map": _class_map(model or init, dataset)})
+    references = spec.references()
+    for reference, facts in zip(references["teachers"], teachers, strict=False):
+        reference["class_map"] = reference["class_map"] or _class_map(facts, dataset)
     scheme = spec.scheme.with_defaults(_networks(spec, student, teachers))
     return ResolvedJob.model_validate(
         {
             **{name: value for name, value in spec if name in ResolvedJob.model_fields},
-            **spec.references(),
+            **references,
             "name": spec.name or _default_name(spec, student, methods),
             "method": as_methods("supervised") if measured else methods,
             "label_weight": spec.effective_label_weight(),
@@ -50,6 +57,13 @@ def resolve_job(
             "evaluation": _evaluation_plan(spec),
         }
     )
+
+
+def _class_map(model: ModelFacts | None, dataset: DatasetFacts) -> tuple[int, ...] | None:
+    if model is None:
+        return None
+    match = match_classes(dataset.classes, model.class_names, model.num_classes)
+    return None if match is None else match.class_map
 
 
 def _evaluation_plan(spec: JobSpec) -> EvaluationPlan:
@@ -75,6 +89,31 @@ def job_warnings(spec: JobSpec, dataset: DatasetFacts) -> list[str]:
         messages.append("no method uses the teacher: the report only compares it with the student")
     warnings = (method.warning(dataset.num_classes) for method in spec.methods)
     return messages + [warning for warning in warnings if warning is not None]
+
+
+def class_warnings(
+    job: ResolvedJob,
+    dataset: DatasetFacts,
+    teachers: tuple[ModelFacts, ...] = (),
+    start: ModelFacts | None = None,
+) -> list[str]:
+    """Classes that names do not match, as sentences.
+
+    ``start`` is the model that is evaluated, or that the student starts from.
+    """
+    noun = "model" if job.needs == "model" else "student's initial model"
+    models = [
+        *(
+            ("teacher", facts, teacher.class_map)
+            for facts, teacher in zip(teachers, job.teachers, strict=True)
+        ),
+        *([(noun, start, job.student.class_map)] if start is not None else []),
+    ]
+    warnings = (
+        class_warning(name, dataset.classes, facts.class_names, facts.num_classes, class_map)
+        for name, facts, class_map in models
+    )
+    return [warning for warning in warnings if warning is not None]
 
 
 def _student(

@@ -62,8 +62,8 @@ class Teacher(FrozenModel):
         Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=2, max_length=100_000)]
         | None
     ) = None
-    """The teacher's class for each class of the data set, in order; null where both have the same
-    classes."""
+    """The teacher's class for each class of the data set, in order. Null matches the classes by
+    name, and by order where the teacher has no class names."""
     channels: ChannelRule | None = None
     taps: TapPaths | None = None
     """Module paths of the feature maps to compare, shallow to deep; null takes the last map of each
@@ -210,6 +210,9 @@ class ResolvedStudent(Student):
 
     architecture: ArchitectureName
     init: Reference = "random"
+    class_map: tuple[int, ...] | None = None
+    """The class of the initial weights, or of the evaluated model, for each class of the data set;
+    null where both have the same classes in the same order, or names are unknown."""
 
     @property
     def network(self) -> str:

@@ -146,6 +146,11 @@ class Report(FrozenModel):
     confusion: tuple[tuple[int, ...], ...] | None = None
     """Test images by true class (row) and predicted class (column), in the data set's order; null
     above 100 classes."""
+    likely_class_order: tuple[int, ...] | None = None
+    """The class of an evaluated model without class names for each class of the data set, where
+    another order than the data set's fits its predictions clearly better; else null."""
+    warnings: tuple[str, ...] = ()
+    """What a user should know about the inputs, such as classes with other names."""
     disagreements: tuple[Disagreement, ...] = ()
     """Up to 50 images with different predictions, those with the highest confidence first."""
     device: str

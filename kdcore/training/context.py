@@ -42,6 +42,10 @@ class JobContext:
     """Folder of cached teacher outputs; None disables the teacher cache."""
     teacher_val_logits: Tensor | None = None
     """The teachers' logits (N, C) on the validation split."""
+    warnings: tuple[str, ...] = ()
+    """Sentences about the inputs, for the report."""
+    is_order_known: bool = True
+    """Whether the classes of the initial weights have a known order."""
 
     def build_student(
         self, student_spec: StudentSpec, seed: int, index: int = 0

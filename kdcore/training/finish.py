@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from kdcore.evaluation import metrics
+from kdcore.evaluation.class_order import LikelyOrder, find_likely_order
 from kdcore.evaluation.report_builder import (
     Evaluator,
     NetworkCost,
@@ -96,6 +97,7 @@ def evaluate_on_test(
         "student": _test_top1(evaluator, logits),
         "baseline": _test_top1(evaluator, baseline_logits),
     }
+    order = _likely_order(context, evaluator, logits[0])
     report = Report(
         student=student,
         teacher=teacher,
@@ -104,6 +106,8 @@ def evaluate_on_test(
         seeds=summarize_seeds(top1["student"], top1["baseline"]),
         epochs=_epochs(students[0]) if context.job.trains else None,
         confusion=confusion(evaluator, logits[0]),
+        likely_class_order=order and order.class_map,
+        warnings=_warnings(run_state, context, order),
         disagreements=disagreements(evaluator, logits[0], teacher_logits),
         device=run_state.compute_env.name,
         versions=run_state.compute_env.versions,
@@ -113,6 +117,23 @@ def evaluate_on_test(
         | ensemble.network_details(run_state, context, evaluator, students[0]),
     )
     return FinalEvaluation(report, students[0], logits[0], cost)
+
+
+def _likely_order(context: JobContext, evaluator: Evaluator, logits: Tensor) -> LikelyOrder | None:
+    """Another order of classes that fits an evaluated model without class names better."""
+    if context.job.kind != "evaluate" or context.is_order_known:
+        return None
+    return find_likely_order(logits, evaluator.target, evaluator.classes)
+
+
+def _warnings(
+    run_state: RunState, context: JobContext, order: LikelyOrder | None
+) -> tuple[str, ...]:
+    if order is None:
+        return context.warnings
+    warning = f"the model's classes are probably in another order: {order.sentence}"
+    run_state.events.log("warning", warning)
+    return (*context.warnings, warning)
 
 
 def _test_top1(evaluator: Evaluator, logits: Sequence[Tensor]) -> list[float]:

@@ -9,13 +9,16 @@ from torch import Tensor
 from kdcore.data import dataset
 from kdcore.data.rng import derive_key
 from kdcore.evaluation import teacher_check
+from kdcore.evaluation.class_order import find_likely_order
+from kdcore.models.factory import select_classes
 from kdcore.models.normalized_model import normalization_for_channels
 from kdcore.models.teachers import TeacherEnsemble, load_model
-from kdcore.protocol.requests import CheckpointFile, RunRequest
+from kdcore.protocol.requests import CheckpointFile, ModelFile, RunRequest
 from kdcore.runtime.errors import UserError
 from kdcore.runtime.files import sha256_of
 from kdcore.schema.catalog import Normalization
 from kdcore.schema.job import network_channels
+from kdcore.schema.validation.class_matching import ClassMap, class_warning, is_order_known
 from kdcore.schemes.base import STUDENT_ROLES
 from kdcore.training.checkpoint import load_checkpoint
 from kdcore.training.context import JobContext
@@ -50,7 +53,7 @@ def load_inputs(
             "dataset_invalid", "the data set file differs from the ingested one (digest mismatch)"
         )
     teachers = TeacherEnsemble.from_files(request.teachers, run_state.compute_env.device)
-    initial = _initial_weights(request, data, workdir)
+    initial = _select_classes(_initial_weights(request, data, workdir), request, data)
     return JobContext(
         job=request.job,
         dataset=data,
@@ -59,6 +62,8 @@ def load_inputs(
         init_weights=initial.weights,
         input_size=initial.input_size,
         dataset_sha256=request.dataset.sha256,
+        warnings=_class_warnings(request, run_state, data),
+        is_order_known=_is_order_known(data, request.init, request.job.student.class_map),
         cache_folder=(
             Path(request.teacher_cache_dir)
             if request.teacher_cache_dir
@@ -96,6 +101,52 @@ def _initial_weights(
         )
         return InitialWeights(pretrained_model.weights, pretrained_model.normalization)
     return InitialWeights(None, default_normalization)
+
+
+def _select_classes(
+    initial: InitialWeights, request: RunRequest, data: dataset.MappedDataset
+) -> InitialWeights:
+    """Put the classes of the initial weights into the data set's order."""
+    student = request.job.student
+    if initial.weights is None or student.class_map is None:
+        return initial
+    weights = select_classes(
+        initial.weights,
+        student.class_map,
+        student.network,
+        in_channels=network_channels(student.channels, data.info.in_channels),
+        input_size=initial.input_size or data.info.image_size,
+    )
+    return initial._replace(weights=weights)
+
+
+def _is_order_known(
+    data: dataset.MappedDataset, file: ModelFile | None, class_map: ClassMap | None
+) -> bool:
+    return file is None or is_order_known(
+        data.info.classes, file.class_names, file.num_classes, class_map
+    )
+
+
+def _class_warnings(
+    request: RunRequest, run_state: RunState, data: dataset.MappedDataset
+) -> tuple[str, ...]:
+    """Log and return a sentence for each model whose class names differ from the data set's."""
+    classes, student = data.info.classes, request.job.student
+    noun = "model" if request.job.kind == "evaluate" else "student's initial model"
+    models: list[tuple[str, ModelFile, ClassMap | None]] = [
+        ("teacher", file, file.class_map) for file in request.teachers
+    ]
+    if request.init is not None:
+        models.append((noun, request.init, student.class_map))
+    sentences = [
+        class_warning(noun, classes, file.class_names, file.num_classes, class_map)
+        for noun, file, class_map in models
+    ]
+    warnings = tuple(sentence for sentence in sentences if sentence is not None)
+    for warning in warnings:
+        run_state.events.log("warning", warning)
+    return warnings
 
 
 def _weights_from_checkpoint(file: CheckpointFile) -> InitialWeights:
@@ -152,8 +203,13 @@ def _check_teachers(
         top1 = teacher_check.count_correct(mean_logits, target).top1
         run_state.events.metrics(0, 0.0, {"teacher/top1": top1}, wall_s=0.0)
     names = [f"{file.architecture} ({file.sha256[:12]})" for file in request.teachers]
-    for warning in teacher_check.check_teachers(
-        names, [teacher_check.count_correct(logits, target) for logits in teacher_logits]
-    ):
+    results = [teacher_check.count_correct(logits, target) for logits in teacher_logits]
+    orders = {
+        index: order
+        for index, (file, logits) in enumerate(zip(request.teachers, teacher_logits, strict=True))
+        if not _is_order_known(data, file, file.class_map)
+        and (order := find_likely_order(logits, target, data.info.classes)) is not None
+    }
+    for warning in teacher_check.check_teachers(names, results, orders):
         run_state.events.log("warning", warning)
     return mean_logits

@@ -27,7 +27,8 @@ def compute_job_digest(request: RunRequest) -> str:
         "job": job,
         "dataset": request.dataset.sha256,
         "teachers": [
-            teacher.model_dump(mode="json", exclude={"path"}) for teacher in request.teachers
+            teacher.model_dump(mode="json", exclude={"path", "class_names"})
+            for teacher in request.teachers
         ],
         "init": request.init.sha256 if request.init else None,
         "continued": request.continue_from.sha256 if request.continue_from else None,

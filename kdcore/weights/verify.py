@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kdcore.models import flops
 from kdcore.models.factory import build
-from kdcore.models.pretrained import PretrainedWeights, load_pretrained, resolve_pretrained
+from kdcore.models.pretrained import PretrainedWeights, load_pretrained
 from kdcore.protocol.requests import VerifyRequest
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError, error_detail
@@ -87,22 +87,9 @@ def _pretrained_info(name: str, pretrained_weights: PretrainedWeights) -> ModelI
         num_params=flops.num_params(network),
         input_size=pretrained_weights.input_size,
         normalization=pretrained_weights.normalization,
-        class_names=_class_names(name, pretrained_weights.num_classes),
+        class_names=pretrained_weights.class_names,
         license=pretrained_weights.license,
     )
-
-
-def _class_names(name: str, num_classes: int) -> tuple[str, ...] | None:
-    """Return the names of the classes in the order of the logits, or None if unknown."""
-    info = resolve_pretrained(name)
-    if info.architecture.startswith("torchvision/"):
-        from torchvision import models
-
-        return tuple(models.get_weight(info.weights).meta["categories"])
-    from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
-
-    subset = infer_imagenet_subset({"num_classes": num_classes})
-    return tuple(ImageNetInfo(subset).label_descriptions()) if subset else None
 
 
 def _to_plain_tensors(

@@ -53,6 +53,7 @@ def model_file_fields(model: Model) -> dict[str, Any]:
         "in_channels": model.in_channels,
         "input_size": model.input_size,
         "normalization": model.normalization,
+        "class_names": model.class_names,
     }
 
 

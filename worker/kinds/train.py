@@ -127,6 +127,7 @@ def _best_student(job_id: str) -> ModelFile:
         in_channels=network_channels(resolved.student.channels, dataset.info["in_channels"]),
         input_size=dataset.info["image_size"],
         normalization=(job.result or {})["normalization"],
+        class_names=dataset.info["classes"],
     )
 
 

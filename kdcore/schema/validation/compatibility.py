@@ -8,6 +8,7 @@ from kdcore.schema.augmentation import as_augmentations
 from kdcore.schema.catalog import architectures
 from kdcore.schema.job import BUILT_IN_INITS, Student, Teacher, channel_rule
 from kdcore.schema.schemes import SchemeNetworks
+from kdcore.schema.validation.class_matching import list_names, match_classes
 from kdcore.schema.validation.cross_field import Job, intact_methods
 from kdcore.schema.validation.errors import ValidationIssue
 from kdcore.schema.validation.method_compatibility import TeacherStudentPair, find_incompatibility
@@ -98,12 +99,12 @@ def _scheme_network_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIs
 
 def _model_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
     model, dataset = assets.model, assets.dataset
-    if model is not None and model.num_classes != dataset.num_classes:
+    if model is not None and not has_classes(model, dataset):
         yield ValidationIssue(
             pointer="/model",
             code="classes_mismatch",
-            detail=f"the model has {model.num_classes} classes, the data set {dataset.num_classes}:"
-            " choose a model of the data set's classes",
+            detail=f"the model has {model.num_classes} classes, the data set {dataset.num_classes}"
+            f"{_missing_names(model, dataset)}: choose a model that has the data set's classes",
         )
 
 
@@ -199,13 +200,14 @@ def _class_issues(
 ) -> Iterator[ValidationIssue]:
     class_map = teacher.class_map
     if class_map is None:
-        if facts.num_classes == dataset.num_classes:
+        if has_classes(facts, dataset):
             return
         pointer, detail = (
             f"{prefix}/{teacher.reference_field}",
             (
-                f"the teacher has {facts.num_classes} classes, the data set {dataset.num_classes}: "
-                "choose a teacher of the same classes, or add a class_map"
+                f"the teacher has {facts.num_classes} classes, the data set {dataset.num_classes}"
+                f"{_missing_names(facts, dataset)}: choose a teacher that has these classes, or "
+                "add a class_map"
             ),
         )
     elif len(class_map) != dataset.num_classes:
@@ -224,6 +226,17 @@ def _class_issues(
     else:
         return
     yield ValidationIssue(pointer=pointer, code="classes_mismatch", detail=detail)
+
+
+def has_classes(model: ModelFacts, dataset: DatasetFacts) -> bool:
+    """Whether the model has as many classes as the data set, or all of them by name."""
+    match = match_classes(dataset.classes, model.class_names, model.num_classes)
+    return model.num_classes == dataset.num_classes or (match is not None and match.is_complete)
+
+
+def _missing_names(model: ModelFacts, dataset: DatasetFacts) -> str:
+    match = match_classes(dataset.classes, model.class_names, model.num_classes)
+    return "" if match is None else f", and it has none named {list_names(match.unmatched)}"
 
 
 def _channel_issues(
@@ -263,7 +276,8 @@ def _init_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
     # The network of a derived student is known only after the job is resolved.
     name = init.architecture if student.derive else student.architecture
     expected = (name, dataset.num_classes, channels)
-    if (init.architecture, init.num_classes, init.in_channels) != expected:
+    num_classes = dataset.num_classes if has_classes(init, dataset) else init.num_classes
+    if (init.architecture, num_classes, init.in_channels) != expected:
         yield ValidationIssue(
             pointer="/from" if student.init in BUILT_IN_INITS else "/student/init",
             code="init_mismatch",

@@ -1,0 +1,161 @@
+"""Classes of a model are matched with those of a data set by name, and the job says so."""
+
+from typing import Any
+
+import pytest
+
+from kdcore.schema.asset_info import DatasetFacts, ModelFacts
+from kdcore.schema.defaults import class_warnings, resolve_job
+from kdcore.schema.job import JobSpec, ResolvedJob
+from kdcore.schema.validation.class_matching import match_classes
+from kdcore.schema.validation.compatibility import JobAssets
+from kdcore.schema.validation.partial_spec import PartialSpec
+from kdcore.schema.validation.rules import validate
+
+Names = tuple[str, ...]
+
+
+@pytest.mark.parametrize(
+    ("classes", "model_names", "class_map"),
+    [
+        (("a", "b", "d", "c"), ("a", "b", "c", "d"), (0, 1, 3, 2)),
+        (("a", "b"), ("a", "b"), None),
+        (("c", "a"), ("a", "b", "c"), (2, 0)),
+        (("Tabby Cat", "great-white"), ("great_white", "tabby_cat"), (1, 0)),
+        (("0", "1", "2", "10"), ("0", "1", "10", "2"), (0, 1, 3, 2)),
+        (("1", "2"), ("02", "01"), (1, 0)),
+        # WordNet ids, and torchvision's and timm's names of the same classes.
+        (("n01443537", "n01440764"), ("tench", "goldfish"), (1, 0)),
+        (("n01443537", "n01440764"), ("tench, Tinca tinca", "goldfish, Carassius auratus"), (1, 0)),
+        (("tench", "goldfish"), ("n01443537", "n01440764"), (1, 0)),
+        # Equal numbers of classes: the name that the model lacks gets the class that remains.
+        (("a", "b", "d", "x"), ("a", "b", "c", "d"), (0, 1, 3, 2)),
+        (("p", "q"), ("a", "b"), None),
+    ],
+)
+def test_classes_are_matched_by_name(
+    classes: Names, model_names: Names, class_map: tuple[int, ...] | None
+) -> None:
+    match = match_classes(classes, model_names, len(model_names))
+    assert match is not None
+    assert match.class_map == class_map
+
+
+def test_ambiguous_names_are_not_matched() -> None:
+    match = match_classes(("crane", "owl"), ("crane", "owl", "crane"), 3)
+    assert match is not None
+    assert (match.indices, match.unmatched) == ((None, 1), ("crane",))
+    assert match.class_map is None
+
+
+def test_a_model_without_names_is_not_matched() -> None:
+    assert match_classes(("a", "b"), None, 2) is None
+    assert match_classes((), ("a", "b"), 2) is None
+
+
+def facts(names: Names | None, num_classes: int | None = None) -> ModelFacts:
+    return ModelFacts(
+        architecture="cifar/resnet8",
+        num_classes=num_classes or len(names or ()),
+        in_channels=1,
+        class_names=names,
+    )
+
+
+DATASET = DatasetFacts(
+    source="archive",
+    num_classes=4,
+    in_channels=1,
+    image_size=16,
+    num_train=200,
+    classes=("a", "b", "d", "c"),
+)
+TRAINED = ("a", "b", "c", "d")
+
+
+def body(**fields: Any) -> JobSpec:
+    student = {"architecture": "cifar/resnet8"}
+    return JobSpec.model_validate({"student": student, "dataset": "ds_1"} | fields)
+
+
+def resolve(spec: JobSpec, model: ModelFacts) -> ResolvedJob:
+    """The job with one model for the teacher, the initial weights or the evaluated model."""
+    teachers = (model,) if spec.teachers else ()
+    start = None if spec.teachers else model
+    assets = JobAssets(DATASET, teachers, init=start, model=start if spec.model else None)
+    assert validate(PartialSpec(spec), assets) == []
+    return resolve_job(spec, DATASET, teachers, assets.model, start)
+
+
+TEACHER = {"teachers": [{"model": "mdl_1"}]}
+INIT = {"student": {"architecture": "cifar/resnet8", "init": "mdl_1"}}
+EVALUATION = {"kind": "evaluate", "model": "mdl_1", "student": None}
+
+
+@pytest.mark.parametrize("fields", [TEACHER, INIT, EVALUATION])
+@pytest.mark.parametrize(
+    ("names", "class_map"),
+    [
+        (TRAINED, (0, 1, 3, 2)),
+        (DATASET.classes, None),
+        (("x", "d", "c", "b", "a"), (4, 3, 1, 2)),
+    ],
+)
+def test_resolved_job_has_the_class_map(
+    fields: dict[str, Any], names: Names, class_map: tuple[int, ...] | None
+) -> None:
+    job = resolve(body(**fields), facts(names))
+    maps = [teacher.class_map for teacher in job.teachers] or [job.student.class_map]
+    assert maps == [class_map]
+
+
+def test_a_class_map_of_the_job_counts_before_names() -> None:
+    spec = body(teachers=[{"model": "mdl_1", "class_map": [3, 2, 1, 0]}])
+    job = resolve(spec, facts(TRAINED))
+    assert job.teachers[0].class_map == (3, 2, 1, 0)
+    (warning,) = class_warnings(job, DATASET, (facts(TRAINED),))
+    assert warning == (
+        "class_map contradicts the class names of the teacher: a is d, b is c, d is b, c is a"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "noun"), [(TEACHER, "teacher"), (INIT, "initial model"), (EVALUATION, "model")]
+)
+def test_other_names_are_a_warning(fields: dict[str, Any], noun: str) -> None:
+    model = facts(("a", "b", "c", "owl"))
+    job = resolve(body(**fields), model)
+    teachers = (model,) if job.teachers else ()
+    (warning,) = class_warnings(job, DATASET, teachers, None if teachers else model)
+    assert f"{noun} has no class named d: these classes are matched by their order" in warning
+
+
+@pytest.mark.parametrize("fields", [TEACHER, INIT, EVALUATION])
+def test_names_in_any_order_and_missing_names_of_a_nameless_model_are_no_warning(
+    fields: dict[str, Any],
+) -> None:
+    for model in (facts(TRAINED), facts(None, 4)):
+        job = resolve(body(**fields), model)
+        teachers = (model,) if job.teachers else ()
+        assert class_warnings(job, DATASET, teachers, None if teachers else model) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer", "code"),
+    [
+        (TEACHER, "/teachers/0/model", "classes_mismatch"),
+        (INIT, "/student/init", "init_mismatch"),
+        (EVALUATION, "/model", "classes_mismatch"),
+    ],
+)
+def test_a_model_that_lacks_classes_is_refused(
+    fields: dict[str, Any], pointer: str, code: str
+) -> None:
+    spec, model = body(**fields), facts(("a", "b", "c", "x", "y"))
+    start = None if spec.teachers else model
+    teachers = (model,) if spec.teachers else ()
+    assets = JobAssets(DATASET, teachers, init=start, model=start if spec.model else None)
+    (issue,) = validate(PartialSpec(spec), assets)
+    assert (issue.pointer, issue.code) == (pointer, code)
+    if code == "classes_mismatch":
+        assert "it has none named d" in issue.detail
