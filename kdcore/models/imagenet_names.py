@@ -23,6 +23,7 @@ def render() -> str:
 
     imagenet = ImageNetInfo("imagenet-1k")
     rows = zip(
+        # timm's function has no types.
         imagenet.label_names(),  # type: ignore[no-untyped-call]
         ResNet18_Weights.IMAGENET1K_V1.meta["categories"],
         imagenet.label_descriptions(),
