@@ -83,7 +83,8 @@ def student_config(
 ) -> dict[str, Any]:
     """Return ``config.json``: how to build the network and how to prepare its input.
 
-    ``channels`` is the rule that converts images of other channels, or null.
+    ``channels`` is the rule that converts images of other channels, or null. ``sixteen_bit_range``
+    is the number of values of the data set's images with 16 bits, or null without such images.
     """
     return {
         "architecture": request.job.student.network,
@@ -92,6 +93,7 @@ def student_config(
         "channels": request.job.student.channels,
         "input_size": _input_size(request, info),
         "normalization": normalization.model_dump(mode="json"),
+        "sixteen_bit_range": info.sixteen_bit_range,
         "classes": list(info.classes),
     }
 

@@ -87,7 +87,7 @@ def to_printable(text: str) -> str:
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
-def join_names(names: Sequence[str]) -> str:
-    """Join the first :data:`MAX_NAMES` names of users, and count the others."""
-    few = ", ".join(to_printable(name)[:_MAX_NAME] for name in names[:MAX_NAMES])
-    return f"{few} and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else few
+def join_names(names: Sequence[str], max_names: int = MAX_NAMES) -> str:
+    """Join the first names of users, and count the others."""
+    few = ", ".join(to_printable(name)[:_MAX_NAME] for name in names[:max_names])
+    return f"{few} and {len(names) - max_names} more" if len(names) > max_names else few

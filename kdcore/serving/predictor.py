@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from kdcore.data.decode import InvalidImageError, decode
+from kdcore.data.decode import FULL_RANGE, InvalidImageError, decode
 
 _ERROR = 3
 """onnxruntime's log level for errors; its warnings are about performance."""
@@ -27,6 +27,7 @@ class PredictionInputs(Protocol):
     images: list[str]
     input_size: int
     normalization: ChannelStatistics
+    sixteen_bit_range: int | None
     classes: list[str] | None
     k: int
     max_pixels: int
@@ -68,7 +69,11 @@ def _predict_image(session: Any, path: Path, request: PredictionInputs) -> dict[
 def _decode_image(path: Path, request: PredictionInputs) -> npt.NDArray[np.uint8]:
     gray = len(request.normalization.mean) == 1
     return decode(
-        path.read_bytes(), gray=gray, size=request.input_size, max_pixels=request.max_pixels
+        path.read_bytes(),
+        gray=gray,
+        size=request.input_size,
+        max_pixels=request.max_pixels,
+        sixteen_bit_range=request.sixteen_bit_range or FULL_RANGE,
     )
 
 

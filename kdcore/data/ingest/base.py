@@ -15,14 +15,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from kdcore.data.decode import ImageHeader
+from kdcore.data.decode import FULL_RANGE, ImageHeader
 from kdcore.data.ingest.archives.safe_zip import Archive
 from kdcore.data.ingest.ingest_summary import SummaryBuilder
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail, Progress
 from kdcore.protocol.requests import IngestRequest
 from kdcore.runtime.cancellation import CancellationToken
-from kdcore.runtime.errors import UserError
+from kdcore.runtime.errors import UserError, error_detail
 from kdcore.runtime.event_writer import EventWriter
 
 _REPORT_EVERY_S = 1.0
@@ -55,10 +55,18 @@ class ScannedImage(NamedTuple):
 
 
 class ImageFormat(NamedTuple):
-    """Size and channels of every stored image."""
+    """Size and channels of every stored image, and the range of images with 16 bits."""
 
     size: int
     gray: bool
+    sixteen_bit_range: int = FULL_RANGE
+
+
+class BadImage(NamedTuple):
+    """An image that cannot be decoded, and its label if it is known."""
+
+    detail: ErrorDetail
+    label: str | None
 
 
 class IngestContext:
@@ -75,6 +83,8 @@ class IngestContext:
         self.workdir = workdir
         self.events = events
         self.summary = SummaryBuilder()
+        self.bad_images: dict[str, BadImage] = {}
+        """By name; a second pass over the upload finds the same ones."""
         self._cancellation = cancellation
         self._last_report_s = time.monotonic()
         self._resources = contextlib.ExitStack()
@@ -94,6 +104,9 @@ class IngestContext:
             max_members=request.max_images,
             max_member_bytes=4 * request.max_pixels + (1 << 20),
         )
+        self.summary.add_ignored("is hidden, or belongs to an operating system", archive.ignored)
+        if archive.name_warning:
+            self.summary.add_warning(*archive.name_warning)
         return self._resources.enter_context(archive)
 
     def read_start(self, count: int) -> bytes:
@@ -117,6 +130,10 @@ class IngestContext:
         fraction = done / total
         progress = Progress(epoch=0, epochs=0, step=done, steps=total, fraction=fraction)
         self.events.metrics(done, 0.0, {}, progress=progress)
+
+    def add_bad_image(self, name: str, detail: str, label: str | None = None) -> None:
+        """Record an image that cannot be decoded: ``on_bad_image`` says what becomes of it."""
+        self.bad_images[name] = BadImage(error_detail(name, detail), label)
 
     def check_count(self, count: int) -> None:
         """Raise :class:`UserError` ``dataset_invalid`` above the maximal number of images."""

@@ -1,75 +1,210 @@
-"""Labels from file names: folders are classes, optionally below split folders.
+"""Labels from file names: folders are classes, optionally below or above split folders.
 
 A folder ``unlabeled/`` beside the split folders or the classes holds images without labels, in any
-subfolders.
+subfolders. Folders that wrap all others are skipped.
 """
 
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from typing import NamedTuple, Protocol
 
-from kdcore.data.class_labels import (
-    class_name_problem,
-    equal_number_problems,
-    order_class_names,
-)
-from kdcore.data.ingest.archives.safe_zip import NESTED_MESSAGE, ArchiveMember
+from kdcore.data.class_labels import class_name_problem, equal_number_problems, order_class_names
 from kdcore.data.ingest.base import LabeledImage
+from kdcore.data.ingest.split_words import SPLIT_NAMES_HINT, folder_word, resolve_words
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail
-from kdcore.runtime.errors import UserError, error_detail, to_printable
-from kdcore.schema.old_spelling import old_spelling
+from kdcore.runtime.errors import UserError, error_detail, join_names, to_printable
 
-SPLIT_FOLDERS: dict[str, SubsetName] = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "unlabeled": "unlabeled",
-    old_spelling("unlabeled"): "unlabeled",
-}
-"""Names of split folders, in lower case; upper case is accepted too."""
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-UNSUPPORTED_SUFFIXES = (".gif", ".tif", ".tiff", ".heic", ".avif", ".jp2", ".ppm", ".pgm", ".svg")
+_MAX_WRAPPERS = 2
 _LAYOUT_HINT = "put the images into class folders: <class>/*.png, or train/<class>/*.png"
 
 
-class ArchiveLayout(NamedTuple):
-    """The labeled images of an archive, by their names."""
+class LocatedFile(Protocol):
+    """A file of an archive or of a folder."""
+
+    @property
+    def path_parts(self) -> tuple[str, ...]:
+        """Folders and file name."""
+        ...
+
+
+class FolderLayout(NamedTuple):
+    """The labeled images of an upload, by their names."""
 
     images: list[LabeledImage]
-    """Sorted by split, class and name."""
+    """Sorted by split, class and name; ``location`` is the file."""
     problems: list[ErrorDetail]
-    ignored: list[str]
-    """Other files, such as a README."""
+    sources: dict[SubsetName, str]
+    """The folders of each split."""
+    warnings: list[str]
 
 
-def parse_layout(members: list[ArchiveMember]) -> ArchiveLayout:
-    """Label the images of an archive. A single folder around all others is ignored."""
-    problems: list[ErrorDetail] = []
-    ignored: list[str] = []
-    images: list[ArchiveMember] = []
-    for member in members:
-        name = member.path_parts[-1].lower()
-        if name.endswith(IMAGE_SUFFIXES):
-            images.append(member)
-        elif name.endswith(UNSUPPORTED_SUFFIXES):
-            detail = "is not in a supported image format; use PNG, JPEG, BMP or WEBP"
-            problems.append(error_detail("/".join(member.path_parts), detail))
-        elif name.endswith(".tar"):
-            problems.append(error_detail("/".join(member.path_parts), NESTED_MESSAGE))
+class _Image(NamedTuple):
+    """An image and its path below the folders that wrap all images."""
+
+    file: LocatedFile
+    parts: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return "/".join(self.file.path_parts)
+
+
+class _Folders(NamedTuple):
+    """What the folders of an upload mean."""
+
+    splits: dict[str, SubsetName]
+    """The split of each folder that names one: folders of the top level, or below the classes."""
+    class_first: bool = False
+    """Whether the split folders lie in the class folders."""
+    num_wrappers: int = 0
+    """Folders between a split folder and its class folders."""
+
+
+def parse_layout(files: Sequence[LocatedFile]) -> FolderLayout:
+    """Label images by their folders.
+
+    Raises :class:`UserError` ``dataset_invalid`` if the folders can be read in two ways.
+    """
+    images, wrapper = _unwrap([_Image(file, file.path_parts) for file in files])
+    warnings: list[str] = []
+    folders = _read_folders(images, warnings)
+    labeled, problems = [], []
+    for image in images:
+        labeled_image = _label_image(image, folders)
+        if isinstance(labeled_image, LabeledImage):
+            labeled.append(labeled_image)
         else:
-            ignored.append("/".join(member.path_parts))
-    labeled = _label_images(_strip_common_folder(images), problems)
+            problems.append(labeled_image)
     labeled.sort(key=lambda image: (image.split, image.label, image.path_parts))
-    return ArchiveLayout(labeled, problems, ignored)
+    return FolderLayout(labeled, problems, _sources(labeled, folders, wrapper), warnings)
+
+
+def _unwrap(images: list[_Image]) -> tuple[list[_Image], str]:
+    """Strip folders that wrap all others; return them as text, too."""
+    wrapper = ""
+    for _ in range(_MAX_WRAPPERS):
+        nested = [image for image in images if len(image.parts) > 1]
+        first = {image.parts[0] for image in nested}
+        if len(first) != 1 or folder_word(*first) or all(len(i.parts) < 3 for i in nested):
+            break
+        wrapper += f"{first.pop()}/"
+        images = [i._replace(parts=i.parts[1:]) if len(i.parts) > 1 else i for i in images]
+    return images, wrapper
+
+
+def _read_folders(images: list[_Image], warnings: list[str]) -> _Folders:
+    depths: dict[str, int] = {}
+    for image in images:
+        if len(image.parts) > 1:
+            depths[image.parts[0]] = max(len(image.parts), depths.get(image.parts[0], 0))
+    words = {folder: word for folder in depths if (word := folder_word(folder))}
+    named = [folder for folder, word in words.items() if resolve_words([word])[word] != "unlabeled"]
+    if named and _are_splits(named, depths, warnings):
+        means = resolve_words(words.values())
+        splits = {folder: means[word] for folder, word in words.items()}
+        return _Folders(splits, num_wrappers=_count_wrappers(images, splits))
+    unlabeled: dict[str, SubsetName] = dict.fromkeys(words.keys() - set(named), "unlabeled")
+    labeled = [image for image in images if image.parts[0] not in unlabeled]
+    return _Folders(unlabeled | _splits_below_classes(labeled, warnings), class_first=True)
+
+
+def _are_splits(named: list[str], depths: dict[str, int], warnings: list[str]) -> bool:
+    """Return whether folders with the names of splits are splits, and not classes."""
+    listed = join_names([f"{folder}/" for folder in sorted(named)])
+    if any(depths[folder] > 2 for folder in named):
+        return True
+    others = [f for f in sorted(depths) if f not in named and not folder_word(f)]
+    if others and len(named) == 1:
+        warnings.append(
+            f"{listed} is read as a class, not as a split, because its images lie directly in it, "
+            f"like those of {join_names([f'{folder}/' for folder in others])}"
+        )
+        return False
+    raise UserError(
+        "dataset_invalid",
+        f"no class folders are in {listed}, which name splits",
+        hint=f"put class folders into them: {named[0]}/<class>/*.png; {SPLIT_NAMES_HINT}",
+    )
+
+
+def _splits_below_classes(images: list[_Image], warnings: list[str]) -> dict[str, SubsetName]:
+    """Return the splits of a tree ``<class>/<split>/*.png``; none for a tree of classes alone."""
+    inner = {image.parts[1] for image in images if len(image.parts) > 2}
+    words = {folder: word for folder in inner if (word := folder_word(folder))}
+    if not words:
+        return {}
+    if len(words) < len(inner) or any(len(image.parts) == 2 for image in images):
+        listed = join_names([f"{folder}/" for folder in sorted(words)])
+        warnings.append(f"{listed} in class folders are not read as splits")
+        return {}
+    if any(len(image.parts) > 3 for image in images):
+        raise UserError(
+            "dataset_invalid",
+            f"{join_names([f'{f}/' for f in sorted(words)])} lie in several folders: "
+            f"{join_names(sorted({f'{image.parts[0]}/' for image in images}))}",
+            hint=f"merge them: train/<class>/*.png; {SPLIT_NAMES_HINT}",
+        )
+    means = resolve_words(words.values())
+    return {folder: means[word] for folder, word in words.items()}
+
+
+def _count_wrappers(images: list[_Image], splits: dict[str, SubsetName]) -> int:
+    """Return 1 if every split folder has one folder that wraps its class folders, else 0."""
+    below: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for image in images:
+        if splits.get(image.parts[0], "unlabeled") != "unlabeled" and len(image.parts) > 2:
+            below[image.parts[0]].append(image.parts[1:])
+    wrapped = bool(below) and all(
+        len({parts[0] for parts in paths}) == 1 and min(map(len, paths)) > 2
+        for paths in below.values()
+    )
+    return int(wrapped)
+
+
+def _label_image(image: _Image, folders: _Folders) -> LabeledImage | ErrorDetail:
+    parts, splits = image.parts, folders.splits
+    split: SubsetName = "train"
+    if len(parts) > 1 and splits.get(parts[0]) == "unlabeled":
+        return LabeledImage(parts, "unlabeled", "", image.file)
+    label_parts = parts[:-1]
+    if folders.class_first:
+        split = splits.get(parts[1], "train") if len(parts) > 2 else "train"
+    elif len(parts) < 2 or parts[0] not in splits:
+        listed = join_names([f"{folder}/" for folder in sorted(splits)])
+        return error_detail(image.name, f"is beside the split folders {listed}; move it into one")
+    else:
+        split, label_parts = splits[parts[0]], parts[1 + folders.num_wrappers : -1]
+    if not label_parts:
+        return error_detail(image.name, "is not in a class folder; move it into one, or remove it")
+    problem = class_name_problem(label_parts[0])
+    if problem is not None:
+        return error_detail(image.name, problem)
+    return LabeledImage(parts, split, "" if split == "unlabeled" else label_parts[0], image.file)
+
+
+def _sources(images: list[LabeledImage], folders: _Folders, wrapper: str) -> dict[SubsetName, str]:
+    present = {image.split for image in images}
+    sources: dict[SubsetName, str] = {}
+    for split in present:
+        names = sorted(folder for folder, part in folders.splits.items() if part == split)
+        prefix = f"{wrapper}<class>/" if folders.class_first and split != "unlabeled" else wrapper
+        sources[split] = ", ".join(f"{prefix}{name}/" for name in names) or (
+            f"class folders in {wrapper}" if wrapper else "class folders"
+        )
+    return sources
 
 
 def check_classes(
-    images: list[LabeledImage], problems: list[ErrorDetail], known: tuple[str, ...] | None = None
+    images: list[LabeledImage],
+    problems: list[ErrorDetail],
+    known: tuple[str, ...] | None = None,
+    bad_labels: Collection[str] = (),
 ) -> list[str]:
     """Return the classes: ``known``, or in the order of :func:`order_class_names`.
 
-    Classes without training images and two spellings of one number are added to ``problems``.
+    Classes without training images and two spellings of one number are added to ``problems``,
+    except for ``bad_labels``, the labels of bad images.
     Raises :class:`UserError` ``dataset_invalid`` without any training image and for a single class.
     """
     trained = {image.label for image in images if image.split == "train"}
@@ -81,7 +216,8 @@ def check_classes(
     labels |= {("train", label) for label in classes}
     respelled = equal_number_problems(label for _, label in labels)
     problems.extend(error_detail(name, problem) for name, problem in respelled.items())
-    untrained = sorted(pair for pair in labels if pair[1] not in trained and not respelled)
+    explained = trained.union(bad_labels)
+    untrained = sorted(pair for pair in labels if pair[1] not in explained and not respelled)
     for split, label in untrained if trained else ():
         problems.append(error_detail(f"{split}/{label}", "is a class without training images"))
     if len(classes) == 1 and not problems:
@@ -91,46 +227,3 @@ def check_classes(
             hint=_LAYOUT_HINT,
         )
     return classes
-
-
-def _strip_common_folder(images: list[ArchiveMember]) -> list[ArchiveMember]:
-    first = {image.path_parts[0] for image in images}
-    if len(first) != 1 or first.pop().casefold() in SPLIT_FOLDERS:
-        return images
-    if any(len(image.path_parts) < 3 for image in images):
-        return images
-    return [ArchiveMember(image.info, image.path_parts[1:]) for image in images]
-
-
-def _label_images(images: list[ArchiveMember], problems: list[ErrorDetail]) -> list[LabeledImage]:
-    first = {image.path_parts[0].casefold() for image in images if len(image.path_parts) > 1}
-    splits = {SPLIT_FOLDERS.get(folder) for folder in first} - {"unlabeled"}
-    has_splits = "train" in splits or (bool(splits) and None not in splits)
-    labeled = []
-    for image in images:
-        labeled_image = _label_image(image, has_splits)
-        if isinstance(labeled_image, LabeledImage):
-            labeled.append(labeled_image)
-        else:
-            problems.append(labeled_image)
-    return labeled
-
-
-def _label_image(image: ArchiveMember, has_splits: bool) -> LabeledImage | ErrorDetail:
-    folder, parts = image.path_parts[0].casefold(), image.path_parts
-    folder_split = SPLIT_FOLDERS.get(folder) if len(parts) > 1 else None
-    split: SubsetName = "train"
-    if folder_split == "unlabeled":
-        return LabeledImage(image.path_parts, folder_split, "", image)
-    if has_splits:
-        if folder_split is None:
-            return error_detail(
-                "/".join(parts), "is beside train/, val/ and test/; move it into one of them"
-            )
-        split, parts = folder_split, parts[1:]
-    if len(parts) < 2:
-        return error_detail("/".join(image.path_parts), "is not in a class folder")
-    problem = class_name_problem(parts[0])
-    if problem is not None:
-        return error_detail("/".join(image.path_parts), problem)
-    return LabeledImage(image.path_parts, split, parts[0], image)

@@ -1,7 +1,8 @@
 """SummaryBuilder: collects what ingestion reads of an upload, for its :class:`IngestSummary`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from kdcore.data.decode import FULL_RANGE, ImageHeader
 from kdcore.data.types import SPLITS, SubsetName
 from kdcore.runtime.errors import MAX_NAMES, join_names, to_printable
 from kdcore.schema.asset_info import IgnoredItems, IngestSummary, SplitSource
@@ -40,6 +41,28 @@ class SummaryBuilder:
         """Name the source of the splits that the upload does not have."""
         for split in set(SPLITS) - {"train"} - set(existing):
             self.sources[split] = f"drawn from train with split_seed {split_seed}"
+
+    def describe_headers(self, headers: Sequence[ImageHeader], num_values: int) -> None:
+        """Warn of images that are not stored as they are: transparency, frames, 16 bits."""
+        num_transparent = sum(header.transparent for header in headers)
+        if num_transparent:
+            self.add_warning(
+                f"{num_transparent} of {len(headers)} images have an alpha channel or a "
+                "transparent color; transparent parts became white"
+            )
+        num_animated = sum(header.animated for header in headers)
+        if num_animated:
+            self.add_warning(
+                f"{num_animated} of {len(headers)} images have several frames or pages; only the "
+                "first was read"
+            )
+        max_values = [header.max_value for header in headers if header.max_value is not None]
+        if max_values and num_values < FULL_RANGE:
+            self.add_warning(
+                f"{len(max_values)} images have 16 bits and no value above {max(max_values)}, so "
+                f"the range 0 to {num_values - 1} was scaled to 0 to 255; the same range is used "
+                "for predictions"
+            )
 
     def build(self, counts: Mapping[SubsetName, int]) -> IngestSummary:
         """Return the summary; ``counts`` has the usable images of each split."""

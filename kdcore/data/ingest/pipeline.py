@@ -6,19 +6,21 @@ The upload is read twice, first headers and labels, then pixels, with one image 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from kdcore.data.decode import ImageHeader
-from kdcore.data.ingest import folder_layout, splits, statistics
+from kdcore.data.decode import FULL_RANGE, ImageHeader, power_of_two_above
+from kdcore.data.ingest import duplicates, folder_layout, splits, statistics
 from kdcore.data.ingest.base import DatasetReader, ImageFormat, IngestContext, LabeledImage
 from kdcore.data.ingest.detect import open_reader
+from kdcore.data.ingest.duplicates import PixelDigests
 from kdcore.data.store_writer import open_writer
 from kdcore.data.types import SPLITS, SubsetName
 from kdcore.protocol.events import ErrorDetail
 from kdcore.protocol.requests import IngestRequest
 from kdcore.runtime.cancellation import CancellationToken
-from kdcore.runtime.errors import UserError, join_names
+from kdcore.runtime.errors import MAX_ITEMS, UserError, error_detail, join_names
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.schema.asset_info import DatasetInfo
 
@@ -27,6 +29,7 @@ MAX_RESIZED_SIDE = 224
 """Side of images that must be resized."""
 MAX_NATIVE_SIDE = 256
 """Side of images that are all square and of one size."""
+_NAMES_IN_MESSAGE = 5
 
 
 def ingest(
@@ -54,6 +57,10 @@ def ingest(
 
 def _report_summary(context: IngestContext, counts: Mapping[SubsetName, int]) -> None:
     """Report what was read, as one event and as lines of the log."""
+    if context.request.on_bad_image == "skip":
+        bad = [f"{name}: {image.detail.detail}" for name, image in context.bad_images.items()]
+        reason = "cannot be decoded (on_bad_image: skip)"
+        context.summary.add_ignored(reason, bad, max_examples=MAX_ITEMS)
     summary = context.summary.build(counts)
     for text in summary.warnings:
         context.events.log("warning", text)
@@ -71,63 +78,137 @@ def _ingest(
     scanned = reader.scan()
     images = [scanned_image.image for scanned_image in scanned]
     counts.update(image.split for image in images)
-    classes = folder_layout.check_classes(images, reader.problems, reader.classes)
+    bad_labels = _settle_bad_images(reader, context)
+    classes = folder_layout.check_classes(images, reader.problems, reader.classes, bad_labels)
     if not scanned:
         raise _dataset_error(reader.problems)
-    image_format = _choose_format(
-        context.request, [scanned_image.header for scanned_image in scanned]
-    )
+    headers = [scanned_image.header for scanned_image in scanned]
+    image_format = _choose_format(context.request, headers)
+    context.summary.describe_headers(headers, image_format.sixteen_bit_range)
     context.events.phase("decode")
     if reader.problems:
         # The upload is refused anyway; decoding finds the broken images, to report all at once.
         for _ in reader.decode_images(images, image_format):
             pass
+        _settle_bad_images(reader, context)
         raise _dataset_error(reader.problems)
-    images = splits.draw_missing_splits(images, context.request.split_seed)
-    context.summary.add_drawn_splits(counts, context.request.split_seed)
-    _check_size(len(images), image_format, context.request)
-    plan = _outline(images, classes, image_format, context.request.split_seed)
-    return _write_dataset(reader, context, images, (plan, target))
+    has_deep_images = any(header.max_value is not None for header in headers)
+    target_format = _TargetFormat(tuple(classes), image_format, has_deep_images, target)
+    while True:
+        try:
+            return _write_dataset(reader, context, images, target_format)
+        except _ImagesRemovedError as removal:
+            images = [i for n, i in enumerate(images) if n not in removal.positions]
+            _check_removal(images, classes)
+
+
+def _settle_bad_images(reader: DatasetReader, context: IngestContext) -> set[str]:
+    """Make bad images problems, unless they are skipped; return the labels of refused ones."""
+    if context.request.on_bad_image == "skip":
+        return set()
+    details = [bad_image.detail for bad_image in context.bad_images.values()]
+    reader.problems[:] = dict.fromkeys((*reader.problems, *details))
+    return {bad_image.label for bad_image in context.bad_images.values() if bad_image.label}
+
+
+def _check_removal(images: Sequence[LabeledImage], classes: Sequence[str]) -> None:
+    """Raise :class:`UserError` for classes that lost all of their training images."""
+    trained = {image.label for image in images if image.split == "train"}
+    detail = "has no training images left without bad images and copies"
+    problems = [error_detail(label, detail) for label in classes if label not in trained]
+    if problems:
+        raise _dataset_error(problems)
+
+
+class _ImagesRemovedError(Exception):
+    """Some images are bad, or copies: the data set is written again without them."""
+
+    def __init__(self, positions: set[int]) -> None:
+        super().__init__()
+        self.positions = positions
+
+
+class _TargetFormat(NamedTuple):
+    """What is written, and where."""
+
+    classes: tuple[str, ...]
+    image_format: ImageFormat
+    has_deep_images: bool
+    target: Path
 
 
 def _write_dataset(
     reader: DatasetReader,
     context: IngestContext,
     images: Sequence[LabeledImage],
-    plan_and_target: tuple[statistics.DatasetOutline, Path],
+    target_format: _TargetFormat,
 ) -> DatasetInfo:
-    plan, target = plan_and_target
-    image_format = ImageFormat(plan.image_size, gray=plan.in_channels == 1)
+    """Draw splits and write. Raises :class:`_ImagesRemovedError` for images to leave out."""
+    request, image_format = context.request, target_format.image_format
+    drawn = splits.draw_missing_splits(list(images), request.split_seed)
+    _check_size(len(drawn), image_format, request)
+    plan = _outline(drawn, target_format, request.split_seed)
     outline = statistics.info_without_statistics(plan)
-    rows = _rows(images)
-    with open_writer(target, outline, plan.targets) as writer:
-        for position, pixels in reader.decode_images(images, image_format):
-            if pixels is not None:
-                writer.write_images(images[position].split, rows[position], pixels)
+    rows = _rows(drawn)
+    digests = PixelDigests(len(drawn))
+    removed: set[int] = set()
+    with open_writer(target_format.target, outline, plan.targets) as writer:
+        for position, decoded in reader.decode_images(drawn, image_format):
+            if decoded is None:
+                removed.add(position)
+                continue
+            pixels = np.ascontiguousarray(decoded)
+            digests.add(position, pixels)
+            writer.write_images(drawn[position].split, rows[position], pixels)
+        _settle_bad_images(reader, context)
         if reader.problems:
             raise _dataset_error(reader.problems)
+        groups = digests.groups(removed)
+        if request.on_duplicates == "drop":
+            removed |= _drop_copies(context, images, groups)
+        if removed:
+            raise _ImagesRemovedError(removed)
         context.events.phase("write")
+        context.summary.add_drawn_splits({i.split for i in images}, request.split_seed)
+        duplicates.add_warnings(context.summary, drawn, groups)
         info = statistics.add_statistics(outline, writer.read_back())
         writer.finish(info)
     return info
 
 
+def _drop_copies(
+    context: IngestContext, images: Sequence[LabeledImage], groups: list[list[int]]
+) -> set[int]:
+    dropped = duplicates.positions_to_drop(images, groups)
+    names = [images[position].name for position in sorted(dropped)]
+    reason = "is a copy of another image (on_duplicates: drop)"
+    context.summary.add_ignored(reason, names, max_examples=MAX_ITEMS)
+    return dropped
+
+
 def _choose_format(request: IngestRequest, shapes: list[ImageHeader]) -> ImageFormat:
-    """Return the side of the stored images, and whether all are gray."""
+    """Return the side of the stored images, whether all are gray, and the range of 16 bits."""
     gray = all(shape.gray for shape in shapes)
+    max_value = max((s.max_value for s in shapes if s.max_value is not None), default=None)
+    num_values = FULL_RANGE if max_value is None else power_of_two_above(max_value)
+    return ImageFormat(_choose_side(request, shapes), gray, num_values)
+
+
+def _choose_side(request: IngestRequest, shapes: list[ImageHeader]) -> int:
     if request.image_size is not None:
-        return ImageFormat(request.image_size, gray)
+        return request.image_size
     sides = {(shape.width, shape.height) for shape in shapes}
     width, height = next(iter(sides))
     if len(sides) == 1 and width == height >= MIN_SIDE:
-        return ImageFormat(min(width, MAX_NATIVE_SIDE), gray)
+        return min(width, MAX_NATIVE_SIDE)
     median = int(np.median([min(shape.width, shape.height) for shape in shapes]))
-    return ImageFormat(min(max(median, MIN_SIDE), MAX_RESIZED_SIDE), gray)
+    return min(max(median, MIN_SIDE), MAX_RESIZED_SIDE)
 
 
 def _outline(
-    images: Sequence[LabeledImage], classes: list[str], image_format: ImageFormat, seed: int
+    images: Sequence[LabeledImage], target_format: _TargetFormat, seed: int
 ) -> statistics.DatasetOutline:
+    classes, image_format = target_format.classes, target_format.image_format
     index = {label: position for position, label in enumerate(classes)}
     return statistics.DatasetOutline(
         classes=classes,
@@ -139,6 +220,7 @@ def _outline(
         in_channels=1 if image_format.gray else 3,
         image_size=image_format.size,
         split_seed=seed,
+        sixteen_bit_range=image_format.sixteen_bit_range if target_format.has_deep_images else None,
     )
 
 
@@ -165,9 +247,10 @@ def _check_size(count: int, image_format: ImageFormat, request: IngestRequest) -
 
 def _dataset_error(problems: list[ErrorDetail]) -> UserError:
     count = "1 part" if len(problems) == 1 else f"{len(problems)} parts"
+    names = join_names([problem.name for problem in problems], _NAMES_IN_MESSAGE)
     return UserError(
         "dataset_invalid",
-        f"{count} of the data set cannot be used",
+        f"{count} of the data set cannot be used: {names}",
         hint="correct or remove the parts that are named, and upload the data set again",
         items=problems,
     )

@@ -33,6 +33,7 @@ class DatasetOutline(NamedTuple):
     in_channels: int
     image_size: int
     split_seed: int
+    sixteen_bit_range: int | None = None
 
 
 def describe(
@@ -67,6 +68,7 @@ def info_without_statistics(dataset_outline: DatasetOutline) -> DatasetInfo:
             mean=(0.0,) * dataset_outline.in_channels, std=(1.0,) * dataset_outline.in_channels
         ),
         split_seed=dataset_outline.split_seed,
+        sixteen_bit_range=dataset_outline.sixteen_bit_range,
         digest=hashlib.sha256().hexdigest(),
     )
 

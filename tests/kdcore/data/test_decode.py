@@ -1,5 +1,8 @@
 """One image file to pixels: modes, orientation, crops and refused formats."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -35,7 +38,9 @@ def test_exif_orientation_is_applied():
     assert upright[0, 8, 1] < 50
 
 
-@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "BMP", "WEBP"])
+@pytest.mark.parametrize(
+    "file_format", ["PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM", "AVIF"]
+)
 def test_supported_formats_are_read(file_format):
     assert decode_as(Image.new("RGB", (4, 4), (200, 10, 10)), file_format)[0].mean() > 180
 
@@ -46,7 +51,95 @@ def test_crop_is_central():
     assert (decode_as(Image.fromarray(wide)) == 255).all()
 
 
-def test_other_formats_are_refused():
-    for file_format in ("GIF", "TIFF", "PPM"):
-        with pytest.raises(decode.InvalidImageError, match="is not a PNG"):
-            decode_as(Image.new("L", (4, 4)), file_format)
+def test_formats_that_cannot_be_decoded_are_named():
+    for data, words in (
+        (encode_image(Image.new("L", (4, 4)), "ICO"), "is not an image; PNG, JPEG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC image; PNG, JPEG"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+        (b"  <!doctype html><title>", "is an HTML page"),
+        (b"", "is empty"),
+    ):
+        with pytest.raises(decode.InvalidImageError, match=words):
+            decode.read_header(data, 10_000)
+
+
+def test_the_first_frame_counts():
+    red, blue = (Image.new("RGB", (4, 4), color) for color in ((255, 0, 0), (0, 0, 255)))
+    for file_format in ("GIF", "TIFF", "WEBP", "PNG"):
+        data = encode_image(red, file_format, save_all=True, append_images=[blue])
+        assert decode.read_header(data, 99).animated, file_format
+        assert decode.decode(data, gray=False, size=4, max_pixels=99)[0].min() > 250, file_format
+        assert not decode.read_header(encode_image(red, file_format), 99).animated, file_format
+
+
+def test_transparency_is_in_the_header():
+    palette = encode_image(Image.new("P", (4, 4)), transparency=0)
+    assert decode.read_header(palette, 99).transparent
+    assert decode.read_header(encode_image(Image.new("LA", (4, 4))), 99).transparent
+    assert not decode.read_header(encode_image(Image.new("RGB", (4, 4))), 99).transparent
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
+def test_twelve_bits_in_sixteen_use_their_own_range(file_format):
+    deep = np.array([[0, 4095, 2048, 16]] * 4, np.uint16)
+    data = encode_image(Image.fromarray(deep), file_format)
+    assert decode.read_header(data, 99).max_value == 4095
+    num_values = decode.power_of_two_above(4095)
+    assert num_values == 4096
+    pixels = decode.decode(data, gray=True, size=4, max_pixels=99, sixteen_bit_range=num_values)
+    assert pixels[0, 0].tolist() == [0, 255, 128, 1]
+
+
+def encode_sixteen_bit_png(values):
+    """A PNG with 16 bits for each color, which Pillow cannot write: values (H, W, C)."""
+    height, width, channels = values.shape
+    color_type = {3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+def test_colors_with_sixteen_bits_keep_their_low_bits():
+    values = np.zeros((4, 4, 3), np.uint16)
+    values[..., 0], values[:, 1, 1], values[:, 2, 2] = 4095, 2048, 273
+    data = encode_sixteen_bit_png(values)
+    assert decode.read_header(data, 99).max_value == 4095
+    pixels = decode.decode(data, gray=False, size=4, max_pixels=99, sixteen_bit_range=4096)
+    assert pixels[:, 0].tolist() == [[255] * 4, [0, 128, 0, 0], [0, 0, 17, 0]]
+    full_range = decode.decode(data, gray=False, size=4, max_pixels=99)
+    assert full_range[0].max() == 16
+    opaque = np.concatenate([values, np.full((4, 4, 1), 65_535, np.uint16)], axis=2)
+    opaque[3, 3, 3] = 0
+    data = encode_sixteen_bit_png(opaque)
+    assert decode.read_header(data, 99).max_value == 4095
+    with_alpha = decode.decode(data, gray=False, size=4, max_pixels=99, sixteen_bit_range=4096)
+    assert (with_alpha[:, :3] == pixels[:, :3]).all()
+    assert with_alpha[:, 3, 3].tolist() == [255] * 3
+
+
+def test_orientation_of_deep_images_is_applied():
+    deep = np.zeros((4, 4), np.uint16)
+    deep[:2] = 65_535
+    for file_format in ("PNG", "TIFF"):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        upright = decode_as(Image.fromarray(deep), file_format, gray=True, exif=exif)
+        assert upright[0].tolist() == [[0, 0, 255, 255]] * 4, file_format
+
+
+def test_floating_point_pixels_are_refused():
+    data = encode_image(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF")
+    with pytest.raises(decode.InvalidImageError, match="floating-point"):
+        decode.read_header(data, 99)
+
+
+@pytest.mark.parametrize(
+    ("mode", "file_format"), [("CMYK", "JPEG"), ("CMYK", "TIFF"), ("P", "GIF"), ("1", "TIFF")]
+)
+def test_modes_become_colors(mode, file_format):
+    image = Image.new("RGB", (8, 8), (255, 255, 255)).convert(mode)
+    assert (decode_as(image, file_format, size=8) > 250).all()

@@ -9,12 +9,8 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, NamedTuple, Protocol
 
-from kdcore.data.ingest.archives.safe_zip import (
-    UnreadableMemberError,
-    is_ignored,
-    name_problem,
-    path_parts_of,
-)
+from kdcore.data.ingest.archives.member_names import is_ignored, name_problem, path_parts_of
+from kdcore.data.ingest.archives.safe_zip import UnreadableMemberError
 from kdcore.protocol.events import ErrorDetail
 from kdcore.runtime.errors import error_detail
 

@@ -5,7 +5,6 @@ in :attr:`Archive.problems`, so that one error can name all of them.
 """
 
 import contextlib
-import re
 import stat
 import zipfile
 import zlib
@@ -13,6 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple, Self
 
+from kdcore.data.ingest.archives.member_names import (
+    MemberNames,
+    is_ignored,
+    name_problem,
+    path_parts_of,
+)
 from kdcore.protocol.events import ErrorDetail
 from kdcore.runtime.errors import UserError, error_detail
 
@@ -25,7 +30,6 @@ _RATIO_MIN_BYTES = 64 << 20
 """Unpacked bytes that are always allowed, because small archives of bitmaps exceed the ratio."""
 _ARCHIVE_SUFFIXES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 NESTED_MESSAGE = "is an archive in the archive; unpack it and add its files instead"
-_DRIVE_LETTER = re.compile(r"[A-Za-z]:")
 _LAYOUT_HINT = "upload a zip of images in class folders: <class>/*.png or train/<class>/*.png"
 
 
@@ -39,6 +43,11 @@ class ArchiveMember(NamedTuple):
     info: zipfile.ZipInfo
     path_parts: tuple[str, ...]
     """Folders and file name."""
+
+    @property
+    def name(self) -> str:
+        """The path as shown to users."""
+        return "/".join(self.path_parts)
 
 
 class Archive:
@@ -63,12 +72,17 @@ class Archive:
         self._max_bytes = min(max_bytes, ratio_cap)
         self._bytes_read = 0
         self.problems: list[ErrorDetail] = []
+        self.ignored: list[str] = []
+        """Names of hidden files, and of files of operating systems."""
         if len(self._zip.infolist()) > max_members + extra_members:
             self._zip.close()
             raise UserError(
                 "dataset_invalid", f"the archive has more than {max_members + extra_members} files"
             )
-        self.members = self._regular_members()
+        names = MemberNames(self._zip.infolist())
+        self.name_warning = names.warning
+        """A warning, and the names that it is about: those that are not UTF-8."""
+        self.members = self._regular_members(names)
 
     def __enter__(self) -> Self:
         return self
@@ -112,20 +126,23 @@ class Archive:
                 hint="upload fewer or smaller images, or several data sets",
             )
 
-    def _regular_members(self) -> list[ArchiveMember]:
+    def _regular_members(self, names: MemberNames) -> list[ArchiveMember]:
         members: list[ArchiveMember] = []
         seen: set[tuple[str, ...]] = set()
         for info in self._zip.infolist():
-            # zipfile cuts a name at NUL, so the original name is checked.
-            name = info.orig_filename
+            name = names.decode(info)
             parts = path_parts_of(name)
+            is_folder = name.endswith(("/", "\\"))
             problem = name_problem(name, parts) or _type_problem(info)
-            if problem is None and not name.endswith("/") and parts in seen:
+            if problem is None and not is_folder and parts in seen:
                 problem = "is in the archive twice; keep one"
             if problem is not None:
                 self.problems.append(error_detail(name, problem))
-            elif not info.is_dir() and parts and not is_ignored(parts):
-                members.append(ArchiveMember(info, parts))
+            elif not is_folder and parts:
+                if is_ignored(parts):
+                    self.ignored.append("/".join(parts))
+                else:
+                    members.append(ArchiveMember(info, parts))
             seen.add(parts)
         return members
 
@@ -187,24 +204,6 @@ def _not_a_zip_message(path: Path) -> str:
     return "the upload is not a zip archive"
 
 
-def path_parts_of(name: str) -> tuple[str, ...]:
-    """Split the name of a member into folders and file name."""
-    return tuple(part for part in name.split("/") if part not in ("", "."))
-
-
-def name_problem(name: str, parts: tuple[str, ...]) -> str | None:
-    """Return what is wrong with the name of a member, or None."""
-    if "\0" in name:
-        return "has a NUL character in its name"
-    if "\\" in name:
-        return "has a backslash in its name; folders are separated by /"
-    if name.startswith("/") or _DRIVE_LETTER.match(name):
-        return "has an absolute path; names must be relative"
-    if ".." in parts:
-        return "points outside of the archive with '..'"
-    return None
-
-
 def _type_problem(info: zipfile.ZipInfo) -> str | None:
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind == stat.S_IFLNK:
@@ -219,10 +218,3 @@ def _type_problem(info: zipfile.ZipInfo) -> str | None:
     if info.filename.lower().endswith(_ARCHIVE_SUFFIXES):
         return NESTED_MESSAGE
     return None
-
-
-def is_ignored(parts: tuple[str, ...]) -> bool:
-    """Return whether it is a file of an operating system or an archiver, or hidden."""
-    if "__MACOSX" in parts or parts[-1].lower() in ("thumbs.db", "desktop.ini"):
-        return True
-    return any(part.startswith(".") for part in parts)

@@ -3,8 +3,14 @@
 from collections.abc import Iterator, Sequence
 
 from kdcore.data import decode
+from kdcore.data.image_signature import SIGNATURE_BYTES, has_image_name, image_format
 from kdcore.data.ingest import folder_layout
-from kdcore.data.ingest.archives.safe_zip import Archive, UnreadableMemberError
+from kdcore.data.ingest.archives.safe_zip import (
+    NESTED_MESSAGE,
+    Archive,
+    ArchiveMember,
+    UnreadableMemberError,
+)
 from kdcore.data.ingest.base import ImageFormat, IngestContext, LabeledImage, Pixels, ScannedImage
 from kdcore.runtime.errors import error_detail
 
@@ -26,10 +32,7 @@ class ImageFolderReader:
 
     def scan(self) -> list[ScannedImage]:
         """Read every header. Raises :class:`UserError` for too many images."""
-        file_layout = folder_layout.parse_layout(self._archive.members)
-        self.problems.extend(file_layout.problems)
-        self._context.summary.add_ignored("not an image", file_layout.ignored)
-        images = file_layout.images
+        images = self._label_images()
         self._context.check_count(len(images))
         scanned = []
         for done, image in enumerate(images):
@@ -39,8 +42,33 @@ class ImageFolderReader:
                 shape = decode.read_header(data, self._context.request.max_pixels)
                 scanned.append(ScannedImage(image, shape))
             except (UnreadableMemberError, decode.InvalidImageError) as error:
-                self.problems.append(error_detail(image.name, str(error)))
+                self._context.add_bad_image(image.name, str(error), image.label)
         return scanned
+
+    def _label_images(self) -> list[LabeledImage]:
+        """Label the files that are images, by name or content; report all other files."""
+        images, summary = [], self._context.summary
+        for member in self._archive.members:
+            name = member.path_parts[-1]
+            if has_image_name(name) or image_format(self._read_start(member)):
+                images.append(member)
+            elif name.lower().endswith(".tar"):
+                self.problems.append(error_detail(member.name, NESTED_MESSAGE))
+            else:
+                summary.add_ignored("is not an image", [member.name])
+        layout = folder_layout.parse_layout(images)
+        self.problems.extend(layout.problems)
+        summary.sources.update(layout.sources)
+        for text in layout.warnings:
+            summary.add_warning(text)
+        return layout.images
+
+    def _read_start(self, member: ArchiveMember) -> bytes:
+        try:
+            with self._archive.stream(member, count_bytes=False) as stream:
+                return stream.read(SIGNATURE_BYTES)
+        except UnreadableMemberError:
+            return b""
 
     def decode_images(
         self, images: Sequence[LabeledImage], image_format: ImageFormat
@@ -50,13 +78,11 @@ class ImageFolderReader:
             self._context.report_progress(position, len(images))
             yield position, self._decode(image, image_format)
 
-    def _decode(self, image: LabeledImage, image_format: ImageFormat) -> Pixels | None:
+    def _decode(self, image: LabeledImage, target: ImageFormat) -> Pixels | None:
         most = self._context.request.max_pixels
         try:
             data = self._archive.read(image.location, count_bytes=False)
-            return decode.decode(
-                data, gray=image_format.gray, size=image_format.size, max_pixels=most
-            )
+            return decode.decode(data, max_pixels=most, **target._asdict())
         except (UnreadableMemberError, decode.InvalidImageError) as error:
-            self.problems.append(error_detail(image.name, str(error)))
+            self._context.add_bad_image(image.name, str(error), image.label)
             return None

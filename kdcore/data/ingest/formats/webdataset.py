@@ -1,27 +1,25 @@
 """Read WebDataset shards: tars of ``<key>.jpg`` and ``<key>.cls`` side by side, as streams.
 
 An upload is one tar, a tar of tars or a zip of tars. The label is the text of ``.cls`` or ``label``
-in ``.json``, a number or a name (:mod:`kdcore.data.class_labels`). The split is a folder
-(``train/``, ``val/``, ``test/``, ``unlabeled/``) or the first word of the shard's name
-(``val-0001.tar``), else train.
+in ``.json``, a number or a name (:mod:`kdcore.data.class_labels`). The split is the word of a
+folder or of the shard's name (:mod:`kdcore.data.ingest.split_words`), else train.
 
 Format: https://github.com/webdataset/webdataset. Its library is not used, because it skips damaged
 samples without an error. Pickled members are never read.
 """
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from kdcore.data import decode
 from kdcore.data.class_labels import InvalidLabelError, class_name_of, class_name_problem
+from kdcore.data.image_signature import IMAGE_SUFFIXES
 from kdcore.data.ingest.archives.safe_tar import TarMember, iter_members
 from kdcore.data.ingest.archives.safe_zip import Archive, UnreadableMemberError
 from kdcore.data.ingest.base import ImageFormat, IngestContext, LabeledImage, Pixels, ScannedImage
-from kdcore.data.ingest.folder_layout import IMAGE_SUFFIXES, SPLIT_FOLDERS
-from kdcore.data.types import SubsetName
+from kdcore.data.ingest.split_words import assign_shards, is_unlabeled_path
 from kdcore.protocol.events import ErrorDetail
 from kdcore.runtime.errors import error_detail, to_printable
 
@@ -29,7 +27,6 @@ _LABEL_SUFFIXES = (".cls", ".json")
 _MAX_LABEL_BYTES = 1 << 20
 _MAGIC = (257, b"ustar")
 """Offset and bytes that identify a tar."""
-_FIRST_WORD = re.compile(r"[A-Za-z]+")
 
 
 def open_reader(context: IngestContext) -> "WebDatasetReader | None":
@@ -79,7 +76,13 @@ class WebDatasetReader:
                 )
             scanned[image.image.path_parts] = image
             self._context.check_count(len(scanned))
-        return sorted(scanned.values(), key=_sort_key)
+        shards = assign_shards({path_parts[:-1] for path_parts in scanned})
+        self._context.summary.sources.update(shards.sources)
+        assigned = [
+            s._replace(image=s.image._replace(split=shards.by_folder[s.image.path_parts[:-1]]))
+            for s in scanned.values()
+        ]
+        return sorted(assigned, key=_sort_key)
 
     def decode_images(
         self, images: Sequence[LabeledImage], image_format: ImageFormat
@@ -99,12 +102,9 @@ class WebDatasetReader:
     def _decode(self, file: TarMember, image_format: ImageFormat) -> Pixels | None:
         most = self._context.request.max_pixels
         try:
-            data = file.read()
-            return decode.decode(
-                data, gray=image_format.gray, size=image_format.size, max_pixels=most
-            )
+            return decode.decode(file.read(), max_pixels=most, **image_format._asdict())
         except (UnreadableMemberError, decode.InvalidImageError) as error:
-            self.problems.append(error_detail("/".join(file.path_parts), str(error)))
+            self._context.add_bad_image("/".join(file.path_parts), str(error))
             return None
 
     def _files(self, *, count_bytes: bool) -> Iterator[TarMember]:
@@ -153,7 +153,10 @@ class WebDatasetReader:
                 return sample._replace(shape=self._read_header(file))
             sample.labels[extension] = _read_label(file, extension)
         except (UnreadableMemberError, decode.InvalidImageError) as error:
-            self.problems.append(error_detail(name, str(error)))
+            if extension in IMAGE_SUFFIXES:
+                self._context.add_bad_image(name, str(error))
+            else:
+                self.problems.append(error_detail(name, str(error)))
         return sample
 
     def _read_header(self, file: TarMember) -> decode.ImageHeader:
@@ -164,25 +167,25 @@ class WebDatasetReader:
 
     def _scanned_image(self, sample: _Sample) -> ScannedImage | None:
         images = [parts for kind, parts in sample.files.items() if kind in IMAGE_SUFFIXES]
-        split = _split(sample.key)
+        unlabeled = is_unlabeled_path(sample.key[:-1])
         label = sample.labels.get(".cls", sample.labels.get(".json", ""))
         unread = (set(_LABEL_SUFFIXES) & set(sample.files)) - set(sample.labels)
         if unread or (images and sample.shape is None):
             return None  # broken, and reported before
-        problem = _problem(len(images), split, label)
+        problem = _problem(len(images), label, unlabeled=unlabeled)
         if problem is not None or sample.shape is None:
             self.problems.append(error_detail("/".join(sample.key), problem or "has no image"))
             return None
         return ScannedImage(
-            LabeledImage(images[0], split, "" if split == "unlabeled" else label, None),
+            LabeledImage(images[0], "train", "" if unlabeled else label, None),
             sample.shape,
         )
 
 
-def _problem(num_images: int, split: SubsetName, label: str) -> str | None:
+def _problem(num_images: int, label: str, *, unlabeled: bool) -> str | None:
     if num_images != 1:
         return "has several images; keep one" if num_images else "has a label but no image"
-    if split == "unlabeled":
+    if unlabeled:
         return None
     if not label:
         return "has no label: put a .cls file of the same name beside it"
@@ -191,17 +194,6 @@ def _problem(num_images: int, split: SubsetName, label: str) -> str | None:
 
 def _sort_key(scanned_image: ScannedImage) -> tuple[str, str, tuple[str, ...]]:
     return scanned_image.image.split, scanned_image.image.label, scanned_image.image.path_parts
-
-
-def _split(key: tuple[str, ...]) -> SubsetName:
-    for folder in key[:-1]:
-        word = folder
-        if folder.lower().endswith(".tar"):
-            first = _FIRST_WORD.match(folder)
-            word = first.group() if first else ""
-        if word.casefold() in SPLIT_FOLDERS:
-            return SPLIT_FOLDERS[word.casefold()]
-    return "train"
 
 
 def _read_label(file: TarMember, extension: str) -> str:

@@ -30,7 +30,8 @@ def problems(path):
         ("ant/../../canary.png", "'..'"),
         ("/tmp/canary.png", "absolute"),  # noqa: S108 - the point of the test
         ("C:/canary.png", "absolute"),
-        ("ant\\canary.png", "backslash"),
+        ("..\\canary.png", "'..'"),
+        ("\\\\server\\canary.png", "absolute"),
         ("ant/more.zip", "archive in the archive"),
         ("ant/more.tar.gz", "archive in the archive"),
     ],
@@ -89,6 +90,7 @@ def test_files_of_operating_systems_are_ignored(tmp_path):
     with open_archive(path) as archive:
         assert not archive.problems
         assert len(archive.members) == 2
+        assert archive.ignored == extra
 
 
 def test_zip_bomb_is_stopped_by_its_unpacked_bytes(tmp_path):
