@@ -22,6 +22,7 @@ COPY kdcore/__init__.py kdcore/__init__.py
 COPY kdcore/__main__.py kdcore/__main__.py
 COPY kdcore/data/__init__.py kdcore/data/__init__.py
 COPY kdcore/data/decode.py kdcore/data/decode.py
+COPY kdcore/data/image_signature.py kdcore/data/image_signature.py
 COPY kdcore/protocol kdcore/protocol
 COPY kdcore/runtime/__init__.py kdcore/runtime/__init__.py
 COPY kdcore/runtime/failpoints.py kdcore/runtime/failpoints.py

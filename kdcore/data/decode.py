@@ -108,7 +108,8 @@ def scale_to_eight_bits(values: npt.NDArray[Any], num_values: int) -> npt.NDArra
     """Scale integers from 0 to ``num_values - 1``, at most 16 bits, to 0..255, rounded."""
     most = num_values - 1
     clipped = np.clip(values, 0, most).astype(np.uint32)
-    return ((clipped * 255 + most // 2) // most).astype(np.uint8)
+    scaled: npt.NDArray[np.uint8] = ((clipped * 255 + most // 2) // most).astype(np.uint8)
+    return scaled
 
 
 def _read_deep(image: Image.Image, data: bytes) -> npt.NDArray[Any] | None:

@@ -80,7 +80,7 @@ def test_transparency_is_in_the_header():
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
-def test_twelve_bits_in_sixteen_use_their_own_range(file_format):
+def test_twelve_bits_in_sixteen_use_a_smaller_range(file_format):
     deep = np.array([[0, 4095, 2048, 16]] * 4, np.uint16)
     data = encode_image(Image.fromarray(deep), file_format)
     assert decode.read_header(data, 99).max_value == 4095

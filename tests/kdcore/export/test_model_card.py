@@ -147,5 +147,6 @@ def test_configuration_describes_network_and_input(workdir: Path) -> None:
         "channels": None,
         "input_size": 8,
         "normalization": {"mean": [0.3], "std": [0.37]},
+        "sixteen_bit_range": None,
         "classes": list(CLASSES),
     }
