@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 
 from api.admin import dashboard
 from api.http import problems
-from api.http.middleware import RequestContextMiddleware, TimeoutMiddleware
+from api.http.middleware import HeadMiddleware, RequestContextMiddleware, TimeoutMiddleware
 from api.http.notifications import Broadcaster
 
 RESOURCES = (
@@ -36,6 +36,7 @@ DESCRIPTION = """Knowledge distillation as a service: post a teacher, a student 
 back a small network that is tested, explained and ready to deploy.
 
 Every error is a problem document (RFC 9457). Every creating POST accepts an `Idempotency-Key`.
+Unknown query parameters are refused, as unknown fields of a body are. HEAD works wherever GET does.
 Every list is `{"data": […], "next_cursor": …}`. Top-1, agreement and calibration error are in
 percent.
 """
@@ -65,6 +66,7 @@ def create_app() -> FastAPI:
     for router in _load_routers():
         app.include_router(router)
     dashboard.install_dashboard(app)
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(TimeoutMiddleware)
     # Outermost, so that a response of the timeout also has a request id and is logged.
     app.add_middleware(RequestContextMiddleware)

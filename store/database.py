@@ -3,14 +3,20 @@
 import contextlib
 import functools
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
+from psycopg.adapt import AdaptersMap, Buffer, Loader
+from psycopg.pq import Format
+from psycopg.types.datetime import TimestamptzLoader
+from psycopg.types.json import set_json_dumps, set_json_loads
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 from typing_extensions import override
 
+from store.json_values import decode_json, encode_jsonb
 from store.settings import settings
 
 
@@ -30,6 +36,37 @@ class Connection(psycopg.Connection[Any]):
             raise
 
 
+_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+class TimestampLoader(Loader):
+    """Reads times; one that Python cannot represent becomes the earliest or the latest time."""
+
+    def __init__(self, oid: int, context: psycopg.abc.AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        loader_class = psycopg.adapters.get_loader(oid, Format.TEXT) or TimestamptzLoader
+        self._loader = loader_class(oid, context)
+
+    @override
+    def load(self, data: Buffer) -> Any:
+        try:
+            return self._loader.load(data)
+        except psycopg.DataError:  # `infinity`, a year above 9999, a year before 1
+            text = bytes(data)
+            is_early = text.startswith(b"-") or text.endswith(b"BC")
+            return _EARLIEST if is_early else _LATEST
+
+
+@functools.cache
+def _adapters() -> AdaptersMap:
+    """How values travel: no stored number, text, time or document makes a read fail."""
+    adapters = AdaptersMap(psycopg.adapters)
+    adapters.register_loader("timestamptz", TimestampLoader)
+    set_json_dumps(encode_jsonb, adapters)
+    set_json_loads(decode_json, adapters)
+    return adapters
+
+
 # TCP settings that detect a peer that has vanished.
 KEEPALIVE = {
     "keepalives_idle": "5",
@@ -44,6 +81,7 @@ def connect() -> Connection:
     timeout_ms = int(settings().statement_timeout_s * 1000)
     return Connection.connect(
         conninfo(),
+        context=_adapters(),
         connect_timeout=3,
         options=f"-c statement_timeout={timeout_ms} -c lock_timeout={timeout_ms // 2} "
         f"-c idle_in_transaction_session_timeout={timeout_ms * 4} -c timezone=UTC",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import anyio.to_thread
+import orjson
 from fastapi import APIRouter, Cookie, FastAPI, Request
 from starlette.datastructures import Headers
 from starlette.responses import FileResponse, RedirectResponse, Response
@@ -15,15 +16,15 @@ from starlette.types import Scope
 from typing_extensions import override
 
 from api.http import auth
-from api.http.problems import ProblemError
+from api.http.problems import ProblemError, malformed_json
 from api.http.responses import json_response
-from api.http.routing import StrictRequest
+from api.http.routing import StrictQueryRoute, StrictRequest
 from store.access import credentials
 from store.database import transaction
 from store.settings import settings
 
 DASHBOARD_DIR = Path(__file__).parents[2] / "dashboard"
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=StrictQueryRoute)
 _TEXT = frozenset({".js", ".css", ".svg", ".html"})
 _CACHE_SIZE = 500
 """Compressed files in memory: several times the number of the dashboard's files."""
@@ -53,8 +54,8 @@ async def log_in(request: Request) -> Response:
     auth.require_same_origin(request)
     try:
         body = await StrictRequest(request.scope, request.receive).json()
-    except ValueError:
-        raise ProblemError(400, "malformed_json", "the body is not valid JSON") from None
+    except orjson.JSONDecodeError as error:
+        raise malformed_json(error.msg, error.pos) from None
     key = body.get("api_key") if isinstance(body, dict) else None
     cookie = (
         await anyio.to_thread.run_sync(_session_from_key, key) if isinstance(key, str) else None

@@ -11,12 +11,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 from api.http.responses import json_response
+from api.http.routing import StrictQueryRoute
 from store import object_store
 from store.database import transaction
 from store.jobs import queue_position
 
 log = structlog.get_logger()
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=StrictQueryRoute)
 
 
 class Health(BaseModel):

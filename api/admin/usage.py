@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
-from sqlalchemy import func, select
+from sqlalchemy import Numeric, func, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
@@ -21,7 +21,7 @@ _STORAGE_COLUMNS: dict[str, tuple[Any, Any]] = {
     # The weights, and the ONNX file for predictions.
     "models": (
         Model.project_id,
-        func.coalesce(Model.size_bytes, 0) + func.coalesce(Model.onnx_size_bytes, 0),
+        func.coalesce(Model.size_bytes, 0).cast(Numeric) + func.coalesce(Model.onnx_size_bytes, 0),
     ),
     "artifacts": (Artifact.project_id, Artifact.size_bytes),
     "checkpoints": (Checkpoint.project_id, Checkpoint.size_bytes),

@@ -7,8 +7,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.analysis.schemas import Better
+from api.analysis.stored_values import read_network, read_number, read_objects
 from kdcore.schema.diff import find_differences
-from kdcore.schema.job import ResolvedStudent
 from store import metric_series
 from store.tables import Job, Model
 
@@ -30,20 +30,25 @@ class _MetricRow(NamedTuple):
     """A property that must be equal for values to be comparable; None compares all values."""
 
 
-def _report_value(network: str, name: str) -> Callable[[Job], Any]:
-    return lambda job: ((job.result or {}).get(network) or {}).get(name)
+def _report_value(*path: str) -> Callable[[Job], Any]:
+    """The value at a path of a job's report; None where the report has no such path."""
+
+    def read(job: Job) -> Any:
+        node: Any = job.result
+        for name in path:
+            node = node.get(name) if isinstance(node, dict) else None
+        return node
+
+    return read
 
 
 def _dataset(job: Job) -> Any:
     return job.dataset_id
 
 
-def _device(job: Job) -> Any:
-    return (job.result or {}).get("device")
-
-
-def _latency(job: Job) -> Any:
-    return ((job.result or {}).get("student") or {}).get("latency_ms", {}).get("p50")
+def _device(job: Job) -> str | None:
+    device = _report_value("device")(job)
+    return None if device is None else str(device)
 
 
 def _device_s(job: Job) -> float | None:
@@ -64,7 +69,9 @@ _METRICS = (
     _MetricRow("student.num_params", "", "low", _report_value("student", "num_params")),
     _MetricRow("student.macs", "", "low", _report_value("student", "macs")),
     _MetricRow("student.size_bytes", "bytes", "low", _report_value("student", "size_bytes")),
-    _MetricRow("student.latency_ms", "ms", "low", _latency, _device),
+    _MetricRow(
+        "student.latency_ms", "ms", "low", _report_value("student", "latency_ms", "p50"), _device
+    ),
     _MetricRow(
         "student.images_per_s",
         "images/s",
@@ -91,7 +98,7 @@ def compare(
 
 
 def _serialize_job(session: Session, job: Job) -> dict[str, Any]:
-    teachers = [teacher["model"] for teacher in job.resolved.get("teachers", ())]
+    teachers = [str(item.get("model")) for item in read_objects(job.resolved.get("teachers"))]
     architectures_query = select(Model.id, Model.architecture).where(Model.id.in_(teachers))
     architectures = {row[0]: row[1] for row in session.execute(architectures_query)}
     return {
@@ -99,7 +106,7 @@ def _serialize_job(session: Session, job: Job) -> dict[str, Any]:
         "name": job.name,
         "state": job.state,
         "kind": job.kind,
-        "student": ResolvedStudent.model_validate(job.resolved["student"]).network,
+        "student": read_network(job.resolved.get("student")),
         "teacher": [architectures.get(teacher, teacher) for teacher in teachers],
         "methods": job.methods,
         "created_at": job.created_at,
@@ -119,7 +126,7 @@ def _differences(jobs: Sequence[Job]) -> list[dict[str, Any]]:
 
 def _compare_metric(row: _MetricRow, jobs: Sequence[Job]) -> dict[str, Any] | None:
     """The body of a ``ComparedMetric``; None if no job has a value."""
-    values = [row.value_of(job) for job in jobs]
+    values = [read_number(row.value_of(job)) for job in jobs]
     measured = {index: value for index, value in enumerate(values) if value is not None}
     if not measured:
         return None
@@ -135,9 +142,13 @@ def _compare_metric(row: _MetricRow, jobs: Sequence[Job]) -> dict[str, Any] | No
         "unit": row.unit,
         "better": row.better,
         "values": values,
-        "deltas": [None if None in (first, value) else value - first for value in values],
+        "deltas": [_subtract(value, first) for value in values],
         "best": [index for index, value in measured.items() if value == best],
     }
+
+
+def _subtract(value: float | None, first: float | None) -> float | None:
+    return None if value is None or first is None else value - first
 
 
 def _curves(

@@ -11,6 +11,7 @@ def serialize_dataset(dataset: Dataset) -> dict[str, Any]:
     """The body of a ``DatasetOut``."""
     info = dataset.info or {}
     summary = dataset.ingest_summary or {}
+    classes = info.get("classes")
     return {
         "id": dataset.id,
         "object": "dataset",
@@ -18,8 +19,8 @@ def serialize_dataset(dataset: Dataset) -> dict[str, Any]:
         "state": dataset.state,
         "source": dataset.source,
         "split_seed": dataset.split_seed,
-        "classes": info.get("classes"),
-        "num_classes": len(info["classes"]) if info else None,
+        "classes": classes,
+        "num_classes": len(classes) if isinstance(classes, list) else None,
         "splits": _serialize_splits(info.get("splits"), summary.get("splits", {})),
         "in_channels": info.get("in_channels"),
         "image_size": info.get("image_size"),

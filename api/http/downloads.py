@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import Request
 from starlette.responses import Response, StreamingResponse
@@ -32,7 +33,7 @@ def download_response(
     headers = {
         "ETag": etag,
         "Accept-Ranges": "bytes",
-        "Content-Disposition": f'attachment; filename="{filename}"',
+        "Content-Disposition": _content_disposition(filename),
         # The bytes of an id never change, but the caller's permission may.
         "Cache-Control": "private, no-cache",
     }
@@ -52,6 +53,13 @@ def download_response(
     return StreamingResponse(
         object_store.read(key, start, end), 206, headers, media_type=media_type
     )
+
+
+def _content_disposition(filename: str) -> str:
+    """The header that names the file (RFC 6266); a name beyond plain ASCII is percent-encoded."""
+    if re.fullmatch(r"[\w. -]+", filename, re.ASCII):
+        return f'attachment; filename="{filename}"'
+    return f"attachment; filename*=UTF-8''{quote(filename)}"
 
 
 def _etag_matches(header: str | None, etag: str) -> bool:

@@ -1,5 +1,7 @@
 """Entity tags: a version of a resource for `If-None-Match` and `If-Match` (RFC 9110)."""
 
+import hashlib
+import re
 from typing import Any
 
 from starlette.requests import Request
@@ -7,9 +9,14 @@ from starlette.responses import Response
 
 from api.http.responses import json_response
 
+_PLAIN_TAG = re.compile(r"[\w.-]{1,200}", re.ASCII)
+"""What a header may contain; a part of any other tag comes from text that a row stores."""
+
 
 def etag_response(request: Request, data: Any, tag: str) -> Response:
     """A resource with its entity tag; a 304 if the client already has this version."""
+    if not _PLAIN_TAG.fullmatch(tag):
+        tag = hashlib.sha256(tag.encode()).hexdigest()
     etag = f'W/"{tag}"'
     headers = {"ETag": etag}
     if etag.removeprefix("W/") in _parse_etags(request.headers.get("if-none-match", "")):

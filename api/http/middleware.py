@@ -1,4 +1,4 @@
-"""Middleware of every request: request id, security headers, access log, metrics, timeout."""
+"""Middleware of every request: request id, headers, access log, metrics, timeout, HEAD."""
 
 import math
 import re
@@ -92,6 +92,34 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
     log.info(
         "request_completed", method=method, route=route, status=status, duration_ms=duration_ms
     )
+
+
+class HeadMiddleware:
+    """ASGI middleware that serves HEAD wherever GET works: the same headers without a body.
+
+    The application sees a GET, which is cancelled when its headers are known: no file is read and
+    no stream runs.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the application, with GET instead of HEAD."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        get_scope = dict(scope, method="GET")
+
+        async def send_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                scope["route"] = get_scope.get("route")  # for the access log
+                await send(message)
+                await send({"type": "http.response.body"})
+                request.cancel()
+
+        with anyio.CancelScope() as request:
+            await self._app(get_scope, receive, send_headers)
 
 
 class TimeoutMiddleware:

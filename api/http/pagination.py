@@ -9,13 +9,15 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from datetime import MAXYEAR, MINYEAR
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 import orjson
+import structlog
 from fastapi import Depends, Query, Request
 from pydantic import BaseModel, Field
-from sqlalchemy import Select, tuple_
+from sqlalchemy import Select, Text, cast, select, tuple_
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
@@ -23,6 +25,7 @@ from api.http.problems import InvalidRequestError
 from api.http.responses import json_response
 from store.settings import settings
 
+log = structlog.get_logger()
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 _SIGNATURE_BYTES = 16
 
@@ -35,6 +38,10 @@ class Page(BaseModel, Generic[Item]):
 
     data: list[Item]
     next_cursor: str | None = Field(description="Cursor of the next page; null on the last page")
+    unreadable: list[str] = Field(
+        default_factory=list,
+        description="Ids of rows of this page that have no JSON form; absent if there are none",
+    )
 
 
 class PageQuery:
@@ -85,19 +92,52 @@ def paginate(
     first = [-getattr(table, leading_column)] if leading_column else []
     keys = (*first, table.created_at, table.id)
     if (position := page_query.position(len(keys))) is not None:
-        edge = tuple_(*position[:-2], datetime.fromisoformat(position[-2]), position[-1])
+        edge = tuple_(*position[:-2], cast(position[-2], table.created_at.type), position[-1])
         query = query.where(tuple_(*keys) < edge if descending else tuple_(*keys) > edge)
     order = [key.desc() if descending else key.asc() for key in keys]
     rows: Sequence[Row] = session.scalars(query.order_by(*order).limit(page_query.size + 1)).all()
     more = len(rows) > page_query.size
     rows = rows[: page_query.size]
-    next_cursor = page_query.next_cursor(_position_of(rows[-1], leading_column)) if more else None
-    return json_response({"data": [serialize(row) for row in rows], "next_cursor": next_cursor})
+    next_cursor = None
+    if more:
+        next_cursor = page_query.next_cursor(_position_of(session, rows[-1], leading_column))
+    page = serialize_rows(rows, serialize)
+    return json_response({"data": page.items, "next_cursor": next_cursor} | page.remark())
 
 
-def _position_of(row: Any, leading_column: str | None) -> list[Any]:
+class SerializedRows(NamedTuple):
+    """Rows as JSON, without those that have no JSON form."""
+
+    items: list[Any]
+    unreadable: list[str]
+    """Ids of the other rows."""
+
+    def remark(self) -> dict[str, list[str]]:
+        """The field of a page that names the unreadable rows; empty if all rows are readable."""
+        return {"unreadable": self.unreadable} if self.unreadable else {}
+
+
+def serialize_rows(rows: Sequence[Row], serialize: Callable[[Row], Any]) -> SerializedRows:
+    """Serialize rows that have an ``id``. A row that fails is logged and leaves the others."""
+    result = SerializedRows([], [])
+    for row in rows:
+        try:
+            result.items.append(serialize(row))
+        except SQLAlchemyError:
+            raise
+        except Exception:
+            log.exception("unreadable_row", table=row.__tablename__, id=row.id)
+            result.unreadable.append(row.id)
+    return result
+
+
+def _position_of(session: Session, row: Any, leading_column: str | None) -> list[Any]:
     first = [-getattr(row, leading_column)] if leading_column else []
-    return [*first, row.created_at.isoformat(), row.id]
+    time = row.created_at.isoformat()
+    if row.created_at.year in (MINYEAR, MAXYEAR):  # perhaps a time that Python cannot represent
+        table = type(row)
+        time = session.scalar(select(table.created_at.cast(Text)).where(table.id == row.id)) or time
+    return [*first, time, row.id]
 
 
 def paginate_list(items: Sequence[dict[str, Any]], page_query: PageQuery) -> Response:

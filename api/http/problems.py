@@ -193,8 +193,9 @@ def validation_problem(
     the type of the body: suggestions of field names come from it.
     """
     details = error.errors()
-    if any(entry["type"] == "json_invalid" for entry in details):
-        return ProblemError(400, "malformed_json", "the body is not valid JSON")
+    for entry in details:
+        if entry["type"] == "json_invalid":
+            return malformed_json(entry["ctx"]["error"], entry["loc"][-1])
     if error.body is None and any(entry["loc"] == ("body",) for entry in details):
         return ProblemError(422, "invalid_request", "a JSON body is required")
     if isinstance(error.body, bytes):
@@ -202,6 +203,13 @@ def validation_problem(
             415, "unsupported_media_type", "the body must be sent as Content-Type: application/json"
         )
     return InvalidRequestError(request_issues(error, model))
+
+
+def malformed_json(reason: str, position: int) -> ProblemError:
+    """The 400 of a body that is no JSON, with the reason and the position of the fault."""
+    return ProblemError(
+        400, "malformed_json", f"the body is not valid JSON: {reason} (character {position})"
+    )
 
 
 def request_issues(

@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from store.json_values import encode_json
+
 
 def dump_json(data: Any) -> bytes:
-    """JSON of plain values, times and pydantic models. NaN and infinity become null."""
-    return orjson.dumps(data, default=_plain, option=orjson.OPT_UTC_Z)
+    """JSON of plain values, times and pydantic models; no number or text makes it fail."""
+    return encode_json(data, _plain)
 
 
 def _plain(value: Any) -> Any:

@@ -60,6 +60,7 @@ def resume_position(last_event_id: str | None, after: int | None) -> int:
 def format_event(name: str, data: dict[str, Any], event_id: int | None) -> bytes:
     """The bytes of one event. Its JSON contains no line feed, so the data is a single line."""
     number = b"" if event_id is None else b"id: %d\n" % event_id
+    name = " ".join(name.split())  # a line feed would end the field
     return number + b"event: " + name.encode() + b"\ndata: " + dump_json(data) + b"\n\n"
 
 

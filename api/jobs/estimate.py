@@ -4,10 +4,12 @@ The duration comes from finished jobs of the project: of the same pair if there 
 other pairs, scaled by multiply-accumulates (MACs). Without finished jobs it is None.
 """
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -144,9 +146,9 @@ def _finished_jobs(session: Session, project_id: str) -> Iterable[_FinishedJob]:
     names: dict[str, str] = {row[0]: row[1] for row in session.execute(architectures_query)}
     for resolved, summary, device_s, methods, _, num_train, image_size in rows:
         speed = summary.get("train/images_per_s")
-        if not speed or not num_train:
+        finished = _read_settings(resolved)
+        if finished is None or not (_is_positive(speed) and _is_positive(num_train)):
             continue
-        finished = ResolvedJob.model_validate(resolved)
         images = finished.training.epochs * num_train * num_trainings(finished)
         workload = _Workload(
             finished.student.network,
@@ -155,6 +157,19 @@ def _finished_jobs(session: Session, project_id: str) -> Iterable[_FinishedJob]:
             image_size,
         )
         yield _FinishedJob(workload, speed, max(0.0, device_s - images / speed))
+
+
+def _read_settings(resolved: Any) -> ResolvedJob | None:
+    """The settings of a finished job; None if this version does not accept them."""
+    try:
+        return ResolvedJob.model_validate(resolved)
+    except ValidationError:
+        return None
+
+
+def _is_positive(value: Any) -> bool:
+    """Whether a stored value is a positive finite number."""
+    return isinstance(value, int | float) and 0 < value < math.inf
 
 
 def _macs(name: str) -> int | None:

@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 
 import anyio.to_thread
 from fastapi import Depends, Query, Request
-from pydantic import AwareDatetime
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session, undefer
 from starlette.responses import Response
@@ -16,6 +15,7 @@ from api.http.idempotency import CreatedResource, idempotent_post, run_idempoten
 from api.http.notifications import Broadcaster
 from api.http.pagination import PageQuery, PageQueryDep, paginate
 from api.http.problems import InvalidRequestError, ProblemError
+from api.http.query import QueryTime
 from api.http.responses import json_response
 from api.http.routing import v1_router
 from api.jobs import stream
@@ -77,7 +77,7 @@ class JobFilters:
         from_: EarlierJobFilter = None,
         label: LabelFilter = None,
         q: NameFilter = None,
-        created_after: AwareDatetime | None = None,
+        created_after: QueryTime | None = None,
     ) -> None:
         self.conditions: list[ColumnElement[bool]] = _label_conditions(label or [])
         if state:

@@ -62,13 +62,16 @@ def _result_summary(row: Job) -> dict[str, Any] | None:
     report = row.result
     if "student" not in report:
         return report
+    student, teacher, baseline = (
+        report.get(network) or {} for network in ("student", "teacher", "baseline")
+    )
     return {
-        "student_top1": report["student"]["top1"],
-        "teacher_top1": (report["teacher"] or {}).get("top1"),
-        "baseline_top1": (report["baseline"] or {}).get("top1"),
-        "agreement": report["student"]["agreement"],
-        "size_bytes": report["student"]["size_bytes"],
-        "verdict": report["verdict"],
+        "student_top1": student.get("top1"),
+        "teacher_top1": teacher.get("top1"),
+        "baseline_top1": baseline.get("top1"),
+        "agreement": student.get("agreement"),
+        "size_bytes": student.get("size_bytes"),
+        "verdict": report.get("verdict"),
     }
 
 

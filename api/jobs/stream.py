@@ -18,6 +18,7 @@ from sqlalchemy.orm import undefer
 
 from api.http import scoping, sse
 from api.http.notifications import ANY_JOB, POLL_INTERVAL_S, Broadcaster
+from api.http.pagination import serialize_rows
 from api.jobs import serializers
 from store.database import transaction
 from store.jobs import queue_position
@@ -107,11 +108,11 @@ def _read_changes(project_id: str, after: int | None, last_seqs: dict[str, int])
                 .options(undefer(Job.runtime))
                 .where(Job.id.in_(changed), Job.queue == scoping.TRAIN_QUEUE)
                 .order_by(Job.id)
-            )
+            ).all()
             queue_status = queue_position.QueueStatus(session)
-            serialized_jobs = [
-                serializers.serialize_job(session, row, queue_status) for row in rows
-            ]
+            serialized_jobs = serialize_rows(
+                rows, lambda row: serializers.serialize_job(session, row, queue_status)
+            ).items
     clock_us = int(now.timestamp() * 1_000_000)
     return ChangedJobs(
         clock_us, newest_seqs, serialized_jobs, too_old or len(changed) > MAX_CHANGED_JOBS

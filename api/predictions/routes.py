@@ -14,7 +14,7 @@ from starlette.responses import Response
 from typing_extensions import override
 
 from api.http.auth import JobReader
-from api.http.problems import InvalidRequestError, ProblemError
+from api.http.problems import InvalidRequestError, ProblemError, malformed_json
 from api.http.responses import json_response
 from api.http.routing import V1Route, v1_router
 from api.models.onnx_export import load_servable, require_servable
@@ -173,8 +173,8 @@ async def parse_predict_request(request: Request) -> PredictBody:
 async def _json(request: Request) -> Any:
     try:
         return await request.json()
-    except orjson.JSONDecodeError:
-        raise ProblemError(400, "malformed_json", "the body is not valid JSON") from None
+    except orjson.JSONDecodeError as error:
+        raise malformed_json(error.msg, error.pos) from None
 
 
 async def _form(request: Request) -> dict[str, Any]:

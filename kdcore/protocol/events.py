@@ -30,6 +30,9 @@ ErrorCode = Literal[
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
+NonFinite = Literal["nan", "infinity", "-infinity"]
+
+
 class ErrorDetail(FrozenModel):
     """One invalid part that an error names."""
 
@@ -72,6 +75,9 @@ class MetricsEvent(EngineEvent):
     epoch: float
     wall_s: float
     values: dict[str, float | None]
+    """Null for NaN and infinities, which JSON does not have."""
+    non_finite: dict[str, NonFinite] = Field(default_factory=dict)
+    """What a null of ``values`` was."""
     progress: Progress | None = None
     eta_s: float | None = None
 

@@ -23,6 +23,7 @@ from kdcore.protocol.events import (
     LogEvent,
     LogLevel,
     MetricsEvent,
+    NonFinite,
     PhaseEvent,
     Progress,
     ReportEvent,
@@ -71,13 +72,19 @@ class EventWriter:
         progress: Progress | None = None,
         eta_s: float | None = None,
     ) -> None:
-        """Report values; infinite values and NaN become null. ``wall_s`` counts from the start."""
+        """Report values; ``non_finite`` says which null was NaN or an infinity.
+
+        ``wall_s`` counts from the start.
+        """
         self._write(
             MetricsEvent,
             step=step,
             epoch=epoch,
             wall_s=time.monotonic() - self._started if wall_s is None else wall_s,
             values={name: v if math.isfinite(v) else None for name, v in values.items()},
+            non_finite={
+                name: _describe_non_finite(v) for name, v in values.items() if not math.isfinite(v)
+            },
             progress=progress,
             eta_s=eta_s,
         )
@@ -160,6 +167,12 @@ class EventWriter:
             self._seq += 1
         if self._on_event is not None:
             self._on_event(event)
+
+
+def _describe_non_finite(value: float) -> NonFinite:
+    if math.isnan(value):
+        return "nan"
+    return "infinity" if value > 0 else "-infinity"
 
 
 def _cut_partial_line(path: Path) -> int:

@@ -1,6 +1,7 @@
 """The operations of the API: method and path of every route under /v1."""
 
 import re
+from collections.abc import Mapping
 
 from fastapi.routing import iter_route_contexts
 
@@ -33,6 +34,7 @@ def operations() -> list[tuple[str, str]]:
     return sorted(routes)
 
 
-def fill_path(path: str) -> str:
-    """The pattern with an unknown id, or the name of an entry, for each parameter."""
-    return re.sub(r"{(\w+)(:path)?}", lambda match: _PATH_VALUES[match[1]], path)
+def fill_path(path: str, values: Mapping[str, str] | None = None) -> str:
+    """The pattern with ``values``, by default an unknown id or the name of an entry."""
+    known_values = {**_PATH_VALUES, **(values or {})}
+    return re.sub(r"{(\w+)(:path)?}", lambda match: known_values[match[1]], path)

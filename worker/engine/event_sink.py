@@ -63,7 +63,8 @@ def _store_event(session: Session, job: Job, event: AnyEvent, stored: dict[str, 
         case MetricsEvent():
             _update_progress(job, event)
             data = event.model_dump(mode="json", exclude={"seq", "time", "type"})
-            data["values"] = {key: value for key, value in event.values.items() if value == value}
+            if not event.non_finite:
+                del data["non_finite"]
             event_log.append(session, job, "metrics", data)
         case LogEvent():
             event_log.append(session, job, "log", {"level": event.level, "message": event.message})

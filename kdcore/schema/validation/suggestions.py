@@ -45,6 +45,13 @@ def suggest_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
     return join_with_or([f"`{candidate}`" for candidate in list(dict.fromkeys(matches))[:3]])
 
 
+def suggest_names(name: str, known: Sequence[str]) -> str:
+    """Up to three names of ``known`` that are similar to ``name``; empty without suggestions."""
+    name = name[:_MAX_LENGTH]
+    matches = _similar(name, known, _CUTOFF if len(name) > _SHORT_LENGTH else _STRICT_CUTOFF)
+    return join_with_or([f"`{candidate}`" for candidate in matches[:3]])
+
+
 def _similar(name: str, known: Sequence[str], cutoff: float) -> list[str]:
     longer = [
         candidate

@@ -31,7 +31,8 @@ UNREADABLE = {
     "bytes": b'{"name": "\xff\xfe"}',
     "line_feed": b'{"name": "a\nb"}',
     "long_number": b'{"seed": ' + b"9" * 5000 + b"}",
-    "bom": b"\xef\xbb\xbf{}",
+    "only_a_byte_order_mark": b"\xef\xbb\xbf",
+    "two_byte_order_marks": b"\xef\xbb\xbf\xef\xbb\xbf{}",
     "empty": b"",
     "blank": b"  \n",
     "null": b"null",
@@ -44,6 +45,25 @@ def test_unreadable_body_is_rejected(client: httpx.Client, body: bytes) -> None:
     for path in ("jobs", "datasets", "models", "uploads", "projects"):
         response = client.post(f"/v1/{path}", content=body, headers=JSON)
         assert assert_problem(response, response.status_code)["status"] in (400, 422), response.text
+
+
+def test_byte_order_mark_is_skipped(client: httpx.Client) -> None:
+    """PowerShell and some editors write one."""
+    body = b'\xef\xbb\xbf{"filename": "a", "size_bytes": 1, "sha256": "' + b"0" * 64 + b'"}'
+    assert client.post("/v1/uploads", content=body, headers=JSON).status_code == 201
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf16_is_named(client: httpx.Client, encoding: str) -> None:
+    body = ("" if encoding == "utf-16" else "\ufeff") + '{"name": "x"}'
+    response = client.post("/v1/jobs", content=body.encode(encoding), headers=JSON)
+    document = assert_problem(response, 400, "malformed_json")
+    assert "UTF-16: send UTF-8" in document["detail"]
+
+
+def test_malformed_json_is_located(client: httpx.Client) -> None:
+    response = client.post("/v1/jobs", content=b'{"seed": NaN}', headers=JSON)
+    assert "(character 9)" in assert_problem(response, 400, "malformed_json")["detail"]
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "x", None])

@@ -138,3 +138,18 @@ def test_filter_applies_to_every_page(client: httpx.Client, digits: Json) -> Non
     jobs = [job for page in list_pages(client, "/v1/jobs", limit=1, label="team:a") for job in page]
     assert [job["labels"]["team"] for job in jobs] == ["a"] * 3
     assert job_body(digits)
+
+
+def test_row_that_cannot_be_shown_leaves_the_others(environment: Any) -> None:
+    from api.http.pagination import serialize_rows
+    from store.tables import Project
+
+    rows = [Project(id=f"prj_{number}", name=f"{number}") for number in range(3)]
+
+    def serialize(row: Project) -> dict[str, int]:
+        return {"value": 10 // int(row.name)}
+
+    page = serialize_rows(rows, serialize)
+    assert page.items == [{"value": 10}, {"value": 5}]
+    assert page.remark() == {"unreadable": ["prj_0"]}
+    assert serialize_rows(rows[1:], serialize).remark() == {}
