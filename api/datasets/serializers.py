@@ -21,7 +21,7 @@ def serialize_dataset(dataset: Dataset) -> dict[str, Any]:
         "split_seed": dataset.split_seed,
         "classes": classes,
         "num_classes": len(classes) if isinstance(classes, list) else None,
-        "splits": _serialize_splits(info.get("splits"), summary.get("splits", {})),
+        "splits": _serialize_splits(info.get("splits"), summary.get("splits") or {}),
         "in_channels": info.get("in_channels"),
         "image_size": info.get("image_size"),
         "normalization": info.get("normalization"),
@@ -41,9 +41,13 @@ def serialize_dataset(dataset: Dataset) -> dict[str, Any]:
 
 def _serialize_splits(splits: Json | None, sources: Json) -> Json | None:
     """Splits of the data set with their sources; what was read of a data set that failed."""
+    sources = {name: part for name, part in sources.items() if isinstance(part, dict)}
     if splits is None:
-        splits = {name: {"count": part["count"], "per_class": {}} for name, part in sources.items()}
+        splits = {
+            name: {"count": part.get("count"), "per_class": {}} for name, part in sources.items()
+        }
     return {
         name: split | {"source": sources.get(name, {}).get("source")}
         for name, split in splits.items()
+        if isinstance(split, dict)
     } or None

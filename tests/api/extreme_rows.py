@@ -38,6 +38,7 @@ EXTREMES = {
 """Values of each type of column, in the text that Postgres reads."""
 UNIQUE: Json = {"key": ("digest", str.encode), "tch": ("key", str)}
 """Columns without two equal values in a project, by the prefix of the table's ids."""
+USUAL: Json = {"TEXT": "x", "INTEGER": 1, "BIGINT": 1, "DOUBLE PRECISION": 1.0, "JSONB": {}}
 UNCHANGED = {
     *("id", "project_id", "job_id", "dataset_id", "model_id", "upload_id", "key"),
     *("state", "desired_state", "queue"),
@@ -70,6 +71,11 @@ DOCUMENTS: Json = {
         "image_size": 8,
         "normalization": {"mean": [0.5], "std": [0.5]},
         "digest": "0" * 64,
+    },
+    "ingest_summary": {
+        "splits": {"train": {"count": 10, "source": "train/"}},
+        "ignored": [{"reason": "x", "count": 1, "examples": ["a"]}],
+        "warnings": ["x"],
     },
     "summary": {"train/loss": 1.0, "train/images_per_s": 100.0, "curve": [1.0, 2.0]},
     "progress": {"epoch": 1, "epochs": 2, "step": 1, "steps": 2, "fraction": 0.5},
@@ -144,13 +150,24 @@ def extremes(table: Table, number: int, documents: Json) -> dict[str, str]:
     return values
 
 
+def _required_values(table: Table) -> Json:
+    """A usual value of each column that needs one."""
+    return {
+        column.name: USUAL[type_name(column)]
+        for column in table.c
+        if not (column.nullable or column.default or column.server_default)
+        and type_name(column) in USUAL
+    }
+
+
 def add_row(session: Session, table: str, prefix: str, project_id: str, values: Json) -> Any:
     """Add a row; one with a ``prefix`` has an id."""
     ids: Json = {"id": new_id(prefix)} if prefix else {}
     if prefix in UNIQUE:
         column, convert = UNIQUE[prefix]
         ids[column] = convert(ids["id"])
-    row = getattr(tables, table)(**{"project_id": project_id} | values | ids)
+    kind = getattr(tables, table)
+    row = kind(**_required_values(kind.__table__) | {"project_id": project_id} | values | ids)
     session.add(row)
     session.flush()
     return row
