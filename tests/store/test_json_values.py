@@ -13,7 +13,7 @@ from store.json_values import MAX_DEPTH, TOO_DEEP, decode_json, encode_json, enc
 from store.tables import Job
 
 
-def nested(depth: int) -> Any:
+def nest(depth: int) -> Any:
     document: Any = 1
     for _ in range(depth):
         document = {"a": document}
@@ -79,7 +79,7 @@ def test_brackets_in_strings_are_no_levels() -> None:
 
 
 def test_usual_values_are_written_as_by_orjson() -> None:
-    document = {"a": [1, 2.5, None, True, "é"], "b": nested(20)}
+    document = {"a": [1, 2.5, None, True, "é"], "b": nest(20)}
     assert encode_json(document) == encode_jsonb(document) == orjson.dumps(document)
 
 

@@ -32,8 +32,8 @@ def test_every_operation_refuses_an_unknown_parameter(
 ) -> None:
     assert len(documented_operations) > 50
     for method, path, _ in documented_operations:
-        codes = issue_codes(client.request(method, path, params={"colour": "1"}))
-        assert codes["?colour"] == "extra_forbidden", (method, path, codes)
+        codes = issue_codes(client.request(method, path, params={"flavor": "1"}))
+        assert codes["?flavor"] == "extra_forbidden", (method, path, codes)
 
 
 def test_every_documented_parameter_is_accepted(
@@ -56,7 +56,7 @@ def test_every_documented_parameter_is_accepted(
         ("offset=10", "did you mean `cursor`?"),
         ("per_page=10", "did you mean `limit`?"),
         ("created_since=2020-01-01", "did you mean `created_after`?"),
-        ("colour=1", "this route has `after`, `architecture`, `created_after`, `cursor`,"),
+        ("flavor=1", "this route has `after`, `architecture`, `created_after`, `cursor`,"),
     ],
 )
 def test_unknown_parameter_suggests_the_nearest_name(
