@@ -1,6 +1,5 @@
 """The committed catalog is what the engine would write today."""
 
-
 import pytest
 
 from kdcore.models import catalog_builder

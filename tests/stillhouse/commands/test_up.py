@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -71,12 +72,11 @@ def command_lines(members: dict[int, str]) -> list[str]:
 
 def watchdog_of(members: dict[int, str]) -> int:
     """The process of the stack that got its program on standard input."""
-    (watchdog,) = (
-        pid
-        for pid in members
-        if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:2] == [b"-"]
-    )
-    return watchdog
+    for pid in members:
+        with suppress(OSError):  # a process may have ended since it was listed
+            if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:2] == [b"-"]:
+                return pid
+    raise AssertionError("the stack has no watchdog")
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads command lines in /proc")
