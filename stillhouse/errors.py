@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import httpx
 
 
+_MAX_LISTED = 20
+
+
 class StillhouseError(Exception):
     """The root of all errors that Stillhouse's client and local stack raise."""
 
@@ -48,12 +51,19 @@ class ServiceUnreachableError(StillhouseError):
 
 
 class ResourceFailedError(StillhouseError):
-    """A job, data set or model failed or was cancelled. `resource` is its JSON."""
+    """A job, data set or model failed or was cancelled. `resource` is its JSON.
+
+    The message lists the first 20 invalid parts; `resource["error"]["items"]` has up to 1,000.
+    """
 
     def __init__(self, resource: dict[str, Any]) -> None:
         self.resource = resource
         error = resource.get("error") or {}
-        items = [f"\n  {item['name']}: {item['detail']}" for item in error.get("items") or []]
+        listed = (error.get("items") or [])[:_MAX_LISTED]
+        items = [f"\n  {item['name']}: {item['detail']}" for item in listed]
+        num_others = error.get("num_items", len(listed)) - len(listed)
+        if num_others > 0:
+            items.append(f"\n  and {num_others} more")
         text = error.get("message", "")
         hint = f"\n  hint: {error['hint']}" if error.get("hint") else ""
         super().__init__(

@@ -47,7 +47,7 @@ ImageBytes = Annotated[
 
 
 class PredictBody(FrozenModel):
-    """Image files (PNG, JPEG, BMP, WEBP), and the number of classes to return for each."""
+    """Image files, in the formats of a data set, and the number of classes to return for each."""
 
     images: Annotated[tuple[ImageBytes, ...], Field(min_length=1, max_length=MAX_IMAGES)]
     k: Annotated[int, Field(ge=1, le=MAX_CLASSES)] = 5

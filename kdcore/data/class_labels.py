@@ -5,6 +5,7 @@ Every format uses these functions, so equal labels give equal classes in the sam
 
 import math
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -29,7 +30,8 @@ def class_name_of(value: object) -> str:
     """Return the class name of one label: text, or a number of Python or numpy.
 
     A whole number has one name, however it is written: 7, 7.0, ``"7"`` and ``"7.0"`` are ``"7"``,
-    and true is ``"1"``. Blanks around a text are removed. A missing label (None, empty text) gives
+    and true is ``"1"``. Blanks around a text are removed,
+    and its letters are composed (NFC). A missing label (None, empty text) gives
     an empty name. Raises :class:`InvalidLabelError` for negative numbers, fractions and other
     types.
     """
@@ -43,7 +45,7 @@ def class_name_of(value: object) -> str:
         except UnicodeDecodeError as error:
             raise InvalidLabelError(f"the label is not UTF-8 text: {error}") from error
     if isinstance(value, str):
-        return _class_name_of_text(value.strip())
+        return _class_name_of_text(unicodedata.normalize("NFC", value.strip()))
     if not isinstance(value, int | float):
         raise InvalidLabelError(f"the label is of type {type(value).__name__}: {_EXPECTED}")
     if not math.isfinite(value) or value != int(value) or value < 0:

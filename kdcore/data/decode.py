@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from kdcore.data.image_signature import describe_file
+from kdcore.data.image_signature import describe_file, image_format
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "AVIF")
 FULL_RANGE = 1 << 16
@@ -198,5 +198,8 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
 
 
 def _unsupported_message(data: bytes) -> str:
+    damaged = image_format(data)
+    if damaged in FORMATS:
+        return f"cannot be decoded: it begins like a {damaged} image, but is damaged or cut off"
     readable = f"{', '.join(FORMATS[:-1])} and {FORMATS[-1]} images are read"
     return f"{describe_file(data) or 'is not an image'}; {readable}"

@@ -54,10 +54,18 @@ class MeanOfProbabilities(nn.Module):
 
 
 def onnx_metadata(
-    architecture: str, classes: Sequence[str], normalization: Normalization, input_size: int
+    architecture: str,
+    classes: Sequence[str],
+    normalization: Normalization,
+    input_size: int,
+    sixteen_bit_range: int | None = None,
 ) -> dict[str, str]:
-    """Return the metadata of an ONNX file: labels and input; lists and objects are JSON."""
-    return {
+    """Return the metadata of an ONNX file: labels and input; lists and objects are JSON.
+
+    ``sixteen_bit_range`` is in the file only if the training images have 16 bits.
+    """
+    deep = {} if sixteen_bit_range is None else {"sixteen_bit_range": str(sixteen_bit_range)}
+    return deep | {
         "architecture": architecture,
         "classes": json.dumps(list(classes), ensure_ascii=False),
         "input_size": str(input_size),

@@ -7,7 +7,7 @@ from pydantic import Field
 from kdcore.schema.asset_info import ImageSize
 from kdcore.schema.base import FrozenModel, Name
 from kdcore.schema.catalog import ArchitectureName, Normalization
-from kdcore.schema.dataset_sources import SOURCES, KnownSource
+from kdcore.schema.dataset_sources import SOURCES, KnownSource, OnBadImage, OnDuplicates
 from kdcore.schema.job import ChannelRule, JobSpec, Student, TapPaths, Teacher
 
 PathText = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -74,6 +74,10 @@ class RecipeDataset(FrozenModel):
     """Folder with torchvision's data sets; null downloads them."""
     image_size: ImageSize | None = None
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    on_bad_image: OnBadImage = "refuse"
+    """`skip` leaves out images that cannot be decoded."""
+    on_duplicates: OnDuplicates = "warn"
+    """`drop` removes copies of images from train."""
 
     @property
     def reference(self) -> str:

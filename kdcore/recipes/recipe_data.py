@@ -60,7 +60,8 @@ def _load_or_ingest(
 ) -> PreparedDataset:
     store_path = folder / "artifacts" / "dataset.safetensors"
     fingerprint_path, source = folder / _FINGERPRINT_FILE, config.source or _UPLOAD
-    fingerprint = {"dataset": config.model_dump(), "path": str(path), "bytes": _fingerprint(path)}
+    settings = _settings_of(config)
+    fingerprint = {"dataset": settings, "path": str(path), "bytes": _fingerprint(path)}
     if not (
         store_path.exists()
         and fingerprint_path.exists()
@@ -78,10 +79,21 @@ def _load_or_ingest(
                 root=str(base / Path(config.root).expanduser()) if config.root else None,
                 image_size=config.image_size,
                 split_seed=config.split_seed,
+                on_bad_image=config.on_bad_image,
+                on_duplicates=config.on_duplicates,
             )
             ingest(request, folder, events, cancellation)
         fingerprint_path.write_text(json.dumps(fingerprint))
     return _load_prepared(store_path, source)
+
+
+def _settings_of(config: RecipeDataset) -> dict[str, Any]:
+    """Return the settings of an ingestion; those of later versions only if they are set."""
+    settings = config.model_dump()
+    for name in ("on_bad_image", "on_duplicates"):
+        if settings[name] == RecipeDataset.model_fields[name].default:
+            del settings[name]
+    return settings
 
 
 def _read_fingerprint(path: Path) -> dict[str, Any]:

@@ -95,6 +95,7 @@ def export(
             evaluator.classes,
             context.normalization,
             evaluator.input_shape(network)[1],
+            context.dataset.info.sixteen_bit_range,
         ),
         stem="ensemble",
     )

@@ -155,6 +155,7 @@ def _export_source(
             evaluator.classes,
             context.normalization,
             evaluator.input_shape(network)[1],
+            context.dataset.info.sixteen_bit_range,
         ),
     )
 

@@ -63,6 +63,16 @@ def test_every_error_has_one_root() -> None:
         assert issubclass(error, StillhouseError)
 
 
+def test_failed_resource_lists_twenty_items_and_a_count() -> None:
+    items = [{"name": f"{number}.png", "detail": "is empty"} for number in range(1000)]
+    error = {"message": "1005 parts cannot be used", "hint": None, "items": items}
+    resource = {"object": "dataset", "id": "ds_1", "state": "failed", "error": error}
+    lines = str(ResourceFailedError(resource | {"error": error | {"num_items": 1005}})).splitlines()
+    assert lines[0] == "dataset ds_1 is failed: 1005 parts cannot be used"
+    assert lines[-2:] == ["  19.png: is empty", "  and 985 more"]
+    assert len(lines) == 22
+
+
 def test_connection_failure_is_a_stillhouse_error(tmp_path: Path) -> None:
     links = {"content": "/v1/artifacts/art_x/content"}
     artifact = ArtifactInfo(

@@ -218,6 +218,25 @@ def test_etags_change(database_url: str) -> None:
     assert after == {row_id: rev + 1 for row_id, rev in before.items()}
 
 
+def test_items_of_errors_are_counted(database_url: str) -> None:
+    items = [{"name": f"{number}.png", "detail": "is empty"} for number in range(3)]
+    migrate(database_url, "0007")
+    with connect(database_url) as connection:
+        rows = connection.execute("SELECT id FROM datasets ORDER BY id LIMIT 2").fetchall()
+        for (row_id,), last in zip(
+            rows, ([], [{"name": "…", "detail": "and 7 more"}]), strict=True
+        ):
+            error = {"code": "dataset_invalid", "message": "bad", "items": items + last}
+            query = "UPDATE datasets SET error = %s WHERE id = %s"
+            connection.execute(query, (json.dumps(error), row_id))
+    migrate(database_url, "0008")
+    with connect(database_url) as connection:
+        query = "SELECT error FROM datasets ORDER BY id LIMIT 2"
+        plain, capped = (row[0] for row in connection.execute(query).fetchall())
+    assert (plain["items"], plain["num_items"]) == (items, 3)
+    assert (capped["items"], capped["num_items"]) == (items, 10)
+
+
 def test_exits_of_runs_and_reasons_of_events(database_url: str) -> None:
     """The new name of one exit is the old name of another."""
     tables = [{"name": "runs"}, {"name": "events"}]

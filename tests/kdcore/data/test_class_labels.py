@@ -27,6 +27,7 @@ from tests.kdcore.uploads import Workdir, encode_image, write_archive
     ("value", "name"),
     [
         (7, "7"),
+        ("cafe\u0301", "caf\u00e9"),
         (7.0, "7"),
         ("7", "7"),
         (" 7.0\n", "7"),

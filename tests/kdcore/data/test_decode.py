@@ -58,6 +58,7 @@ def test_formats_that_cannot_be_decoded_are_named():
         (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
         (b"  <!doctype html><title>", "is an HTML page"),
         (b"", "is empty"),
+        (encode_image(Image.new("L", (4, 4)))[:40], "begins like a PNG image, but is damaged"),
     ):
         with pytest.raises(decode.InvalidImageError, match=words):
             decode.read_header(data, 10_000)

@@ -84,6 +84,17 @@ def test_predictions_are_the_networks_without_loading_torch(predict_in_process, 
         assert probabilities == pytest.approx(shares[best].tolist(), abs=1e-5)
 
 
+def test_sixteen_bits_are_scaled_as_at_ingestion(predict_in_process, network):
+    deep = np.random.default_rng(3).integers(0, 4096, (SIDE, SIDE), dtype=np.uint16)
+    shallow = ((deep.astype(np.uint32) * 255 + 2047) // 4095).astype(np.uint8)
+    images = [Image.fromarray(deep), Image.fromarray(shallow)]
+    _, output = predict_in_process(images, sixteen_bit_range=4096, k=CLASSES)
+    of_deep, of_shallow = output["predictions"]
+    assert of_deep == of_shallow
+    _, full_range = predict_in_process(images[:1], k=CLASSES)
+    assert full_range["predictions"] != [of_deep]
+
+
 def test_pixels_are_normalized_bit_for_bit_as_in_training(network):
     pixels = np.arange(3 * 256, dtype=np.uint8).reshape(3, 16, 16)
     expected = (

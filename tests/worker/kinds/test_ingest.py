@@ -29,6 +29,10 @@ BAD = {
     "no_images": {"readme.txt": b"nothing here"},
     "one_class": image_tree(("ant",)),
 }
+OPTIONS: dict[str, Json] = {
+    "arrays": {"image_size": 16},
+    "skipped": {"on_bad_image": "skip", "on_duplicates": "drop"},
+}
 
 
 def arrays() -> bytes:
@@ -53,6 +57,10 @@ def outcomes(api_url: str, run_queue: Any, tmp_path_factory: pytest.TempPathFact
             for name, data in image_tree(prefix=f"{split}/", count=4).items()
         },
         "tree": image_tree(("ant", "bee", "cat"), count=10),
+        "skipped": image_tree(count=10, prefix="training/")
+        | image_tree(count=3, prefix="testing/")
+        | {"training/ant/copy.png": image_tree(count=1, prefix="testing/")["testing/ant/0.png"]}
+        | {"training/ant/broken.png": png_bytes(1)[:40], "labels.txt": b"ant, bee"},
     }
     sent = {name: zip_bytes(members) for name, members in (good | BAD).items()}
     sent["no_zip"] = b"this is no archive"
@@ -60,8 +68,8 @@ def outcomes(api_url: str, run_queue: Any, tmp_path_factory: pytest.TempPathFact
     with client_for(api_url, tenant.key) as client:
         created = {}
         for name, data in sent.items():
-            size = {"image_size": 16} if name == "arrays" else {}
-            body = {"name": name, "upload_id": upload(client, data, f"{name}.zip"), **size}
+            body = {"name": name, "upload_id": upload(client, data, f"{name}.zip")}
+            body |= OPTIONS.get(name, {})
             created[name] = client.post("/v1/datasets", json=body).raise_for_status().json()
         assert {item["state"] for item in created.values()} == {"ingesting"}
         response = client.post("/v1/jobs", json=job_body(created["tree"]))
@@ -87,6 +95,43 @@ def test_arrays_are_resized_to_image_size(outcomes: Any) -> None:
         "per_class": {},
         "source": "the upload",
     }
+
+
+def test_summary_of_a_ready_data_set(outcomes: Any) -> None:
+    _, datasets = outcomes
+    ready = datasets["skipped"]
+    assert (ready["state"], ready["error"]) == ("ready", None)
+    assert (ready["on_bad_image"], ready["on_duplicates"]) == ("skip", "drop")
+    sources = {name: split["source"] for name, split in ready["splits"].items()}
+    assert sources == {
+        "train": "training/",
+        "test": "testing/",
+        "val": "drawn from train with split_seed 0",
+    }
+    assert ready["splits"]["test"]["count"] == 6
+    assert ready["splits"]["train"]["count"] + ready["splits"]["val"]["count"] == 20
+    ignored = {part["reason"]: (part["count"], part["examples"]) for part in ready["ignored"]}
+    assert ignored["is not an image"] == (1, ["labels.txt"])
+    copies = ignored["is a copy of another image (on_duplicates: drop)"]
+    assert copies == (1, ["training/ant/copy.png"])
+    num_bad, (bad,) = ignored["cannot be decoded (on_bad_image: skip)"]
+    assert num_bad == 1
+    assert bad.startswith("training/ant/broken.png: cannot be decoded: it begins like a PNG image")
+    assert ready["warnings"] == []
+
+
+def test_summary_of_a_failed_data_set(outcomes: Any) -> None:
+    _, datasets = outcomes
+    failed = datasets["broken"]
+    assert failed["splits"]["train"] == {
+        "count": len(image_tree()),
+        "per_class": {},
+        "source": "class folders",
+    }
+    assert failed["error"]["num_items"] == 2
+    assert datasets["no_images"]["ignored"] == [
+        {"reason": "is not an image", "count": 1, "examples": ["readme.txt"]}
+    ]
 
 
 def test_archive_with_splits_keeps_them(outcomes: Any) -> None:
