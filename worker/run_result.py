@@ -81,6 +81,8 @@ def engine_result(
     if exit_code in _ERROR_EXITS and outputs.error:
         fields = {"code", "message", "hint", "items", "num_items", "fix", "likely_class_order"}
         error = outputs.error.model_dump(include=fields, mode="json")
+        if outputs.error.fix_fields:
+            error["fix_fields"] = list(outputs.error.fix_fields)
         return RunResult(RunEnd.ENGINE_ERROR, outputs, exit_code=exit_code, error=error)
     if exit_code == ExitCode.NO_SPACE:
         return RunResult(RunEnd.NO_SPACE, outputs, exit_code=exit_code)

@@ -51,6 +51,11 @@ class AssetError(BaseModel):
     hint: str | None
     items: list[dict[str, str]] = Field(description="Invalid parts: the first 1,000")
     num_items: int = Field(description="Invalid parts in total")
+    fix_fields: list[str] = Field(
+        [],
+        description="Fields of the request that could mend this. If there are any, the upload "
+        "stays for 24 hours: post its `upload_id` again with other values of these fields",
+    )
 
 
 class DatasetSplit(SplitInfo):

@@ -143,7 +143,7 @@ def _finished_jobs(session: Session, project_id: str) -> Iterable[_FinishedJob]:
     rows = session.execute(query).all()
     model_ids = {model for row in rows for model in row.model_ids}
     architectures_query = select(Model.id, Model.architecture).where(Model.id.in_(model_ids))
-    names: dict[str, str] = {row[0]: row[1] for row in session.execute(architectures_query)}
+    names = {row[0]: row[1] or "" for row in session.execute(architectures_query)}
     for resolved, summary, device_s, methods, _, num_train, image_size in rows:
         speed = summary.get("train/images_per_s")
         finished = _read_settings(resolved)

@@ -86,7 +86,7 @@ def _load_if_converted(model_id: str, caller: Principal) -> ServableModel | None
         object_key=model.onnx_object_key,
         sha256=model.onnx_sha256 or "",
         size_bytes=model.onnx_size_bytes or 0,
-        input_size=model.input_size,
+        input_size=model.input_size or 0,
         normalization=Normalization.model_validate(model.normalization),
         sixteen_bit_range=model.sixteen_bit_range,
         class_names=model.class_names,

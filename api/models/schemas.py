@@ -8,21 +8,30 @@ from pydantic_core import PydanticCustomError
 from api.datasets.schemas import AssetError
 from api.http.pagination import Page
 from api.models.pretrained_names import ModelSource
+from kdcore.schema.asset_info import KeyMap, WeightsChoice
 from kdcore.schema.base import FrozenModel, Label, Name, Text
 from kdcore.schema.catalog import ArchitectureName, Normalization
 
 ModelState = Literal["verifying", "ready", "failed"]
-UPLOAD_FIELDS = ("architecture", "num_classes", "upload_id")
 
 
 class ModelCreate(FrozenModel):
-    """A new model: an upload and its architecture, or a ``source`` that defines both."""
+    """A new model: an upload, or a ``source`` that defines everything."""
 
     name: Name
     architecture: ArchitectureName | None = None
+    """Null infers it from the names and shapes of the upload's tensors."""
     num_classes: Annotated[int, Field(ge=2, le=100_000)] | None = None
+    """Null reads it from the last layer."""
     upload_id: Annotated[str, Field(max_length=64)] | None = None
-    """A complete upload: safetensors, or a PyTorch state dict."""
+    """A complete upload: safetensors, or a file of torch.save with a state dict; also as .gz, or as
+    a zip or tar of shards with their index."""
+    key_map: KeyMap = ()
+    """Pairs of a regular expression and its replacement, which rename the tensors of the upload in
+    this order; a pair with the replacement "" for the full name leaves a tensor out."""
+    weights: WeightsChoice | None = None
+    """Which weights to use of a checkpoint with averaged (EMA) and raw ones. Null prefers the
+    averaged ones, with a warning."""
     source: ModelSource | None = None
     """`job:<id>`: the student of a job that has succeeded. `torchvision:<weights>` and
     `timm:<name>`: pretrained weights, which a worker downloads; the name of an architecture means
@@ -46,14 +55,11 @@ class ModelCreate(FrozenModel):
                     {"fields": ", ".join(sorted(extra_fields))},
                 )
             return self
-        missing = [name for name in UPLOAD_FIELDS if getattr(self, name) is None]
-        if missing:
-            raise PydanticCustomError(
-                "source_missing",
-                "requires source, or architecture, num_classes and upload_id; missing: {fields}",
-                {"fields": ", ".join(missing)},
-            )
-        if self.class_names is not None and len(self.class_names) != self.num_classes:
+        if self.upload_id is None:
+            raise PydanticCustomError("source_missing", "requires upload_id or source")
+        if None not in (self.class_names, self.num_classes) and (
+            len(self.class_names or ()) != self.num_classes
+        ):
             raise PydanticCustomError(
                 "classes_mismatch", "class_names must have num_classes entries"
             )
@@ -76,10 +82,11 @@ class ModelOut(BaseModel):
     name: str
     state: ModelState
     source: str
-    architecture: str
-    num_classes: int
+    architecture: str | None
+    """Null while it is inferred from an upload."""
+    num_classes: int | None
     in_channels: int | None
-    input_size: int
+    input_size: int | None
     normalization: Normalization | None
     sixteen_bit_range: int | None
     """Number of values of the training images with 16 bits; predictions scale images with 16 bits

@@ -1,5 +1,7 @@
 """Create models from uploads, students of earlier jobs or pretrained weights; delete models."""
 
+from typing import Any
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -150,7 +152,9 @@ def _from_pretrained(session: Session, body: ModelCreate, caller: Principal) -> 
 
 def _from_upload(session: Session, body: ModelCreate, caller: Principal) -> Model:
     require_complete_upload(session, body.upload_id, caller)
-    entry = architectures()[body.architecture or ""]
+    # Without an architecture, the worker that infers it sets its defaults, too.
+    entry = architectures()[body.architecture] if body.architecture else None
+    normalization = body.normalization or (entry.normalization if entry else None)
     warnings = [
         f"{name} is missing: the default of the architecture is used; a wrong value makes the "
         "teacher inaccurate"
@@ -163,22 +167,28 @@ def _from_upload(session: Session, body: ModelCreate, caller: Principal) -> Mode
         name=body.name,
         source=f"upload:{body.upload_id}",
         upload_id=body.upload_id,
-        architecture=entry.name,
-        num_classes=body.num_classes or 0,
-        input_size=body.input_size or entry.input_size,
-        normalization=(body.normalization or entry.normalization).model_dump(mode="json"),
+        architecture=body.architecture,
+        num_classes=body.num_classes,
+        input_size=body.input_size or (entry.input_size if entry else None),
+        normalization=normalization.model_dump(mode="json") if normalization else None,
         class_names=list(body.class_names) if body.class_names else None,
         license=body.license,
         labels={},
         warnings=warnings,
         state="verifying",
     )
-    return _add_unverified(session, model, caller)
+    return _add_unverified(
+        session, model, caller, {"key_map": body.key_map, "weights": body.weights}
+    )
 
 
-def _add_unverified(session: Session, model: Model, caller: Principal) -> Model:
-    """Store a model and the job that verifies its weights."""
+def _add_unverified(
+    session: Session, model: Model, caller: Principal, spec: dict[str, Any] | None = None
+) -> Model:
+    """Store a model and the job that verifies its weights, with the options in ``spec``."""
     session.add(model)
     session.flush()
-    jobs.create(session, preparation_job("model", model.name, caller, model_id=model.id))
+    job = preparation_job("model", model.name, caller, model_id=model.id)
+    job.spec = spec or {}
+    jobs.create(session, job)
     return model

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from kdcore.schema.base import FrozenModel, Name, Sha256
+from kdcore.schema.base import AnySha256, FrozenModel, Name
 
 
 class UploadCreate(FrozenModel):
@@ -13,7 +13,7 @@ class UploadCreate(FrozenModel):
     filename: Name
     """For display only; never used as a path."""
     size_bytes: int = Field(ge=1, le=64 * 2**40)
-    sha256: Sha256
+    sha256: AnySha256
     """SHA-256 of the complete file, in hexadecimal."""
 
 

@@ -157,7 +157,10 @@ def require_complete_upload(session: Session, upload_id: str | None, caller: Pri
     elif upload.state == "open":
         code, detail = "not_complete", "the upload is not complete: POST to its /complete first"
     elif upload.state == "discarded":
-        code, detail = "discarded", "the bytes of the upload were invalid and are deleted"
+        detail = (
+            "the bytes of the upload were invalid or expired, and are deleted; upload them again"
+        )
+        code = "discarded"
     else:
         return
     raise InvalidRequestError.of("/upload_id", code, detail)

@@ -1,14 +1,15 @@
 """Write the catalog of architectures: ``python -m kdcore.models.catalog_builder [--check]``.
 
-An entry is measured on the meta device: cost, feature layers, smallest input.
-The catalog is committed, because the API lists architectures without torch. Writing it takes a
-quarter of an hour; ``--check --sample 8`` profiles eight entries again and compares them.
+An entry is measured on the meta device: cost, feature layers, smallest input. Beside the catalog is
+the index of tensor shapes (:mod:`kdcore.models.shape_index`), by which architectures are inferred.
+Both are committed, because the API lists architectures without torch. Writing them takes twenty
+minutes; ``--check --sample 8`` profiles eight entries again and compares them.
 """
 
 import argparse
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -17,7 +18,13 @@ import torch
 from torch import nn
 
 import kdcore.schema
-from kdcore.models import feature_hooks, flops, timm_networks, torchvision_networks
+from kdcore.models import (
+    feature_hooks,
+    flops,
+    shape_index,
+    timm_networks,
+    torchvision_networks,
+)
 from kdcore.models.registry import ENTRIES
 from kdcore.schema.catalog import Architecture, Normalization, Tap
 
@@ -64,10 +71,10 @@ def lines(architecture_names: Iterable[str]) -> Iterator[tuple[str, str]]:
             yield name, entry.model_dump_json(exclude_defaults=True)
 
 
-def render(architecture_names: Iterable[str]) -> str:
+def render(entries: Iterable[str]) -> str:
     """Return the catalog as JSON with one line for each entry."""
-    entries = ",\n".join(line for _, line in lines(architecture_names))
-    return f'{{"generated_by":"{_COMMAND}","architectures":[\n{entries}\n]}}\n'
+    joined = ",\n".join(entries)
+    return f'{{"generated_by":"{_COMMAND}","architectures":[\n{joined}\n]}}\n'
 
 
 def stale_entries(text: str, architecture_names: list[str], sample: int | None) -> list[str]:
@@ -75,10 +82,7 @@ def stale_entries(text: str, architecture_names: list[str], sample: int | None) 
 
     ``sample`` is the number of entries to profile again; None profiles every architecture.
     """
-    listed = {
-        Architecture.model_validate_json(line.rstrip(",")).name: line.rstrip(",")
-        for line in text.splitlines()[1:-1]
-    }
+    listed = _listed_lines(text)
     wrong = [
         f"{name} does not exist any more" for name in listed if name not in set(architecture_names)
     ]
@@ -89,13 +93,42 @@ def stale_entries(text: str, architecture_names: list[str], sample: int | None) 
     ]
     if list(listed) != sorted(listed):
         wrong.append("the names are not sorted")
-    rechecked = architecture_names
-    if sample is not None:
-        # The sample is not a secret.
-        rechecked = random.Random(_SEED).sample(sorted(listed), min(sample, len(listed)))  # noqa: S311
+    rechecked = architecture_names if sample is None else _sample(listed, sample)
     fresh = dict(lines(name for name in rechecked if name in set(architecture_names)))
     wrong += [f"{name} has changed" for name in rechecked if listed.get(name) != fresh.get(name)]
     return wrong
+
+
+def _listed_lines(text: str) -> dict[str, str]:
+    """Return the lines of a catalog by the names of their architectures."""
+    return {
+        Architecture.model_validate_json(line.rstrip(",")).name: line.rstrip(",")
+        for line in text.splitlines()[1:-1]
+    }
+
+
+def _sample(listed: Iterable[str], size: int) -> list[str]:
+    names_listed = sorted(listed)
+    # The sample is not a secret.
+    return random.Random(_SEED).sample(names_listed, min(size, len(names_listed)))  # noqa: S311
+
+
+def _shape_lines(listed: Mapping[str, str]) -> dict[str, str]:
+    """Return lines of the index of tensor shapes, for lines of a catalog."""
+    entries = (Architecture.model_validate_json(line) for line in listed.values())
+    return {entry.name: shape_index.index_line(entry.name, entry.input_size) for entry in entries}
+
+
+def _stale_shapes(path: Path, text: str, sample: int | None) -> list[str]:
+    """Return what is out of date in the index of tensor shapes of the catalog ``text``."""
+    listed = _listed_lines(text)
+    shapes = path.read_text(encoding="utf-8").splitlines()[1:-1] if path.exists() else []
+    by_name = {line.split('"')[1]: line.rstrip(",") for line in shapes}
+    if list(by_name) != list(listed):
+        return [f"{path.name} has other names than the catalog"]
+    rechecked = listed if sample is None else _sample(listed, sample)
+    fresh = _shape_lines({name: listed[name] for name in rechecked})
+    return [f"{name} has other tensors" for name in fresh if by_name[name] != fresh[name]]
 
 
 def main(
@@ -112,11 +145,17 @@ def main(
     parser.add_argument("--sample", type=int, help="with --check: number of entries to profile")
     options = parser.parse_args(arguments)
     architecture_names = names() if architecture_names is None else architecture_names
+    shapes = path.with_name(shape_index.FILE_NAME)
     if not options.check:
-        path.write_text(render(architecture_names), encoding="utf-8")
+        entries = dict(lines(architecture_names))
+        path.write_text(render(entries.values()), encoding="utf-8")
+        index = shape_index.render(_COMMAND, _shape_lines(entries).values())
+        shapes.write_text(index, encoding="utf-8")
         return 0
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     wrong = stale_entries(text, architecture_names, options.sample)
+    if text:
+        wrong += _stale_shapes(shapes, text, options.sample)
     for problem in wrong:
         sys.stderr.write(f"{problem}\n")
     if wrong:

@@ -165,6 +165,8 @@ class ErrorEvent(EngineEvent):
     """A JSON Patch of the job that corrects it."""
     likely_class_order: tuple[int, ...] | None = None
     """The probable class of the teacher for each class of the data set, where that is the error."""
+    fix_fields: tuple[str, ...] = ()
+    """Fields of the request that could mend the refusal of an upload, whose bytes then stay."""
 
 
 class DoneEvent(EngineEvent):

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kdcore.schema.asset_info import ImageSize
+from kdcore.schema.asset_info import ImageSize, KeyMap, WeightsChoice
 from kdcore.schema.base import FrozenModel, Sha256
 from kdcore.schema.catalog import Normalization
 from kdcore.schema.dataset_sources import KnownSource, OnBadImage, OnDuplicates
@@ -152,20 +152,26 @@ class IngestRequest(EngineRequest):
 class VerifyRequest(EngineRequest):
     """Compare weights with their architecture and convert them to safetensors.
 
-    Either an upload with ``path``, ``architecture`` and ``num_classes``, or published weights.
+    Either an upload with ``path``, or published weights.
     """
 
     path: str = ""
-    architecture: str = ""
-    num_classes: int = 0
+    filename: str = "the upload"
+    """The user's name of the upload, for messages."""
+    architecture: str | None = None
+    """Null infers it from names and shapes."""
+    num_classes: int | None = None
+    """Null reads it from the last layer."""
+    key_map: KeyMap = ()
+    weights: WeightsChoice | None = None
+    """Averaged (`ema`) or `raw` weights of a checkpoint that has both; null prefers `ema`."""
     pretrained: str | None = None
     """``torchvision:<weights>`` or ``timm:<weights>``, downloaded unless they are in a cache."""
 
     @model_validator(mode="after")
     def _check_one_origin(self) -> Self:
-        uploaded = (self.path and self.architecture and self.num_classes) or None
-        if (uploaded is None) == (self.pretrained is None):
-            raise ValueError("set path, architecture and num_classes, or pretrained alone")
+        if bool(self.path) == (self.pretrained is not None):
+            raise ValueError("set either path or pretrained")
         return self
 
 

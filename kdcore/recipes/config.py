@@ -21,9 +21,9 @@ class RecipeModel(FrozenModel):
     """The folder of a finished run; a state dict as .pt, .pth or .safetensors; or published
     weights such as ``torchvision:ResNet50_Weights.IMAGENET1K_V2``."""
     architecture: ArchitectureName | None = None
-    """Required for a state dict; other weights name their architecture."""
+    """Of a state dict; null infers it from names and shapes. Other weights name theirs."""
     num_classes: NumClasses | None = None
-    """Classes of a state dict; null means the data set's."""
+    """Classes of a state dict; null reads them from its last layer."""
     input_size: ImageSize | None = None
     """Side of the images that a state dict was trained on; null means the data set's."""
     normalization: Normalization | None = None

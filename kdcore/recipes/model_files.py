@@ -68,24 +68,24 @@ class ModelResolver(NamedTuple):
     def _verify(self, path: Path, model: RecipeModel, folder: Path) -> ModelFile:
         from kdcore.weights.verify import verify  # loads torch
 
-        name, dataset = model.architecture, self.dataset
-        classes = model.num_classes or (dataset.num_classes if dataset else None)
-        if name is None or classes is None:
-            missing = "architecture" if name is None else "num_classes"
-            raise UserError(
-                "checkpoint_invalid", f"a state dict does not name its {missing}: add it"
-            )
-        request = VerifyRequest(path=str(path), architecture=name, num_classes=classes)
+        dataset = self.dataset
+        request = VerifyRequest(
+            path=str(path),
+            filename=path.name,
+            architecture=model.architecture,
+            num_classes=model.num_classes,
+        )
         with contextlib.closing(EventWriter(folder / "events.jsonl", folder)) as events:
             verify(request, folder, events, self.cancellation)
         written = folder / "artifacts" / "model.safetensors"
         report = json.loads((folder / "events.jsonl").read_text().splitlines()[-1])["report"]
         size = model.input_size or (dataset.image_size if dataset else 32)
-        normalization = model.normalization or architectures()[name].normalization
+        default = architectures()[report["architecture"]].normalization
+        normalization = model.normalization or default
         return ModelFile(
             path=str(written),
             sha256=sha256_of(written),
-            architecture=name,
+            architecture=report["architecture"],
             num_classes=report["num_classes"],
             in_channels=report["in_channels"],
             input_size=size,

@@ -35,10 +35,11 @@ class UserError(EngineError):
     ``message`` says what is wrong and what would be right, ``hint`` what to do next; ``items``
     names the first invalid parts, and ``num_items`` counts all of them. ``fix`` is a JSON Patch of
     the job that corrects it; ``likely_class_order`` the probable class of a teacher for each class
-    of the data set.
+    of the data set. ``fix_fields`` names fields of the request that could mend the refusal of an
+    upload: its bytes then stay for a new request.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - details, all by keyword
         self,
         code: ErrorCode,
         message: str,
@@ -47,6 +48,7 @@ class UserError(EngineError):
         items: Sequence[ErrorDetail] = (),
         fix: Sequence[dict[str, Any]] | None = None,
         likely_class_order: tuple[int, ...] | None = None,
+        fix_fields: Sequence[str] = (),
     ) -> None:
         super().__init__(message)
         self.code: ErrorCode = code
@@ -56,6 +58,7 @@ class UserError(EngineError):
         self.num_items = len(items)
         self.fix = None if fix is None else tuple(fix)
         self.likely_class_order = likely_class_order
+        self.fix_fields = tuple(fix_fields)
 
     def __str__(self) -> str:
         """Message, items and hint, so that a log shows what to do."""

@@ -135,7 +135,8 @@ class EventWriter:
     ) -> None:
         """Report why the run ends without a result; ``num_items`` counts ``items`` by default.
 
-        ``repair`` are the fields ``fix`` and ``likely_class_order`` of :class:`ErrorEvent`.
+        ``repair`` are the fields ``fix``, ``likely_class_order`` and ``fix_fields`` of
+        :class:`ErrorEvent`.
         """
         self._write(
             ErrorEvent,

@@ -36,6 +36,7 @@ def report_failure(
             user_error.num_items,
             fix=user_error.fix,
             likely_class_order=user_error.likely_class_order,
+            fix_fields=user_error.fix_fields,
         )
         return ExitCode.USER_ERROR
     if isinstance(error, RunCancelledError):

@@ -1,14 +1,43 @@
 """DatasetInfo and ModelInfo: what the engine reports about data sets and models."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from kdcore.schema.base import FrozenModel, Sha256
 from kdcore.schema.catalog import Normalization
 
 ImageSize = Annotated[int, Field(ge=8, le=1024)]
 """Side in pixels, from the smallest input of the catalog to the largest that the service takes."""
+
+
+WeightsChoice = Literal["raw", "ema"]
+
+
+def _check_pattern(pair: tuple[str, str]) -> tuple[str, str]:
+    try:
+        # A replacement with an invalid reference fails before the search begins.
+        re.compile(pair[0]).sub(pair[1], "")
+    except (re.error, RecursionError, OverflowError, IndexError) as error:
+        raise PydanticCustomError(
+            "invalid_pattern",
+            "must be a regular expression of Python and its replacement: {reason}",
+            {"reason": str(error)},
+        ) from error
+    return pair
+
+
+KeyPair = Annotated[
+    tuple[
+        Annotated[str, Field(min_length=1, max_length=500)], Annotated[str, Field(max_length=500)]
+    ],
+    AfterValidator(_check_pattern),
+]
+KeyMap = Annotated[tuple[KeyPair, ...], Field(max_length=100)]
+"""Pairs of a regular expression and its replacement, for the names of a checkpoint's tensors; an
+empty new name leaves a tensor out."""
 
 
 class SplitInfo(FrozenModel):
@@ -74,11 +103,13 @@ class ModelInfo(FrozenModel):
     in_channels: int
     num_params: int
     input_size: int | None = None
-    """This field and the next ones are for pretrained weights; null where the user states them."""
+    """This field, the next one and the license are for pretrained weights; null for uploads."""
     normalization: Normalization | None = None
     class_names: tuple[str, ...] | None = None
-    """Null also where the weights do not name their classes."""
+    """In the order of the logits; null where the weights do not name their classes."""
     license: str | None = None
+    warnings: tuple[str, ...] = ()
+    """What the user should know about how a checkpoint was read."""
 
 
 class DatasetFacts(FrozenModel):

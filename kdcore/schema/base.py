@@ -4,9 +4,18 @@ import re
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class FrozenModel(BaseModel):
@@ -41,6 +50,20 @@ Label = Annotated[
 NUM_SEEDS = 2**63
 Seed = Annotated[int, Field(ge=0, lt=NUM_SEEDS)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _normalize_sha256(text: str) -> str:
+    if not _SHA256.fullmatch(text):
+        raise PydanticCustomError("invalid_sha256", "must be a SHA-256: 64 hexadecimal digits")
+    return text.lower()
+
+
+AnySha256 = Annotated[
+    str,
+    AfterValidator(_normalize_sha256),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9a-fA-F]{64}$"}),
+]
+"""A SHA-256 in capitals or not, as other programs print it; it is stored in small letters."""
 
 
 def join_with_or(names: Sequence[str]) -> str:

@@ -77,8 +77,12 @@ def architectures() -> dict[str, Architecture]:
 
 
 def similar_architectures(name: str) -> list[str]:
-    """Up to three similar names of the catalog, first those of the same library."""
-    library, _, bare = name.lower().rpartition("/")
+    """Up to three similar names of the catalog, first those of the same library.
+
+    A tag of weights, as in ``timm/resnet50.a1_in1k``, is not part of the architecture's name.
+    """
+    library, _, tagged = name.lower().rpartition("/")
+    bare = tagged.partition(".")[0]
     by_bare: dict[str, list[str]] = {}
     for known in architectures():
         by_bare.setdefault(known.partition("/")[2].lower(), []).append(known)

@@ -1,120 +1,236 @@
 """Read an uploaded checkpoint, which may be hostile, to named tensors.
 
-Formats: safetensors, ``torch.save`` in its zip format, and in the format before torch 1.6.
+Formats: safetensors, ``torch.save`` in its zip format and in the format before torch 1.6, each also
+as gzip; shards with an index in a zip or tar.
 """
 
-from collections.abc import Callable
+import tempfile
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from kdcore.runtime.errors import UserError, error_detail
 from kdcore.weights import pickle_scan
+from kdcore.weights.containers import EXPECTED_FORMATS, CheckpointPart, open_upload
+from kdcore.weights.pickle_scan import Placeholder
 
-_MAX_TENSORS = 100_000
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "student", "network", "net")
-_MAX_DEPTH = 4
-_EXPECTED_FORMATS = "a safetensors file or a state dict saved with torch.save"
+_MAX_ENTRIES = 300_000
+_MAX_DEPTH = 8
+"""Depth of the dicts that are searched for tensors."""
+_CLASS_KEYS = ("class_names", "classes", "CLASSES", "class_to_idx")
+_METADATA_KEYS = ("meta", "args", "config", "hyper_parameters")
+_MAX_CLASS_NAME = 200
+_MODULE_DEPTH = 2
+"""Depth at which a pickled object may be the network."""
 
 
-def read_checkpoint(path: Path, *, scan: bool = True) -> dict[str, Tensor]:
-    """Read the tensors of the file at ``path`` by name, without wrappers such as ``{"model": …}``.
+class TensorGroup(NamedTuple):
+    """The tensors of one dict of the checkpoint."""
 
-    ``scan`` looks for code before the file is loaded, for a clear message; without it
-    ``torch.load(weights_only=True)`` refuses the same files. Values are not checked: most of them
-    are still on disk. Raises :class:`UserError` ``checkpoint_invalid``.
+    path: str
+    """Keys of the dicts around them, joined by dots, such as `state_dict`; empty at the top."""
+    tensors: dict[str, Tensor]
+
+
+class LoadedCheckpoint(NamedTuple):
+    """What an upload contains. Values of tensors are not checked: most are still on disk."""
+
+    name: str
+    """The user's name of the file, for messages."""
+    groups: tuple[TensorGroup, ...]
+    contents: Any
+    """Everything that was read; placeholders stand for objects of unknown classes."""
+    objects: dict[str, str]
+    """Dotted names of pickled objects near the top, by their path."""
+    size_bytes: int
+    """Size of the unpacked files."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the user about what was not read."""
+
+
+def read_checkpoint(
+    path: Path, *, name: str = "the upload", scratch: Path | None = None, scan: bool = True
+) -> LoadedCheckpoint:
+    """Read the tensors of the file at ``path`` by name, from every dict in it.
+
+    ``name`` is the user's name of the file; ``scratch`` the folder for unpacked files, which are
+    deleted (None: the system's). ``scan`` looks for code before the file is loaded, for a clear
+    message, and lets other classes become placeholders; without it
+    ``torch.load(weights_only=True)`` refuses all of them. Raises :class:`UserError`
+    ``checkpoint_invalid``.
     """
-    load, scan_pickles = _loader(path)
     try:
-        if scan:
-            scan_pickles(path)
-        contents = load(path)
+        with tempfile.TemporaryDirectory(dir=scratch, prefix="unpacked-") as folder:
+            upload = open_upload(path, name, Path(folder))
+            contents = [_load_part(part, scan=scan) for part in upload.parts]
+            size_bytes = sum(part.path.stat().st_size for part in upload.parts)
     except (UserError, MemoryError):
         raise
     except Exception as error:
         # Hostile bytes make loaders raise RuntimeError, KeyError, struct.error and more.
         raise UserError(
-            "checkpoint_invalid", _explain(error), hint=f"upload {_EXPECTED_FORMATS}"
+            "checkpoint_invalid", _explain(name, error), hint=f"upload {EXPECTED_FORMATS}"
         ) from error
-    return _check_tensors(_unwrap(contents))
-
-
-def _loader(path: Path) -> tuple[Callable[[Path], Any], Callable[[Path], None]]:
-    """How to load the file, and how to scan it for code first, by its first bytes."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(9)
-    except OSError as error:
-        raise UserError(
-            "checkpoint_invalid", f"the upload cannot be read: {error.strerror}"
-        ) from error
-    if not start:
-        raise UserError("checkpoint_invalid", f"the upload is empty; upload {_EXPECTED_FORMATS}")
-    if start.startswith(b"PK\x03\x04"):
-        return _load_zip, pickle_scan.scan_zip
-    if start[8:] == b"{":
-        return _load_safetensors, lambda _: None
-    # Checked last, because a safetensors header of 128 bytes starts with the same byte.
-    if start[:1] == b"\x80":
-        return _load_legacy, pickle_scan.scan_legacy
-    raise UserError(
-        "checkpoint_invalid",
-        "the upload is neither a safetensors file nor a state dict saved with torch.save",
+    joined = contents[0] if len(contents) == 1 else _join_shards(upload.parts, contents)
+    collector = _Collector()
+    collector.collect(joined, ())
+    if not collector.groups:
+        raise _no_tensors_error(name, joined, collector.objects)
+    return LoadedCheckpoint(
+        name=name,
+        groups=tuple(collector.groups),
+        contents=joined,
+        objects=collector.objects,
+        size_bytes=size_bytes,
+        notes=upload.notes,
     )
 
 
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    with safe_open(path, framework="pt", device="cpu") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not iterable
-
-
-def _load_zip(path: Path) -> Any:
-    return torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-
-
-def _load_legacy(path: Path) -> Any:
-    return torch.load(path, weights_only=True, map_location="cpu")
-
-
-def _explain(error: Exception) -> str:
-    first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-    return f"the checkpoint is cut off or damaged and cannot be opened: {first}"
-
-
-def _unwrap(contents: Any) -> Any:
-    for _ in range(_MAX_DEPTH):
-        if not isinstance(contents, dict):
-            break
-        inner = next(
-            (contents[key] for key in _WRAPPERS if isinstance(contents.get(key), dict)), None
-        )
-        if inner is None:
-            break
-        contents = inner
-    return contents
-
-
-def _check_tensors(contents: Any) -> dict[str, Tensor]:
-    if not isinstance(contents, dict) or not contents:
-        content = "nothing" if isinstance(contents, dict) else f"a {type(contents).__name__}"
-        raise UserError(
-            "checkpoint_invalid", f"the checkpoint contains {content}; save a state dict instead"
-        )
-    if len(contents) > _MAX_TENSORS:
-        raise UserError("checkpoint_invalid", f"the checkpoint has more than {_MAX_TENSORS} names")
-    invalid = [
-        error_detail(str(name), f"is of type {type(value).__name__}, not a tensor")
-        for name, value in contents.items()
-        if not (isinstance(name, str) and isinstance(value, Tensor))
-    ]
-    if invalid:
+def _load_part(part: CheckpointPart, *, scan: bool) -> Any:
+    if part.format == "safetensors":
+        with safe_open(part.path, framework="pt", device="cpu") as file:
+            contents = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not iterable
+    else:
+        contents = _load_pickled(part, scan=scan)
+    missing = [name for name in part.expected if name not in contents]
+    if missing:
         raise UserError(
             "checkpoint_invalid",
-            "the checkpoint is not a state dict: not all of its values are tensors with names; "
-            f"accepted wrappers are {', '.join(_WRAPPERS)}",
-            items=invalid,
+            f"the shard {part.name} lacks {len(missing)} of the tensors that the index names",
+            hint="pack the shards and the index of one checkpoint together",
+            items=[error_detail(name, f"is missing in {part.name}") for name in missing],
         )
     return contents
+
+
+def _load_pickled(part: CheckpointPart, *, scan: bool) -> Any:
+    in_zip = part.format == "zip"
+    if not scan:
+        return torch.load(part.path, weights_only=True, map_location="cpu", mmap=in_zip)
+    scanned = (pickle_scan.scan_zip if in_zip else pickle_scan.scan_legacy)(part.path)
+    try:
+        with pickle_scan.inert_globals(scanned):
+            return torch.load(part.path, weights_only=True, map_location="cpu", mmap=in_zip)
+    except Exception:
+        pickle_scan.explain_failure(scanned)
+        raise
+
+
+def _explain(name: str, error: Exception) -> str:
+    """Return a message of our words: libraries' messages are long and about other things."""
+    if isinstance(error, zipfile.BadZipFile):
+        return f"{name} is cut off or damaged: the list of its members, at its end, is missing"
+    if isinstance(error, SafetensorError):
+        return f"{name} is cut off or damaged: its header and its size do not agree"
+    if isinstance(error, EOFError):
+        return f"{name} is cut off: it ends within its data"
+    return f"{name} cannot be opened: it is cut off or damaged, or is not what torch.save writes"
+
+
+def _join_shards(parts: tuple[CheckpointPart, ...], contents: list[Any]) -> dict[str, Any]:
+    joined: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for part, shard in zip(parts, contents, strict=True):
+        if not isinstance(shard, dict):
+            raise UserError("checkpoint_invalid", f"the shard {part.name} is not a state dict")
+        twice = [key for key in shard if key in joined]
+        if twice:
+            raise UserError(
+                "checkpoint_invalid",
+                f"{len(twice)} names are in two shards, so it is unclear which one counts",
+                items=[
+                    error_detail(str(key), f"is in {sources[key]} and {part.name}") for key in twice
+                ],
+            )
+        joined |= shard
+        sources |= dict.fromkeys(shard, part.name)
+    return joined
+
+
+def read_class_names(contents: Any, num_classes: int) -> tuple[str, ...] | None:
+    """Return the names of the classes in the order of the logits, if a checkpoint's metadata do.
+
+    Read are lists under ``class_names``, ``classes`` or ``CLASSES`` and the dict ``class_to_idx``,
+    at the top or in ``meta``, ``args``, ``config`` or ``hyper_parameters``.
+    """
+    if not isinstance(contents, dict):
+        return None
+    for metadata in (contents, *(contents.get(key) for key in _METADATA_KEYS)):
+        for key in _CLASS_KEYS if isinstance(metadata, dict) else ():
+            names = _as_names(metadata.get(key))
+            if names is not None and len(names) == num_classes == len(set(names)):
+                return names
+    return None
+
+
+def _as_names(value: Any) -> tuple[str, ...] | None:
+    if isinstance(value, dict) and all(isinstance(index, int) for index in value.values()):
+        value = sorted(value, key=value.__getitem__) if _counts_from_0(value.values()) else None
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        return None
+    names = tuple(name.strip() for name in value)
+    usable = all(name.isprintable() and 0 < len(name) <= _MAX_CLASS_NAME for name in names)
+    return names if usable else None
+
+
+def _counts_from_0(indices: Iterable[int]) -> bool:
+    numbers = sorted(indices)
+    return numbers == list(range(len(numbers)))
+
+
+class _Collector:
+    """Collects the named tensors of all dicts in a checkpoint, and pickled objects near the top."""
+
+    def __init__(self) -> None:
+        self.groups: list[TensorGroup] = []
+        self.objects: dict[str, str] = {}
+        self._num_entries = 0
+
+    def collect(self, value: Any, path: tuple[str, ...]) -> None:
+        if isinstance(value, Placeholder) and len(path) <= _MODULE_DEPTH:
+            self.objects[".".join(path)] = value.replaces
+        if not isinstance(value, dict) or len(path) > _MAX_DEPTH:
+            return
+        # Entries are counted at each visit: a hostile file can refer to one dict many times.
+        self._num_entries += len(value)
+        if self._num_entries > _MAX_ENTRIES:
+            raise UserError(
+                "checkpoint_invalid", f"the checkpoint has more than {_MAX_ENTRIES} entries"
+            )
+        tensors = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, Tensor)}
+        if tensors:
+            self.groups.append(TensorGroup(".".join(path), tensors))
+        for key, inner in value.items():
+            self.collect(inner, (*path, str(key)))
+
+
+def _no_tensors_error(name: str, contents: Any, objects: dict[str, str]) -> UserError:
+    if objects:
+        return module_error(name, objects)
+    content = type(contents).__name__
+    if isinstance(contents, dict):
+        first = next((f"{key}: {type(value).__name__}" for key, value in contents.items()), "empty")
+        content = f"dict without named tensors ({first[:100]})"
+    return UserError(
+        "checkpoint_invalid",
+        f"{name} contains a {content}; save a state dict, which has tensors with names",
+        hint="torch.save(model.state_dict(), path)",
+    )
+
+
+def module_error(name: str, objects: dict[str, str]) -> UserError:
+    """Return the error for a checkpoint whose network is a pickled object."""
+    path, class_name = next(iter(objects.items()))
+    key = "".join(f"[{part!r}]" for part in path.split(".") if part)
+    lines = pickle_scan.STATE_DICT_LINES.format(file=name, key=key)
+    return UserError(
+        "checkpoint_invalid",
+        f"{name} is a whole model object ({class_name}), whose code is never run here, and not a "
+        "state dict",
+        hint=f"where its code is installed, run these two lines and upload the result:\n{lines}",
+    )

@@ -1,162 +1,304 @@
-"""Match a checkpoint's names and shapes with an architecture's, and explain differences."""
+"""Find a network's tensors in a checkpoint: prefixes, averaged copies, tensors of other parts."""
 
-from collections.abc import Collection, Mapping
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from kdcore.models.factory import build
-from kdcore.models.registry import ENTRIES
-from kdcore.protocol.events import ErrorDetail
 from kdcore.runtime.errors import UserError, error_detail
-from kdcore.schema.catalog import architectures
+from kdcore.schema.asset_info import KeyMap, WeightsChoice
+from kdcore.weights.checkpoint_reader import LoadedCheckpoint
+from kdcore.weights.target_network import BATCH_COUNTER, TargetNetwork
 
-_PREFIXES = ("module.", "_orig_mod.", "model.", "student.")
-_STUDENT_PREFIXES = ("module.student.", "student.")
-BATCH_COUNTER = "num_batches_tracked"
-"""A counter of batch norms that old checkpoints lack; it may be missing, because it is not used."""
-_DEFAULT_INPUT_SIZE = 32
-"""Input size in pixels of a network outside the catalog."""
+_WRAPPED_LAYERS = re.compile(
+    r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
+"""Parts that torch.compile, FSDP and activation checkpointing add inside names."""
+_AVERAGED = re.compile(r"(^|_)(ema|swa|shadow|averaged?)(_|$)", re.IGNORECASE)
+_EXTRA_PART = re.compile(
+    r"criterion|criteria|\w*loss\w*|\w*metrics?|acc|accuracy|auc|auroc|f1|precision|recall"
+    r"|\w+_(acc|accuracy|auc|auroc|f1)|confmat|confusion_matrix|n_averaged|num_updates|initted|step"
+    r"|decay|aux\w*|teacher\w*|queue\w*|class_weights?|pos_weight|mean|std|normali[sz]\w*|pixel_mean"
+    r"|pixel_std|mixup|augment\w*|\w*transforms?|optimizer|_extra_state|num_batches_tracked"
+    r"|total_ops|total_params",
+    re.IGNORECASE,
+)
+"""Parts of names of what training keeps beside a network."""
+_EXTRA_INSIDE = frozenset(
+    {BATCH_COUNTER, "total_ops", "total_params", "_extra_state"}
+    | {"relative_position_index", "attn_mask", "position_ids"}
+)
+"""Last parts of names inside a network that its outputs do not depend on."""
+_USUAL_WRAPPERS = frozenset({"state_dict", "model_state_dict", "model", "module", "student"})
+"""Keys and prefixes that go without saying."""
+_MAX_LISTED = 20
 
 
-class TargetNetwork(NamedTuple):
-    """Names and shapes that a checkpoint must have."""
+class NamedTensor(NamedTuple):
+    """One tensor of a checkpoint."""
 
-    architecture: str
-    num_classes: int
-    in_channels: int
+    path: str
+    """Keys of the dicts around it and its name, joined by dots."""
+    name: str
+    """Its name in its dict, after ``key_map``."""
+    group: int
+    tensor: Tensor
+
+
+class TensorMapping(NamedTuple):
+    """The tensors of one network in a checkpoint."""
+
     tensors: dict[str, Tensor]
-    """By name, on the meta device."""
-    parameters: frozenset[str]
-    classifier: str
-    """Name of the last layer's weight (num_classes, D)."""
+    """By the network's names."""
+    prefix: str
+    """What precedes these names in the checkpoint."""
+    unexpected: dict[str, Tensor]
+    """Other tensors of the same dicts that may be part of another network."""
+    notes: tuple[str, ...] = ()
+    has_alternative: bool = False
+    """Whether the checkpoint has averaged and raw weights of the network."""
 
 
-def target_network(
-    architecture: str, num_classes: int, tensors: Mapping[str, Tensor]
-) -> TargetNetwork:
-    """Return the target, with the input channels of the checkpoint's first convolution."""
-    rgb = _build_target(architecture, num_classes, 3)
-    first = next(name for name, tensor in rgb.tensors.items() if tensor.ndim == 4)
-    first_weight = tensors.get(first)
-    if first_weight is None or first_weight.ndim != 4 or first_weight.shape[1] == 3:
-        return rgb
-    if first_weight.shape[1] != 1:
+def list_tensors(checkpoint: LoadedCheckpoint, key_map: KeyMap = ()) -> list[NamedTensor]:
+    """List every tensor, with names changed by ``key_map``; an empty new name leaves one out.
+
+    A pattern is searched in the name, and in the path if the name has no match. Raises
+    :class:`UserError` for an invalid pattern, and where two names become one.
+    """
+    rules = [(_compile(pattern, number), new) for number, (pattern, new) in enumerate(key_map)]
+    named: dict[str, NamedTensor] = {}
+    for group, (path, tensors) in enumerate(checkpoint.groups):
+        for key, tensor in tensors.items():
+            name = _WRAPPED_LAYERS.sub("", key)
+            full = f"{path}.{name}" if path else name
+            for pattern, replacement in rules:
+                if pattern.search(name):
+                    name = pattern.sub(replacement, name)
+                    full = f"{path}.{name}" if path and name else name
+                elif pattern.search(full):
+                    full = name = pattern.sub(replacement, full)
+            if not name:
+                continue
+            if full in named:
+                raise UserError(
+                    "checkpoint_invalid",
+                    f"two tensors of {checkpoint.name} get the name {full}",
+                    hint="change key_map so that different names stay different",
+                    items=[error_detail(key, f"becomes {full}, like {named[full].path}")],
+                    fix_fields=("key_map",),
+                )
+            named[full] = NamedTensor(full, name, group, tensor)
+    return list(named.values())
+
+
+def map_tensors(
+    named: Sequence[NamedTensor], target: TargetNetwork, weights: WeightsChoice | None = None
+) -> TensorMapping:
+    """Return the tensors that best fit a network, under whatever prefix they are.
+
+    Several complete sets of weights: ``weights`` chooses between averaged (``ema``) and ``raw``
+    ones, None prefers averaged ones; a student counts before its teacher. Raises
+    :class:`UserError` if the choice is not there, or if different sets fit equally well.
+    """
+    by_prefix = _find_prefixes(named, target)
+    complete = {
+        prefix: entries
+        for prefix, entries in by_prefix.items()
+        if target.required_names <= entries.keys()
+    }
+    fitting = {
+        p: entries
+        for p, entries in complete.items()
+        if _num_fitting(entries, target) == len(entries)
+    }
+    options = fitting or complete
+    if options:
+        prefix, notes = _select(options, weights)
+        both = len({_is_averaged(option) for option in options}) > 1
+        mapping = _mapping(named, target, prefix, options, notes)
+        return mapping._replace(has_alternative=both)
+    if not by_prefix:
+        return TensorMapping({}, "", {entry.name: entry.tensor for entry in named})
+    prefix = max(by_prefix, key=lambda p: (_num_fitting(by_prefix[p], target), -len(p)))
+    joined = _join_two_prefixes(by_prefix, prefix, target)
+    return _mapping(named, target, prefix, {prefix: joined or by_prefix[prefix]}, ())
+
+
+def _compile(pattern: str, number: int) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
         raise UserError(
             "checkpoint_invalid",
-            f"the checkpoint takes images of {first_weight.shape[1]} channels, not of 1 or 3",
+            f"the pattern {number} of key_map is not a regular expression: {error}",
+            fix_fields=("key_map",),
+        ) from error
+
+
+def _find_prefixes(
+    named: Iterable[NamedTensor], target: TargetNetwork
+) -> dict[str, dict[str, NamedTensor]]:
+    """Return, by prefix, the network's names that follow it in the checkpoint."""
+    by_prefix: dict[str, dict[str, NamedTensor]] = defaultdict(dict)
+    for entry in named:
+        start = 0
+        while True:
+            if entry.path[start:] in target.tensors:
+                by_prefix[entry.path[:start]][entry.path[start:]] = entry
+            start = entry.path.find(".", start) + 1
+            if not start:
+                break
+    return by_prefix
+
+
+def _num_fitting(entries: Mapping[str, NamedTensor], target: TargetNetwork) -> int:
+    """Return how many tensors have the shape of the network, for any classes and channels."""
+    return sum(_fits(name, entry.tensor, target) for name, entry in entries.items())
+
+
+def _fits(name: str, tensor: Tensor, target: TargetNetwork) -> bool:
+    expected = target.tensors[name]
+    if name.endswith(BATCH_COUNTER):
+        return tensor.numel() == 1
+    if tensor.shape == expected.shape:
+        return True
+    if tensor.ndim != expected.ndim or not expected.ndim:
+        return False
+    if name == target.stem:
+        return tensor.shape[0] == expected.shape[0] and tensor.shape[2:] == expected.shape[2:]
+    return expected.shape[0] == target.num_classes and tensor.shape[1:] == expected.shape[1:]
+
+
+def _select(
+    options: dict[str, dict[str, NamedTensor]], weights: WeightsChoice | None
+) -> tuple[str, tuple[str, ...]]:
+    """Return the prefix of the weights to use, and what to say about the others."""
+    averaged = [prefix for prefix in options if _is_averaged(prefix)]
+    raw = [prefix for prefix in options if prefix not in averaged]
+    if weights is not None and not (averaged if weights == "ema" else raw):
+        other = "raw" if weights == "ema" else "ema"
+        raise UserError(
+            "checkpoint_invalid",
+            f"the checkpoint has no complete {weights} weights; it has {other} weights under "
+            f"{_quote(options)}",
+            hint=f'set weights to "{other}", or leave it out',
+            fix_fields=("weights",),
         )
-    return _build_target(architecture, num_classes, 1)
+    selected = averaged if averaged and weights != "raw" else raw
+    notes: tuple[str, ...] = ()
+    if averaged and raw and weights is None:
+        notes = (
+            f"the averaged weights (EMA) under {_quote(averaged)} are used, not those under "
+            f'{_quote(raw)}; "weights": "raw" selects the others',
+        )
+    students = [prefix for prefix in selected if "student" in prefix.split(".")]
+    others = [prefix for prefix in selected if "teacher" not in prefix.split(".")]
+    selected = students or others or selected
+    different = [p for p in selected[1:] if not _are_equal(options[selected[0]], options[p])]
+    if different:
+        raise UserError(
+            "checkpoint_invalid",
+            f"the checkpoint has several different sets of weights for this network, under "
+            f"{_quote([selected[0], *different])}",
+            hint="leave all but one out with key_map: "
+            f"{_drop_rules(f'{prefix}x' for prefix in different)}",
+            fix_fields=("key_map",),
+        )
+    return selected[0], notes
 
 
-def strip_prefixes(tensors: dict[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
-    """Remove prefixes that wrappers add to all names, such as ``module.``.
-
-    A checkpoint of a distiller has student and teacher; the student is used.
-    """
-    for prefix in _STUDENT_PREFIXES:
-        students = {name: t for name, t in tensors.items() if name.startswith(prefix)}
-        if students:
-            tensors = students
-            break
-    for _ in range(len(_PREFIXES)):
-        for prefix in _PREFIXES:
-            if not any(n in expected for n in tensors) and _all_start(tensors, prefix):
-                tensors = {name.removeprefix(prefix): t for name, t in tensors.items()}
-    return tensors
+def _is_averaged(prefix: str) -> bool:
+    return any(_AVERAGED.search(part) for part in prefix.split("."))
 
 
-def check_tensors(tensors: Mapping[str, Tensor], target: TargetNetwork) -> None:
-    """Compare names and shapes with the target. Raises :class:`UserError` with every difference."""
-    items = differences(tensors, target.tensors)
-    if not items:
-        return
-    name, classes = target.architecture, target.num_classes
-    head = tensors.get(target.classifier)
-    if head is not None and head.ndim in (2, 4) and head.shape[0] != classes:
-        other = _build_target(name, head.shape[0], target.in_channels)
-        if not differences(tensors, other.tensors):
-            raise UserError(
-                "checkpoint_invalid",
-                f"the checkpoint is a {name} of {head.shape[0]} classes, not of {classes}",
-                hint=f"set num_classes to {head.shape[0]}",
-                items=items,
-            )
-    fitting = _matching_architecture(tensors, target)
-    raise UserError(
-        "checkpoint_invalid",
-        f"the checkpoint is not a {name}: {len(items)} of its tensors are missing, unexpected or "
-        "of another shape",
-        hint=f"its names and shapes match {fitting}" if fitting else None,
-        items=items,
+def _are_equal(one: Mapping[str, NamedTensor], other: Mapping[str, NamedTensor]) -> bool:
+    def equal(a: Tensor, b: Tensor) -> bool:
+        same_kind = a.dtype == b.dtype and a.shape == b.shape and a.layout == b.layout
+        return same_kind and (a.data_ptr() == b.data_ptr() or torch.equal(a, b))
+
+    try:
+        return all(name in other and equal(one[name].tensor, other[name].tensor) for name in one)
+    except (RuntimeError, NotImplementedError):
+        return False  # tensors without values, which later checks name
+
+
+def _join_two_prefixes(
+    by_prefix: Mapping[str, Mapping[str, NamedTensor]], prefix: str, target: TargetNetwork
+) -> dict[str, NamedTensor] | None:
+    """Return a network whose last layers have another prefix, or None unless that is clear."""
+    body = by_prefix[prefix]
+    groups = {entry.group for entry in body.values()}
+    missing = target.required_names - body.keys()
+    rest = [
+        entries
+        for other, entries in by_prefix.items()
+        if other != prefix
+        and missing <= entries.keys()
+        and all(entries[n].group in groups and _fits(n, entries[n].tensor, target) for n in missing)
+    ]
+    if len(rest) != 1 or 2 * len(missing) > len(target.required_names):
+        return None
+    return {**body, **{name: rest[0][name] for name in missing}}
+
+
+def _mapping(
+    named: Iterable[NamedTensor],
+    target: TargetNetwork,
+    prefix: str,
+    options: Mapping[str, Mapping[str, NamedTensor]],
+    notes: tuple[str, ...],
+) -> TensorMapping:
+    """Return the mapping at ``prefix``, and tell known extras from other tensors."""
+    used = options[prefix]
+    groups = {entry.group for entry in used.values()}
+    explained = {entry.path for entries in options.values() for entry in entries.values()}
+    rest = [e for e in named if e.group in groups and e.path not in explained]
+    unexpected = {e.name: e.tensor for e in rest if not _is_known_extra(e, prefix, target)}
+    ignored = [entry.name for entry in rest if entry.name not in unexpected]
+    joined = sorted({e.path.removesuffix(n) for n, e in used.items()} - {prefix})
+    unusual = [part for part in prefix.split(".") if part and part not in _USUAL_WRAPPERS]
+    if unusual:
+        notes = (
+            *notes,
+            f"the weights are those whose names begin with {_quote([prefix, *joined])}",
+        )
+    elif joined:
+        notes = (*notes, f"the prefixes {_quote(joined)} are removed")
+    if ignored:
+        listed = ", ".join(sorted(ignored)[:_MAX_LISTED])
+        more = f" and {len(ignored) - _MAX_LISTED} more" if len(ignored) > _MAX_LISTED else ""
+        notes = (*notes, f"not part of the network, so not read: {listed}{more}")
+    return TensorMapping(
+        {name: entry.tensor for name, entry in used.items()}, prefix, unexpected, notes
     )
 
 
-def differences(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[ErrorDetail]:
-    """Return an item for each name that is missing, unexpected or of another shape."""
-    missing = [
-        error_detail(name, f"is missing; expected {_shape(tensor)}")
-        for name, tensor in expected.items()
-        if name not in tensors and not name.endswith(BATCH_COUNTER)
-    ]
-    unexpected = [
-        error_detail(name, f"is unexpected, of shape {_shape(tensor)}")
-        for name, tensor in tensors.items()
-        if name not in expected
-    ]
-    misshaped = [
-        error_detail(name, f"expected {_shape(tensor)}, found {_shape(tensors[name])}")
-        for name, tensor in expected.items()
-        if name in tensors and tensors[name].shape != tensor.shape
-    ]
-    return missing + unexpected + misshaped
+def _is_known_extra(entry: NamedTensor, prefix: str, target: TargetNetwork) -> bool:
+    """Return whether a tensor is of a kind that trainings keep beside a network."""
+    inside = entry.path.startswith(prefix)
+    name = entry.path.removeprefix(prefix) if inside else entry.name
+    parts = name.split(".")
+    if inside and parts[0] in {known.partition(".")[0] for known in target.tensors}:
+        return parts[-1] in _EXTRA_INSIDE
+    if not inside and "student" in prefix.split("."):
+        return True  # a distiller: its other parts are the teacher and layers for the loss
+    known = any(_EXTRA_PART.fullmatch(part) or _is_averaged(part) for part in parts)
+    return known or entry.tensor.numel() <= 1
 
 
-def _build_target(architecture: str, num_classes: int, in_channels: int) -> TargetNetwork:
-    entry = architectures().get(architecture)
-    with torch.device("meta"):
-        # At the reference size, because some networks have weights for every position.
-        network: nn.Module = build(
-            architecture,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            input_size=entry.input_size if entry else _DEFAULT_INPUT_SIZE,
-        )
-    heads = [
-        name for name, module in network.named_modules() if _out_channels(module) == num_classes
-    ]
-    return TargetNetwork(
-        architecture=architecture,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        tensors=network.state_dict(),
-        parameters=frozenset(name for name, _ in network.named_parameters()),
-        classifier=f"{heads[-1]}.weight",
-    )
+def drop_rules_hint(names: Collection[str]) -> str:
+    """Return a ``key_map`` that leaves the tensors ``names`` out, as JSON for a message."""
+    return _drop_rules(names)
 
 
-def _out_channels(layer: nn.Module) -> int | None:
-    if isinstance(layer, nn.Linear):
-        return layer.out_features
-    return layer.out_channels if isinstance(layer, nn.Conv2d) else None
+def _drop_rules(names: Iterable[str]) -> str:
+    heads = dict.fromkeys(name.rpartition(".")[0] or name for name in names)
+    rules = ", ".join(f'["^{re.escape(head)}.*", ""]' for head in heads)
+    return f'"key_map": [{rules}]'.replace("\\", "\\\\")
 
 
-def _matching_architecture(tensors: Mapping[str, Tensor], target: TargetNetwork) -> str | None:
-    """Return the CIFAR architecture that fits the checkpoint, with its classes, or None."""
-    for name in ENTRIES:
-        other = _build_target(name, target.num_classes, target.in_channels)
-        head = tensors.get(other.classifier)
-        if head is not None and head.ndim in (2, 4) and head.shape[0] != target.num_classes:
-            other = _build_target(name, head.shape[0], target.in_channels)
-        if not differences(tensors, other.tensors):
-            return f"{name} of {other.num_classes} classes"
-    return None
-
-
-def _all_start(names: Collection[str], prefix: str) -> bool:
-    return bool(names) and all(name.startswith(prefix) for name in names)
-
-
-def _shape(tensor: Tensor) -> str:
-    return str(tuple(tensor.shape))
+def _quote(prefixes: Iterable[str]) -> str:
+    return ", ".join(f"`{prefix}`" if prefix else "the top" for prefix in prefixes)

@@ -1,5 +1,6 @@
 """The ``verify`` command: check an upload, or download published weights; write safetensors."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,9 +14,26 @@ from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError, error_detail
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.schema.asset_info import ModelInfo
-from kdcore.weights import key_mapping
-from kdcore.weights.checkpoint_reader import read_checkpoint
+from kdcore.weights.architecture_search import fitting_targets, infer_architecture
+from kdcore.weights.checkpoint_reader import (
+    LoadedCheckpoint,
+    module_error,
+    read_checkpoint,
+    read_class_names,
+)
+from kdcore.weights.key_differences import Differences, compare
+from kdcore.weights.key_mapping import (
+    NamedTensor,
+    TensorMapping,
+    drop_rules_hint,
+    list_tensors,
+    map_tensors,
+)
 from kdcore.weights.safetensors_io import write_model
+from kdcore.weights.target_network import BATCH_COUNTER, TargetNetwork, build_target, fit_target
+
+_MAX_LISTED = 20
+_MAX_COUNTER = 2**62
 
 
 def verify(
@@ -23,7 +41,8 @@ def verify(
 ) -> None:
     """Compare a checkpoint with its architecture, check every value, write float32 safetensors.
 
-    The written bytes depend on the weights alone and not on the uploaded format. Raises
+    Without an architecture, or without a number of classes, names and shapes decide. The written
+    bytes depend on the weights alone and not on the uploaded format. Raises
     :class:`UserError` ``checkpoint_invalid``, which names every difference, and
     :class:`RunCancelledError`; for published weights the errors of
     :func:`download_weights`.
@@ -32,23 +51,28 @@ def verify(
         download_weights(request.pretrained, workdir, events, cancellation)
         return
     events.phase("check")
-    path = Path(request.path)
-    checkpoint_tensors = read_checkpoint(path)
+    checkpoint = read_checkpoint(Path(request.path), name=request.filename, scratch=workdir)
     cancellation.check_cancelled()
-    # The names do not depend on the numbers of channels and classes.
-    names = key_mapping.target_network(request.architecture, request.num_classes, {}).tensors
-    checkpoint_tensors = key_mapping.strip_prefixes(checkpoint_tensors, names)
-    target = key_mapping.target_network(
-        request.architecture, request.num_classes, checkpoint_tensors
-    )
-    key_mapping.check_tensors(checkpoint_tensors, target)
-    tensors = _to_plain_tensors(checkpoint_tensors, target, path.stat().st_size)
+    named = list_tensors(checkpoint, request.key_map)
+    architecture, notes = request.architecture, checkpoint.notes
+    if architecture is None:
+        inferred = infer_architecture(checkpoint, named, request.weights)
+        architecture, notes = inferred.name, (*notes, *inferred.notes)
     cancellation.check_cancelled()
+    reference = build_target(architecture)
+    mapping = map_tensors(named, reference, request.weights)
+    target = fit_target(reference, mapping.tensors, request.num_classes)
+    _check_names(checkpoint, named, mapping, target)
+    tensors = _to_plain_tensors(mapping, target, checkpoint.size_bytes)
+    cancellation.check_cancelled()
+    class_names = read_class_names(checkpoint.contents, target.num_classes)
     info = ModelInfo(
         architecture=target.architecture,
         num_classes=target.num_classes,
         in_channels=target.in_channels,
         num_params=sum(target.tensors[name].numel() for name in target.parameters),
+        class_names=class_names,
+        warnings=(*notes, *mapping.notes),
     )
     write_model(tensors, info, workdir, events)
 
@@ -92,21 +116,96 @@ def _pretrained_info(name: str, pretrained_weights: PretrainedWeights) -> ModelI
     )
 
 
+def _check_names(
+    checkpoint: LoadedCheckpoint,
+    named: Sequence[NamedTensor],
+    mapping: TensorMapping,
+    target: TargetNetwork,
+) -> None:
+    """Raise :class:`UserError` unless names and shapes are the target's; say what mends that."""
+    differences = compare(mapping.tensors, mapping.unexpected, target)
+    if not differences.items:
+        return
+    if not mapping.tensors and checkpoint.objects:
+        raise module_error(checkpoint.name, checkpoint.objects)
+    _check_classes(checkpoint, mapping, target, differences)
+    fitting = fitting_targets(named)
+    complete = target.required_names <= mapping.tensors.keys()
+    if complete and len(differences.items) == len(mapping.unexpected) and not fitting:
+        raise _extras_error(checkpoint, mapping, differences, target.architecture)
+    hint = None
+    if fitting:
+        alternatives = [f"{key} of {fit.num_classes} classes" for key, (fit, _) in fitting.items()]
+        hint = f"its names and shapes match {', '.join(alternatives)}"
+    elif differences.rename_hint is not None:
+        hint = f"if only the names differ, add {differences.rename_hint}"
+    prefix = f" under `{mapping.prefix}`" if mapping.prefix else ""
+    raise UserError(
+        "checkpoint_invalid",
+        f"{checkpoint.name} is not a {target.architecture}: {len(differences.items)} of its "
+        f"tensors{prefix} are missing, unexpected or of another shape",
+        hint=hint,
+        items=differences.items,
+        fix_fields=("architecture", "num_classes", "key_map"),
+    )
+
+
+def _check_classes(
+    checkpoint: LoadedCheckpoint,
+    mapping: TensorMapping,
+    target: TargetNetwork,
+    differences: Differences,
+) -> None:
+    """Raise :class:`UserError` if nothing but the number of classes differs."""
+    other = fit_target(target, mapping.tensors, None)
+    if other.num_classes == target.num_classes:
+        return
+    if not compare(mapping.tensors, mapping.unexpected, other).items:
+        raise UserError(
+            "checkpoint_invalid",
+            f"{checkpoint.name} is a {target.architecture} of {other.num_classes} classes, not of "
+            f"{target.num_classes}",
+            hint=f"set num_classes to {other.num_classes}, or leave it out",
+            items=differences.items,
+            fix_fields=("num_classes",),
+        )
+
+
+def _extras_error(
+    checkpoint: LoadedCheckpoint,
+    mapping: TensorMapping,
+    differences: Differences,
+    architecture: str,
+) -> UserError:
+    names = sorted(mapping.unexpected)
+    listed = ", ".join(names[:_MAX_LISTED])
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return UserError(
+        "checkpoint_invalid",
+        f"{checkpoint.name} has every tensor of a {architecture}, and {len(names)} others, which "
+        f"may change its outputs: {listed}{more}",
+        hint=f"if the network does not need them, leave them out: {drop_rules_hint(names)}",
+        items=differences.items,
+        fix_fields=("architecture", "key_map"),
+    )
+
+
 def _to_plain_tensors(
-    checkpoint_tensors: dict[str, Tensor], target: key_mapping.TargetNetwork, size_bytes: int
+    mapping: TensorMapping, target: TargetNetwork, size_bytes: int
 ) -> dict[str, Tensor]:
     """Return float32 copies (counters int64), sorted by name."""
     plain: dict[str, Tensor] = {}
     problems = []
     for name, expected in sorted(target.tensors.items()):
-        if name not in checkpoint_tensors:
-            plain[name] = torch.zeros((), dtype=torch.int64)
+        tensor = mapping.tensors.get(name)
+        if name.endswith(BATCH_COUNTER):
+            plain[name] = _to_counter(tensor)
             continue
-        problem = _container_problem(checkpoint_tensors[name], expected, size_bytes)
+        if tensor is None:
+            raise KeyError(name)
+        problem = _container_problem(tensor, expected, size_bytes)
         if problem is None:
-            plain[name] = (
-                checkpoint_tensors[name].detach().to(expected.dtype, copy=True).contiguous()
-            )
+            plain[name] = tensor.detach().to(expected.dtype, copy=True).contiguous()
             problem = _value_problem(name, plain[name])
         if problem is not None:
             problems.append(error_detail(name, problem))
@@ -115,8 +214,23 @@ def _to_plain_tensors(
             "checkpoint_invalid",
             f"{len(problems)} tensors of the checkpoint cannot be used",
             items=problems,
+            fix_fields=("weights",) if mapping.has_alternative else (),
         )
     return plain
+
+
+def _to_counter(tensor: Tensor | None) -> Tensor:
+    """Return the counter of a batch norm as an int64 scalar; 0 if it has no usable value.
+
+    Averaged weights have fractions, and some files have shape (1,). No output depends on it.
+    """
+    zero = torch.zeros((), dtype=torch.int64)
+    if tensor is None or tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        return zero
+    if tensor.is_complex() or tensor.numel() != 1:
+        return zero
+    value = float(tensor)
+    return zero + int(value) if 0 <= value < _MAX_COUNTER else zero
 
 
 def _container_problem(tensor: Tensor, expected: Tensor, size_bytes: int) -> str | None:

@@ -1,12 +1,14 @@
 """Prepared assets: a data set or model becomes ready or failed with the job that prepares it."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from kdcore.schema.job_kinds import JOB_KINDS, PreparedAsset
+from store.settings import settings
 from store.tables import Dataset, Job, Model, Upload
 
 _PUBLIC_FIELDS = ("code", "message", "hint", "items", "num_items")
@@ -67,8 +69,18 @@ def _finalize_asset(session: Session, asset: Dataset | Model, job: Job) -> None:
         asset.state = "failed"
         # A retryable error does not mean that the bytes are invalid.
         if asset.upload_id and job.error and not job.error["retryable"]:
-            _discard_upload(session, asset)
+            if job.error.get("fix_fields"):
+                _extend_upload(session, asset)
+            else:
+                _discard_upload(session, asset)
     asset.rev += 1
+
+
+def _extend_upload(session: Session, asset: Dataset | Model) -> None:
+    """Let the upload of a refusal that other request fields could mend stay for one more term."""
+    upload = session.get(Upload, asset.upload_id, with_for_update=True)
+    if upload is not None and upload.state == "complete":
+        upload.expires_at = func.now() + timedelta(seconds=settings().upload_expiry_s)
 
 
 def _discard_upload(session: Session, asset: Dataset | Model) -> None:
@@ -90,7 +102,10 @@ def _discard_upload(session: Session, asset: Dataset | Model) -> None:
 
 
 def _public_error(error: dict[str, Any] | None) -> dict[str, Any] | None:
-    return error and {name: error.get(name) for name in _PUBLIC_FIELDS}
+    if not error:
+        return None
+    fields = {name: error.get(name) for name in _PUBLIC_FIELDS}
+    return fields | {"fix_fields": error.get("fix_fields", [])}
 
 
 _FINALIZERS: dict[PreparedAsset, Callable[[Session, Any, Job], None]] = {

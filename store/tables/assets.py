@@ -127,10 +127,11 @@ class Model(Base):
     name: Mapped[str]
     source: Mapped[str]
     upload_id: Mapped[str | None] = mapped_column(ForeignKey("uploads.id"))
-    architecture: Mapped[str]
-    num_classes: Mapped[int]
+    architecture: Mapped[str | None]
+    """Set in each model that is ready, like the next fields; null while an upload is inferred."""
+    num_classes: Mapped[int | None]
     in_channels: Mapped[int | None]
-    input_size: Mapped[int]
+    input_size: Mapped[int | None]
     normalization: Mapped[Json | None]
     sixteen_bit_range: Mapped[int | None]
     """Number of values of the training images with 16 bits; null without such images."""

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from sqlalchemy import delete, func, not_, or_, select
+from sqlalchemy import ColumnElement, delete, func, not_, or_, select
+from sqlalchemy.orm import Session
 
 from store import object_store, teacher_caches
 from store.database import transaction
@@ -38,11 +39,31 @@ def delete_expired() -> None:
         session.execute(delete(DashboardSession).where(DashboardSession.expires_at < now))
         session.execute(delete(Worker).where(Worker.seen_at < old))
         teacher_caches.evict(session)
-        used = [
-            Upload.id.in_(select(table.upload_id).where(table.upload_id.is_not(None)))
-            for table in (Dataset, Model)
-        ]
-        session.execute(delete(Upload).where(Upload.expires_at < now, not_(or_(*used))))
+        session.execute(delete(Upload).where(Upload.expires_at < now, not_(_is_used())))
+        _discard_refused_uploads(session)
+
+
+def _is_used(*, unless_failed: bool = False) -> ColumnElement[bool]:
+    """Whether a data set or model was created from an upload; optionally only if one is usable."""
+    queries = []
+    for table in (Dataset, Model):
+        query = select(table.upload_id).where(table.upload_id.is_not(None))
+        queries.append(query.where(table.state != "failed") if unless_failed else query)
+    return or_(*(Upload.id.in_(query) for query in queries))
+
+
+def _discard_refused_uploads(session: Session) -> None:
+    """Discard expired uploads that only failed data sets and models use; their rows stay.
+
+    The bytes become orphans. A request that uses the upload again at this moment holds its lock.
+    """
+    in_use = _is_used(unless_failed=True)
+    expired = select(Upload).where(
+        Upload.state == "complete", Upload.expires_at < func.now(), _is_used(), not_(in_use)
+    )
+    for upload in session.scalars(expired.with_for_update(skip_locked=True)):
+        upload.parts.clear()
+        upload.state = "discarded"
 
 
 class OrphanCollector:

@@ -29,6 +29,18 @@ def test_new_upload_has_an_address(client: httpx.Client) -> None:
     assert response.headers["location"] == f"/v1/uploads/{response.json()['id']}"
 
 
+def test_digest_in_capitals_is_a_digest(client: httpx.Client) -> None:
+    new_upload = create_upload(client, b"x", sha256=hashlib.sha256(b"x").hexdigest().upper())
+    assert new_upload["sha256"] == hashlib.sha256(b"x").hexdigest()
+    url = f"/v1/uploads/{new_upload['id']}"
+    client.put(new_upload["parts"][0]["url"], content=b"x").raise_for_status()
+    assert client.post(f"{url}/complete").json()["state"] == "complete"
+    body = {"filename": "x", "size_bytes": 1, "sha256": "0" * 63}
+    response = client.post("/v1/uploads", json=body)
+    assert issue_codes(response) == {"/sha256": "invalid_sha256"}
+    assert response.json()["errors"][0]["detail"] == "must be a SHA-256: 64 hexadecimal digits"
+
+
 def test_upload_is_complete_with_all_parts(client: httpx.Client) -> None:
     data = b"".join(bytes([number % 256]) * 1000 for number in range(150))
     new_upload = create_upload(client, data)

@@ -134,11 +134,15 @@ def test_evaluation_of_a_moved_folder_has_the_same_key(tmp_path, teacher_run, di
     assert keys == [keys[0]] * 3
 
 
-def test_state_dict_requires_its_architecture(tmp_path, teacher_run, digits_store):
+def test_state_dict_shows_its_architecture(tmp_path, teacher_run, digits_store):
     path = str(teacher_run.path / "student.safetensors")
     recipe = {"student": {"architecture": "cifar/resnet8"}, "dataset": str(digits_store)}
-    issues = issues_of(recipe | {"teachers": [{"weights": path}]}, tmp_path)
-    assert "architecture: add it" in issues["/teachers/0/weights"]
+    teacher = {"weights": path, "architecture": "cifar/resnet8"}
+    named, inferred = (
+        key_of(recipe | {"teachers": teachers}, tmp_path)
+        for teachers in ([teacher], [{"weights": path}])
+    )
+    assert inferred == named
     issues = issues_of(recipe | {"teachers": [{"weights": str(tmp_path)}]}, tmp_path)
     assert "not the folder of a finished run" in issues["/teachers/0/weights"]
 

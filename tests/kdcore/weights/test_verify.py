@@ -1,6 +1,5 @@
 """Verification: every valid container gives equal bytes; the others are refused with a reason."""
 
-import argparse
 import collections
 import contextlib
 import io
@@ -98,7 +97,7 @@ def test_every_container_gives_the_same_bytes(tmp_path, state):
         workdir = Workdir(tmp_path / str(number))
         save(workdir.path / "upload")
         info, written[way] = verify_upload(workdir)
-        assert {name: value for name, value in info.items() if value is not None} == {
+        assert {name: value for name, value in info.items() if value} == {
             "architecture": NAME,
             "num_classes": 5,
             "in_channels": 3,
@@ -153,11 +152,7 @@ def test_code_in_another_pickle_of_the_file_is_not_run(workdir, tmp_path, state)
     assert not canary.exists()
 
 
-def test_training_options_and_model_objects_are_explained(tmp_path, state):
-    workdir = Workdir(tmp_path / "a")
-    torch.save({"opt": argparse.Namespace(lr=1), "model": state}, workdir.path / "upload")
-    assert "argparse.Namespace" in assert_refused(workdir).message
-    workdir = Workdir(tmp_path / "b")
+def test_model_object_is_explained(workdir):
     torch.save(torch.nn.Sequential(torch.nn.Linear(2, 2)), workdir.path / "upload")
     assert "whole model object" in assert_refused(workdir).message
 

@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 from safetensors.torch import load, save
+from sqlalchemy import update
 
 from kdcore.models import build
-from tests.helpers import upload
+from store.database import transaction
+from store.tables import Upload
+from tests.helpers import issue_codes, upload
+from worker.maintenance.gc import delete_expired
 
 Json = dict[str, Any]
 BODY = {"architecture": "cifar/resnet8", "num_classes": 5}
@@ -61,6 +66,20 @@ def outcomes(api_url: str, run_queue: Any, canary: Path) -> Iterator[Any]:
         "foreign": (save(network("cifar/resnet14")), {}),
         "truncated": (weights_file[: len(weights_file) // 2], {}),
         "code": (pytorch({"a": Runs(canary)}), {}),
+        "inferred": (
+            pytorch({"state_dict": {f"net.{name}": t for name, t in network().items()}}),
+            {"architecture": None, "num_classes": None},
+        ),
+        "renamed": (
+            pytorch(
+                {
+                    "model": {name.replace("fc", "head"): t for name, t in network().items()},
+                    "ema": network("cifar/resnet14"),
+                }
+            ),
+            {"key_map": [["^head\\.", "fc."]], "weights": "raw"},
+        ),
+        "six_classes": (weights_file, {"num_classes": 6}),
     }
     tenant = create_tenant()
     with client_for(api_url, tenant.key) as client:
@@ -122,6 +141,87 @@ def test_foreign_network_is_compared_key_by_key(outcomes: Any) -> None:
     assert (failed["state"], failed["error"]["code"]) == ("failed", "checkpoint_invalid")
     assert failed["error"]["items"]
     assert all(item["name"] and item["detail"] for item in failed["error"]["items"])
+
+
+def test_architecture_and_classes_are_inferred(outcomes: Any) -> None:
+    client, created, models = outcomes
+    assert (created["inferred"]["architecture"], created["inferred"]["num_classes"]) == (None, None)
+    model = models["inferred"]
+    assert (model["state"], model["error"]) == ("ready", None)
+    assert (model["architecture"], model["num_classes"]) == ("cifar/resnet8", 5)
+    assert model["sha256"] == models["safetensors"]["sha256"]
+    default = client.get("/v1/architectures/cifar/resnet8").json()
+    for name in ("normalization", "input_size"):
+        assert model[name] == default[name]
+    warnings = "\n".join(model["warnings"])
+    assert "inferred from names and shapes" in warnings
+    assert "`state_dict.net.`" in warnings
+
+
+def test_names_are_changed_and_weights_chosen(outcomes: Any) -> None:
+    _, _, models = outcomes
+    assert models["renamed"]["error"] is None
+    assert models["renamed"]["sha256"] == models["safetensors"]["sha256"]
+
+
+def _upload_of(model: Json) -> str:
+    return str(model["source"]).removeprefix("upload:")
+
+
+def test_upload_of_a_refusal_that_a_field_mends_is_used_again(
+    outcomes: Any, run_queue: Any
+) -> None:
+    client, created, models = outcomes
+    assert models["foreign"]["error"]["fix_fields"] == ["architecture", "num_classes", "key_map"]
+    mends: dict[str, Json] = {
+        "six_classes": {"num_classes": 5},
+        "gray_and_wrong": {"normalization": {"mean": [0.5], "std": [0.2]}},
+    }
+    again = {}
+    for name, changes in mends.items():
+        assert models[name]["error"]["fix_fields"] == list(changes)
+        body = BODY | {"name": name, "upload_id": _upload_of(created[name])} | changes
+        response = client.post("/v1/models", json=body)
+        assert response.status_code == 201, response.text
+        again[name] = response.json()["id"]
+    run_queue("prepare")
+    for name, model_id in again.items():
+        assert client.get(f"/v1/models/{model_id}").json()["error"] is None, name
+    for name in ("truncated", "code"):
+        assert models[name]["error"]["fix_fields"] == []
+        body = BODY | {"name": "x", "upload_id": _upload_of(created[name])}
+        assert issue_codes(client.post("/v1/models", json=body)) == {"/upload_id": "discarded"}
+
+
+def test_expired_upload_of_a_refusal_is_discarded(outcomes: Any) -> None:
+    client, created, _ = outcomes
+    uploads = [_upload_of(created[name]) for name in ("foreign", "safetensors")]
+
+    def states() -> list[str]:
+        delete_expired()
+        return [client.get(f"/v1/uploads/{upload_id}").json()["state"] for upload_id in uploads]
+
+    assert states() == ["complete", "complete"]
+    with transaction() as session:
+        past = update(Upload).where(Upload.id.in_(uploads))
+        session.execute(past.values(expires_at="2026-01-01T00:00:00Z"))
+    assert states() == ["discarded", "complete"]
+    body = BODY | {"name": "x", "upload_id": uploads[0]}
+    assert issue_codes(client.post("/v1/models", json=body)) == {"/upload_id": "discarded"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "pointer"),
+    [
+        ("key_map", [["a", "b"], ["(", "b"]], "/key_map/1"),
+        ("key_map", [["a", "\\2"]], "/key_map/0"),
+        ("weights", "best", "/weights"),
+        ("key_map", [["", "b"]], "/key_map/0/0"),
+    ],
+)
+def test_invalid_field_is_named(client: httpx.Client, field: str, value: Any, pointer: str) -> None:
+    body = BODY | {"name": "x", "upload_id": upload(client, b"x"), field: value}
+    assert list(issue_codes(client.post("/v1/models", json=body))) == [pointer]
 
 
 @pytest.mark.parametrize("name", ["truncated", "code"])

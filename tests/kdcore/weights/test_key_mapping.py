@@ -1,0 +1,165 @@
+"""Names of checkpoints: prefixes, tensors beside the network, averaged weights, ``key_map``."""
+
+import json
+
+import pytest
+import torch
+
+from tests.kdcore.weights.checkpoint_files import (
+    add_prefix,
+    assert_equal_weights,
+    network_state,
+    refuse_file,
+    verify_file,
+)
+
+STATE = network_state()
+OTHER = network_state(seed=1)
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        {**add_prefix("module.", STATE), "n_averaged": torch.tensor(5)},
+        {"state_dict": {**add_prefix("model.", STATE), "criterion.weight": torch.ones(10)}},
+        {**STATE, "criterion.weight": torch.ones(10), "total_ops": torch.zeros(1)},
+        add_prefix("net.", STATE),
+        add_prefix("learner.backbone.encoder.", STATE),
+        {"state_dict": add_prefix("backbone.", STATE), "best_acc": 71.2},
+        {"params": STATE},
+        {"weights": {"best": add_prefix("module.module.", STATE)}},
+        {
+            "model": {
+                f"model._orig_mod.{n.replace('.0.', '.0._orig_mod.')}": t for n, t in STATE.items()
+            }
+        },
+        {f"{'head' if n.startswith('fc') else 'encoder'}.{n}": t for n, t in STATE.items()},
+        {
+            "state_dict": {
+                **add_prefix("student.", STATE),
+                **add_prefix("teacher.", OTHER),
+                "regressor.weight": torch.ones(3, 3),
+            }
+        },
+    ],
+)
+def test_network_is_read_under_any_prefix(tmp_path, contents):
+    assert_equal_weights(verify_file(tmp_path, contents).tensors, STATE)
+
+
+def test_foreign_tensor_is_named_alone_with_what_leaves_it_out(tmp_path):
+    contents = {**add_prefix("net.", STATE), "projector.weight": torch.ones(3, 4)}
+    error = refuse_file(tmp_path, contents)
+    assert [item.name for item in error.items] == ["projector.weight"]
+    assert error.fix_fields == ("architecture", "key_map")
+    assert '"key_map": [["^projector.*", ""]]' in (error.hint or "")
+    result = verify_file(tmp_path, contents, key_map=[("^projector.*", "")])
+    assert_equal_weights(result.tensors, STATE)
+    assert "`net.`" in result.warnings
+
+
+def test_known_extras_are_a_warning(tmp_path):
+    result = verify_file(tmp_path, {**STATE, "criterion.weight": torch.ones(10)})
+    assert "not read: criterion.weight" in result.warnings
+
+
+def test_tensor_inside_the_network_is_never_dropped(tmp_path):
+    for name in ("layer1.0.se.weight", "layer1.0.alpha", "layer4.0.conv1.weight"):
+        assert [i.name for i in refuse_file(tmp_path, {**STATE, name: torch.ones(2, 2)}).items] == [
+            name
+        ]
+
+
+def test_averaged_weights_are_preferred_with_a_warning(tmp_path):
+    contents = {"state_dict": STATE, "state_dict_ema": OTHER}
+    result = verify_file(tmp_path, contents)
+    assert_equal_weights(result.tensors, OTHER)
+    assert "`state_dict_ema.` are used" in result.warnings
+    assert_equal_weights(verify_file(tmp_path, contents, weights="ema").tensors, OTHER)
+    assert_equal_weights(verify_file(tmp_path, contents, weights="raw").tensors, STATE)
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        {
+            "model": STATE,
+            "model_ema": {**add_prefix("module.", OTHER), "n_averaged": torch.tensor(3)},
+        },
+        {"state_dict": {**add_prefix("model.", STATE), **add_prefix("ema_model.module.", OTHER)}},
+        {"model": STATE, "ema": {"module": OTHER, "decay": 0.999}},
+        {"state_dict_ema": OTHER},
+        {"ema": OTHER},
+    ],
+)
+def test_averaged_weights_of_other_libraries(tmp_path, contents):
+    assert_equal_weights(verify_file(tmp_path, contents).tensors, OTHER)
+
+
+def test_choice_that_the_file_does_not_have_is_refused(tmp_path):
+    error = refuse_file(tmp_path, {"state_dict": STATE}, weights="ema")
+    assert (error.fix_fields, "no complete ema weights" in error.message) == (("weights",), True)
+    error = refuse_file(tmp_path, {"model_ema": STATE}, weights="raw")
+    assert error.fix_fields == ("weights",)
+
+
+def test_broken_averages_can_be_left_for_the_raw_weights(tmp_path):
+    broken = {**OTHER, "fc.bias": torch.full((5,), float("nan"))}
+    error = refuse_file(tmp_path, {"state_dict": STATE, "state_dict_ema": broken})
+    assert ([i.name for i in error.items], error.fix_fields) == (["fc.bias"], ("weights",))
+    error = refuse_file(tmp_path, broken)
+    assert error.fix_fields == ()
+
+
+def test_two_different_sets_of_weights_are_never_guessed(tmp_path):
+    contents = {"best": STATE, "last": OTHER}
+    error = refuse_file(tmp_path, contents)
+    assert "`best.`, `last.`" in error.message
+    assert error.fix_fields == ("key_map",)
+    result = verify_file(tmp_path, contents, key_map=[(r"^last\..*", "")])
+    assert_equal_weights(result.tensors, STATE)
+    assert_equal_weights(verify_file(tmp_path, {"best": STATE, "last": dict(STATE)}).tensors, STATE)
+
+
+def test_renamed_layers_are_paired_and_the_suggested_key_map_mends_them(tmp_path):
+    renamed = {
+        name.replace("layer1.", "stage_a.").replace("fc.", "head."): t for name, t in STATE.items()
+    }
+    error = refuse_file(tmp_path, renamed)
+    details = {item.name: item.detail for item in error.items}
+    assert details["fc.weight"] == (
+        "is missing; expected (5, 64); the checkpoint has head.weight of the same shape"
+    )
+    assert not any(name.startswith(("stage_a", "head")) for name in details)
+    assert error.fix_fields == ("architecture", "num_classes", "key_map")
+    suggestion = json.loads("{" + (error.hint or "").partition("add ")[2] + "}")
+    assert_equal_weights(verify_file(tmp_path, renamed, **suggestion).tensors, STATE)
+
+
+def test_key_map_that_joins_names_is_refused(tmp_path):
+    error = refuse_file(tmp_path, STATE, key_map=[(r"layer1\.0\.conv[12]", "layer1.0.conv")])
+    assert error.fix_fields == ("key_map",)
+    assert "two tensors" in error.message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda counter: counter.float() + 0.5,
+        lambda counter: counter.reshape(1),
+        lambda counter: torch.full((1,), float("nan")),
+    ],
+)
+def test_counters_of_batch_norms_may_have_any_form(tmp_path, change):
+    contents = {n: change(t) if n.endswith("num_batches_tracked") else t for n, t in STATE.items()}
+    tensors = verify_file(tmp_path, contents).tensors
+    assert_equal_weights(tensors, STATE)
+    assert tensors["bn1.num_batches_tracked"].dtype == torch.int64
+    assert tensors["bn1.num_batches_tracked"].shape == ()
+
+
+def test_other_number_of_classes_is_a_refusal_that_the_field_mends(tmp_path):
+    error = refuse_file(tmp_path, {"state_dict": add_prefix("net.", STATE)}, num_classes=7)
+    assert error.fix_fields == ("num_classes",)
+    assert {item.name for item in error.items} == {"fc.weight", "fc.bias"}
+    assert verify_file(tmp_path, STATE, num_classes=None).info["num_classes"] == 5
