@@ -17,7 +17,7 @@ export const percent = (value, digits = 2) => (finite(value) ? `${fixed(value, d
 
 export const ms = (value) => (finite(value) ? `${fixed(value, value < 10 ? 2 : 1)} ms` : NONE);
 
-export const integer = (value) => value.toLocaleString("en-GB");
+export const integer = (value) => value?.toLocaleString("en-GB") ?? NONE;
 
 /** "1 job", "2 jobs". */
 export const counted = (number, one, many = `${one}s`) => `${integer(number)} ${number === 1 ? one : many}`;

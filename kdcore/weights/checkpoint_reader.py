@@ -160,11 +160,11 @@ def read_class_names(contents: Any, num_classes: int) -> tuple[str, ...] | None:
     """
     if not isinstance(contents, dict):
         return None
-    for metadata in (contents, *(contents.get(key) for key in _METADATA_KEYS)):
-        for key in _CLASS_KEYS if isinstance(metadata, dict) else ():
-            names = _as_names(metadata.get(key))
-            if names is not None and len(names) == num_classes == len(set(names)):
-                return names
+    nested = [contents, *(contents.get(key) for key in _METADATA_KEYS)]
+    values = [d.get(key) for d in nested if isinstance(d, dict) for key in _CLASS_KEYS]
+    for names in map(_as_names, values):
+        if names is not None and len(names) == num_classes == len(set(names)):
+            return names
     return None
 
 

@@ -164,7 +164,7 @@ function modelFacts(model, job) {
     ["From", job ? el("a", { href: href(`/jobs/${job}`) }, job) : el("code", {}, model.source)],
     ["License", model.license ?? "unknown"],
     ["Parameters", model.num_params && integer(model.num_params)],
-    ["Input", `${model.input_size} × ${model.input_size}${model.in_channels ? `, channels: ${model.in_channels}` : ""}`],
+    ["Input", model.input_size && `${model.input_size} × ${model.input_size}${model.in_channels ? `, channels: ${model.in_channels}` : ""}`],
     ["Mean", list(model.normalization?.mean)], ["Deviation", list(model.normalization?.std)],
     ["Classes", names ? names.slice(0, MAX_CLASS_NAMES).join(", ") + (names.length > MAX_CLASS_NAMES ? ", …" : "") : `${integer(model.num_classes)}, without names`],
     ["Labels", Object.entries(model.labels ?? {}).map(([name, value]) => `${name}: ${value}`).join(", ")],
