@@ -23,6 +23,7 @@ test("prefixes keep three significant digits", () => {
 test("numbers keep three digits, large ones are grouped", () => {
   equal([brief(0), brief(0.12345), brief(12.345), brief(1234.5), brief(0.00012)], ["0", "0.123", "12.3", "1,235", "1.2e−4"]);
   equal(integer(1234567), "1,234,567");
+  equal(integer(null), "–");
 });
 
 test("counts have singular and plural", () => {
