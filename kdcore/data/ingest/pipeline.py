@@ -91,7 +91,8 @@ def _ingest(
         for _ in reader.decode_images(images, image_format):
             pass
         _settle_bad_images(reader, context)
-        raise _dataset_error(reader.problems)
+        details = {bad_image.detail for bad_image in context.bad_images.values()}
+        raise _dataset_error(reader.problems, all_bad_images=details >= set(reader.problems))
     has_deep_images = any(header.max_value is not None for header in headers)
     target_format = _TargetFormat(tuple(classes), image_format, has_deep_images, target)
     while True:
@@ -245,7 +246,7 @@ def _check_size(count: int, image_format: ImageFormat, request: IngestRequest) -
         )
 
 
-def _dataset_error(problems: list[ErrorDetail]) -> UserError:
+def _dataset_error(problems: list[ErrorDetail], *, all_bad_images: bool = False) -> UserError:
     count = "1 part" if len(problems) == 1 else f"{len(problems)} parts"
     names = join_names([problem.name for problem in problems], _NAMES_IN_MESSAGE)
     return UserError(
@@ -253,4 +254,5 @@ def _dataset_error(problems: list[ErrorDetail]) -> UserError:
         f"{count} of the data set cannot be used: {names}",
         hint="correct or remove the parts that are named, and upload the data set again",
         items=problems,
+        fix_fields=("on_bad_image",) if all_bad_images else (),
     )

@@ -184,7 +184,8 @@ def test_invalid_archive_fails_with_every_invalid_file(
 def test_bytes_of_an_invalid_archive_are_deleted_and_its_row_stays(outcomes: Any) -> None:
     client, datasets = outcomes
     stored_keys = {entry.key for entry in object_store.list_objects()}
-    for name in (*BAD, "no_zip"):
+    for name in ("dots", "no_images", "one_class", "no_zip"):
+        assert datasets[name]["error"]["fix_fields"] == []
         with transaction() as session:
             row = session.get_one(Dataset, datasets[name]["id"])
             upload_row = session.get_one(Upload, row.upload_id)
@@ -192,6 +193,14 @@ def test_bytes_of_an_invalid_archive_are_deleted_and_its_row_stays(outcomes: Any
             assert not any(upload_row.id in key for key in stored_keys)
         body = {"name": "again", "upload_id": row.upload_id}
         assert issue_codes(client.post("/v1/datasets", json=body)) == {"/upload_id": "discarded"}
+
+
+def test_upload_whose_images_alone_are_bad_stays(outcomes: Any) -> None:
+    client, datasets = outcomes
+    assert datasets["broken"]["error"]["fix_fields"] == ["on_bad_image"]
+    with transaction() as session:
+        upload_id = session.get_one(Dataset, datasets["broken"]["id"]).upload_id
+    assert client.get(f"/v1/uploads/{upload_id}").json()["state"] == "complete"
 
 
 def test_failed_data_set_is_an_issue_of_a_job_and_can_be_deleted(outcomes: Any) -> None:
