@@ -81,6 +81,7 @@ def test_entry_has_cost_feature_layers_and_license():
         ("cifar/ResNet32x4", "cifar/resnet32x4"),
         ("resnet50", "torchvision/resnet50"),
         ("torchvision/resnet51", "torchvision/resnet50"),
+        ("timm/resnet50.a1_in1k", "timm/resnet50"),
         ("timm/mobilnetv3_small_100", "timm/mobilenetv3_small_100"),
     ],
 )
