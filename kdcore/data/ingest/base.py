@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kdcore.data.decode import FULL_RANGE, ImageHeader
-from kdcore.data.ingest.archives.safe_zip import Archive
+from kdcore.data.ingest.archives.compression import decompress_file
+from kdcore.data.ingest.archives.open_archive import ArchiveLimits, MemberArchive, open_archive
 from kdcore.data.ingest.ingest_summary import SummaryBuilder
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail, Progress
@@ -89,25 +90,45 @@ class IngestContext:
         self._last_report_s = time.monotonic()
         self._resources = contextlib.ExitStack()
 
-    @property
+    @functools.cached_property
     def path(self) -> Path:
-        """The uploaded file."""
-        return Path(self.request.path or "")
+        """The uploaded file, decompressed if all of it is one stream of gzip, zstd, bzip2 or xz.
+
+        Raises :class:`UserError` ``dataset_invalid`` for a damaged stream.
+        """
+        if self.request.path is None:
+            return Path()
+        unpacked = self.temporary_path("upload")
+        max_bytes = self.request.max_decoded_bytes
+        return decompress_file(
+            Path(self.request.path), unpacked, max_bytes, self._cancellation.check_cancelled
+        )
 
     @functools.cached_property
-    def archive(self) -> Archive:
-        """The upload as a zip. Raises :class:`UserError` ``dataset_invalid`` for other files."""
+    def archive(self) -> MemberArchive:
+        """The upload as a zip or tar. Raises :class:`UserError` ``dataset_invalid`` for others."""
         request = self.request
-        archive = Archive(
-            self.path,
+        limits = ArchiveLimits(
             max_bytes=request.max_decoded_bytes,
             max_members=request.max_images,
-            max_member_bytes=4 * request.max_pixels + (1 << 20),
+            max_member_bytes=self.max_member_bytes,
         )
+        archive = self._resources.enter_context(open_archive(self.path, limits))
         self.summary.add_ignored("is hidden, or belongs to an operating system", archive.ignored)
         if archive.name_warning:
             self.summary.add_warning(*archive.name_warning)
-        return self._resources.enter_context(archive)
+        return archive
+
+    @property
+    def max_member_bytes(self) -> int:
+        """Bytes of the largest file that is read at once: an image without compression."""
+        return 4 * self.request.max_pixels + (1 << 20)
+
+    def temporary_path(self, name: str) -> Path:
+        """Return the path of a file that ingestion may write and that :meth:`close` removes."""
+        path = self.workdir / f"{name}.unpacked"
+        self._resources.callback(path.unlink, missing_ok=True)
+        return path
 
     def read_start(self, count: int) -> bytes:
         """Return the first ``count`` bytes of the upload, or none for an unreadable file."""
@@ -118,7 +139,7 @@ class IngestContext:
             return b""
 
     def close(self) -> None:
-        """Close the archive."""
+        """Close the archive and remove temporary files."""
         self._resources.close()
 
     def report_progress(self, done: int, total: int | None = None) -> None:

@@ -17,6 +17,9 @@ _WORDS: dict[str, SubsetName] = {
 }
 _EVALUATION = ("eval", "evaluation")
 """Words for test or, beside another word for test, for val."""
+SPLIT_WORDS = frozenset((*_WORDS, *_EVALUATION))
+"""All words for splits, in lower case."""
+_SHARD = re.compile(r"\.(tar|tgz|tbz2|txz|parquet)\b", re.IGNORECASE)
 _NEUTRAL = {"set", "data", "dataset", "split", "folder", "dir", "files", "images", "imgs", "img"}
 """Words that say nothing about the split, as in ``training_set``."""
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
@@ -115,7 +118,7 @@ def _path_word(parts: tuple[str, ...]) -> tuple[str | None, str]:
     shards = []
     for position, part in enumerate(parts):
         path = "/".join(parts[: position + 1])
-        if ".tar" in part.lower() or part.lower().endswith(".tgz"):
+        if _SHARD.search(part):
             shards.append((shard_word(part), path))
         elif word := folder_word(part):
             return word, f"{path}/"

@@ -93,7 +93,7 @@ def test_arrays_are_resized_to_image_size(outcomes: Any) -> None:
     assert ready["splits"]["unlabeled"] == {
         "count": 20,
         "per_class": {},
-        "source": "the upload",
+        "source": "unlabeled_images (N x H x W, uint8)",
     }
 
 

@@ -1,4 +1,4 @@
-"""Read a tar of a user as a stream, once, and report all damage.
+"""Read a tar of a user, as a stream or by its index, and report all damage.
 
 Python's reader takes a broken header in the middle for the end of the archive, so everything after
 it would be lost without an error. Here a tar must end with its end mark, followed by zeros alone.
@@ -6,11 +6,12 @@ it would be lost without an error. Here a tar must end with its end mark, follow
 
 import tarfile
 import zlib
-from collections.abc import Iterator
-from typing import IO, NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import IO, NamedTuple
 
+from kdcore.data.ingest.archives.compression import ReadableStream, open_decompressed
 from kdcore.data.ingest.archives.member_names import is_ignored, name_problem, path_parts_of
-from kdcore.data.ingest.archives.safe_zip import UnreadableMemberError
+from kdcore.data.ingest.archives.safe_zip import TAR_SUFFIXES, UnreadableMemberError
 from kdcore.protocol.events import ErrorDetail
 from kdcore.runtime.errors import error_detail
 
@@ -26,17 +27,19 @@ _EXTENSIONS = (
 )
 
 
-class ReadableStream(Protocol):
-    """Anything with ``read``."""
+class IndexedMember(NamedTuple):
+    """A regular file of a tar, with the position of its content."""
 
-    def read(self, size: int, /) -> bytes: ...  # noqa: D102 - as of files
+    path_parts: tuple[str, ...]
+    start: int
+    size: int
 
 
 class TarMember(NamedTuple):
     """A regular file of a tar, readable until the next member is requested."""
 
     path_parts: tuple[str, ...]
-    """Folders and name, after those of the tars that contain it."""
+    """Folders and name, after those of the tar that contains it."""
     size: int
     stream: IO[bytes]
 
@@ -55,62 +58,77 @@ class DamagedTarError(Exception):
 _ERRORS = (DamagedTarError, UnreadableMemberError, tarfile.TarError, zlib.error, EOFError, OSError)
 
 
-def iter_members(
-    file: ReadableStream,
-    path_parts: tuple[str, ...],
-    problems: list[ErrorDetail],
-    *,
-    depth: int = 1,
-) -> Iterator[TarMember]:
-    """Yield the files of the tar ``path_parts`` and of the tars in it, ``depth`` levels down.
+def is_tar(start: bytes) -> bool:
+    """Return whether the first 512 bytes of a file are the header of a tar, also of the year 1979.
+
+    Only later tars have the magic ``ustar``, so the checksum of the header decides.
+    """
+    try:
+        tarfile.TarInfo.frombuf(start[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return start[257:262] == b"ustar"  # damaged, which reading it reports
+    return True
+
+
+def list_members(file: IO[bytes], problems: list[ErrorDetail]) -> Iterator[IndexedMember]:
+    """Yield the files of an uncompressed tar without reading them, hidden ones among them.
 
     Unusable members and damage are added to ``problems`` by name.
     """
+    for _, info, path_parts in _iter_files(file, "r:", (), problems):
+        yield IndexedMember(path_parts, info.offset_data, info.size)
+
+
+def iter_members(
+    file: ReadableStream,
+    tar_parts: tuple[str, ...],
+    problems: list[ErrorDetail],
+    add_bytes: Callable[[int], None],
+) -> Iterator[TarMember]:
+    """Yield the files of the tar ``tar_parts``, compressed or not, in their order.
+
+    Unusable members and damage are added to ``problems`` by name; ``add_bytes`` counts bytes that
+    are decompressed.
+    """
+    plain = open_decompressed(file, add_bytes)
+    for tar, info, path_parts in _iter_files(plain, "r|", tar_parts, problems):
+        stream = None if is_ignored(path_parts) else tar.extractfile(info)
+        if stream is not None:
+            yield TarMember(path_parts, info.size, stream)
+
+
+def _iter_files(
+    file: ReadableStream, mode: str, tar_parts: tuple[str, ...], problems: list[ErrorDetail]
+) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, tuple[str, ...]]]:
+    """Yield the header and the path of every usable file."""
     header_class = _header_class()
     position, last = 0, "its beginning"
-    shard = "/".join(path_parts)
     try:
         # A stream needs only read(); typeshed requires all methods of a file.
-        with tarfile.open(fileobj=file, mode="r|", tarinfo=header_class) as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=file, mode=mode, tarinfo=header_class) as tar:  # type: ignore[call-overload]
             while (info := tar.next()) is not None:
                 # Otherwise tarfile keeps every header in memory.
                 tar.members.clear()
                 position, last = tar.offset, info.name
-                yield from _iter_member(tar, info, (path_parts, problems), depth)
+                parts = path_parts_of(info.name)
+                problem = _member_problem(info, parts, nested=bool(tar_parts))
+                if problem is not None:
+                    problems.append(error_detail("/".join((*tar_parts, info.name)), problem))
+                elif info.isreg() and parts:
+                    yield tar, info, (*tar_parts, *parts)
             _check_end(tar, seen=header_class.seen)
     except _ERRORS as error:
         detail = f"is damaged near byte {position}, after {last}: {error}"
-        problems.append(error_detail(shard or "the tar archive", detail))
+        problems.append(error_detail("/".join(tar_parts) or "the tar archive", detail))
 
 
-def _iter_member(
-    tar: tarfile.TarFile,
-    info: tarfile.TarInfo,
-    parent: tuple[tuple[str, ...], list[ErrorDetail]],
-    depth: int,
-) -> Iterator[TarMember]:
-    parent_parts, problems = parent
-    member_parts = path_parts_of(info.name)
-    problem = name_problem(info.name, member_parts)
+def _member_problem(info: tarfile.TarInfo, parts: tuple[str, ...], *, nested: bool) -> str | None:
+    problem = name_problem(info.name, parts)
     if problem is None and not info.isdir() and (not info.isreg() or info.issparse()):
-        problem = "is not a regular file; put the file itself into the archive"
-    nested = bool(member_parts) and member_parts[-1].lower().endswith(".tar")
-    if problem is None and nested and depth == 0:
-        problem = "is nested too deep: a tar in a tar in a tar; put its files into a shard"
-    if problem is not None:
-        problems.append(error_detail("/".join((*parent_parts, info.name)), problem))
-        return
-    stream = (
-        tar.extractfile(info)
-        if info.isreg() and member_parts and not is_ignored(member_parts)
-        else None
-    )
-    if stream is None:
-        return
-    if nested:
-        yield from iter_members(stream, (*parent_parts, *member_parts), problems, depth=depth - 1)
-    else:
-        yield TarMember((*parent_parts, *member_parts), info.size, stream)
+        return "is not a regular file; put the file itself into the archive"
+    if problem is None and nested and parts and parts[-1].lower().endswith(TAR_SUFFIXES):
+        return "is nested too deep: a tar in a tar in a tar; put its files into a shard"
+    return problem
 
 
 def _check_end(tar: tarfile.TarFile, *, seen: bool) -> None:

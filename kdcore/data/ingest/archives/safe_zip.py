@@ -10,8 +10,9 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self
 
+from kdcore.data.ingest.archives.byte_limit import ByteLimit
 from kdcore.data.ingest.archives.member_names import (
     MemberNames,
     is_ignored,
@@ -24,13 +25,10 @@ from kdcore.runtime.errors import UserError, error_detail
 EXTRA_MEMBERS = 100_000
 """Files beside the images that an archive may hold, such as labels and licenses."""
 _CHUNK = 1 << 20
-_MAX_RATIO = 200
-"""Largest ratio of unpacked to packed bytes. Images are compressed; only a zip bomb has more."""
-_RATIO_MIN_BYTES = 64 << 20
-"""Unpacked bytes that are always allowed, because small archives of bitmaps exceed the ratio."""
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+"""Names of shards, which may be compressed."""
 _ARCHIVE_SUFFIXES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 NESTED_MESSAGE = "is an archive in the archive; unpack it and add its files instead"
-_LAYOUT_HINT = "upload a zip of images in class folders: <class>/*.png or train/<class>/*.png"
 
 
 class UnreadableMemberError(Exception):
@@ -40,7 +38,8 @@ class UnreadableMemberError(Exception):
 class ArchiveMember(NamedTuple):
     """A regular file of the archive."""
 
-    info: zipfile.ZipInfo
+    entry: Any
+    """How its archive finds the file again."""
     path_parts: tuple[str, ...]
     """Folders and file name."""
 
@@ -68,9 +67,7 @@ class Archive:
     ) -> None:
         self._zip = _open(path)
         self._max_member_bytes = max_member_bytes
-        ratio_cap = max(_RATIO_MIN_BYTES, _MAX_RATIO * path.stat().st_size)
-        self._max_bytes = min(max_bytes, ratio_cap)
-        self._bytes_read = 0
+        self.add_bytes = ByteLimit(path.stat().st_size, max_bytes).add
         self.problems: list[ErrorDetail] = []
         self.ignored: list[str] = []
         """Names of hidden files, and of files of operating systems."""
@@ -114,17 +111,7 @@ class Archive:
 
     def open_raw(self, member: ArchiveMember) -> IO[bytes]:
         """Open the member with zipfile, whose exceptions are not converted."""
-        return self._zip.open(member.info)
-
-    def add_bytes(self, size: int) -> None:
-        """Count unpacked bytes. Raises :class:`UserError` above the limit."""
-        self._bytes_read += size
-        if self._bytes_read > self._max_bytes:
-            raise UserError(
-                "dataset_invalid",
-                f"the archive unpacks to more than {self._max_bytes} bytes, the limit for its size",
-                hint="upload fewer or smaller images, or several data sets",
-            )
+        return self._zip.open(member.entry)
 
     def _regular_members(self, names: MemberNames) -> list[ArchiveMember]:
         members: list[ArchiveMember] = []
@@ -188,20 +175,11 @@ def _open(path: Path) -> zipfile.ZipFile:
         raise
     except Exception as error:
         # Hostile bytes make zipfile raise struct.error, OverflowError and more.
-        raise UserError("dataset_invalid", _not_a_zip_message(path), hint=_LAYOUT_HINT) from error
-
-
-def _not_a_zip_message(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-    except OSError as error:
-        return f"the upload cannot be read: {error.strerror}"
-    if not start:
-        return "the upload is empty; a zip archive of images was expected"
-    if start == b"PK\x03\x04":
-        return "the zip archive is cut off or damaged: its directory at the end cannot be read"
-    return "the upload is not a zip archive"
+        raise UserError(
+            "dataset_invalid",
+            "the zip archive is cut off or damaged: its directory at the end cannot be read",
+            hint="upload the archive again, or pack it anew",
+        ) from error
 
 
 def _type_problem(info: zipfile.ZipInfo) -> str | None:
@@ -215,6 +193,7 @@ def _type_problem(info: zipfile.ZipInfo) -> str | None:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         # Decoders of other methods cannot be interrupted within a chunk.
         return "has an unsupported compression method; use deflate, the default of zip tools"
-    if info.filename.lower().endswith(_ARCHIVE_SUFFIXES):
+    name = info.filename.lower()
+    if name.endswith(_ARCHIVE_SUFFIXES) and not name.endswith(TAR_SUFFIXES):
         return NESTED_MESSAGE
     return None

@@ -1,13 +1,14 @@
-"""Read a zip of image files in class folders, optionally below split folders."""
+"""Read a zip or tar of image files in class folders, optionally below split folders."""
 
 from collections.abc import Iterator, Sequence
 
 from kdcore.data import decode
 from kdcore.data.image_signature import SIGNATURE_BYTES, has_image_name, image_format
 from kdcore.data.ingest import folder_layout
+from kdcore.data.ingest.archives.open_archive import MemberArchive
 from kdcore.data.ingest.archives.safe_zip import (
     NESTED_MESSAGE,
-    Archive,
+    TAR_SUFFIXES,
     ArchiveMember,
     UnreadableMemberError,
 )
@@ -16,7 +17,7 @@ from kdcore.runtime.errors import error_detail
 
 
 def open_reader(context: IngestContext) -> "ImageFolderReader":
-    """Return a reader for any zip. Raises :class:`UserError` for other files."""
+    """Return a reader for any zip or tar. Raises :class:`UserError` for other files."""
     return ImageFolderReader(context.archive, context)
 
 
@@ -25,7 +26,7 @@ class ImageFolderReader:
 
     classes: tuple[str, ...] | None = None
 
-    def __init__(self, archive: Archive, context: IngestContext) -> None:
+    def __init__(self, archive: MemberArchive, context: IngestContext) -> None:
         self._archive = archive
         self._context = context
         self.problems = list(archive.problems)
@@ -52,7 +53,7 @@ class ImageFolderReader:
             name = member.path_parts[-1]
             if has_image_name(name) or image_format(self._read_start(member)):
                 images.append(member)
-            elif name.lower().endswith(".tar"):
+            elif name.lower().endswith(TAR_SUFFIXES):
                 self.problems.append(error_detail(member.name, NESTED_MESSAGE))
             else:
                 summary.add_ignored("is not an image", [member.name])

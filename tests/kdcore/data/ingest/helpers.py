@@ -10,7 +10,7 @@ from kdcore.data import dataset
 from kdcore.data.ingest.pipeline import ingest
 from kdcore.protocol.requests import IngestRequest
 from kdcore.runtime.errors import UserError
-from kdcore.schema.asset_info import DatasetInfo
+from kdcore.schema.asset_info import DatasetInfo, IngestSummary
 from tests.kdcore.uploads import png
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 9, 9, 3), dtype=np.uint8)
@@ -33,6 +33,12 @@ def assert_upload_refused(workdir, path, **options):
     assert error.value.code == "dataset_invalid"
     assert not (workdir.path / "artifacts" / "dataset.safetensors").exists()
     return {item.name: item.detail for item in error.value.items}
+
+
+def read_summary(workdir):
+    """The summary of the ingestion in this working directory."""
+    (summary,) = (event["summary"] for event in workdir.events() if "summary" in event)
+    return IngestSummary.model_validate(summary)
 
 
 def write_npz(workdir, compressed=False, **arrays):

@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 
 from kdcore.data import dataset
+from kdcore.runtime.errors import UserError
 from kdcore.schema.old_spelling import old_spelling
 from tests.kdcore.data.ingest.helpers import (
     NUMBERS,
     PIXELS,
     assert_upload_refused,
     channels_last,
+    encode_shard,
     ingest_upload,
+    read_summary,
     write_npz,
+    write_upload,
 )
 from tests.kdcore.uploads import Workdir, write_archive
 
@@ -84,35 +88,183 @@ def test_unlabeled_images_are_read_under_both_spellings(workdir, name):
     assert data.info.splits["unlabeled"].per_class == {}
 
 
+def store_arrays(workdir, **arrays):
+    """Images (N, H, W[, C]) and labels of the data set of these arrays, in the order of rows."""
+    data = ingest_upload(workdir, write_npz(workdir, **arrays))
+    images = np.concatenate([channels_last(data, split) for split in dataset.SPLITS])
+    labels = [data.info.classes[t] for split in dataset.SPLITS for t in data.targets(split)]
+    return images, labels
+
+
+def assert_read_alike(workdir, expected_names=("0", "1", "2", "3"), **arrays):
+    """The arrays give the pixels and labels of PIXELS and NUMBERS."""
+    images, labels = store_arrays(workdir, **arrays)
+    known = {image.tobytes(): expected_names[n] for image, n in zip(PIXELS, NUMBERS, strict=True)}
+    assert [known[image.tobytes()] for image in images] == labels
+    assert len(images) == len(PIXELS)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("images", "labels"),
+        ("x_train", "y_train"),
+        ("X", "y"),
+        ("Xtr", "Ytr"),
+        ("trainX", "trainY"),
+        ("data", "target"),
+        ("train/imgs", "train/label"),
+        ("arr_0", "arr_1"),
+        ("cifar10.1_v6_data", "cifar10.1_v6_labels"),
+        ("data/x_train", "data/y_train"),
+        ("images/train", "labels/train"),
+    ],
+)
+def test_arrays_are_recognized_by_their_names(workdir, names):
+    assert_read_alike(workdir, **dict(zip(names, (PIXELS, NUMBERS), strict=True)))
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        PIXELS / 255,
+        (PIXELS / 255).astype(np.float16),
+        PIXELS.astype(np.float32),
+        PIXELS.astype(np.int64),
+        PIXELS.astype(">u2"),
+        PIXELS.transpose(0, 3, 1, 2).copy(),
+    ],
+)
+def test_images_have_any_type_and_order_of_axes(workdir, images):
+    assert_read_alike(workdir, images=images, labels=NUMBERS)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        NUMBERS[:, None],
+        NUMBERS.astype(np.float32),
+        NUMBERS.astype("S1"),
+        NUMBERS.astype(str),
+        np.eye(4)[NUMBERS],
+        np.eye(4, dtype=bool)[NUMBERS],
+    ],
+)
+def test_labels_are_numbers_text_or_one_hot(workdir, labels):
+    assert_read_alike(workdir, images=PIXELS, labels=labels)
+
+
+@pytest.mark.parametrize("name", ["class_names", "classes", "label_names", "target_names"])
+def test_class_names_have_several_names(workdir, name):
+    names = np.array(["zebra", "ant", "bee", "cow"])
+    assert_read_alike(workdir, names, images=PIXELS, labels=np.eye(4)[NUMBERS], **{name: names})
+
+
+def test_twelve_bits_and_bits_are_scaled_to_white(workdir, tmp_path):
+    gray = PIXELS[..., 0]
+    deep = gray.astype(np.uint16) * 16
+    deep[0, 0, 0] = 4095
+    images, _ = store_arrays(workdir, images=deep, labels=NUMBERS)
+    expected = (deep.astype(np.int64) * 255 + 2047) // 4095
+    assert sorted(map(bytes, images)) == sorted(map(bytes, expected.astype(np.uint8)))
+    other = Workdir(tmp_path / "bits")
+    images, _ = store_arrays(other, images=gray > 128, labels=NUMBERS)
+    expected = np.where(gray > 128, 255, 0).astype(np.uint8)
+    assert sorted(map(bytes, images)) == sorted(map(bytes, expected))
+
+
+def test_flat_rows_are_gray_squares(workdir):
+    images, _ = store_arrays(workdir, images=PIXELS[..., 0].reshape(40, 81), labels=NUMBERS)
+    assert sorted(map(bytes, images)) == sorted(map(bytes, PIXELS[..., 0].copy()))
+
+
+def test_pairs_of_npy_files_are_read_from_a_zip_and_a_tar(workdir, tmp_path):
+    members = {}
+    for name, array in (("d/x_train.npy", PIXELS), ("d/y_train.npy", NUMBERS)):
+        file = io.BytesIO()
+        np.save(file, array)
+        members[name] = file.getvalue()
+    zipped = ingest_upload(workdir, write_archive(workdir.path / "a", members))
+    other = Workdir(tmp_path / "tar")
+    packed = ingest_upload(other, write_upload(other, encode_shard(members)))
+    assert zipped.info.digest == packed.info.digest
+    source = read_summary(workdir).splits["train"].source
+    assert source == "d/x_train (N x H x W x C, uint8) and d/y_train (40,)"
+
+
+def test_further_arrays_are_ignored_and_named(workdir):
+    objects = np.array([{}, None], dtype=object)
+    assert_read_alike(
+        workdir,
+        images=PIXELS,
+        labels=NUMBERS,
+        meta=np.array(1),
+        x_position=NUMBERS,
+        label_images=PIXELS,
+        file_names=objects,
+    )
+    (ignored,) = read_summary(workdir).ignored
+    assert ignored.reason == "is not named as images, labels or class names"
+    assert ignored.examples == ("meta", "x_position", "label_images", "file_names")
+
+
+def test_dark_images_are_named_in_a_warning(workdir):
+    store_arrays(workdir, images=PIXELS // 64, labels=NUMBERS)
+    (warning,) = read_summary(workdir).warnings
+    assert warning == "the largest value of images is 3, of 255, so images are dark"
+
+
 @pytest.mark.parametrize(
     ("changes", "name", "words"),
     [
-        ({"images": PIXELS.astype(np.float32)}, "images", "float32; uint8"),
-        ({"images": PIXELS.transpose(0, 3, 1, 2)}, "images", r"(40, 3, 9, 9)"),
+        ({"images": PIXELS / 127.5 - 1}, "images", "save (images + 1) / 2"),
+        ({"images": PIXELS / 51 - 2.5}, "images", "before their normalization"),
+        ({"images": PIXELS / 15.9375}, "images", "save images / 16 if"),
+        ({"images": np.where(PIXELS, np.nan, 1)}, "images", "not a number"),
+        ({"images": PIXELS.astype(np.int64) << 20}, "images", "0 to 65535"),
         ({"images": np.asfortranarray(PIXELS)}, "images", "Fortran"),
-        ({"images": PIXELS[0]}, "labels of train", "40, but there are 9 images"),
-        ({"labels": NUMBERS[:39]}, "labels of train", "39, but there are 40"),
-        ({"labels": NUMBERS - 1}, "labels of train", "row 0: -1 is not a label"),
-        ({"labels": NUMBERS + 0.5}, "labels of train", "row 0: 0.5 is not a label"),
-        ({"labels": np.eye(40)[:, :4]}, "labels", "(40, 4)"),
+        ({"images": PIXELS.reshape(40, -1)}, "images", "reshape(-1, 3, 9, 9)"),
+        ({"images": PIXELS[:, :3]}, "images", "either the second or the last axis"),
+        ({"images": PIXELS[..., :2]}, "images", "(40, 9, 9, 2)"),
+        ({"images": PIXELS[0]}, "labels", "40 labels, but images has 9 images"),
+        ({"labels": NUMBERS[:39]}, "labels", "39 labels, but images has 40"),
+        ({"labels": NUMBERS - 1}, "labels", "row 0: -1 is not a label"),
+        ({"labels": NUMBERS + 0.5}, "labels", "row 0: 0.5 is not a label"),
+        ({"labels": np.eye(40)[:, :4]}, "labels", "row 4 with [0, 0, 0, 0]; one-hot rows"),
+        ({"labels": np.full((40, 3), 1 / 3)}, "labels", "row 0 with [0.3333, "),
         ({"labels": np.array([{}] * 40)}, "labels", "never unpickled"),
         (
             {"class_names": np.array(["a", "b", "c"])},
-            "labels of train",
+            "labels",
             "row 3: 3 is not an index of class_names",
         ),
+        (
+            {"labels": np.eye(4)[NUMBERS], "class_names": np.array(["a", "b", "c"])},
+            "labels",
+            "4 columns, but there are 3 class names",
+        ),
         ({"class_names": np.array(["a", "b", "a", "d"])}, "class_names", "a twice"),
-        ({"test_images": PIXELS}, "images of test", "no labels"),
-        ({"test_labels": NUMBERS}, "labels of test", "no images"),
-        ({"train_images": PIXELS}, "train_images", "two names"),
-        ({"x": NUMBERS}, "x", "`images` and `labels` are expected"),
+        ({"test_images": PIXELS}, "test_images", "no array has labels of test"),
+        ({"test_labels": NUMBERS}, "test_labels", "no array has images of test"),
+        ({"train_images": PIXELS}, "train_images", "second array of images of train"),
+        (
+            {"images": PIXELS / 255, "test_images": PIXELS / 1.0, "test_labels": NUMBERS},
+            "images",
+            "up to 1, but test_images up to 255",
+        ),
     ],
 )
-def test_invalid_arrays_are_named(workdir, changes, name, words):
+def test_an_invalid_array_is_named_once(workdir, changes, name, words):
     details = assert_upload_refused(
         workdir, write_npz(workdir, **{"images": PIXELS, "labels": NUMBERS} | changes)
     )
+    assert set(details) == {name}
     assert words in details[name]
+
+
+def test_arrays_without_images_are_listed(workdir):
+    with pytest.raises(UserError, match=r"named as images; it has a \(40,\), b \(40, 2\)"):
+        ingest_upload(workdir, write_npz(workdir, a=NUMBERS, b=np.ones((40, 2))))
 
 
 def test_array_shorter_than_its_header_is_refused(workdir):
@@ -123,4 +275,4 @@ def test_array_shorter_than_its_header_is_refused(workdir):
         members[f"{name}.npy"] = file.getvalue()
     members["images.npy"] = members["images.npy"][:-100]
     details = assert_upload_refused(workdir, write_archive(workdir.path / "in.npz", members))
-    assert "100 bytes are missing" in details["images.npy"]
+    assert "100 bytes are missing" in details["images"]

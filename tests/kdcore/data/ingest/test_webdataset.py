@@ -1,7 +1,9 @@
 """WebDataset shards are read as a stream; a damaged shard is named."""
 
+import gzip
 import hashlib
 import io
+import json
 import tarfile
 
 import numpy as np
@@ -110,6 +112,100 @@ def test_every_invalid_sample_is_named(workdir):
     assert set(details) == {"a", "b", "c.png", "d", "e.cls", "../f.png", "g.json", "h.png"}
     assert "no label" in details["a"]
     assert "several images" in details["d"]
+
+
+def images_and_labels(data):
+    """Pixels of the images by label, of all splits."""
+    pairs = set()
+    for split in dataset.SPLITS:
+        for image, target in zip(data.images(split), data.targets(split), strict=True):
+            pairs.add((image.numpy().tobytes(), data.info.classes[target]))
+    return pairs
+
+
+EXPECTED = {(png_pixels(number), "ab"[number % 2]) for number in range(12)}
+
+
+@pytest.mark.parametrize("name", ["label", "cls", "class_id", "class_name"])
+def test_labels_are_read_from_several_fields_of_json(workdir, name):
+    members = {}
+    for number in range(12):
+        members[f"{number}.png"] = png(number)
+        members[f"{number}.json"] = json.dumps({"id": number, name: "ab"[number % 2]}).encode()
+    path = write_upload(workdir, encode_shard(members))
+    assert images_and_labels(ingest_upload(workdir, path)) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("{}.input.jpg.png", "{}.cls"),
+        ("{}.input.png", "{}.cls"),
+        ("img.{}.png", "img.{}.cls"),
+        ("d.ir/img.{}.png", "d.ir/img.{}.json"),
+    ],
+)
+def test_files_of_a_sample_may_be_apart_and_have_several_dots(workdir, names):
+    image_name, label_name = names
+    members = {image_name.format(n): png(n) for n in range(12)}
+    for number in range(12):
+        label = "ab"[number % 2]
+        data = json.dumps(label) if label_name.endswith(".json") else label
+        members[label_name.format(number)] = data.encode()
+    path = write_upload(workdir, encode_shard(members))
+    assert images_and_labels(ingest_upload(workdir, path)) == EXPECTED
+
+
+@pytest.mark.parametrize("container", ["zip", "tar.gz"])
+def test_compressed_shards_and_samples_in_a_zip_are_read(workdir, container):
+    members = {}
+    for number in range(12):
+        members |= {f"{number}.png": png(number), f"{number}.cls": b"ab"[number % 2 :][:1]}
+    if container == "tar.gz":
+        members = {"a.tar.gz": gzip.compress(encode_shard(members))}
+    data = ingest_upload(workdir, write_archive(workdir.path / "in.zip", members))
+    assert images_and_labels(data) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "words"),
+    [
+        ({"{}.cls": None, "{}.txt": b"ant"}, "0", "a .txt file is not read as a label (9 others"),
+        (
+            {"{}.cls": None, "{}.json": b'{"id": 1, "caption": "x"}'},
+            "0",
+            "json has the fields id, caption; label, cls or class_id was expected (9 others",
+        ),
+        ({"0.mask.png": png(77)}, "0", "several images, 0.mask.png, 0.png; keep one"),
+        ({"0.b.cls": b"a"}, "0", "several .cls files"),
+        (
+            {"{}.png": None, "{}.npy": b"x"},
+            None,
+            "the samples have no images, but files of the types .cls, .npy",
+        ),
+        (
+            {"0.cls": None, "0.json": b'{"label": 1}', "1.cls": None, "1.json": b'{"cls": 1}'},
+            "the field cls",
+            "missing in others: label in 0.json, cls in 1.json",
+        ),
+    ],
+)
+def test_samples_that_lack_a_part_are_named_once(workdir, changes, name, words):
+    members = {}
+    for number in range(10):
+        members |= {f"{number}.png": png(number), f"{number}.cls": b"ab"[number % 2 :][:1]}
+    for pattern, data in changes.items():
+        for number in range(10):
+            members[pattern.format(number)] = data
+    members = {key: data for key, data in members.items() if data is not None}
+    path = write_upload(workdir, encode_shard(members))
+    if name is None:
+        with pytest.raises(UserError, match=words):
+            ingest_upload(workdir, path)
+    else:
+        details = assert_upload_refused(workdir, path)
+        assert set(details) == {name}
+        assert words in details[name]
 
 
 def damage(data, how):

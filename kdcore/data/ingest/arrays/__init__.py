@@ -1,0 +1,1 @@
+"""Arrays of images and of labels, in numpy's format."""

@@ -1,0 +1,86 @@
+"""ImageArray: the images of one split in an array, and one scale for the arrays of all splits."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kdcore.data.ingest.arrays.numpy_file import ArrayFile, InvalidArrayError
+from kdcore.data.ingest.arrays.pixel_layout import (
+    EMPTY_RANGE,
+    PixelLayout,
+    ValueRange,
+    is_conclusive,
+    parse_layout,
+    scale_pixels,
+    white_value,
+)
+
+
+@dataclass
+class ImageArray:
+    """The images of one split, which are read row by row."""
+
+    file: ArrayFile
+    layout: PixelLayout
+    values: ValueRange = EMPTY_RANGE
+    white: int = 255
+    """The value of white: 1, 255, or the largest of integers with more than eight bits."""
+
+    @classmethod
+    def open(cls, file: ArrayFile, max_pixels: int) -> "ImageArray":
+        """Check the header of an array. Raises :class:`InvalidArrayError`."""
+        layout = parse_layout(file.header)
+        if 0 in file.header.shape or layout.height * layout.width > max_pixels:
+            raise InvalidArrayError(
+                f"has {layout.num_images} images of {layout.width} x {layout.height} pixels; "
+                f"1 to {max_pixels} pixels are allowed"
+            )
+        return cls(file, layout)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+        return self.file.header.dtype
+
+    def measure(self, check_cancelled: Callable[[], None]) -> None:
+        """Set :attr:`values`. Raises :class:`InvalidArrayError`."""
+        for row in self.file.iter_rows(count_bytes=False):
+            if is_conclusive(self.dtype, self.values):
+                break
+            check_cancelled()
+            self.values = self.values.include(row)
+
+    def iter_images(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """Yield the images (H, W) or (H, W, C) with values from 0 to 255."""
+        for row in self.file.iter_rows():
+            yield scale_pixels(self.layout.arrange(row), self.white)
+
+    def describe(self) -> str:
+        """Return name, axes and values, for the source of a split."""
+        facts = [self.layout.order, str(self.dtype)]
+        if self.white != 255:
+            span = f"{self.values.low:.6g} to {self.values.high:.6g}"
+            facts.append(f"values from {span}, white is {self.white}")
+        return f"{self.file.name} ({', '.join(facts)})"
+
+
+def set_scale(array: ImageArray, arrays: Iterable[ImageArray]) -> None:
+    """Set the value of white of an array; those of one type have one scale.
+
+    ``arrays`` are those of all splits. Raises :class:`InvalidArrayError` for values of another
+    range, and for floats from 0 to 1 beside floats from 0 to 255.
+    """
+    alike = [other for other in arrays if other.dtype == array.dtype]
+    joint = ValueRange(
+        min(other.values.low for other in alike), max(other.values.high for other in alike)
+    )
+    array.white = white_value(array.dtype, joint)
+    if array.dtype.kind == "f" and array.white != white_value(array.dtype, array.values):
+        other = max(alike, key=lambda other: other.values.high)
+        raise InvalidArrayError(
+            f"has values up to {array.values.high:.6g}, but {other.file.name} up to "
+            f"{other.values.high:.6g}; save both with one scale, 0 to 1 or 0 to 255"
+        )
