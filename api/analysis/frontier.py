@@ -1,5 +1,6 @@
 """The Pareto frontier of the networks that were measured on a data set."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,10 +15,13 @@ from store.tables import Job, Model
 
 _MAX_JOBS = 10_000
 """Only the newest jobs are read."""
+_Z_95 = 1.96
+"""Standard errors of the 95 % interval of a normal distribution."""
 _METRICS = ("top1", "agreement", "size_bytes", "macs", "num_params")
 _JOB_COLUMNS = (
     *(Job.id, Job.name, Job.kind, Job.methods, Job.created_at),
     *(Job.resolved["student"], Job.resolved["teachers"], Job.result["device"].astext),
+    *(Job.result[(role, "latency_ms", "unsteady")].astext for role in ("student", "teacher")),
 )
 
 
@@ -86,6 +90,48 @@ def _query(dataset_id: str, *, as_double: bool) -> Select[Any]:
     )
 
 
+def axis_trust(
+    points: Sequence[dict[str, Any]], x: XMetric, y: YMetric, num_test_images: int
+) -> dict[str, Any]:
+    """The body of ``FrontierAxes``: whether noise can change the order of the students."""
+    students = [point for point in points if point["role"] == "student"]
+    notes = {
+        "x": _latency_note(students) if x == "latency_ms" else None,
+        "y": _sampling_note(students, y, num_test_images),
+    }
+    return {axis: {"trusted": note is None, "note": note} for axis, note in notes.items()}
+
+
+def _latency_note(students: Sequence[dict[str, Any]]) -> str | None:
+    unsteady = sum(point["unsteady"] for point in students)
+    if not unsteady:
+        return None
+    return (
+        f"other load disturbed {unsteady} of {len(students)} latencies: evaluate these students "
+        "again on a quiet machine, or compare macs"
+    )
+
+
+def _sampling_note(
+    students: Sequence[dict[str, Any]], y: YMetric, num_test_images: int
+) -> str | None:
+    """The 95 % interval of the best share, if all students lie within it.
+
+    Source: the standard error of a proportion, sqrt(p (1 - p) / n).
+    """
+    values = [point["y"] for point in students]
+    if len(values) < 2 or not num_test_images:
+        return None
+    share = min(max(*values, 0), 100) / 100
+    margin = 100 * _Z_95 * math.sqrt(share * (1 - share) / num_test_images)
+    if max(values) - min(values) > margin:
+        return None
+    return (
+        f"all students lie within {margin:.1f} points of {y}, which chance explains on "
+        f"{num_test_images:,} test images: use more test images or several seeds"
+    )
+
+
 def _report_columns(role: str) -> list[Any]:
     """The metrics of a network, read one by one because a report also has large matrices."""
     columns = [Job.result[(role, name)] for name in _METRICS]
@@ -108,7 +154,7 @@ def _points(
     numbers = dict(zip((*_METRICS, "latency_ms"), map(read_number, values), strict=True))
     if numbers[x] is None or numbers[y] is None:
         return []
-    job, name, _, methods, created_at, student, _, device = job_values
+    job, name, _, methods, created_at, student, _, device, *unsteady = job_values
     point = {
         "job": job,
         "name": name,
@@ -120,6 +166,7 @@ def _points(
         "y": numbers[y],
         "on_frontier": False,
         "device": device,
+        "unsteady": unsteady[role == "teacher"] == "true",
         "created_at": created_at,
     }
     integer_metrics = ("size_bytes", "macs", "num_params")

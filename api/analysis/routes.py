@@ -59,12 +59,14 @@ def get_frontier(
     with read_session() as session:
         row = scoping.get_or_404(session, Dataset, dataset, caller)
         points = frontier.measured_networks(session, row.id, x, y)
+        num_test_images = (row.splits or {}).get("test", {}).get("count", 0)
     return json_response(
         {
             "object": "frontier",
             "dataset": row.id,
             "x": x,
             "y": y,
+            "axes": frontier.axis_trust(points, x, y, num_test_images),
             "data": frontier.select_points(points, x, limit),
             "total": len(points),
             "next_cursor": None,

@@ -80,9 +80,24 @@ class FrontierPoint(BaseModel):
     top1: float
     agreement: float | None
     latency_ms: float
+    unsteady: bool = Field(description="Whether other load disturbed the measurement of latency")
     size_bytes: int
     macs: int
     num_params: int
+
+
+class AxisTrust(BaseModel):
+    """Whether the order of networks along an axis can be trusted."""
+
+    trusted: bool
+    note: str | None = Field(description="Why not, and what to do; null if it can be trusted")
+
+
+class FrontierAxes(BaseModel):
+    """Both axes of a frontier."""
+
+    x: AxisTrust
+    y: AxisTrust
 
 
 class Frontier(Page[FrontierPoint]):
@@ -92,6 +107,7 @@ class Frontier(Page[FrontierPoint]):
     dataset: str
     x: XMetric
     y: YMetric
+    axes: FrontierAxes
     total: int = Field(
         description="Number of networks before `limit`, which drops dominated students first"
     )

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kdcore.schema.report import Evaluation, Report
+from kdcore.schema.report import Evaluation, Latency, Report
 
 _Row = tuple[str, Callable[[Evaluation], str]]
 
@@ -34,6 +34,10 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.2f} %"
 
 
+def _latency(latency: Latency) -> str:
+    return f"{latency.p50:.3g} ms{' (unsteady)' if latency.unsteady else ''}"
+
+
 ROWS: tuple[_Row, ...] = (
     ("top-1", lambda e: _percent(e.top1)),
     ("agreement with the teacher", lambda e: _percent(e.agreement)),
@@ -41,7 +45,10 @@ ROWS: tuple[_Row, ...] = (
     ("parameters", lambda e: format_count(e.num_params)),
     ("MACs", lambda e: format_count(e.macs)),
     ("size", lambda e: format_size(e.size_bytes)),
-    ("latency of one image, p50", lambda e: f"{e.latency_ms.p50:.3g} ms"),
+    (
+        "latency of one image, p50",
+        lambda e: _latency(e.latency_ms),
+    ),
     ("images/s at batch 32", lambda e: format_count(e.images_per_s)),
 )
 

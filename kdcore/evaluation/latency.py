@@ -16,8 +16,12 @@ from torch import Tensor, nn
 from kdcore.schema.report import Latency
 
 ROUNDS, _ROUND_S = 6, 0.12
-"""Rounds of each measurement, and seconds of a round. Other load on the machine can only make a
-round slower, so the fastest round is closest to the network's time."""
+"""Windows of each measurement, and seconds of a window. Other load on the machine can only make a
+window slower, so the fastest window is closest to the network's time."""
+STEADY_SPREAD = 1.15
+"""Largest spread of a steady measurement: median of the windows over the fastest window."""
+_PAUSE_S = 1.0
+"""Seconds before an unsteady measurement is repeated, in which other load may end."""
 _MIN_CALLS, _MAX_CALLS, _WARMUP_CALLS = 3, 60, 3
 _THROUGHPUT_BATCH = 32
 
@@ -34,7 +38,8 @@ def measure_speed(
 ) -> Speed:
     """Measure a network in eval mode on images (C, H, W): latency at batch 1, throughput at 32.
 
-    The fastest of ``rounds`` rounds counts.
+    The fastest of ``rounds`` windows counts. An unsteady measurement is repeated once, and the
+    steadier one counts.
     """
     network.eval()
     with _one_thread():
@@ -60,12 +65,22 @@ def measure_callables(
     return _speed(single, batch)
 
 
-def _speed(single: list[float], batch: list[float]) -> Speed:
-    p50, p95 = np.percentile(single, [50, 95])
-    return Speed(
-        latency_ms=Latency(p50=1000 * float(p50), p95=1000 * float(p95)),
-        images_per_s=_THROUGHPUT_BATCH / float(np.median(batch)),
+class _Timing(NamedTuple):
+    """Times of the calls of the fastest window, and how far the windows differ."""
+
+    calls_s: list[float]
+    spread: float
+
+
+def _speed(single: _Timing, batch: _Timing) -> Speed:
+    p50, p95 = np.percentile(single.calls_s, [50, 95])
+    latency = Latency(
+        p50=1000 * float(p50),
+        p95=1000 * float(p95),
+        spread=single.spread,
+        unsteady=single.spread > STEADY_SPREAD,
     )
+    return Speed(latency, images_per_s=_THROUGHPUT_BATCH / float(np.median(batch.calls_s)))
 
 
 @contextlib.contextmanager
@@ -79,9 +94,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _time_network(
-    network: nn.Module, images: Tensor, device: torch.device, rounds: int
-) -> list[float]:
+def _time_network(network: nn.Module, images: Tensor, device: torch.device, rounds: int) -> _Timing:
     batch = images.to(device).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         return _time_calls(network, batch, device, rounds)
@@ -89,11 +102,22 @@ def _time_network(
 
 def _time_calls(
     call: Callable[[Tensor], object], images: Tensor, device: torch.device, rounds: int
-) -> list[float]:
+) -> _Timing:
     for _ in range(_WARMUP_CALLS):
         call(images)
-    times = [_time_round(lambda: call(images), device) for _ in range(rounds)]
-    return min(times, key=np.median)
+    timing = _time_windows(lambda: call(images), device, rounds)
+    if timing.spread <= STEADY_SPREAD:
+        return timing
+    time.sleep(_PAUSE_S)
+    repeated = _time_windows(lambda: call(images), device, rounds)
+    return min(timing, repeated, key=lambda candidate: candidate.spread)
+
+
+def _time_windows(call: Callable[[], object], device: torch.device, rounds: int) -> _Timing:
+    windows = [_time_round(call, device) for _ in range(rounds)]
+    medians = [float(np.median(window)) for window in windows]
+    fastest = int(np.argmin(medians))
+    return _Timing(windows[fastest], float(np.median(medians)) / medians[fastest])
 
 
 def _time_round(call: Callable[[], object], device: torch.device) -> list[float]:

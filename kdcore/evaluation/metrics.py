@@ -10,9 +10,15 @@ ECE_BINS = 15
 
 
 def top_k_accuracy(logits: Tensor, target: Tensor, k: int) -> float:
-    """Return the share of rows whose target is among the k largest logits, in percent."""
-    best = logits.topk(k, dim=1).indices
-    return _percent((best == target[:, None]).any(dim=1))
+    """Return the share of rows whose target is among the first k, in percent.
+
+    The order is that of a stable sort, the largest logit first: of equal logits, which int8 gives,
+    the lower class comes first. NaN comes before every number. ``argmax`` has the same order.
+    """
+    target_logit = logits.gather(1, target[:, None])
+    earlier = torch.arange(logits.shape[1], device=logits.device) < target[:, None]
+    rank = (~(logits <= target_logit) | ((logits == target_logit) & earlier)).sum(dim=1)
+    return _percent(rank < k)
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> float:

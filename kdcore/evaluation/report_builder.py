@@ -119,12 +119,18 @@ def sum_costs(costs: Sequence[NetworkCost]) -> NetworkCost:
         macs=sum(network_cost.macs for network_cost in costs),
         size_bytes=sum(network_cost.size_bytes for network_cost in costs),
         speed=Speed(
-            Latency(
-                p50=sum(network_cost.speed.latency_ms.p50 for network_cost in costs),
-                p95=sum(network_cost.speed.latency_ms.p95 for network_cost in costs),
-            ),
+            _sum_latencies([network_cost.speed.latency_ms for network_cost in costs]),
             1 / sum(1 / network_cost.speed.images_per_s for network_cost in costs),
         ),
+    )
+
+
+def _sum_latencies(latencies: Sequence[Latency]) -> Latency:
+    return Latency(
+        p50=sum(latency.p50 for latency in latencies),
+        p95=sum(latency.p95 for latency in latencies),
+        spread=max((latency.spread for latency in latencies if latency.spread), default=None),
+        unsteady=any(latency.unsteady for latency in latencies),
     )
 
 

@@ -26,22 +26,24 @@ def write_checked_student(
     fresh: NormalizedModel,
     evaluator: Evaluator,
     logits: Tensor,
-) -> float:
+) -> tuple[Tensor, float]:
     """Write ``weights``, load the file as a user would, and compare logits on the test images.
 
     ``fresh`` is a network of the architecture, with any weights; it is moved to the evaluator's
-    device. ``logits`` (N, C) are those of the student in memory. Returns the largest relative
-    difference of a logit. Raises :class:`ParityError`, without a file, if they differ.
+    device. ``logits`` (N, C) are those of the student in memory. Returns the logits (N, C) of the
+    file and the largest relative difference of a logit. Raises :class:`ParityError`, without a
+    file, if they differ.
     """
     trial = path.with_name(f".{path.name}.unchecked")
     write_safetensors(trial, weights)
     try:
         fresh.network.load_state_dict(load_file(trial), strict=True)
-        max_difference = check_parity(logits, evaluator.logits(fresh.to(evaluator.device)))
+        file_logits = evaluator.logits(fresh.to(evaluator.device))
+        max_difference = check_parity(logits, file_logits)
         trial.replace(path)
     finally:
         trial.unlink(missing_ok=True)
-    return max_difference
+    return file_logits, max_difference
 
 
 def publish_artifacts(

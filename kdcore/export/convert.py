@@ -8,7 +8,7 @@ from torch import Tensor
 from kdcore.export import exported_program, onnx
 from kdcore.export.exportable import onnx_metadata
 from kdcore.export.exporter import first_line
-from kdcore.export.parity import runner_logits
+from kdcore.export.parity import run_on_images
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.predict_logits import predict
 from kdcore.models.teachers import load_model
@@ -76,9 +76,7 @@ def _max_difference(
     reference_logits = predict(
         network, images, device=torch.device("cpu"), check_cancelled=cancellation.check_cancelled
     )
-    onnx_logits = runner_logits(
-        onnx.open_runner(path), network, images, cancellation.check_cancelled
-    )
+    onnx_logits = run_on_images(onnx.open_file(path), network, images, cancellation.check_cancelled)
     try:
         return check_parity(reference_logits, onnx_logits)
     except ParityError as error:

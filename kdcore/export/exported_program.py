@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from kdcore.export.parity import ExportRunner
+from kdcore.export.parity import RunBatch
 
 _SOURCE_LOCATION_KEYS = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "custom")
 """Metadata of nodes about the traced Python code, with paths of this machine."""
@@ -37,8 +37,8 @@ def serialize(program: ExportedProgram) -> bytes:
     return file.getvalue()
 
 
-def open_runner(path: Path) -> ExportRunner:
-    """Load the file as a user would."""
+def open_file(path: Path) -> RunBatch:
+    """Load the file as a user would. It runs with torch's number of threads."""
     module = torch.export.load(path).module()
 
     def call(images: Tensor) -> Tensor:
@@ -46,4 +46,4 @@ def open_runner(path: Path) -> ExportRunner:
             logits: Tensor = module(images)
             return logits
 
-    return ExportRunner(call, call)
+    return call

@@ -13,7 +13,7 @@ from kdcore.evaluation.report_builder import Evaluator
 from kdcore.export import exported_program
 from kdcore.export.artifacts import write_checked_student
 from kdcore.export.exportable import ExportableNetwork
-from kdcore.export.parity import ExportRunner, ParityImages, evaluate_export, select_images
+from kdcore.export.parity import OpenFile, ParityImages, evaluate_export, select_images
 from kdcore.runtime.files import atomic_write
 from kdcore.schema.exports import EXPORTS, ExportFormat
 from kdcore.schema.report import ExportEvaluation, Report
@@ -82,13 +82,13 @@ def _export_weights(
     path: Path, exportable: ExportableNetwork, evaluator: Evaluator
 ) -> ExportEvaluation:
     weights = exportable.network.network.state_dict()
-    max_difference = write_checked_student(
+    file_logits, max_difference = write_checked_student(
         path, weights, copy.deepcopy(exportable.network), evaluator, exportable.logits
     )
     return ExportEvaluation(
         file=path.name,
-        top1=metrics.top_k_accuracy(exportable.logits, evaluator.target, 1),
-        agreement=100.0,
+        top1=metrics.top_k_accuracy(file_logits, evaluator.target, 1),
+        agreement=metrics.agreement(file_logits, exportable.logits),
         max_rel_difference=max_difference,
         num_images=len(evaluator.target),
         size_bytes=path.stat().st_size,
@@ -105,9 +105,9 @@ def _write_checked(
     try:
         with atomic_write(trial) as partial:
             partial.write_bytes(data)
-        runner = exporter.open_runner(kind, trial)
+        open_file = exporter.opener(kind, trial)
         export_evaluation = evaluate_export(
-            kind, trial, runner, exporter.exportable, exporter.evaluator, parity_images
+            kind, trial, open_file, exporter.exportable, exporter.evaluator, parity_images
         )
         trial.replace(path)
     finally:
@@ -152,13 +152,14 @@ class _Exporter:
             return exported_program.serialize(self.program)
         return self.onnx if kind == "onnx" else self.int8
 
-    def open_runner(self, kind: ExportFormat, path: Path) -> ExportRunner:
-        """Load the file to run it."""
+    def opener(self, kind: ExportFormat, path: Path) -> OpenFile:
+        """Return the function that loads the file to run it."""
         if kind == "exported_program":
-            return exported_program.open_runner(path)
+            run_batch = exported_program.open_file(path)
+            return lambda threads: run_batch
         from kdcore.export import onnx
 
-        return onnx.open_runner(path)
+        return functools.partial(onnx.open_file, path)
 
 
 def first_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ from kdcore.protocol.requests import RunRequest
 from kdcore.schema.asset_info import DatasetInfo
 from kdcore.schema.catalog import architectures
 from kdcore.schema.exports import EXPORTS
-from kdcore.schema.report import Evaluation, Report
+from kdcore.schema.report import Evaluation, Latency, Report
 from kdcore.schema.schemes import SCHEMES
 
 INTENDED_USE = (
@@ -21,7 +21,8 @@ LIMITATIONS = (
     "Accuracy was measured on one test split from the same source as the training data; it may "
     "differ for other sources. The calibration error shows how reliable the probabilities are.",
     "`model_card.json` has the accuracy of each class; check it before you rely on a single class.",
-    "Latency was measured on the machine named above.",
+    "Latency was measured on the machine named above. An unsteady one was disturbed by other load "
+    "on that machine.",
 )
 TEACHER_LIMITATION = (
     "A student learns its teacher's mistakes and biases, too; agreement includes these."
@@ -174,8 +175,17 @@ def _row(name: str, network: Evaluation) -> str:
     agreement = "" if network.agreement is None else f"{network.agreement:.2f}"
     return (
         f"| {name} | {network.top1:.2f} | {agreement} | {network.ece:.2f} | {network.num_params:,} "
-        f"| {network.latency_ms.p50:.2f} |"
+        f"| {_latency(network.latency_ms)} |"
     )
+
+
+def _image_counts(exports: list[dict[str, Any]]) -> str:
+    counts = " or ".join(f"{count:,}" for count in sorted({e["num_images"] for e in exports}))
+    return f"{counts} test images"
+
+
+def _latency(latency: Latency) -> str:
+    return f"{latency.p50:.2f}{' (unsteady)' if latency.unsteady else ''}"
 
 
 def _files(card: dict[str, Any]) -> list[str]:
@@ -185,13 +195,15 @@ def _files(card: dict[str, Any]) -> list[str]:
     warnings = [f"- `{entry['file']}`: {entry['warning']}" for entry in exports if entry["warning"]]
     return [
         "\n## Files\n",
-        "Every file was loaded and run on test images before it was published. Agreement is with "
-        "the network in PyTorch.\n",
+        "Every row was measured by running that file, in onnxruntime or PyTorch with default "
+        f"options, on {_image_counts(exports)}. Top-1 is the share of images whose largest logit "
+        "(of equal ones the first) is that of the true class. Agreement is with the network in "
+        "PyTorch.\n",
         "| file | top-1 % | agreement % | bytes | latency p50 ms |",
         "|---|---|---|---|---|",
         *(
             f"| `{entry['file']}` | {entry['top1']:.2f} | {entry['agreement']:.2f} "
-            f"| {entry['size_bytes']:,} | {entry['latency_ms']['p50']:.2f} |"
+            f"| {entry['size_bytes']:,} | {_latency(Latency(**entry['latency_ms']))} |"
             for entry in exports
         ),
         "",

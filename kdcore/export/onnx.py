@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from kdcore.export.parity import ExportRunner
+from kdcore.export.parity import RunBatch
 
 IMAGE, LOGITS = "image", "logits"
 _ERROR = 3
@@ -59,17 +59,13 @@ def _strip_metadata(model: Any) -> None:
         part.ClearField("doc_string")
 
 
-def open_runner(path: Path) -> ExportRunner:
-    """Load the file as a user would, in onnxruntime on the CPU."""
-    one, many = (_session(path, threads) for threads in (1, torch.get_num_threads()))
-    return ExportRunner(one, many)
-
-
-def _session(path: Path, threads: int) -> Any:
+def open_file(path: Path, threads: int | None = None) -> RunBatch:
+    """Load the file as a user would, in onnxruntime on the CPU; None for its default options."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
     options.log_severity_level = _ERROR
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(
         path.read_bytes(), options, providers=["CPUExecutionProvider"]
     )

@@ -27,11 +27,11 @@ _WARNING_DROP = 1.0
 """Loss of top-1, in points, that gives a warning."""
 
 
-class ExportRunner(NamedTuple):
-    """Callables from normalized images (B, C, H, W) float32 on the CPU to logits (B, C)."""
+RunBatch = Callable[[Tensor], Tensor]
+"""Runs a file: normalized images (B, C, H, W) float32 on the CPU to logits (B, C)."""
 
-    one_thread: Callable[[Tensor], Tensor]
-    all_threads: Callable[[Tensor], Tensor]
+OpenFile = Callable[[int | None], RunBatch]
+"""Opens a file to run it with a number of threads; None for the runtime's default options."""
 
 
 class ParityImages(NamedTuple):
@@ -62,24 +62,24 @@ def select_images(exportable: ExportableNetwork, evaluator: Evaluator) -> Parity
 def evaluate_export(
     kind: ExportFormat,
     path: Path,
-    runner: ExportRunner,
+    open_file: OpenFile,
     exportable: ExportableNetwork,
     evaluator: Evaluator,
     parity_images: ParityImages,
 ) -> ExportEvaluation:
-    """Run the file at ``path`` and compare its logits with PyTorch's.
+    """Run the file at ``path`` with default options and compare its logits with PyTorch's.
 
     Raises :class:`ParityError` for a float file whose logits differ, and for an int8 file whose
     predictions agree no better than by chance.
     """
-    file_logits = runner_logits(
-        runner, exportable.network, parity_images.images, evaluator.check_cancelled
+    file_logits = run_on_images(
+        open_file(None), exportable.network, parity_images.images, evaluator.check_cancelled
     )
     max_difference = _compare_logits(kind, file_logits, parity_images)
     evaluator.check_cancelled()
     speed = measure_callables(
-        runner.one_thread,
-        runner.all_threads,
+        open_file(1),
+        open_file(torch.get_num_threads()),
         evaluator.input_shape(exportable.network),
         evaluator.latency_rounds,
     )
@@ -131,8 +131,8 @@ def _warning(top1: float, pytorch_top1: float) -> str | None:
     )
 
 
-def runner_logits(
-    runner: ExportRunner,
+def run_on_images(
+    run_batch: RunBatch,
     student: NormalizedModel,
     images: Tensor,
     check_cancelled: Callable[[], None],
@@ -147,7 +147,7 @@ def runner_logits(
         for start, end in _batches(len(images)):
             check_cancelled()
             batch = student.prepare(images[start:end]).contiguous()
-            parts.append(runner.all_threads(batch))
+            parts.append(run_batch(batch))
     return torch.cat(parts)
 
 

@@ -14,6 +14,11 @@ class Latency(FrozenModel):
 
     p50: float
     p95: float
+    spread: float | None = None
+    """Median over the fastest of several windows of time; 1 if all are equal. The fastest window
+    gives the percentiles. Null in reports of older versions."""
+    unsteady: bool = False
+    """Whether the spread was above 1.15 in two measurements: other load disturbed them."""
 
 
 class Evaluation(FrozenModel):

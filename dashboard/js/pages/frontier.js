@@ -194,10 +194,11 @@ function networkCounts(frontier, points) {
 }
 
 function deviceWords(frontier, device, devices, points) {
-  if (frontier.x !== "latency_ms") return "";
+  const notes = ["x", "y"].map((axis) => frontier.axes[axis].note).filter(Boolean).map((note) => `Note: ${note}.`).join(" ");
+  if (frontier.x !== "latency_ms") return notes;
   const others = frontier.data.length - points.length;
   const rest = devices.length > 1 ? ` ${others} more ${others === 1 ? "was" : "were"} measured on other devices and ${others === 1 ? "is" : "are"} not shown, because latencies of two devices cannot be compared.` : "";
-  return `Latency measured on ${device}, one image at a time.${rest}`;
+  return `Latency measured on ${device}, one image at a time.${rest} ${notes}`;
 }
 
 function legend() {

@@ -1,5 +1,7 @@
 """Comparison, frontier and duration estimate."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -107,6 +109,11 @@ def test_frontier_has_every_student_and_teacher_once(
     ahead = [row["y"] for row in students.values() if row["on_frontier"]]
     assert ahead == [max(row["y"] for row in students.values())]
     assert frontier["total"] == len(frontier["data"])
+    assert frontier["axes"]["x"] == {"trusted": True, "note": None}
+    gap = max(row["y"] for row in students.values()) - min(row["y"] for row in students.values())
+    note = frontier["axes"]["y"]["note"]
+    assert frontier["axes"]["y"]["trusted"] == (note is None)
+    assert note is None or gap < float(note.split("within ")[1].split()[0]) + 0.05
 
 
 def test_agreement_needs_a_teacher(trained_job: TrainedJob, job_pair: tuple[Json, Json]) -> None:
@@ -154,25 +161,45 @@ def test_estimate_uses_finished_jobs(
     assert other_project.json()["estimate"]["seconds"] is None
 
 
-def test_latencies_of_different_devices_are_not_compared(
-    trained_job: TrainedJob, job_pair: tuple[Json, Json]
-) -> None:
+@contextlib.contextmanager
+def changed_report(job_id: str, report: Json, original: Json) -> Iterator[None]:
+    """The job's stored report is ``report`` within the block."""
     from sqlalchemy import update
 
     from store.database import transaction
     from store.tables import Job
 
-    def set_device(device: str) -> None:
-        result = {**report, "device": device}
+    def write(result: Json) -> None:
         with transaction() as session:
-            session.execute(update(Job).where(Job.id == job_pair[1]["id"]).values(result=result))
+            session.execute(update(Job).where(Job.id == job_id).values(result=result))
 
-    report = trained_job.client.get(f"/v1/jobs/{job_pair[1]['id']}/report").json()
-    set_device("another device")
+    write(report)
     try:
-        metrics = {row["key"]: row for row in compare(trained_job.client, *job_pair)["metrics"]}
+        yield
     finally:
-        set_device(report["device"])
+        write(original)
+
+
+def test_frontier_says_that_a_disturbed_latency_orders_nothing(
+    trained_job: TrainedJob, job_pair: tuple[Json, Json]
+) -> None:
+    report = trained_job.client.get(f"/v1/jobs/{job_pair[1]['id']}/report").json()
+    latency = report["student"]["latency_ms"] | {"unsteady": True, "spread": 1.6}
+    disturbed = report | {"student": report["student"] | {"latency_ms": latency}}
+    params = {"dataset": trained_job.dataset["id"], "x": "latency_ms"}
+    with changed_report(job_pair[1]["id"], disturbed, report):
+        frontier = trained_job.client.get("/v1/frontier", params=params).raise_for_status().json()
+    assert {row["job"] for row in frontier["data"] if row["unsteady"]} >= {job_pair[1]["id"]}
+    assert not frontier["axes"]["x"]["trusted"]
+    assert "evaluate these students again" in frontier["axes"]["x"]["note"]
+
+
+def test_latencies_of_different_devices_are_not_compared(
+    trained_job: TrainedJob, job_pair: tuple[Json, Json]
+) -> None:
+    report = trained_job.client.get(f"/v1/jobs/{job_pair[1]['id']}/report").json()
+    with changed_report(job_pair[1]["id"], report | {"device": "another device"}, report):
+        metrics = {row["key"]: row for row in compare(trained_job.client, *job_pair)["metrics"]}
     latency, top1 = metrics["student.latency_ms"], metrics["student.top1"]
     assert (latency["best"], latency["deltas"]) == ([], [None, None])
     assert None not in latency["values"]

@@ -1,10 +1,15 @@
 """Metrics of logits, compared with counts by hand; the report, latency and cost."""
 
+import itertools
+import math
+import time
+
+import numpy as np
 import pytest
 import torch
 
 from kdcore.evaluation import metrics
-from kdcore.evaluation.latency import Speed, measure_callables
+from kdcore.evaluation.latency import STEADY_SPREAD, Speed, measure_callables
 from kdcore.evaluation.report_builder import (
     Evaluator,
     NetworkCost,
@@ -125,6 +130,48 @@ def test_latency_is_measured_with_one_thread_and_throughput_with_all() -> None:
         torch.set_num_threads(before)
     assert set(calls) == {(1, 1), (32, 2)}
     assert speed.latency_ms.p95 >= speed.latency_ms.p50 > 0
+
+
+def test_disturbed_latency_is_measured_again_and_marked() -> None:
+    """Bursts of 60 fast calls between slow ones: in every measurement a window has a burst."""
+    calls = itertools.count()
+
+    def call(_: torch.Tensor) -> None:
+        if next(calls) % 160 >= 60:
+            time.sleep(0.005)
+
+    latency = measure_callables(call, lambda _: None, (1, 8, 8)).latency_ms
+    assert latency.unsteady
+    assert latency.spread is not None
+    assert latency.spread > STEADY_SPREAD
+
+
+def test_repeated_measurement_counts_if_it_is_steadier() -> None:
+    calls = itertools.count()
+
+    def call(_: torch.Tensor) -> None:
+        time.sleep(0.001 if next(calls) < 60 else 0.008)
+
+    assert measure_callables(call, lambda _: None, (1, 8, 8)).latency_ms.p50 > 5
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_equal_logits_rank_as_in_a_stable_sort(k: int) -> None:
+    """Eight-bit logits are often equal."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randint(0, 3, (500, 6), generator=generator).float()
+    target = torch.randint(0, 6, (500,), generator=generator)
+    order = np.argsort(-logits.numpy(), axis=1, kind="stable")[:, :k]
+    hits = (order == target.numpy()[:, None]).any(axis=1)
+    assert metrics.top_k_accuracy(logits, target, k) == 100 * hits.mean()
+    if k == 1:
+        assert hits.mean() == (logits.argmax(dim=1) == target).double().mean()
+
+
+def test_nan_is_no_hit() -> None:
+    logits = torch.tensor([[0.0, 1.0, math.nan], [0.0, 1.0, 0.5], [math.nan] * 3])
+    target = torch.tensor([1, 1, 1])
+    assert metrics.top_k_accuracy(logits, target, 1) == pytest.approx(100 / 3)
 
 
 def test_cost_is_measured_at_the_networks_input() -> None:
