@@ -59,7 +59,8 @@ def get_frontier(
     with read_session() as session:
         row = scoping.get_or_404(session, Dataset, dataset, caller)
         points = frontier.measured_networks(session, row.id, x, y)
-        num_test_images = (row.splits or {}).get("test", {}).get("count", 0)
+        splits = (row.info or {}).get("splits", {})
+        num_test_images = splits.get("test", {}).get("count", 0)
     return json_response(
         {
             "object": "frontier",
