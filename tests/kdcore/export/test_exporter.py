@@ -213,6 +213,10 @@ def test_bad_calibration_images_give_a_warning(
     assert results.log_messages() == [f"onnx_int8: {results.evaluations['onnx_int8'].warning}"]
 
 
+def opener(run_batch: RunBatch) -> OpenFile:
+    return lambda _: run_batch
+
+
 def test_int8_at_chance_level_is_refused(
     digits: Digits, student: NormalizedModel, tmp_path: Path
 ) -> None:
@@ -226,10 +230,10 @@ def test_int8_at_chance_level_is_refused(
         (lambda x: student.network(x) * torch.nan, "no better"),
     )
     for run_batch, reason in files:
-        open_file: OpenFile = lambda _, run_batch=run_batch: run_batch  # noqa: E731
         with pytest.raises(ParityError, match=re.escape(reason)):
             evaluate_export(
-                "onnx_int8", path, open_file, exportable, digits.evaluator, parity_images
+                *("onnx_int8", path, opener(run_batch)),
+                *(exportable, digits.evaluator, parity_images),
             )
 
 
