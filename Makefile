@@ -11,8 +11,8 @@ help:            ## this list
 setup: $(STAMP)  ## a .venv in this clone with everything; nothing to do when up to date
 
 $(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
-	  || { echo "stillhouse needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' \
+	  || { echo "stillhouse needs Python 3.11, 3.12, 3.13 or 3.14; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) \
 	  || { echo "no virtual environment could be made; on Debian: apt install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off -r requirements.lock

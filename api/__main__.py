@@ -7,6 +7,7 @@ import uvicorn
 
 from api.app import create_app
 from store import logs
+from store.settings import check_settings_or_exit
 
 GRACE_S = 5
 """Seconds for running requests on shutdown."""
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     args = parser.parse_args()
+    check_settings_or_exit()
     logs.configure()
     config = uvicorn.Config(
         create_app(),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -20,6 +21,19 @@ app = typer.Typer(
 @app.callback()
 def _root() -> None:
     """Knowledge distillation as a service: post a teacher, get back a small tested network."""
+    for stream in (sys.stdout, sys.stderr):
+        _print_any_text(stream)
+
+
+def _print_any_text(stream: TextIO) -> None:
+    """Let a stream print names of files and messages in every locale."""
+    if not isinstance(stream, TextIOWrapper):
+        return
+    if stream.encoding.lower().replace("_", "-") in ("ascii", "us-ascii", "ansi-x3.4-1968"):
+        # The locale C says nothing about the terminal, and nearly every terminal shows UTF-8.
+        stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+    else:
+        stream.reconfigure(errors="backslashreplace")
 
 
 @app.command()
@@ -41,10 +55,9 @@ def up(
     ] = 1,
 ) -> None:
     """Run the whole product on this machine until Ctrl-C."""
-    from stillhouse.commands.up import ForegroundStack
-    from stillhouse.local.data_dir import default_data_dir
+    from stillhouse.commands.up import main
 
-    sys.exit(ForegroundStack(data_dir or default_data_dir(), host, port, workers).run())
+    sys.exit(main(data_dir, host, port, workers))
 
 
 @app.command()

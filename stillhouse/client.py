@@ -12,13 +12,16 @@ from typing import Any, Self, TypedDict
 import httpx
 
 from kdcore.schema.report import Report
+from stillhouse.connection import UNAVAILABLE_STATUSES, ApiConnection
 from stillhouse.errors import (
     ApiError,
     ArtifactNotFoundError,
     ChecksumError,
+    ConnectionSettingsError,
     ResourceFailedError,
     ServiceUnreachableError,
     StillhouseError,
+    UnexpectedResponseError,
 )
 
 __all__ = [
@@ -27,14 +30,15 @@ __all__ = [
     "ArtifactNotFoundError",
     "ChecksumError",
     "Client",
+    "ConnectionSettingsError",
     "ResourceFailedError",
     "ServiceUnreachableError",
     "StillhouseError",
+    "UnexpectedResponseError",
 ]
 
 Json = dict[str, Any]
 POLL_S = 0.5
-UNAVAILABLE_STATUSES = (502, 503, 504)
 UNAVAILABLE_TIMEOUT_S = 300.0
 
 
@@ -58,12 +62,13 @@ class Client:
     Args:
         url: the address of the API, for instance ``http://127.0.0.1:8000``.
         api_key: an API key; the local stack writes its first key to ``DATA_DIR/api-key``.
+
+    Raises ConnectionSettingsError if one of them cannot be used.
     """
 
     def __init__(self, url: str, api_key: str) -> None:
-        self._http = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {api_key.strip()}"}, timeout=60
-        )
+        self._connection = ApiConnection(url)
+        self._http = self._connection.open(api_key)
 
     def __enter__(self) -> Self:
         return self
@@ -236,7 +241,7 @@ class Client:
         try:
             return self._http.request(method, path, **options)
         except httpx.TransportError as error:
-            raise _unreachable(error) from error
+            raise self._connection.unreachable(error) from error
 
     def _download(self, path: str, target: Path) -> str:
         """Stream a response into a file and return the SHA-256 of its bytes."""
@@ -245,25 +250,23 @@ class Client:
             with self._http.stream("GET", path) as response:
                 if response.is_error:
                     response.read()
-                    raise ApiError(response)
+                    raise self._connection.refusal(response)
                 with target.open("wb") as file:
                     for chunk in response.iter_bytes():
                         digest.update(chunk)
                         file.write(chunk)
         except httpx.TransportError as error:
-            raise _unreachable(error) from error
+            raise self._connection.unreachable(error) from error
         return digest.hexdigest()
 
-    @staticmethod
-    def _json(response: httpx.Response) -> Json:
-        if response.is_error:
-            raise ApiError(response)
-        body: Json = response.json()
+    def _json(self, response: httpx.Response) -> Json:
+        try:
+            body = None if response.is_error else response.json()
+        except ValueError:  # a page of a proxy or of another program
+            body = None
+        if not isinstance(body, dict):
+            raise self._connection.refusal(response)
         return body
-
-
-def _unreachable(error: httpx.TransportError) -> ServiceUnreachableError:
-    return ServiceUnreachableError(f"the service cannot be reached: {str(error) or repr(error)}")
 
 
 def _is_transient(error: StillhouseError) -> bool:

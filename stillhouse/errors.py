@@ -3,6 +3,8 @@
 StillhouseError
 ├── ApiError                 the API refused a request: its problem document
 ├── ServiceUnreachableError  no response came from the API
+├── UnexpectedResponseError  a response is not from the API, but from a proxy or another program
+├── ConnectionSettingsError  the address, the API key or a proxy cannot be used
 ├── ResourceFailedError      a job, data set or model failed or was cancelled
 ├── ChecksumError            a downloaded file differs from the published one
 ├── ArtifactNotFoundError    a job has no file of the requested name
@@ -48,6 +50,14 @@ class ApiError(StillhouseError):
 
 class ServiceUnreachableError(StillhouseError):
     """No response came from the API: the connection failed or timed out."""
+
+
+class UnexpectedResponseError(StillhouseError):
+    """A response is not from the API: from a proxy, or from another program at its address."""
+
+
+class ConnectionSettingsError(StillhouseError, ValueError):
+    """The address, the API key or a proxy of the environment cannot be used."""
 
 
 class ResourceFailedError(StillhouseError):

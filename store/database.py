@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 from psycopg.adapt import AdaptersMap, Buffer, Loader
+from psycopg.conninfo import make_conninfo
 from psycopg.pq import Format
 from psycopg.types.datetime import TimestamptzLoader
 from psycopg.types.json import set_json_dumps, set_json_loads
@@ -98,13 +99,21 @@ def engine() -> Engine:
         max_overflow=0,
         pool_timeout=3,
         pool_pre_ping=True,
+        hide_parameters=True,  # the values of a row are no text for a log
     )
 
 
 def conninfo() -> str:
-    """The address of the database for psycopg."""
-    url = make_url(settings().database_url.get_secret_value()).set(drivername="postgresql")
-    return url.update_query_dict(KEEPALIVE).render_as_string(hide_password=False)
+    """The address of the database for psycopg.
+
+    Not a URL: SQLAlchemy would write a space in a socket's folder as ``+``, which libpq takes for
+    a plus sign.
+    """
+    url = make_url(settings().database_url.get_secret_value())
+    (_, parameters) = url.get_dialect()().create_connect_args(url)
+    # "context" has SQLAlchemy's type adapters, which only its engine uses.
+    parameters = {name: value for name, value in parameters.items() if name != "context"}
+    return make_conninfo(**(parameters | KEEPALIVE))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine, text
 
-from store.settings import settings
+from store.settings import check_settings_or_exit, settings
 from store.tables import Base
 
 EXIT_DATABASE_NEWER = 3
@@ -24,7 +24,9 @@ class DatabaseNewerError(Exception):
 def migrate() -> None:
     """Apply missing migrations, one process at a time. Raises DatabaseNewerError."""
     # Without the pool's timeouts: an index over a large table takes minutes.
-    migration_engine = create_engine(settings().database_url.get_secret_value(), poolclass=NullPool)
+    migration_engine = create_engine(
+        settings().database_url.get_secret_value(), poolclass=NullPool, hide_parameters=True
+    )
     with migration_engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         config = alembic_config(connection)
@@ -43,7 +45,8 @@ def migrate() -> None:
 def alembic_config(connection: Connection) -> Config:
     """Alembic's configuration for this checkout, on an open connection."""
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
+    migrations = Path(__file__).parents[1] / "migrations"
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
 
@@ -54,6 +57,7 @@ def schema_differences(connection: Connection) -> list[object]:
 
 
 if __name__ == "__main__":
+    check_settings_or_exit()
     try:
         migrate()
     except DatabaseNewerError as refusal:

@@ -77,7 +77,7 @@ def open_store(address: str) -> LocalStore | S3Store:
                 "retry_timeout": timedelta(seconds=config.object_retry_timeout_s),
             },
         )
-    raise ValueError(f"object_store must be file:///folder or s3://bucket/prefix, not {address}")
+    raise ValueError("object_store must be file:///folder or s3://bucket/prefix")
 
 
 @contextlib.contextmanager

@@ -2,11 +2,13 @@
 
 import difflib
 import functools
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kdcore.runtime.failpoints import ENV_VARIABLE as FAILPOINTS_VARIABLE
@@ -32,12 +34,27 @@ RENAMED_VARIABLES = {
     )
 }
 """New names by the old ones, as docs/how-to/deploy.md lists them."""
+_DATABASE_FORM = (
+    "should be postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE, where the password has %40 "
+    "for @, %2F for / and %25 for %"
+)
+_BROKER_FORM = (
+    "should be redis://:PASSWORD@HOST:PORT/0 or redis+socket:///FOLDER/FILE, where the password "
+    "has %40 for @, %2F for / and %25 for %"
+)
+_BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "sentinel")
+
+
+class SettingsError(ValueError):
+    """Settings are missing or invalid. The message names each variable, and no value."""
 
 
 class Settings(BaseSettings):
     """Read from ``STILLHOUSE_<NAME>`` variables; only the first three have no default."""
 
-    model_config = SettingsConfigDict(env_prefix=VARIABLE_PREFIX, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=VARIABLE_PREFIX, extra="ignore", hide_input_in_errors=True
+    )
 
     database_url: SecretStr
     """SQLAlchemy address of Postgres, ``postgresql+psycopg://…``."""
@@ -154,6 +171,43 @@ class Settings(BaseSettings):
     login_code_s: float = 3600
     """How long the printed address of the dashboard is valid."""
 
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: SecretStr) -> SecretStr:
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError
+
+        try:
+            driver = make_url(value.get_secret_value()).drivername
+        except (ArgumentError, ValueError):  # their messages have parts of the password
+            raise ValueError(_DATABASE_FORM) from None
+        if driver not in ("postgresql", "postgresql+psycopg"):
+            raise ValueError(_DATABASE_FORM)
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _check_broker_url(cls, value: SecretStr) -> SecretStr:
+        try:
+            parts = urlsplit(value.get_secret_value())
+            several = ";" in parts.netloc
+            valid = parts.scheme in _BROKER_SCHEMES and (several or parts.port != 0)
+        except ValueError:
+            valid = False
+        if not valid:
+            raise ValueError(_BROKER_FORM)
+        return value
+
+    @field_validator("object_store")
+    @classmethod
+    def _check_object_store(cls, value: str) -> str:
+        parts = urlsplit(value)
+        local = parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path != ""
+        bucket = parts.scheme == "s3" and parts.netloc != "" and "@" not in parts.netloc
+        if not local and not bucket:
+            raise ValueError("should be file:///FOLDER or s3://BUCKET/PREFIX")
+        return value
+
     @model_validator(mode="after")
     def _check_timeouts(self) -> Self:
         if self.database_timeout_s <= self.statement_timeout_s:
@@ -163,10 +217,26 @@ class Settings(BaseSettings):
         return self
 
 
+def check_settings_or_exit() -> None:
+    """End this program with one line on standard error if its settings are invalid."""
+    try:
+        settings()
+    except SettingsError as error:
+        sys.exit(str(error))
+
+
 @functools.cache
 def settings() -> Settings:
-    """The settings of this process, read once."""
-    return Settings()
+    """The settings of this process, read once. Raises SettingsError."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        issues = error.errors(include_url=False, include_input=False, include_context=False)
+        texts = []
+        for issue in issues:
+            variable = "".join(f"{VARIABLE_PREFIX}{name}".upper() + ": " for name in issue["loc"])
+            texts.append(variable + issue["msg"].removeprefix("Value error, "))
+    raise SettingsError(f"the settings are invalid: {'; '.join(texts)}")
 
 
 _SETTING_VARIABLES = [f"{VARIABLE_PREFIX}{name.upper()}" for name in Settings.model_fields]

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from store.database import transaction
 from store.settings import settings
 from store.tables import Worker
+from worker.files import asset_cache
 from worker.shutdown import worker_shutdown
 
 log = structlog.get_logger()
@@ -29,15 +30,16 @@ def _heartbeat_loop(name: str, queue: str) -> None:
         try:
             _write_heartbeat(name, queue, starting=not started)
             started = True
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
             log.warning("heartbeat_not_written", worker=name, error=str(error))
         pause.wait(settings().heartbeat_s)
 
 
 def _write_heartbeat(name: str, queue: str, *, starting: bool) -> None:
     now = func.clock_timestamp()
-    row = insert(Worker).values(name=name, queue=queue, started_at=now, seen_at=now)
+    state = {"queue": queue, "seen_at": now, "missing_disk_bytes": asset_cache.missing_bytes()}
+    row = insert(Worker).values(name=name, started_at=now, **state)
     # The row outlives the process: the next process of this name sets a new start.
-    changed = {"seen_at": now, "queue": queue} | ({"started_at": now} if starting else {})
+    changed = state | ({"started_at": now} if starting else {})
     with transaction() as session:
         session.execute(row.on_conflict_do_update(index_elements=["name"], set_=changed))

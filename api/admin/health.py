@@ -8,6 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.http.responses import json_response
@@ -27,7 +28,11 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether the API can accept jobs. The number of workers does not matter: jobs wait for one."""
+    """Whether the API can accept jobs.
+
+    The number of workers and their disk space do not matter: jobs wait for both.
+    `checks.worker_disk_space` is `ok`, or it says how much must be freed before jobs run.
+    """
 
     status: str
     checks: dict[str, Any]
@@ -46,8 +51,7 @@ def get_readiness() -> Response:
     try:
         with transaction() as session:
             session.execute(text("SELECT 1 FROM projects LIMIT 1"))
-            checks["train_workers"] = queue_position.count_live_workers(session, "train")
-            checks["prepare_workers"] = queue_position.count_live_workers(session, "prepare")
+            checks |= _worker_checks(session)
     except SQLAlchemyError as error:
         log.warning("database_unavailable", error=str(error))
         checks["database"] = "unavailable"
@@ -59,6 +63,15 @@ def get_readiness() -> Response:
     ready = checks["database"] == checks["object_store"] == "ok"
     body = {"status": "ready" if ready else "not_ready", "checks": checks}
     return json_response(body, 200 if ready else 503, {} if ready else {"Retry-After": "2"})
+
+
+def _worker_checks(session: Session) -> dict[str, Any]:
+    """How many workers each queue has, and whether one of them has disk space for a job."""
+    workers = {queue: queue_position.live_workers(session, queue) for queue in ("train", "prepare")}
+    missing = max(queue_workers.missing_disk_bytes for queue_workers in workers.values())
+    counts = {f"{queue}_workers": workers[queue].num_workers for queue in workers}
+    disk = queue_position.no_disk_space(missing) if missing else "ok"
+    return {**counts, "worker_disk_space": disk}
 
 
 @router.get("/metrics", response_class=Response)

@@ -26,6 +26,9 @@ class WorkerOut(BaseModel):
     alive: bool = Field(description="Whether the last heartbeat is younger than a lease")
     busy: bool
     jobs: list[str] = Field(description="Ids of this project's jobs that it runs")
+    missing_disk_bytes: int = Field(
+        description="Bytes that must be freed on its disk before it starts a job; 0 if none"
+    )
     started_at: str
     seen_at: str
 
@@ -63,6 +66,7 @@ def _serialize_worker(worker: Worker, alive: bool, job_ids: list[str | None]) ->
         "alive": alive,
         "busy": alive and bool(job_ids),
         "jobs": [job for job in job_ids if job] if alive else [],
+        "missing_disk_bytes": worker.missing_disk_bytes,
         "started_at": worker.started_at,
         "seen_at": worker.seen_at,
     }

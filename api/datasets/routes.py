@@ -8,7 +8,7 @@ from api.datasets.serializers import serialize_dataset
 from api.datasets.service import create_dataset_row, delete_dataset_row
 from api.http import scoping
 from api.http.auth import DataWriter, JobReader
-from api.http.etag import etag_response
+from api.http.etag import asset_tag, etag_response
 from api.http.idempotency import idempotent_post, run_idempotent
 from api.http.pagination import PageQueryDep
 from api.http.routing import v1_router
@@ -38,7 +38,8 @@ def get_dataset(dataset_id: str, request: Request, caller: JobReader) -> Respons
     """Get a data set: its state, classes, splits with counts, digest, and error if it failed."""
     with transaction() as session:
         dataset = scoping.get_or_404(session, Dataset, dataset_id, caller)
-        return etag_response(request, serialize_dataset(dataset), str(dataset.rev))
+        body = serialize_dataset(dataset)
+        return etag_response(request, body, asset_tag(dataset.rev, body["waiting_reason"]))
 
 
 @router.delete("/{dataset_id}", status_code=204, response_class=Response)

@@ -73,6 +73,8 @@ class DatasetOut(BaseModel):
     object: Literal["dataset"]
     name: str
     state: Literal["ingesting", "ready", "failed"]
+    waiting_reason: str | None
+    """Why no worker reads it yet; null while one reads it and afterwards."""
     source: str
     split_seed: int
     classes: list[str] | None

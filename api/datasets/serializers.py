@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from store.jobs.queue_position import preparation_waiting_reason
 from store.tables import Dataset
 
 Json = dict[str, Any]
@@ -17,6 +18,7 @@ def serialize_dataset(dataset: Dataset) -> dict[str, Any]:
         "object": "dataset",
         "name": dataset.name,
         "state": dataset.state,
+        "waiting_reason": preparation_waiting_reason(dataset),
         "source": dataset.source,
         "split_seed": dataset.split_seed,
         "classes": classes,

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import zlib
 from typing import Any
 
 from starlette.requests import Request
@@ -22,6 +23,11 @@ def etag_response(request: Request, data: Any, tag: str) -> Response:
     if etag.removeprefix("W/") in _parse_etags(request.headers.get("if-none-match", "")):
         return Response(status_code=304, headers=headers)
     return json_response(data, headers=headers)
+
+
+def asset_tag(rev: int, waiting_reason: str | None) -> str:
+    """The tag of a data set or model: its version, and the state of the queue while it waits."""
+    return str(rev) if waiting_reason is None else f"{rev}.{zlib.crc32(waiting_reason.encode()):x}"
 
 
 def _parse_etags(header: str) -> list[str]:

@@ -30,7 +30,7 @@ def serialize_job(
         "kind": row.kind,
         **{name: getattr(row, name) for name in _JOB},
         "queue_position": jobs_ahead,
-        "waiting_reason": _waiting_reason(row, jobs_ahead, queue_status),
+        "waiting_reason": queue_status.waiting_reason(row),
         "run": row.num_runs or None,
         "last_event": row.event_seq,
         "resolved": row.resolved,
@@ -39,20 +39,6 @@ def serialize_job(
         "result": _result_summary(row),
         "links": {"self": self_url} | {name: f"{self_url}/{name}" for name in _LINKS},
     }
-
-
-def _waiting_reason(
-    row: Job, jobs_ahead: int | None, queue_status: queue_position.QueueStatus
-) -> str | None:
-    if row.state != "queued":
-        return None
-    if queue_status.count_workers(row.queue) == 0:
-        return "no worker is running"
-    if row.not_before is not None:
-        return "the object store was unavailable: the job is retried soon"
-    if jobs_ahead:
-        return f"{jobs_ahead} jobs are ahead" if jobs_ahead > 1 else "1 job is ahead"
-    return "all workers are busy"
 
 
 def _result_summary(row: Job) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from api.http import scoping
 from api.http.auth import DataWriter, JobReader
 from api.http.downloads import DOWNLOAD_RESPONSES, download_response
-from api.http.etag import etag_response, if_match
+from api.http.etag import asset_tag, etag_response, if_match
 from api.http.idempotency import idempotent_post, run_idempotent
 from api.http.pagination import PageQueryDep
 from api.http.problems import ConflictError, ProblemError
@@ -53,7 +53,7 @@ def get_model(model_id: str, request: Request, caller: JobReader) -> Response:
     """Get a model: its state, its architecture, and its error if the weights are invalid."""
     with transaction() as session:
         model = scoping.get_or_404(session, Model, model_id, caller)
-        return etag_response(request, serialize_model(model), str(model.rev))
+        return _model_response(request, model)
 
 
 @router.patch("/{model_id}", response_model=ModelOut)
@@ -71,7 +71,12 @@ def update_model(
             setattr(model, name, getattr(body, name))
         model.rev += 1
         session.flush()
-        return etag_response(request, serialize_model(model), str(model.rev))
+        return _model_response(request, model)
+
+
+def _model_response(request: Request, model: Model) -> Response:
+    body = serialize_model(model)
+    return etag_response(request, body, asset_tag(model.rev, body["waiting_reason"]))
 
 
 @router.delete("/{model_id}", status_code=204, response_class=Response)

@@ -81,6 +81,8 @@ class ModelOut(BaseModel):
     object: Literal["model"]
     name: str
     state: ModelState
+    waiting_reason: str | None
+    """Why no worker verifies it yet; null while one verifies it and afterwards."""
     source: str
     architecture: str | None
     """Null while it is inferred from an upload."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from store.jobs.queue_position import preparation_waiting_reason
 from store.tables import Model
 
 _FIELDS = (
@@ -17,6 +18,7 @@ def serialize_model(model: Model) -> dict[str, Any]:
     return {
         "object": "model",
         **{name: getattr(model, name) for name in _FIELDS},
+        "waiting_reason": preparation_waiting_reason(model),
         "links": {
             "self": self_url,
             "weights": f"{self_url}/weights",

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import site
 import sys
 import tempfile
 import time
@@ -149,7 +150,7 @@ def _write_inputs(folder: Path, model: ServableModel, images: Sequence[bytes], k
             file_bytes=_MAX_OUTPUT_BYTES,
         ),
     )
-    (folder / "request.json").write_text(request.model_dump_json())
+    (folder / "request.json").write_text(request.model_dump_json(), encoding="utf-8")
 
 
 async def run_subprocess(folder: Path, wall_s: float) -> int:
@@ -196,6 +197,8 @@ def subprocess_env(folder: Path) -> dict[str, str]:
         "TMPDIR": str(folder),
         "PYTHONPATH": str(_REPO_ROOT),
         "PYTHONSAFEPATH": "1",
+        "PYTHONUTF8": "1",
+        "PYTHONUSERBASE": site.getuserbase(),
     }
 
 

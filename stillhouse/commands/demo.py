@@ -22,6 +22,7 @@ from rich.table import Table
 from kdcore.schema.report import Evaluation, Report
 from stillhouse.client import Client, Json, StillhouseError
 from stillhouse.local import Stack
+from stillhouse.local.environment import child_environment
 from stillhouse.local.supervise.lock import DataDirLock
 
 TEACHER, STUDENT = "cifar/resnet8x4", "cifar/resnet8"
@@ -147,7 +148,8 @@ def _wait_with_progress(
         fraction = (current.get("progress") or {}).get("fraction", 0.0)
         top1 = (current.get("summary") or {}).get("val/top1")
         accuracy = "" if top1 is None else f" validation {top1:.1f} %"
-        note = f"{current.get('phase') or current['state']}{accuracy}"
+        status = current.get("waiting_reason") or current.get("phase") or current["state"]
+        note = f"{status}{accuracy}"
         progress.update(task, completed=fraction, note=note)
 
     resource = client.wait(resource, show_progress)
@@ -168,8 +170,9 @@ def _check_student(output: Path, dataset: Json) -> float:
         json.dumps({"source": "builtin:digits", "split_seed": dataset["split_seed"]})
     )
     command = [sys.executable, "-m", "kdcore", "ingest", str(request), "--workdir", str(work)]
-    subprocess.run(command, check=True)
-    events = [json.loads(line) for line in (work / "events.jsonl").read_text().splitlines()]
+    subprocess.run(command, check=True, env=child_environment())
+    lines = (work / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    events = [json.loads(line) for line in lines]
     digest = next(event["report"]["digest"] for event in events if event["type"] == "report")
     if digest != dataset["digest"]:
         raise DemoError(f"the digits ingested here have digest {digest}, not {dataset['digest']}")
@@ -181,6 +184,7 @@ def _check_student(output: Path, dataset: Json) -> float:
         check=True,
         capture_output=True,
         text=True,
+        env=child_environment(),
     )
     shutil.rmtree(work)
     return float(checked.stdout)
@@ -257,7 +261,8 @@ def _wait_for_interrupt(stack: Stack, console: Console) -> None:
 
 def main(output: Path, *, keep: bool, epochs: int, port: int) -> int:
     """Run the demo as a program; return the exit code, 0 only if every check passed."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM stops the stack like Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.default_int_handler)  # they stop the stack like Ctrl-C
     try:
         run_demo(output, keep=keep, epochs=epochs, port=port)
     except KeyboardInterrupt:

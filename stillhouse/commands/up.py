@@ -12,13 +12,15 @@ from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
 
+from stillhouse.local.data_dir import default_data_dir
 from stillhouse.local.errors import LocalStackError, StartCancelledError
+from stillhouse.local.redaction import describe_error, read_secrets, redact
 from stillhouse.local.stack import Stack
 
 # `timeout` and `make` forward a signal that the whole process group has already got. A second
 # signal within this time counts as the same request.
 SAME_REQUEST_S = 0.5
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,7 @@ class ForegroundStack:
                 # During the stop, processes fail because their database has stopped.
                 return
             case _Failed(message):
-                with suppress(OSError):
-                    print(f"stillhouse: {message}", file=sys.stderr, flush=True)
+                self._print_error(message)
                 self._status = 1
                 self._stop()
 
@@ -126,14 +127,21 @@ class ForegroundStack:
             return
         except LocalStackError as error:
             self._events.put(_Failed(str(error)))
+        except OSError as error:
+            self._events.put(_Failed(describe_error(error)))
         except Exception as error:  # noqa: BLE001 - without an event the main thread waits forever
-            self._events.put(_Failed(f"unexpected error: {error!r}"))
+            self._events.put(_Failed(f"unexpected error: {describe_error(error)}"))
 
     def _print_ready(self) -> None:
         print_line(f"ready {self._stack.url}")
         if self._stack.dashboard_url:
             print_line(f"dashboard {self._stack.dashboard_url}")
         print_line(f"  the admin's API key is in {self._stack.services.data_dir.api_key}")
+
+    def _print_error(self, message: str) -> None:
+        secrets = read_secrets(self._stack.services.data_dir.root)
+        with suppress(OSError):
+            print(f"stillhouse: {redact(message, secrets)}", file=sys.stderr, flush=True)
 
     def _stop(self) -> None:
         if self._stop_thread is None:
@@ -145,6 +153,15 @@ class ForegroundStack:
             self._stack.stop()
         except Exception as error:  # noqa: BLE001 - as above
             self._status = 1
-            with suppress(OSError):
-                print(f"stillhouse: while stopping: {error!r}", file=sys.stderr, flush=True)
+            self._print_error(f"while stopping: {describe_error(error)}")
         self._events.put(_Stopped())
+
+
+def main(data_dir: Path | None, host: str, port: int, workers: int) -> int:
+    """Run `stillhouse up`; return the exit status."""
+    try:
+        stack = ForegroundStack(data_dir or default_data_dir(), host, port, workers)
+    except LocalStackError as error:
+        print(f"stillhouse: {error}", file=sys.stderr)
+        return 1
+    return stack.run()

@@ -28,18 +28,21 @@ ONE_SHOTS = {
 def program_specs(
     environment: Mapping[str, str], data_dir: DataDir, address: tuple[str, int], workers: int
 ) -> list[ProcessSpec]:
-    """Return the processes that need a migrated database: API, maintenance, workers."""
+    """Return the processes that need a migrated database: API, maintenance, workers.
+
+    They run in the folder of logs, because Celery imports from the current folder first.
+    """
     host, port = address
     api = ProcessSpec(
         name="api",
         argv=(sys.executable, "-m", "api", "--host", host, "--port", str(port)),
         env=environment,
-        cwd=data_dir.root,
+        cwd=data_dir.logs,
         is_ready=lambda: api_ready(local_url(host, port)),
         grace_s=API_GRACE_S,
     )
     maintenance = ProcessSpec(
-        "maintenance", (sys.executable, "-m", "worker.maintenance"), environment, data_dir.root
+        "maintenance", (sys.executable, "-m", "worker.maintenance"), environment, data_dir.logs
     )
     worker_specs = [
         _worker_spec("train", workers, environment, data_dir),
@@ -54,7 +57,7 @@ def one_shot(
     """Return a program that runs once: migrate, bootstrap or login-link."""
     argument = {"bootstrap": str(data_dir.api_key), "login-link": base_url}.get(name)
     argv = (sys.executable, *ONE_SHOTS[name], *([argument] if argument else []))
-    return ProcessSpec(name, argv, environment, data_dir.root, grace_s=5.0)
+    return ProcessSpec(name, argv, environment, data_dir.logs, grace_s=5.0)
 
 
 def api_ready(base_url: str) -> bool:
@@ -71,7 +74,7 @@ def _worker_spec(
     name: str, slots: int, environment: Mapping[str, str], data_dir: DataDir
 ) -> ProcessSpec:
     arguments = ["-c", str(slots), "-Q", name, "-n", f"{name}@%h", *QUIET]
-    return ProcessSpec(name, (sys.executable, *CELERY, *arguments), environment, data_dir.root)
+    return ProcessSpec(name, (sys.executable, *CELERY, *arguments), environment, data_dir.logs)
 
 
 def valkey_server() -> Path:

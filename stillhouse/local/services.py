@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+from stillhouse.local import disk_space
 from stillhouse.local.data_dir import DataDir
 from stillhouse.local.environment import child_environment
 from stillhouse.local.errors import LocalStackError
@@ -47,7 +48,13 @@ class Services:
         self._base_environment = child_environment()
         self.environment: dict[str, str] = {}
         self._registry = ProcessRegistry(self.data_dir.process_registry)
-        self.supervisor = Supervisor(self.data_dir.logs, self._registry, on_message, on_failure)
+        self.supervisor = Supervisor(
+            self.data_dir.logs,
+            self._registry,
+            on_message,
+            on_failure,
+            is_disk_full=lambda: disk_space.is_full(self.data_dir.root),
+        )
 
     def open(self) -> None:
         """Lock the folder, end what a killed owner left, upgrade an older layout.
@@ -60,6 +67,9 @@ class Services:
         self._lock = lock
         if leftover := end_leftover_processes(self.data_dir.process_registry):
             self.on_message(f"ended {leftover} processes that a killed owner had left")
+        first_start = not self.data_dir.postgres.exists()
+        disk_space.check_shared_memory()
+        disk_space.check_enough_to_start(self.data_dir.root, first_start=first_start)
         self.data_dir.prepare()
         open_log(self.data_dir.logs / "watchdog.log").close()
         self._watchdog = Watchdog(

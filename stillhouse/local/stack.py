@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Self
 
+from stillhouse.local.disk_space import DiskSpaceWatch
 from stillhouse.local.errors import LocalStackError, ProcessFailedError
 from stillhouse.local.ports import free_port, local_url, url
 from stillhouse.local.programs import one_shot, program_specs
@@ -39,6 +40,7 @@ class Stack:
         self._on_message = on_message
         self._start_mutex = threading.Lock()
         self.dashboard_url: str | None = None
+        self._disk_watch: DiskSpaceWatch | None = None
 
     @property
     def url(self) -> str:
@@ -90,6 +92,8 @@ class Stack:
     def stop(self) -> None:
         """End every process within 20 seconds, and unlock the folder."""
         self.cancel()
+        if self._disk_watch:
+            self._disk_watch.stop()
         self.services.update_owner_info(stopping=True)
         self.services.supervisor.stop()
         # A cancelled `start` must have returned before the folder is unlocked.
@@ -116,6 +120,8 @@ class Stack:
         self._run_one_shot("bootstrap")
         self.dashboard_url = self.login_link() if login else None
         services.supervisor.await_ready(running["api"])
+        self._disk_watch = DiskSpaceWatch(self.local_url, self._on_message)
+        self._disk_watch.start()
 
     def _run_one_shot(self, name: str) -> None:
         services = self.services

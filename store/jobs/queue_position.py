@@ -1,14 +1,22 @@
-"""QueueStatus: how many jobs are ahead of a queued job, and how many workers serve its queue."""
+"""QueueStatus: how many jobs are ahead of a queued job, and which workers serve its queue."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, object_session
 
 from store.jobs import turns
 from store.settings import settings
-from store.tables import Job, Worker
+from store.tables import Dataset, Job, Model, Worker
+
+
+class LiveWorkers(NamedTuple):
+    """The workers of a queue whose heartbeat is younger than a lease."""
+
+    num_workers: int
+    missing_disk_bytes: int
+    """Bytes that must be freed before any of them starts a job; 0 if one has enough space."""
 
 
 class QueueStatus:
@@ -21,7 +29,7 @@ class QueueStatus:
         self._session = session
         self._job_id = job_id
         self._positions: dict[tuple[str, str], dict[str, int]] = {}
-        self._worker_counts: dict[str, int] = {}
+        self._workers: dict[str, LiveWorkers] = {}
 
     def jobs_ahead(self, job: Job) -> int:
         """How many queued jobs would be claimed before this one if nothing changed."""
@@ -31,11 +39,36 @@ class QueueStatus:
             self._positions[queue_and_project] = {row[0]: row[1] for row in rows}
         return self._positions[queue_and_project].get(job.id, 0)
 
-    def count_workers(self, queue: str) -> int:
-        """Workers of the queue that are alive."""
-        if queue not in self._worker_counts:
-            self._worker_counts[queue] = count_live_workers(self._session, queue)
-        return self._worker_counts[queue]
+    def waiting_reason(self, job: Job) -> str | None:
+        """Why a queued job does not run yet; None for a job in another state."""
+        if job.state != "queued":
+            return None
+        workers = self._live_workers(job.queue)
+        if workers.num_workers == 0:
+            return "no worker is running"
+        if workers.missing_disk_bytes:
+            return no_disk_space(workers.missing_disk_bytes)
+        if job.not_before is not None:
+            return "the object store was unavailable: the job is retried soon"
+        if jobs_ahead := self.jobs_ahead(job):
+            return f"{jobs_ahead} jobs are ahead" if jobs_ahead > 1 else "1 job is ahead"
+        return "all workers are busy"
+
+    def _live_workers(self, queue: str) -> LiveWorkers:
+        if queue not in self._workers:
+            self._workers[queue] = live_workers(self._session, queue)
+        return self._workers[queue]
+
+
+def preparation_waiting_reason(asset: Dataset | Model) -> str | None:
+    """Why the job that prepares a data set or model waits; None if it runs or has ended."""
+    session = object_session(asset)
+    if session is None or asset.state not in ("ingesting", "verifying"):
+        return None
+    column = Job.dataset_id if isinstance(asset, Dataset) else Job.model_id
+    waiting = select(Job).where(column == asset.id, Job.queue == "prepare", Job.state == "queued")
+    job = session.scalars(waiting.limit(1)).first()
+    return None if job is None else QueueStatus(session, job_id=job.id).waiting_reason(job)
 
 
 def count_queued(session: Session, project_id: str, queue: str) -> int:
@@ -44,10 +77,17 @@ def count_queued(session: Session, project_id: str, queue: str) -> int:
     return session.scalar(select(func.count()).where(*waits)) or 0
 
 
-def count_live_workers(session: Session, queue: str) -> int:
-    """Workers of the queue whose heartbeat is younger than a lease."""
-    query = select(func.count()).where(Worker.queue == queue, Worker.seen_at > liveness_cutoff())
-    return session.scalar(query) or 0
+def live_workers(session: Session, queue: str) -> LiveWorkers:
+    """The workers of a queue that are alive."""
+    alive = (Worker.queue == queue, Worker.seen_at > liveness_cutoff())
+    missing = func.coalesce(func.min(Worker.missing_disk_bytes), 0)
+    return LiveWorkers(*session.execute(select(func.count(), missing).where(*alive)).one())
+
+
+def no_disk_space(missing_bytes: int) -> str:
+    """Why no worker of a queue starts a job, in words."""
+    megabytes = -(-missing_bytes // 10**6)
+    return f"the disk of the workers is full: {megabytes:,} MB must be freed"
 
 
 def liveness_cutoff() -> Any:

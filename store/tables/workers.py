@@ -34,6 +34,8 @@ class Worker(Base):
     queue: Mapped[str]
     started_at: Mapped[CreatedAt]
     seen_at: Mapped[datetime]
+    missing_disk_bytes: Mapped[BigInt] = mapped_column(default=0, server_default="0")
+    """Bytes that must be freed on its disk before it starts a job; 0 if it has enough space."""
 
 
 class IdempotencyKey(Base):

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import site
 import subprocess
 import sys
 import time
@@ -51,7 +52,7 @@ class EngineProcess:
         self._workdir = workdir
         self._max_stderr_bytes = max_stderr_bytes
         self.request_file = workdir / "request.json"
-        self.request_file.write_text(request.model_dump_json())
+        self.request_file.write_text(request.model_dump_json(), encoding="utf-8")
         self._events_file = workdir / "events.jsonl"
         self._events_file.unlink(missing_ok=True)
         self.stderr_file = workdir / "stderr.log"
@@ -162,6 +163,10 @@ def base_environment() -> dict[str, str]:
         "PYTHONPATH": str(Path(__file__).parents[2]),
         "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
+        # Files and paths are UTF-8 in every locale.
+        "PYTHONUTF8": "1",
+        # Packages of `pip install --user` lie in the user's home, which the engine does not have.
+        "PYTHONUSERBASE": site.getuserbase(),
     }
 
 

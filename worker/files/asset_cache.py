@@ -72,6 +72,17 @@ def has_space_for(size_bytes: int) -> bool:
     return _free_bytes() >= settings().min_free_bytes + size_bytes
 
 
+def missing_bytes() -> int:
+    """Bytes that must be freed before a run has room; 0 if it has, or if cached files can go."""
+    settings().work_dir.mkdir(parents=True, exist_ok=True)
+    missing = settings().min_free_bytes - _free_bytes()
+    if missing > 0:
+        for _, path in _files_by_age():
+            with contextlib.suppress(FileNotFoundError):
+                missing -= path.stat().st_size
+    return max(0, missing)
+
+
 def _files_by_age() -> Iterator[tuple[float, Path]]:
     # Files that are being written have hidden names.
     for path in (settings().work_dir / "cache").glob("[!.]*"):

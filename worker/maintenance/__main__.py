@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from store import logs, outbox
 from store.database import Connection, connect
-from store.settings import settings
+from store.settings import check_settings_or_exit, settings
 from worker.maintenance import gc, reaper, relay
 
 log = structlog.get_logger()
@@ -70,6 +70,7 @@ def _run_guarded(task: Callable[[], None]) -> None:
 
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
+    check_settings_or_exit()
     logs.configure()
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):

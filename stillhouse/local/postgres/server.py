@@ -12,7 +12,8 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from urllib.parse import quote
 
-from stillhouse.local.data_dir import DataDir, write_private
+from stillhouse.local.data_dir import DataDir, make_private_folder, write_private
+from stillhouse.local.disk_space import SHARED_MEMORY
 from stillhouse.local.errors import DataDirError, ProcessFailedError
 from stillhouse.local.postgres.rootless import choose_runner
 from stillhouse.local.supervise.process_spec import ProcessSpec, StopStage
@@ -31,6 +32,8 @@ SETTINGS = {
     # Parallel workers need shared memory that small containers do not have.
     "max_parallel_workers_per_gather": "0",
 }
+# Postgres enlarges its statistics in steps of 1 MB.
+MIN_SHARED_MEMORY_BYTES = 16 * 2**20
 RunOnce = Callable[[ProcessSpec], CompletedProcess[str]]
 
 
@@ -57,7 +60,7 @@ class PostgresDataDir:
         self.path = self._data_dir.scratch() / "postgres"
         self._lock_scratch()
         if self._marker.exists():
-            away = Path(self._marker.read_text().strip())
+            away = self._read_marker()
             self._check_away(away)
             if away == self.path and _owner(away) == user:
                 return
@@ -74,15 +77,20 @@ class PostgresDataDir:
         self.path = self._permanent_path
         if not self._marker.exists():
             return
-        away = Path(self._marker.read_text().strip())
+        away = self._read_marker()
         self._check_away(away)
         if away.exists():
             _copy(away, self._permanent_path, os.geteuid())
         self._marker.unlink()
-        shutil.rmtree(away, ignore_errors=True)
+        # In a copy of the data folder, the marker names files of the original.
+        if away == self._data_dir.scratch() / "postgres":
+            shutil.rmtree(away, ignore_errors=True)
         if self._lock_descriptor >= 0:
             os.close(self._lock_descriptor)
             self._lock_descriptor = -1
+
+    def _read_marker(self) -> Path:
+        return Path(os.fsdecode(self._marker.read_bytes().removesuffix(b"\n")))
 
     def _mark(self) -> None:
         write_private(self._marker, f"{self.path}\n")
@@ -114,7 +122,7 @@ class PostgresCluster:
         self.sockets = sockets
         if self._runner.user is not None:
             self.sockets = data_dir.scratch() / "postgres-run"
-            self.sockets.mkdir(mode=0o700, exist_ok=True)
+            make_private_folder(self.sockets)
             os.chown(self.sockets, self._runner.user, self._runner.user)
 
     def url(self, database: str = "stillhouse") -> str:
@@ -148,7 +156,7 @@ class PostgresCluster:
 
     def server_spec(self) -> ProcessSpec:
         """Return the server process."""
-        settings = [text for name, value in SETTINGS.items() for text in ("-c", f"{name}={value}")]
+        settings = _setting_flags(SETTINGS | shared_memory_settings())
         return ProcessSpec(
             name="postgres",
             argv=self._runner.argv(
@@ -200,17 +208,15 @@ class PostgresCluster:
     def _initdb(self, run: RunOnce) -> None:
         new_dir = self._pgdata.path.with_name("postgres.new")
         shutil.rmtree(new_dir, ignore_errors=True)
-        new_dir.mkdir(mode=0o700)
+        make_private_folder(new_dir)
         password = self.sockets / "password"
-        password.unlink(missing_ok=True)
-        password.touch(mode=0o600)
-        password.write_text(self._password)
+        write_private(password, self._password)
         if self._runner.user is not None:
             for path in (new_dir, password):
                 os.chown(path, self._runner.user, self._runner.user)
         flags = ["-D", str(new_dir), "-U", USER, "-A", "scram-sha-256", "--pwfile", str(password)]
         flags += ["-E", "UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        flags += ["--locale=C", "--no-instructions"]
+        flags += ["--locale=C", "--no-instructions", *_setting_flags(shared_memory_settings())]
         done = run(self._one_shot_spec("initdb", *flags))
         password.unlink()
         if done.returncode != 0:
@@ -247,9 +253,21 @@ class PostgresCluster:
         """
         with suppress(FileNotFoundError):
             path = self._pgdata.path / "postmaster.pid"
-            lines = path.read_text().splitlines(keepends=True)
-            path.write_text("".join([f"{os.getpid()}\n", *lines[1:]]))
+            lines = path.read_bytes().splitlines(keepends=True)
+            path.write_bytes(b"".join([b"%d\n" % os.getpid(), *lines[1:]]))
         (self.sockets / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
+
+
+def shared_memory_settings() -> dict[str, str]:
+    """Return a setting for files in place of shared memory, where there is too little of it."""
+    with suppress(OSError):
+        if shutil.disk_usage(SHARED_MEMORY).free >= MIN_SHARED_MEMORY_BYTES:
+            return {}
+    return {"dynamic_shared_memory_type": "mmap"}
+
+
+def _setting_flags(settings: Mapping[str, str]) -> list[str]:
+    return [text for name, value in settings.items() for text in ("-c", f"{name}={value}")]
 
 
 def _owner(path: Path) -> int | None:

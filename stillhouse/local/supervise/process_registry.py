@@ -7,6 +7,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from stillhouse.local.data_dir import write_private
 from stillhouse.local.supervise.stop_order import ShutdownTarget, shut_down
 from stillhouse.local.supervise.watchdog import Watchdog
 
@@ -42,24 +43,35 @@ class ProcessRegistry:
             return list(self._targets.values())
 
     def _write(self) -> None:
-        text = "".join(f"{target.to_line()}\n" for target in self._targets.values())
-        temporary = self._path.with_suffix(".new")
+        lines = [target.to_line() for target in self._targets.values()]
         # A full disk must not stop a start or a stop; the watchdog has the targets as well.
         with suppress(OSError):
-            temporary.write_text(text)
-            temporary.replace(self._path)
+            header = [_folder_line(self._path.parent)] if lines else []
+            text = "".join(f"{line}\n" for line in [*header, *lines])
+            write_private(self._path, text, sync=False)
+
+
+def _folder_line(folder: Path) -> str:
+    """Return the first line of the file: it names the folder by its device and its inode."""
+    status = folder.stat()
+    return f"folder {status.st_dev}:{status.st_ino}"
 
 
 def end_leftover_processes(path: Path) -> int:
     """End what an earlier owner and its watchdog left running; return the number of processes.
 
-    The caller holds the folder's lock, so no other owner uses these processes.
+    The caller holds the folder's lock, so no other owner uses these processes. In a copy of the
+    folder, the file names processes of the original, which may run.
     """
-    targets = []
+    lines: list[str] = []
     with suppress(FileNotFoundError):
-        for line in path.read_text().splitlines():
-            with suppress(ValueError):
-                targets.append(ShutdownTarget.parse(line))
+        lines = path.read_text(encoding="utf-8").splitlines()
+    if lines and lines[0].startswith("folder ") and lines[0] != _folder_line(path.parent):
+        lines = []
+    targets = []
+    for line in lines:
+        with suppress(ValueError):
+            targets.append(ShutdownTarget.parse(line))
     leftover = [target for target in targets if target.pid != os.getpid() and target.alive]
     shut_down(leftover)
     path.unlink(missing_ok=True)

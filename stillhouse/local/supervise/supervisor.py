@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from stillhouse.local.disk_space import FULL_DISK_POLL_S
 from stillhouse.local.errors import ProcessFailedError, StartCancelledError
 from stillhouse.local.supervise.proc import process_identity
 from stillhouse.local.supervise.process_registry import ProcessRegistry
@@ -71,6 +72,8 @@ class Supervisor:
         on_message: called with a line about each restart.
         on_failure: called with a message when a process has exited too often.
         restart_policy: makes the policy of one process.
+        is_disk_full: whether processes cannot run for lack of disk space. Their exits do not count
+            then, and they start again when there is space.
     """
 
     def __init__(
@@ -80,8 +83,10 @@ class Supervisor:
         on_message: Callable[[str], None] = lambda line: None,
         on_failure: Callable[[str], None] = lambda message: None,
         restart_policy: Callable[[], RestartPolicy] = RestartPolicy,
+        is_disk_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self._restart_policy = restart_policy
+        self._is_disk_full = is_disk_full
         self._logs = logs
         self._registry = registry
         self._on_message = on_message
@@ -179,6 +184,11 @@ class Supervisor:
                 return
             if self._stopping.is_set():
                 return
+            if self._is_disk_full():
+                self._on_message(f"{spec.name} {exit_text}: the disk is full; waiting for space")
+                self._wait_for_disk_space()
+                restarts = self._restart_policy()
+                continue
             delay_s = restarts.next_delay_s()
             if delay_s is None:
                 self._report_failure(
@@ -190,6 +200,10 @@ class Supervisor:
             self._on_message(f"{spec.name} {exit_text}; starting it again")
             if self._stopping.wait(delay_s):
                 return
+
+    def _wait_for_disk_space(self) -> None:
+        while not self._stopping.wait(FULL_DISK_POLL_S) and self._is_disk_full():
+            pass
 
     def _run_until_exit(self, running: SupervisedProcess) -> str:
         """Start the process and wait for its end; return what happened, for messages."""

@@ -134,7 +134,7 @@ class Watchdog:
 
 def run_watchdog() -> None:
     """Read the pipe whose descriptor is the first argument; at its end, end what is left."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     targets: dict[int, ShutdownTarget] = {}
     with os.fdopen(int(sys.argv[1]), encoding="utf-8") as lines:

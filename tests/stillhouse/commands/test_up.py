@@ -3,8 +3,6 @@
 import os
 import signal
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,57 +10,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stillhouse.local.supervise.proc import process_tree
+from tests.stillhouse.commands.up_process import Up, end_all
 from tests.stillhouse.local.helpers import running_processes
-
-COMMAND = [sys.executable, "-m", "stillhouse.cli", "up"]
-
-
-class Up:
-    """A running `stillhouse up` whose output is read line by line."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.folder = folder
-        self.lines: list[str] = []
-        self.process = subprocess.Popen(
-            [*COMMAND, "--data-dir", str(folder), *(options or ("--port", "0"))],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            # A group of its own, as in a shell: the test sends Ctrl-C to the group.
-            start_new_session=True,
-        )
-
-    def line(self, start: str) -> str:
-        """Read output up to a line that begins with `start`; return the rest of that line."""
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.lines.append(line)
-            if line.strip().startswith(start):
-                return line.strip().removeprefix(start).strip()
-        raise AssertionError(f"no line {start!r} in:\n{''.join(self.lines)}")
-
-    def members(self) -> dict[int, str]:
-        """Return the processes of this stack, each with its identity."""
-        return process_tree([self.process.pid])
-
-    def end(self) -> str:
-        """Wait for the exit and return all output; fails after two minutes."""
-        rest, _ = self.process.communicate(timeout=120)
-        self.lines.append(rest)
-        return "".join(self.lines)
 
 
 @pytest.fixture
 def ups() -> Iterator[list[Up]]:
     started: list[Up] = []
     yield started
-    for up in started:
-        if up.process.poll() is None:
-            up.process.kill()
-        if up.process.stdout:
-            up.process.stdout.close()
-        up.process.wait()
+    end_all(started)
 
 
 def command_lines(members: dict[int, str]) -> list[str]:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from stillhouse.local.environment import child_environment
 from stillhouse.local.supervise.proc import process_identity, process_tree
@@ -23,8 +24,18 @@ def test_secrets_of_the_user_are_not_inherited() -> None:
     )
     assert set(environment) == {
         *("PATH", "LC_ALL", "CUDA_VISIBLE_DEVICES", "https_proxy", "STILLHOUSE_POLL_S"),
-        *("PYTHONSAFEPATH", "PYTHONUNBUFFERED"),
+        *("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONUNBUFFERED", "PYTHONUTF8"),
+        *("no_proxy", "NO_PROXY"),
     }
+
+
+def test_python_path_of_the_user_is_replaced_and_loopback_has_no_proxy() -> None:
+    environment = child_environment(
+        {"PYTHONPATH": "/home/user/src", "HTTP_PROXY": "http://proxy:1", "no_proxy": "example.org"}
+    )
+    assert environment["PYTHONPATH"] == str(Path(__file__).parents[3])
+    assert environment["no_proxy"] == "example.org,localhost,127.0.0.1,::1"
+    assert "no_proxy" not in child_environment({"PATH": "/bin"})
 
 
 def test_zombie_has_no_identity() -> None:
