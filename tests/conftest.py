@@ -30,6 +30,7 @@ SLOW_TESTS = (
     "tests/e2e/test_restart.py",  # the whole stack is killed and started again
     "tests/e2e/test_worker_failure.py",  # a worker is killed, and its lease must expire
     "tests/house/test_new_",  # examples run in a scratch copy of the checkout
+    "tests/house/test_python_versions.py",  # packages of other versions of Python are installed
     "tests/kdcore/training/test_resume_combinations.py",  # all pairs of method and scheme
     "tests/upgrade/",  # the whole stack on a stored database
 )
