@@ -1,13 +1,13 @@
 """The public Python API: :func:`distill`, :func:`evaluate` and :class:`DistillationResult`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdcore.protocol.events import EngineEvent
-from kdcore.recipes import recipe_data
+from kdcore.recipes.call_inputs import CallInputs
 from kdcore.recipes.prepare import recipe_digest
 from kdcore.recipes.run_directory import RunDirectory
 from kdcore.recipes.runner import RunSpec, run_recipe
@@ -18,6 +18,8 @@ from kdcore.schema.old_spelling import with_current_spelling
 from kdcore.schema.report import Report
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from kdcore.models.normalized_model import NormalizedModel
 
 RecipeDict = Mapping[str, Any]
@@ -67,10 +69,10 @@ class DistillationResult:
 
 
 def distill(
-    student: str | RecipeDict,
+    student: "str | nn.Module | RecipeDict",
     dataset: Any = None,
     *,
-    teachers: Sequence[Any] = (),
+    teachers: Any = (),
     out: Path | str | None = None,
     progress: bool = True,
     **settings: Any,
@@ -80,10 +82,15 @@ def distill(
     The same call resumes a cancelled run, and returns the result of a finished one.
 
     Args:
-        student: an architecture, the ``student`` of a recipe, or a complete recipe.
+        student: an architecture, an ``nn.Module``, the ``student`` of a recipe, or a complete
+            recipe. A module's weights are the student's initial weights; it is not changed.
         dataset: as in a recipe; or ``(images, labels)``, images uint8 (N, H, W[, C]), labels (N,);
-            or a dict of such arrays with the names of an ``.npz`` file.
-        teachers: items as in a recipe, paths or results; ``weights`` may be a state dict.
+            or a dict of such arrays with the names of an ``.npz`` file; or a ``Dataset`` or
+            ``DataLoader`` of torch, or a dict of those with the keys train, val and test. These are
+            read once, without augmentation: pixels from 0 to 1 or uint8, labels as indices.
+        teachers: a list, or one teacher: ``nn.Module``, an item as in a recipe, a path, or the
+            result of a run; ``weights`` of an item may be a state dict or a module. A module gets
+            pixels from 0 to 1 unless its item has a ``normalization``.
         out: output folder; by default one in ``distilled/``, named by the recipe.
         progress: whether to print the progress.
         settings: the other fields of a recipe (docs/reference/recipes.md), ``from`` as ``from_``.
@@ -101,8 +108,8 @@ def distill(
         body["student"] = {"architecture": student}
     if dataset is not None:
         body["dataset"] = dataset
-    if teachers:
-        body["teachers"] = list(teachers)
+    if not isinstance(teachers, list | tuple) or teachers:
+        body["teachers"] = teachers
     return _run(body, out, progress=progress)
 
 
@@ -125,10 +132,10 @@ def evaluate(
 
 
 def _run(body: dict[str, Any], out: Path | str | None, *, progress: bool) -> DistillationResult:
-    body = _write_inputs(body, Path("distilled") / ".inputs")
-    folder = Path(out) if out is not None else Path("distilled") / _run_name(body)
     cancellation = CancellationToken()
     with cancellation.handle_signals():
+        body = CallInputs(Path("distilled") / ".inputs", cancellation).to_recipe(body)
+        folder = Path(out) if out is not None else Path("distilled") / _run_name(body)
         run_spec = RunSpec(body, Path.cwd(), folder)
         report = _run_with_progress(run_spec, cancellation, progress=progress)
     return DistillationResult(Report.model_validate(report), folder.resolve(), read_history(folder))
@@ -149,52 +156,6 @@ def _run_with_progress(
 
 def _ignore_event(_event: EngineEvent) -> None:
     pass
-
-
-def _write_inputs(body: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the recipe with arrays, state dicts and results written to ``folder`` as files."""
-    recipe = dict(body)
-    if "dataset" in recipe and not isinstance(recipe["dataset"], str):
-        recipe["dataset"] = _dataset_input(recipe["dataset"], folder)
-    if recipe.get("teachers") is not None:
-        recipe["teachers"] = [_model_input(teacher, folder) for teacher in recipe["teachers"]]
-    if recipe.get("model") is not None:
-        recipe["model"] = _model_input(recipe["model"], folder)
-    return recipe
-
-
-def _dataset_input(dataset: Any, folder: Path) -> Any:
-    if isinstance(dataset, Path):
-        return str(dataset.resolve())
-    has_arrays = isinstance(dataset, tuple | list) or {"images", "train_images"} & dataset.keys()
-    return str(recipe_data.write_arrays(dataset, folder).resolve()) if has_arrays else dataset
-
-
-def _model_input(model: Any, folder: Path) -> Any:
-    if isinstance(model, DistillationResult):
-        return {"weights": str(model.path)}
-    if isinstance(model, str | Path):
-        return {"weights": str(model)}
-    weights = model.get("weights")
-    if isinstance(weights, DistillationResult):
-        weights = weights.path
-    if isinstance(weights, Mapping):
-        weights = _write_state_dict(weights, folder)
-    return {**model, "weights": str(weights)} if weights is not None else model
-
-
-def _write_state_dict(state_dict: Mapping[str, Any], folder: Path) -> Path:
-    """Write a state dict to a file named by its content."""
-    import hashlib
-
-    from kdcore.runtime.files import atomic_write
-    from kdcore.weights.safetensors_io import encode_safetensors
-
-    encoded = encode_safetensors(dict(state_dict))
-    path = folder / f"weights-{hashlib.sha256(encoded).hexdigest()[:16]}.safetensors"
-    with atomic_write(path) as partial:
-        partial.write_bytes(encoded)
-    return path.resolve()
 
 
 def _run_name(body: dict[str, Any]) -> str:

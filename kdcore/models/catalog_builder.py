@@ -209,7 +209,7 @@ def profile_architecture(name: str, max_params: float = float("inf")) -> Archite
         min_input_size=smallest,
         in_channels=CHANNELS,
         num_classes=metadata.num_classes,
-        pooled_features=_pooled_features(network, points),
+        pooled_features=feature_hooks.pooled_features(network, points),
         taps=tuple(
             Tap(path=path, shape=shape)
             for path, shape in zip(points.maps, points.shapes, strict=True)
@@ -219,13 +219,6 @@ def profile_architecture(name: str, max_params: float = float("inf")) -> Archite
         paper=metadata.paper,
         pretrained=metadata.pretrained,
     )
-
-
-def _pooled_features(network: nn.Module, points: feature_hooks.HookPoints) -> int | None:
-    if points.classifier is None:
-        return None
-    layer: Any = network.get_submodule(points.classifier)
-    return int(layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels)
 
 
 def _min_input_size(metadata: ArchitectureMetadata, network: nn.Module) -> int:

@@ -47,6 +47,14 @@ class HookPoints(NamedTuple):
     """Those of ``maps`` that the network changes in place later: hooks copy them."""
 
 
+def pooled_features(network: nn.Module, points: HookPoints) -> int | None:
+    """Return the length of the vector before the classifier; None without a classifier."""
+    if points.classifier is None:
+        return None
+    layer: Any = network.get_submodule(points.classifier)
+    return int(layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels)
+
+
 def find_hook_points(network: nn.Module, image: Tensor) -> HookPoints:
     """Find the last map of each spatial stage, before height and width shrink.
 

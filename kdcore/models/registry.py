@@ -15,6 +15,8 @@ _LIBRARY_ERRORS = (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivi
 """What the libraries raise for a network that cannot be built for a size."""
 CIFAR100_NORMALIZATION = Normalization(mean=(0.5071, 0.4867, 0.4408), std=(0.2675, 0.2565, 0.2761))
 """Mean and standard deviation of CIFAR-100's training images, as published checkpoints expect."""
+MODULE_PREFIX = "module/"
+"""Of the names of networks that a Python caller passed as objects."""
 NetworkFactory = Callable[[int, int], nn.Module]
 """Builds a network from num_classes and in_channels."""
 
@@ -110,6 +112,11 @@ def build_architecture(
 
 def _check_arguments(name: str, num_classes: int, in_channels: int, input_size: int) -> None:
     library, _, library_name = name.partition("/")
+    if name not in ENTRIES and name.startswith(MODULE_PREFIX):
+        raise _build_error(
+            f"{name} is a network that was passed to distill() as an object, in another process: "
+            "build it in Python and load its student.safetensors, or pass the object again"
+        )
     if name not in ENTRIES and not (
         library in _LIBRARIES and _LIBRARIES[library].has(library_name)
     ):

@@ -76,6 +76,11 @@ def architectures() -> dict[str, Architecture]:
     }
 
 
+def add_architecture(entry: Architecture) -> None:
+    """Add an entry, or replace it, in this process."""
+    architectures()[entry.name] = entry
+
+
 def similar_architectures(name: str) -> list[str]:
     """Up to three similar names of the catalog, first those of the same library.
 
