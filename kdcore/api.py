@@ -99,13 +99,9 @@ def distill(
     in ``items``, ``RunCancelledError`` after Ctrl-C and a checkpoint, ``NonFiniteError`` and
     ``OutOfDeviceMemoryError``.
     """
-    body = dict(settings)
+    body: dict[str, Any] = {"student": student, **settings}
     if isinstance(student, Mapping) and "dataset" in student:
-        body = {**student, **body}
-    elif isinstance(student, Mapping):
-        body["student"] = dict(student)
-    else:
-        body["student"] = {"architecture": student}
+        body = {**student, **settings}
     if dataset is not None:
         body["dataset"] = dataset
     if not isinstance(teachers, list | tuple) or teachers:

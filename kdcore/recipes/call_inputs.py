@@ -32,7 +32,7 @@ _MODEL_TYPES = (
     "dict) is expected"
 )
 _STUDENT_TYPES = "the name of an architecture, an nn.Module, or a dict of a recipe is expected"
-_OWN_SETTINGS = ("normalization", "input_size", "num_classes", "architecture")
+_MODULE_SETTINGS = ("normalization", "input_size", "num_classes", "architecture")
 """Fields of a teacher that become the configuration of a module."""
 
 
@@ -97,7 +97,7 @@ class CallInputs:
         if isinstance(weights, Mapping):
             weights = self._write_state_dict(weights, name)
         elif _is_module(weights):
-            settings = {key: fields.pop(key) for key in _OWN_SETTINGS if key in fields}
+            settings = {key: fields.pop(key) for key in _MODULE_SETTINGS if key in fields}
             weights = self._write_module(weights, name, recipe, settings).folder
         elif not isinstance(weights, str | Path):
             raise _type_error(name, weights, _MODEL_TYPES)

@@ -11,8 +11,9 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.markers import default_environment
@@ -33,10 +34,8 @@ TEST_TOOLS = ("pytest", "pytest-timeout")
 
 def locked_requirements(root: Path, version: str) -> dict[str, str]:
     """The lines of the lock that apply to a version of Python, by name and without markers."""
-    environment: Mapping[str, str] = default_environment() | {  # type: ignore[assignment]
-        "python_version": version,
-        "python_full_version": f"{version}.0",
-    }
+    environment = dict[str, Any](default_environment())
+    environment |= {"python_version": version, "python_full_version": f"{version}.0"}
     lines = {}
     for line in (root / "requirements.lock").read_text(encoding="utf-8").splitlines():
         requirement = Requirement(line)

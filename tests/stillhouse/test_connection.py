@@ -113,6 +113,7 @@ def test_this_machine_is_never_reached_through_a_proxy(
 
 
 def test_loopback_has_many_names() -> None:
+    # Nothing listens on the wildcard address.
     loopback = ("localhost", "api.localhost", "127.3.2.1", "::1", "0.0.0.0")  # noqa: S104
     assert all(is_loopback(host) for host in loopback)
     assert not any(is_loopback(host) for host in ("example.org", "10.0.0.1", "localhost.example"))
