@@ -83,7 +83,7 @@ function expandableRow(columns, onToggle, isOpen, cells, body) {
 const STATES = { ready: ["Ready", "good"], failed: ["Failed", "bad"], ingesting: ["Being read", "wait"], verifying: ["Being checked", "wait"] };
 const IN_PROGRESS = ["ingesting", "verifying"];
 
-export const stateBadge = ({ state }) => badge(...(STATES[state] ?? [state, "quiet"]));
+export const stateBadge = ({ state, waiting_reason: reason }) => badge(...(reason ? [reason, "wait"] : (STATES[state] ?? [state, "quiet"])));
 
 /** `kind`: {path, caption, columns, cells(item), body(item, on), searchText(item), empty(on)}; `on`: {changed(item),
  * removed(item), signal}. */
