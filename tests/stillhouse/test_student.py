@@ -45,7 +45,7 @@ def test_derived_student_with_a_channel_rule_matches_its_report(
         image.write_bytes(png_bytes(0, 8))
         prediction, failure = client.predict(model, [image, tmp_path / "config.json"], k=3)
     assert len(prediction["top"]) == 3
-    assert "not a PNG" in failure["error"]
+    assert "is not an image" in failure["error"]
     _, config = load(tmp_path)
     assert config["architecture"] == "cifar/resnet8+grouped-4+width-0.5"
     assert (config["in_channels"], config["channels"]) == (3, "repeat")
