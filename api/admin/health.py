@@ -67,11 +67,14 @@ def get_readiness() -> Response:
 
 def _worker_checks(session: Session) -> dict[str, Any]:
     """How many workers each queue has, and whether one of them has disk space for a job."""
-    workers = {queue: queue_position.live_workers(session, queue) for queue in ("train", "prepare")}
-    missing = max(queue_workers.missing_disk_bytes for queue_workers in workers.values())
-    counts = {f"{queue}_workers": workers[queue].num_workers for queue in workers}
-    disk = queue_position.no_disk_space(missing) if missing else "ok"
-    return {**counts, "worker_disk_space": disk}
+    train = queue_position.live_workers(session, "train")
+    prepare = queue_position.live_workers(session, "prepare")
+    missing = max(train.missing_disk_bytes, prepare.missing_disk_bytes)
+    return {
+        "train_workers": train.num_workers,
+        "prepare_workers": prepare.num_workers,
+        "worker_disk_space": queue_position.no_disk_space(missing) if missing else "ok",
+    }
 
 
 @router.get("/metrics", response_class=Response)
