@@ -1,7 +1,7 @@
 // A combobox by its ARIA pattern, and one that finds jobs.
 
 import { get, isIgnorable } from "./api.js";
-import { debounce, el, setChildren, setText } from "./dom.js";
+import { debounce, el, keyedRows, setChildren, setText } from "./dom.js";
 import { ago, percent } from "./format.js";
 import { stateWord } from "./job-state.js";
 
@@ -14,6 +14,11 @@ export function combobox({ id, label, props, search, option, pick, blur = () => 
   const input = el("input", {
     class: "input", role: "combobox", autocomplete: "off", spellcheck: "false", "aria-autocomplete": "list", "aria-expanded": "false", "aria-controls": id, ...props,
     on: { input: open, click: open, keydown, blur: () => { close(); blur(input.value.trim()); } },
+  });
+  // An option keeps its element while the list changes, so that a click on it is never lost.
+  const draw = keyedRows(list, (item) => item.id ?? item.name, (item) => {
+    const node = el("li", { role: "option", "data-name": item.name, on: { click: () => choose(item) } });
+    return { update: (next) => setChildren(node, option(next)) };
   });
   let items = [];
   let active = -1;
@@ -31,7 +36,7 @@ export function combobox({ id, label, props, search, option, pick, blur = () => 
     const previous = items[active];
     items = next;
     current = true;
-    setChildren(list, items.map((item, index) => el("li", { role: "option", id: `${id}-${index}`, "data-name": item.name, on: { click: () => choose(item) } }, option(item))));
+    draw(items);
     setText(note, words);
     list.hidden = !items.length;
     popup.hidden = !items.length && !words;
@@ -41,7 +46,10 @@ export function combobox({ id, label, props, search, option, pick, blur = () => 
 
   function move(to) {
     active = Math.min(to, items.length - 1);
-    [...list.children].forEach((child, index) => child.setAttribute("aria-selected", String(index === active)));
+    [...list.children].forEach((child, index) => {
+      child.id = `${id}-${index}`;
+      child.setAttribute("aria-selected", String(index === active));
+    });
     list.children[active]?.scrollIntoView({ block: "nearest" });
     if (active < 0) input.removeAttribute("aria-activedescendant");
     else input.setAttribute("aria-activedescendant", `${id}-${active}`);
@@ -80,8 +88,8 @@ export function combobox({ id, label, props, search, option, pick, blur = () => 
 const PAUSE_MS = 250;
 const SHOWN = 8;
 
-/** `excluded()`: ids that are not offered; `onAdd(job)`: a job was chosen. */
-export function jobSearch({ id, label, placeholder, excluded, onAdd }) {
+/** `otherIds()`: ids that are not offered; `onAdd(job)`: a job was chosen. */
+export function jobSearch({ id, label, placeholder, otherIds, onAdd }) {
   let request = new AbortController();
   const later = debounce(search, PAUSE_MS);
   const { input, popup, show, close } = combobox({
@@ -103,8 +111,8 @@ export function jobSearch({ id, label, placeholder, excluded, onAdd }) {
     request.abort();
     request = new AbortController();
     try {
-      const { data } = await get("/v1/jobs", { q: input.value.trim(), limit: SHOWN + excluded().length }, request.signal);
-      const ids = excluded();
+      const { data } = await get("/v1/jobs", { q: input.value.trim(), limit: SHOWN + otherIds().length }, request.signal);
+      const ids = otherIds();
       const jobs = data.filter(({ id }) => !ids.includes(id)).slice(0, SHOWN);
       show(jobs, jobs.length ? "" : "No other job matches");
     } catch (error) {

@@ -1,11 +1,28 @@
-// Components that pages share: buttons, dialogs, notices, tables, thumbnails.
+// Components that pages share: buttons, dialogs, notices, tables, thumbnails; the state of the connection, and announcements for
+// screen readers.
 
 import { isIgnorable } from "./api.js";
-import { el, setChildren } from "./dom.js";
+import { debounce, el, setChildren, setText, svg } from "./dom.js";
 import { capital } from "./format.js";
 import { CLOCK, CROSS, icon, TICK } from "./job-state.js";
-import { announce, setConnection } from "./layout.js";
 import { href } from "./router.js";
+
+const CONNECTIONS = { live: "Live", idle: "Up to date", reconnecting: "Reconnecting: this may be old", offline: "Offline: this may be old" };
+export const connection = el("span", { class: "link-state", "data-state": "idle" }, CONNECTIONS.idle);
+
+export function setConnection(name) {
+  if (connection.dataset.state === name) return;
+  connection.dataset.state = name;
+  connection.title = CONNECTIONS[name];
+  setText(connection, CONNECTIONS[name]);
+}
+
+/** Show that a request succeeded, or how it failed. */
+export const showOutcome = (error) => setConnection(error?.status === 0 ? "offline" : "idle");
+
+export function announce(text) {
+  setText(document.getElementById("live"), text);
+}
 
 export function progressBar(label) {
   const inner = el("span");
@@ -24,6 +41,16 @@ export function progressBar(label) {
 export const button = (text, click, { class: look = "", ...props } = {}) =>
   el("button", { class: `button ${look}`.trim(), type: "button", ...props, on: { click } }, text);
 export const smallButton = (text, click, props) => button(text, click, { class: "small", ...props });
+
+/** A button that is pressed or not. */
+export function toggleButton(label, pressed, onChange) {
+  const node = el("button", { class: "toggle", type: "button", "aria-pressed": String(pressed), on: { click() {
+    const on = node.getAttribute("aria-pressed") !== "true";
+    node.setAttribute("aria-pressed", String(on));
+    onChange(on);
+  } } }, label);
+  return node;
+}
 
 /** Buttons of which one is pressed. `options`: {id: label}. */
 export function segmentedControl(name, options, onChoose) {
@@ -49,10 +76,10 @@ export const notice = (title, text, { tone = "bad", items, role } = {}) => el("d
 export async function attempt(action, onError) {
   try {
     await action();
-    setConnection("idle");
+    showOutcome();
   } catch (error) {
     if (isIgnorable(error)) return;
-    setConnection(error.status === 0 ? "offline" : "idle");
+    showOutcome(error);
     onError(error);
   }
 }
@@ -97,18 +124,23 @@ export const copyAs = (format, text) => copyButton(text, `Copy as ${format}`, `C
 
 export const csv = (header, rows) => [header, ...rows].map((cells) => cells.map(csvField).join(",")).join("\r\n");
 
+// An apostrophe before a text that a spreadsheet would run as a formula. A negative number is none.
 function csvField(value) {
   if (value === null || value === undefined) return "";
-  if (typeof value === "number") return String(value);
-  const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value); // a spreadsheet would run it as a formula
+  const text = /^\s*[=+\-@＝＋－＠\t\r]/.test(value) && Number.isNaN(Number(value)) ? `'${value}` : String(value);
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-export function codeBlock(text, label) {
-  return el("div", { class: "code" }, el("pre", { tabindex: "0", role: "region", "aria-label": label }, text), copyButton(() => text));
+export function codeBlock(text, label, copyLabel) {
+  const pre = el("pre", { tabindex: "0", role: "region", "aria-label": label }, text);
+  return el("div", { class: "code" }, pre, copyButton(() => pre.textContent, copyLabel));
 }
 
-export const tableRow = (columns, cells) => el("tr", {}, cells.map((cell, index) => (index ? el("td", { "data-label": columns[index] }, cell) : el("th", { scope: "row", class: "wide" }, cell))));
+/** A name of at most three lines. */
+export const clamp = (name) => el("span", { class: "clamp", title: name }, name);
+
+export const tableRow = (columns, cells) => el("tr", {}, cells.map((cell, index) => (index
+  ? el("td", { "data-label": columns[index] }, cell) : el("th", { scope: "row", class: "wide" }, typeof cell === "string" ? clamp(cell) : cell))));
 
 export const tableFrame = (caption, columns, body, className) => el("table", { class: className }, el("caption", { class: "hidden" }, caption),
   el("thead", {}, el("tr", {}, columns.map((name) => el("th", { scope: "col" }, name)))), body);
@@ -151,6 +183,51 @@ export const copyableCode = (text, name, max = 20) => el("span", { class: "diges
 export function sentence(text) {
   const full = capital(text) + (/[.!?]$/.test(text) ? "" : ".");
   return full.split(/(job_[0-9a-z]+)/i).map((part, index) => (index % 2 ? el("a", { href: href(`/jobs/${part.toLowerCase()}`) }, part.toLowerCase()) : part));
+}
+
+export const digest = (sha256, name) => copyableCode(sha256, `the SHA-256 of ${name}`, 12);
+
+/** A name in muted ink before its value. */
+export const fact = (name, ...value) => el("span", {}, el("span", { class: "muted" }, name), value);
+
+export const labeledInput = (text, input, ...below) => el("div", { class: "field" }, el("label", { for: input.id }, text), input, below);
+
+/** A short line as in a chart. `color`: a CSS variable; `dash`: lengths of strokes and gaps. */
+export function swatch(color, dash, width = 22) {
+  const line = svg("line", { x1: 0, x2: width, y1: 4, y2: 4, "stroke-dasharray": dash.join(" ") || null });
+  line.style.stroke = `var(${color})`;
+  return svg("svg", { class: "swatch", viewBox: `0 0 ${width} 8`, "aria-hidden": "true" }, line);
+}
+
+/** Call `onFiles(files)` for files that are dropped on `node`. */
+export function acceptDrops(node, onFiles) {
+  const listen = (type, over) => node.addEventListener(type, (event) => {
+    event.preventDefault();
+    node.classList.toggle("over", over);
+    if (event.type === "drop" && event.dataTransfer.files.length) onFiles([...event.dataTransfer.files]);
+  });
+  listen("dragover", true);
+  listen("dragleave", false);
+  listen("drop", false);
+  return node;
+}
+
+const PAUSE_MS = 250;
+
+/** A search field. `onSearch()` runs after a pause in typing; `text()`: its text; `show(text)`: shows the text of the address. */
+export function searchField(onSearch, props) {
+  const search = debounce(onSearch, PAUSE_MS);
+  const input = el("input", {
+    class: "input", type: "search", maxlength: "200", "aria-keyshortcuts": "/", ...props, on: { input: search, keydown: (event) => event.key === "Escape" && input.blur() },
+  });
+  const text = () => input.value.trim();
+  return {
+    input, text, cancel: search.cancel, node: el("div", { class: "search" }, input, el("kbd", { "aria-hidden": "true" }, "/")),
+    show(next) {
+      // A change of the address that arrives late must not replace what is being typed.
+      if (!search.pending() && text() !== next) input.value = next;
+    },
+  };
 }
 
 const TINY = 64;

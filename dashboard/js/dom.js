@@ -43,11 +43,13 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** A function that calls `callback` after `ms` without another call. */
+/** A function that calls `callback` after `ms` without another call. `pending()`: whether a call is due. */
 export function debounce(callback, ms) {
   let timer = 0;
-  const call = () => { clearTimeout(timer); timer = setTimeout(callback, ms); };
-  call.cancel = () => clearTimeout(timer);
+  const run = () => { timer = 0; callback(); };
+  const call = () => { clearTimeout(timer); timer = setTimeout(run, ms); };
+  call.cancel = () => { clearTimeout(timer); timer = 0; };
+  call.pending = () => timer > 0;
   return call;
 }
 

@@ -2,28 +2,28 @@
 
 const NONE = "–";
 
-export function fixed(value, digits = 1) {
+export function decimal(value, digits = 1) {
   return finite(value) ? minus(value.toFixed(digits)) : NONE;
 }
 
 /** A difference of percentages, in percentage points. */
 export function points(value) {
   if (!finite(value)) return NONE;
-  const text = fixed(Math.abs(value));
+  const text = decimal(Math.abs(value));
   return Number(text) === 0 ? "±0.0 pt" : `${value > 0 ? "+" : "−"}${text} pt`;
 }
 
-export const percent = (value, digits = 2) => (finite(value) ? `${fixed(value, digits)} %` : NONE);
+export const percent = (value, digits = 2) => (finite(value) ? `${decimal(value, digits)} %` : NONE);
 
-export const ms = (value) => (finite(value) ? `${fixed(value, value < 10 ? 2 : 1)} ms` : NONE);
+export const ms = (value) => (finite(value) ? `${decimal(value, value < 10 ? 2 : 1)} ms` : NONE);
 
 export const integer = (value) => value?.toLocaleString("en-GB") ?? NONE;
 
 /** "1 job", "2 jobs". */
-export const counted = (number, one, many = `${one}s`) => `${integer(number)} ${number === 1 ? one : many}`;
+export const pluralize = (number, one, many = `${one}s`) => `${integer(number)} ${number === 1 ? one : many}`;
 
 /** "born_again" -> "born again". */
-export const readable = (name) => name.replaceAll("_", " ");
+export const readable = (name) => String(name).replaceAll("_", " ");
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** Three significant digits. */
@@ -48,7 +48,7 @@ export function si(value, unit = "") {
 export const bytes = (value) => si(value, "B");
 
 export function times(ratio) {
-  return finite(ratio) && ratio > 0 ? `${ratio >= 10 ? Math.round(ratio) : fixed(ratio)}×` : NONE;
+  return finite(ratio) && ratio > 0 ? `${ratio >= 10 ? Math.round(ratio) : decimal(ratio)}×` : NONE;
 }
 
 export function duration(seconds) {
@@ -68,7 +68,7 @@ export function timeLeft(seconds) {
   if (seconds < 10) return "a few seconds left";
   if (seconds < 55) return `about ${Math.ceil(seconds / 5) * 5} s left`;
   if (seconds < 5400) return `about ${Math.max(1, Math.round(seconds / 60))} min left`;
-  return `about ${fixed(seconds / 3600)} h left`;
+  return `about ${decimal(seconds / 3600)} h left`;
 }
 
 export function ago(iso, now = Date.now()) {

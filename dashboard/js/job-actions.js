@@ -1,13 +1,16 @@
-// Cancel jobs, or delete one, after a confirmation.
+// Cancel jobs, or delete one, after a confirmation; download a student.
 
 import { del, jobPath, post } from "./api.js";
-import { confirmAction } from "./components.js";
-import { announce } from "./layout.js";
+import { announce, confirmAction } from "./components.js";
+import { el } from "./dom.js";
+import { pluralize } from "./format.js";
 
 const MAX_NAMES = 5;
 
 export const canCancel = (job) => ["queued", "starting", "running", "pausing", "paused"].includes(job.state);
 export const jobName = (job) => job.resolved?.name ?? job.name ?? job.id;
+
+export const studentDownload = ({ id }) => el("a", { class: "button primary", href: jobPath(id, "/student"), download: "student.safetensors" }, "Download student");
 
 /** The job after the request, or null if the user declined. */
 export async function cancelJob(job) {
@@ -25,7 +28,7 @@ export async function cancelJob(job) {
 export async function cancelJobs(jobs, onChange) {
   const more = jobs.length - MAX_NAMES;
   const names = jobs.slice(0, MAX_NAMES).map((job) => `“${jobName(job)}”`).join(", ") + (more > 0 ? ` and ${more} more` : "");
-  const count = jobs.length === 1 ? "1 job" : `${jobs.length} jobs`;
+  const count = pluralize(jobs.length, "job");
   const text = `${names}. Running jobs stop at the next step, and their checkpoints stay. Queued jobs cannot be started again.`;
   if (!(await confirmAction({ title: `Cancel ${count}?`, text, yes: `Cancel ${count}` }))) return null;
   const results = [];

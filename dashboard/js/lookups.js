@@ -1,6 +1,7 @@
 // Names of models and data sets by id. Jobs carry ids; the pages show names.
 
 import { get } from "./api.js";
+import { readable } from "./format.js";
 import { href } from "./router.js";
 
 const requests = new Map();
@@ -38,7 +39,7 @@ export const shortName = (architecture) => (architecture ?? "").split("/").at(-1
 
 export function studentName(job) {
   const { architecture, derive, convolution, width } = job.resolved.student;
-  const kind = (convolution ?? "grouped").replaceAll("_", " ");
+  const kind = readable(convolution ?? "grouped");
   return derive ? `${shortName(architecture)}, ${kind}${width === 1 ? "" : ` × ${width}`}` : shortName(architecture);
 }
 
@@ -46,5 +47,5 @@ export function methodName(job) {
   if (job.kind === "evaluate") return "evaluation";
   if (job.kind === "warm") return "teacher cache";
   const terms = [job.resolved?.method ?? job.method ?? []].flat();
-  return terms.map((term) => (term.type ?? term).replaceAll("_", " ")).join(" + ") || "–";
+  return terms.map((term) => readable(term.type ?? term)).join(" + ") || "–";
 }

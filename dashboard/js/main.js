@@ -1,9 +1,9 @@
-// The start: the routes to all pages, and the login.
+// The start: the routes to all pages, the navigation bar, the login.
 
-import { post, UNAUTHORIZED } from "./api.js";
+import { del, post, UNAUTHORIZED } from "./api.js";
+import { announce, connection, smallButton } from "./components.js";
 import { el, fromTemplate, setChildren } from "./dom.js";
-import { announce, drawBar } from "./layout.js";
-import { Router } from "./router.js";
+import { href, Router } from "./router.js";
 
 // `nav` puts a page into the bar; `under` marks the entry of another page there.
 const ROUTES = [
@@ -23,7 +23,7 @@ const main = document.getElementById("main");
 const router = new Router(main, ROUTES, { notFound: NOT_FOUND, onPage, onError });
 
 function onPage(route) {
-  drawBar(ROUTES, route);
+  drawBar(route);
   document.title = `${route.nav ?? route.title} – Stillhouse`;
 }
 
@@ -34,13 +34,39 @@ function onError(error) {
   main.querySelector("button").addEventListener("click", () => location.reload());
 }
 
+// Show the bar with the entry of `current` marked; hide it if `current` is null.
+function drawBar(current) {
+  const node = document.getElementById("bar");
+  node.hidden = current === null;
+  if (current === null) return;
+  const links = ROUTES.filter((route) => route.nav).map((route) => {
+    const marked = route === current || current.under === route.path;
+    return el("li", {}, el("a", { href: href(route.path), "aria-current": marked ? "page" : null }, route.nav));
+  });
+  setChildren(
+    node,
+    fromTemplate("brand"),
+    el("nav", { "aria-label": "Pages" }, el("ul", {}, links)),
+    connection,
+    smallButton("Log out", logOut),
+  );
+}
+
+async function logOut() {
+  try {
+    await del("/session");
+  } finally {
+    location.assign("/login");
+  }
+}
+
 let loginShown = false;
 function requireLogin(used = false) {
   // The browser's back button may have replaced the form by a page.
   if (loginShown && main.querySelector("#key")) return;
   loginShown = true;
   router.leave();
-  drawBar(ROUTES, null);
+  drawBar(null);
   showLogin(used);
 }
 
@@ -54,18 +80,18 @@ function onLogin() {
 function showLogin(used) {
   document.title = "Log in – Stillhouse";
   setChildren(main, fromTemplate("login"));
-  const [key, button, message] = ["#key", ".primary", "[role=alert]"].map((selector) => main.querySelector(selector));
+  const [key, submit, message] = ["#key", ".primary", "[role=alert]"].map((selector) => main.querySelector(selector));
   if (used) setChildren(message, fromTemplate("login-used"));
   key.focus();
   main.querySelector("form").addEventListener("submit", async (event) => {
     event.preventDefault();
-    button.disabled = true;
+    submit.disabled = true;
     try {
       await post("/session", { api_key: key.value.trim() });
       onLogin();
     } catch (error) {
       setChildren(message, el("p", { class: "notice", "data-tone": "bad" }, error.status === 401 ? "This key is not known, or it was revoked." : error.message));
-      button.disabled = false;
+      submit.disabled = false;
       key.select();
       key.focus();
     }

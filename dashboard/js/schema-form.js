@@ -2,6 +2,7 @@
 
 import { smallButton } from "./components.js";
 import { el, setChildren } from "./dom.js";
+import { readable } from "./format.js";
 import { fieldHelp, fieldShape, fieldTitle, resolveRef, richText, valueText } from "./schema.js";
 
 /** The fields of an object: those named in `only`, without those in `except`. */
@@ -78,13 +79,11 @@ export function selectField(ctx, pointer, label, options, { empty = "Default", n
 }
 
 function choice(ctx, plain, pointer, label) {
-  const yesNo = plain.kind === "boolean" ? [[true, "Yes"], [false, "No"]] : plain.enum.map((value) => [value, spoken(value)]);
+  const yesNo = plain.kind === "boolean" ? [[true, "Yes"], [false, "No"]] : plain.enum.map((value) => [value, readable(value)]);
   const options = yesNo.filter(([value]) => value !== plain.default);
-  const empty = plain.default === undefined || plain.default === null ? "Default" : `${spoken(plain.default)} (default)`;
+  const empty = plain.default === undefined || plain.default === null ? "Default" : `${readable(plain.default)} (default)`;
   return selectField(ctx, pointer, label, options, { empty, note: fieldHelp({ ...plain, kind: "choice" }, "default") });
 }
-
-const spoken = (value) => String(value).replaceAll("_", " ");
 
 function flag(ctx, plain, pointer, label) {
   const box = el("input", { type: "checkbox", on: { change: () => ctx.draft.set(pointer, box.checked === plain.default ? undefined : box.checked) } });
@@ -95,11 +94,11 @@ function flag(ctx, plain, pointer, label) {
 }
 
 function choices(ctx, plain, pointer, label) {
-  const chosen = () => ctx.draft.get(pointer) ?? plain.default ?? [];
+  const current = () => ctx.draft.get(pointer) ?? plain.default ?? [];
   const boxes = plain.item.enum.map((value) => {
     const box = el("input", { type: "checkbox", on: { change } });
-    box.checked = chosen().includes(value);
-    return { value, box, node: el("label", { class: "tick" }, box, spoken(value)) };
+    box.checked = current().includes(value);
+    return { value, box, node: el("label", { class: "tick" }, box, readable(value)) };
   });
   function change() {
     const now = boxes.filter(({ box }) => box.checked).map(({ value }) => value);
@@ -123,7 +122,7 @@ function variant(ctx, plain, pointer, label) {
   const inner = el("div", { class: "grid" });
   const about = el("p", { class: "help wide" });
   const names = Object.keys(plain.variants).filter((name) => name !== defaultType);
-  const list = selectField(ctx, `${pointer}/type`, label, names.map((name) => [name, spoken(name)]), { empty: defaultType ? `${spoken(defaultType)} (default)` : "Choose", onChange: (type) => draw(type, true) });
+  const list = selectField(ctx, `${pointer}/type`, label, names.map((name) => [name, readable(name)]), { empty: defaultType ? `${readable(defaultType)} (default)` : "Choose", onChange: (type) => draw(type, true) });
   function draw(type, byUser) {
     if (byUser) ctx.draft.set(pointer, type ? { type } : defaultType ? undefined : {});
     const schema = plain.variants[ctx.draft.get(pointer)?.type ?? defaultType];

@@ -88,8 +88,8 @@ function emptyIsMeaningful({ nullable, required, properties }, root) {
   return Boolean(nullable && !required?.length && properties && Object.values(properties).some((property) => !fieldShape(property, root).nullable));
 }
 
-const sorted = (value) => (isObject(value) ? Object.fromEntries(Object.keys(value).sort().map((key) => [key, sorted(value[key])])) : value);
-export const isEqual = (a, b) => JSON.stringify(sorted(a)) === JSON.stringify(sorted(b));
+const sortKeys = (value) => (isObject(value) ? Object.fromEntries(Object.keys(value).sort().map((key) => [key, sortKeys(value[key])])) : value);
+export const isEqual = (a, b) => JSON.stringify(sortKeys(a)) === JSON.stringify(sortKeys(b));
 
 const NAMES = {
   lr: "Learning rate", num_ops: "Operations", num_classes: "Classes", num_assistants: "Assistants to propose",

@@ -19,17 +19,17 @@ export function pollWhileVisible(tick, wait) {
     }
   }
 
-  const changed = () => (document.hidden ? clearTimeout(timer) : run());
-  document.addEventListener("visibilitychange", changed);
-  addEventListener("online", changed);
+  const onChange = () => (document.hidden ? clearTimeout(timer) : run());
+  document.addEventListener("visibilitychange", onChange);
+  addEventListener("online", onChange);
   timer = setTimeout(run, wait());
   return {
     now: run,
     stop() {
       stopped = true;
       clearTimeout(timer);
-      document.removeEventListener("visibilitychange", changed);
-      removeEventListener("online", changed);
+      document.removeEventListener("visibilitychange", onChange);
+      removeEventListener("online", onChange);
     },
   };
 }

@@ -4,6 +4,7 @@ The Markdown begins with the metadata of the Hugging Face Hub
 (https://huggingface.co/docs/hub/model-cards#model-card-metadata).
 """
 
+import re
 from typing import Any
 
 from kdcore.protocol.requests import RunRequest
@@ -98,8 +99,8 @@ def render_model_card(card: dict[str, Any], report: Report) -> str:
     """Return the values of :func:`model_card` as Markdown, with metadata for the Hub."""
     parts = [
         f"---\n{_hub_metadata(card, report)}\n---\n",
-        f"# {card['name']}\n",
-        f"A `{card['architecture']}`, trained with {_training_summary(card['recipe'])}.\n",
+        f"# {_code(card['name'])}\n",
+        f"A {_code(card['architecture'])}, trained with {_training_summary(card['recipe'])}.\n",
         *_origin(card),
         "\n## On the test split\n",
         *_table(report),
@@ -114,6 +115,17 @@ def render_model_card(card: dict[str, Any], report: Report) -> str:
         "\nClasses, recipe and all numbers are in `model_card.json`.\n",
     ]
     return "\n".join(parts)
+
+
+def _code(text: str) -> str:
+    """Format one line of any text as code: Markdown and HTML in it have no effect.
+
+    The span has one backtick more than any run of backticks in the text
+    (https://spec.commonmark.org/0.31.2/#code-spans).
+    """
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    space = " " if text[:1] in ("`", " ") or text[-1:] in ("`", " ") else ""
+    return f"{fence}{space}{text}{space}{fence}"
 
 
 def _hub_metadata(card: dict[str, Any], report: Report) -> str:
@@ -145,7 +157,7 @@ def _training_summary(recipe: dict[str, Any]) -> str:
 
 
 def _origin(card: dict[str, Any]) -> list[str]:
-    teachers = [f"`{t['architecture']}` (sha256 `{t['sha256']}`)" for t in card["teachers"]]
+    teachers = [f"{_code(t['architecture'])} (sha256 `{t['sha256']}`)" for t in card["teachers"]]
     counts = {"train": "training", "val": "validation", "test": "test"}
     split_counts = [f"{n} {counts.get(name, name)}" for name, n in card["data"]["counts"].items()]
     start = [f"- Started from weights with sha256 `{card['init_sha256']}`"]
@@ -246,4 +258,4 @@ def _calls(params: dict[str, Any] | list[dict[str, Any]]) -> str:
 def _call(params: dict[str, Any]) -> str:
     """Format like ``kd(temperature=4.0, weight=0.9)``, without parameters that are not set."""
     arguments = ", ".join(f"{k}={v}" for k, v in params.items() if k != "type" and v is not None)
-    return f"`{params['type']}({arguments})`"
+    return _code(f"{params['type']}({arguments})")

@@ -63,7 +63,7 @@ class MonitoredPage:
         def on_request(request: Request) -> None:
             self.requests.append(request.url)
             self.pending.add(request)
-            if not request.url.startswith((url, "data:", "blob:")):
+            if not request.url.startswith((url, "data:")):
                 self.errors.append(f"request to {request.url}")
 
         def on_console(kind: str, text: str) -> None:

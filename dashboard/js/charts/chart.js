@@ -1,6 +1,7 @@
 // A chart as a figure with legend, summary in words, lines and table. Lines are drawn only while they are in view.
 
-import { el, setChildren, setText, svg } from "../dom.js";
+import { swatch, toggleButton } from "../components.js";
+import { el, setChildren, setText } from "../dom.js";
 import { createPlot } from "./plot.js";
 import { AXES, dataTable, formatValue, position, summarize, valueAt } from "./series.js";
 
@@ -44,7 +45,7 @@ export function chartFigure(chart) {
   const panes = (chart.panes ?? [{}]).map((options, index, list) => createPane(plot, { ...chart, ...options }, index, list.length));
   const rows = el("div", { class: "data-table", tabindex: "0", role: "region", "aria-label": `${chart.title} as a table` });
   const details = el("details", { on: { toggle: () => shown && fillTable() } }, el("summary", {}, "View as table"), rows);
-  const logButton = chart.log ? el("button", { class: "toggle", type: "button", "aria-pressed": "false", on: { click: toggle } }, "Log scale") : null;
+  const logButton = chart.log ? toggleButton("Log scale", false, setLog) : null;
   const header = el("div", { class: "section-head" }, el("h3", { id }, chart.title, chart.unit ? el("span", { class: "muted" }, ` · ${chart.unit}`) : null), logButton);
   const node = el("figure", { class: "panel chart", "aria-labelledby": id, hidden: true }, el("figcaption", {}, header, legend, summary), plot, details);
   const values = [];
@@ -60,16 +61,15 @@ export function chartFigure(chart) {
   }, { rootMargin: VIEW_MARGIN });
   observer.observe(plot);
 
-  function toggle() {
-    logarithmic = !logarithmic;
-    logButton.setAttribute("aria-pressed", String(logarithmic));
+  function setLog(on) {
+    logarithmic = on;
     if (shown) draw();
   }
 
   function update(curves, axis, marks = []) {
     const series = chart.series(curves).filter(({ key }) => curves.get(key)?.value.some((value) => value !== null));
     if (!series.some(({ level }) => !level)) return;
-    const data = curves.aligned(series.map(({ key }) => key), axis, series.filter(({ level }) => level).map(({ key }) => key));
+    const data = curves.align(series.map(({ key }) => key), axis, series.filter(({ level }) => level).map(({ key }) => key));
     shown = { curves, axis, series, data, marks };
     node.hidden = false;
     const now = JSON.stringify([axis, series.map(({ key }) => key)]);
@@ -95,10 +95,8 @@ export function chartFigure(chart) {
   function drawLegend(series) {
     values.length = 0;
     setChildren(legend, series.map(({ label, color, dash }) => {
-      const line = svg("line", { x1: 0, x2: 22, y1: 4, y2: 4, "stroke-dasharray": dash.join(" ") || null });
-      line.style.stroke = `var(${color})`;
       values.push(el("b"));
-      return el("li", {}, svg("svg", { class: "swatch", viewBox: "0 0 22 8" }, line), label, " ", values.at(-1));
+      return el("li", {}, swatch(color, dash), label, " ", values.at(-1));
     }));
   }
 

@@ -1,7 +1,7 @@
 // The curves of a job in bounded memory; their summary in words and their table.
 
 import { el } from "../dom.js";
-import { duration, fixed, integer } from "../format.js";
+import { duration, decimal, integer } from "../format.js";
 
 const MAX_POINTS = 4000;
 export const AXES = { step: "Step", epoch: "Epoch", wall_s: "Time" };
@@ -94,7 +94,7 @@ export class Curves {
   }
 
   /** Columns for a plot: the x of all curves, then the y of every key. A key in `levels` has one value at every x. */
-  aligned(keys, axis, levels = []) {
+  align(keys, axis, levels = []) {
     const curves = keys.map((key) => this.byKey.get(key));
     const xs = new Set();
     curves.forEach((curve, index) => levels.includes(keys[index]) || curve?.[axis].forEach((x) => xs.add(x)));
@@ -166,7 +166,7 @@ export function dataTable(chart, { axis, series, data }) {
 
 export function position(axis, value) {
   if (axis === "wall_s") return duration(value);
-  return axis === "epoch" ? fixed(value, Number.isInteger(value) ? 0 : 1) : String(value);
+  return axis === "epoch" ? decimal(value, Number.isInteger(value) ? 0 : 1) : String(value);
 }
 
 const xWords = (axis, value) => `${axis === "wall_s" ? "" : `${AXES[axis].toLowerCase()} `}${position(axis, value)}`;

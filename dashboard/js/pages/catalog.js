@@ -1,8 +1,8 @@
 // The catalog: data sets and models of the project, and what comes with Stillhouse.
 
 import { get, isIgnorable, post } from "../api.js";
-import { button, copyableCode, emptyState, errorNotice, factList, meter, notice, scrollTable, sentence, smallButton, thumbnails } from "../components.js";
-import { debounce, el, fromTemplate, isTyping, setChildren } from "../dom.js";
+import { button, copyableCode, emptyState, errorNotice, factList, meter, notice, scrollTable, searchField, sentence, smallButton, thumbnails } from "../components.js";
+import { el, fromTemplate, isTyping, setChildren } from "../dom.js";
 import { ago, bytes, dateTime, integer, si } from "../format.js";
 import { shortName } from "../lookups.js";
 import { currentAddress, href, replaceQuery } from "../router.js";
@@ -10,24 +10,22 @@ import { tabbedPage } from "../tabs.js";
 import { assetTab, deleteButton, renameForm, stateBadge } from "./catalog/assets.js";
 import { architecturesTab, methodsTab, schemesTab } from "./catalog/builtin.js";
 
-const PAUSE_MS = 200;
-
 export function mount(main, { query }) {
   const kinds = {
     datasets: ["Data sets", datasetsTab], models: ["Models", modelsTab], architectures: ["Architectures", architecturesTab],
     methods: ["Methods", methodsTab], schemes: ["Schemes", schemesTab],
   };
-  const box = el("input", { class: "input", type: "search", maxlength: "200", "aria-keyshortcuts": "/", on: { input: () => search(), keydown: (event) => event.key === "Escape" && box.blur() } });
-  const search = debounce(() => {
-    replaceQuery({ q: box.value.trim() });
+  const search = searchField(() => {
+    replaceQuery({ q: search.text() });
     page.update(currentAddress().query);
-  }, PAUSE_MS);
-  const page = tabbedPage(main, "Catalog", kinds, query, el("div", { class: "search" }, box, el("kbd", { "aria-hidden": "true" }, "/")), (next, label) => {
-    search.cancel(); // the search belongs to the previous tab
-    const q = next.get("q") ?? "";
-    if (box.value.trim() !== q) box.value = q;
-    box.placeholder = `Search ${label.toLowerCase()}`;
-    box.setAttribute("aria-label", box.placeholder);
+  });
+  const box = search.input;
+  const page = tabbedPage(main, "Catalog", kinds, query, search.node, (next, label) => {
+    const words = `Search ${label.toLowerCase()}`;
+    if (box.placeholder !== words) search.cancel(); // the search belongs to the previous tab
+    search.show(next.get("q") ?? "");
+    box.placeholder = words;
+    box.setAttribute("aria-label", words);
   });
 
   function keydown(event) {
@@ -71,7 +69,7 @@ const datasetsTab = (signal) => assetTab({
 }, signal);
 
 function datasetDetails(dataset, on) {
-  const remove = deleteButton(dataset, "data set", "its images are deleted permanently.", on.removed);
+  const remove = deleteButton(dataset, "data set", "its images are deleted permanently.", on.remove);
   return el("div", { class: "opened" },
     dataset.error ? notice("This data set could not be read", sentence(dataset.error.message), dataset.error) : null,
     el("div", { class: "actions start" },
@@ -114,7 +112,7 @@ async function showImages(id, split, cells, message, signal) {
 
 function noDatasets(on) {
   const message = el("div");
-  const add = button("Add the built-in digits", () => post("/v1/datasets", DIGITS).then(on.changed, (error) => setChildren(message, errorNotice(error))), { class: "primary" });
+  const add = button("Add the built-in digits", () => post("/v1/datasets", DIGITS).then(on.put, (error) => setChildren(message, errorNotice(error))), { class: "primary" });
   return emptyState("No data sets yet",
     el("p", {}, "A job trains on a data set. Upload one with a ", el("a", { href: href("/new") }, "new job"), ", or start with the 1,797 handwritten digits that come with Stillhouse."),
     el("p", {}, add), message);
@@ -144,8 +142,8 @@ const modelsTab = (signal) => assetTab({
 function modelDetails(model, on) {
   const job = jobOf(model);
   const ready = model.state === "ready";
-  const remove = deleteButton(model, "model", "finished jobs keep their results; new jobs cannot use it.", on.removed);
-  const rename = renameForm(model, on.changed);
+  const remove = deleteButton(model, "model", "finished jobs keep their results; new jobs cannot use it.", on.remove);
+  const rename = renameForm(model, on.put);
   return el("div", { class: "opened" },
     model.error ? notice("This model cannot be used", sentence(model.error.message), model.error) : null,
     model.warnings?.length ? notice("Please check", "", { tone: "wait", items: model.warnings.map((detail) => ({ detail: sentence(detail) })) }) : null,

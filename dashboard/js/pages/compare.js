@@ -2,11 +2,10 @@
 
 import { get, isIgnorable, jobPath } from "../api.js";
 import { jobSearch } from "../combobox.js";
-import { copyAs, csv, errorNotice, namedSection, scrollRegion, skeleton } from "../components.js";
+import { announce, copyAs, csv, errorNotice, namedSection, scrollRegion, setConnection, skeleton } from "../components.js";
 import { el, fromTemplate, setChildren, setText } from "../dom.js";
-import { brief, bytes, capital, duration, fixed, ms, percent, readable, si } from "../format.js";
+import { brief, bytes, capital, decimal, duration, ms, percent, pluralize, readable, si } from "../format.js";
 import { icon, isLive, TICK } from "../job-state.js";
-import { announce, setConnection } from "../layout.js";
 import { findAssetIfPossible } from "../lookups.js";
 import { replaceQuery } from "../router.js";
 import { pollWhileVisible } from "../streams.js";
@@ -25,7 +24,7 @@ export function mount(main, { query }) {
   const openJobs = (next) => { location.hash = compareHref(next, axis); };
   const heading = el("h1", { tabindex: "-1" }, "Compare");
   const jobList = comparedJobs({ onMove: (id) => { announce("Reference changed"); openJobs([id, ...ids.filter((other) => other !== id)]); }, onRemove: remove });
-  const add = jobSearch({ id: "add-job", label: "Add a job", placeholder: PLACEHOLDER, excluded: () => ids, onAdd: ({ id }) => openJobs([...ids, id]) });
+  const add = jobSearch({ id: "add-job", label: "Add a job", placeholder: PLACEHOLDER, otherIds: () => ids, onAdd: ({ id }) => openJobs([...ids, id]) });
   const message = el("div", { class: "page-message" });
   const placeholder = el("div");
   const tables = [settings(), results()];
@@ -176,16 +175,16 @@ function measurement(value, unit) {
 
 function deltaWords(value, unit) {
   if (!Number.isFinite(value)) return "";
-  const size = unit === "%" ? `${fixed(Math.abs(value), 2)} pt` : measurement(Math.abs(value), unit);
+  const size = unit === "%" ? `${decimal(Math.abs(value), 2)} pt` : measurement(Math.abs(value), unit);
   if (value === 0) return "the same";
   return `${Number.parseFloat(size) === 0 ? "±" : value > 0 ? "+" : "−"}${size}`;
 }
 
-// Names are arbitrary text, so Markdown's characters are escaped.
-const escapeMarkdown = (text) => String(text ?? "").replace(/[\r\n]+/g, " ").replace(/[\\|<[]/g, "\\$&");
+// Names and settings are arbitrary text, so Markdown's characters are escaped.
+const escapeMarkdown = (text) => text.replace(/[\\`*_~|<>&[\]]/g, "\\$&");
 
 function markdown(header, rows) {
-  const line = (cells) => `| ${cells.map(escapeMarkdown).join(" | ")} |`;
+  const line = (cells) => `| ${cells.join(" | ")} |`;
   return [line(header), `|${header.map((_, index) => (index ? " ---: |" : " --- |")).join("")}`, ...rows.map(line)].join("\n");
 }
 
@@ -208,7 +207,7 @@ function tableSection(id, title, copyText) {
 function comparisonTable(caption, first, jobs, rows) {
   return el("table", { class: "versus" }, el("caption", { class: "hidden" }, caption),
     el("thead", {}, el("tr", {}, el("th", { scope: "col" }, first), jobs.map((job, index) =>
-      el("th", { scope: "col", title: job.name }, jobMark(index), el("span", { class: "of" }, job.name))))),
+      el("th", { scope: "col", title: job.name }, jobMark(index), el("span", { class: "of clamp" }, job.name))))),
     el("tbody", {}, rows.map(([name, cells]) => el("tr", {}, el("th", { scope: "row" }, name), cells.map((cell) => el("td", {}, cell))))));
 }
 
@@ -221,13 +220,13 @@ function settings() {
   const flat = (list) => list.map(([name, cells]) => [name, ...cells]);
   const panel = tableSection("settings", "Settings that differ", (asMarkdown) => {
     const header = ["Setting", ...columnNames(shown.jobs)];
-    return asMarkdown ? markdown(header, flat(rows())) : csv(header, flat(rows()));
+    return asMarkdown ? markdown(header.map(escapeMarkdown), flat(rows()).map((cells) => cells.map(escapeMarkdown))) : csv(header, flat(rows()));
   });
 
   function draw() {
     const { jobs, differences } = shown;
     if (!differences.length) panel.show("None: the settings of these jobs are equal.", null);
-    else panel.show(`${differences.length} ${differences.length === 1 ? "setting differs" : "settings differ"}; all others are equal.`, comparisonTable("Settings that differ", "Setting", jobs, rows()));
+    else panel.show(`${pluralize(differences.length, "setting differs", "settings differ")}; all others are equal.`, comparisonTable("Settings that differ", "Setting", jobs, rows()));
   }
 
   async function loadNames() {
@@ -289,7 +288,7 @@ function resultsMarkdown({ jobs, metrics }) {
     const text = measurement(value, metric.unit) + (delta ? ` (${delta})` : "");
     return isBest(metric, index) ? `**${text}**` : text;
   })]);
-  return markdown(["On the test split", ...columnNames(jobs)], rows);
+  return markdown(["On the test split", ...columnNames(jobs).map(escapeMarkdown)], rows);
 }
 
 function resultsCsv({ jobs, metrics }) {

@@ -1,10 +1,9 @@
 // The frontier: accuracy or agreement of students against their latency, size or MACs.
 
 import { allPages, get, isIgnorable } from "../api.js";
-import { emptyState, errorNotice, notice, skeleton } from "../components.js";
+import { emptyState, errorNotice, notice, showOutcome, skeleton } from "../components.js";
 import { el, fromTemplate, setChildren, setText, svg } from "../dom.js";
-import { counted } from "../format.js";
-import { setConnection } from "../layout.js";
+import { pluralize } from "../format.js";
 import { currentAddress, href, replaceQuery } from "../router.js";
 import { pollWhileVisible } from "../streams.js";
 import { controls, devicesOf, isStudent, keyOf, limits, parseQuery, pointsOf, verdict } from "./frontier/controls.js";
@@ -73,11 +72,11 @@ export function mount(main, { query }) {
       const response = await get("/v1/frontier", { dataset, x, y, limit: MAX_POINTS }, current.signal);
       if (current !== request) return;
       frontier = response;
-      setConnection("idle");
+      showOutcome();
       draw();
     } catch (error) {
       if (isIgnorable(error) || current !== request) return;
-      setConnection(error.status === 0 ? "offline" : "idle");
+      showOutcome(error);
       if (error.status !== 0) { frontier = null; content.node.hidden = true; }
       setChildren(message, error.status === 404 ? noDataset() : errorNotice(error, load));
     }
@@ -94,7 +93,7 @@ export function mount(main, { query }) {
     datasets = null; // request them again next time
     bar.node.hidden = true;
     setChildren(message, fromTemplate("frontier-none"));
-    setConnection("idle");
+    showOutcome();
     return false;
   }
 
@@ -189,7 +188,7 @@ function body(onChange) {
 function networkCounts(frontier, points) {
   const teachers = points.filter((point) => !isStudent(point)).length;
   const students = points.length - teachers;
-  const words = `${counted(students, "student")}, ${counted(teachers, "teacher")}`;
+  const words = `${pluralize(students, "student")}, ${pluralize(teachers, "teacher")}`;
   return frontier.total > frontier.data.length ? `${words}; of ${frontier.total} networks, the oldest dominated ones are not shown` : words;
 }
 

@@ -1,12 +1,11 @@
 // One job: its header, progress, outcome and curves, and tabs of details.
 
 import { jobPath, post } from "../api.js";
-import { button, copyButton, errorNotice, progressBar, sentence } from "../components.js";
+import { announce, button, copyButton, errorNotice, fact, progressBar, sentence } from "../components.js";
 import { el, setChildren, setText } from "../dom.js";
 import { ago, capital, dateTime, duration, integer, readable, secondsBetween, timeLeft, timeOfDay } from "../format.js";
-import { canCancel, cancelJob, deleteJob } from "../job-actions.js";
+import { canCancel, cancelJob, deleteJob, studentDownload } from "../job-actions.js";
 import { isLive, phaseWords, stateChip, stateWord, TERMINAL } from "../job-state.js";
-import { announce } from "../layout.js";
 import { findAssetIfPossible, methodName, studentName, teacherName } from "../lookups.js";
 import { href, replaceQuery } from "../router.js";
 import { pollWhileVisible } from "../streams.js";
@@ -182,7 +181,7 @@ function jobHeader(onChange) {
       pageLink("/new", "Duplicate", { from: job.id }),
       pageLink("/compare", "Compare", { jobs: job.id }),
       student ? pageLink(`/students/${job.id}`, "Student page") : null,
-      student ? el("a", { class: "button primary", href: jobPath(job.id, "/student"), download: "student.safetensors" }, "Download student") : null,
+      student ? studentDownload(job) : null,
     ];
   }
 
@@ -211,8 +210,6 @@ function jobHeader(onChange) {
     },
   };
 }
-
-const fact = (name, value) => el("span", {}, el("span", { class: "muted" }, name), value);
 
 const REASONS = { lost: "its worker was lost", stopped: "its worker was shut down", stalled: "its engine stopped responding", crashed: "its engine crashed", storage_unavailable: "the object store was down" };
 

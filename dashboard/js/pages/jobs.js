@@ -1,15 +1,14 @@
 // The table of jobs: state, progress, quality of the student.
 
 import { get, isIgnorable } from "../api.js";
-import { button, codeBlock, errorNotice, progressBar, smallButton } from "../components.js";
+import { button, codeBlock, errorNotice, progressBar, showOutcome, smallButton } from "../components.js";
 import { el, fromTemplate, setChildren, setText, svg } from "../dom.js";
-import { ago, dateTime, duration, fixed, points, secondsBetween, timeLeft, timeOfDay } from "../format.js";
+import { ago, dateTime, decimal, duration, pluralize, points, readable, secondsBetween, timeLeft, timeOfDay } from "../format.js";
 import { canCancel, cancelJob } from "../job-actions.js";
 import { isLive, phaseWords, stateChip } from "../job-state.js";
-import { setConnection } from "../layout.js";
 import { methodName, studentName, teacherName } from "../lookups.js";
 import { href } from "../router.js";
-import { filters, isFiltered, parseQuery, setCount } from "./jobs/filters.js";
+import { filters, isFiltered, parseQuery } from "./jobs/filters.js";
 import { JobList, keepUpdated } from "./jobs/job-list.js";
 import { createSelection, showHelp, tableKeys } from "./jobs/selection.js";
 
@@ -23,7 +22,7 @@ export function mount(main, { query }) {
   let countTimer = 0;
   const rows = new Map();
   const body = el("tbody");
-  const selection = createSelection({ jobs: () => list.jobs, select: (ids) => { for (const [id, line] of rows) line.select(ids.has(id)); }, changed });
+  const selection = createSelection({ jobs: () => list.jobs, select: (ids) => { for (const [id, line] of rows) line.select(ids.has(id)); }, put });
   const headers = COLUMNS.map((name, index) => el("th", { scope: "col", class: index ? null : "select" }, index ? name || el("span", { class: "hidden" }, "Actions") : el("label", {}, selection.all)));
   const table = el("table", { class: "cards jobs" }, el("caption", { class: "hidden" }, "Jobs, the newest first"), el("thead", {}, el("tr", {}, headers)), body);
   const message = el("div");
@@ -61,11 +60,11 @@ export function mount(main, { query }) {
       if (current !== list) return;
       setChildren(message);
       draw();
-      if (!live.streaming) setConnection("idle");
+      if (!live.streaming) showOutcome();
       live.start();
     } catch (error) {
       if (isIgnorable(error) || current !== list) return;
-      setConnection(error.status === 0 ? "offline" : "idle");
+      showOutcome(error);
       setChildren(message, errorNotice(error, () => load(() => list.refresh(request.signal))));
       if (list.loaded) return;
       table.removeAttribute("aria-busy");
@@ -73,7 +72,7 @@ export function mount(main, { query }) {
     }
   }
 
-  function changed(job) {
+  function put(job) {
     const state = list.jobs.get(job.id)?.state;
     list.update([job]);
     if (state !== job.state) countTimer ||= setTimeout(loadCounts, COUNTS_MS);
@@ -105,7 +104,7 @@ export function mount(main, { query }) {
     if (!rows.size) setChildren(body);
     for (const id of rows.keys()) if (!list.jobs.has(id)) drop(id);
     sorted.forEach((job, index) => {
-      if (!rows.has(job.id)) rows.set(job.id, jobRow({ changed, select: selection.toggle, failed: (text) => setText(selection.message, text) }));
+      if (!rows.has(job.id)) rows.set(job.id, jobRow({ put, select: selection.toggle, fail: (text) => setText(selection.message, text) }));
       const line = rows.get(job.id);
       line.update(job);
       if (body.children[index] !== line.node) body.insertBefore(line.node, body.children[index] ?? null);
@@ -114,8 +113,7 @@ export function mount(main, { query }) {
     if (sorted.length) setChildren(empty);
     else if (!empty.firstChild) setChildren(empty, noJobs(isFiltered(list.filter)));
     more.hidden = !list.cursor;
-    if (sorted.length) setCount(count, sorted.length, list.cursor);
-    else setText(count, "");
+    setText(count, sorted.length ? pluralize(sorted.length, "job") + (list.cursor ? " shown" : "") : "");
     selection.show();
     setText(updated, `Updated ${timeOfDay(new Date().toISOString())}${live.streaming ? "" : ", every few seconds"}`);
   }
@@ -130,7 +128,7 @@ export function mount(main, { query }) {
   }
 
   const live = keepUpdated({
-    job: changed,
+    job: put,
     refresh: () => load(() => list.refresh(request.signal)).then(loadCounts),
     tick: () => rows.forEach((line) => line.tick()),
     hasLive: () => Boolean(list?.live.length),
@@ -167,7 +165,7 @@ function sparkline(curve, teacher) {
   const y = (value) => HEIGHT - 3 - ((value - low) / (high - low || 1)) * (HEIGHT - 6);
   const x = (index) => 2 + (index / (values.length - 1)) * (WIDTH - 6);
   const path = values.map((value, index) => `${index ? "L" : "M"}${x(index).toFixed(1)} ${y(value).toFixed(1)}`).join("");
-  const label = `Validation top-1 from ${fixed(values[0])} to ${fixed(values.at(-1))}`;
+  const label = `Validation top-1 from ${decimal(values[0])} to ${decimal(values.at(-1))}`;
   return svg(
     "svg", { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label },
     level.length ? svg("line", { x1: 0, x2: WIDTH, y1: y(teacher), y2: y(teacher) }) : null,
@@ -178,7 +176,7 @@ function sparkline(curve, teacher) {
 
 const COLUMNS = ["", "State", "Job", "Teacher → student", "Progress", "Top-1", "Curve", "Age", ""];
 
-/** The row of one job. `on`: {changed(job), select(id), failed(text)}. */
+/** The row of one job. `on`: {put(job), select(id), fail(text)}. */
 function jobRow(on) {
   const cell = (name, label) => el("td", { class: name, "data-label": label });
   const box = el("input", { type: "checkbox", on: { change: () => on.select(job.id) } });
@@ -206,9 +204,9 @@ function jobRow(on) {
     event.target.disabled = true;
     try {
       const changed = await cancelJob(job);
-      if (changed) on.changed(changed);
+      if (changed) on.put(changed);
     } catch (error) {
-      on.failed(`Not cancelled: ${error.message}`);
+      on.fail(`Not cancelled: ${error.message}`);
     }
     event.target.disabled = false;
   }
@@ -264,7 +262,7 @@ function progress(job) {
     const text = job.phase === "training" || !job.phase ? timeLeft(job.eta_s) : phaseWords(job.phase);
     return [bar.node, el("span", { class: "muted small num" }, `${Math.floor(100 * fraction)} %`, text ? ` · ${text}` : "")];
   }
-  if (job.state === "failed") return el("span", { class: "small" }, job.error?.code?.replaceAll("_", " ") ?? "failed");
+  if (job.state === "failed") return el("span", { class: "small" }, readable(job.error?.code ?? "failed"));
   const time = job.started_at && job.finished_at ? `took ${duration(secondsBetween(job.started_at, job.finished_at))}` : "never started";
   return el("span", { class: "muted small num" }, time);
 }
@@ -277,7 +275,7 @@ function score(job) {
   const title = job.result ? "On the test split" : "On the validation split, so far";
   return el(
     "span", { title, class: job.result ? null : "muted" },
-    el("b", {}, fixed(value)),
+    el("b", {}, decimal(value)),
     Number.isFinite(teacher) ? el("span", { class: "delta" }, ` · ${points(value - teacher)}`) : null,
     job.result ? null : el("span", { class: "small" }, " validation"),
   );

@@ -1,9 +1,8 @@
 // A new job: a form from the schemas of the API, validated while it is filled in.
 
 import { get, isIgnorable, jobPath, post } from "../api.js";
-import { errorNotice, notice, smallButton } from "../components.js";
+import { announce, errorNotice, notice, showOutcome, smallButton } from "../components.js";
 import { el, setChildren } from "../dom.js";
-import { announce, setConnection } from "../layout.js";
 import { href } from "../router.js";
 import { assignFixes, Draft, FieldIssues, fixButton, isEqual, withoutDefaults } from "../schema.js";
 import { untilVisible } from "../streams.js";
@@ -115,7 +114,7 @@ export function mount(main, { query }) {
 
   function showState(state) {
     last = state;
-    setConnection(state.error?.status === 0 ? "offline" : "idle");
+    showOutcome(state.error);
     const { list, rest } = assignFixes(state.status === "invalid" ? state.error.problem : {});
     const unplaced = ctx.issues.show(list);
     setChildren(message, unplaced.length + rest.length ? notice("", [unplaced.map(({ detail }) => el("p", {}, detail)), rest.map((patch) => fixButton(patch, fix))]) : []);
@@ -144,12 +143,18 @@ export function mount(main, { query }) {
   }
 
   function addAsset(kind, asset) {
-    if (!tab.draft) return; // the job was started meanwhile
+    if (!tab.draft) return undefined; // the job was started meanwhile
     if (kind === "dataset") tab.draft.set("/dataset", asset.id);
     else tab.draft.set("/teachers", [...(tab.draft.get("/teachers") ?? []), { model: asset.id }]);
-    if (abort.signal.aborted) return;
+    if (abort.signal.aborted) return undefined;
     ctx.assets[kind === "dataset" ? "datasets" : "models"].unshift(asset);
-    build(kind === "dataset" ? "/dataset" : `/teachers/${tab.draft.get("/teachers").length - 1}/model`);
+    // The upload ends at any time: a field in use keeps its text and the focus.
+    const { id, value } = document.activeElement;
+    build();
+    const field = id && columns.querySelector(`form #${CSS.escape(id)}`);
+    if (!field) return ctx.issues.reveal(kind === "dataset" ? "/dataset" : `/teachers/${tab.draft.get("/teachers").length - 1}/model`);
+    field.value = value;
+    return field.focus();
   }
 
   async function start() {

@@ -1,11 +1,10 @@
 // The page of a finished student: measurements, predictions, downloads, model card.
 
-import { firstPage, get, jobPath, post } from "../api.js";
-import { button, errorNotice, namedSection, table } from "../components.js";
+import { firstPage, get, isIgnorable, jobPath, post } from "../api.js";
+import { announce, button, errorNotice, fact, namedSection, scrollTable, showOutcome } from "../components.js";
 import { el, setChildren, setText } from "../dom.js";
-import { jobName } from "../job-actions.js";
+import { jobName, studentDownload } from "../job-actions.js";
 import { stateChip, TERMINAL } from "../job-state.js";
-import { announce, setConnection } from "../layout.js";
 import { catalogHref, findAsset, methodName, studentName } from "../lookups.js";
 import { href } from "../router.js";
 import { pollWhileVisible } from "../streams.js";
@@ -18,18 +17,17 @@ const POLL_MS = 5000;
 export function mount(main, { args: [id], query }) {
   const abort = new AbortController();
   let poll = null;
-  let trial = null;
   let retryTimer = 0;
 
   async function begin() {
     setChildren(main, el("h1", { tabindex: "-1", class: "hidden" }, "Student"), el("p", { class: "muted" }, "Loading the student…"));
     try {
       const job = await get(jobPath(id), {}, abort.signal);
-      setConnection("idle");
+      showOutcome();
       if (job.state === "succeeded" && job.kind === "distill") await show(job);
       else showMissing(job);
     } catch (error) {
-      failed(error);
+      showError(error);
     }
   }
 
@@ -38,8 +36,7 @@ export function mount(main, { args: [id], query }) {
     if (abort.signal.aborted) return;
     const model = new StudentModel(job, abort.signal);
     const header = studentHeader(data, model);
-    trial = playground(data, model, query, abort.signal);
-    setChildren(main, el("div", { class: "stack student" }, header.node, numbers(data), trial.node, files(data, query), card(data)));
+    setChildren(main, el("div", { class: "stack student" }, header.node, numbers(data), playground(data, model, query, abort.signal), files(data, query), card(data)));
     document.title = `${jobName(job)}, student – Stillhouse`;
     model.load();
     if (document.activeElement === document.body) main.querySelector("h1").focus();
@@ -65,9 +62,9 @@ export function mount(main, { args: [id], query }) {
     }, () => POLL_MS);
   }
 
-  function failed(error) {
-    if (error.name === "AbortError" || error.status === 401) return;
-    setConnection(error.status === 0 ? "offline" : "idle");
+  function showError(error) {
+    if (isIgnorable(error)) return;
+    showOutcome(error);
     setChildren(main, el("h1", { class: "hidden", tabindex: "-1" }, "Student"), errorNotice(error, error.status === 404 ? null : begin));
     if (error.status === 0) retryTimer = setTimeout(begin, POLL_MS);
   }
@@ -79,7 +76,6 @@ export function mount(main, { args: [id], query }) {
       abort.abort();
       clearTimeout(retryTimer);
       poll?.stop();
-      trial?.leave();
     },
   };
 }
@@ -171,7 +167,7 @@ function studentHeader({ job, dataset, teachers }, student) {
   const draw = (model) => setChildren(actions,
     el("a", { class: "button", href: href(`/jobs/${job.id}`) }, "Open the job"),
     model ? el("a", { class: "button saved", href: catalogHref("models", model) }, "Saved as a model ", "✓") : saveButton,
-    el("a", { class: "button primary", href: jobPath(job.id, "/student"), download: "student.safetensors" }, "Download student"));
+    studentDownload(job));
   student.watch(draw);
   draw(null);
   return {
@@ -180,8 +176,6 @@ function studentHeader({ job, dataset, teachers }, student) {
       el("p", { class: "facts" }, lineage(job, dataset, teachers))),
   };
 }
-
-const fact = (name, ...value) => el("span", {}, el("span", { class: "muted" }, name), value);
 
 function lineage(job, dataset, teachers) {
   const names = teachers.flatMap(({ id, model }, index) => [index ? ", " : null, model ? el("a", { href: catalogHref("models", model) }, model.name) : `${id} (deleted)`]);
@@ -194,9 +188,11 @@ function lineage(job, dataset, teachers) {
   ];
 }
 
-const numbers = ({ report }) => namedSection("numbers", "Measurements", null,
-  el("div", { class: "panel padded" },
-    table({ caption: "Student, teacher and undistilled student", className: "plain cards measurements", ...measurements(report) })),
-  el("p", { class: "muted small" }, `Measured on ${report.device}${statement(report.seeds)}`));
+function numbers({ report }) {
+  const { columns, rows } = measurements(report);
+  return namedSection("numbers", "Measurements", null,
+    el("div", { class: "panel padded" }, scrollTable("Student, teacher and undistilled student", columns, rows, "plain cards measurements")),
+    el("p", { class: "muted small" }, `Measured on ${report.device}${statement(report.seeds)}`));
+}
 
 const statement = (seeds) => (seeds?.top1_gain ? `. Distillation against the undistilled student: ${seeds.statement.replaceAll(" -", " −")}.` : ".");

@@ -1,11 +1,10 @@
 // The system: workers, the queue, storage, readiness, and API keys; for admins also projects.
 
 import { allPages, del, firstPage, get, jobPath, patch, post } from "../api.js";
-import { attempt, badge, confirmAction, copyableCode, copyButton, errorNotice, factList, meter, notice, scrollRegion, scrollTable, section, sentence, smallButton, tableFrame, tableRow } from "../components.js";
+import { announce, attempt, badge, codeBlock, confirmAction, copyableCode, errorNotice, factList, meter, notice, scrollRegion, scrollTable, section, sentence, smallButton, tableFrame, tableRow } from "../components.js";
 import { el, keyedRows, setChildren, setText } from "../dom.js";
-import { ago, bytes, counted, dateTime, duration, fixed, integer, timeOfDay } from "../format.js";
+import { ago, bytes, pluralize, dateTime, duration, decimal, integer, timeOfDay } from "../format.js";
 import { BARRED, LIVE, stateChip, TERMINAL } from "../job-state.js";
-import { announce } from "../layout.js";
 import { href } from "../router.js";
 import { tabbedPage } from "../tabs.js";
 
@@ -98,7 +97,7 @@ function queueTab(signal) {
     const [position, priority, reason, age] = [el("span"), el("b", { class: "num" }), el("span"), el("span", { class: "muted num", title: dateTime(job.created_at) })];
     const stepButton = (verb, by) => smallButton(verb, () => move(by), { "aria-label": `${verb} the priority of ${name}` });
     const [raise, lower] = [stepButton("Raise", 1), stepButton("Lower", -1)];
-    const node = tableRow(JOB_COLUMNS, [el("a", { href: href(`/jobs/${job.id}`) }, name), position, priority, reason, age, el("span", { class: "pair-buttons" }, raise, lower)]);
+    const node = tableRow(JOB_COLUMNS, [el("a", { class: "clamp", href: href(`/jobs/${job.id}`), title: name }, name), position, priority, reason, age, el("span", { class: "pair-buttons" }, raise, lower)]);
 
     async function move(by) {
       try {
@@ -115,7 +114,7 @@ function queueTab(signal) {
       update(next) {
         current = next;
         setText(position, String(next.queue_position + 1));
-        setText(priority, fixed(next.priority, 0));
+        setText(priority, decimal(next.priority, 0));
         setText(reason, next.waiting_reason ?? "–");
         setText(age, ago(next.created_at));
         raise.disabled = next.priority >= MAX_PRIORITY;
@@ -166,10 +165,10 @@ function usageTab(signal) {
       const max = Math.max(...Object.values(kinds));
       setChildren(node,
         el("div", { class: "panel figures" },
-          figure("Device time", duration(seconds), `of ${counted(Object.values(jobs).reduce((sum, num) => sum + num, 0), "job")}`),
+          figure("Device time", duration(seconds), `of ${pluralize(Object.values(jobs).reduce((sum, num) => sum + num, 0), "job")}`),
           figure("Stored", bytes(total), "data sets, models and results of jobs")),
         el("div", { class: "panel" }, scrollTable("Stored by kind", ["Stored by kind", "Size", "Share", "Relative"], Object.entries(kinds).map(([kind, size]) => [
-          KINDS[kind] ?? kind, bytes(size), total ? `${fixed((100 * size) / total)} %` : "–", meter(size, max),
+          KINDS[kind] ?? kind, bytes(size), total ? `${decimal((100 * size) / total)} %` : "–", meter(size, max),
         ]), "kinds")));
     },
   });
@@ -236,7 +235,7 @@ function createForm({ verb, id, scopes = [], create, onCreate }) {
   }
 
   const keyNotice = ({ name: owner, key }) => el("div", { class: "notice once", "data-tone": "wait" }, el("strong", {}, `The key of “${owner}”: copy it now`), "It is not shown again.",
-    el("div", { class: "code" }, el("pre", { tabindex: "0", role: "region", "aria-label": `The key of ${owner}` }, key), copyButton(() => key, "Copy the key")),
+    codeBlock(key, `The key of ${owner}`, "Copy the key"),
     smallButton("I have copied it", () => { setChildren(message); name.focus(); }));
 
   return [el("form", { class: "panel create-form", on: { submit } },

@@ -1,14 +1,14 @@
-import { ago, brief, bytes, capital, counted, duration, fixed, integer, ms, percent, points, readable, secondsBetween, si, timeLeft, times } from "/static/js/format.js";
+import { ago, brief, bytes, capital, pluralize, duration, decimal, integer, ms, percent, points, readable, secondsBetween, si, timeLeft, times } from "/static/js/format.js";
 import { equal, test } from "./testing.js";
 
 test("numbers that are not finite become a dash", () => {
-  for (const format of [fixed, points, percent, ms, brief, si, bytes, times, duration]) {
+  for (const format of [decimal, points, percent, ms, brief, si, bytes, times, duration]) {
     equal([undefined, null, NaN, Infinity].map((value) => format(value)), ["–", "–", "–", "–"]);
   }
 });
 
 test("negative numbers have a minus sign instead of a hyphen", () => {
-  equal([fixed(-1.25), brief(-0.5), points(-2), brief(-0.00002)], ["−1.3", "−0.5", "−2.0 pt", "−2.0e−5"]);
+  equal([decimal(-1.25), brief(-0.5), points(-2), brief(-0.00002)], ["−1.3", "−0.5", "−2.0 pt", "−2.0e−5"]);
 });
 
 test("differences have a sign, also around zero", () => {
@@ -27,7 +27,7 @@ test("numbers keep three digits, large ones are grouped", () => {
 });
 
 test("counts have singular and plural", () => {
-  equal([counted(1, "job"), counted(2, "job"), counted(1200, "entry", "entries")], ["1 job", "2 jobs", "1,200 entries"]);
+  equal([pluralize(1, "job"), pluralize(2, "job"), pluralize(1200, "entry", "entries")], ["1 job", "2 jobs", "1,200 entries"]);
 });
 
 test("durations have at most two units", () => {

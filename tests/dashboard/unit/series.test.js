@@ -1,4 +1,4 @@
-import { fixed } from "/static/js/format.js";
+import { decimal } from "/static/js/format.js";
 import { Curves, dataTable, position, summarize, valueAt } from "/static/js/charts/series.js";
 import { equal, test } from "./testing.js";
 
@@ -46,8 +46,8 @@ test("columns of the server replace a curve", () => {
 
 test("curves of different steps share their x values", () => {
   const curves = create(point(1, { a: 1, b: 5 }), point(2, { a: 2 }), point(3, { b: 6 }));
-  equal(curves.aligned(["a", "b"], "step"), [[1, 2, 3], [1, 2, undefined], [5, undefined, 6]]);
-  equal(curves.aligned(["a", "b"], "step", ["b"]), [[1, 2], [1, 2], [6, 6]]);
+  equal(curves.align(["a", "b"], "step"), [[1, 2, 3], [1, 2, undefined], [5, undefined, 6]]);
+  equal(curves.align(["a", "b"], "step", ["b"]), [[1, 2], [1, 2], [6, 6]]);
 });
 
 test("a resumed run begins at the first point after its step", () => {
@@ -63,7 +63,7 @@ test("positions depend on the axis", () => {
   equal([position("step", 12), position("epoch", 2), position("epoch", 1.25), position("wall_s", 61)], ["12", "2", "1.3", "1 m 1 s"]);
 });
 
-const chart = { title: "Top-1", format: fixed, best: Math.max };
+const chart = { title: "Top-1", format: decimal, best: Math.max };
 const line = { key: "val/top1", label: "Student" };
 const summary = (values, options = {}) => summarize({ ...chart, ...options }, { axis: "epoch", series: [line], data: [values.map((_, index) => index), values] });
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 
 from kdcore.data import dataset
 from kdcore.data.dataset import SplitArrays
@@ -26,6 +27,9 @@ from stillhouse import student as student_package
 from tests.kdcore.export.conftest import CLASSES, NORMALIZATION, SPEED, Digits, make_exportable
 from tests.kdcore.training.helpers import World, events_of, sha256
 
+NAME = "``` <script>alert(1)</script> | [x](javascript:1) *a* &lt; --- # `b`"
+"""A name that would be markup in Markdown, HTML and YAML."""
+
 
 @pytest.fixture(scope="module")
 def workdir(
@@ -40,6 +44,7 @@ def workdir(
     dataset.write_dataset(root / "dataset.safetensors", splits, info)
     world = World(root / "dataset.safetensors", info)
     request = world.request("supervised", 0, exports=["safetensors", "onnx", "onnx_int8"])
+    request = request.model_copy(update={"job": request.job.model_copy(update={"name": NAME})})
     exportable = make_exportable(digits, student)
     evaluation = evaluator.evaluate(exportable.logits, None, NetworkCost(1, 2, 3, SPEED))
     report = Report(
@@ -119,7 +124,15 @@ def test_markdown_card_has_the_metadata_of_the_hub(workdir: Path) -> None:
     (accuracy,) = card.data.eval_results
     assert accuracy.metric_value == pytest.approx(values["metrics"]["student"]["top1"] / 100)
     assert accuracy.dataset_type == values["data"]["digest"]
-    assert card.text.lstrip().startswith(f"# {values['name']}")
+    assert card.data.model_name == values["name"] == NAME
+
+
+def test_name_is_plain_text_in_the_markdown_card(workdir: Path) -> None:
+    text = ModelCard.load(workdir / "artifacts" / "model_card.md").text
+    tokens = MarkdownIt("commonmark").parse(text)
+    heading = next(tokens[i + 1] for i, token in enumerate(tokens) if token.tag == "h1")
+    assert [(part.type, part.content) for part in heading.children or []] == [("code_inline", NAME)]
+    assert "html_block" not in {token.type for token in tokens}
 
 
 def test_student_with_a_configuration_in_the_old_spelling_is_loaded(

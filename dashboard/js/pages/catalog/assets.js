@@ -1,10 +1,9 @@
 // Tables of data sets and models whose rows open; renaming and deleting.
 
 import { allPages, call, del, patch } from "../../api.js";
-import { attempt, badge, button, confirmAction, errorNotice, notice, scrollRegion, sentence, skeleton, tableFrame } from "../../components.js";
+import { announce, attempt, badge, button, confirmAction, errorNotice, notice, scrollRegion, sentence, skeleton, tableFrame } from "../../components.js";
 import { el, keyedRows, setChildren, setText, svg } from "../../dom.js";
 import { integer } from "../../format.js";
-import { announce } from "../../layout.js";
 import { rememberAsset } from "../../lookups.js";
 import { currentAddress, replaceQuery } from "../../router.js";
 
@@ -52,7 +51,7 @@ export function expandableTable({ caption, columns, keyOf, cells, body, onOpen }
 }
 
 function expandableRow(columns, onToggle, isOpen, cells, body) {
-  const label = el("span");
+  const label = el("span", { class: "clamp" });
   const arrow = svg("svg", { class: "arrow", viewBox: "0 0 16 16", "aria-hidden": "true" }, svg("path", { d: "M6 3.5 10.5 8 6 12.5" }));
   const opener = el("button", { type: "button", class: "opener", on: { click: onToggle } }, arrow, label);
   const line = el("tr", { on: { click: (event) => event.target.closest("a, button") || String(getSelection()) || onToggle() } },
@@ -85,14 +84,14 @@ const IN_PROGRESS = ["ingesting", "verifying"];
 
 export const stateBadge = ({ state, waiting_reason: reason }) => badge(...(reason ? [reason, "wait"] : (STATES[state] ?? [state, "quiet"])));
 
-/** `kind`: {path, caption, columns, cells(item), body(item, on), searchText(item), empty(on)}; `on`: {changed(item),
- * removed(item), signal}. */
+/** `kind`: {path, caption, columns, cells(item), body(item, on), searchText(item), empty(on)}; `on`: {put(item),
+ * remove(item), signal}. */
 export function assetTab(kind, signal) {
   let items = null;
   let query = new URLSearchParams();
   const message = el("div");
   const placeholder = el("div", {}, skeleton());
-  const on = { signal, changed: (item) => store([item, ...without(item)]), removed: (item) => store(without(item)) };
+  const on = { signal, put: (item) => store([item, ...without(item)]), remove: (item) => store(without(item)) };
   const list = expandableTable({ ...kind, keyOf: ({ id }) => id, body: (item) => kind.body(item, on), onOpen: (open) => { replaceQuery({ open }); query = currentAddress().query; } });
 
   const without = ({ id }) => items.filter((item) => item.id !== id);

@@ -2,9 +2,9 @@
 
 import { chartFigure } from "../../charts/chart.js";
 import { AXES, Curves } from "../../charts/series.js";
-import { namedSection, notice, segmentedControl, smallButton } from "../../components.js";
-import { el, setChildren, setText, svg } from "../../dom.js";
-import { brief, fixed, integer, readable } from "../../format.js";
+import { namedSection, notice, segmentedControl, smallButton, swatch } from "../../components.js";
+import { el, setChildren, setText } from "../../dom.js";
+import { brief, decimal, integer, readable } from "../../format.js";
 import { stateChip } from "../../job-state.js";
 import { shortName } from "../../lookups.js";
 import { href } from "../../router.js";
@@ -25,9 +25,7 @@ export const LINES = [
 
 export function jobMark(index) {
   const { letter, color, dash } = LINES[index];
-  const line = svg("line", { x1: 0, x2: 30, y1: 4, y2: 4, "stroke-dasharray": dash.join(" ") || null });
-  line.style.stroke = `var(${color})`;
-  return el("span", { class: "line-mark" }, el("b", {}, letter), svg("svg", { class: "swatch", viewBox: "0 0 30 8", "aria-hidden": "true" }, line));
+  return el("span", { class: "line-mark" }, el("b", {}, letter), swatch(color, dash, 30));
 }
 
 /** {ids, axis, more}; `more`: how many ids of the address exceed the limit. */
@@ -39,7 +37,7 @@ export function parseQuery(query) {
 
 export const compareHref = (ids, axis) => href("/compare", { jobs: ids.join(","), x: axis === "epoch" ? "" : axis });
 
-const share = { unit: "%", format: (value) => fixed(value), max: 100, best: Math.max };
+const share = { unit: "%", format: (value) => decimal(value), max: 100, best: Math.max };
 const loss = { unit: "", format: brief, min: 0, best: Math.min, log: true };
 const CHARTS = [
   { id: "top1", key: "val/top1", title: "Top-1 on validation", ...share },

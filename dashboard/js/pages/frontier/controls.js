@@ -1,9 +1,9 @@
 // The controls of the frontier: data set, axes, device, limits.
 
 import { scale } from "../../charts/scale.js";
-import { segmentedControl, smallButton } from "../../components.js";
+import { labeledInput, segmentedControl, smallButton } from "../../components.js";
 import { el, setChildren, setText } from "../../dom.js";
-import { bytes, counted, ms, percent, readable, si } from "../../format.js";
+import { bytes, pluralize, ms, percent, readable, si } from "../../format.js";
 
 const formatPercent = (value) => percent(value, 1);
 export const X = {
@@ -41,7 +41,7 @@ export const qualifies = (point, { maxX, minY }) => (maxX === null || point.x <=
 export function verdict(points, limits, x, y) {
   const students = points.filter(isStudent);
   const qualified = students.filter((point) => qualifies(point, limits));
-  const of = counted(students.length, "student");
+  const of = pluralize(students.length, "student");
   if (!qualified.length) return `None of ${of} qualifies: relax a limit.`;
   const cheapest = qualified[0];
   const best = qualified.reduce((a, b) => (b.y > a.y ? b : a));
@@ -75,12 +75,12 @@ export function parseQuery(query) {
 export function controls(onChange) {
   const dataset = el("select", { class: "input", id: "frontier-dataset", on: { change: () => onChange({ dataset: dataset.value }) } });
   const device = el("select", { class: "input", id: "frontier-device", on: { change: () => onChange({ device: device.value }) } });
-  const deviceField = field("Measured on", device);
+  const deviceField = labeledInput("Measured on", device);
   const x = choice("X axis", X, (name) => onChange({ x: name }));
   const y = choice("Y axis", Y, (name) => onChange({ y: name }));
   deviceField.hidden = true;
   return {
-    node: el("div", { class: "frontier-controls" }, field("Data set", dataset), y.node, x.node, deviceField),
+    node: el("div", { class: "frontier-controls" }, labeledInput("Data set", dataset), y.node, x.node, deviceField),
     datasets(datasets, selected) {
       const listed = datasets.some(({ id }) => id === selected);
       setChildren(dataset, selected && !listed ? el("option", { value: selected }, selected) : null, datasets.map(({ id, name }) => el("option", { value: id }, name)));
@@ -97,8 +97,6 @@ export function controls(onChange) {
     },
   };
 }
-
-const field = (name, select) => el("div", { class: "field" }, el("label", { for: select.id }, name), select);
 
 function choice(name, list, onChoose) {
   const labels = Object.fromEntries(Object.entries(list).map(([id, { label }]) => [id, label]));

@@ -1,7 +1,7 @@
 // The points as a table, the card of the open point, and the tray of jobs selected for comparison.
 
 import { copyAs, csv, namedSection, scrollRegion, smallButton } from "../../components.js";
-import { el, setChildren, setText } from "../../dom.js";
+import { el, keyedRows, setChildren, setText } from "../../dom.js";
 import { bytes, ms, percent, si } from "../../format.js";
 import { compareHref, MAX_JOBS } from "../compare/compared-jobs.js";
 import { isStudent, keyOf, methodWords, qualifies } from "./controls.js";
@@ -28,6 +28,7 @@ const CSV_COLUMNS = ["name", "role", "job", "model", "architecture", "method", "
 export function pointTable({ onSort, onSelect, onOpen }) {
   const headers = new Map(COLUMNS.map(([id, name]) => [id, header(id, name)]));
   const body = el("tbody");
+  const show = keyedRows(body, keyOf, row);
   const count = el("p", { class: "muted small" });
   const table = el("table", { class: "versus points-table" }, el("caption", { class: "hidden" }, "Networks on this data set"),
     el("thead", {}, el("tr", {}, headerRow())), body);
@@ -49,7 +50,7 @@ export function pointTable({ onSort, onSelect, onOpen }) {
     return [first, el("th", { scope: "col" }, "Compare"), others];
   }
 
-  function sorted() {
+  function sortPoints() {
     const valueOf = COLUMNS.find(([id]) => id === column)[2];
     const sign = descending ? -1 : 1;
     return [...view.points].sort((a, b) => {
@@ -60,15 +61,27 @@ export function pointTable({ onSort, onSelect, onOpen }) {
     });
   }
 
-  function row(point) {
-    const key = keyOf(point);
+  function row({ job, name, ...point }) {
+    const key = keyOf({ job, ...point });
     const student = isStudent(point);
-    const selected = view.jobs.includes(point.job);
-    const box = el("input", { type: "checkbox", "aria-label": `Compare ${point.name}`, "data-job": point.job, checked: selected, disabled: !selected && view.jobs.length >= MAX_JOBS, on: { change: () => onSelect(point.job) } });
-    return el("tr", { class: key === view.open ? "at-card" : null },
-      el("th", { scope: "row" }, el("button", { class: "name-button", type: "button", on: { click: () => onOpen(key, true) } }, point.name), student ? null : el("span", { class: "muted small" }, " teacher")),
-      el("td", {}, student ? box : null),
-      COLUMNS.slice(1).map(([id, , , show]) => el("td", { class: NUMBERS.has(id) ? "num" : null, hidden: id === "device" && singleDevice }, show(point, view.limits))));
+    const box = el("input", { type: "checkbox", "aria-label": `Compare ${name}`, on: { change: () => onSelect(job) } });
+    const cells = COLUMNS.slice(1).map(([id]) => el("td", { class: NUMBERS.has(id) ? "num" : null }));
+    const node = el("tr", {},
+      el("th", { scope: "row" }, el("button", { class: "name-button", type: "button", on: { click: () => onOpen(key, true) } }, name), student ? null : el("span", { class: "muted small" }, " teacher")),
+      el("td", {}, student ? box : null), cells);
+    return {
+      update(next) {
+        node.className = key === view.open ? "at-card" : "";
+        box.checked = view.jobs.includes(job);
+        box.disabled = !box.checked && view.jobs.length >= MAX_JOBS;
+        cells.forEach((cell, index) => {
+          const [id, , , show] = COLUMNS[index + 1];
+          setText(cell, show(next, view.limits) ?? "");
+          cell.hidden = id === "device" && singleDevice;
+        });
+        return node;
+      },
+    };
   }
 
   function update(next) {
@@ -83,15 +96,13 @@ export function pointTable({ onSort, onSelect, onOpen }) {
       else cell.removeAttribute("aria-sort");
       setText(arrow, id === column ? (descending ? "▼" : "▲") : "");
     }
-    const focused = body.contains(document.activeElement) ? [...body.querySelectorAll("button, input")].indexOf(document.activeElement) : -1;
-    setChildren(body, sorted().map(row));
-    if (focused >= 0) body.querySelectorAll("button, input")[focused]?.focus();
+    show(sortPoints());
     setText(count, `${next.note}${singleDevice ? `; latency on ${view.points[0].device}` : ""}`);
   }
 
   function csvText() {
     const fields = (point) => ({ ...point, method: point.methods.join(" + "), on_frontier: frontierWord(point), qualifies: qualifyWord(point, view.limits) });
-    return csv(CSV_COLUMNS, sorted().map(fields).map((point) => CSV_COLUMNS.map((name) => point[name])));
+    return csv(CSV_COLUMNS, sortPoints().map(fields).map((point) => CSV_COLUMNS.map((name) => point[name])));
   }
 
   return { node, update };

@@ -60,12 +60,12 @@ function shade(area, { maxX, minY }) {
   const within = (value, low, high) => Math.min(high, Math.max(low, value));
   const x = maxX === null ? right : within(area.x(maxX), left, right);
   const y = minY === null ? bottom : within(area.y(minY), top, bottom);
-  const hatched = (start, end, width, height) => (width > 0 && height > 0 ? svg("rect", { class: "out", x: start, y: end, width, height, fill: `url(#${HATCH})` }) : null);
+  const hatch = (start, end, width, height) => (width > 0 && height > 0 ? svg("rect", { class: "out", x: start, y: end, width, height, fill: `url(#${HATCH})` }) : null);
   return [
     svg("defs", {}, svg("pattern", { id: HATCH, width: 8, height: 8, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
       svg("rect", { class: "wash", width: 8, height: 8 }), svg("line", { class: "hatch", x1: 0, x2: 0, y1: 0, y2: 8 }))),
-    hatched(x, top, right - x, bottom - top),
-    hatched(left, y, x - left, bottom - y),
+    hatch(x, top, right - x, bottom - top),
+    hatch(left, y, x - left, bottom - y),
     maxX === null ? null : svg("line", { class: "limit", x1: x, x2: x, y1: top, y2: bottom }),
     minY === null ? null : svg("line", { class: "limit", x1: left, x2: right, y1: y, y2: y }),
   ].filter(Boolean);

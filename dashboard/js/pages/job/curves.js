@@ -5,7 +5,7 @@ import { chartFigure } from "../../charts/chart.js";
 import { AXES } from "../../charts/series.js";
 import { namedSection, segmentedControl } from "../../components.js";
 import { el, setChildren, setText } from "../../dom.js";
-import { brief, bytes, fixed, integer, readable } from "../../format.js";
+import { brief, bytes, decimal, integer, readable } from "../../format.js";
 import { currentAddress, replaceQuery } from "../../router.js";
 
 const student = { label: "Student", color: "--student", dash: [], width: 2.2 };
@@ -39,7 +39,7 @@ const CHARTS = [
     },
   },
   {
-    id: "top1", title: "Top-1 on validation", unit: "%", format: fixed, max: 100, best: Math.max,
+    id: "top1", title: "Top-1 on validation", unit: "%", format: decimal, max: 100, best: Math.max,
     series: () => [
       { key: "val/top1", ...student },
       { key: "baseline/val/top1", ...undistilled },
@@ -53,7 +53,7 @@ const CHARTS = [
       { name: "KL, nats", min: 0 },
     ],
     series: () => [
-      ...paneLines("agreement", 0, "agreement", { format: fixed, best: Math.max }),
+      ...paneLines("agreement", 0, "agreement", { format: decimal, best: Math.max }),
       ...paneLines("kl_to_teacher", 1, "KL", { best: Math.min }),
     ],
   },

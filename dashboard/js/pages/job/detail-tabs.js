@@ -2,9 +2,9 @@
 
 import { firstPage, get, isIgnorable, jobPath } from "../../api.js";
 import { jobSearch } from "../../combobox.js";
-import { codeBlock, copyableCode, errorNotice, scrollRegion, table, titledSection } from "../../components.js";
+import { codeBlock, digest, errorNotice, scrollRegion, scrollTable, table, titledSection, toggleButton } from "../../components.js";
 import { el, setChildren, setText } from "../../dom.js";
-import { brief, bytes, dateTime, duration, integer, percent, secondsBetween, timeOfDay } from "../../format.js";
+import { brief, bytes, dateTime, duration, integer, percent, pluralize, secondsBetween, timeOfDay } from "../../format.js";
 import { jobName } from "../../job-actions.js";
 import { phaseWords, stateChip, stateWord } from "../../job-state.js";
 import { catalogHref, findAsset } from "../../lookups.js";
@@ -12,7 +12,7 @@ import { currentAddress, href, replaceQuery } from "../../router.js";
 import { metricsTab } from "./curves.js";
 import { reportTab } from "./report.js";
 
-// A tab with a table of a list of the job. `toTable(items)`: the table's properties; `emptyText`: shown without items.
+// A tab with a table of a list of the job. `toTable(items)`: [caption, columns, rows]; `emptyText`: shown without items.
 function listTab(part, toTable, emptyText) {
   const node = el("div", {}, el("p", { class: "muted" }, "Loading…"));
   let seen = "";
@@ -24,7 +24,7 @@ function listTab(part, toTable, emptyText) {
       seen = now;
       try {
         const items = await firstPage(jobPath(job.id, part));
-        setChildren(node, items.length ? table(toTable(items)) : el("p", { class: "muted" }, emptyText));
+        setChildren(node, items.length ? scrollTable(...toTable(items), "plain cards") : el("p", { class: "muted" }, emptyText));
       } catch (error) {
         seen = "";
         setChildren(node, errorNotice(error, () => this.update(job)));
@@ -35,26 +35,14 @@ function listTab(part, toTable, emptyText) {
 
 const order = (item) => (item.name === "student.safetensors" ? "" : item.name);
 
-function digest({ sha256, name }) {
-  const node = copyableCode(sha256, `the SHA-256 of ${name}`, 16);
-  node.firstChild.dataset.sha256 = sha256;
-  return node;
-}
-
-const artifacts = () => listTab("/artifacts", (items) => ({
-  caption: "Artifacts",
-  columns: ["Artifact", "Format", "Size", "SHA-256"],
-  rows: [...items].sort((a, b) => (order(a) < order(b) ? -1 : 1))
-    .map((item) => [downloadLink(item), item.format, bytes(item.size_bytes), digest(item)]),
-}), "Artifacts are written when the job succeeds.");
+const artifacts = () => listTab("/artifacts", (items) => ["Artifacts", ["Artifact", "Format", "Size", "SHA-256"],
+  [...items].sort((a, b) => (order(a) < order(b) ? -1 : 1))
+    .map((item) => [downloadLink(item), item.format, bytes(item.size_bytes), digest(item.sha256, item.name)])], "Artifacts are written when the job succeeds.");
 
 const downloadLink = (item) => el("a", { href: item.links.content, download: item.name }, item.name);
 
-const checkpoints = () => listTab("/checkpoints", (items) => ({
-  caption: "Checkpoints",
-  columns: ["Checkpoint", "Step", "Epoch", "Top-1 on validation", "Size", "Written", "SHA-256"],
-  rows: items.map((item) => [downloadLink(item), integer(item.step), brief(item.epoch), validation(item.metrics), bytes(item.size_bytes), dateTime(item.created_at), digest(item)]),
-}), "No checkpoint yet. A checkpoint is written at the end of every epoch.");
+const checkpoints = () => listTab("/checkpoints", (items) => ["Checkpoints", ["Checkpoint", "Step", "Epoch", "Top-1 on validation", "Size", "Written", "SHA-256"],
+  items.map((item) => [downloadLink(item), integer(item.step), brief(item.epoch), validation(item.metrics), bytes(item.size_bytes), dateTime(item.created_at), digest(item.sha256, item.name)])], "No checkpoint yet. A checkpoint is written at the end of every epoch.");
 
 // In the baseline phase of a job the undistilled student is trained, and its metrics have a prefix.
 function validation(metrics) {
@@ -69,12 +57,9 @@ function filesTab() {
   return { node, update: (job) => lists.forEach(([, list]) => list.update(job)) };
 }
 
-const runsTab = () => listTab("/runs", (items) => ({
-  caption: "Runs",
-  columns: ["Run", "Worker", "Device", "Started", "Took", "Ended", "Continued from"],
-  rows: items.map((run) => [`Run ${run.number}`, run.worker, run.device ?? "–", dateTime(run.started_at), duration(secondsBetween(run.started_at, run.ended_at)),
-    run.exit ?? "still running", run.resumed_from_step === null ? "the start" : `step ${integer(run.resumed_from_step)}`]),
-}), "No worker has started the job yet.");
+const runsTab = () => listTab("/runs", (items) => ["Runs", ["Run", "Worker", "Device", "Started", "Took", "Ended", "Continued from"],
+  items.map((run) => [`Run ${run.number}`, run.worker, run.device ?? "–", dateTime(run.started_at), duration(secondsBetween(run.started_at, run.ended_at)),
+    run.exit ?? "still running", run.resumed_from_step === null ? "the start" : `step ${integer(run.resumed_from_step)}`])], "No worker has started the job yet.");
 
 const MAX_EVENTS = 1000;
 const LEVELS = [["all", "Everything"], ["log", "Log lines only"], ["warning", "Warnings and errors"], ["error", "Errors only"]];
@@ -97,8 +82,8 @@ export function logTab(id) {
   const view = el("div", { class: "log", tabindex: "0", role: "log", "aria-live": "off", "aria-label": "Events, the newest last" }, list);
   const level = el("select", { class: "input", "aria-label": "Show", on: { change: draw } }, LEVELS.map(([value, text]) => el("option", { value }, text)));
   const box = el("input", { class: "input", type: "search", "aria-label": "Search the events", placeholder: "Search", maxlength: "200", on: { input: draw } });
-  const wrap = toggleButton("Wrap lines", (on) => view.toggleAttribute("data-long", !on));
-  const follow = toggleButton("Follow the end", (on) => on && scrollToEnd());
+  const wrap = toggleButton("Wrap lines", true, (on) => view.toggleAttribute("data-long", !on));
+  const follow = toggleButton("Follow the end", true, (on) => on && scrollToEnd());
   const count = el("span", { class: "muted small num", role: "status" });
   const node = el("div", {}, el("div", { class: "tools" }, level, box, wrap, follow, count,
     el("a", { class: "button small", href: jobPath(id, "/logs"), download: `${id}.log.txt` }, "Download the log")), view);
@@ -152,15 +137,6 @@ export function logTab(id) {
   };
 }
 
-function toggleButton(label, onChange) {
-  const button = el("button", { class: "toggle", type: "button", "aria-pressed": "true", on: { click: () => {
-    const on = button.getAttribute("aria-pressed") !== "true";
-    button.setAttribute("aria-pressed", String(on));
-    onChange(on);
-  } } }, label);
-  return button;
-}
-
 function configTab(store) {
   const diff = differences(store);
   const parts = el("div", { class: "stack" });
@@ -186,7 +162,7 @@ const postedSpec = (job) => Object.fromEntries(Object.keys(job.resolved).filter(
 const json = (title, value) => el("section", { class: "band" }, el("h3", {}, title), codeBlock(JSON.stringify(value, null, 2), title));
 
 function differences(store) {
-  const search = jobSearch({ id: "diff-with", label: "Compare the settings with", placeholder: "Name or id of another job", excluded: () => [store.id], onAdd: ({ id }) => {
+  const search = jobSearch({ id: "diff-with", label: "Compare the settings with", placeholder: "Name or id of another job", otherIds: () => [store.id], onAdd: ({ id }) => {
     replaceQuery({ diff: id });
     compare(id);
   } });
@@ -221,7 +197,7 @@ function differenceTable(other, all) {
   const link = el("a", { href: href(`/jobs/${other.id}`) }, other.name);
   if (!list.length) return el("p", {}, "The same settings as ", link, ".");
   return [
-    el("p", {}, `${list.length} ${list.length === 1 ? "setting is" : "settings are"} different from `, link, "."),
+    el("p", {}, `${pluralize(list.length, "setting is", "settings are")} different from `, link, "."),
     scrollRegion("Differences", table({
       caption: "Settings that differ", className: "plain diffs", columns: ["Setting", "This job", other.name],
       rows: list.map(({ path, values }) => [el("code", {}, path), ...values.map((value) => el("code", {}, valueText(value)))]),

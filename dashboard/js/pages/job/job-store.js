@@ -2,8 +2,8 @@
 
 import { get, isIgnorable, jobPath } from "../../api.js";
 import { AXES, Curves } from "../../charts/series.js";
+import { setConnection, showOutcome } from "../../components.js";
 import { isLive, TERMINAL } from "../../job-state.js";
-import { setConnection } from "../../layout.js";
 import { EVENT_TYPES, JobStream, untilVisible } from "../../streams.js";
 
 const REFRESH_MS = 400;
@@ -61,7 +61,7 @@ export class JobStore {
       else this.follow(loaded ? last : 0);
     } catch (error) {
       if (isIgnorable(error)) return;
-      setConnection(error.status === 0 ? "offline" : "idle");
+      showOutcome(error);
       this.error = error;
       this.on.change();
       this.retryTimer = setTimeout(() => this.load(), RETRY_MS);
@@ -162,7 +162,8 @@ export class JobStore {
 
   refreshSoon() {
     clearTimeout(this.refreshTimer);
-    this.refreshTimer = setTimeout(() => this.refresh(), REFRESH_MS);
+    // A hidden tab gets the job with the next snapshot.
+    this.refreshTimer = setTimeout(() => document.hidden || this.refresh(), REFRESH_MS);
   }
 
   /** Use another axis; missing columns are loaded. */

@@ -1,12 +1,12 @@
 // The outcome at the top of a job's page, and the tab with the complete report.
 
 import { get, isIgnorable } from "../../api.js";
-import { notice, scrollRegion, scrollTable, smallButton, table, tableFrame, thumbnails, titledSection } from "../../components.js";
-import { el, setChildren, svg } from "../../dom.js";
-import { brief, bytes, counted, duration, fixed, integer, ms, percent, points, readable, si, times } from "../../format.js";
+import { clamp, notice, scrollRegion, scrollTable, smallButton, swatch, table, tableFrame, thumbnails, titledSection } from "../../components.js";
+import { el, setChildren } from "../../dom.js";
+import { brief, bytes, pluralize, duration, decimal, integer, ms, percent, points, readable, si, times } from "../../format.js";
 import { findAssetIfPossible } from "../../lookups.js";
 
-const NETWORKS = { teacher: ["Teacher", "9 5"], undistilled: ["Undistilled", "2 4"] };
+const NETWORKS = { teacher: ["Teacher", [9, 5]], undistilled: ["Undistilled", [2, 4]] };
 
 export function outcome() {
   const node = el("section", { class: "band", "aria-labelledby": "outcome", hidden: true });
@@ -28,7 +28,7 @@ function summary({ student, teacher, seeds, epochs }) {
   return el("p", { class: "gist" },
     "The student reaches ", top1, " top-1, ", el("b", {}, points(student.top1 - teacher.top1)), " from its teacher",
     smaller > 1.05 ? [", with ", el("b", {}, `${times(smaller)} fewer parameters`)] : null, ".",
-    gain ? [" Distillation ", gain.mean >= 0 ? "helped: " : "did not help: ", el("b", {}, `${points(gain.mean)}${many ? ` ± ${fixed(gain.std)}` : ""}`), ` against the undistilled student${many ? "" : ", with one seed"}.`] : null);
+    gain ? [" Distillation ", gain.mean >= 0 ? "helped: " : "did not help: ", el("b", {}, `${points(gain.mean)}${many ? ` ± ${decimal(gain.std)}` : ""}`), ` against the undistilled student${many ? "" : ", with one seed"}.`] : null);
 }
 
 function verdict({ accepted, checks }) {
@@ -43,8 +43,8 @@ function tiles({ student, teacher, baseline, details }, job) {
   const cost = (pick, show, better) => (teacher ? [["teacher", show(pick(teacher))], [null, ratio(pick(teacher) / pick(student), ...better)]] : []);
   const p50 = (results) => results.latency_ms.p50;
   return [
-    tile("Top-1, test", percent(student.top1, 1), others((results) => results.top1, (value) => fixed(value))),
-    student.agreement === null ? null : tile("Agreement", percent(student.agreement, 1), baseline?.agreement != null ? [["undistilled", fixed(baseline.agreement)]] : []),
+    tile("Top-1, test", percent(student.top1, 1), others((results) => results.top1, (value) => decimal(value))),
+    student.agreement === null ? null : tile("Agreement", percent(student.agreement, 1), baseline?.agreement != null ? [["undistilled", decimal(baseline.agreement)]] : []),
     tile("Parameters", si(student.num_params), cost((results) => results.num_params, si, ["fewer", "more"])),
     tile("Size", bytes(student.size_bytes), cost((results) => results.size_bytes, bytes, ["smaller", "larger"])),
     tile("Latency, p50", ms(p50(student)), cost(p50, ms, ["faster", "slower"])),
@@ -60,14 +60,8 @@ function tile(name, text, lines, isTime = false) {
   const [value, ...unit] = isTime ? [text] : text.split(" ");
   return el("div", { class: "tile" }, el("h3", {}, name), el("p", { class: "value" }, value, unit.length ? el("small", {}, unit.join(" ")) : null),
     el("dl", {}, lines.map(([network, line]) => (network
-      ? el("div", {}, el("dt", {}, swatch(network), NETWORKS[network][0]), el("dd", {}, line))
+      ? el("div", {}, el("dt", {}, swatch(`--${network}`, NETWORKS[network][1]), NETWORKS[network][0]), el("dd", {}, line))
       : el("div", {}, el("dt", {}, line), el("dd"))))));
-}
-
-function swatch(network) {
-  const line = svg("line", { x1: 0, x2: 22, y1: 4, y2: 4, "stroke-dasharray": NETWORKS[network][1] });
-  line.style.stroke = `var(--${network})`;
-  return svg("svg", { class: "swatch", viewBox: "0 0 22 8", "aria-hidden": "true" }, line);
 }
 
 const ROWS = [
@@ -118,9 +112,9 @@ export function reportTab(store) {
 function seeds(statistics) {
   if (!statistics) return null;
   const { num_seeds: number, student_top1: top1, statement } = statistics;
-  const spread = top1.std === null ? "" : ` ± ${fixed(top1.std, 2)}`;
+  const spread = top1.std === null ? "" : ` ± ${decimal(top1.std, 2)}`;
   const comparison = statement ? `Student against undistilled student, ${statement.replaceAll("-", "−")}.` : "";
-  return el("p", {}, el("b", {}, "Seeds. "), `${counted(number, "seed")}: top-1 ${fixed(top1.mean, 2)}${spread} %. `, comparison);
+  return el("p", {}, el("b", {}, "Seeds. "), `${pluralize(number, "seed")}: top-1 ${decimal(top1.mean, 2)}${spread} %. `, comparison);
 }
 
 function criteria(checks) {
@@ -187,12 +181,12 @@ function mostFrequent(pairs, names) {
 function matrix(counts, totals, names) {
   // Mistakes are rare, so they have their own color scale.
   const peak = Math.max(1, ...counts.flatMap((row, truth) => row.filter((_, predicted) => predicted !== truth)));
-  const rows = counts.map((row, truth) => el("tr", {}, el("th", { scope: "row" }, names[truth]), row.map((count, predicted) => {
+  const rows = counts.map((row, truth) => el("tr", {}, el("th", { scope: "row" }, clamp(names[truth])), row.map((count, predicted) => {
     const share = totals[truth] ? count / totals[truth] : 0;
     return cell(count, share, truth === predicted, truth === predicted ? share : Math.sqrt(count / peak));
   })));
   return scrollRegion("Confusion", tableFrame("Test images by true class (row) and predicted class (column), and their share of the row",
-    ["True ↓ predicted →", ...names], el("tbody", {}, rows), "heat"));
+    ["True ↓ predicted →", ...names.map(clamp)], el("tbody", {}, rows), "heat"));
 }
 
 function cell(count, share, right, heat) {
@@ -213,7 +207,7 @@ function gallery({ teacher, disagreements }, dataset, signal) {
   const container = el("div");
   const { length } = disagreements;
   const text = length
-    ? `${length === MAX_LISTED ? "The first 50 images" : counted(length, "image")} of the test split, ordered by the confidence of both.`
+    ? `${length === MAX_LISTED ? "The first 50 images" : pluralize(length, "image")} of the test split, ordered by the confidence of both.`
     : "Student and teacher predict the same class for every image of the test split.";
   if (length) fillGallery(container, disagreements, dataset, signal);
   return titledSection("gallery", "Where student and teacher disagree", el("p", { class: "muted" }, text), container);
@@ -239,5 +233,5 @@ async function fillGallery(container, list, dataset, signal, all = false) {
 const caption = ({ index, target, teacher, teacher_confidence: teacherConfidence, student, student_confidence: studentConfidence }) => el("dl", { "data-row": index },
   fact("True", target), fact("Teacher", teacher, teacherConfidence, teacher === target), fact("Student", student, studentConfidence, student === target));
 
-const fact = (label, name, confidence, right) => el("div", {}, el("dt", {}, label), el("dd", {}, el("b", {}, name), confidence === undefined ? null : [
+const fact = (label, name, confidence, right) => el("div", {}, el("dt", {}, label), el("dd", {}, el("b", {}, clamp(name)), confidence === undefined ? null : [
   ` ${percent(100 * confidence, 0)} `, el("span", { class: "mark", "aria-hidden": "true" }, right ? "✓" : "✗"), el("span", { class: "hidden" }, right ? "right" : "wrong")]));

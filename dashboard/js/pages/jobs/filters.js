@@ -1,9 +1,9 @@
 // The filters above the table of jobs. Their values are in the address.
 
 import { allPages } from "../../api.js";
-import { button, smallButton } from "../../components.js";
-import { debounce, el, setChildren, setText } from "../../dom.js";
-import { integer, readable } from "../../format.js";
+import { button, labeledInput, searchField, smallButton } from "../../components.js";
+import { el, setChildren, setText } from "../../dom.js";
+import { integer, pluralize, readable } from "../../format.js";
 import { currentAddress, href, replaceQuery } from "../../router.js";
 
 const GROUPS = {
@@ -55,12 +55,12 @@ function morePanel(onChange) {
   const fields = { method, architecture, dataset, label };
   const clear = smallButton("Clear filters", () => onChange(Object.fromEntries(FIELDS.map((name) => [name, ""]))));
   const node = el("div", { class: "more-filters", id: "more-filters", role: "group", "aria-label": "More filters", hidden: true },
-    field("Method", method), field("Student's architecture", architecture, names), field("Data set", dataset), field("Label", label, hint), clear);
+    labeledInput("Method", method), labeledInput("Student's architecture", architecture, names), labeledInput("Data set", dataset), labeledInput("Label", label, hint), clear);
   let loaded = false;
 
-  for (const [name, input] of Object.entries(fields)) input.addEventListener("change", () => changed(name, input));
+  for (const [name, input] of Object.entries(fields)) input.addEventListener("change", () => apply(name, input));
 
-  function changed(name, input) {
+  function apply(name, input) {
     const value = input.value.trim();
     if (name === "label") {
       const invalid = labels(value).find((pair) => !pair.includes(":"));
@@ -86,7 +86,7 @@ function morePanel(onChange) {
     show(values) {
       for (const [name, input] of Object.entries(fields)) {
         if (input instanceof HTMLSelectElement && values[name] && ![...input.options].some(({ value }) => value === values[name])) setOptions(input, [[values[name], values[name]]]);
-        if (input.value.trim() !== values[name]) input.value = values[name];
+        if (input !== document.activeElement && input.value.trim() !== values[name]) input.value = values[name];
       }
       const active = FIELDS.filter((name) => values[name]).length;
       clear.hidden = !active;
@@ -96,7 +96,6 @@ function morePanel(onChange) {
 }
 
 const select = (name, any) => el("select", { class: "input", id: `filter-${name}` }, el("option", { value: "" }, any));
-const field = (text, input, ...below) => el("div", { class: "field" }, el("label", { for: input.id }, text), input, below);
 
 // Replace the options; the selected one stays, even if it is not among them.
 function setOptions(input, options) {
@@ -107,21 +106,16 @@ function setOptions(input, options) {
   input.value = selected;
 }
 
-const PAUSE_MS = 250;
-
 export function filters(onSearch) {
   const links = new Map([["", stateLink("All")]]);
   for (const [name, [label]] of Object.entries(GROUPS)) links.set(name, stateLink(label));
-  const box = el("input", {
-    class: "input", type: "search", "aria-label": "Search jobs by name or id", placeholder: "Search name or id", maxlength: "200",
-    "aria-keyshortcuts": "/", on: { input: () => search(), keydown: (event) => event.key === "Escape" && box.blur() },
-  });
+  const search = searchField(() => set({}), { "aria-label": "Search jobs by name or id", placeholder: "Search name or id" });
   const more = morePanel(set);
   const toggle = button("Filters", () => open(more.node.hidden), { "aria-expanded": "false", "aria-controls": more.node.id });
-  const search = debounce(() => set({ q: box.value.trim() }), PAUSE_MS);
 
   function set(changes) {
-    replaceQuery(changes);
+    search.cancel();
+    replaceQuery({ q: search.text(), ...changes });
     onSearch(currentAddress().query);
   }
 
@@ -134,16 +128,16 @@ export function filters(onSearch) {
   return {
     nodes: [
       el("nav", { class: "segments filters", "aria-label": "State" }, [...links.values()].map(({ link }) => link)),
-      el("div", { class: "search-tools" }, toggle, el("div", { class: "search" }, box, el("kbd", { "aria-hidden": "true" }, "/"))),
+      el("div", { class: "search-tools" }, toggle, search.node),
       more.node,
     ],
-    box,
+    box: search.input,
     stop: search.cancel,
     show(query) {
       const state = query.get("state") ?? "";
       const q = query.get("q") ?? "";
       const rest = Object.fromEntries(FIELDS.map((name) => [name, query.get(name) ?? ""]));
-      if (box.value.trim() !== q) box.value = q;
+      search.show(q);
       for (const [name, { link }] of links) {
         link.setAttribute("href", href("/jobs", { state: name, q, ...rest }));
         if (name === state) link.setAttribute("aria-current", "true");
@@ -158,7 +152,7 @@ export function filters(onSearch) {
       for (const [name, { link, count: tally }] of links) {
         const count = name ? GROUPS[name][1].reduce((sum, state) => sum + (states[state] ?? 0), 0) : total;
         setText(tally, integer(count));
-        link.title = `${integer(count)} ${count === 1 ? "job" : "jobs"} of the project`;
+        link.title = `${pluralize(count, "job")} of the project`;
       }
     },
   };
@@ -167,8 +161,4 @@ export function filters(onSearch) {
 function stateLink(label) {
   const count = el("span", { class: "tally num", "aria-hidden": "true" }); // the title of the link has it
   return { link: el("a", {}, label, count), count };
-}
-
-export function setCount(node, count, more) {
-  setText(node, `${count} ${count === 1 ? "job" : "jobs"}${more ? " shown" : ""}`);
 }

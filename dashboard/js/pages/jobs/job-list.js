@@ -1,8 +1,8 @@
 // The jobs of the table, kept up to date by a stream, or by polling without one.
 
 import { get } from "../../api.js";
+import { setConnection } from "../../components.js";
 import { isLive } from "../../job-state.js";
-import { setConnection } from "../../layout.js";
 import { JobsStream, pollWhileVisible } from "../../streams.js";
 import { matches } from "./filters.js";
 

@@ -2,13 +2,14 @@
 
 import { button, openDialog, smallButton } from "../../components.js";
 import { el, fromTemplate, setChildren, setText } from "../../dom.js";
+import { pluralize } from "../../format.js";
 import { canCancel, cancelJobs, jobName } from "../../job-actions.js";
 import { stateWord } from "../../job-state.js";
 import { href } from "../../router.js";
 
 const COMPARE_LIMITS = [2, 10];
 
-/** `on`: {jobs() -> Map of the shown jobs, select(ids), changed(job)}. */
+/** `on`: {jobs() -> Map of the shown jobs, select(ids), put(job)}. */
 export function createSelection(on) {
   const ids = new Set();
   const count = el("strong", { role: "status" });
@@ -32,7 +33,7 @@ export function createSelection(on) {
     for (const id of ids) if (!on.jobs().has(id)) ids.delete(id);
     const selected = jobs();
     node.hidden = !selected.length;
-    setText(count, selected.length ? `${selected.length} ${selected.length === 1 ? "job" : "jobs"} selected` : "");
+    setText(count, selected.length ? `${pluralize(selected.length, "job")} selected` : "");
     const [min, max] = COMPARE_LIMITS;
     const comparable = selected.length >= min && selected.length <= max;
     if (comparable) compare.setAttribute("href", href("/compare", { jobs: [...ids].join(",") }));
@@ -50,7 +51,7 @@ export function createSelection(on) {
 
   async function cancelAll() {
     cancel.disabled = true;
-    const results = await cancelJobs(jobs().filter(canCancel), on.changed);
+    const results = await cancelJobs(jobs().filter(canCancel), on.put);
     cancel.disabled = false;
     if (!results) return;
     select([]);
@@ -73,7 +74,7 @@ export function createSelection(on) {
 function resultNotice(results, close) {
   const failed = results.filter(({ error }) => error).length;
   const done = results.length - failed;
-  const title = failed ? `${done} of ${results.length} jobs cancelled` : `${done} ${done === 1 ? "job" : "jobs"} cancelled`;
+  const title = failed ? `${done} of ${results.length} jobs cancelled` : `${pluralize(done, "job")} cancelled`;
   return el("div", { class: "notice outcome", "data-tone": failed ? "bad" : null },
     el("strong", {}, title),
     el("ul", {}, results.map(({ job, changed, error }) => el("li", {}, jobName(job), ": ", error ? error.message : resultWords(changed.state)))),

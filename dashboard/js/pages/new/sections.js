@@ -3,7 +3,7 @@
 import { allPages, post } from "../../api.js";
 import { button } from "../../components.js";
 import { el, setChildren, setText } from "../../dom.js";
-import { ago, capital, integer, readable } from "../../format.js";
+import { ago, capital, integer, pluralize, readable } from "../../format.js";
 import { shortName } from "../../lookups.js";
 import { field, fieldGroup, form, labeledField, selectField } from "../../schema-form.js";
 import { Draft, fieldShape, fieldTitle, richText } from "../../schema.js";
@@ -133,7 +133,7 @@ const modelOptions = (ctx) => ctx.assets.models.map((model) => [model.id, `${mod
 
 function teacherSection(ctx) {
   const node = el("div", { class: "rows" });
-  const selected = () => ctx.draft.get("/teachers") ?? [];
+  const teachers = () => ctx.draft.get("/teachers") ?? [];
   const schema = ctx.root.components.schemas.Teacher;
 
   function store(list, focus) {
@@ -145,21 +145,21 @@ function teacherSection(ctx) {
 
   function row(_, index) {
     const path = `/teachers/${index}`;
-    const name = selected().length > 1 ? `Teacher ${index + 1}` : "Teacher";
+    const name = teachers().length > 1 ? `Teacher ${index + 1}` : "Teacher";
     const lines = [selectField(ctx, `${path}/model`, name, modelOptions(ctx), { empty: "Choose a model" }),
-      selected().length > 1 ? form(ctx, schema, path, { only: ["weight"] }) : null,
-      button(["Remove", el("span", { class: "hidden" }, ` ${name.toLowerCase()}`)], () => store(selected().filter((__, other) => other !== index), "/teachers"))];
+      teachers().length > 1 ? form(ctx, schema, path, { only: ["weight"] }) : null,
+      button(["Remove", el("span", { class: "hidden" }, ` ${name.toLowerCase()}`)], () => store(teachers().filter((__, other) => other !== index), "/teachers"))];
     return el("div", { class: "row" }, el("div", { class: "teacher" }, lines),
       el("details", {}, el("summary", {}, "Classes, channels, feature maps"), el("div", { class: "grid" }, form(ctx, schema, path, { only: ["class_map", "channels", "taps"] }))));
   }
 
   function draw() {
-    setChildren(node, selected().map(row), selected().length < MAX_TEACHERS ? adder() : null);
+    setChildren(node, teachers().map(row), teachers().length < MAX_TEACHERS ? adder() : null);
   }
 
   function adder() {
-    const another = selected().length > 0;
-    const list = el("select", { class: "input", on: { change: () => list.value && store([...selected(), { model: list.value }], `/teachers/${selected().length}/model`) } },
+    const another = teachers().length > 0;
+    const list = el("select", { class: "input", on: { change: () => list.value && store([...teachers(), { model: list.value }], `/teachers/${teachers().length}/model`) } },
       el("option", { value: "" }, another ? "None" : ctx.assets.models.length ? "No teacher" : "No teacher yet: add one below"), modelOptions(ctx).map(([value, text]) => el("option", { value }, text)));
     return labeledField(ctx, "/teachers", another ? "Another teacher" : "Teacher", list, another ? [] : ["Without a teacher the student learns from labels alone, or by a scheme that trains its own teachers."]);
   }
@@ -242,7 +242,7 @@ function methodSection(ctx) {
     const groups = new Map();
     for (const [name, methodRow] of rows) {
       const entry = incompatible.get(name);
-      const reason = entry && !methodRow.selected() ? `${entry.reason}: ${entry.help}.` : "";
+      const reason = entry && !methodRow.isSelected() ? `${entry.reason}: ${entry.help}.` : "";
       groups.set(reason, [...(groups.get(reason) ?? []), methodRow.node]);
     }
     setChildrenIfChanged(list, groups.get("") ?? []);
@@ -250,7 +250,7 @@ function methodSection(ctx) {
     const count = [...groups.values()].flat().length;
     others.hidden = !count;
     const sections = [...groups].map(([reason, nodes]) => el("div", {}, el("p", { class: "help" }, capital(reason)), el("ul", { class: "methods" }, nodes)));
-    setChildren(others, el("summary", {}, `${count} ${count === 1 ? "method is" : "methods are"} not compatible`), sections);
+    setChildren(others, el("summary", {}, `${pluralize(count, "method is", "methods are")} not compatible`), sections);
     if (focused?.isConnected && focused !== document.activeElement) focused.focus();
   }
 
@@ -282,7 +282,7 @@ function row(ctx, method, toggle) {
     el("p", { class: "help", id: `${id}-when` }, richText(method.when_to_use)), issue, inner));
   return {
     node,
-    selected: () => box.checked,
+    isSelected: () => box.checked,
     open(pointer) {
       box.checked = pointer !== null;
       node.classList.toggle("wide", pointer !== null);

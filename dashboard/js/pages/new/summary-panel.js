@@ -1,7 +1,7 @@
 // The panel beside the form: the validated job, its estimate, the start button, and the job as a command.
 
 import { post } from "../../api.js";
-import { button, copyButton, errorNotice } from "../../components.js";
+import { button, codeBlock, errorNotice } from "../../components.js";
 import { el, setChildren, setText } from "../../dom.js";
 import { bytes, capital, duration, integer, readable, si, times } from "../../format.js";
 import { shortName } from "../../lookups.js";
@@ -63,10 +63,7 @@ export function summaryPanel(ctx, on) {
   const issueList = el("ul", { class: "issues" });
   const start = button("Start job", on.start, { class: "primary", disabled: true, "aria-describedby": "start-status" });
   const failure = el("div");
-  const snippets = Object.entries(SNIPPETS).map(([name, write]) => {
-    const pre = el("pre", { tabindex: "0", role: "region", "aria-label": `The job by ${name}` });
-    return { name, write, pre, node: el("div", { class: "code" }, pre, copyButton(() => pre.textContent, `Copy the ${name} text`)) };
-  });
+  const snippets = Object.entries(SNIPPETS).map(([name, write]) => ({ name, write, node: codeBlock("", `The job by ${name}`, `Copy the ${name} text`) }));
   const formats = tabs("Copy as", snippets.map(({ name, node }) => ({ id: `as-${name.toLowerCase()}`, label: name, create: () => node })), "as-curl", () => {});
   const node = el("aside", { class: "job-summary", "aria-label": "This job" },
     el("div", { class: "panel part" }, el("h2", {}, "This job"), job, el("div", { class: "go" }, start, statusText, issueList, failure)),
@@ -78,7 +75,7 @@ export function summaryPanel(ctx, on) {
     setText(statusText, statusWords(status, issues));
     if (status === "checking") return;
     setChildren(failure);
-    for (const { write, pre } of snippets) setText(pre, write(body));
+    for (const { write, node: block } of snippets) setText(block.firstChild, write(body));
     setChildren(issueList, issues.map((issue) => issueItem(issue, on)));
     if (status === "failed") setChildren(failure, errorNotice(error, on.retry));
     if (result) setChildren(job, summary(result, ctx), outline(result), time(result.estimate), result.warnings.map((text) => el("p", { class: "notice", "data-tone": "wait" }, text)), result.resolved.kind === "evaluate" ? null : compatibility(result.methods));
@@ -107,7 +104,7 @@ function summary({ resolved }, ctx) {
   const { student, model, method } = resolved;
   if (resolved.kind === "evaluate") return el("p", { class: "gist" }, "Evaluates ", el("b", {}, ctx.assets.models.find(({ id }) => id === model)?.name ?? model), " on the test split.");
   return el("p", { class: "gist" }, teachers.length ? [el("b", {}, teachers.join(" + ")), " → "] : null, el("b", {}, shortName(student.architecture)),
-    student.derive ? `, ${(student.convolution ?? "").replaceAll("_", " ")}` : null, ` by ${method.map(({ type }) => readable(type)).join(" + ")}`);
+    student.derive ? `, ${readable(student.convolution ?? "")}` : null, ` by ${method.map(({ type }) => readable(type)).join(" + ")}`);
 }
 
 function outline({ resolved, estimate }) {

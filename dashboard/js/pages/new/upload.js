@@ -1,10 +1,9 @@
 // A drop zone for one file: describe it, upload it, and follow its processing.
 
 import { ApiError, del, get, post } from "../../api.js";
-import { button, notice, progressBar } from "../../components.js";
+import { acceptDrops, announce, button, notice, progressBar } from "../../components.js";
 import { el, setChildren, setText } from "../../dom.js";
 import { bytes, capital } from "../../format.js";
-import { announce } from "../../layout.js";
 import { form } from "../../schema-form.js";
 import { Draft, FieldIssues, withoutDefaults } from "../../schema.js";
 import { pollWhileVisible } from "../../streams.js";
@@ -19,24 +18,13 @@ const PROGRESS_MS = 500;
 /** `kind`: {path, schema, id, name, hint, only, rare, progress, guess?(), hasArchitecture?}. Uploads go on while the user visits
  * other pages. */
 export function uploadZone(kind, root, onReady) {
-  const node = el("div", { class: "drop", on: { dragover, dragleave, drop } });
+  const node = acceptDrops(el("div", { class: "drop" }), ([file]) => busy() || choose(file));
   const ctx = { draft: null, root, id: kind.id, issues: new FieldIssues() };
   let running = null;
   let poll = null;
   let uploaded = null; // {file, id}: a complete upload is not repeated
 
-  function dragover(event) {
-    event.preventDefault();
-    node.classList.toggle("over", !running && !poll);
-  }
-  function dragleave() {
-    node.classList.remove("over");
-  }
-  function drop(event) {
-    event.preventDefault();
-    dragleave();
-    if (!running && !poll && event.dataTransfer.files[0]) choose(event.dataTransfer.files[0]);
-  }
+  const busy = () => Boolean(running || poll);
 
   function idle(...above) {
     const input = el("input", { type: "file", class: "hidden", on: { change: () => input.files[0] && choose(input.files[0]) } });
@@ -108,7 +96,7 @@ export function uploadZone(kind, root, onReady) {
   }
 
   idle();
-  return { node, follow, busy: () => Boolean(running || poll) };
+  return { node, follow, busy };
 }
 
 function failureNotice({ name, error }) {

@@ -1,8 +1,8 @@
 // The files of a student with code to run them, and its model card.
 
-import { codeBlock, copyableCode, namedSection, table } from "../../components.js";
+import { codeBlock, digest, namedSection, scrollTable } from "../../components.js";
 import { el } from "../../dom.js";
-import { brief, bytes, ms, percent } from "../../format.js";
+import { brief, bytes, ms, percent, readable } from "../../format.js";
 import { replaceQuery } from "../../router.js";
 import { tabs } from "../../tabs.js";
 
@@ -20,7 +20,7 @@ export function files(data, query) {
   const rows = [...artifacts].sort((a, b) => rank(a) - rank(b)).map((file) => row(file, measured.get(file.name)));
   const refused = Object.entries(report.refused_exports ?? {});
   return namedSection("files", "Downloads", null,
-    el("div", { class: "panel padded" }, table({ caption: "Files", className: "plain cards files", columns: COLUMNS, rows })),
+    el("div", { class: "panel padded" }, scrollTable("Files", COLUMNS, rows, "plain cards files")),
     refused.length ? el("div", { class: "notice", "data-tone": "wait" }, el("strong", {}, "Not exported"),
       el("ul", {}, refused.map(([format, reason]) => el("li", {}, `${CONTENTS[format] ?? format}: ${reason}`)))) : null,
     runSection(data, query));
@@ -36,8 +36,6 @@ function row(file, results) {
     digest(file.sha256, file.name),
   ];
 }
-
-const digest = (sha256, name) => copyableCode(sha256, `the SHA-256 of ${name}`, 12);
 
 function runSection(data, query) {
   const list = snippets(data).map(({ id, label, lead, text }) => ({
@@ -103,12 +101,12 @@ export function card({ card: content, config, artifacts, dataset }) {
     .map(([text, file]) => el("a", { class: "button small", href: file.links.content, download: file.name }, text));
   return namedSection("card", "Model card", el("div", { class: "actions" }, links),
     el("div", { class: "panel card" },
-      group("Intended use", el("p", {}, unquoted(content.intended_use)), el("ul", { class: "points" }, content.limits.map((text) => el("li", {}, unquoted(text))))),
+      group("Intended use", el("p", {}, withoutBackticks(content.intended_use)), el("ul", { class: "points" }, content.limits.map((text) => el("li", {}, withoutBackticks(text))))),
       el("div", { class: "stack" }, group("Input and output", facts(input(config))), group("Origin", facts(origin(content, dataset))), group("License", el("p", {}, license(content)))),
       group("Training", facts(training(content)))));
 }
 
-const unquoted = (text) => text.replaceAll("`", "");
+const withoutBackticks = (text) => text.replaceAll("`", "");
 const license = (content) => `${content.license ?? "Unknown"} for the architecture. The weights also derive from the data and the teacher, whose licenses apply.`;
 const group = (title, ...inner) => el("section", {}, el("h3", {}, title), inner);
 const facts = (list) => el("dl", { class: "pairs-of" }, list.map(([name, ...value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
@@ -141,8 +139,8 @@ function training({ recipe, seed, device, versions }) {
 function settingWords({ type, ...params }) {
   const text = (value) => (value === true ? "on" : typeof value === "object" ? JSON.stringify(value) : value);
   const set = Object.entries(params).filter(([, value]) => value !== null && value !== false);
-  const list = set.map(([name, value]) => `${name.replaceAll("_", " ")} ${text(value)}`);
-  return `${type.replaceAll("_", " ")}${list.length ? ` (${list.join(", ")})` : ""}`;
+  const list = set.map(([name, value]) => `${readable(name)} ${text(value)}`);
+  return `${readable(type)}${list.length ? ` (${list.join(", ")})` : ""}`;
 }
 
 function origin({ architecture, student_sha256: student, teachers, init_sha256: start, data }, dataset) {

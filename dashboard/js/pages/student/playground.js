@@ -1,58 +1,41 @@
 // Predictions of teacher and student for files or test images.
 
 import { get, post } from "../../api.js";
-import { namedSection, picture, smallButton } from "../../components.js";
+import { acceptDrops, announce, clamp, namedSection, picture, smallButton } from "../../components.js";
 import { el, setChildren, setText } from "../../dom.js";
-import { fixed } from "../../format.js";
-import { icon } from "../../job-state.js";
-import { announce } from "../../layout.js";
+import { decimal } from "../../format.js";
+import { icon, TICK } from "../../job-state.js";
 import { replaceQuery } from "../../router.js";
+import { untilVisible } from "../../streams.js";
 
 const TYPES = "image/png,image/jpeg,image/bmp,image/webp";
 const NUM_SAMPLES = 10;
 
 function dropZone(onFiles) {
   const input = el("input", { type: "file", accept: TYPES, multiple: true, hidden: true, on: { change } });
-  const button = el("button", {
-    type: "button", class: "drop", on: { click: () => input.click(), dragover, dragleave, drop },
-  }, el("strong", {}, "Choose images"), el("span", {}, "or drop them here: PNG, JPEG, WebP or BMP"));
+  const button = el("button", { type: "button", class: "drop", on: { click: () => input.click() } }, el("strong", {}, "Choose images"), el("span", {}, "or drop them here: PNG, JPEG, WebP or BMP"));
 
   function change() {
     const files = [...input.files];
     input.value = ""; // so that the same file can be chosen again
     if (files.length) onFiles(files);
   }
-  function dragover(event) {
-    event.preventDefault();
-    button.dataset.over = "";
-  }
-  function dragleave() {
-    delete button.dataset.over;
-  }
-  function drop(event) {
-    event.preventDefault();
-    dragleave();
-    const files = [...event.dataTransfer.files];
-    if (files.length) onFiles(files);
-  }
-  return el("div", { class: "dropping" }, button, input);
+  return el("div", { class: "dropping" }, acceptDrops(button, onFiles), input);
 }
 
 // A file as {name, bytes: base64, src}.
-function read(file) {
-  return new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.addEventListener("load", () => resolve({ name: file.name, bytes: reader.result.split(",")[1] ?? "", src: URL.createObjectURL(file) }));
-    reader.addEventListener("error", () => reject(reader.error));
-    reader.readAsDataURL(file);
-  });
-}
+const read = (file) => new Promise((resolve, reject) => {
+  const reader = new FileReader();
+  reader.onload = () => resolve({ name: file.name, bytes: reader.result.split(",")[1] ?? "", src: reader.result });
+  reader.onerror = () => reject(reader.error);
+  reader.readAsDataURL(file);
+});
 
 // Ten test images as buttons, of as many classes as possible.
 function samples(dataset, onImages, signal) {
   const node = el("div", { class: "samples" });
-  const failed = (error) => error.name === "AbortError" || setChildren(node, el("p", { class: "muted small" }, "The images of the data set cannot be loaded."));
-  if (dataset) fill().catch(failed);
+  const showFailure = (error) => error.name === "AbortError" || setChildren(node, el("p", { class: "muted small" }, "The images of the data set cannot be loaded."));
+  if (dataset) fill().catch(showFailure);
   return node;
 
   async function fill() {
@@ -83,7 +66,6 @@ export function playground({ teachers, dataset, config }, studentModel, query, s
   const first = el("p", { class: "muted small" }, "The first prediction saves the student as a model of this project.");
   const message = el("p", { class: "refused small", role: "status" });
   const clear = smallButton("Clear the predictions", removeCards, { hidden: true });
-  const urls = [];
   studentModel.watch((model) => {
     first.hidden = Boolean(model);
   });
@@ -99,7 +81,6 @@ export function playground({ teachers, dataset, config }, studentModel, query, s
 
   async function predictImages(images) {
     setText(message, "");
-    urls.push(...images.map(({ src }) => src));
     const selected = teacher; // it may change while the predictions are computed
     const title = available.length > 1 ? `Teacher: ${selected?.model.name}` : "Teacher";
     const columns = [selected && { who: "teacher", title }, { who: "student", title: "Student" }].filter(Boolean);
@@ -144,13 +125,8 @@ export function playground({ teachers, dataset, config }, studentModel, query, s
   const choice = available.length > 1
     ? el("label", { class: "which" }, el("span", {}, "Teacher to compare with"), el("select", { class: "input", on: { change: selectTeacher } }, options))
     : null;
-  return {
-    node: namedSection("try", "Try it", el("div", { class: "actions" }, clear), choice,
-      el("div", { class: "panel try-it" }, dropZone(predictFiles), samples(dataset, predictImages, signal)), first, message, cards),
-    leave() {
-      for (const url of urls) if (url.startsWith("blob:")) URL.revokeObjectURL(url);
-    },
-  };
+  return namedSection("try", "Try it", el("div", { class: "actions" }, clear), choice,
+    el("div", { class: "panel try-it" }, dropZone(predictFiles), samples(dataset, predictImages, signal)), first, message, cards);
 }
 
 // Names a class of the teacher by the classes of the data set.
@@ -162,7 +138,6 @@ function translator(teacher, config) {
     return entry.class ?? classes[index] ?? className(entry);
   };
 }
-
 
 const MAX_BATCH = 16;
 const BATCH_BYTES = 11 * 2 ** 20; // 15 MiB as base64; the API accepts 16 MiB
@@ -204,26 +179,12 @@ async function retry(call, onWait, signal) {
       if (error.code === "preparing" && ++preparing <= MAX_PREPARING) onWait();
       else if (error.code !== "busy" || ++busy > MAX_BUSY) throw error;
     }
-    await pause(signal);
+    await new Promise((resolve) => setTimeout(resolve, WAIT_MS));
+    signal.throwIfAborted();
+    await untilVisible(signal);
   }
 }
 
-// Wait two seconds, and until the tab is visible. Rejects when the page is left.
-function pause(signal) {
-  return new Promise((resolve, reject) => {
-    const leave = () => reject(new DOMException("the page was left", "AbortError"));
-    if (signal.aborted) return leave();
-    signal.addEventListener("abort", leave, { once: true });
-    const done = () => {
-      if (document.hidden) return document.addEventListener("visibilitychange", done, { once: true });
-      signal.removeEventListener("abort", leave);
-      return resolve();
-    };
-    return setTimeout(done, WAIT_MS);
-  });
-}
-
-const SAME = ["M2.8 8.6l3.4 3.4 7-7.6"];
 const DIFFERENT = ["M3 5.5h10", "M3 10.5h10", "M11 2.5l-6 11"];
 
 // `set(who, {top} | {error} | {waiting})` fills a column; `who` is "student" or "teacher".
@@ -253,7 +214,7 @@ function predictionCard(image, columns, translate) {
     if (!results.student || !results.teacher) return;
     const same = best("student") === best("teacher");
     setChildren(verdict, el("span", { class: "chip", "data-tone": same ? "good" : "wait", "data-agree": String(same) },
-      icon(same ? SAME : DIFFERENT), same ? "They agree" : "They disagree"));
+      icon(same ? TICK : DIFFERENT), same ? "They agree" : "They disagree"));
   }
 
   const best = (who) => (results[who] ? namer(who)(results[who][0]) : "no prediction");
@@ -264,13 +225,13 @@ function predictionCard(image, columns, translate) {
 
 const className = ({ class: name, index }) => name ?? `class ${index}`;
 
-const shareText = (share) => (share < 0.0005 ? "< 0.1 %" : `${fixed(100 * share, 1)} %`);
+const shareText = (share) => (share < 0.0005 ? "< 0.1 %" : `${decimal(100 * share, 1)} %`);
 
 function bars(top, nameOf) {
   return el("ol", { class: "bars" }, top.map((entry) => {
     const share = el("i");
     share.style.width = `${100 * entry.probability}%`;
-    return el("li", {}, el("span", { class: "class" }, nameOf(entry)), el("span", { class: "share", "aria-hidden": "true" }, share), el("span", { class: "num" }, shareText(entry.probability)));
+    return el("li", {}, clamp(nameOf(entry)), el("span", { class: "share", "aria-hidden": "true" }, share), el("span", { class: "num" }, shareText(entry.probability)));
   }));
 }
 
