@@ -26,6 +26,7 @@ SHARED_PROCESS_FOLDERS = {"chaos": ("tests/chaos/",), "stack": ("tests/dashboard
 """Folders whose tests share one pytest-xdist process, because two at once compete for CPU time."""
 SLOW_TESTS = (
     "tests/chaos/",  # processes are killed and frozen, and the tests wait for leases to expire
+    "tests/dashboard/test_long_names.py",  # a data set and a job, and eleven pages at four widths
     "tests/e2e/test_environments.py::test_stack",  # the whole stack starts, in each environment
     "tests/e2e/test_restart.py",  # the whole stack is killed and started again
     "tests/e2e/test_worker_failure.py",  # a worker is killed, and its lease must expire

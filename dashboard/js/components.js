@@ -127,7 +127,7 @@ export const csv = (header, rows) => [header, ...rows].map((cells) => cells.map(
 // An apostrophe before a text that a spreadsheet would run as a formula. A negative number is none.
 function csvField(value) {
   if (value === null || value === undefined) return "";
-  const text = /^\s*[=+\-@＝＋－＠\t\r]/.test(value) && Number.isNaN(Number(value)) ? `'${value}` : String(value);
+  const text = /^\s*[=+\-@＝＋－＠\t\r]/.test(value) && !Number.isFinite(Number(value)) ? `'${value}` : String(value);
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 

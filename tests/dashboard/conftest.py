@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,15 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 from stillhouse.local import Stack
+from tests.helpers import wait_until
 
 Json = dict[str, Any]
-expect.set_options(timeout=20_000)  # pages are slow while jobs train on the same machine
+TIMEOUT_S = 60  # pages are slow while jobs train on the same machine
+expect.set_options(timeout=1000 * TIMEOUT_S)
+QUIET_FRAMES = 30
+ENDLESS_EPOCHS = 10_000
+TERMINAL_STATES = {"succeeded", "failed", "cancelled"}
+READ_CLIPBOARD = "navigator.clipboard.readText()"
 INIT_SCRIPT = """
 window.__violations = [];
 document.addEventListener("securitypolicyviolation", (event) => {
@@ -77,12 +84,25 @@ class MonitoredPage:
         self.page.on("console", lambda message: on_console(message.type, message.text))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+    def wait_until(self, condition: Callable[[], bool], seconds: float = TIMEOUT_S) -> None:
         """Wait for a condition on what was recorded."""
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, f"not within {seconds} s; requests: {self.requests}"
             self.page.evaluate("new Promise(requestAnimationFrame)")  # receives events
+
+    def wait_until_quiet(self, num_pending: int = 0) -> None:
+        """Wait until ``num_pending`` requests are open and no other request follows them."""
+        frames, num_requests = 0, -1
+
+        def is_quiet() -> bool:
+            nonlocal frames, num_requests
+            unchanged = len(self.requests) == num_requests and len(self.pending) == num_pending
+            frames = frames + 1 if unchanged else 0
+            num_requests = len(self.requests)
+            return frames > QUIET_FRAMES
+
+        self.wait_until(is_quiet)
 
     def assert_clean(self) -> None:
         """Fail on errors, on violations of the policy, and if markup of a job's name was run."""
@@ -108,10 +128,12 @@ def open_page(browser: Browser, stack: Stack) -> Iterator[OpenPage]:
         address: str, *, key: str | None = "", clock: bool = False, **options: Any
     ) -> MonitoredPage:
         context = browser.new_context(base_url=stack.url, **options)
+        context.set_default_timeout(1000 * TIMEOUT_S)
         contexts.append(context)
         if key is not None:
             data = {"api_key": key or stack.api_key}
-            context.request.post("/session", data=data, headers={"Origin": stack.url})
+            login = context.request.post("/session", data=data, headers={"Origin": stack.url})
+            assert login.ok, login.text()
         context.add_init_script(INIT_SCRIPT)
         monitored = MonitoredPage(context.new_page())
         monitored.monitor(stack.url)
@@ -132,7 +154,7 @@ def open_page(browser: Browser, stack: Stack) -> Iterator[OpenPage]:
 def api(stack: Stack) -> Iterator[httpx.Client]:
     """A client of the stack's API."""
     headers = {"Authorization": f"Bearer {stack.api_key}"}
-    with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as client:
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=TIMEOUT_S) as client:
         yield client
 
 
@@ -189,7 +211,52 @@ def distilled_job(api: httpx.Client, dataset: str, teacher: Json) -> Json:
     return wait_for_state(api, f"/v1/jobs/{created['id']}", "succeeded")
 
 
-def wait_for_state(api: httpx.Client, path: str, state: str, seconds: float = 120) -> Json:
+def cancel_job(api: httpx.Client, job_id: str) -> None:
+    """Cancel a job, unless it has ended, and wait until it has ended."""
+    api.post(f"/v1/jobs/{job_id}/cancel")
+    job = f"/v1/jobs/{job_id}"
+    wait_until(
+        lambda: api.get(job).raise_for_status().json()["state"] in TERMINAL_STATES, 300, job_id
+    )
+
+
+@contextmanager
+def endless_job(api: httpx.Client, post_job: Callable[..., str], name: str) -> Iterator[str]:
+    """Post a job that does not end on its own; it is cancelled at the end of the block."""
+    job_id = post_job(name, ENDLESS_EPOCHS)
+    try:
+        yield job_id
+    finally:
+        cancel_job(api, job_id)
+
+
+@contextmanager
+def occupied_workers(api: httpx.Client, post_job: Callable[..., str], name: str) -> Iterator[None]:
+    """Occupy all training workers with endless jobs, so that other jobs stay in the queue."""
+    num_workers = api.get("/readyz").json()["checks"]["train_workers"]
+    jobs = [post_job(name, ENDLESS_EPOCHS) for _ in range(num_workers)]
+    try:
+        for job_id in jobs:
+            wait_for_state(api, f"/v1/jobs/{job_id}", "running")
+        yield
+    finally:
+        for job_id in jobs:
+            cancel_job(api, job_id)
+
+
+def clipboard_text(page: Page, start: str) -> str:
+    """Wait until the clipboard's text begins with ``start``, and return the text.
+
+    A button shows “Copied” for a moment only, which a slow machine may miss.
+    """
+    page.wait_for_function(
+        f"start => {READ_CLIPBOARD}.then((text) => text.startsWith(start))", arg=start
+    )
+    text: str = page.evaluate(READ_CLIPBOARD)
+    return text
+
+
+def wait_for_state(api: httpx.Client, path: str, state: str, seconds: float = 300) -> Json:
     """Poll a resource until it has the state; fails if it fails."""
     end = time.monotonic() + seconds
     while True:

@@ -9,7 +9,6 @@ from playwright.sync_api import Page, expect
 from tests.dashboard.conftest import OpenPage
 
 pytestmark = pytest.mark.browser
-MINUTE = 60_000
 
 
 def test_data_set_shows_its_classes_and_images(
@@ -55,7 +54,7 @@ def test_empty_catalog_offers_the_built_in_digits(open_page: OpenPage, api: http
     page.get_by_role("button", name="Add the built-in digits").click()
     # The page polls until the data set is ready. No job uses it, so it can be deleted.
     row = page.get_by_role("row", name="digits")
-    expect(row).to_contain_text("Ready", timeout=MINUTE)
+    expect(row).to_contain_text("Ready")
     page.get_by_role("button", name="digits").click()
     page.get_by_role("button", name="Delete", exact=True).click()
     page.get_by_role("button", name="Delete the data set").click()
@@ -95,10 +94,9 @@ def rename(page: Page, name: str) -> None:
 
 def test_architectures_are_searched_and_sorted(open_page: OpenPage, api: httpx.Client) -> None:
     page = open_page("/#/catalog?tab=architectures").page
-    expect(page.get_by_text("1,154 of 1,154")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("1,154 of 1,154")).to_be_visible()
+    # Typing may begin before the event of the changed address; the text stays.
     page.get_by_role("link", name="cifar", exact=True).click()
-    # Input events may run before the hashchange event, which resets the search.
-    expect(page.get_by_text("22 of 1,154")).to_be_visible()
     search(page, "RESNET20")
     expect(page.get_by_text("1 of 1,154")).to_be_visible()
     name = page.get_by_role("button", name="cifar/resnet20")

@@ -1,5 +1,6 @@
 """The page of a finished job: curves, metrics, report, log, settings, lineage, actions."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.dashboard.conftest import OpenPage, wait_for_state
+from tests.dashboard.conftest import OpenPage, cancel_job, wait_for_state
 
 pytestmark = pytest.mark.browser
 Json = dict[str, Any]
@@ -62,7 +63,7 @@ def test_metrics_are_searched_and_drawn(open_tab: Callable[..., Page]) -> None:
     page = open_tab("metrics")
     box = page.get_by_role("searchbox", name="Search metrics")
     box.fill("baseline ece")
-    page.get_by_text("1 of ", exact=False).wait_for()
+    expect(page.get_by_text(re.compile(r"^1 of \d+ metrics"))).to_be_visible()
     page.locator("summary:visible", has_text="baseline/val/ece").click()
     figure = page.locator("figure", has=page.get_by_role("heading", name="baseline/val/ece"))
     expect(figure.locator("canvas")).to_be_visible()
@@ -163,9 +164,9 @@ def test_actions_link_pages_and_delete_the_job(
     }.items():
         expect(page.get_by_role("link", name=name, exact=True)).to_have_attribute("href", to)
     job_id = post_job("to be thrown away", 1)
-    api.post(f"/v1/jobs/{job_id}/cancel").raise_for_status()
-    wait_for_state(api, f"/v1/jobs/{job_id}", "cancelled")
+    cancel_job(api, job_id)
     page.goto(f"/#/jobs/{job_id}")
+    expect(page.locator("h1")).to_have_text("to be thrown away")  # no longer the other job
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("button", name="Delete the job").click()
     expect(page.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()

@@ -95,6 +95,7 @@ def test_issues_appear_at_their_fields_with_fixes(open_page: OpenPage, dataset: 
     expect(temperature).to_have_accessible_description(re.compile("greater than or equal to 0.01"))
     expect(start_button(page)).to_be_disabled()
     temperature.fill("")
+    expect(temperature).not_to_have_attribute("aria-invalid", "true")  # validated again
     expect(select_field(page, "Teacher")).to_have_accessible_description(
         re.compile("needs a teacher")
     )
@@ -133,6 +134,7 @@ def test_architecture_is_chosen_by_keyboard(open_page: OpenPage) -> None:
     page.keyboard.type("vgg8 cifar")
     listed = page.get_by_role("listbox", name="Architecture").get_by_role("option")
     expect(listed.first).to_contain_text("parameters")
+    expect(page.locator(".popup [role=status]")).to_have_text("")  # all pages are loaded
     expect(box).to_have_attribute("aria-expanded", "true")
     page.keyboard.press("ArrowDown")
     first = listed.first.get_attribute("data-name")
@@ -158,16 +160,22 @@ def test_uploaded_files_are_selected(
     bad = {"name": "bad.zip", "mimeType": "application/zip", "buffer": image_archive(broken=2)}
     section.get_by_label("Choose a file").set_input_files(bad)
     section.get_by_role("button", name="Upload").click()
-    expect(section.get_by_role("alert")).to_contain_text("bad cannot be used", timeout=30_000)
+    expect(section.get_by_role("alert")).to_contain_text("bad cannot be used")
     expect(section.get_by_role("listitem")).to_have_count(2)
     section.get_by_label("Choose a file").set_input_files(
         {**bad, "name": "pets.zip", "buffer": image_archive()}
     )
     section.get_by_label("Name").fill("pets")
     section.get_by_role("button", name="Upload").click()
+    # The upload ends while the user types: text and focus stay.
+    name = page.get_by_label("Name", exact=True).first
+    name.press_sequentially("by hand")
     expect(select_field(page, "Data set").locator("option:checked")).to_contain_text(
-        "pets · 2 classes · 24 images", timeout=30_000
+        "pets · 2 classes · 24 images"
     )
+    expect(name).to_be_focused()
+    name.press_sequentially("!")
+    expect(name).to_have_value("by hand!")
 
     select_field(page, "Data set").select_option(dataset_value(dataset))
     section = page.get_by_role("region", name="Teachers")
@@ -179,9 +187,7 @@ def test_uploaded_files_are_selected(
     page.keyboard.press("Tab")
     expect(section.get_by_label("Classes")).to_have_value("10")
     section.get_by_role("button", name="Upload").click()
-    expect(select_field(page, "Teacher").locator("option:checked")).to_contain_text(
-        "big · resnet8", timeout=30_000
-    )
+    expect(select_field(page, "Teacher").locator("option:checked")).to_contain_text("big · resnet8")
     expect(page.get_by_role("region", name="The job by curl")).to_contain_text("mdl_")
 
 

@@ -11,11 +11,18 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.dashboard.conftest import MonitoredPage, OpenPage, wait_for_state
+from tests.dashboard.conftest import (
+    MonitoredPage,
+    OpenPage,
+    cancel_job,
+    endless_job,
+    wait_for_state,
+)
+from tests.helpers import wait_until
 
 pytestmark = pytest.mark.browser
 Json = dict[str, Any]
-PREPARED_MS = 90_000  # a model is converted before its first prediction
+PREPARED_S = 300  # a model is converted before its first prediction
 DROP = """
 ([name, bytes]) => {
   const transfer = new DataTransfer();
@@ -59,8 +66,21 @@ def student(open_page: OpenPage, distilled_job: Json) -> MonitoredPage:
 def prediction_bars(card: Locator, who: str) -> Locator:
     """The bars of a column, the most probable class first."""
     column = card.get_by_role("region", name=who, exact=True)
-    expect(column.get_by_role("listitem")).to_have_count(5, timeout=PREPARED_MS)
+    expect(column.get_by_role("listitem")).to_have_count(5, timeout=1000 * PREPARED_S)
     return column.get_by_role("listitem")
+
+
+def predict(api: httpx.Client, model: Json, image: bytes) -> Json:
+    """The most probable class by the API, which may have to convert the model first."""
+    path, files = f"/v1/models/{model['id']}/predict", {"images": ("image.png", image)}
+    wait_until(
+        lambda: api.post(path, files=files).status_code != httpx.codes.SERVICE_UNAVAILABLE,
+        PREPARED_S,
+        "the model is prepared",
+    )
+    (prediction,) = api.post(path, files=files).raise_for_status().json()["data"]
+    first: Json = prediction["top"][0]
+    return first
 
 
 def drop(page: Page, name: str, image: bytes) -> Locator:
@@ -87,10 +107,7 @@ def test_dropped_image_is_predicted_by_both(
     assert len(models) == 1
     best = {}
     for who, model in (("Student", models[0]), ("Teacher", teacher)):
-        files = {"images": ("seven.png", images[14])}
-        response = api.post(f"/v1/models/{model['id']}/predict", files=files).raise_for_status()
-        (prediction,) = response.json()["data"]
-        first = prediction["top"][0]
+        first = predict(api, model, images[14])
         best[who] = first["class"]
         expect(rows[who].first).to_contain_text(first["class"])
         expect(rows[who].first).to_contain_text(f"{100 * first['probability']:.1f} %")
@@ -117,7 +134,7 @@ def test_files_and_test_images_are_predicted_by_keyboard(
     torn = page.get_by_role("article", name="torn.png")
     for who in ("Student", "Teacher"):
         expect(torn.get_by_role("region", name=who)).to_contain_text(
-            "No prediction: cannot be decoded", timeout=PREPARED_MS
+            "No prediction: cannot be decoded", timeout=1000 * PREPARED_S
         )
     page.get_by_role("button", name="class 3").focus()
     page.keyboard.press("Enter")
@@ -181,23 +198,20 @@ def test_shown_code_predicts_like_the_api(
         content = api.get(file["links"]["content"], follow_redirects=True)
         (tmp_path / file["name"]).write_bytes(content.raise_for_status().content)
     command = [sys.executable, "-c", lines.inner_text()]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     body = {"name": "to compare", "source": f"job:{distilled_job['id']}"}
     model = api.post("/v1/models", json=body).raise_for_status().json()
-    files = {"images": ("image.png", images[14])}
-    response = api.post(f"/v1/models/{model['id']}/predict", files=files).raise_for_status()
-    assert done.stdout.strip() == response.json()["data"][0]["top"][0]["class"]
+    assert done.stdout.strip() == predict(api, model, images[14])["class"]
 
 
 def test_job_without_a_student_shows_the_reason(
     open_page: OpenPage, api: httpx.Client, post_job: Callable[..., str]
 ) -> None:
-    job = post_job("long before its end", 500)
-    page = open_page(f"/#/students/{job}").page
-    expect(page.locator("main")).to_contain_text("The student is written when the job succeeds.")
-    api.post(f"/v1/jobs/{job}/cancel").raise_for_status()
-    wait_for_state(api, f"/v1/jobs/{job}", "cancelled")
-    ended = expect(page.locator("main"))
-    ended.to_contain_text("This job has ended without a student.", timeout=15_000)
+    with endless_job(api, post_job, "long before its end") as job:
+        page = open_page(f"/#/students/{job}").page
+        main = page.locator("main")
+        expect(main).to_contain_text("The student is written when the job succeeds.")
+        cancel_job(api, job)
+    expect(main).to_contain_text("This job has ended without a student.")
     expect(page.get_by_role("link", name="Open the job")).to_be_visible()

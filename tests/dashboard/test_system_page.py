@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from stillhouse.local import Stack
-from tests.dashboard.conftest import OpenPage
+from tests.dashboard.conftest import OpenPage, cancel_job, occupied_workers
 from tests.helpers import wait_until
 
 pytestmark = pytest.mark.browser
@@ -27,8 +27,9 @@ def test_workers_storage_and_readiness_match_the_api(
     rows = page.get_by_role("region", name="Stored by kind").locator("tbody tr")
     expect(rows).to_have_count(5)
     expect(rows.last).to_contain_text("Teacher caches")
-    used = api.get("/v1/usage").json()["storage_bytes"]
-    expect(rows.first).to_contain_text(f"{used['datasets'] / 1000:.0f} kB")
+    used = api.get("/v1/usage").json()["storage_bytes"]["datasets"]
+    size = f"{used / 1000:.0f} kB" if used < 1e6 else f"{float(f'{used / 1e6:.3g}'):g} MB"
+    expect(rows.first).to_contain_text(size)
     page.get_by_role("tab", name="Readiness").click()
     checks = page.get_by_role("region", name="Checks")
     expect(checks.get_by_role("row", name="Object store")).to_contain_text("Available")
@@ -37,18 +38,17 @@ def test_workers_storage_and_readiness_match_the_api(
 @pytest.fixture(scope="module")
 def waiting_jobs(api: httpx.Client, post_job: Callable[..., str]) -> Iterator[list[str]]:
     """Two queued jobs, one after the other, while other jobs occupy every worker."""
-    slots = api.get("/readyz").json()["checks"]["train_workers"]
-    busy = [post_job("takes the worker", 300) for _ in range(slots)]
-    jobs = [post_job(f"waits {position}", 1) for position in ("first", "second")]
-    yield jobs
-    for job in [*jobs, *busy]:
-        api.post(f"/v1/jobs/{job}/cancel").raise_for_status()
+    with occupied_workers(api, post_job, "takes the worker"):
+        jobs = [post_job(f"waits {position}", 1) for position in ("first", "second")]
+        yield jobs
+        for job in jobs:
+            cancel_job(api, job)
 
 
 def test_worker_shows_its_job(open_page: OpenPage, waiting_jobs: list[str]) -> None:
     rows = open_page("/#/system").page.get_by_role("region", name="Workers").locator("tbody tr")
     job = rows.filter(has_text="train").get_by_role("link", name="takes the worker")
-    expect(job.first).to_have_attribute("href", re.compile("^#/jobs/job_"), timeout=60_000)
+    expect(job.first).to_have_attribute("href", re.compile("^#/jobs/job_"))
 
 
 def test_raised_priority_moves_a_job_forward(
@@ -57,7 +57,7 @@ def test_raised_priority_moves_a_job_forward(
     page = open_page("/#/system?tab=queue").page
     rows = page.get_by_role("region", name="Jobs in the queue").locator("tbody tr")
     names = rows.get_by_role("link")
-    expect(names.nth(-2)).to_have_text("waits first", timeout=30_000)
+    expect(names.nth(-2)).to_have_text("waits first")
     expect(names.last).to_have_text("waits second")
     button = page.get_by_role("button", name="Raise the priority of waits second")
     button.focus()
@@ -80,7 +80,7 @@ def test_key_is_created_used_and_revoked(open_page: OpenPage, stack: Stack) -> N
     page.get_by_role("button", name="Create key").click()
     key = page.get_by_role("region", name="The key of reader").inner_text()
     headers = {"Authorization": f"Bearer {key}"}
-    with httpx.Client(base_url=stack.url, headers=headers) as reader:
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=60) as reader:
         assert reader.get("/v1/jobs").status_code == 200
         assert reader.post("/v1/jobs", json={}).status_code == 403
         assert_no_admin_tab(open_page("/#/system?tab=keys", key=key).page)
@@ -91,7 +91,7 @@ def test_key_is_created_used_and_revoked(open_page: OpenPage, stack: Stack) -> N
         row.get_by_role("button", name="Revoke reader").click()
         page.get_by_role("button", name="Revoke the key").click()
         expect(page.get_by_role("row", name="reader")).to_contain_text("Revoked")
-        wait_until(lambda: reader.get("/v1/jobs").status_code == 401, 30, "the key is refused")
+        wait_until(lambda: reader.get("/v1/jobs").status_code == 401, 60, "the key is refused")
 
 
 def assert_no_admin_tab(page: Page) -> None:
@@ -109,5 +109,6 @@ def test_new_project_has_a_key_and_no_jobs(open_page: OpenPage, stack: Stack) ->
     page.get_by_role("button", name="Create project").click()
     key = page.get_by_role("region", name="The key of next door").inner_text()
     expect(page.get_by_role("region", name="Projects")).to_contain_text("next door")
-    response = httpx.get(f"{stack.url}/v1/jobs", headers={"Authorization": f"Bearer {key}"})
+    headers = {"Authorization": f"Bearer {key}"}
+    response = httpx.get(f"{stack.url}/v1/jobs", headers=headers, timeout=60)
     assert response.json()["data"] == []

@@ -83,5 +83,7 @@ test("the filter of an address decides which jobs match", () => {
 });
 
 test("CSV quotes its fields and never starts a formula", () => {
+  const texts = ["+1+1", "-1+1", "@SUM(A1)", " =1+1", "＝1+1", "\t1", "-Infinity", "-5", "1e-3"];
+  equal(csv(["name"], texts.map((text) => [text])).split("\r\n").slice(1), ["'+1+1", "'-1+1", "'@SUM(A1)", "' =1+1", "'＝1+1", "\t1", "'-Infinity", "-5", "1e-3"]);
   equal(csv(["a", "b"], [["x,y", 1], ["=1+1", null], ["say \"hi\"", -2]]), "a,b\r\n\"x,y\",1\r\n'=1+1,\r\n\"say \"\"hi\"\"\",-2");
 });

@@ -82,8 +82,11 @@ test("calls in quick succession run once", async () => {
   call();
   await until(() => calls.length > 0);
   equal(calls, ["call"]);
+  equal(call.pending(), false);
   call();
+  equal(call.pending(), true);
   call.cancel();
+  equal(call.pending(), false);
   const after = debounce(() => calls.push("after"), 10);
   after();
   await until(() => calls.length > 1);

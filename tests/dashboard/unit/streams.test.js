@@ -131,7 +131,7 @@ test("polling stops while the tab is hidden", async () => {
     await until(() => ticks > 1);
     setHidden(true);
     const before = ticks;
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await poll.now();
     equal(ticks, before);
     setHidden(false);
     await until(() => ticks > before);

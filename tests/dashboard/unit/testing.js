@@ -36,7 +36,7 @@ export async function rejects(promise, check = () => true) {
 }
 
 /** Wait until `condition()` holds. */
-export async function until(condition, ms = 2000) {
+export async function until(condition, ms = 60000) {
   const end = performance.now() + ms;
   while (!condition()) {
     if (performance.now() > end) throw new Error(`not within ${ms} ms: ${condition}`);
