@@ -27,6 +27,8 @@ def test_hidden_tab_sends_no_requests_and_resumes(
 
 def assert_no_requests_while_hidden(table: MonitoredPage, job: MonitoredPage) -> None:
     for monitored in (table, job):
+        expect(monitored.page.locator(".link-state")).to_have_text("Live")  # the stream is open
+    for monitored in (table, job):
         monitored.page.evaluate("window.__hide(true)")
     for monitored in (table, job):
         monitored.wait_until_quiet()

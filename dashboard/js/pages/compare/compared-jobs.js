@@ -127,7 +127,7 @@ export function comparedJobs({ onMove, onRemove }) {
 function about({ student, teacher, methods }) {
   const names = [teacher ?? []].flat().map(shortName).join(" + ");
   const method = [methods ?? []].flat().map(readable).join(" + ");
-  const pair = [names, shortName(student)].filter(Boolean).join(" → ");
+  const pair = [names, readable(shortName(student).replace("+width-", " × ").replaceAll("+", ", "))].filter(Boolean).join(" → ");
   return [pair, method].filter(Boolean).join(" · ");
 }
 
