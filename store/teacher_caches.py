@@ -41,12 +41,12 @@ def list_matching(
     return rows
 
 
-def existing_keys(session: Session, project_id: str, keys: Sequence[str]) -> set[str]:
-    """The subset of ``keys`` that have a row."""
-    query = select(TeacherCache.key).where(
+def stored_digests(session: Session, project_id: str, keys: Sequence[str]) -> dict[str, str]:
+    """The SHA-256 of the stored outputs, for those of ``keys`` that have a row."""
+    query = select(TeacherCache.key, TeacherCache.sha256).where(
         TeacherCache.project_id == project_id, TeacherCache.key.in_(keys)
     )
-    return set(session.scalars(query))
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def record_use(session: Session, job: Job, event: TeacherCacheEvent) -> None:
@@ -71,7 +71,7 @@ def add(
     inputs: TeacherCacheInputs,
     object_key: str,
 ) -> None:
-    """Add a row for uploaded outputs, unless another run has added the same."""
+    """Add a row for uploaded outputs, or let the row of their key have them."""
     row = {
         "id": new_id("tch"),
         "project_id": job.project_id,
@@ -91,7 +91,11 @@ def add(
         "job_id": job.id,
         "hits": 0,
     }
-    session.execute(insert(TeacherCache).values(row).on_conflict_do_nothing())
+    content = {name: row[name] for name in ("object_key", "sha256", "size_bytes", "fill_s")}
+    statement = insert(TeacherCache).values(row)
+    session.execute(
+        statement.on_conflict_do_update(index_elements=["project_id", "key"], set_=content)
+    )
 
 
 def evict(session: Session) -> None:

@@ -121,6 +121,7 @@ def _write_sidecar(row: TeacherCache, sidecar: Path) -> None:
 def upload_new_files(job: Job, batch: Sequence[AnyEvent]) -> dict[str, str]:
     """Upload the files that the batch names and that have no row yet.
 
+    A run that found the stored outputs unusable has computed others, which are uploaded, too.
     Returns the object's key by the cache key.
     """
     events_by_key = {event.key: event for event in batch if isinstance(event, TeacherCacheEvent)}
@@ -128,11 +129,11 @@ def upload_new_files(job: Job, batch: Sequence[AnyEvent]) -> dict[str, str]:
         return {}
     try:
         with transaction() as session:
-            existing_keys = teacher_caches.existing_keys(
-                session, job.project_id, list(events_by_key)
-            )
+            digests = teacher_caches.stored_digests(session, job.project_id, list(events_by_key))
         return {
-            key: _upload(job, events_by_key[key]) for key in events_by_key.keys() - existing_keys
+            key: _upload(job, event)
+            for key, event in events_by_key.items()
+            if key not in digests or not (event.hit or event.sha256 == digests[key])
         }
     except (OSError, SQLAlchemyError) as error:
         log.warning("teacher_cache_not_stored", job=job.id, error=str(error))

@@ -13,6 +13,7 @@ from torch import Tensor
 from kdcore.protocol.teacher_cache_files import TeacherCacheSidecar
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.runtime.files import atomic_write, sha256_of
+from kdcore.training.teacher_cache.codec import has_overflowed
 
 
 class TeacherCacheEntry(NamedTuple):
@@ -54,6 +55,8 @@ def read(path: Path, events: EventWriter) -> TeacherCacheEntry | None:
         sidecar = TeacherCacheSidecar.model_validate_json(sidecar_path.read_bytes())
         if sha256_of(path) == sidecar.sha256:
             entry = TeacherCacheEntry(load_file(path), sidecar.sha256, sidecar.fill_s)
+            if has_overflowed(entry.tensors):
+                entry = None
     if entry is None:
         if path.exists() and sidecar_path.exists():
             events.log(

@@ -1,6 +1,7 @@
 """Encode teacher outputs for a cache file, and decode them.
 
-Logits and pooled features are stored in float16. With many classes only the largest logits are
+Logits and pooled features are stored in float16, or in float32 where a value passes float16's range
+of 65504. With many classes only the largest logits are
 stored, together with the logarithm of the sum of the other exponentials, so that a training can
 choose any temperature. Decoding spreads this rest evenly over the other classes, as Shen & Xing do
 with soft labels (https://arxiv.org/abs/2112.01528). The logarithm of the sum of all exponentials
@@ -34,15 +35,15 @@ class OutputCodec(NamedTuple):
         """
         logits = outputs.logits.float()
         if self.top_k is None:
-            tensors = {"logits": logits.half()}
+            tensors = {"logits": _compress(logits)}
         else:
             values, classes = logits.topk(self.top_k, dim=1)
             rest = logits.scatter(1, classes, -torch.inf).logsumexp(dim=1)
-            tensors = {"logits": values.half(), "classes": classes.int(), "rest": rest}
+            tensors = {"logits": _compress(values), "classes": classes.int(), "rest": rest}
         if self.pooled:
             if outputs.pooled is None:
                 raise ValueError("the outputs to encode have no pooled features")
-            tensors["pooled"] = outputs.pooled.half()
+            tensors["pooled"] = _compress(outputs.pooled)
         return {name: tensor.cpu() for name, tensor in tensors.items()}
 
     def decode(self, tensors: dict[str, Tensor]) -> Outputs:
@@ -54,6 +55,27 @@ class OutputCodec(NamedTuple):
             )
         pooled = tensors.get("pooled")
         return Outputs(logits, None if pooled is None else pooled.float())
+
+
+def _compress(values: Tensor) -> Tensor:
+    """The values in float16; in float32 if float16 would turn a finite one into an infinity."""
+    half = values.half()
+    overflows = half.isinf() & values.isfinite()
+    return values.float() if bool(overflows.any()) else half
+
+
+def exceeds_half(tensors: dict[str, Tensor]) -> bool:
+    """Whether outputs are stored in float32 because they pass float16's range."""
+    return any(
+        tensors[name].dtype == torch.float32 for name in ("logits", "pooled") if name in tensors
+    )
+
+
+def has_overflowed(tensors: dict[str, Tensor]) -> bool:
+    """Whether float16 outputs have infinities: version 0.1.0 stored outputs beyond its range so."""
+    return any(
+        bool(tensor.isinf().any()) for tensor in tensors.values() if tensor.dtype == torch.float16
+    )
 
 
 def _expand_top_k(logits: Tensor, classes: Tensor, rest: Tensor, num_classes: int) -> Tensor:

@@ -25,6 +25,7 @@ from kdcore.training.loop.features import FeatureExtractor, run_teachers
 from kdcore.training.teacher_cache import cache_files
 from kdcore.training.teacher_cache.cache_files import TeacherCacheEntry
 from kdcore.training.teacher_cache.cache_key import BATCH_SIZE, TeacherCacheSpec
+from kdcore.training.teacher_cache.codec import exceeds_half
 from kdcore.training.teacher_cache.stats import TeacherCacheStats
 
 
@@ -117,10 +118,11 @@ class CachedTeacherOutputs:
         path = self._spec.folder / teacher_cache_file_name(key)
         existing = cache_files.read(path, events)
         entry = existing or self._compute(teacher_index, view, path, check_cancelled)
-        size, hit = entry.size_bytes, existing is not None
+        size, hit, wide = entry.size_bytes, existing is not None, exceeds_half(entry.tensors)
         if self._stats.record(key, size, entry.fill_s, hit=hit):
             source = "read from the teacher cache" if hit else f"computed in {entry.fill_s:.1f} s"
-            events.log("info", f"teacher outputs for view {view}: {source}")
+            precision = ", in float32: they pass float16's range" if wide else ""
+            events.log("info", f"teacher outputs for view {view}: {source}{precision}")
             events.teacher_cache(
                 key=key,
                 name=path.name,

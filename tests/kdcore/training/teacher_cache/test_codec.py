@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kdcore.methods.base import Outputs
-from kdcore.training.teacher_cache.codec import OutputCodec
+from kdcore.training.teacher_cache.codec import OutputCodec, exceeds_half, has_overflowed
 
 CLASSES = 40
 
@@ -66,3 +66,24 @@ def test_extreme_logits_stay_finite_and_ordered() -> None:
 def test_missing_pooled_features_raise_an_error() -> None:
     with pytest.raises(ValueError, match="no pooled features"):
         OutputCodec(CLASSES, pooled=True).encode(Outputs(torch.zeros(1, CLASSES)))
+
+
+@pytest.mark.parametrize("top_k", [None, 8])
+def test_outputs_beyond_float16_stay_exact(logits: Tensor, top_k: int | None) -> None:
+    wide = 1e5 * logits
+    codec = OutputCodec(CLASSES, top_k=top_k, pooled=True)
+    tensors = codec.encode(Outputs(wide, 1e5 * torch.rand(64, 16)))
+    assert tensors["logits"].dtype == tensors["pooled"].dtype == torch.float32
+    decoded = codec.decode(tensors)
+    top = wide.topk(8).indices
+    assert torch.equal(decoded.logits.gather(1, top), wide.gather(1, top))
+    assert torch.isfinite(decoded.logits).all()
+    assert exceeds_half(tensors)
+    assert not has_overflowed(tensors)
+
+
+def test_float16_is_used_up_to_its_largest_value() -> None:
+    codec = OutputCodec(2)
+    for value, dtype in ((65504.0, torch.float16), (65536.0, torch.float32)):
+        assert codec.encode(Outputs(torch.tensor([[value, 0.0]])))["logits"].dtype == dtype
+    assert has_overflowed({"logits": torch.tensor([1e6]).half()})

@@ -1,13 +1,14 @@
 """The teacher cache: outputs are computed once per view, stored, and shared between runs."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from kdcore.data.dataset import load_dataset
 from kdcore.data.loader import Loader
@@ -23,6 +24,7 @@ from tests.kdcore.training.helpers import (
     CancelAfter,
     World,
     events_of,
+    log_text,
     metric_values,
     sha256,
     train,
@@ -223,6 +225,51 @@ def test_damaged_files_are_computed_again(
     assert len(misses(second)) == 1
     assert read_files(cache) == files
     assert sha256(first / STUDENT) == sha256(second / STUDENT)
+
+
+@pytest.fixture
+def loud_world(world: World, tmp_path: Path) -> World:
+    """A world whose teacher has logits beyond float16's range."""
+    weights = load_file(world.teacher)
+    for name in ("fc.weight", "fc.bias"):
+        weights[name] = 1e5 * weights[name]
+    path = tmp_path / "loud.safetensors"
+    save_file(weights, path)
+    return replace(world, teacher_path=path)
+
+
+def test_outputs_beyond_float16_are_cached_in_float32(
+    loud_world: World, tmp_path: Path, cache: Path
+) -> None:
+    training = {"epochs": EPOCHS, "views": VIEWS}
+    run = train(cached_request(loud_world, cache, training), tmp_path / "run")
+    assert "in float32: they pass float16's range" in log_text(run)
+    for tensors in load_files(cache):
+        assert tensors["logits"].dtype == torch.float32
+        assert tensors["logits"].abs().max() > 65504
+        assert torch.isfinite(tensors["logits"]).all()
+    uncached = train(loud_world.request("kd", training=training), tmp_path / "uncached")
+    losses, expected = (metric_values(folder, "train/loss") for folder in (run, uncached))
+    assert losses[:3] == pytest.approx(expected[:3], rel=1e-3)
+    again = train(cached_request(loud_world, cache, training), tmp_path / "again")
+    assert misses(again) == []
+    assert sha256(run / STUDENT) == sha256(again / STUDENT)
+
+
+def test_stored_infinities_are_computed_again(
+    loud_world: World, tmp_path: Path, cache: Path
+) -> None:
+    """Version 0.1.0 stored outputs beyond float16's range as infinities."""
+    request = cached_request(loud_world, cache, {"epochs": EPOCHS, "views": VIEWS})
+    train(request, tmp_path / "first")
+    files = read_files(cache)
+    path = next(cache.glob("*.safetensors"))
+    save_file({name: tensor.half() for name, tensor in load_file(path).items()}, path)
+    sidecar = path.with_suffix(".json")
+    sidecar.write_text(f'{{"sha256": "{sha256(path)}", "fill_s": 1.0}}')
+    second = train(request, tmp_path / "second")
+    assert misses(second) == [path.name]
+    assert read_files(cache) == files
 
 
 def test_another_seed_has_other_files(request_: RunRequest, tmp_path: Path, cache: Path) -> None:
