@@ -102,7 +102,7 @@ def submit(
 
 @app.command()
 def wait(job: JobId, output: Output = None) -> None:
-    """Wait for a job; the exit code is 0 if it succeeded and 1 if not."""
+    """Wait for a job; the exit code is 1 if it failed or its student is not accepted."""
     from stillhouse.commands import job_commands
 
     sys.exit(job_commands.wait_for_job(job, output=output))

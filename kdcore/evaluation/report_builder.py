@@ -19,6 +19,7 @@ from kdcore.schema.report import (
     AcceptanceCheck,
     Disagreement,
     Evaluation,
+    Finding,
     Latency,
     MeanStd,
     SeedStatistics,
@@ -55,10 +56,15 @@ class Evaluator:
     """Rounds of each measurement of speed; the fastest round counts."""
 
     def logits(self, network: NormalizedModel) -> Tensor:
-        """Return logits (N, C) in float32, the precision of exports, of the test images."""
-        return predict(
+        """Return logits (N, C) in float32, the precision of exports, of the test images.
+
+        Those of a diverged network may not be finite. They are replaced by finite ones, because
+        metrics are numbers.
+        """
+        logits = predict(
             network, self.images, device=self.device, check_cancelled=self.check_cancelled
         )
+        return logits if bool(logits.isfinite().all()) else torch.nan_to_num(logits)
 
     def input_shape(self, network: NormalizedModel) -> tuple[int, int, int]:
         """Return (C, H, W) of one image after resize and channel rule."""
@@ -168,11 +174,33 @@ def disagreements(
 
 
 def verdict(
-    accept: AcceptanceCriteria | None, student: Evaluation, teacher: Evaluation | None
+    accept: AcceptanceCriteria | None,
+    student: Evaluation,
+    teacher: Evaluation | None,
+    findings: Sequence[Finding] = (),
 ) -> Verdict:
-    """Check every criterion of the job; a criterion without a value is not met."""
-    if accept is None:
-        return Verdict(accepted=None, checks=())
+    """Check every criterion of the job; a criterion without a value is not met.
+
+    A student whose training diverged is not accepted. Without criteria nothing is checked.
+    """
+    codes = {finding.code for finding in findings}
+    checked = _check_criteria(accept or AcceptanceCriteria(), student, teacher)
+    diverged = bool(codes & {"diverged", "no_better_than_chance"})
+    if diverged and checked.accepted is not None:
+        check = AcceptanceCheck(name="diverged", limit=0, value=1, passed=False)
+        checked = Verdict(accepted=False, checks=(*checked.checks, check))
+    return checked.model_copy(
+        update={
+            "diverged": diverged,
+            "worse_than_baseline": "worse_than_baseline" in codes,
+            "findings": tuple(findings),
+        }
+    )
+
+
+def _check_criteria(
+    accept: AcceptanceCriteria, student: Evaluation, teacher: Evaluation | None
+) -> Verdict:
     drop = teacher.top1 - student.top1 if teacher else None
     measured = {
         "max_top1_drop": drop,

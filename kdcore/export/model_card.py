@@ -105,6 +105,7 @@ def render_model_card(card: dict[str, Any], report: Report) -> str:
         "\n## On the test split\n",
         *_table(report),
         *([f"\nTest top-1: {card['statement']}."] if card["statement"] else []),
+        *(f"\n**Warning**: {finding.sentence}." for finding in report.verdict.findings),
         *_files(card),
         "\n## Recipe\n",
         *_recipe(card["recipe"]),

@@ -36,7 +36,7 @@ def read_recipe(path: Path, out: Path | None = None, *, fresh: bool = False) -> 
     Raises ``UserError`` if the file cannot be read or is not JSON.
     """
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        body = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError("job_invalid", f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -1,6 +1,6 @@
 """Report: the student of a job compared with its teacher and with its baseline."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -94,11 +94,35 @@ class AcceptanceCheck(FrozenModel):
     passed: bool
 
 
+class Finding(FrozenModel):
+    """What a user should know about a student before using it."""
+
+    code: Literal["diverged", "no_better_than_chance", "worse_than_baseline"]
+    message: str
+    """What is wrong, with the numbers."""
+    cause: str
+    """The likely cause."""
+    hint: str
+    """What to try."""
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line."""
+        return f"{self.message}. Likely cause: {self.cause}. To try: {self.hint}"
+
+
 class Verdict(FrozenModel):
-    """Whether the student meets the criteria of ``accept``; null for a job without criteria."""
+    """Whether the student meets the criteria of ``accept``, and what is wrong with it."""
 
     accepted: bool | None
+    """Null for a job without criteria. A student whose training diverged meets none."""
     checks: tuple[AcceptanceCheck, ...]
+    diverged: bool = False
+    """Whether the validation loss exploded, or the student is no better than chance."""
+    worse_than_baseline: bool = False
+    """Whether distillation made the student worse than it is without, beyond chance."""
+    findings: tuple[Finding, ...] = ()
+    """The reasons, with numbers, likely causes and hints."""
 
 
 class MeanStd(FrozenModel):

@@ -106,6 +106,11 @@ class StudentResult:
     last_val_top1: float
     weights: dict[str, Tensor]
     """State dict of the best epoch, on the CPU."""
+    lowest_val_loss: float | None = None
+    """None for an untrained network, and in checkpoints of versions that did not record it."""
+    last_val_loss: float | None = None
+    largest_term: str | None = None
+    """The term of the loss with the largest weighted value in the last steps."""
 
 
 class Scheme(NamedTuple):

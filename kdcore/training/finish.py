@@ -17,11 +17,12 @@ from kdcore.evaluation.report_builder import (
     summarize_seeds,
     verdict,
 )
+from kdcore.evaluation.student_check import StudentLogits, TrainingCourse, find_issues
 from kdcore.export.artifacts import publish_artifacts
 from kdcore.export.exportable import ExportableNetwork, calibration_images, onnx_metadata
 from kdcore.export.exporter import export_all
 from kdcore.protocol.requests import RunRequest
-from kdcore.schema.report import EpochSummary, Report
+from kdcore.schema.report import EpochSummary, Evaluation, Finding, Report
 from kdcore.schemes import planner
 from kdcore.schemes.base import StudentResult
 from kdcore.training import ensemble
@@ -93,16 +94,16 @@ def evaluate_on_test(
     cost = evaluator.measure_cost(network)
     student = evaluator.evaluate(logits[0], teacher_logits, cost)
     baseline = evaluator.evaluate(baseline_logits[0], teacher_logits, cost) if baselines else None
-    top1 = {
-        "student": _test_top1(evaluator, logits),
-        "baseline": _test_top1(evaluator, baseline_logits),
-    }
+    tested = StudentLogits(logits, baseline_logits, evaluator.target)
+    groups = {"student": logits, "baseline": baseline_logits}
+    top1 = {role: _test_top1(evaluator, group) for role, group in groups.items()}
+    issues = _find_issues(run_state, context, tested, teacher)
     order = _likely_order(context, evaluator, logits[0])
     report = Report(
         student=student,
         teacher=teacher,
         baseline=baseline,
-        verdict=verdict(context.job.accept, student, teacher),
+        verdict=verdict(context.job.accept, student, teacher, issues),
         seeds=summarize_seeds(top1["student"], top1["baseline"]),
         epochs=_epochs(students[0]) if context.job.trains else None,
         confusion=confusion(evaluator, logits[0]),
@@ -117,6 +118,29 @@ def evaluate_on_test(
         | ensemble.network_details(run_state, context, evaluator, students[0]),
     )
     return FinalEvaluation(report, students[0], logits[0], cost)
+
+
+def _find_issues(
+    run_state: RunState, context: JobContext, tested: StudentLogits, teacher: Evaluation | None
+) -> tuple[Finding, ...]:
+    """What a user should know about the trained student; every finding is logged as a warning."""
+    job = context.job
+    if not job.trains:
+        return ()
+    student = planner.students(job, run_state.results)[0]
+    course = TrainingCourse(
+        epochs=job.training.epochs,
+        best_epoch=student.best_epoch,
+        lr=job.training.optimizer.lr,
+        label_weight=job.label_weight,
+        lowest_val_loss=student.lowest_val_loss,
+        last_val_loss=student.last_val_loss,
+        largest_term=student.largest_term,
+    )
+    findings = find_issues(course, tested, teacher.top1 if teacher else None)
+    for finding in findings:
+        run_state.events.log("warning", finding.sentence)
+    return findings
 
 
 def _likely_order(context: JobContext, evaluator: Evaluator, logits: Tensor) -> LikelyOrder | None:

@@ -1,7 +1,8 @@
 """`stillhouse submit`, `wait`, `cancel`, `pause`, `resume` and `retry`: jobs from a shell.
 
 Exit codes: 0 the job succeeded (without waiting: was accepted), 1 the job failed or was cancelled,
-2 the service refused the request or cannot be reached.
+or its student does not meet the criteria of ``accept``, 2 the service refused the request or cannot
+be reached.
 """
 
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from kdcore.schema.report import Finding
 from stillhouse.client import Client, Json, ResourceFailedError, StillhouseError
 
 EXIT_OK, EXIT_JOB_FAILED, EXIT_REFUSED = 0, 1, 2
@@ -77,7 +79,7 @@ def _api_key() -> str:
 
 def _read_job(source: Path) -> Json:
     text = sys.stdin.read() if str(source) == "-" else source.read_text(encoding="utf-8")
-    body = json.loads(text)
+    body = json.loads(text.removeprefix("\ufeff"))  # PowerShell and some editors write this mark
     if not isinstance(body, dict):
         message = f"{source} must hold one JSON object: the body of POST /v1/jobs"
         raise ValueError(message)  # noqa: TRY004 - the file is wrong, not the caller's argument
@@ -100,4 +102,24 @@ def _wait_for_job(client: Client, job: Json, output: Path | None) -> int:
         output.mkdir(parents=True, exist_ok=True)
         for artifact in client.artifacts(job):
             client.download(artifact, output)
-    return EXIT_OK
+    return _show_result(job["result"] or {})
+
+
+def _show_result(result: Json) -> int:
+    """Write the numbers of a student and its verdict to standard error; return the exit code."""
+    verdict = result.get("verdict")
+    if verdict is None:
+        return EXIT_OK
+    console = Console(stderr=True)
+    names = {"student": "student", "teacher": "teacher", "baseline": "without distillation"}
+    values = {label: result.get(f"{name}_top1") for name, label in names.items()}
+    top1 = [f"{label} {value:.2f} %" for label, value in values.items() if value is not None]
+    console.print(f"top-1 on the test split: {', '.join(top1)}", markup=False, highlight=False)
+    for finding in verdict.get("findings", ()):
+        sentence = Finding.model_validate(finding, extra="ignore").sentence
+        console.print(f"warning: {sentence}", style="yellow", markup=False)
+    for check in verdict["checks"]:
+        if not check["passed"]:
+            measured = f"{check['name']} {check['limit']:g}: {check['value']:.4g} was measured"
+            console.print(f"not accepted: {measured}", style="red", markup=False)
+    return EXIT_JOB_FAILED if verdict["accepted"] is False else EXIT_OK

@@ -40,6 +40,8 @@ class Objective(nn.Module):
         self.label_loss = label_loss
         self.teacher_weights = tuple(teacher_weights)
         self.steps = steps
+        self.term_weights: dict[str, float] = {}
+        """Weights of the terms of the latest batch."""
 
     @property
     def uses_teacher(self) -> bool:
@@ -78,6 +80,7 @@ class Objective(nn.Module):
         label_term = self.label_loss.cross_entropy(student.logits, batch)
         if label_term is not None and _is_active(CROSS_ENTROPY, stages):
             terms[CROSS_ENTROPY] = label_term
+            self.term_weights[CROSS_ENTROPY] = self.label_loss.weight
             weighted.append(self.label_loss.weight * label_term)
         for method in self._methods():
             for name, term in method(
@@ -85,7 +88,8 @@ class Objective(nn.Module):
             ).items():
                 if _is_active(name, stages):
                     terms[name] = term
-                    weighted.append(method.weight_of(name, batch.epoch) * term)
+                    self.term_weights[name] = weight = method.weight_of(name, batch.epoch)
+                    weighted.append(weight * term)
         if not weighted:
             # A stage without active terms is a bug of its method; a loss of 0 would hide it.
             raise ValueError(f"no term is active in step {batch.step}")

@@ -1,5 +1,6 @@
 """TrainState: how far one phase is, and what it needs to remember of its epochs."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,10 @@ class TrainState:
     """For each student; None before its first validation."""
     last_metrics: list[dict[str, float]]
     """For each student the metrics of the last validation."""
+    lowest_val_loss: list[float]
+    """For each student; infinite before its first validation."""
+    last_losses: list[dict[str, float]]
+    """For each student the latest point of the loss and of its unweighted terms."""
     epoch: int = 0
     """Completed epochs: trained and validated."""
     step: int = 0
@@ -41,6 +46,8 @@ class TrainState:
             EarlyStopper(early_stopping),
             [None for _ in range(num_students)],
             [{} for _ in range(num_students)],
+            [math.inf] * num_students,
+            [{} for _ in range(num_students)],
         )
 
     def complete_epoch(
@@ -49,6 +56,12 @@ class TrainState:
         """Record the ``metrics`` of each student and the weights of the ``improved`` ones."""
         self.epoch += 1
         self.last_metrics = list(metrics)
+        losses = [student_metrics["val/loss"] for student_metrics in metrics]
+        # NaN is no lower than anything.
+        self.lowest_val_loss = [
+            loss if loss < lowest else lowest
+            for loss, lowest in zip(losses, self.lowest_val_loss, strict=True)
+        ]
         for index, weights in improved.items():
             self.best[index] = BestEpoch(self.epoch, metrics[index]["val/top1"], weights)
 
@@ -64,6 +77,8 @@ class TrainState:
             "step": self.step,
             "best": [None if best is None else vars(best) for best in self.best],
             "last_metrics": self.last_metrics,
+            "lowest_val_loss": self.lowest_val_loss,
+            "last_losses": self.last_losses,
             "early_stopper": self.early_stopper.state_dict(),
         }
 
@@ -72,4 +87,7 @@ class TrainState:
         self.epoch, self.step = state_dict["epoch"], state_dict["step"]
         self.best = [None if best is None else BestEpoch(**best) for best in state_dict["best"]]
         self.last_metrics = state_dict["last_metrics"]
+        # Checkpoints of version 0.1.0 have neither.
+        self.lowest_val_loss = state_dict.get("lowest_val_loss", self.lowest_val_loss)
+        self.last_losses = state_dict.get("last_losses", self.last_losses)
         self.early_stopper.load_state_dict(state_dict["early_stopper"])

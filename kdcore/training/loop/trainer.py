@@ -124,6 +124,7 @@ class Trainer:
             if is_point:
                 self._nonfinite.check_losses()
                 values = [meter.read_and_reset() for meter in self._loss_meters]
+                self.state.last_losses = [dict(losses) for losses in values]
         if is_point:
             values[0] |= {
                 "train/lr": lr,
@@ -200,7 +201,18 @@ class Trainer:
             best_val_top1=best.top1,
             last_val_top1=self.state.last_metrics[student_index]["val/top1"],
             weights=best.weights,
+            lowest_val_loss=self.state.lowest_val_loss[student_index],
+            last_val_loss=self.state.last_metrics[student_index]["val/loss"],
+            largest_term=self._largest_term(student_index),
         )
+
+    def _largest_term(self, student_index: int) -> str | None:
+        """The term with the largest weighted value at the latest point of the curves."""
+        weights = self.student_group.students[student_index].objective.term_weights
+        losses = self.state.last_losses[student_index].items()
+        terms = {name.removeprefix("train/loss/"): value for name, value in losses}
+        terms.pop("train/loss", None)
+        return max(terms, key=lambda name: abs(weights.get(name, 1.0) * terms[name]), default=None)
 
     def state_dict(self) -> StateDict:
         """The phase's part of a checkpoint."""

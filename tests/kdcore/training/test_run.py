@@ -21,6 +21,7 @@ from tests.kdcore.training.helpers import (
     STUDENT,
     World,
     events_of,
+    log_text,
     report_of,
     sha256,
     train,
@@ -238,3 +239,24 @@ def test_limits_count_earlier_runs(world: World, tmp_path: Path, limit: str, cod
     with pytest.raises(UserError) as caught:
         train(with_fields(request, elapsed_s=101.0), tmp_path)
     assert caught.value.code == code
+
+
+DIVERGING = {"type": "sgd", "lr": 10.0, "momentum": 0.9}
+
+
+def test_diverged_training_is_reported_and_not_accepted(world: World, tmp_path: Path) -> None:
+    training = {"epochs": 2, "optimizer": DIVERGING, "schedule": {"type": "constant"}}
+    accept = {"max_num_params": 10**9}
+    request = world.request("supervised", num_teachers=0, training=training, accept=accept)
+    verdict = parsed_report(folder := train(request, tmp_path / "run")).verdict
+    assert (verdict.diverged, verdict.accepted, verdict.worse_than_baseline) == (True, False, False)
+    assert [check.name for check in verdict.checks if not check.passed] == ["diverged"]
+    (finding,) = verdict.findings
+    assert "training.optimizer.lr (10), for instance to 1" in finding.hint
+    assert "`cross_entropy`" in finding.hint
+    assert finding.sentence in log_text(folder)
+
+
+def test_usual_training_has_no_findings(workdir: Path) -> None:
+    verdict = parsed_report(workdir).verdict
+    assert (verdict.diverged, verdict.worse_than_baseline, verdict.findings) == (False, False, ())

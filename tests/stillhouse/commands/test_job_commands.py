@@ -85,3 +85,54 @@ def test_refused_job_prints_the_reason(stillhouse: RunStillhouse, body: str, mes
 def test_unreachable_service_is_reported(stillhouse: RunStillhouse) -> None:
     refused = stillhouse("wait", "job_x", STILLHOUSE_URL="http://127.0.0.1:9")
     assert (refused.returncode, "cannot be reached" in refused.stderr) == (2, True)
+
+
+FINDING = {
+    "code": "worse_than_baseline",
+    "message": "distillation made the student worse: top-1 53.8 %, 67.2 % without distillation",
+    "cause": "the student still improved in the last epoch",
+    "hint": "train for more than 3 epochs",
+}
+MISSED = {"name": "min_top1", "limit": 60.0, "value": 53.8, "passed": False}
+
+
+def add_job_with_verdict(trained_job: TrainedJob, accepted: bool | None) -> str:
+    """A copy of the job whose report has a finding and, with ``accept``, a missed criterion."""
+    from store.database import transaction
+    from store.ids import new_id
+    from store.tables import Job
+
+    checks = [] if accepted is None else [MISSED]
+    verdict = {"accepted": accepted, "checks": checks, "findings": [FINDING]}
+    with transaction() as session:
+        job = session.get_one(Job, trained_job.job["id"])
+        columns = {column.name: getattr(job, column.name) for column in Job.__table__.c}
+        result = job.result or {}
+        report = result | {
+            "student": result["student"] | {"top1": 53.8},
+            "teacher": result["student"] | {"top1": 80.3},
+            "baseline": result["student"] | {"top1": 67.2},
+            "verdict": verdict,
+        }
+        session.add(copy := Job(**columns | {"id": new_id("job"), "result": report}))
+        return copy.id
+
+
+@pytest.mark.parametrize(("accepted", "code"), [(None, 0), (False, 1)])
+def test_worse_student_is_reported_and_fails_only_with_criteria(
+    stillhouse: RunStillhouse, trained_job: TrainedJob, accepted: bool | None, code: int
+) -> None:
+    ended = stillhouse("wait", add_job_with_verdict(trained_job, accepted), COLUMNS="300")
+    assert ended.returncode == code, ended.stderr
+    expected = "student 53.80 %, teacher 80.30 %, without distillation 67.20 %"
+    assert expected in ended.stderr
+    for part in (FINDING["message"], FINDING["cause"], FINDING["hint"]):
+        assert part in ended.stderr
+    missed = "not accepted: min_top1 60: 53.8 was measured"
+    assert (missed in ended.stderr) == (accepted is False)
+
+
+def test_job_file_may_have_a_byte_order_mark(stillhouse: RunStillhouse, tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text('{"method": "nothing"}', encoding="utf-8-sig")
+    refused = stillhouse("submit", str(tmp_path / "job.json"))
+    assert "/dataset" in refused.stderr

@@ -14,7 +14,7 @@ export function outcome() {
     node,
     update(report, job) {
       node.hidden = !report;
-      if (report) setChildren(node, el("h2", { class: "hidden", id: "outcome" }, "Outcome"), summary(report), verdict(report.verdict), el("div", { class: "panel tiles" }, tiles(report, job)));
+      if (report) setChildren(node, el("h2", { class: "hidden", id: "outcome" }, "Outcome"), summary(report), verdict(report.verdict), report.verdict.findings?.map(({ message, cause, hint }) => notice(`Warning: ${message}`, `Likely cause: ${cause}. To try: ${hint}.`)), el("div", { class: "panel tiles" }, tiles(report, job)));
     },
   };
 }

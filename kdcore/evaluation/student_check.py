@@ -1,0 +1,142 @@
+"""Findings about a trained student: its training diverged, or distillation made it worse."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdcore.evaluation.teacher_check import ChanceTest, count_correct
+from kdcore.schema.report import Finding
+
+MAX_RISE = 100
+"""A validation loss that rose by this factor has diverged. Overfitting raises it far less."""
+_P_CHANCE = 0.05
+"""Significance level: a student that always predicts the most frequent class passes this often."""
+_Z_HARM = 1.64
+"""Standard errors of the paired difference of top-1 beyond which it is not chance (95 %)."""
+
+
+class TrainingCourse(NamedTuple):
+    """Settings of a training, and how it went."""
+
+    epochs: int
+    best_epoch: int
+    lr: float
+    label_weight: float
+    lowest_val_loss: float | None = None
+    """None for a training of a version that did not record it."""
+    last_val_loss: float | None = None
+    largest_term: str | None = None
+    """The term of the loss with the largest weighted value at the end."""
+
+
+class StudentLogits(NamedTuple):
+    """Test logits (N, C) of the students and of their baselines, seed by seed, and the targets."""
+
+    students: Sequence[Tensor]
+    baselines: Sequence[Tensor]
+    """Empty without baselines."""
+    target: Tensor  # (N,)
+
+
+def find_issues(
+    course: TrainingCourse, tested: StudentLogits, teacher_top1: float | None
+) -> tuple[Finding, ...]:
+    """What a user should know before using the student; ``teacher_top1`` is in percent."""
+    divergence = _find_divergence(course, tested)
+    harm = _find_harm(course, tested, teacher_top1, diverged=divergence is not None)
+    return tuple(finding for finding in (divergence, harm) if finding is not None)
+
+
+def _find_divergence(course: TrainingCourse, tested: StudentLogits) -> Finding | None:
+    num_classes = tested.students[0].shape[1]
+    hint = (
+        f"lower training.optimizer.lr ({course.lr:g}), for instance to {course.lr / 10:g}, or the "
+        f"weight of the largest term of the loss{_quote(course.largest_term)}, or set "
+        "training.clip_grad_norm"
+    )
+    cause = "the learning rate, or the weight of a term of the loss, is too high"
+    last, guess_loss = course.last_val_loss, math.log(num_classes)
+    if last is not None and _has_risen(last, course.lowest_val_loss, guess_loss):
+        change = (
+            f"rose from {course.lowest_val_loss:.3g} to {last:.3g}"
+            if course.lowest_val_loss is not None and math.isfinite(last)
+            else "is not finite"
+        )
+        message = f"the training diverged: the validation loss {change}"
+        return Finding(code="diverged", message=message, cause=cause, hint=hint)
+    chance = count_correct(tested.students[0], tested.target)
+    if not _is_chance(chance):
+        return None
+    if last is None or last < MAX_RISE * guess_loss:
+        cause = f"the training is too short ({course.epochs} epochs), or {cause}"
+        hint = f"train for more epochs, or {hint}"
+    message = (
+        f"the student is no better than chance: top-1 {chance.top1:.1f} %, and the most frequent "
+        f"class alone gives {100 * chance.majority_count / chance.total:.1f} %"
+    )
+    return Finding(code="no_better_than_chance", message=message, cause=cause, hint=hint)
+
+
+def _quote(term: str | None) -> str:
+    return f" (`{term}`)" if term else ""
+
+
+def _has_risen(last: float, lowest: float | None, guess_loss: float) -> bool:
+    """Whether the loss rose by ``MAX_RISE``, and is as far above that of a uniform guess."""
+    if not math.isfinite(last):
+        return True
+    return lowest is not None and last > MAX_RISE * max(lowest, guess_loss)
+
+
+def _is_chance(hits: ChanceTest) -> bool:
+    if hits.num_correct <= hits.majority_count:
+        return True
+    best = hits._replace(num_correct=hits.total)
+    return best.p_value < _P_CHANCE <= hits.p_value
+
+
+def _find_harm(
+    course: TrainingCourse, tested: StudentLogits, teacher_top1: float | None, *, diverged: bool
+) -> Finding | None:
+    if not tested.baselines or not _is_worse(tested):
+        return None
+    student, baseline = (
+        sum(count_correct(logits, tested.target).top1 for logits in group) / len(group)
+        for group in (tested.students, tested.baselines)
+    )
+    teacher = "" if teacher_top1 is None else f"; the teacher has {teacher_top1:.1f} %"
+    message = (
+        f"distillation made the student worse: top-1 {student:.1f} %, {baseline:.1f} % without "
+        f"distillation{teacher}"
+    )
+    cause, hint = _explain_harm(course, teacher_top1, baseline, diverged=diverged)
+    return Finding(code="worse_than_baseline", message=message, cause=cause, hint=hint)
+
+
+def _is_worse(tested: StudentLogits) -> bool:
+    """McNemar's test over all seeds: whether images are lost by more than chance explains."""
+    lost = won = 0
+    for student, baseline in zip(tested.students, tested.baselines, strict=True):
+        right, expected = (logits.argmax(dim=1) == tested.target for logits in (student, baseline))
+        lost += int(torch.count_nonzero(expected & ~right))
+        won += int(torch.count_nonzero(right & ~expected))
+    return lost > won and (lost - won) / math.sqrt(lost + won) > _Z_HARM
+
+
+def _explain_harm(
+    course: TrainingCourse, teacher_top1: float | None, baseline_top1: float, *, diverged: bool
+) -> tuple[str, str]:
+    """The likely cause and what to try."""
+    more_labels = f"raise label_weight ({course.label_weight:g}), or lower the weight of the method"
+    if diverged:
+        return "its training diverged", "solve that first"
+    if teacher_top1 is not None and teacher_top1 <= baseline_top1:
+        cause = "the teacher is no better than the student without distillation"
+        return cause, "use a better teacher, or train with the method supervised"
+    if course.best_epoch >= course.epochs:
+        cause = "the student still improved in the last epoch: learning from a teacher takes longer"
+        return cause, f"train for more than {course.epochs} epochs, or {more_labels}"
+    return "the teacher's term outweighs the labels", f"{more_labels}, or try another temperature"
