@@ -70,9 +70,14 @@ def _find_divergence(course: TrainingCourse, tested: StudentLogits) -> Finding |
     chance = count_correct(tested.students[0], tested.target)
     if not _is_chance(chance):
         return None
-    if last is None or last < MAX_RISE * guess_loss:
-        cause = f"the training is too short ({course.epochs} epochs), or {cause}"
-        hint = f"train for more epochs, or {hint}"
+    if last is not None and last > MAX_RISE * guess_loss:
+        message = (
+            f"the training diverged: the validation loss is {last:.3g}, that of a guess "
+            f"{guess_loss:.3g}, and top-1 {chance.top1:.1f} %"
+        )
+        return Finding(code="diverged", message=message, cause=cause, hint=hint)
+    cause = f"the training is too short ({course.epochs} epochs), or {cause}"
+    hint = f"train for more epochs, or {hint}"
     message = (
         f"the student is no better than chance: top-1 {chance.top1:.1f} %, and the most frequent "
         f"class alone gives {100 * chance.majority_count / chance.total:.1f} %"

@@ -63,6 +63,14 @@ def test_student_at_chance_has_learned_nothing(right: int, is_chance: bool) -> N
     assert codes({}, right, None) == (["no_better_than_chance"] if is_chance else [])
 
 
+def test_student_at_chance_with_a_large_loss_has_diverged() -> None:
+    """The loss was as large in the first epoch, so it did not rise."""
+    (finding,) = findings({"lowest_val_loss": 1.3e13, "last_val_loss": 3.2e13}, 40, None)
+    assert finding.code == "diverged"
+    assert "validation loss is 3.2e+13, that of a guess 2.3, and top-1 10.0 %" in finding.message
+    assert "too short" not in finding.cause
+
+
 def test_student_that_always_predicts_the_largest_class_is_at_chance() -> None:
     target = torch.tensor([0] * 6 + [1] * 2)
     logits = torch.tensor([[1.0, 0.0]]).expand(8, 2)

@@ -27,3 +27,12 @@ def test_numbers_continue_after_a_partial_line(tmp_path):
     written = read_events(path)
     assert [event.seq for event in written] == [1, 2, 3, 4]
     assert written[1].values == {"train/loss": None, "train/lr": 0.1}
+
+
+def test_non_finite_values_are_named(tmp_path):
+    path = tmp_path / "events.jsonl"
+    values = {"a": float("nan"), "b": float("inf"), "c": -float("inf"), "d": 3.4e38}
+    EventWriter(path, tmp_path).metrics(1, 0.5, values)
+    (event,) = read_events(path)
+    assert event.values == {"a": None, "b": None, "c": None, "d": 3.4e38}
+    assert event.non_finite == {"a": "nan", "b": "infinity", "c": "-infinity"}
