@@ -32,7 +32,9 @@ def test_numbers_continue_after_a_partial_line(tmp_path):
 def test_non_finite_values_are_named(tmp_path):
     path = tmp_path / "events.jsonl"
     values = {"a": float("nan"), "b": float("inf"), "c": -float("inf"), "d": 3.4e38}
-    EventWriter(path, tmp_path).metrics(1, 0.5, values)
+    events = EventWriter(path, tmp_path)
+    events.metrics(1, 0.5, values)
+    events.close()
     (event,) = read_events(path)
     assert event.values == {"a": None, "b": None, "c": None, "d": 3.4e38}
     assert event.non_finite == {"a": "nan", "b": "infinity", "c": "-infinity"}
