@@ -124,7 +124,7 @@ def _read_deep(image: Image.Image, data: bytes) -> npt.NDArray[Any] | None:
                 f"has values from {values.min()} to {values.max()}; 0 to 65535 was expected"
             )
         return values[..., None]
-    layout = _layout(image)
+    layout = _layout(image) if image.format in ("PNG", "TIFF") else ""
     if layout not in _LOW_BYTES:
         return None
     with Image.open(io.BytesIO(data), formats=FORMATS) as second:

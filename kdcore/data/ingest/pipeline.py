@@ -164,7 +164,7 @@ def _write_dataset(
         _settle_bad_images(reader, context)
         if reader.problems:
             raise _dataset_error(reader.problems)
-        groups = digests.groups(removed)
+        groups = digests.groups()
         if request.on_duplicates == "drop":
             removed |= _drop_copies(context, images, groups)
         if removed:

@@ -40,6 +40,7 @@ class DigitsReader:
     def scan(self) -> list[ScannedImage]:
         """List the images, sorted by class and number."""
         self._context.check_count(len(self._labels))
+        self._context.summary.sources["train"] = "scikit-learn's digits"
         height, width = self._pixels.shape[1:]
         header = ImageHeader(width, height, gray=True)
         images = [

@@ -89,6 +89,7 @@ class TorchvisionReader:
         names = self.classes or ()
         scanned = []
         for part, images in self._datasets.items():
+            self._context.summary.sources[part] = f"{part} of {TORCHVISION_PREFIX}{self._name}"
             shape = (
                 _MIXED_SIZE_HEADER
                 if TORCHVISION_DATASETS[self._name].mixed_sizes
