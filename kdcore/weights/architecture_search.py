@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from kdcore.models.catalog.shape_index import find_candidates
 from kdcore.models.factory import build
-from kdcore.models.shape_index import find_candidates
 from kdcore.runtime.errors import UserError, error_detail
 from kdcore.schema.asset_info import WeightsChoice
 from kdcore.schema.catalog import architectures

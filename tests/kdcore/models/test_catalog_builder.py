@@ -2,14 +2,14 @@
 
 import pytest
 
-from kdcore.models import catalog_builder
-from kdcore.models.catalog_builder import profile_architecture
+from kdcore.models.catalog import catalog_builder
+from kdcore.models.catalog.catalog_builder import profile_architecture
 from kdcore.models.registry import ENTRIES
 from kdcore.schema.catalog import ArchitectureCatalog, architectures, similar_architectures
 
 
 def test_catalog_is_complete_and_a_sample_is_current(capsys):
-    # The whole file takes a quarter of an hour: `python -m kdcore.models.catalog_builder --check`.
+    # The whole file takes a quarter of an hour.
     status = catalog_builder.main(["--check", "--sample", "5"])
     assert (status, capsys.readouterr().err) == (0, "")
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kdcore.models.shape_index import find_candidates, shape_index, sketch_architecture
+from kdcore.models.catalog.shape_index import find_candidates, shape_index, sketch_architecture
 from kdcore.schema.catalog import architectures
 from tests.kdcore.weights.checkpoint_files import (
     add_prefix,

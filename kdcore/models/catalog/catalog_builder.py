@@ -1,7 +1,9 @@
-"""Write the catalog of architectures: ``python -m kdcore.models.catalog_builder [--check]``.
+"""Write the catalog of architectures.
+
+    python -m kdcore.models.catalog.catalog_builder [--check]
 
 An entry is measured on the meta device: cost, feature layers, smallest input. Beside the catalog is
-the index of tensor shapes (:mod:`kdcore.models.shape_index`), by which architectures are inferred.
+the index of tensor shapes (``shape_index.py``), by which architectures are inferred.
 Both are committed, because the API lists architectures without torch. Writing them takes twenty
 minutes; ``--check --sample 8`` profiles eight entries again and compares them.
 """
@@ -18,18 +20,13 @@ import torch
 from torch import nn
 
 import kdcore.schema
-from kdcore.models import (
-    feature_hooks,
-    flops,
-    shape_index,
-    timm_networks,
-    torchvision_networks,
-)
+from kdcore.models import feature_hooks, flops, timm_networks, torchvision_networks
+from kdcore.models.catalog import shape_index
 from kdcore.models.registry import ENTRIES
 from kdcore.schema.catalog import Architecture, Normalization, Tap
 
 PATH = Path(kdcore.schema.__file__).with_name("catalog.json")
-_COMMAND = "python -m kdcore.models.catalog_builder"
+_COMMAND = "python -m kdcore.models.catalog.catalog_builder"
 _MAX_TIMM_PARAMS = 100e6
 """Larger networks of timm are not listed, but they can be built."""
 _SEED = 0

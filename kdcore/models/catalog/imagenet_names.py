@@ -1,4 +1,4 @@
-"""Write the names of ImageNet's classes: ``python -m kdcore.models.imagenet_names``.
+"""Write the names of ImageNet's classes: ``python -m kdcore.models.catalog.imagenet_names``.
 
 The file is committed, because the API matches class names without torchvision and timm. A test
 compares it with the metadata of both libraries.
@@ -10,7 +10,7 @@ from pathlib import Path
 import kdcore.schema
 
 PATH = Path(kdcore.schema.__file__).with_name("imagenet_classes.json")
-_COMMAND = "python -m kdcore.models.imagenet_names"
+_COMMAND = "python -m kdcore.models.catalog.imagenet_names"
 
 
 def render() -> str:

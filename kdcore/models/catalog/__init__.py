@@ -1,0 +1,1 @@
+"""The committed files about all networks: writers, and the index of tensor shapes."""
