@@ -131,20 +131,21 @@ def test_settings_and_lineage_link_other_jobs(
     expect(rate.locator("td")).to_have_text(["0.000001", "0.05"])
     expect(rows.filter(has_text="student.architecture")).to_have_count(0)
     assert f"diff={finished_job['id']}" in page.url
-    body = distilled_job["resolved"] | {
+    body = distilled_job | {
         "name": "goes on",
         "from": {"job": distilled_job["id"]},
         "priority": -9,
     }
     fields = ("name", "student", "dataset", "teachers", "from", "priority")
-    later = api.post("/v1/jobs", json={name: body[name] for name in fields})
+    response = api.post("/v1/jobs", json={name: body[name] for name in fields})
+    assert response.status_code == httpx.codes.CREATED, response.text
     page.get_by_role("tab", name="Lineage").click()
     above = page.get_by_role("region", name="Inputs")
     expect(above.get_by_role("link", name=teacher["name"])).to_be_visible()
     expect(above.get_by_role("link", name=finished_job["resolved"]["name"])).to_be_visible()
     below = page.get_by_role("region", name="Results")
     expect(below.get_by_role("link", name="goes on")).to_be_visible()
-    api.post(f"/v1/jobs/{later.raise_for_status().json()['id']}/cancel").raise_for_status()
+    api.post(f"/v1/jobs/{response.json()['id']}/cancel").raise_for_status()
     page = open_tab("lineage", job=finished_job["id"])
     below = page.get_by_role("region", name="Results")
     expect(below.get_by_role("link", name=distilled_job["name"])).to_be_visible()

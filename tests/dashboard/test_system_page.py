@@ -32,7 +32,8 @@ def test_workers_storage_and_readiness_match_the_api(
     expect(rows.first).to_contain_text(size)
     page.get_by_role("tab", name="Readiness").click()
     checks = page.get_by_role("region", name="Checks")
-    expect(checks.get_by_role("row", name="Object store")).to_contain_text("Available")
+    for part in ("Object store", "Workers' disk space"):
+        expect(checks.get_by_role("row", name=part)).to_contain_text("Available")
 
 
 @pytest.fixture(scope="module")

@@ -155,6 +155,7 @@ const PARTS = {
   object_store: ["Object store", "Stores data sets, weights and artifacts."],
   train_workers: ["Training workers", "Without one, jobs wait."],
   prepare_workers: ["Preparing workers", "Without one, uploads wait."],
+  worker_disk_space: ["Workers' disk space", "Without it, jobs and uploads wait."],
 };
 
 function usageTab(signal) {
@@ -206,7 +207,7 @@ async function loadReadiness(signal) {
 
 function checkBadge(state) {
   if (typeof state === "number") return state ? badge(`${state} alive`, "good") : badge("None", "wait");
-  return state === "ok" ? badge("Available", "good") : badge("Unavailable", "bad");
+  return state === "ok" ? badge("Available", "good") : [badge("Unavailable", "bad"), state === "unavailable" ? "" : ` ${state}`];
 }
 
 /** A form that shows the created key once. `scopes`: [[scope, meaning]]; `create(body)` -> {name, key}. */
