@@ -133,12 +133,23 @@ def test_if_none_match_skips_known_bytes(trained_job: Any, download: Any) -> Non
     assert download(If_None_Match='"x"').status_code == 200
 
 
-def test_head_request_causes_no_server_error(trained_job: Any) -> None:
-    for path in ("content", "self"):
-        assert trained_job.client.head(trained_job.artifact["links"][path]).status_code in (
-            200,
-            405,
-        )
+def test_head_of_a_file_has_its_headers_without_its_bytes(
+    trained_job: Any, trained_model: Json
+) -> None:
+    client, size = trained_job.client, trained_job.artifact["size_bytes"]
+    for path in (
+        trained_job.artifact["links"]["content"],
+        f"/v1/jobs/{trained_job.job['id']}/student",
+        trained_model["links"]["weights"],
+    ):
+        response = client.head(path)
+        assert (response.status_code, response.content) == (200, b""), path
+        assert response.headers["content-length"] == str(size)
+        assert response.headers["etag"] == f'"{trained_job.artifact["sha256"]}"'
+        assert response.headers["accept-ranges"] == "bytes"
+        part = client.head(path, headers={"Range": "bytes=0-9"})
+        assert (part.status_code, part.headers["content-range"]) == (206, f"bytes 0-9/{size}")
+        assert client.get(path).content == trained_job.student
 
 
 def test_model_of_a_job_has_the_same_bytes(trained_job: Any, trained_model: Json) -> None:
