@@ -23,6 +23,7 @@ from kdcore.schema.report import Evaluation, Report
 from stillhouse.client import Client, Json, StillhouseError
 from stillhouse.local import Stack
 from stillhouse.local.environment import child_environment
+from stillhouse.local.redaction import read_secrets, redact
 from stillhouse.local.supervise.lock import DataDirLock
 
 TEACHER, STUDENT = "cifar/resnet8x4", "cifar/resnet8"
@@ -268,6 +269,7 @@ def main(output: Path, *, keep: bool, epochs: int, port: int) -> int:
     except KeyboardInterrupt:
         return 130
     except (StillhouseError, subprocess.SubprocessError) as error:
-        print(f"stillhouse demo: {error}", file=sys.stderr)
+        secrets = read_secrets(output / "data")
+        print(f"stillhouse demo: {redact(str(error), secrets)}", file=sys.stderr)
         return 1
     return 0
