@@ -140,7 +140,7 @@ class CallInputs:
     ) -> "_WrittenModule":
         """Register a network of this process; write its weights as the folder of a run has them."""
         from kdcore.models.normalized_model import NormalizedModel
-        from kdcore.models.user_modules import ImageShape, register_module, unwrap
+        from kdcore.recipes.user_modules import ImageShape, register_module, unwrap
         from kdcore.weights.safetensors_io import encode_safetensors
 
         module = unwrap(module)

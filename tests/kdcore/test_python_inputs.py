@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 from kdcore import build, distill, evaluate
-from kdcore.models.user_modules import ImageShape, register_module
 from kdcore.recipes.torch_data import read_splits
+from kdcore.recipes.user_modules import ImageShape, register_module
 from kdcore.runtime.errors import UserError
 from tests.kdcore.recipe_runs import QUIET
 
