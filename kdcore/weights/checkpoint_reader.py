@@ -20,6 +20,7 @@ from kdcore.weights.containers import EXPECTED_FORMATS, CheckpointPart, open_upl
 from kdcore.weights.pickle_scan import Placeholder
 
 _MAX_ENTRIES = 300_000
+_MAX_NAME = 1000
 _MAX_DEPTH = 8
 """Depth of the dicts that are searched for tensors."""
 _CLASS_KEYS = ("class_names", "classes", "CLASSES", "class_to_idx")
@@ -206,6 +207,11 @@ class _Collector:
         if tensors:
             self.groups.append(TensorGroup(".".join(path), tensors))
         for key, inner in value.items():
+            if isinstance(key, str) and len(key) > _MAX_NAME:
+                raise UserError(
+                    "checkpoint_invalid",
+                    f"the checkpoint has a name of more than {_MAX_NAME} characters",
+                )
             self.collect(inner, (*path, str(key)))
 
 

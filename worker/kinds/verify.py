@@ -62,6 +62,8 @@ def publish(job: Job, outputs: EngineOutputs, workdir: Path) -> Publication:
         fields["class_names"] = model.class_names or report.get("class_names")
         _check_class_names(model, report["num_classes"])
     fields["warnings"] = [*model.warnings, *report.get("warnings", ())]
+    if model.class_names is None and model.upload_id and fields["class_names"]:
+        fields["warnings"].append("class_names are those in the checkpoint")
     return Publication(fields | upload_asset(job, outputs.artifacts[0], workdir, "models"))
 
 

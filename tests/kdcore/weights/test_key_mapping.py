@@ -163,3 +163,11 @@ def test_other_number_of_classes_is_a_refusal_that_the_field_mends(tmp_path):
     assert error.fix_fields == ("num_classes",)
     assert {item.name for item in error.items} == {"fc.weight", "fc.bias"}
     assert verify_file(tmp_path, STATE, num_classes=None).info["num_classes"] == 5
+
+
+def test_hostile_names_and_sizes_do_not_take_long(tmp_path):
+    error = refuse_file(tmp_path, {**STATE, "a." * 501: torch.ones(1)})
+    assert "1000 characters" in error.message
+    huge = {name: torch.zeros(1).expand(2**20, 2**20) for name in STATE}
+    error = refuse_file(tmp_path, {"a": huge, "b": dict(huge)}, num_classes=None)
+    assert error.fix_fields == ("key_map",)

@@ -67,7 +67,12 @@ def outcomes(api_url: str, run_queue: Any, canary: Path) -> Iterator[Any]:
         "truncated": (weights_file[: len(weights_file) // 2], {}),
         "code": (pytorch({"a": Runs(canary)}), {}),
         "inferred": (
-            pytorch({"state_dict": {f"net.{name}": t for name, t in network().items()}}),
+            pytorch(
+                {
+                    "state_dict": {f"net.{name}": t for name, t in network().items()},
+                    "classes": list("abcde"),
+                }
+            ),
             {"architecture": None, "num_classes": None},
         ),
         "renamed": (
@@ -156,6 +161,8 @@ def test_architecture_and_classes_are_inferred(outcomes: Any) -> None:
     warnings = "\n".join(model["warnings"])
     assert "inferred from names and shapes" in warnings
     assert "`state_dict.net.`" in warnings
+    assert model["class_names"] == list("abcde")
+    assert "class_names are those in the checkpoint" in warnings
 
 
 def test_names_are_changed_and_weights_chosen(outcomes: Any) -> None:
