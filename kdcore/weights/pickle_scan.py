@@ -67,6 +67,13 @@ _CODE_MODULES = frozenset(
     | {"multiprocessing", "xmlrpc", "zipimport"}
 )
 """Top-level modules with functions that run code, start processes or open files and sockets."""
+_CODE_LIBRARIES = (
+    *("numpy.f2py.", "numpy.load", "numpy.testing.", "torch._dynamo.", "torch._inductor."),
+    *("torch.hub.", "torch.jit.", "torch.load", "torch.package.", "torch.serialization.load"),
+    "torch.storage._load_from_bytes",
+    *("torch.utils.cpp_extension.", "torch.utils.collect_env.", "torch.testing."),
+)
+"""Beginnings of names in torch and numpy that compile, load or start something."""
 _HARMLESS = frozenset({"types.SimpleNamespace"})
 _NOT_PLAIN = re.compile(
     r"^torch\..*(sparse|qtensor|meta_tensor|nested|wrapper_subclass|device_tensor|dtensor)", re.I
@@ -318,6 +325,8 @@ def _names_code(name: str) -> bool:
         parts = alias.split(".")
         if alias in _HARMLESS or (parts[0] == "builtins" and set(parts[1:]) <= _SAFE_BUILTINS):
             continue
+        if alias.startswith(_CODE_LIBRARIES):
+            return True
         old_builtin = parts[0] == "__builtin__" and set(parts[1:]) <= _SAFE_BUILTINS
         if not old_builtin and (parts[0] in _CODE_MODULES or not _CODE_PARTS.isdisjoint(parts)):
             return True

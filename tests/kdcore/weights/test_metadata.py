@@ -120,6 +120,8 @@ CALLS = {
     "getattr": (builtins.getattr, os, "mkdir"),
     "__import__": (builtins.__import__,),
     "open": (builtins.open,),
+    "torch.load": (torch.load,),
+    "torch.hub": (torch.hub.load_state_dict_from_url,),
 }
 
 
