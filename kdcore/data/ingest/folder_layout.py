@@ -16,7 +16,7 @@ from kdcore.protocol.events import ErrorDetail
 from kdcore.runtime.errors import UserError, error_detail, join_names, to_printable
 
 _MAX_WRAPPERS = 2
-_LAYOUT_HINT = "put the images into class folders: <class>/*.png, or train/<class>/*.png"
+LAYOUT_HINT = "put the images into class folders: <class>/*.png, or train/<class>/*.png"
 
 
 class LocatedFile(Protocol):
@@ -205,13 +205,10 @@ def check_classes(
 
     Classes without training images and two spellings of one number are added to ``problems``,
     except for ``bad_labels``, the labels of bad images.
-    Raises :class:`UserError` ``dataset_invalid`` without any training image and for a single class.
+    Raises :class:`UserError` ``dataset_invalid`` for a single class.
     """
     trained = {image.label for image in images if image.split == "train"}
     classes = list(known) if known is not None else list(order_class_names(trained))
-    if not trained and not problems:
-        missing = "no images in train/" if images else "no images"
-        raise UserError("dataset_invalid", f"the archive has {missing}", hint=_LAYOUT_HINT)
     labels = {(i.split, i.label) for i in images if i.split != "unlabeled"}
     labels |= {("train", label) for label in classes}
     respelled = equal_number_problems(label for _, label in labels)
@@ -224,6 +221,6 @@ def check_classes(
         raise UserError(
             "dataset_invalid",
             f"all images are in one class, {to_printable(classes[0])!r}; at least two are needed",
-            hint=_LAYOUT_HINT,
+            hint=LAYOUT_HINT,
         )
     return classes

@@ -37,6 +37,10 @@ class SummaryBuilder:
         listed = join_names(list(names))
         self._warnings[to_printable(f"{text}: {listed}" if listed else text)] = None
 
+    def ignored_names(self) -> list[str]:
+        """Return the first names of ignored parts."""
+        return [name for examples in self._examples.values() for name in examples]
+
     def add_drawn_splits(self, existing: Iterable[SubsetName], split_seed: int) -> None:
         """Name the source of the splits that the upload does not have."""
         for split in set(SPLITS) - {"train"} - set(existing):

@@ -15,6 +15,7 @@ from kdcore.data.ingest import duplicates, folder_layout, splits, statistics
 from kdcore.data.ingest.base import DatasetReader, ImageFormat, IngestContext, LabeledImage
 from kdcore.data.ingest.detect import open_reader
 from kdcore.data.ingest.duplicates import PixelDigests
+from kdcore.data.ingest.split_words import SPLIT_NAMES_HINT
 from kdcore.data.store_writer import open_writer
 from kdcore.data.types import SPLITS, SubsetName
 from kdcore.protocol.events import ErrorDetail
@@ -79,9 +80,11 @@ def _ingest(
     images = [scanned_image.image for scanned_image in scanned]
     counts.update(image.split for image in images)
     bad_labels = _settle_bad_images(reader, context)
+    if not reader.problems:
+        _require_training_images(images, context)
     classes = folder_layout.check_classes(images, reader.problems, reader.classes, bad_labels)
     if not scanned:
-        raise _dataset_error(reader.problems)
+        raise _refusal(reader, context)
     headers = [scanned_image.header for scanned_image in scanned]
     image_format = _choose_format(context.request, headers)
     context.summary.describe_headers(headers, image_format.sixteen_bit_range)
@@ -91,8 +94,7 @@ def _ingest(
         for _ in reader.decode_images(images, image_format):
             pass
         _settle_bad_images(reader, context)
-        details = {bad_image.detail for bad_image in context.bad_images.values()}
-        raise _dataset_error(reader.problems, all_bad_images=details >= set(reader.problems))
+        raise _refusal(reader, context)
     has_deep_images = any(header.max_value is not None for header in headers)
     target_format = _TargetFormat(tuple(classes), image_format, has_deep_images, target)
     while True:
@@ -100,7 +102,22 @@ def _ingest(
             return _write_dataset(reader, context, images, target_format)
         except _ImagesRemovedError as removal:
             images = [i for n, i in enumerate(images) if n not in removal.positions]
-            _check_removal(images, classes)
+            _check_removal(images, classes, context.request)
+
+
+def _require_training_images(images: Sequence[LabeledImage], context: IngestContext) -> None:
+    """Raise :class:`UserError` if the upload has no images, or none for training."""
+    splits_in_upload = dict.fromkeys(image.split for image in images)
+    if "train" in splits_in_upload:
+        return
+    sources = context.summary.sources
+    read = [f"{split} from {sources.get(split, 'the upload')}" for split in splits_in_upload]
+    if read:
+        message = f"the upload has no images in train/; it has images of {join_names(read)}"
+        raise UserError("dataset_invalid", message, hint=SPLIT_NAMES_HINT)
+    others = context.summary.ignored_names()
+    message = "the upload has no images" + (f", only {join_names(others)}" if others else "")
+    raise UserError("dataset_invalid", message, hint=folder_layout.LAYOUT_HINT)
 
 
 def _settle_bad_images(reader: DatasetReader, context: IngestContext) -> set[str]:
@@ -112,13 +129,16 @@ def _settle_bad_images(reader: DatasetReader, context: IngestContext) -> set[str
     return {bad_image.label for bad_image in context.bad_images.values() if bad_image.label}
 
 
-def _check_removal(images: Sequence[LabeledImage], classes: Sequence[str]) -> None:
+def _check_removal(
+    images: Sequence[LabeledImage], classes: Sequence[str], request: IngestRequest
+) -> None:
     """Raise :class:`UserError` for classes that lost all of their training images."""
     trained = {image.label for image in images if image.split == "train"}
     detail = "has no training images left without bad images and copies"
     problems = [error_detail(label, detail) for label in classes if label not in trained]
     if problems:
-        raise _dataset_error(problems)
+        drops = request.on_duplicates == "drop"
+        raise _dataset_error(problems, ("on_duplicates",) if drops else ())
 
 
 class _ImagesRemovedError(Exception):
@@ -163,7 +183,7 @@ def _write_dataset(
             writer.write_images(drawn[position].split, rows[position], pixels)
         _settle_bad_images(reader, context)
         if reader.problems:
-            raise _dataset_error(reader.problems)
+            raise _refusal(reader, context)
         groups = digests.groups()
         if request.on_duplicates == "drop":
             removed |= _drop_copies(context, images, groups)
@@ -246,13 +266,24 @@ def _check_size(count: int, image_format: ImageFormat, request: IngestRequest) -
         )
 
 
-def _dataset_error(problems: list[ErrorDetail], *, all_bad_images: bool = False) -> UserError:
+def _refusal(reader: DatasetReader, context: IngestContext) -> UserError:
+    """Return the error for all problems; bad images alone can also be skipped."""
+    bad = {bad_image.detail for bad_image in context.bad_images.values()}
+    return _dataset_error(
+        reader.problems, ("on_bad_image",) if bad.issuperset(reader.problems) else ()
+    )
+
+
+def _dataset_error(problems: list[ErrorDetail], fix_fields: tuple[str, ...]) -> UserError:
     count = "1 part" if len(problems) == 1 else f"{len(problems)} parts"
     names = join_names([problem.name for problem in problems], _NAMES_IN_MESSAGE)
+    hint = "correct or remove the parts that are named, and upload the data set again"
+    if "on_bad_image" in fix_fields:
+        hint += ', or send on_bad_image: "skip" to leave out images that cannot be decoded'
     return UserError(
         "dataset_invalid",
         f"{count} of the data set cannot be used: {names}",
-        hint="correct or remove the parts that are named, and upload the data set again",
+        hint=hint,
         items=problems,
-        fix_fields=("on_bad_image",) if all_bad_images else (),
+        fix_fields=fix_fields,
     )

@@ -97,6 +97,30 @@ def test_class_of_bad_images_alone_is_named(workdir):
     assert read_summary(workdir)["ignored"][0]["count"] == 10
 
 
+def test_bad_images_alone_can_be_skipped(workdir):
+    header_only, cut = {"ant/x.png": b"x"}, {"bee/cut.png": png(4)[:-40]}
+    for bad in (header_only, cut, header_only | cut):
+        with pytest.raises(UserError) as error:
+            ingest_members(workdir, image_tree(5) | bad)
+        assert error.value.fix_fields == ("on_bad_image",)
+        assert "skip" in error.value.hint
+    with pytest.raises(UserError) as error:
+        ingest_members(workdir, image_tree(5) | cut | {"loose.png": png(9)})
+    assert {item.name for item in error.value.items} == {"bee/cut.png", "loose.png"}
+    assert error.value.fix_fields == ()
+
+
+def test_upload_without_images_says_what_it_has(workdir):
+    with pytest.raises(UserError) as error:
+        ingest_members(workdir, {"data.h5": b"x", "readme.txt": b"hello"})
+    assert error.value.message == "the upload has no images, only data.h5, readme.txt"
+    with pytest.raises(UserError) as error:
+        ingest_members(workdir, image_tree(3, prefix="validation/"))
+    assert error.value.message == (
+        "the upload has no images in train/; it has images of val from validation/"
+    )
+
+
 def test_a_thousand_bad_images_are_counted(workdir):
     members = image_tree(10) | {f"ant/x{i}.png": b"x" for i in range(1100)}
     ingest_members(workdir, members, on_bad_image="skip")
