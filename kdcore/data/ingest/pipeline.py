@@ -269,9 +269,8 @@ def _check_size(count: int, image_format: ImageFormat, request: IngestRequest) -
 def _refusal(reader: DatasetReader, context: IngestContext) -> UserError:
     """Return the error for all problems; bad images alone can also be skipped."""
     bad = {bad_image.detail for bad_image in context.bad_images.values()}
-    return _dataset_error(
-        reader.problems, ("on_bad_image",) if bad.issuperset(reader.problems) else ()
-    )
+    can_skip = bad.issuperset(reader.problems)
+    return _dataset_error(reader.problems, ("on_bad_image",) if can_skip else ())
 
 
 def _dataset_error(problems: list[ErrorDetail], fix_fields: tuple[str, ...]) -> UserError:

@@ -14,6 +14,7 @@ from kdcore.data.dataset import SplitArrays
 from kdcore.data.ingest import statistics
 from kdcore.evaluation.report_builder import NetworkCost, summarize_seeds, verdict
 from kdcore.export.artifacts import publish_artifacts
+from kdcore.export.exportable import onnx_metadata
 from kdcore.export.exporter import export_all
 from kdcore.export.model_card import render_model_card
 from kdcore.models.normalized_model import NormalizedModel
@@ -163,3 +164,9 @@ def test_configuration_describes_network_and_input(workdir: Path) -> None:
         "sixteen_bit_range": None,
         "classes": list(CLASSES),
     }
+
+
+def test_metadata_of_onnx_has_the_range_of_sixteen_bits() -> None:
+    arguments = ("cifar/resnet8", CLASSES, NORMALIZATION, 8)
+    assert "sixteen_bit_range" not in onnx_metadata(*arguments)
+    assert onnx_metadata(*arguments, 4096)["sixteen_bit_range"] == "4096"
