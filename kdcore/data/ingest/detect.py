@@ -9,6 +9,8 @@ from kdcore.data.ingest.base import DatasetReader, IngestContext
 FORMATS = (
     "torchvision_sets",
     "digits",
+    "parquet",
+    "csv_manifest",
     "webdataset",
     "npz",
     "image_folder",  # last, because it takes every zip

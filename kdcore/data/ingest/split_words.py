@@ -42,6 +42,12 @@ def folder_word(name: str) -> str | None:
     return word if word in _WORDS or word in _EVALUATION else None
 
 
+def table_word(name: str) -> str | None:
+    """Return the word for a split in the name of a table, if it has one: ``train.csv``."""
+    words = set(words_in(name))
+    return words.pop() if len(words) == 1 else None
+
+
 def shard_word(name: str) -> str | None:
     """Return the word for a split in a shard's name, as in ``imagenet-val-0001.tar``.
 

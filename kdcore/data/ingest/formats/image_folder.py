@@ -27,29 +27,29 @@ class ImageFolderReader:
     classes: tuple[str, ...] | None = None
 
     def __init__(self, archive: MemberArchive, context: IngestContext) -> None:
-        self._archive = archive
-        self._context = context
+        self.archive = archive
+        self.context = context
         self.problems = list(archive.problems)
 
     def scan(self) -> list[ScannedImage]:
         """Read every header. Raises :class:`UserError` for too many images."""
-        images = self._label_images()
-        self._context.check_count(len(images))
+        images = self.label_images()
+        self.context.check_count(len(images))
         scanned = []
         for done, image in enumerate(images):
-            self._context.report_progress(done, len(images))
+            self.context.report_progress(done, len(images))
             try:
-                data = self._archive.read(image.location)
-                shape = decode.read_header(data, self._context.request.max_pixels)
+                data = self.archive.read(image.location)
+                shape = decode.read_header(data, self.context.request.max_pixels)
                 scanned.append(ScannedImage(image, shape))
             except (UnreadableMemberError, decode.InvalidImageError) as error:
-                self._context.add_bad_image(image.name, str(error), image.label)
+                self.context.add_bad_image(image.name, str(error), image.label)
         return scanned
 
-    def _label_images(self) -> list[LabeledImage]:
+    def label_images(self) -> list[LabeledImage]:
         """Label the files that are images, by name or content; report all other files."""
-        images, summary = [], self._context.summary
-        for member in self._archive.members:
+        images, summary = [], self.context.summary
+        for member in self.archive.members:
             name = member.path_parts[-1]
             if has_image_name(name) or image_format(self._read_start(member)):
                 images.append(member)
@@ -66,7 +66,7 @@ class ImageFolderReader:
 
     def _read_start(self, member: ArchiveMember) -> bytes:
         try:
-            with self._archive.stream(member, count_bytes=False) as stream:
+            with self.archive.stream(member, count_bytes=False) as stream:
                 return stream.read(SIGNATURE_BYTES)
         except UnreadableMemberError:
             return b""
@@ -76,14 +76,14 @@ class ImageFolderReader:
     ) -> Iterator[tuple[int, Pixels | None]]:
         """Decode in the order of ``images``."""
         for position, image in enumerate(images):
-            self._context.report_progress(position, len(images))
+            self.context.report_progress(position, len(images))
             yield position, self._decode(image, image_format)
 
     def _decode(self, image: LabeledImage, target: ImageFormat) -> Pixels | None:
-        most = self._context.request.max_pixels
+        most = self.context.request.max_pixels
         try:
-            data = self._archive.read(image.location, count_bytes=False)
+            data = self.archive.read(image.location, count_bytes=False)
             return decode.decode(data, max_pixels=most, **target._asdict())
         except (UnreadableMemberError, decode.InvalidImageError) as error:
-            self._context.add_bad_image(image.name, str(error), image.label)
+            self.context.add_bad_image(image.name, str(error), image.label)
             return None

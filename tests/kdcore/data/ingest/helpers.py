@@ -17,10 +17,10 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (40, 9, 9, 3), dtype=np.uint8
 NUMBERS = np.arange(40) % 4
 
 
-def ingest_upload(workdir, path, **options):
+def ingest_upload(workdir, path, command=ingest, **options):
     """Ingest the file at ``path`` and open the stored data set."""
     request = IngestRequest(source="archive", path=str(path), **options)
-    info = DatasetInfo.model_validate(workdir.call(ingest, request))
+    info = DatasetInfo.model_validate(workdir.call(command, request))
     data = dataset.load_dataset(workdir.path / "artifacts" / "dataset.safetensors")
     assert data.info == info
     return data

@@ -1,0 +1,202 @@
+"""Read an archive of images and CSV files with their paths, labels and splits.
+
+The columns have names such as ``path``, ``label`` and ``split``
+(:mod:`kdcore.data.ingest.manifest_table`). Without a column of splits, the name of the table
+(``train.csv``) or a folder of the image says the split, else it is train.
+"""
+
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from typing import Any, NamedTuple
+
+from kdcore.data.class_labels import InvalidLabelError, class_name_of, class_name_problem
+from kdcore.data.ingest.archives.member_names import path_parts_of
+from kdcore.data.ingest.archives.open_archive import MemberArchive
+from kdcore.data.ingest.archives.safe_zip import ArchiveMember, UnreadableMemberError
+from kdcore.data.ingest.base import IngestContext, LabeledImage
+from kdcore.data.ingest.formats.image_folder import ImageFolderReader
+from kdcore.data.ingest.manifest_table import InvalidManifestError, ManifestRow, ManifestTable
+from kdcore.data.ingest.split_words import folder_word, resolve_words, table_word
+from kdcore.runtime.errors import error_detail
+
+_SUFFIXES = (".csv", ".tsv")
+_TRIED_ROWS = 100
+"""Rows of which one must name a file of the archive; other tables are about something else."""
+
+
+def open_reader(context: IngestContext) -> "ManifestReader | None":
+    """Return a reader for an archive with tables whose paths are files of the archive."""
+    archive = context.archive
+    tables = [m for m in archive.members if m.path_parts[-1].lower().endswith(_SUFFIXES)]
+    if not tables:
+        return None
+    files = _Files(archive.members)
+    manifests = [member for member in tables if _is_manifest(archive, member, files)]
+    return ManifestReader(archive, context, manifests, files) if manifests else None
+
+
+class _Files:
+    """Finds the files of an archive by paths as tables have them."""
+
+    def __init__(self, members: Iterable[ArchiveMember]) -> None:
+        self._by_path = {member.path_parts: member for member in members}
+        self._by_name: dict[str, list[ArchiveMember]] = defaultdict(list)
+        for path_parts, member in self._by_path.items():
+            name = path_parts[-1]
+            self._by_name[name].append(member)
+            if "." in name:
+                self._by_name[name.rpartition(".")[0]].append(member)
+
+    def find(self, path: str, folder: tuple[str, ...]) -> list[ArchiveMember]:
+        """Return the file of a path: below ``folder``, of the archive, or with the same end.
+
+        A path that is longer than that in the archive, or that lacks the ending of the name, is
+        found if only one file fits; several files are returned otherwise.
+        """
+        parts = tuple(part for part in path_parts_of(path) if part != "..")
+        for exact in ((*folder, *parts), parts):
+            if exact in self._by_path:
+                return [self._by_path[exact]]
+        named = self._by_name.get(parts[-1], []) if parts else []
+        return [member for member in named if _ends_alike(member.path_parts[:-1], parts[:-1])]
+
+
+def _ends_alike(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
+    common = min(len(first), len(second))
+    return common == 0 or first[-common:] == second[-common:]
+
+
+def _is_manifest(archive: MemberArchive, member: ArchiveMember, files: _Files) -> bool:
+    try:
+        for tried, row in enumerate(_read_rows(archive, member)):
+            if tried == _TRIED_ROWS:
+                return False
+            if files.find(row.path, member.path_parts[:-1]):
+                return True
+    except (InvalidManifestError, UnreadableMemberError):
+        return False
+    return False
+
+
+def _read_rows(
+    archive: MemberArchive, member: ArchiveMember, others: list[str] | None = None
+) -> Iterator[ManifestRow]:
+    """Yield the rows of a table; names of columns that are not read are added to ``others``."""
+    with archive.stream(member, count_bytes=False) as stream, closing(_RawStream(stream)) as raw:
+        table = ManifestTable(io.BufferedReader(raw))
+        if others is not None:
+            others.extend(table.others)
+        yield from table.rows()
+
+
+class _RawStream(io.RawIOBase):
+    """A member as a file."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Entry(NamedTuple):
+    """One image of a table."""
+
+    member: ArchiveMember
+    label: str
+    split_word: str | None
+    table: str
+
+
+class ManifestReader(ImageFolderReader):
+    """Reads the images that tables name."""
+
+    def __init__(
+        self,
+        archive: MemberArchive,
+        context: IngestContext,
+        tables: list[ArchiveMember],
+        files: _Files,
+    ) -> None:
+        super().__init__(archive, context)
+        self._tables = tables
+        self._files = files
+
+    def label_images(self) -> list[LabeledImage]:
+        """Label the images of all tables; other files are ignored and named."""
+        entries: dict[tuple[str, ...], _Entry] = {}
+        for table in self._tables:
+            others: list[str] = []
+            try:
+                for row in _read_rows(self.archive, table, others):
+                    self.context.report_progress(0)
+                    self._add_row(row, table, entries)
+            except (InvalidManifestError, UnreadableMemberError) as error:
+                self.problems.append(error_detail(table.name, str(error)))
+            reason = f"is not a column of paths, labels or splits in {table.name}"
+            self.context.summary.add_ignored(reason, others)
+        known = {*entries, *(table.path_parts for table in self._tables)}
+        others = [m.name for m in self.archive.members if m.path_parts not in known]
+        self.context.summary.add_ignored("is not named in a table", others)
+        return self._assign_splits(list(entries.values()))
+
+    def _add_row(
+        self,
+        row: ManifestRow,
+        table: ArchiveMember,
+        entries: dict[tuple[str, ...], _Entry],
+    ) -> None:
+        location = f"{table.name}, line {row.number}"
+        members = self._files.find(row.path, table.path_parts[:-1])
+        try:
+            word = _split_word(row, table)
+            label = class_name_of(row.label)
+            problem = _row_problem(row, members, label, word)
+            if problem is None and members[0].path_parts in entries:
+                problem = f"names {row.path} a second time; keep one line"
+        except InvalidLabelError as error:
+            problem = str(error)
+        if problem is not None:
+            self.problems.append(error_detail(location, problem))
+            return
+        entries[members[0].path_parts] = _Entry(members[0], label, word, table.name)
+
+    def _assign_splits(self, entries: list[_Entry]) -> list[LabeledImage]:
+        means = resolve_words(entry.split_word for entry in entries)
+        images = []
+        for entry in entries:
+            split = means[entry.split_word] if entry.split_word else "train"
+            label = "" if split == "unlabeled" else entry.label
+            images.append(LabeledImage(entry.member.path_parts, split, label, entry.member))
+            self.context.summary.sources[split] = entry.table
+        return sorted(images, key=lambda image: (image.split, image.label, image.path_parts))
+
+
+def _split_word(row: ManifestRow, table: ArchiveMember) -> str | None:
+    """Return the word for the split of a row; the text itself if it is no such word."""
+    if row.split is not None:
+        return folder_word(row.split) or row.split
+    folders = (folder_word(folder) for folder in path_parts_of(row.path)[:-1])
+    return table_word(table.path_parts[-1]) or next((word for word in folders if word), None)
+
+
+def _row_problem(
+    row: ManifestRow, members: list[ArchiveMember], label: str, word: str | None
+) -> str | None:
+    if word is not None and folder_word(word) is None:
+        return f"has the split {word!r}; train, val, test or unlabeled was expected"
+    if not members:
+        return f"names {row.path!r}, which is not in the archive"
+    if len(members) > 1:
+        listed = ", ".join(member.name for member in members[:3])
+        return f"names {row.path!r}, which may be {listed}; write the whole path"
+    if not label and word != "unlabeled":
+        return f"has no label for {row.path!r}"
+    return class_name_problem(label)

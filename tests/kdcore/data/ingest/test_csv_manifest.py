@@ -1,0 +1,139 @@
+"""Tables in an archive say the paths, labels and splits of its images."""
+
+import pytest
+
+from tests.kdcore.data.ingest.helpers import (
+    assert_upload_refused,
+    encode_shard,
+    ingest_upload,
+    read_summary,
+    write_upload,
+)
+from tests.kdcore.uploads import png, write_archive
+
+LABELS = ("ant", "bee")
+
+
+def images(count=20, pattern="images/{}.png"):
+    return {pattern.format(number): png(number) for number in range(count)}
+
+
+def table(rows, header="path,label", separator=","):
+    lines = [header, *(separator.join(map(str, row)) for row in rows)]
+    return "\r\n".join(lines).encode()
+
+
+def rows(count=20, pattern="images/{}.png"):
+    return [(pattern.format(number), LABELS[number % 2]) for number in range(count)]
+
+
+def counts(data):
+    return {split: part.count for split, part in data.info.splits.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("labels.csv", table(rows())),
+        ("images/labels.csv", table(rows(pattern="{}.png"))),
+        ("labels.csv", table(rows(pattern="/home/me/set/images/{}.png"))),
+        ("labels.csv", table(rows(pattern=".\\images\\{}.png"))),
+        ("labels.csv", table(rows(pattern="{}"), header="id,class")),
+        ("labels.csv", table(rows(pattern="{}.png"), header="Filename,Category")),
+        ("labels.csv", b"\xef\xbb\xbf" + table(rows())),
+        ("labels.csv", table(rows(), "path;label", ";")),
+        ("labels.tsv", table(rows(), "path\tlabel", "\t")),
+        ("labels.csv", table([(f'"{path}"', f'"{label}"') for path, label in rows()])),
+    ],
+)
+@pytest.mark.parametrize("container", ["zip", "tar"])
+def test_paths_and_labels_are_read_as_people_write_them(workdir, name, data, container):
+    members = {**images(), name: data}
+    if container == "zip":
+        path = write_archive(workdir.path / "in.zip", members)
+    else:
+        path = write_upload(workdir, encode_shard(members))
+    stored = ingest_upload(workdir, path)
+    assert stored.info.classes == LABELS
+    assert counts(stored) == {"train": 14, "val": 2, "test": 4}
+    summary = read_summary(workdir)
+    assert (summary.splits["train"].source, summary.ignored) == (name, ())
+
+
+def test_splits_come_from_a_column_the_names_of_tables_or_folders(workdir):
+    split = [*["training"] * 10, *["dev"] * 4, *["test"] * 4, *["unlabeled"] * 2]
+    data = table([(*row, split[i]) for i, row in enumerate(rows())], "path,label,split")
+    path = write_archive(workdir.path / "in.zip", {**images(), "labels.csv": data})
+    assert counts(ingest_upload(workdir, path)) == {
+        "train": 10,
+        "val": 4,
+        "test": 4,
+        "unlabeled": 2,
+    }
+
+
+def test_tables_of_splits_are_read_together(workdir):
+    members = images(30)
+    every = rows(30)
+    members["train.csv"], members["test.csv"] = table(every[:20]), table(every[20:28])
+    path = write_archive(workdir.path / "in.zip", members)
+    assert counts(ingest_upload(workdir, path)) == {"train": 18, "val": 2, "test": 8}
+    summary = read_summary(workdir)
+    assert summary.splits["test"].source == "test.csv"
+    (ignored,) = summary.ignored
+    assert (ignored.reason, ignored.count) == ("is not named in a table", 2)
+
+
+def test_folders_of_splits_count_where_no_column_does(workdir):
+    members = {f"{'test' if n > 13 else 'train'}/{n}.png": png(n) for n in range(20)}
+    labels = [(path, LABELS[number % 2]) for number, path in enumerate(members)]
+    path = write_archive(workdir.path / "in.zip", {**members, "labels.csv": table(labels)})
+    assert counts(ingest_upload(workdir, path)) == {"train": 12, "val": 2, "test": 6}
+
+
+def test_further_columns_are_ignored_and_named(workdir):
+    data = table([(*row, 7) for row in rows()], "path,label,weight")
+    path = write_archive(workdir.path / "in.zip", {**images(), "labels.csv": data})
+    ingest_upload(workdir, path)
+    (ignored,) = read_summary(workdir).ignored
+    assert ignored.reason == "is not a column of paths, labels or splits in labels.csv"
+    assert ignored.examples == ("weight",)
+
+
+def test_a_table_about_something_else_leaves_class_folders_alone(workdir):
+    members = {f"{LABELS[n % 2]}/{n}.png": png(n) for n in range(20)}
+    members["persons.csv"] = table([("ann", "photographer")], "file,class")
+    data = ingest_upload(workdir, write_archive(workdir.path / "in.zip", members))
+    assert data.info.classes == LABELS
+    assert read_summary(workdir).ignored[0].examples == ("persons.csv",)
+
+
+@pytest.mark.parametrize(
+    ("line", "header", "name", "words"),
+    [
+        (("images/99.png", "ant"), "path,label", "labels.csv, line 22", "not in the archive"),
+        (("images/1.png", "ant"), "path,label", "labels.csv, line 22", "a second time"),
+        (("images/x.png", ""), "path,label", "labels.csv, line 22", "has no label"),
+        (("images/x.png", "-1"), "path,label", "labels.csv, line 22", "-1 is not a label"),
+        (("same.png", "ant"), "path,label", "labels.csv, line 22", "may be a/same.png, b/same.png"),
+        (("images/x.png", "ant", "zz"), "path,label", "labels.csv", "line 22 has 3 values"),
+        (("images/x.png", "\xe4\xe4"), "path,label", "labels.csv", "is not UTF-8"),
+    ],
+)
+def test_an_invalid_line_is_named(workdir, line, header, name, words):
+    data = table([*rows(), line], header)
+    if "\xe4" in line[1]:
+        data = data.decode().encode("latin-1")
+    members = {**images(), "labels.csv": data, "a/same.png": png(50), "b/same.png": png(51)}
+    members["images/x.png"] = png(52)
+    details = assert_upload_refused(workdir, write_archive(workdir.path / "in.zip", members))
+    assert set(details) == {name}
+    assert words in details[name]
+
+
+def test_an_unknown_split_is_named(workdir):
+    data = table([(*row, "train") for row in rows()] + [("images/x.png", "ant", "third")])
+    data = data.replace(b"path,label", b"path,label,split")
+    members = {**images(), "labels.csv": data, "images/x.png": png(52)}
+    details = assert_upload_refused(workdir, write_archive(workdir.path / "in.zip", members))
+    assert "'third'; train, val, test or unlabeled" in details["labels.csv, line 22"]
