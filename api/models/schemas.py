@@ -10,7 +10,7 @@ from api.http.pagination import Page
 from api.models.pretrained_names import ModelSource
 from kdcore.schema.asset_info import KeyMap, WeightsChoice
 from kdcore.schema.base import FrozenModel, Label, Name, Text
-from kdcore.schema.catalog import ArchitectureName, Normalization
+from kdcore.schema.catalog import ArchitectureName, DeclaredNormalization, Normalization
 
 ModelState = Literal["verifying", "ready", "failed"]
 
@@ -36,7 +36,7 @@ class ModelCreate(FrozenModel):
     """`job:<id>`: the student of a job that has succeeded. `torchvision:<weights>` and
     `timm:<name>`: pretrained weights, which a worker downloads; the name of an architecture means
     its default weights."""
-    normalization: Normalization | None = None
+    normalization: DeclaredNormalization | None = None
     """Of pixels scaled to 0..1. Null uses the default of the architecture, with a warning."""
     input_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     """Side in pixels of the images that the model was trained on. Null uses the default of the

@@ -76,11 +76,13 @@ def check_teachers(
     names: Sequence[str],
     results: Sequence[ChanceTest],
     orders: Mapping[int, LikelyOrder] | None = None,
+    notes: Mapping[int, str] | None = None,
 ) -> list[str]:
     """Refuse teachers that are no better than the most frequent class at p < 0.001.
 
     ``orders`` has, by the index of a teacher whose order of classes is an assumption, the order
-    that fits better; such teachers are refused, too. Returns warnings for weak teachers. Raises
+    that fits better; such teachers are refused, too. ``notes`` has sentences by index that belong
+    to the refusal of a teacher. Returns warnings for weak teachers. Raises
     :class:`UserError` ``teacher_load_failed``, which names all refused teachers, with their class
     maps as a fix.
     """
@@ -97,7 +99,8 @@ def check_teachers(
         elif result.is_weak:
             warnings.append(f"the teacher {name} is weak: {summary}. {HINT}")
     if bad:
-        raise _refusal(bad, any(result.is_chance_level for result in results), orders)
+        is_chance_level = any(result.is_chance_level for result in results)
+        raise _refusal(bad, is_chance_level, orders, list((notes or {}).values()))
     return warnings
 
 
@@ -109,7 +112,10 @@ def _summarize(result: ChanceTest) -> str:
 
 
 def _refusal(
-    bad: list[ErrorDetail], is_chance_level: bool, orders: Mapping[int, LikelyOrder]
+    bad: list[ErrorDetail],
+    is_chance_level: bool,
+    orders: Mapping[int, LikelyOrder],
+    notes: list[str],
 ) -> UserError:
     reasons = ["is no better than chance"] if is_chance_level else []
     if orders:
@@ -121,7 +127,7 @@ def _refusal(
     return UserError(
         "teacher_load_failed",
         f"the teacher {' and '.join(reasons)}: {bad[0].name}: {bad[0].detail}",
-        hint=f"{ORDER_HINT}. Otherwise {HINT}" if orders else HINT,
+        hint=". ".join([*([ORDER_HINT] if orders else []), HINT, *notes]),
         items=bad,
         fix=fix or None,
         likely_class_order=next((order.class_map for order in orders.values()), None),

@@ -67,6 +67,10 @@ class EngineRequest(FrozenModel):
     """Threads of one operator; null uses all processors."""
 
 
+DESCRIPTIVE_FIELDS = frozenset({"class_names", "normalization_declared"})
+"""Fields of a :class:`ModelFile` that decide no numbers, so that no digest has them."""
+
+
 class ModelFile(FrozenModel):
     """Verified weights in safetensors form."""
 
@@ -78,7 +82,9 @@ class ModelFile(FrozenModel):
     input_size: int
     normalization: Normalization
     class_names: tuple[str, ...] | None = None
-    """In the order of the logits; null if unknown. No numbers depend on them."""
+    """In the order of the logits; null if unknown."""
+    normalization_declared: bool = True
+    """Whether it came with the weights, and is not the architecture's default."""
 
 
 class TeacherFile(ModelFile):

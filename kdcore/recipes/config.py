@@ -6,7 +6,7 @@ from pydantic import Field
 
 from kdcore.schema.asset_info import ImageSize
 from kdcore.schema.base import FrozenModel, Name
-from kdcore.schema.catalog import ArchitectureName, Normalization
+from kdcore.schema.catalog import ArchitectureName, DeclaredNormalization
 from kdcore.schema.dataset_sources import SOURCES, KnownSource, OnBadImage, OnDuplicates
 from kdcore.schema.job import ChannelRule, JobSpec, Student, TapPaths, Teacher
 
@@ -26,7 +26,7 @@ class RecipeModel(FrozenModel):
     """Classes of a state dict; null reads them from its last layer."""
     input_size: ImageSize | None = None
     """Side of the images that a state dict was trained on; null means the data set's."""
-    normalization: Normalization | None = None
+    normalization: DeclaredNormalization | None = None
     """Normalization that a state dict was trained with; null means the architecture's."""
     class_names: Annotated[tuple[Name, ...], Field(min_length=2, max_length=100_000)] | None = None
     """Names of a state dict's classes in the order of its logits; classes are matched by name."""

@@ -91,6 +91,7 @@ class ModelResolver(NamedTuple):
             input_size=size,
             normalization=_match_channels(normalization, report["in_channels"]),
             class_names=model.class_names,
+            normalization_declared=model.normalization is not None,
         )
 
 

@@ -35,6 +35,38 @@ class Normalization(FrozenModel):
         return self
 
 
+_MAX_DECLARED = 2
+"""Pixels from 0 to 1 have smaller means and deviations; larger values belong to 0..255."""
+_MAX_8_BIT = 255
+
+
+def _check_scale(normalization: Normalization) -> Normalization:
+    """Refuse values of pixels from 0 to 255, with the values for pixels from 0 to 1."""
+    mean, std = normalization.mean, normalization.std
+    largest = max(map(abs, (*mean, *std)))
+    if largest <= _MAX_DECLARED:
+        return normalization
+    if largest > _MAX_8_BIT or any(0 < abs(value) < 1 for value in (*mean, *std)):
+        raise PydanticCustomError(
+            "normalization_scale",
+            "has values of different scales: give the mean and the deviation of pixels from 0 to 1",
+        )
+    scaled = {
+        "mean": [float(f"{value / _MAX_8_BIT:.8g}") for value in mean],
+        "std": [float(f"{value / _MAX_8_BIT:.8g}") for value in std],
+    }
+    raise PydanticCustomError(
+        "normalization_of_255",
+        "has values of pixels from 0 to 255, but pixels are scaled to 0..1: divide mean and std by "
+        "255, which gives mean {mean} and std {std}",
+        {name: str(values) for name, values in scaled.items()} | {"replacement": scaled},
+    )
+
+
+DeclaredNormalization = Annotated[Normalization, AfterValidator(_check_scale)]
+"""A normalization that a user declares. Stored ones were accepted before and are never refused."""
+
+
 class Architecture(FrozenModel):
     """One architecture, measured at its reference input and number of classes."""
 

@@ -44,6 +44,8 @@ class JobContext:
     """The teachers' logits (N, C) on the validation split."""
     warnings: tuple[str, ...] = ()
     """Sentences about the inputs, for the report."""
+    normalization_declared: bool = True
+    """Whether the initial weights came with their normalization."""
     is_order_known: bool = True
     """Whether the classes of the initial weights have a known order."""
 

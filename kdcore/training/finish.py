@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kdcore.evaluation import metrics
 from kdcore.evaluation.class_order import LikelyOrder, find_likely_order
+from kdcore.evaluation.normalization_check import compare_normalizations, describe_candidates
 from kdcore.evaluation.report_builder import (
     Evaluator,
     NetworkCost,
@@ -21,6 +22,7 @@ from kdcore.evaluation.student_check import StudentLogits, TrainingCourse, find_
 from kdcore.export.artifacts import publish_artifacts
 from kdcore.export.exportable import ExportableNetwork, calibration_images, onnx_metadata
 from kdcore.export.exporter import export_all
+from kdcore.models.normalized_model import NormalizedModel, normalization_for_channels
 from kdcore.protocol.requests import RunRequest
 from kdcore.schema.report import EpochSummary, Evaluation, Finding, Report
 from kdcore.schemes import planner
@@ -108,7 +110,7 @@ def evaluate_on_test(
         epochs=_epochs(students[0]) if context.job.trains else None,
         confusion=confusion(evaluator, logits[0]),
         likely_class_order=order and order.class_map,
-        warnings=_warnings(run_state, context, order),
+        warnings=_warnings(run_state, context, evaluator, network, order),
         disagreements=disagreements(evaluator, logits[0], teacher_logits),
         device=run_state.compute_env.name,
         versions=run_state.compute_env.versions,
@@ -151,13 +153,30 @@ def _likely_order(context: JobContext, evaluator: Evaluator, logits: Tensor) -> 
 
 
 def _warnings(
-    run_state: RunState, context: JobContext, order: LikelyOrder | None
+    run_state: RunState,
+    context: JobContext,
+    evaluator: Evaluator,
+    network: NormalizedModel,
+    order: LikelyOrder | None,
 ) -> tuple[str, ...]:
-    if order is None:
-        return context.warnings
-    warning = f"the model's classes are probably in another order: {order.sentence}"
-    run_state.events.log("warning", warning)
-    return (*context.warnings, warning)
+    """The warnings about the inputs, and those about an evaluated model."""
+    warnings = []
+    if order is not None:
+        warnings.append(f"the model's classes are probably in another order: {order.sentence}")
+    if context.job.kind == "evaluate" and not context.normalization_declared:
+        candidates = compare_normalizations(
+            network,
+            normalization_for_channels(
+                context.dataset.info.normalization, context.job.student.channels
+            ),
+            evaluator.images,
+            evaluator.target,
+            run_state.check_cancelled,
+        )
+        warnings.append(describe_candidates("model", candidates))
+    for warning in warnings:
+        run_state.events.log("warning", warning)
+    return (*context.warnings, *warnings)
 
 
 def _test_top1(evaluator: Evaluator, logits: Sequence[Tensor]) -> list[float]:

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from kdcore.data import dataset
 from kdcore.data.rng import derive_key
-from kdcore.evaluation import teacher_check
-from kdcore.evaluation.class_order import find_likely_order
 from kdcore.models.factory import select_classes
 from kdcore.models.normalized_model import normalization_for_channels
 from kdcore.models.teachers import TeacherEnsemble, load_model
@@ -18,11 +16,12 @@ from kdcore.runtime.errors import UserError
 from kdcore.runtime.files import sha256_of
 from kdcore.schema.catalog import Normalization
 from kdcore.schema.job import network_channels
-from kdcore.schema.validation.class_matching import ClassMap, class_warning, is_order_known
+from kdcore.schema.validation.class_matching import ClassMap, class_warning
 from kdcore.schemes.base import STUDENT_ROLES
 from kdcore.training.checkpoint import load_checkpoint
 from kdcore.training.context import JobContext
 from kdcore.training.run_state import RunState
+from kdcore.training.teacher_gate import is_file_order_known, validate_teachers
 
 _CLASSIFIER_STREAM = 8
 """RNG stream for a classifier that pretrained weights lack."""
@@ -54,6 +53,8 @@ def load_inputs(
         )
     teachers = TeacherEnsemble.from_files(request.teachers, run_state.compute_env.device)
     initial = _select_classes(_initial_weights(request, data, workdir), request, data)
+    warnings = _class_warnings(request, run_state, data)
+    validation = validate_teachers(request, run_state, data, teachers, log_top1=log_top1)
     return JobContext(
         job=request.job,
         dataset=data,
@@ -62,14 +63,15 @@ def load_inputs(
         init_weights=initial.weights,
         input_size=initial.input_size,
         dataset_sha256=request.dataset.sha256,
-        warnings=_class_warnings(request, run_state, data),
-        is_order_known=_is_order_known(data, request.init, request.job.student.class_map),
+        warnings=(*warnings, *validation.warnings),
+        normalization_declared=request.init is None or request.init.normalization_declared,
+        is_order_known=is_file_order_known(data, request.init, request.job.student.class_map),
         cache_folder=(
             Path(request.teacher_cache_dir)
             if request.teacher_cache_dir
             else workdir / "teacher_cache"
         ),
-        teacher_val_logits=_check_teachers(request, run_state, data, teachers, log_top1=log_top1),
+        teacher_val_logits=validation.logits,
     )
 
 
@@ -118,14 +120,6 @@ def _select_classes(
         input_size=initial.input_size or data.info.image_size,
     )
     return initial._replace(weights=weights)
-
-
-def _is_order_known(
-    data: dataset.MappedDataset, file: ModelFile | None, class_map: ClassMap | None
-) -> bool:
-    return file is None or is_order_known(
-        data.info.classes, file.class_names, file.num_classes, class_map
-    )
 
 
 def _class_warnings(
@@ -179,37 +173,3 @@ def _weights_from_checkpoint(file: CheckpointFile) -> InitialWeights:
 
 def _is_student(part: dict[str, Any]) -> bool:
     return part["seed_index"] == 0 and part["role"] in STUDENT_ROLES
-
-
-def _check_teachers(
-    request: RunRequest,
-    run_state: RunState,
-    data: dataset.MappedDataset,
-    teachers: TeacherEnsemble,
-    *,
-    log_top1: bool,
-) -> Tensor | None:
-    if not teachers.networks:
-        return None
-    target = data.targets("val")
-    teacher_logits = teachers.logits(
-        data.images("val"),
-        device=run_state.compute_env.device,
-        check_cancelled=run_state.check_cancelled,
-        autocast=run_state.compute_env.autocast(),
-    )
-    mean_logits = teachers.mean(teacher_logits)
-    if log_top1:
-        top1 = teacher_check.count_correct(mean_logits, target).top1
-        run_state.events.metrics(0, 0.0, {"teacher/top1": top1}, wall_s=0.0)
-    names = [f"{file.architecture} ({file.sha256[:12]})" for file in request.teachers]
-    results = [teacher_check.count_correct(logits, target) for logits in teacher_logits]
-    orders = {
-        index: order
-        for index, (file, logits) in enumerate(zip(request.teachers, teacher_logits, strict=True))
-        if not _is_order_known(data, file, file.class_map)
-        and (order := find_likely_order(logits, target, data.info.classes)) is not None
-    }
-    for warning in teacher_check.check_teachers(names, results, orders):
-        run_state.events.log("warning", warning)
-    return mean_logits

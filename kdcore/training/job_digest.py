@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any
 
-from kdcore.protocol.requests import RunRequest
+from kdcore.protocol.requests import DESCRIPTIVE_FIELDS, RunRequest
 from kdcore.schema.old_spelling import old_spelling
 
 _EXCLUDED_FIELDS = {
@@ -27,7 +27,7 @@ def compute_job_digest(request: RunRequest) -> str:
         "job": job,
         "dataset": request.dataset.sha256,
         "teachers": [
-            teacher.model_dump(mode="json", exclude={"path", "class_names"})
+            teacher.model_dump(mode="json", exclude={"path", *DESCRIPTIVE_FIELDS})
             for teacher in request.teachers
         ],
         "init": request.init.sha256 if request.init else None,

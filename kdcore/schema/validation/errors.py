@@ -35,7 +35,9 @@ def field_issues(
     for index, error in enumerate(errors):
         pointer = json_pointer(body, error["loc"], error["type"])
         message = _message(error, model if index < _MAX_SUGGESTIONS else None)
-        issue = ValidationIssue(pointer=pointer, code=error["type"], detail=message)
+        issue = ValidationIssue(
+            pointer=pointer, code=error["type"], detail=message, fix=_fix(error, pointer)
+        )
         unique_issues.setdefault((issue.pointer, issue.code, issue.detail), issue)
     issues = list(unique_issues.values())
     return [issue for issue in issues if not _is_redundant(issue, issues)]
@@ -94,6 +96,12 @@ def _escape(step: str) -> str:
     # UTF-8 cannot encode a lone surrogate, and a client may send any text as a key.
     step = step.encode("utf-8", "replace").decode()
     return step.replace("~", "~0").replace("/", "~1")[:200]
+
+
+def _fix(error: ErrorDetails, pointer: str) -> list[dict[str, Any]] | None:
+    """Return the patch of an error whose context has the right value as ``replacement``."""
+    value = error.get("ctx", {}).get("replacement")
+    return None if value is None else [{"op": "replace", "path": pointer, "value": value}]
 
 
 _MESSAGES = {
