@@ -11,7 +11,7 @@ from api.http.downloads import DOWNLOAD_RESPONSES, download_response
 from api.http.etag import asset_tag, etag_response, if_match
 from api.http.idempotency import idempotent_post, run_idempotent
 from api.http.pagination import PageQueryDep
-from api.http.problems import ConflictError, ProblemError
+from api.http.problems import ConflictError, InvalidRequestError, ProblemError
 from api.http.routing import v1_router
 from api.models.schemas import ModelCreate, ModelOut, ModelPage, ModelState, ModelUpdate
 from api.models.serializers import serialize_model
@@ -60,11 +60,17 @@ def get_model(model_id: str, request: Request, caller: JobReader) -> Response:
 def update_model(
     model_id: str, body: ModelUpdate, request: Request, caller: DataWriter
 ) -> Response:
-    """Change name, license or labels. With `If-Match`, only if the model has not changed."""
+    """Change name, class names, license or labels.
+
+    With `If-Match`, only if the model has not changed.
+    """
     with transaction() as session:
         model = scoping.get_or_404(session, Model, model_id, caller, lock=True)
         if not if_match(request, model.rev):
             raise ProblemError(412, "precondition_failed", "the model has changed; get it again")
+        if body.class_names is not None and len(body.class_names) != model.num_classes:
+            detail = f"the model has {model.num_classes} classes: name each of them"
+            raise InvalidRequestError.of("/class_names", "classes_mismatch", detail)
         for name in body.model_fields_set:
             if name != "license" and getattr(body, name) is None:
                 continue

@@ -42,6 +42,9 @@ class ModelCreate(FrozenModel):
     """Side in pixels of the images that the model was trained on. Null uses the default of the
     architecture, with a warning."""
     class_names: Annotated[tuple[Name, ...], Field(min_length=2, max_length=100_000)] | None = None
+    reported_top1: Annotated[float, Field(ge=0, le=100)] | None = None
+    """Accuracy in percent that the model is known to have. A job whose data set shows a far lower
+    one has a warning."""
     license: Name | None = None
 
     @model_validator(mode="after")
@@ -70,6 +73,8 @@ class ModelUpdate(FrozenModel):
     """The fields of a model that can change."""
 
     name: Name | None = None
+    class_names: Annotated[tuple[Name, ...], Field(min_length=2, max_length=100_000)] | None = None
+    """In the order of the logits; their number is the model's number of classes."""
     license: Name | None = None
     labels: Annotated[dict[Label, Text], Field(max_length=64)] | None = None
 
@@ -94,6 +99,8 @@ class ModelOut(BaseModel):
     """Number of values of the training images with 16 bits; predictions scale images with 16 bits
     by it. Null without such images."""
     class_names: list[str] | None
+    reported_top1: float | None
+    """Accuracy in percent: of the test split in the report of a `job:` source, else as declared."""
     license: str | None
     labels: dict[str, str]
     num_params: int | None

@@ -14,6 +14,8 @@ _P_THRESHOLD = 0.001
 """Significance level: a teacher that always predicts the most frequent class passes this often."""
 _WEAK_GAIN = 0.1
 """A teacher that corrects a smaller share of the majority class's errors is weak."""
+_FAR_BELOW = 20.0
+"""Points of accuracy; smaller differences between two data sets are usual."""
 HINT = (
     "check that the teacher's normalization is the one of its training, that its classes are in "
     "the data set's order, and that its input size is right"
@@ -76,15 +78,14 @@ def check_teachers(
     names: Sequence[str],
     results: Sequence[ChanceTest],
     orders: Mapping[int, LikelyOrder] | None = None,
-    notes: Mapping[int, str] | None = None,
+    notes: Sequence[str] = (),
 ) -> list[str]:
     """Refuse teachers that are no better than the most frequent class at p < 0.001.
 
     ``orders`` has, by the index of a teacher whose order of classes is an assumption, the order
-    that fits better; such teachers are refused, too. ``notes`` has sentences by index that belong
-    to the refusal of a teacher. Returns warnings for weak teachers. Raises
-    :class:`UserError` ``teacher_load_failed``, which names all refused teachers, with their class
-    maps as a fix.
+    that fits better; such teachers are refused, too. ``notes`` are sentences for the hint of a
+    refusal. Returns warnings for weak teachers. Raises :class:`UserError` ``teacher_load_failed``,
+    which names all refused teachers, with their class maps as a fix.
     """
     orders = orders or {}
     bad, warnings = [], []
@@ -100,8 +101,18 @@ def check_teachers(
             warnings.append(f"the teacher {name} is weak: {summary}. {HINT}")
     if bad:
         is_chance_level = any(result.is_chance_level for result in results)
-        raise _refusal(bad, is_chance_level, orders, list((notes or {}).values()))
+        raise _refusal(bad, is_chance_level, orders, notes)
     return warnings
+
+
+def reported_top1_warning(name: str, result: ChanceTest, reported_top1: float | None) -> str | None:
+    """Return a sentence about a teacher that is far below its reported accuracy, or None."""
+    if reported_top1 is None or result.top1 > reported_top1 - _FAR_BELOW:
+        return None
+    return (
+        f"the teacher {name} is far below its reported accuracy of {reported_top1:.1f} %: "
+        f"{_summarize(result)}. {HINT}"
+    )
 
 
 def _summarize(result: ChanceTest) -> str:
@@ -115,7 +126,7 @@ def _refusal(
     bad: list[ErrorDetail],
     is_chance_level: bool,
     orders: Mapping[int, LikelyOrder],
-    notes: list[str],
+    notes: Sequence[str],
 ) -> UserError:
     reasons = ["is no better than chance"] if is_chance_level else []
     if orders:

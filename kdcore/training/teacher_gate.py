@@ -1,12 +1,13 @@
 """Check the teachers of a job on the validation images, before training."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from kdcore.data.dataset import MappedDataset
 from kdcore.evaluation import teacher_check
-from kdcore.evaluation.class_order import find_likely_order
+from kdcore.evaluation.class_order import LikelyOrder, find_likely_order
 from kdcore.evaluation.normalization_check import compare_normalizations, describe_candidates
 from kdcore.models.normalized_model import normalization_for_channels
 from kdcore.models.teachers import TeacherEnsemble
@@ -50,15 +51,17 @@ def validate_teachers(
         top1 = teacher_check.count_correct(mean_logits, target).top1
         run_state.events.metrics(0, 0.0, {"teacher/top1": top1}, wall_s=0.0)
     results = [teacher_check.count_correct(logits, target) for logits in teacher_logits]
-    orders = {
-        index: order
-        for index, (file, logits) in enumerate(zip(request.teachers, teacher_logits, strict=True))
-        if not is_file_order_known(data, file, file.class_map)
-        and (order := find_likely_order(logits, target, data.info.classes)) is not None
-    }
-    notes = _normalization_notes(request, run_state, data, teachers)
+    orders = _likely_orders(request, data, teacher_logits)
     names = [_name(file) for file in request.teachers]
-    warnings = (*teacher_check.check_teachers(names, results, orders, notes), *notes.values())
+    notes = _normalization_notes(request, run_state, data, teachers)
+    notes += filter(
+        None,
+        (
+            teacher_check.reported_top1_warning(name, result, file.reported_top1)
+            for name, result, file in zip(names, results, request.teachers, strict=True)
+        ),
+    )
+    warnings = (*teacher_check.check_teachers(names, results, orders, notes), *notes)
     for warning in warnings:
         run_state.events.log("warning", warning)
     return TeacherValidation(mean_logits, warnings)
@@ -73,12 +76,25 @@ def is_file_order_known(
     )
 
 
+def _likely_orders(
+    request: RunRequest, data: MappedDataset, teacher_logits: Sequence[Tensor]
+) -> dict[int, LikelyOrder]:
+    """Return the likelier orders of teachers without a known order of classes, by their index."""
+    target, classes = data.targets("val"), data.info.classes
+    return {
+        index: order
+        for index, (file, logits) in enumerate(zip(request.teachers, teacher_logits, strict=True))
+        if not is_file_order_known(data, file, file.class_map)
+        and (order := find_likely_order(logits, target, classes)) is not None
+    }
+
+
 def _normalization_notes(
     request: RunRequest, run_state: RunState, data: MappedDataset, teachers: TeacherEnsemble
-) -> dict[int, str]:
-    """Return a sentence for each teacher that was uploaded without its normalization, by index."""
-    notes = {}
-    for index, (file, network) in enumerate(zip(request.teachers, teachers.networks, strict=True)):
+) -> list[str]:
+    """Return a sentence for each teacher that was uploaded without its normalization."""
+    notes = []
+    for file, network in zip(request.teachers, teachers.networks, strict=True):
         if file.normalization_declared:
             continue
         candidates = compare_normalizations(
@@ -88,7 +104,7 @@ def _normalization_notes(
             data.targets("val"),
             run_state.check_cancelled,
         )
-        notes[index] = describe_candidates(f"teacher {_name(file)}", candidates)
+        notes.append(describe_candidates(f"teacher {_name(file)}", candidates))
     return notes
 
 

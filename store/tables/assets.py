@@ -135,7 +135,11 @@ class Model(Base):
     normalization: Mapped[Json | None]
     sixteen_bit_range: Mapped[int | None]
     """Number of values of the training images with 16 bits; null without such images."""
+    normalization_declared: Mapped[bool] = mapped_column(default=True)
+    """Whether it came with the weights, and is not the architecture's default."""
     class_names: Mapped[list[Any] | None]
+    reported_top1: Mapped[float | None]
+    """Accuracy in percent that the report or the upload of the weights states."""
     license: Mapped[str | None]
     labels: Mapped[Json]
     warnings: Mapped[list[Any]]

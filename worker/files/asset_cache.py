@@ -54,6 +54,8 @@ def model_file_fields(model: Model) -> dict[str, Any]:
         "input_size": model.input_size,
         "normalization": model.normalization,
         "class_names": model.class_names,
+        "normalization_declared": model.normalization_declared,
+        "reported_top1": model.reported_top1,
     }
 
 

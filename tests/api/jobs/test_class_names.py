@@ -94,6 +94,7 @@ def test_teacher_without_names_in_another_order_fails_the_job_with_a_fix(
         "name": "nameless",
         "upload_id": upload(client, save(weights)),
         "num_classes": 10,
+        "reported_top1": 99.5,
         **{name: trained_model[name] for name in ("architecture", "input_size", "normalization")},
     }
     model = client.post("/v1/models", json=model_body).raise_for_status().json()
@@ -108,3 +109,12 @@ def test_teacher_without_names_in_another_order_fails_the_job_with_a_fix(
     assert sum(index == expected for index, expected in zip(order, ORDER, strict=True)) >= 6
     assert sorted(order) == list(range(10))
     assert error["fix"] == [{"op": "add", "path": "/teachers/0/class_map", "value": order}]
+    assert "is far below its reported accuracy of 99.5 %" in error["hint"]
+    named = client.patch(f"/v1/models/{model['id']}", json={"class_names": list("abc")})
+    (issue,) = assert_problem(named, 422)["errors"]
+    assert (issue["pointer"], issue["code"]) == ("/class_names", "classes_mismatch")
+    names = [trained_job.dataset["classes"][index] for index in ORDER]
+    named = client.patch(f"/v1/models/{model['id']}", json={"class_names": names})
+    assert named.raise_for_status().json()["class_names"] == names
+    resolved = validate_job(trained_job, body)["resolved"]
+    assert resolved["teachers"][0]["class_map"] == list(ORDER), "the names decide"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdcore.evaluation.teacher_check import ChanceTest, check_teachers
+from kdcore.evaluation.teacher_check import ChanceTest, check_teachers, reported_top1_warning
 from kdcore.runtime.errors import UserError
 
 
@@ -32,6 +32,18 @@ def test_teacher_is_compared_with_the_most_frequent_class(
 
 def test_good_teacher_of_two_classes_gives_no_warning() -> None:
     assert check_teachers(["t"], [ChanceTest(num_correct=485, total=500, majority_count=260)]) == []
+
+
+@pytest.mark.parametrize(("num_correct", "warns"), [(720, False), (690, True)])
+def test_teacher_far_below_its_reported_accuracy_gives_a_warning(
+    num_correct: int, warns: bool
+) -> None:
+    result = ChanceTest(num_correct=num_correct, total=1000, majority_count=100)
+    warning = reported_top1_warning("t", result, 90.5)
+    assert (warning is not None) == warns
+    if warning is not None:
+        assert "the teacher t is far below its reported accuracy of 90.5 %: 69.0 % of" in warning
+    assert reported_top1_warning("t", result, None) is None
 
 
 def test_weak_teacher_gives_a_warning_and_a_chance_level_one_an_error() -> None:
