@@ -69,7 +69,8 @@ def update_model(
         if not if_match(request, model.rev):
             raise ProblemError(412, "precondition_failed", "the model has changed; get it again")
         if body.class_names is not None and len(body.class_names) != model.num_classes:
-            detail = f"the model has {model.num_classes} classes: name each of them"
+            number = "an unknown number of" if model.num_classes is None else model.num_classes
+            detail = f"the model has {number} classes: name each of them"
             raise InvalidRequestError.of("/class_names", "classes_mismatch", detail)
         for name in body.model_fields_set:
             if name != "license" and getattr(body, name) is None:

@@ -19,7 +19,7 @@ _MAX_IMAGES = 2000
 _IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
-class Candidate(NamedTuple):
+class NormalizationTrial(NamedTuple):
     """A normalization, and the accuracy with it in percent."""
 
     name: str
@@ -33,7 +33,7 @@ def compare_normalizations(
     images: Tensor,
     target: Tensor,
     check_cancelled: Callable[[], None],
-) -> list[Candidate]:
+) -> list[NormalizationTrial]:
     """Return the accuracy of ``network`` with its normalization, then with the usual other ones.
 
     The usual ones are none, 0.5 for mean and deviation, ImageNet's, and ``dataset_normalization``,
@@ -54,11 +54,11 @@ def compare_normalizations(
         logits = predict(
             tried.to(device).eval(), images, device=device, check_cancelled=check_cancelled
         )
-        candidates.append(Candidate(name, normalization, count_correct(logits, target).top1))
+        candidates.append(NormalizationTrial(name, normalization, count_correct(logits, target).top1))
     return candidates
 
 
-def describe_candidates(noun: str, candidates: list[Candidate]) -> str:
+def describe_candidates(noun: str, candidates: list[NormalizationTrial]) -> str:
     """Return which normalization fits best and by how much; the first one is in use."""
     current, *others = candidates
     best = max(candidates, key=lambda candidate: candidate.top1)

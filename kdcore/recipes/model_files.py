@@ -90,7 +90,8 @@ class ModelResolver(NamedTuple):
             in_channels=report["in_channels"],
             input_size=size,
             normalization=_match_channels(normalization, report["in_channels"]),
-            class_names=model.class_names,
+            class_names=model.class_names or report["class_names"],
+            reported_top1=report["reported_top1"],
             normalization_declared=model.normalization is not None,
         )
 

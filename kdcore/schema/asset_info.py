@@ -107,6 +107,8 @@ class ModelInfo(FrozenModel):
     normalization: Normalization | None = None
     class_names: tuple[str, ...] | None = None
     """In the order of the logits; null where the weights do not name their classes."""
+    reported_top1: float | None = None
+    """Accuracy in percent that the checkpoint states; null where it states none."""
     license: str | None = None
     warnings: tuple[str, ...] = ()
     """What the user should know about how a checkpoint was read."""

@@ -24,6 +24,7 @@ _MAX_NAME = 1000
 _MAX_DEPTH = 8
 """Depth of the dicts that are searched for tensors."""
 _CLASS_KEYS = ("class_names", "classes", "CLASSES", "class_to_idx")
+_TOP1_KEYS = ("best_acc1", "best_acc", "best_top1", "best_accuracy", "acc1", "top1", "val_acc1")
 _METADATA_KEYS = ("meta", "args", "config", "hyper_parameters")
 _MAX_CLASS_NAME = 200
 _MODULE_DEPTH = 2
@@ -166,6 +167,22 @@ def read_class_names(contents: Any, num_classes: int) -> tuple[str, ...] | None:
     for names in map(_as_names, values):
         if names is not None and len(names) == num_classes == len(set(names)):
             return names
+    return None
+
+
+def read_reported_top1(contents: Any) -> float | None:
+    """Return the accuracy in percent that a checkpoint's metadata state, or None.
+
+    Read are numbers at the top under the usual names, such as ``best_acc1``; a number up to 1 is a
+    share.
+    """
+    if not isinstance(contents, dict):
+        return None
+    for value in map(contents.get, _TOP1_KEYS):
+        if isinstance(value, Tensor):
+            value = value.item() if value.numel() == 1 and not value.is_meta else None
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 100:
+            return float(value) * (100 if value <= 1 else 1)
     return None
 
 

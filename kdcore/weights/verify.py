@@ -20,6 +20,7 @@ from kdcore.weights.checkpoint_reader import (
     module_error,
     read_checkpoint,
     read_class_names,
+    read_reported_top1,
 )
 from kdcore.weights.key_differences import Differences, compare
 from kdcore.weights.key_mapping import (
@@ -72,6 +73,7 @@ def verify(
         in_channels=target.in_channels,
         num_params=sum(target.tensors[name].numel() for name in target.parameters),
         class_names=class_names,
+        reported_top1=read_reported_top1(checkpoint.contents),
         warnings=(*notes, *mapping.notes),
     )
     write_model(tensors, info, workdir, events)

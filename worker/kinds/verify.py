@@ -60,6 +60,8 @@ def publish(job: Job, outputs: EngineOutputs, workdir: Path) -> Publication:
         entry = architectures()[report["architecture"]]
         fields["input_size"] = model.input_size or entry.input_size
         fields["class_names"] = model.class_names or report.get("class_names")
+        stated = report.get("reported_top1")
+        fields["reported_top1"] = stated if model.reported_top1 is None else model.reported_top1
         _check_class_names(model, report["num_classes"])
     fields["warnings"] = [*model.warnings, *report.get("warnings", ())]
     if model.class_names is None and model.upload_id and fields["class_names"]:

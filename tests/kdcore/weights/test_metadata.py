@@ -125,6 +125,20 @@ CALLS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({"best_acc1": 76.5}, 76.5),
+        ({"best_acc1": torch.tensor(0.5)}, 50.0),
+        ({"best_acc": float("nan"), "acc1": 91}, 91.0),
+        ({"best_acc1": "high", "epoch": 90}, None),
+    ],
+)
+def test_accuracy_of_the_metadata_is_read(tmp_path, metadata, expected):
+    info = verify_file(tmp_path, {"model": STATE, **metadata}).info
+    assert info["reported_top1"] == expected
+
+
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("new", [True, False])
 def test_code_is_refused_wherever_it_is(tmp_path, name, new):
