@@ -6,7 +6,7 @@ A model without a declared normalization has a warning since its upload, which t
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0011", "0010"
+revision, down_revision = "0012", "0011"
 branch_labels = depends_on = None
 
 _READ_WARNINGS = """
