@@ -54,7 +54,9 @@ def compare_normalizations(
         logits = predict(
             tried.to(device).eval(), images, device=device, check_cancelled=check_cancelled
         )
-        candidates.append(NormalizationTrial(name, normalization, count_correct(logits, target).top1))
+        candidates.append(
+            NormalizationTrial(name, normalization, count_correct(logits, target).top1)
+        )
     return candidates
 
 
