@@ -1,5 +1,6 @@
 """One image file to pixels: modes, orientation, crops and refused formats."""
 
+import contextlib
 import struct
 import zlib
 
@@ -144,3 +145,22 @@ def test_floating_point_pixels_are_refused():
 def test_modes_become_colors(mode, file_format):
     image = Image.new("RGB", (8, 8), (255, 255, 255)).convert(mode)
     assert (decode_as(image, file_format, size=8) > 250).all()
+
+
+@pytest.mark.parametrize("file_format", decode.FORMATS)
+def test_random_damage_raises_only_invalid_image_errors(file_format):
+    chance = np.random.default_rng(5)
+    pixels = chance.integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    good = encode_image(Image.fromarray(pixels), file_format)
+    deep = encode_image(Image.fromarray(pixels[..., 0].astype(np.uint16) * 9), "TIFF")
+    for trial in range(40):
+        data = bytearray(deep if file_format == "TIFF" and trial % 2 else good)
+        for offset in chance.integers(0, min(len(data), 400), chance.integers(1, 8)):
+            data[offset] = chance.integers(256)
+        for read in (decode.read_header, decode_to_four):
+            with contextlib.suppress(decode.InvalidImageError):
+                read(bytes(data[: len(data) - trial * 2]), 10_000)
+
+
+def decode_to_four(data, max_pixels):
+    return decode.decode(data, gray=False, size=4, max_pixels=max_pixels)
