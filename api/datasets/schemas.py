@@ -18,8 +18,8 @@ class DatasetCreate(FrozenModel):
     name: Name
     upload_id: Annotated[str, Field(max_length=64)] | None = None
     """A complete upload: a zip or tar of images in class folders (in `train/`, `val/` and `test/`,
-    or in one tree; `unlabeled/` is optional), an .npz with `images` and `labels`, or WebDataset
-    shards."""
+    or in one tree; `unlabeled/` is optional) or with a CSV table of their paths and labels, an .npz
+    with `images` and `labels`, Parquet in the layout of Hugging Face, or WebDataset shards."""
     source: KnownSource | None = None
     """A data set that needs no upload: scikit-learn's digits, or one of torchvision's."""
     image_size: ImageSize | None = None

@@ -142,7 +142,7 @@ class IngestRequest(EngineRequest):
 
     source: Literal["archive"] | KnownSource
     path: str | None = None
-    """The upload: a zip of class folders, an .npz file or tar shards, detected by content."""
+    """The upload, in a format of `docs/how-to/bring-your-own.md`, detected by content."""
     root: str | None = None
     """Folder with torchvision's data sets; null downloads them."""
     image_size: ImageSize | None = None
