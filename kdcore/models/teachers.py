@@ -15,7 +15,7 @@ from kdcore.models.factory import build
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.predict_logits import predict
 from kdcore.protocol.events import ErrorCode
-from kdcore.protocol.requests import ModelFile, TeacherFile
+from kdcore.protocol.requests import DESCRIPTIVE_FIELDS, ModelFile, TeacherFile
 from kdcore.runtime.errors import UserError
 from kdcore.runtime.files import sha256_of
 from kdcore.schema.old_spelling import old_spelling
@@ -116,7 +116,7 @@ def _load_teacher(file: TeacherFile, device: torch.device) -> FrozenTeacher:
         file.channels,
         file.class_map,
     )
-    identity_json = file.model_dump_json(exclude={"path", "weight", "taps", "class_names"})
+    identity_json = file.model_dump_json(exclude={"path", "weight", "taps", *DESCRIPTIVE_FIELDS})
     # The field's former name: keys of stored teacher caches were hashed with it.
     identity_json = identity_json.replace('"normalization":', f'"{old_spelling("normalization")}":')
     identity = hashlib.sha256(identity_json.encode()).hexdigest()

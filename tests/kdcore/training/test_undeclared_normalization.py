@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import pytest
+import torch
 
-from kdcore.protocol.requests import RunRequest
+from kdcore.models.teachers import TeacherEnsemble
+from kdcore.protocol.requests import DESCRIPTIVE_FIELDS, RunRequest
 from kdcore.runtime.errors import UserError
 from kdcore.schema.catalog import Normalization
 from kdcore.training.job_digest import compute_job_digest
 from tests.kdcore.training.helpers import (
+    CLASSES,
     World,
     log_text,
     report_of,
@@ -57,7 +60,15 @@ def test_an_evaluated_model_has_the_warning_too(world: World, tmp_path: Path) ->
     assert report["normalization"] == {"mean": [0.95], "std": [0.02]}, "nothing is applied"
 
 
-def test_the_origin_of_the_normalization_leaves_the_digest_unchanged(world: World) -> None:
+def test_what_models_declare_leaves_digests_and_cache_keys_unchanged(world: World) -> None:
     request = world.request()
-    changed = without_normalization(request, request.teachers[0].normalization)
+    declared = {"class_names": CLASSES, "normalization_declared": False, "reported_top1": 90.0}
+    assert set(declared) == DESCRIPTIVE_FIELDS
+    changed = with_teacher(request, **declared)
     assert compute_job_digest(changed) == compute_job_digest(request)
+    ensembles = (
+        TeacherEnsemble.from_files(r.teachers, torch.device("cpu")) for r in (request, changed)
+    )
+    (identity,), (changed_identity,) = ([m.identity for m in e.members] for e in ensembles)
+    assert identity is not None
+    assert identity == changed_identity
