@@ -262,7 +262,7 @@ def _wait_for_interrupt(stack: Stack, console: Console) -> None:
 
 def main(output: Path, *, keep: bool, epochs: int, port: int) -> int:
     """Run the demo as a program; return the exit code, 0 only if every check passed."""
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.default_int_handler)  # they stop the stack like Ctrl-C
     try:
         run_demo(output, keep=keep, epochs=epochs, port=port)

@@ -94,7 +94,7 @@ def fail(session: Session, job: Job, error: dict[str, Any], run_exit: str) -> No
 
     A job whose cancellation was requested ends as cancelled; its error is only logged as an event.
     """
-    counted = {"num_items": len(error["items"])} | error
+    counted = {"num_items": len(error.get("items") or [])} | error
     job_error = counted | {"run": job.num_runs, "phase": job.phase}
     event_log.append(session, job, "error", job_error)
     if job.desired_state == "cancel":

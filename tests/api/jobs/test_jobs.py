@@ -39,6 +39,7 @@ def test_minimal_job_has_every_documented_default(client: httpx.Client, digits: 
             "init": "random",
             "num_classes": 10,
             **dict.fromkeys(("derive", "convolution", "groups", "width", "channels", "taps")),
+            "class_map": None,
         },
         "dataset": digits["id"],
         "label_weight": 1.0,

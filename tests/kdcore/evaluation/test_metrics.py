@@ -34,7 +34,7 @@ def never_cancelled() -> None:
 
 def make_evaluator(classes: tuple[str, ...], images: torch.Tensor | None = None) -> Evaluator:
     images = torch.zeros(5, 1, 8, 8, dtype=torch.uint8) if images is None else images
-    return Evaluator(images, TARGET, classes, torch.device("cpu"), never_cancelled)
+    return Evaluator(images, TARGET, classes, torch.device("cpu"), never_cancelled, 1)
 
 
 def logits_for(classes: torch.Tensor, logit: float = 3.0, num_classes: int = 3) -> torch.Tensor:

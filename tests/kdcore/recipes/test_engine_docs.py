@@ -47,9 +47,29 @@ def test_documented_commands_work(tmp_path, shell_environment):
     assert (tmp_path / "student" / "student.safetensors").exists()
 
 
+OBJECTS = """
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+from kdcore import distill
+
+def network():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
+
+images = torch.rand(64, 3, 8, 8)
+train_set = TensorDataset(images, (images.mean((1, 2, 3)) > images.mean()).long())
+test_set, train_loader = train_set, DataLoader(train_set, 16)
+student_module, teacher_module = network(), network()
+teacher_module[1].weight.data.copy_(torch.stack([-torch.ones(192), torch.ones(192)]))
+teacher_module[1].bias.data.copy_(torch.tensor([1.0, -1.0]) * 192 * images.mean())
+"""
+"""The networks and data that the second example takes as existing."""
+
+
 def test_documented_python_works(tmp_path, shell_environment):
-    (code,) = code_blocks("python")
-    run_code([sys.executable, "-c"], code, tmp_path, shell_environment)
+    names, objects = code_blocks("python")
+    run_code([sys.executable, "-c"], names, tmp_path, shell_environment)
+    (tmp_path / "objects").mkdir()
+    run_code([sys.executable, "-c"], OBJECTS + objects, tmp_path / "objects", shell_environment)
 
 
 def test_every_field_of_a_recipe_is_documented():

@@ -18,7 +18,8 @@ UNKNOWN = {"architecture": None, "num_classes": None}
 
 def test_index_has_every_architecture_and_a_sample_is_current():
     index = shape_index()
-    assert index.keys() == architectures().keys()
+    # Other tests register networks of their process.
+    assert set(index) == {name for name in architectures() if not name.startswith("module/")}
     for name in ("cifar/wrn_16_2", "timm/vit_tiny_patch16_224", "torchvision/shufflenet_v2_x0_5"):
         assert sketch_architecture(name, architectures()[name].input_size) == index[name]
     assert {len(sketch.hashes) for sketch in index.values()} == {8}
