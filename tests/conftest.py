@@ -28,6 +28,7 @@ SLOW_TESTS = (
     "tests/chaos/",  # processes are killed and frozen, and the tests wait for leases to expire
     "tests/dashboard/test_long_names.py",  # a data set and a job, and eleven pages at four widths
     "tests/e2e/test_environments.py::test_stack",  # the whole stack starts, in each environment
+    "tests/e2e/test_readme.py::test_shell_session",  # a guide with several trainings
     "tests/e2e/test_restart.py",  # the whole stack is killed and started again
     "tests/e2e/test_worker_failure.py",  # a worker is killed, and its lease must expire
     "tests/house/test_new_",  # examples run in a scratch copy of the checkout

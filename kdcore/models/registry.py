@@ -1,4 +1,4 @@
-"""Every architecture by name: CIFAR's are listed here, torchvision and timm know their own."""
+"""Every architecture by name: CIFAR's are listed here, the others by torchvision and timm."""
 
 from collections.abc import Callable
 from typing import NamedTuple

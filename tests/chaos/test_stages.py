@@ -1,4 +1,4 @@
-"""Killed at each stage of a job's life: nothing is lost, the student is the same."""
+"""A stack killed at each stage of a job loses no row, and the student has the same bytes."""
 
 from collections.abc import Callable
 from typing import Any

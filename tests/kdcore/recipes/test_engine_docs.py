@@ -67,6 +67,7 @@ teacher_module[1].bias.data.copy_(torch.tensor([1.0, -1.0]) * 192 * images.mean(
 
 def test_documented_python_works(tmp_path, shell_environment):
     names, objects = code_blocks("python")
+    objects = objects.replace("teachers=", "training={'epochs': 1}, teachers=")
     run_code([sys.executable, "-c"], names, tmp_path, shell_environment)
     (tmp_path / "objects").mkdir()
     run_code([sys.executable, "-c"], OBJECTS + objects, tmp_path / "objects", shell_environment)
