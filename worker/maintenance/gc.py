@@ -77,7 +77,7 @@ class OrphanCollector:
         self._seen: set[str] = set()
 
     def delete_orphans(self) -> None:
-        """Delete the orphans that the previous call found, too; the next call deletes the others."""
+        """Delete the orphans that the previous call saw, too; the next call deletes the others."""
         young = datetime.now(UTC) - timedelta(seconds=settings().orphan_grace_s)
         old_keys = {
             entry.key for entry in object_store.list_objects() if entry.last_modified < young

@@ -31,7 +31,19 @@ _RANKS: dict[str, tuple[Role, int]] = {
 _NAME_WORDS = ("name", "names")
 _PLURAL_WORDS = ("classes", "categories")
 """Names of the classes where other arrays are the labels."""
-_NEUTRAL_WORDS = ("all", "arr", "array", "dataset", "full", "npy", "set", "the", "uint", "float", "v")
+_NEUTRAL_WORDS = (
+    "all",
+    "arr",
+    "array",
+    "dataset",
+    "full",
+    "npy",
+    "set",
+    "the",
+    "uint",
+    "float",
+    "v",
+)
 _SHORT_SPLITS = {"tr": "train", "va": "val", "te": "test"}
 """Words beside ``x`` and ``y`` alone, as in ``Xtr``."""
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
@@ -141,11 +153,13 @@ def _move_class_names(candidates: dict[ArrayKey, list[tuple[int, str]]]) -> None
 
 
 def _choose_by_shape(headers: Mapping[str, ArrayHeader | None]) -> ArrayChoice:
-    """Tell an array of images and one of labels apart by their shapes, if their names say neither."""
+    """Tell an array of images and one of labels apart by shape, if their names say neither."""
     axes = {name: len(header.shape) for name, header in headers.items() if header is not None}
     images = [name for name, count in axes.items() if count >= 3]
     labels = [name for name, count in axes.items() if count in (1, 2)]
-    is_unnamed = all(word.isdigit() or word in _NEUTRAL_WORDS for n in headers for word in _words(n))
+    is_unnamed = all(
+        word.isdigit() or word in _NEUTRAL_WORDS for n in headers for word in _words(n)
+    )
     if not is_unnamed or (len(images), len(labels)) != (1, 1):
         return ArrayChoice({}, {}, list(headers))
     return ArrayChoice({("images", "train"): images[0], ("labels", "train"): labels[0]}, {}, [])
