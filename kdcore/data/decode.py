@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from kdcore.data.image_signature import describe_file, image_format
 
@@ -16,8 +16,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "AVIF")
 FULL_RANGE = 1 << 16
 """Number of values of images that use all of their 16 bits."""
 _REDUCING_GAP = 2
-_DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-_GRAY_MODES = ("1", "L", "LA", *_DEEP_MODES)
+DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_GRAY_MODES = ("1", "L", "LA", *DEEP_MODES)
 _ALPHA_MODES = ("LA", "PA", "RGBA", "RGBa", "La")
 _LOW_BYTES = {
     f"{mode};16{order}": f"{mode};16{other}"
@@ -26,6 +26,9 @@ _LOW_BYTES = {
 }
 """Pillow's layouts of colors with 16 bits, of which it reads the high bytes, and the layout that
 reads the low bytes of the same file."""
+_GRAY_ALPHA_LAYOUT = "LA;16B"
+_BITS_TAG, _PHOTOMETRIC_TAG, _PLANES_TAG = 258, 262, 284
+"""TIFF: BitsPerSample, PhotometricInterpretation and PlanarConfiguration."""
 
 
 class InvalidImageError(Exception):
@@ -93,9 +96,9 @@ def fit_image(
     image: Image.Image, *, gray: bool, size: int, sixteen_bit_range: int = FULL_RANGE
 ) -> npt.NDArray[np.uint8]:
     """Convert an image of any mode to pixels (C, size, size), by the rules of :func:`decode`."""
-    if image.mode in _DEEP_MODES:
+    if image.mode in DEEP_MODES:
         image = Image.fromarray(scale_to_eight_bits(np.asarray(image), sixteen_bit_range))
-    plain, mode = _without_transparency(image), "L" if gray else "RGB"
+    plain, mode = composite_on_white(image), "L" if gray else "RGB"
     if plain.mode != mode:
         plain = plain.convert(mode)
     if plain.size != (size, size):
@@ -116,7 +119,12 @@ def _read_deep(image: Image.Image, data: bytes) -> npt.NDArray[Any] | None:
     """Return the values (H, W) or (H, W, C) of an image with more than eight bits, else None."""
     if image.mode == "F":
         raise InvalidImageError("has floating-point pixels; save integers of 8 or 16 bits")
-    if image.mode in _DEEP_MODES:
+    if image.mode in DEEP_MODES:
+        if _tiff_tag(image, _PHOTOMETRIC_TAG) == 0:
+            raise InvalidImageError(
+                "has more than 8 bits and white as 0 (PhotometricInterpretation 0); save it with "
+                "black as 0 (PhotometricInterpretation 1)"
+            )
         image.load()
         values = np.asarray(image)
         if values.min() < 0 or values.max() >= FULL_RANGE:
@@ -125,12 +133,36 @@ def _read_deep(image: Image.Image, data: bytes) -> npt.NDArray[Any] | None:
             )
         return values[..., None]
     layout = _layout(image) if image.format in ("PNG", "TIFF") else ""
-    if layout not in _LOW_BYTES:
+    if layout == _GRAY_ALPHA_LAYOUT:
+        # Both bytes of the gray value and both of alpha are as many as four channels of 8 bits.
+        pairs = _read_with_layout(data, "RGBA").view(">u2")
+        return pairs[..., [0, 0, 0, 1]].astype(np.uint16)
+    if not _has_deep_channels(image, layout):
         return None
-    with Image.open(io.BytesIO(data), formats=FORMATS) as second:
-        second.tile = [_with_layout(tile, _LOW_BYTES[layout]) for tile in second.tile]
-        low = np.asarray(second).astype(np.uint16)
+    if layout not in _LOW_BYTES or _tiff_tag(image, _PLANES_TAG) == 2:
+        raise InvalidImageError(
+            f"has 16 bits in the layout {layout}, which is not read; save gray, RGB or RGBA "
+            "channels, and the channels of a pixel together (PlanarConfiguration 1)"
+        )
+    low = _read_with_layout(data, _LOW_BYTES[layout]).astype(np.uint16)
     return np.asarray(image).astype(np.uint16) << 8 | low
+
+
+def _has_deep_channels(image: Image.Image, layout: str) -> bool:
+    bits = _tiff_tag(image, _BITS_TAG) or 0
+    return ";16" in layout or (max(bits) if isinstance(bits, tuple) else bits) > 8
+
+
+def _tiff_tag(image: Image.Image, tag: int) -> Any:
+    """Return the value of a tag of a TIFF; None without it and for other formats."""
+    return image.tag_v2.get(tag) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
+
+
+def _read_with_layout(data: bytes, layout: str) -> npt.NDArray[np.uint8]:
+    """Read the bytes of a file as if its pixels had another of Pillow's layouts."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as second:
+        second.tile = [_with_layout(tile, layout) for tile in second.tile]
+        return np.asarray(second)
 
 
 def _layout(image: Image.Image) -> str:
@@ -162,8 +194,8 @@ def _is_transparent(image: Image.Image) -> bool:
     return image.mode in _ALPHA_MODES or "transparency" in image.info
 
 
-def _without_transparency(image: Image.Image) -> Image.Image:
-    """Composite a transparent image on white."""
+def composite_on_white(image: Image.Image) -> Image.Image:
+    """Return a transparent image as RGBA on white; an opaque one as it is."""
     if not _is_transparent(image):
         return image
     opaque = image.convert("RGBA")

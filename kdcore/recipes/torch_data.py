@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from kdcore.data.decode import DEEP_MODES, composite_on_white
 from kdcore.runtime.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -130,7 +131,7 @@ def _split_pair(sample: Any, name: str) -> tuple[Any, Any]:
 def _to_array(image: Any, name: str, index: int) -> Array:
     """Return an image as (H, W) or (H, W, C), of its own type."""
     if hasattr(image, "convert"):  # a PIL image
-        image = image if image.mode in ("L", "RGB") else image.convert("RGB")
+        image = _to_eight_bits(image, name, index)
     channels_first = hasattr(image, "detach")
     values: Array = np.asarray(image.detach().cpu() if channels_first else image)
     if values.ndim == 3:
@@ -146,6 +147,21 @@ def _to_array(image: Any, name: str, index: int) -> Array:
         f"has an image of shape {values.shape} and type {values.dtype} at {index}; (H, W), "
         "(C, H, W) or (H, W, C) with 1, 3 or 4 channels are expected",
     )
+
+
+def _to_eight_bits(image: Any, name: str, index: int) -> Any:
+    """Return a PIL image as L or RGB; transparent pixels become white."""
+    if image.mode == "F" or image.mode in DEEP_MODES:
+        raise _error(
+            name,
+            f"has an image of mode {image.mode} at {index}; 8 bits are expected: scale the pixels "
+            "of all images by one range in its transform, such as "
+            "lambda image: numpy.asarray(image) / numpy.float32(65535), or pass the folder of the "
+            "images",
+        )
+    mode = "L" if image.mode == "L" else "RGB"
+    opaque = composite_on_white(image)
+    return opaque if opaque.mode == mode else opaque.convert(mode)
 
 
 def _to_label(label: Any, name: str, index: int) -> int:

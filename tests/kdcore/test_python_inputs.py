@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
@@ -229,3 +230,23 @@ def test_splits_have_names_of_splits(images: Tensor, labels: Tensor) -> None:
 def test_network_of_another_process_is_named() -> None:
     with pytest.raises(UserError, match=r"passed to distill\(\) as an object, in another process"):
         build("module/Net-0123456789abcdef", num_classes=CLASSES)
+
+
+def read_pil_image(image: Image.Image) -> Any:
+    return read_splits(Stream([(image, 0)]))["train_images"][0]
+
+
+@pytest.mark.parametrize("mode", ["I", "I;16", "F"])
+def test_pil_images_with_more_than_eight_bits_are_refused(mode: str) -> None:
+    with pytest.raises(UserError, match=f"mode {mode} at 0; 8 bits are expected: scale"):
+        read_pil_image(Image.new(mode, (8, 8), 4095))
+
+
+def test_transparent_pil_images_become_white() -> None:
+    for image in (Image.new("RGBA", (8, 8), (9, 9, 9, 0)), Image.new("LA", (8, 8), (9, 0))):
+        pixels = read_pil_image(image)
+        assert pixels.shape == (8, 8, 3)
+        assert (pixels == 255).all()
+    marked = Image.new("L", (8, 8), 7)
+    marked.info["transparency"] = 7
+    assert (read_pil_image(marked) == np.full((8, 8), 255)).all()

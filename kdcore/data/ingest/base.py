@@ -8,7 +8,7 @@ lists the labeled images, and ``decode_images``, which decodes them.
 import contextlib
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -155,6 +155,12 @@ class IngestContext:
     def add_bad_image(self, name: str, detail: str, label: str | None = None) -> None:
         """Record an image that cannot be decoded: ``on_bad_image`` says what becomes of it."""
         self.bad_images[name] = BadImage(error_detail(name, detail), label)
+
+    def add_labels(self, labels: Mapping[tuple[str, ...], str]) -> None:
+        """Set the labels of bad images by the parts of their paths."""
+        for path_parts, label in labels.items():
+            name = "/".join(path_parts)
+            self.bad_images[name] = self.bad_images[name]._replace(label=label)
 
     def check_count(self, count: int) -> None:
         """Raise :class:`UserError` ``dataset_invalid`` above the maximal number of images."""

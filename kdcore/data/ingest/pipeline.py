@@ -82,6 +82,8 @@ def _ingest(
     bad_labels = _settle_bad_images(reader, context)
     if not reader.problems:
         _require_training_images(images, context)
+    if context.request.on_bad_image == "skip":
+        bad_labels = _add_lost_classes(reader, images, context)
     classes = folder_layout.check_classes(images, reader.problems, reader.classes, bad_labels)
     if not scanned:
         raise _refusal(reader, context)
@@ -127,6 +129,18 @@ def _settle_bad_images(reader: DatasetReader, context: IngestContext) -> set[str
     details = [bad_image.detail for bad_image in context.bad_images.values()]
     reader.problems[:] = dict.fromkeys((*reader.problems, *details))
     return {bad_image.label for bad_image in context.bad_images.values() if bad_image.label}
+
+
+def _add_lost_classes(
+    reader: DatasetReader, images: Sequence[LabeledImage], context: IngestContext
+) -> set[str]:
+    """Make classes problems whose training images are all skipped; return these classes."""
+    trained = {image.label for image in images if image.split == "train"}
+    bad = {bad_image.label for bad_image in context.bad_images.values() if bad_image.label}
+    lost = bad - trained if trained else set()
+    detail = "has no training images left without bad images"
+    reader.problems.extend(error_detail(label, detail) for label in sorted(lost))
+    return lost
 
 
 def _check_removal(

@@ -62,6 +62,8 @@ class SampleFiles:
     labels: dict[Path, Label | None] = field(default_factory=dict)
     """None for a broken label, which is reported elsewhere."""
     num_captions: int = 0
+    bad_image_labels: dict[Path, str] = field(default_factory=dict)
+    """The labels of broken images; :meth:`samples` fills them in."""
 
     def samples(
         self, is_unlabeled: Callable[[Path], bool], problems: list[ErrorDetail]
@@ -79,7 +81,8 @@ class SampleFiles:
             if problem is not None:
                 problems.append(error_detail("/".join(key), problem))
             elif headers[0] is None or label is None:
-                continue
+                if label is not None and label.text and not unlabeled:
+                    self.bad_image_labels[group.images[0]] = label.text
             elif not unlabeled and not label.text:
                 missing.append(error_detail("/".join(key), self._missing_detail(group, label)))
             elif not unlabeled and (problem := class_name_problem(label.text)) is not None:

@@ -5,6 +5,7 @@ A class map has, for each class of the data set in order, the index of the same 
 
 import functools
 import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,6 +26,11 @@ class ClassMatch(NamedTuple):
     unmatched: tuple[str, ...]
     """Names of the data set that the model lacks."""
     num_model_classes: int
+    ignores_numbers: bool = False
+    """Whether both sides have whole numbers for names and the model lacks some of the data set's.
+
+    The numbers may be counted from another start, so no class is matched by name.
+    """
 
     @property
     def is_complete(self) -> bool:
@@ -52,19 +58,21 @@ def match_classes(
 
     Names match if they are equal, else if they differ only in case, separators or leading zeros,
     else if they name the same class of ImageNet: a WordNet id, or torchvision's or timm's name.
-    None where one side has no names.
+    Each of these rounds matches what the earlier rounds left open. Whole numbers match only if the
+    model has all of the data set's. None where one side has no names.
     """
     if not classes or not model_names or len(model_names) != num_model_classes:
         return None
-    best: tuple[int | None, ...] = ()
+    indices: list[int | None] = [None] * len(classes)
     for keys_of in _KEYS:
-        indices = _match_keys(keys_of(tuple(classes)), keys_of(tuple(model_names)))
-        if not best or indices.count(None) < best.count(None):
-            best = indices
-        if None not in best:
+        if None not in indices:
             break
-    unmatched = [name for name, index in zip(classes, best, strict=True) if index is None]
-    return ClassMatch(best, tuple(unmatched), num_model_classes)
+        _match_open(indices, keys_of(tuple(classes)), keys_of(tuple(model_names)))
+    unmatched = tuple(name for name, index in zip(classes, indices, strict=True) if index is None)
+    if unmatched and all(map(_is_integer, (*classes, *model_names))):
+        nothing = (None,) * len(classes)
+        return ClassMatch(nothing, unmatched, num_model_classes, ignores_numbers=True)
+    return ClassMatch(tuple(indices), unmatched, num_model_classes)
 
 
 def class_warning(
@@ -84,6 +92,15 @@ def class_warning(
     if class_map == match.class_map:
         if match.is_complete:
             return None
+        if match.ignores_numbers:
+            pairs = [
+                f"{name} is {other}" for name, other in zip(classes, model_names, strict=False)
+            ]
+            return (
+                f"the class names of the {noun} are other numbers than those of the data set: all "
+                f"classes are matched by their order ({list_names(pairs)}), which may be wrong; if "
+                "it is, set class_map, or upload the model with the data set's class names"
+            )
         return (
             f"the {noun} has no class named {list_names(match.unmatched)}: these classes are "
             "matched by their order, which may be wrong; if it is, set class_map, or upload the "
@@ -118,15 +135,18 @@ def list_names(names: Sequence[str]) -> str:
     return f"{listed} (and {more} more)" if more > 0 else listed
 
 
-def _match_keys(
-    keys: Sequence[str | None], model_keys: Sequence[str | None]
-) -> tuple[int | None, ...]:
-    """Return the index of each key in ``model_keys``; None for one that is not unique there."""
-    counts, data_counts = Counter(model_keys), Counter(keys)
-    index_of = {key: index for index, key in enumerate(model_keys) if counts[key] == 1}
-    return tuple(
-        index_of.get(key) if key is not None and data_counts[key] == 1 else None for key in keys
-    )
+def _match_open(
+    indices: list[int | None], keys: Sequence[str | None], model_keys: Sequence[str | None]
+) -> None:
+    """Fill in ``indices`` the open ones whose keys are unique among the open ones of both sides."""
+    taken = set(indices)
+    free = {index: key for index, key in enumerate(model_keys) if index not in taken}
+    left = {n: key for n, key in enumerate(keys) if indices[n] is None and key is not None}
+    counts, data_counts = Counter(free.values()), Counter(left.values())
+    index_of = {key: index for index, key in free.items() if counts[key] == 1}
+    for position, key in left.items():
+        if data_counts[key] == 1:
+            indices[position] = index_of.get(key)
 
 
 def _exact_keys(names: tuple[str, ...]) -> Sequence[str | None]:
@@ -139,8 +159,13 @@ def _normalized_keys(names: tuple[str, ...]) -> Sequence[str | None]:
 
 def _normalize(name: str) -> str:
     text = unicodedata.normalize("NFC", name).casefold()
+    sign = "-" if re.match(r"\s*-[0-9]", text) else ""
     words = " ".join(text.replace("_", " ").replace("-", " ").split())
-    return str(int(words)) if words.isascii() and words.isdecimal() else words
+    return str(int(sign + words)) if words.isascii() and words.isdecimal() else sign + words
+
+
+def _is_integer(name: str) -> bool:
+    return re.fullmatch(r"-?[0-9]+", _normalize(name)) is not None
 
 
 @functools.lru_cache(maxsize=8)
@@ -176,4 +201,4 @@ _KEYS: tuple[Callable[[tuple[str, ...]], Sequence[str | None]], ...] = (
     _normalized_keys,
     _imagenet_keys,
 )
-"""From exact names to looser ones; the first that matches all classes counts."""
+"""From exact names to looser ones; each matches what the earlier ones left open."""

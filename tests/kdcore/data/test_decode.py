@@ -95,7 +95,7 @@ def test_twelve_bits_in_sixteen_use_a_smaller_range(file_format):
 def encode_sixteen_bit_png(values):
     """A PNG with 16 bits for each color, which Pillow cannot write: values (H, W, C)."""
     height, width, channels = values.shape
-    color_type = {3: 2, 4: 6}[channels]
+    color_type = {2: 4, 3: 2, 4: 6}[channels]
     header = struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
@@ -121,6 +121,60 @@ def test_colors_with_sixteen_bits_keep_their_low_bits():
     with_alpha = decode.decode(data, gray=False, size=4, max_pixels=99, sixteen_bit_range=4096)
     assert (with_alpha[:, :3] == pixels[:, :3]).all()
     assert with_alpha[:, 3, 3].tolist() == [255] * 3
+
+
+def test_gray_with_alpha_keeps_its_low_bits():
+    values = np.full((4, 4, 2), 65_535, np.uint16)
+    values[..., 0] = [0, 4095, 2048, 273]
+    values[3, 3, 1] = 0
+    data = encode_sixteen_bit_png(values)
+    header = decode.read_header(data, 99)
+    assert (header.max_value, header.transparent) == (4095, True)
+    pixels = decode.decode(data, gray=True, size=4, max_pixels=99, sixteen_bit_range=4096)
+    assert pixels[0, ::3].tolist() == [[0, 255, 128, 17], [0, 255, 128, 255]]
+
+
+def encode_sixteen_bit_tiff(channels, photometric, **tags):
+    """A TIFF of 4 x 4 pixels with 16 bits, which Pillow cannot write: extra tags by number."""
+    entries = {
+        256: (3, [4]),
+        257: (3, [4]),
+        258: (3, [16] * channels),
+        259: (3, [1]),
+        262: (3, [photometric]),
+        273: (4, [8]),
+        277: (3, [channels]),
+        278: (3, [4]),
+        279: (4, [32 * channels]),
+    } | {int(name[1:]): (3, [value]) for name, value in tags.items()}
+    data = np.full(16 * channels, 4095, "<u2").tobytes()
+    table, extra = b"", b""
+    offset = 8 + len(data) + 2 + 12 * len(entries) + 4
+    for tag, (kind, values) in sorted(entries.items()):
+        packed = struct.pack(f"<{len(values)}{'HI'[kind - 3]}", *values)
+        if len(packed) > 4:
+            packed, extra = struct.pack("<I", offset + len(extra)), extra + packed
+        table += struct.pack("<HHI", tag, kind, len(values)) + packed.ljust(4, b"\0")
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(data))
+    return head + data + struct.pack("<H", len(entries)) + table + bytes(4) + extra
+
+
+@pytest.mark.parametrize(
+    ("channels", "photometric", "tags", "words"),
+    [
+        (1, 0, {}, "white as 0"),
+        (4, 2, {"t338": 0}, "layout RGBX;16L"),
+        (4, 2, {"t338": 1}, "layout RGBa;16L"),
+        (4, 5, {}, "layout CMYK;16L"),
+        (3, 2, {"t284": 2}, "PlanarConfiguration 1"),
+    ],
+)
+def test_other_layouts_of_sixteen_bits_are_refused(channels, photometric, tags, words):
+    data = encode_sixteen_bit_tiff(channels, photometric, **tags)
+    with pytest.raises(decode.InvalidImageError, match=words):
+        decode.read_header(data, 99)
+    readable = encode_sixteen_bit_tiff(3 if channels > 1 else 1, 2 if channels > 1 else 1)
+    assert decode.read_header(readable, 99).max_value == 4095
 
 
 def test_orientation_of_deep_images_is_applied():

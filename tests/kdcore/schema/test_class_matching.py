@@ -7,7 +7,7 @@ import pytest
 from kdcore.schema.asset_info import DatasetFacts, ModelFacts
 from kdcore.schema.defaults import class_warnings, resolve_job
 from kdcore.schema.job import JobSpec, ResolvedJob
-from kdcore.schema.validation.class_matching import match_classes
+from kdcore.schema.validation.class_matching import class_warning, is_order_known, match_classes
 from kdcore.schema.validation.compatibility import JobAssets
 from kdcore.schema.validation.partial_spec import PartialSpec
 from kdcore.schema.validation.rules import validate
@@ -31,6 +31,12 @@ Names = tuple[str, ...]
         # Equal numbers of classes: the name that the model lacks gets the class that remains.
         (("a", "b", "d", "x"), ("a", "b", "c", "d"), (0, 1, 3, 2)),
         (("p", "q"), ("a", "b"), None),
+        # Numbers that may be counted from another start are not matched by name.
+        (("0", "1", "2"), ("1", "2", "3"), None),
+        (("0", "1"), ("1", "-1"), None),
+        (("-1", "01"), ("1", "-01"), (1, 0)),
+        # Each round matches what the earlier ones left open.
+        ((*"XY", "goldfish", "tench"), (*"yx", "n01440764", "n01443537"), (1, 0, 3, 2)),
     ],
 )
 def test_classes_are_matched_by_name(
@@ -46,6 +52,22 @@ def test_ambiguous_names_are_not_matched() -> None:
     assert match is not None
     assert (match.indices, match.unmatched) == ((None, 1), ("crane",))
     assert match.class_map is None
+
+
+def test_other_numbers_are_matched_by_their_order_with_a_warning() -> None:
+    classes = tuple(map(str, range(10)))
+    names = tuple(map(str, range(1, 11)))
+    match = match_classes(classes, names, 10)
+    assert match is not None
+    assert (match.class_map, match.unmatched) == (None, ("0",))
+    warning = class_warning("teacher", classes, names, 10, None)
+    assert warning is not None
+    assert "all classes are matched by their order (0 is 1, 1 is 2" in warning
+    assert class_warning("teacher", classes, names, 10, tuple(range(10))) is None
+    assert not is_order_known(classes, names, 10, None)
+    subset = match_classes(("3", "1"), classes, 10)
+    assert subset is not None
+    assert subset.class_map == (3, 1)
 
 
 def test_a_model_without_names_is_not_matched() -> None:

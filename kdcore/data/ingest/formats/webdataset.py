@@ -67,6 +67,7 @@ class WebDatasetReader:
         """Read labels and headers; return the images sorted by split, label and name."""
         files = self._read_files()
         samples = list(files.samples(lambda key: is_unlabeled_path(key[:-1]), self.problems))
+        self._context.add_labels(files.bad_image_labels)
         shards = assign_shards({sample.image[:-1] for sample in samples})
         self._context.summary.sources.update(shards.sources)
         scanned = []

@@ -97,6 +97,18 @@ def test_class_of_bad_images_alone_is_named(workdir):
     assert read_summary(workdir)["ignored"][0]["count"] == 10
 
 
+@pytest.mark.parametrize("upload_format", ["folders", "shards"])
+def test_class_without_any_readable_header_is_named(workdir, upload_format):
+    if upload_format == "folders":
+        bad = {f"cow/{i}.png": b"text" for i in range(10)}
+        path = write_archive(workdir.path / "in.zip", image_tree(10) | bad)
+    else:
+        bad = {f"c{i}.png": b"text" for i in range(10)} | {f"c{i}.cls": b"cow" for i in range(10)}
+        path = write_upload(workdir, encode_shard(labeled_samples(10, 20) | bad))
+    details = assert_upload_refused(workdir, path, on_bad_image="skip")
+    assert details == {"cow": "has no training images left without bad images"}
+
+
 def test_bad_images_alone_can_be_skipped(workdir):
     header_only, cut = {"ant/x.png": b"x"}, {"bee/cut.png": png(4)[:-40]}
     for bad in (header_only, cut, header_only | cut):
