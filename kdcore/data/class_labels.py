@@ -45,12 +45,17 @@ def class_name_of(value: object) -> str:
         except UnicodeDecodeError as error:
             raise InvalidLabelError(f"the label is not UTF-8 text: {error}") from error
     if isinstance(value, str):
-        return _class_name_of_text(unicodedata.normalize("NFC", value.strip()))
+        return _class_name_of_text(normalize_text(value))
     if not isinstance(value, int | float):
         raise InvalidLabelError(f"the label is of type {type(value).__name__}: {_EXPECTED}")
     if not math.isfinite(value) or value != int(value) or value < 0:
         raise InvalidLabelError(f"{value} is not a label: {_EXPECTED}")
     return str(int(value))
+
+
+def normalize_text(text: str) -> str:
+    """Return a text without the blanks around it, its letters composed (NFC)."""
+    return unicodedata.normalize("NFC", text.strip())
 
 
 def _class_name_of_text(text: str) -> str:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from kdcore.data.class_labels import InvalidLabelError, class_name_of
+from kdcore.data.class_labels import MAX_CLASS_NAME_LENGTH, InvalidLabelError, class_name_of
 from kdcore.data.decode import InvalidImageError
 
 _IMAGE_NAMES = ("image", "img", "images", "picture", "photo", "pixel_values", "png", "jpg", "jpeg")
@@ -12,6 +12,8 @@ _LABEL_NAMES = (
     *("label", "labels", "class", "target", "category", "cls"),
     *("class_name", "label_name", "class_id"),
 )
+_MAX_LABEL_LENGTH = 4 * MAX_CLASS_NAME_LENGTH
+"""Characters or bytes of a label that is read: no row can hold a large text in memory."""
 _LAYOUT = (
     "the layout of Hugging Face was expected: a column `image` with the bytes of image files, and "
     "a column `label`"
@@ -112,6 +114,7 @@ def name_label(value: object, names: tuple[str, ...] | None) -> str:
     """
     if value is None or value == "":
         raise InvalidLabelError("the label is missing; put images without labels into unlabeled")
+    _check_length(value)
     if names is None or (isinstance(value, str) and value in names):
         return class_name_of(value)
     if value == -1:
@@ -124,6 +127,13 @@ def name_label(value: object, names: tuple[str, ...] | None) -> str:
             f"{text} is not the number of a class; 0 to {len(names) - 1} was expected"
         )
     return names[int(text)]
+
+
+def _check_length(label: object) -> None:
+    if isinstance(label, str | bytes) and len(label) > _MAX_LABEL_LENGTH:
+        raise InvalidLabelError(
+            f"the label has {len(label)} characters; at most {MAX_CLASS_NAME_LENGTH} are allowed"
+        )
 
 
 def image_bytes(value: object, max_bytes: int) -> bytes:

@@ -10,9 +10,12 @@ from typing import Any, NamedTuple, Protocol
 
 from kdcore.data.ingest.archives.byte_limit import ByteLimit
 from kdcore.data.ingest.archives.safe_zip import UnreadableMemberError
-from kdcore.runtime.errors import UserError
+from kdcore.runtime.errors import RunCancelledError, UserError
 
 _CHUNK = 1 << 20
+_FRAME_CHUNK = 64 << 10
+"""Packed bytes that a decompressor gets at a time; it copies those behind the end of a frame."""
+_MAX_EMPTY_FRAMES = 10_000
 _MAGIC_BYTES = 6
 _MAX_WINDOW_LOG = 27
 """Logarithm of the largest window of zstd, 128 MiB: the largest without its option ``--long``."""
@@ -48,7 +51,7 @@ class DecompressedStream:
         """Read up to ``size`` bytes; no bytes at the end. Raises :class:`UnreadableMemberError`."""
         try:
             data = self._stream.read(size)
-        except (MemoryError, UnreadableMemberError):
+        except (MemoryError, UnreadableMemberError, UserError, RunCancelledError):
             raise
         except Exception as error:
             # Hostile bytes make each decoder raise errors of its own.
@@ -72,6 +75,19 @@ class _PeekedStream:
         return data
 
 
+class CancellableStream:
+    """A stream that calls ``check_cancelled`` before each read."""
+
+    def __init__(self, file: ReadableStream, check_cancelled: Callable[[], None]) -> None:
+        self._file = file
+        self._check_cancelled = check_cancelled
+
+    def read(self, size: int, /) -> bytes:
+        """Read up to ``size`` bytes; no bytes at the end."""
+        self._check_cancelled()
+        return self._file.read(size)
+
+
 class _FrameStream:
     """Reads compressed frames one after the other, with a decompressor for each of them."""
 
@@ -79,6 +95,8 @@ class _FrameStream:
         self._file = file
         self._new_decompressor = new_decompressor
         self._decompressor = new_decompressor()
+        self._is_empty_frame = True
+        self._num_empty_frames = 0
 
     def read(self, size: int, /) -> bytes:
         while True:
@@ -89,18 +107,23 @@ class _FrameStream:
                     return b""
                 self._decompressor = self._new_decompressor()
             elif self._decompressor.needs_input:
-                packed = self._file.read(_CHUNK)
+                packed = self._file.read(_FRAME_CHUNK)
                 if not packed:
                     raise EOFError("it is cut off")
             data: bytes = self._decompressor.decompress(packed, size)
             if data:
+                self._is_empty_frame = False
                 return data
 
     def _read_next_frame(self) -> bytes:
         """Return the first bytes of the next frame; padding of zeros may precede it."""
-        packed: bytes = self._decompressor.unused_data or self._file.read(_CHUNK)
+        self._num_empty_frames += self._is_empty_frame
+        if self._num_empty_frames > _MAX_EMPTY_FRAMES:
+            raise ValueError(f"it has more than {_MAX_EMPTY_FRAMES} empty frames")
+        self._is_empty_frame = True
+        packed: bytes = self._decompressor.unused_data or self._file.read(_FRAME_CHUNK)
         while packed and not packed.strip(b"\0"):
-            packed = self._file.read(_CHUNK)
+            packed = self._file.read(_FRAME_CHUNK)
         return packed.lstrip(b"\0")
 
 
@@ -153,7 +176,8 @@ def decompress_file(
             return path
         packed.seek(0)
         limit = ByteLimit(path.stat().st_size, max_bytes)
-        stream = DecompressedStream(packed, codec, limit.add)
+        source = CancellableStream(packed, check_cancelled)
+        stream = DecompressedStream(source, codec, limit.add)
         try:
             with target.open("wb") as file:
                 while data := stream.read(_CHUNK):

@@ -53,9 +53,12 @@ class ImageArray:
             check_cancelled()
             self.values = self.values.include(row)
 
-    def iter_images(self) -> Iterator[npt.NDArray[np.uint8]]:
-        """Yield the images (H, W) or (H, W, C) with values from 0 to 255."""
-        for row in self.file.iter_rows():
+    def iter_images(self, *, count_bytes: bool = True) -> Iterator[npt.NDArray[np.uint8]]:
+        """Yield the images (H, W) or (H, W, C) with values from 0 to 255.
+
+        ``count_bytes=False`` reads again.
+        """
+        for row in self.file.iter_rows(count_bytes=count_bytes):
             yield scale_pixels(self.layout.arrange(row), self.white)
 
     def describe(self) -> str:
@@ -68,12 +71,13 @@ class ImageArray:
 
 
 def set_scale(array: ImageArray, arrays: Iterable[ImageArray]) -> None:
-    """Set the value of white of an array; those of one type have one scale.
+    """Set the value of white of an array.
 
+    Arrays of one type have one scale, and so have all integers with more than eight bits.
     ``arrays`` are those of all splits. Raises :class:`InvalidArrayError` for values of another
     range, and for floats from 0 to 1 beside floats from 0 to 255.
     """
-    alike = [other for other in arrays if other.dtype == array.dtype]
+    alike = [other for other in arrays if _have_one_scale(other.dtype, array.dtype)]
     joint = ValueRange(
         min(other.values.low for other in alike), max(other.values.high for other in alike)
     )
@@ -84,3 +88,8 @@ def set_scale(array: ImageArray, arrays: Iterable[ImageArray]) -> None:
             f"has values up to {array.values.high:.6g}, but {other.file.name} up to "
             f"{other.values.high:.6g}; save both with one scale, 0 to 1 or 0 to 255"
         )
+
+
+def _have_one_scale(first: np.dtype[Any], second: np.dtype[Any]) -> bool:
+    are_deep = all(dtype.kind in "iu" and dtype.itemsize > 1 for dtype in (first, second))
+    return are_deep or first == second

@@ -1,11 +1,17 @@
 """Arrays of labels: one value for each image, or one-hot rows."""
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from kdcore.data.class_labels import InvalidLabelError, class_indices_of, class_names_of
+from kdcore.data.class_labels import (
+    InvalidLabelError,
+    class_indices_of,
+    class_names_of,
+    normalize_text,
+)
 from kdcore.data.ingest.arrays.numpy_file import ArrayFile, InvalidArrayError
 
 MAX_LABEL_BYTES = 4 * 200
@@ -69,12 +75,14 @@ def read_class_names(labels: LabelArray) -> tuple[str, ...]:
     if labels.num_columns is not None:
         raise InvalidArrayError("has rows of numbers; one name for each class was expected")
     try:
-        # Text stays as it is: 1.5 may be a name here.
+        # Text is no number: 1.5 may be a name here.
         is_text = labels.values.dtype.kind == "U"
-        names = labels.values.tolist() if is_text else class_names_of(labels.values)
+        names = _texts_of(labels.values) if is_text else class_names_of(labels.values)
     except InvalidLabelError as error:
         raise InvalidArrayError(str(error)) from error
-    twice = sorted({name for name in names if names.count(name) > 1})
+    if "" in names:
+        raise InvalidArrayError(f"has an empty class name in row {names.index('')}")
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise InvalidArrayError(f"has {', '.join(twice[:5])} twice")
     return tuple(names)
@@ -97,10 +105,14 @@ def _name_values(values: npt.NDArray[Any], names: tuple[str, ...] | None) -> lis
         return class_names_of(values)
     if values.dtype.kind != "U":
         return [names[index] for index in class_indices_of(values, len(names))]
-    texts: list[str] = values.tolist()
+    texts = _texts_of(values)
     if not set(texts) <= set(names):
         texts = class_names_of(values)
     unknown = set(texts) - set(names)
     if unknown:
         raise InvalidArrayError(f"has {min(unknown)!r}, which is not one of the class names")
     return texts
+
+
+def _texts_of(values: npt.NDArray[Any]) -> list[str]:
+    return [normalize_text(text) for text in values.tolist()]

@@ -59,7 +59,7 @@ class ArrayFile:
         with _convert_errors(), self._archive.stream(self._member) as stream:
             _parse_header(stream)
             data = _read_exactly(stream, size)
-        return np.frombuffer(data, self.header.dtype).reshape(self.header.shape)
+            return np.frombuffer(data, self.header.dtype).reshape(self.header.shape)
 
     def iter_rows(self, *, count_bytes: bool = True) -> Iterator[npt.NDArray[Any]]:
         """Yield the rows; one row is in memory at a time. ``count_bytes=False`` reads again."""
@@ -70,8 +70,8 @@ class ArrayFile:
             size = math.prod(shape[1:]) * dtype.itemsize
             for _ in range(self.num_rows):
                 with _convert_errors():
-                    data = _read_exactly(stream, size)
-                yield np.frombuffer(data, dtype).reshape(shape[1:])
+                    row = np.frombuffer(_read_exactly(stream, size), dtype).reshape(shape[1:])
+                yield row
 
 
 class _HeaderStream:

@@ -37,7 +37,9 @@ class PixelLayout(NamedTuple):
 
 def parse_layout(header: ArrayHeader) -> PixelLayout:
     """Return the layout of an array of images. Raises :class:`InvalidArrayError`."""
-    shape = header.shape
+    shape, dtype = header
+    if dtype.kind not in "biuf":
+        raise InvalidArrayError(f"has values of type {dtype}; numbers from 0 to 255 were expected")
     if len(shape) == 2:
         return _flat_layout(shape)
     if len(shape) == 3:
@@ -101,8 +103,6 @@ def white_value(dtype: np.dtype[Any], values: ValueRange) -> int:
     """
     if dtype.kind == "b":
         return 1
-    if dtype.kind not in "iuf":
-        raise InvalidArrayError(f"has values of type {dtype}; numbers from 0 to 255 were expected")
     slack = _MAX_ROUNDING if dtype.kind == "f" else 0
     span = f"{values.low:.6g} to {values.high:.6g}"
     if values.low < -slack:

@@ -47,6 +47,7 @@ class ArrayReader:
         self.problems = list(archive.problems)
         self._images: dict[SubsetName, ImageArray] = {}
         self._labels: dict[SubsetName, list[str]] = {}
+        self._was_decoded = False
 
     def scan(self) -> list[ScannedImage]:
         """Check every header and every label; return the images in the order of their rows."""
@@ -73,10 +74,15 @@ class ArrayReader:
         positions = {image.location: position for position, image in enumerate(images)}
         for part, array in self._images.items():
             with self._collect_problem(array.file):
-                for row, pixels in enumerate(array.iter_images()):
-                    position = positions[part, row]
+                rows = array.iter_images(count_bytes=not self._was_decoded)
+                for row, pixels in enumerate(rows):
+                    position = positions.get((part, row))
+                    if position is None:
+                        self._context.report_progress(0)
+                        continue
                     self._context.report_progress(position, len(images))
                     yield position, _fit(pixels, image_format)
+        self._was_decoded = True
 
     @contextlib.contextmanager
     def _collect_problem(self, file: ArrayFile) -> Iterator[None]:

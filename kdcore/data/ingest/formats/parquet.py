@@ -32,8 +32,6 @@ from kdcore.runtime.errors import error_detail, to_printable
 
 _MAGIC = b"PAR1"
 _SUFFIX = ".parquet"
-_ROWS = 32
-"""Rows that are in memory at a time."""
 _CHUNK = 1 << 20
 
 
@@ -46,6 +44,20 @@ class _Shard(NamedTuple):
     @property
     def name(self) -> str:
         return "/".join(self.path_parts)
+
+
+class _ByteCounter:
+    """Counts the bytes of a file: those that its footer names, then those that exceed them."""
+
+    def __init__(self, limit: ByteLimit, expected: int) -> None:
+        limit.add(expected)
+        self._limit = limit
+        self._expected = expected
+
+    def add(self, size: int) -> None:
+        """Count bytes that were read. Raises :class:`UserError` above the limit."""
+        self._limit.add(max(0, size - self._expected))
+        self._expected = max(0, self._expected - size)
 
 
 class _Row(NamedTuple):
@@ -73,7 +85,7 @@ def open_reader(context: IngestContext) -> "ParquetReader | None":
 
 
 class ParquetReader:
-    """Reads the rows of all files, a few at a time."""
+    """Reads the rows of all files, one at a time."""
 
     def __init__(self, shards: Sequence[_Shard], context: IngestContext) -> None:
         self._shards = shards
@@ -81,6 +93,8 @@ class ParquetReader:
         self.classes: tuple[str, ...] | None = None
         self.problems: list[ErrorDetail] = []
         self._ignored: set[str] = set()
+        self._limit = ByteLimit(context.path.stat().st_size, context.request.max_decoded_bytes)
+        self._was_scanned = False
         if shards[0].member is not None:
             self.problems.extend(context.archive.problems)
         splits = assign_shards({shard.path_parts for shard in shards})
@@ -102,6 +116,7 @@ class ParquetReader:
             except decode.InvalidImageError as error:
                 self._context.add_bad_image(image.name, str(error), image.label)
             self._context.check_count(len(scanned))
+        self._was_scanned = True
         for label in labels:
             if problem := class_name_problem(label):
                 self.problems.append(error_detail(label, problem))
@@ -143,21 +158,22 @@ class ParquetReader:
                 self.problems.append(error_detail(shard.name, str(error)))
 
     def _shard_rows(self, shard: _Shard, *, unlabeled: bool) -> Iterator[_Row]:
-        with self._open(shard) as (table, limit):
+        with self._open(shard) as table:
             columns = choose_columns(table.schema_arrow, unlabeled=unlabeled)
             self._check_classes(columns, shard)
             self._ignore(columns.others)
-            for group in range(table.metadata.num_row_groups):
-                limit.add(table.metadata.row_group(group).total_byte_size)
-            row_number = 0
-            for batch in _iter_batches(table, columns):
-                for values in batch.to_pylist():
-                    yield _Row(values[columns.image], _label_of(values, columns, row_number))
-                    row_number += 1
+            counter = None
+            if not self._was_scanned:
+                counter = _ByteCounter(self._limit, _table_bytes(table, columns))
+            for row_number, batch in enumerate(_iter_rows(table, columns)):
+                if counter is not None:
+                    counter.add(batch.nbytes)
+                (values,) = batch.to_pylist()
+                yield _Row(values[columns.image], _label_of(values, columns, row_number))
 
     @contextlib.contextmanager
-    def _open(self, shard: _Shard) -> Iterator[tuple[Any, ByteLimit]]:
-        """Open a file with pyarrow, and a limit for its unpacked bytes."""
+    def _open(self, shard: _Shard) -> Iterator[Any]:
+        """Open a file with pyarrow."""
         import pyarrow as pa
         import pyarrow.parquet
 
@@ -165,9 +181,7 @@ class ParquetReader:
             source = self._context.path if shard.member is None else self._unpack(shard.member)
             try:
                 file = stack.enter_context(source.open("rb"))
-                table = pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=_CHUNK)
-                max_bytes = self._context.request.max_decoded_bytes
-                yield table, ByteLimit(source.stat().st_size, max_bytes)
+                yield pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=_CHUNK)
             except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
                 reason = to_printable(str(error)).partition("\n")[0]
                 raise InvalidTableError(f"cannot be read as Parquet: {reason}") from error
@@ -175,7 +189,8 @@ class ParquetReader:
     def _unpack(self, member: ArchiveMember) -> Path:
         """Copy a file out of the archive, because Parquet is read from its end."""
         path = self._context.temporary_path("parquet")
-        with self._context.archive.stream(member) as stream, path.open("wb") as file:
+        archive, is_first = self._context.archive, not self._was_scanned
+        with archive.stream(member, count_bytes=is_first) as stream, path.open("wb") as file:
             while data := stream.read(_CHUNK):
                 self._context.report_progress(0)
                 file.write(data)
@@ -204,9 +219,30 @@ class ParquetReader:
         return next(s for s in self._shards if not is_unlabeled_path(s.path_parts))
 
 
-def _iter_batches(table: Any, columns: TableColumns) -> Iterator[Any]:
-    names = [columns.image] if columns.label is None else [columns.image, columns.label]
-    return iter(table.iter_batches(batch_size=_ROWS, columns=names, use_threads=False))
+def _table_bytes(table: Any, columns: TableColumns) -> int:
+    """Return the unpacked bytes of the columns by the footer; a hostile one names fewer."""
+    paths = tuple(f"{name}." for name in _names_of(columns))
+    indices = [
+        index for index, path in enumerate(_leaf_paths(table)) if f"{path}.".startswith(paths)
+    ]
+    groups = map(table.metadata.row_group, range(table.metadata.num_row_groups))
+    return sum(
+        max(0, group.column(index).total_uncompressed_size) for group in groups for index in indices
+    )
+
+
+def _leaf_paths(table: Any) -> list[str]:
+    return [table.schema.column(index).path for index in range(table.metadata.num_columns)]
+
+
+def _names_of(columns: TableColumns) -> list[str]:
+    return [columns.image] if columns.label is None else [columns.image, columns.label]
+
+
+def _iter_rows(table: Any, columns: TableColumns) -> Iterator[Any]:
+    """Yield batches of one row: several rows may repeat one large value of a dictionary."""
+    names = _names_of(columns)
+    return iter(table.iter_batches(batch_size=1, columns=names, use_threads=False))
 
 
 def _label_of(values: dict[str, Any], columns: TableColumns, row_number: int) -> str:

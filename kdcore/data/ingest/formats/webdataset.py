@@ -16,6 +16,7 @@ from typing import NamedTuple
 from kdcore.data import decode
 from kdcore.data.class_labels import InvalidLabelError
 from kdcore.data.image_signature import IMAGE_SUFFIXES
+from kdcore.data.ingest.archives.compression import CancellableStream
 from kdcore.data.ingest.archives.open_archive import MemberArchive
 from kdcore.data.ingest.archives.safe_tar import TarMember, iter_members
 from kdcore.data.ingest.archives.safe_zip import TAR_SUFFIXES, ArchiveMember, UnreadableMemberError
@@ -112,7 +113,8 @@ class WebDatasetReader:
         add_bytes = self._archive.add_bytes if count_bytes else lambda _: None
         try:
             with self._archive.stream(member, count_bytes=count_bytes) as stream:
-                for file in iter_members(stream, member.path_parts, self.problems, add_bytes):
+                source = CancellableStream(stream, lambda: self._context.report_progress(0))
+                for file in iter_members(source, member.path_parts, self.problems, add_bytes):
                     yield _ShardFile(file.path_parts, functools.partial(self._read_nested, file))
         except UnreadableMemberError as error:
             self.problems.append(error_detail("/".join(member.path_parts), str(error)))

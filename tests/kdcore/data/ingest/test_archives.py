@@ -14,7 +14,7 @@ from PIL import Image
 from kdcore.data.ingest.archives import compression
 from kdcore.data.ingest.archives.byte_limit import RATIO_MIN_BYTES
 from kdcore.data.ingest.archives.safe_zip import UnreadableMemberError
-from kdcore.runtime.errors import UserError
+from kdcore.runtime.errors import RunCancelledError, UserError
 from tests.kdcore.data.ingest.helpers import encode_shard, ingest_upload, write_upload
 from tests.kdcore.uploads import Workdir, encode_image, image_tree, write_archive
 
@@ -156,3 +156,40 @@ def test_other_files_are_named_for_what_they_are(workdir, data, name, fix):
     assert not data or "Parquet are read" in error.value.message
     assert fix in error.value.hint
     assert not error.value.items
+
+
+@pytest.mark.parametrize("name", ["zstd", "bzip2", "xz"])
+def test_many_empty_frames_are_refused(name, monkeypatch):
+    monkeypatch.setattr(compression, "_MAX_EMPTY_FRAMES", 100)
+    codec = next(codec for codec in compression.CODECS if codec.name == name)
+    for count, is_allowed in ((100, True), (102, False)):
+        data = COMPRESSORS[name](b"") * count + COMPRESSORS[name](b"abc")
+        stream = compression.DecompressedStream(io.BytesIO(data), codec, lambda _: None)
+        if is_allowed:
+            assert stream.read(10) == b"abc"
+        else:
+            with pytest.raises(UnreadableMemberError, match="more than 100 empty frames"):
+                stream.read(10)
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_cancellation_stops_a_stream_of_empty_frames(workdir, name):
+    path = write_upload(workdir, COMPRESSORS[name](b"") * 20_000)
+    workdir.cancellation.cancel()
+    with pytest.raises(RunCancelledError):
+        ingest_upload(workdir, path)
+
+
+def test_decompressors_get_few_bytes_because_they_copy_those_behind_a_frame():
+    sizes = []
+
+    class RecordedFile(io.BytesIO):
+        def read(self, size=-1, /):
+            sizes.append(size)
+            return super().read(size)
+
+    data = zstd.compress(b"a") * 30_000
+    codec = next(codec for codec in compression.CODECS if codec.name == "zstd")
+    stream = compression.DecompressedStream(RecordedFile(data), codec, lambda _: None)
+    assert sum(len(part) for part in iter(stream.read, b"")) == 30_000
+    assert max(sizes) <= 64 << 10

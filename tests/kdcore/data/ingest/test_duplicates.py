@@ -7,7 +7,7 @@ from kdcore.data import dataset
 from kdcore.data.ingest.base import LabeledImage
 from kdcore.data.ingest.duplicates import PixelDigests, positions_to_drop
 from kdcore.runtime.errors import UserError
-from tests.kdcore.data.ingest.helpers import ingest_upload
+from tests.kdcore.data.ingest.helpers import encode_shard, ingest_upload, labeled_samples
 from tests.kdcore.data.ingest.test_split_names import read_summary
 from tests.kdcore.uploads import image_tree, png, write_archive
 
@@ -96,3 +96,18 @@ def test_equal_pixels_are_grouped_by_position():
     assert digests.groups() == [[0, 2], [1, 4]]  # the last two have no pixels
     images = [LabeledImage((str(n),), "train", label, n) for n, label in enumerate("ababcd")]
     assert positions_to_drop(images, [[0, 2], [1, 4]]) == {1, 2, 4}
+
+
+@pytest.mark.parametrize("upload_format", ["samples", "shards", "table"])
+def test_copies_are_dropped_from_every_format(workdir, upload_format):
+    samples = labeled_samples(0, 20) | {"./copy.png": png(0), "./copy.cls": b"ant"}
+    if upload_format == "samples":
+        members = samples
+    elif upload_format == "shards":
+        members = {"train.tar": encode_shard(samples)}
+    else:
+        members = {name[2:]: data for name, data in samples.items() if name.endswith(".png")}
+        lines = [f"{name},{samples['./' + name[:-4] + '.cls'].decode()}" for name in members]
+        members["labels.csv"] = "\n".join(["path,label", *lines]).encode()
+    data = ingest_members(workdir, members, on_duplicates="drop")
+    assert sum(counts_of(data).values()) == 20

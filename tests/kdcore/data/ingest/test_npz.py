@@ -1,6 +1,7 @@
 """Arrays of images become a data set; every problem with them is named."""
 
 import io
+import time
 
 import numpy as np
 import pytest
@@ -276,3 +277,63 @@ def test_array_shorter_than_its_header_is_refused(workdir):
     members["images.npy"] = members["images.npy"][:-100]
     details = assert_upload_refused(workdir, write_archive(workdir.path / "in.npz", members))
     assert "100 bytes are missing" in details["images"]
+
+
+def test_copies_are_dropped_and_bytes_are_counted_once(workdir):
+    pixels = np.concatenate([PIXELS, PIXELS[:1]])
+    path = write_npz(workdir, images=pixels, labels=np.append(NUMBERS, NUMBERS[0]))
+    limit = pixels.nbytes * 3 // 2
+    data = ingest_upload(workdir, path, on_duplicates="drop", max_decoded_bytes=limit)
+    assert sum(split.count for split in data.info.splits.values()) == len(PIXELS)
+
+
+def test_deep_integers_of_several_types_have_one_scale(workdir):
+    images = np.full((40, 9, 9), 1000, np.uint16)
+    images[0] = 4095
+    arrays = {"x_train": images, "x_test": images[1:].astype(np.int32)}
+    labels = {"y_train": NUMBERS, "y_test": NUMBERS[1:]}
+    data = ingest_upload(workdir, write_npz(workdir, **arrays, **labels))
+    assert data.images("test").unique().tolist() == [round(1000 * 255 / 4095)]
+
+
+@pytest.mark.parametrize("dtype", ["U3", "S3", "M8[s]", "m8[s]", "V4", "c8"])
+def test_images_that_are_not_numbers_are_refused(workdir, dtype):
+    path = write_npz(workdir, X=np.zeros((4, 9), dtype), y=NUMBERS[:4])
+    assert "numbers from 0 to 255" in assert_upload_refused(workdir, path)["X"]
+
+
+def encode_with_type(array, old, new):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue().replace(old, new)
+
+
+@pytest.mark.parametrize("new", [b"('<u1',(3,))", b"'<U0'        "])
+def test_type_of_a_hostile_header_is_refused(workdir, new):
+    # The new type is longer by the blanks that pad the header.
+    hostile = encode_with_type(NUMBERS, b"'<i8', ", new + b", ")
+    padding = len(new) - len(b"'<i8'")
+    hostile = hostile.replace(b" " * padding + b"\n", b"\n", 1)
+    images = encode_with_type(PIXELS, b"", b"")
+    for members in (
+        {"images.npy": images, "labels.npy": hostile},
+        {"images.npy": hostile, "labels.npy": images},
+    ):
+        assert_upload_refused(workdir, write_archive(workdir.path / "in.zip", members))
+
+
+def test_class_names_are_composed_and_stripped(workdir):
+    names = ["e\u0301", " b ", "c", "1.50"]
+    labels = np.array(["\u00e9", "b", "c ", "1.50"])[NUMBERS]
+    path = write_npz(workdir, images=PIXELS, labels=labels, class_names=np.array(names))
+    assert ingest_upload(workdir, path).info.classes == ("\u00e9", "b", "c", "1.50")
+
+
+def test_many_class_names_are_compared_in_linear_time(workdir):
+    names = np.array([f"n{number}" for number in range(60_000)])
+    names[-1] = names[0]
+    path = write_npz(workdir, images=PIXELS, labels=NUMBERS, class_names=names)
+    start = time.process_time()
+    details = assert_upload_refused(workdir, path)
+    assert details == {"class_names": "has n0 twice"}
+    assert time.process_time() - start < 10

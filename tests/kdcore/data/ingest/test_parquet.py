@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from kdcore.data.ingest.archives import byte_limit
 from kdcore.runtime.errors import UserError
 from tests.kdcore.data.ingest.helpers import (
     assert_upload_refused,
@@ -174,3 +175,43 @@ def test_damage_raises_only_user_errors(tmp_path):
             ingest_upload(workdir, write_upload(workdir, bytes(data)))
         except UserError:
             continue
+
+
+def test_copies_in_shards_are_dropped_and_bytes_are_counted_once(workdir):
+    members = {"train.parquet": encode_table(), "test.parquet": encode_table(11, 9)}
+    path = write_archive(workdir.path / "in.zip", members)
+    limit = 2 * sum(map(len, members.values()))
+    data = ingest_upload(workdir, path, on_duplicates="drop", max_decoded_bytes=limit)
+    counts = {name: part.count for name, part in data.info.splits.items()}
+    assert (counts["test"], sum(counts.values())) == (9, 20)
+
+
+def encode_bomb(size, num_rows):
+    """Rows that all repeat one value, which the file stores once."""
+    file = io.BytesIO()
+    image = pa.DictionaryArray.from_arrays(pa.array([0] * num_rows), pa.array([bytes(size)]))
+    table = pa.table({"image": image.cast(pa.binary()), "label": [0] * num_rows})
+    pq.write_table(table, file, compression="zstd", dictionary_pagesize_limit=2 * size)
+    assert len(file.getvalue()) < 100 << 10
+    return file.getvalue()
+
+
+def test_repeated_value_of_a_dictionary_is_refused_before_it_expands(workdir, monkeypatch):
+    monkeypatch.setattr(byte_limit, "RATIO_MIN_BYTES", 16 << 20)
+    path = write_upload(workdir, encode_bomb(1 << 20, 40))
+    with pytest.raises(UserError, match="unpacks to more than"):
+        ingest_upload(workdir, path, on_bad_image="skip")
+
+
+def test_shards_share_one_limit(workdir, monkeypatch):
+    monkeypatch.setattr(byte_limit, "RATIO_MIN_BYTES", 16 << 20)
+    members = {f"train-{n}.parquet": encode_bomb(1 << 20, 10) for n in range(2)}
+    with pytest.raises(UserError, match="unpacks to more than"):
+        ingest_upload(workdir, write_upload(workdir, encode_shard(members)), on_bad_image="skip")
+
+
+def test_long_label_is_refused_at_its_row(workdir):
+    labels = ["ant"] * 11 + ["x" * 5000]
+    path = write_upload(workdir, encode_table(columns={"label": labels}, features={}))
+    (detail,) = assert_upload_refused(workdir, path).values()
+    assert "row 11 of label: the label has 5000 characters; at most 200" in detail
