@@ -97,7 +97,7 @@ def _run(
     except BaseException as error:  # noqa: BLE001 - every end has an exit code
         limits.ignore_cpu_limit()
         return report_failure(error, events, command.limit_error_code)
-    events.done()
+    events.report_done()
     return ExitCode.DONE
 
 

@@ -112,7 +112,7 @@ def _run(
         with restore_torch_state():
             run_job(request, run_dir.work, events, cancellation)
         run_dir.publish(reports[-1])
-        events.done()
+        events.report_done()
     return reports[-1]
 
 

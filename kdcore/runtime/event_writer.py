@@ -148,7 +148,7 @@ class EventWriter:
             **repair,
         )
 
-    def done(self) -> None:
+    def report_done(self) -> None:
         """Report the end of the run: the last event."""
         self._write(DoneEvent)
 

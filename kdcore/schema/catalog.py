@@ -93,7 +93,7 @@ class Architecture(FrozenModel):
 
 
 class ArchitectureCatalog(FrozenModel):
-    """The file ``catalog.json``, which the engine generates."""
+    """The file ``tables/catalog.json``, which the engine generates."""
 
     generated_by: str
     architectures: tuple[Architecture, ...]
@@ -102,7 +102,8 @@ class ArchitectureCatalog(FrozenModel):
 @functools.cache
 def architectures() -> dict[str, Architecture]:
     """Every architecture by name, in the order that the API lists them: sorted, CIFAR first."""
-    text = importlib.resources.files("kdcore.schema").joinpath("catalog.json").read_bytes()
+    folder = importlib.resources.files("kdcore.schema").joinpath("tables")
+    text = folder.joinpath("catalog.json").read_bytes()
     return {
         entry.name: entry for entry in ArchitectureCatalog.model_validate_json(text).architectures
     }

@@ -179,13 +179,13 @@ class Arena:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid(part), number)
 
-    def freeze(self, part: str, seconds: float) -> None:
+    def freeze_for(self, part: str, seconds: float) -> None:
         """Stop a part's processes for a while."""
-        with self.frozen(part):
+        with self.freeze(part):
             time.sleep(seconds)  # how long it is frozen is the fault itself
 
     @contextlib.contextmanager
-    def frozen(self, part: str) -> Iterator[None]:
+    def freeze(self, part: str) -> Iterator[None]:
         """Stop the processes of a part during the block; of Postgres those in other sessions, too.
 
         The engine of a frozen worker runs on.

@@ -57,17 +57,17 @@ class Checker:
         with psycopg.connect(self._address, autocommit=True) as connection:
             connection.execute(statement)
 
-    def all(self, clients: list[Client], history: History) -> None:
+    def assert_all(self, clients: list[Client], history: History) -> None:
         """Every invariant; raises AssertionError at the first that does not hold."""
-        self.nothing_is_lost(clients)
-        self.one_publishes()
-        self.transitions_are_legal()
+        self.assert_nothing_lost(clients)
+        self.assert_one_publishes()
+        self.assert_transitions_legal()
         self.assert_events_complete()
         self.assert_files_intact()
-        self.nothing_is_left()
-        answers_are_honest(history)
+        self.assert_nothing_left()
+        assert_responses_honest(history)
 
-    def nothing_is_lost(self, clients: list[Client]) -> None:
+    def assert_nothing_lost(self, clients: list[Client]) -> None:
         """I1, I2: every acknowledged job exists once and has ended as requested."""
         jobs = {row["id"]: row for row in self.rows("SELECT * FROM jobs WHERE queue = 'train'")}
         keys = Counter(row["labels"].get("key") for row in jobs.values())
@@ -82,7 +82,7 @@ class Checker:
                         client, job
                     )
 
-    def one_publishes(self) -> None:
+    def assert_one_publishes(self) -> None:
         """I3, I13: fences rise, one run is done, all files have its fence, times add up."""
         runs = defaultdict(list)
         for row in self.rows("SELECT * FROM runs ORDER BY job_id, number"):
@@ -106,7 +106,7 @@ class Checker:
             )
             assert abs(job["device_s"] - spent) < 0.01, (job["id"], job["device_s"], spent)
 
-    def transitions_are_legal(self) -> None:
+    def assert_transitions_legal(self) -> None:
         """I4, by the events of every job."""
         states: dict[str, str] = {}
         query = "SELECT * FROM events WHERE type = 'state' ORDER BY job_id, seq"
@@ -153,7 +153,7 @@ class Checker:
         artifact_rows = self.rows("SELECT sha256 FROM artifacts WHERE name = 'student.safetensors'")
         return Counter(row["sha256"] for row in artifact_rows)
 
-    def nothing_is_left(self) -> None:
+    def assert_nothing_left(self) -> None:
         """I12: no lease without a run, no session that idles in a transaction."""
         held = "SELECT id, state FROM jobs WHERE lease_owner IS NOT NULL AND state = ANY(%s)"
         assert self.rows(held, ["queued", "paused", *TERMINAL]) == []
@@ -173,7 +173,7 @@ def _requested_actions(client: Client, job: str) -> set[str]:
     }
 
 
-def answers_are_honest(history: History) -> None:
+def assert_responses_honest(history: History) -> None:
     """I11: in time, never a 500, every refusal a problem document."""
     for call in history.calls:
         assert call["seconds"] < DEADLINE_S, call

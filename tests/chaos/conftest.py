@@ -61,12 +61,12 @@ def student(arena: Arena) -> str:
 def holds(arena: Arena, history: History, student: str) -> Callable[..., None]:
     """Wait until all jobs have ended, then check every invariant."""
 
-    def check(*clients: Client, within: float = 180) -> None:
+    def assert_invariants(*clients: Client, within: float = 180) -> None:
         arena.proxy.heal()
         left = [job for client in clients for job in client.settle(within)]
         assert left == [], f"not over in {within} s: {left}"
         checker = Checker(arena)
-        checker.all(list(clients), history)
+        checker.assert_all(list(clients), history)
         assert set(checker.students()) == {student}
 
-    return check
+    return assert_invariants

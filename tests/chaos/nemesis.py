@@ -42,11 +42,13 @@ class Nemesis:
             "kill worker": lambda: arena.kill(self._chance.choice(TRAINERS)),
             "kill engine": self._kill_engine,
             "shut down worker": lambda: arena.kill(self._chance.choice(TRAINERS), signal.SIGTERM),
-            "freeze worker": lambda: arena.freeze(self._chance.choice(TRAINERS), LEASE_S + 2),
-            "freeze maintenance": lambda: arena.freeze(self._chance.choice(MAINTENANCE), LEASE_S),
-            "freeze broker": lambda: arena.freeze("valkey", 4),
-            "freeze database": lambda: arena.freeze("postgres", 4),
-            "freeze store": lambda: arena.freeze("weed", 4),
+            "freeze worker": lambda: arena.freeze_for(self._chance.choice(TRAINERS), LEASE_S + 2),
+            "freeze maintenance": lambda: arena.freeze_for(
+                self._chance.choice(MAINTENANCE), LEASE_S
+            ),
+            "freeze broker": lambda: arena.freeze_for("valkey", 4),
+            "freeze database": lambda: arena.freeze_for("postgres", 4),
+            "freeze store": lambda: arena.freeze_for("weed", 4),
             "lose replies": lambda: arena.commits.lose(self._chance.randint(1, 8)),
             "kill broker": lambda: arena.kill("valkey"),
             "restart database": lambda: arena.kill("postgres", signal.SIGQUIT),

@@ -113,7 +113,7 @@ def main() -> None:
             checker = Checker(arena)
             quiet = run_undisturbed_job(arena)
             nemesis, clients = storm(arena, history, 60 * options.minutes, options.seed)
-            checker.all(clients, history)
+            checker.assert_all(clients, history)
             students = set(checker.students())
             assert students == {quiet}, f"seed {options.seed}: {students}, undisturbed {quiet}"
             sys.stdout.write(f"{summary(nemesis, clients, checker)}\n")

@@ -35,7 +35,7 @@ def test_broker_forgets_freezes_and_dies(
     arena.forget_messages()
     arena.kill("valkey")
     client.submit(recipe)
-    with arena.frozen("valkey"):
+    with arena.freeze("valkey"):
         client.submit(recipe)
         assert ready(arena) == 200
         time.sleep(FROZEN_S)  # the fault: longer than any client of the broker waits
@@ -56,7 +56,7 @@ def test_frozen_database_costs_a_request_seconds(
 ) -> None:
     first = client.submit(recipe)
     arena.until(lambda: client.has_started(first), 120, "a job runs")
-    with arena.frozen("postgres"), ThreadPoolExecutor(MANY) as pool:
+    with arena.freeze("postgres"), ThreadPoolExecutor(MANY) as pool:
         # More at once than the API has threads and the pool connections.
         responses = [pool.submit(client.call, "GET", f"/v1/jobs/{first}") for _ in range(MANY)]
         assert [response.result() for response in responses] == [None] * MANY
@@ -94,7 +94,7 @@ def _read_slowly(arena: Arena, client: Client, path: str, headers: dict[str, str
 def test_frozen_maintenance_is_replaced_by_the_other(
     arena: Arena, client: Client, recipe: Any, holds: Holds
 ) -> None:
-    with arena.frozen("maintenance-1"):
+    with arena.freeze("maintenance-1"):
         client.submit(recipe)
         holds(client)
 

@@ -23,5 +23,5 @@ def test_storm_of_faults(arena: Arena, history: History, student: str) -> None:
     nemesis, clients = storm(arena, history, SECONDS, seed)
     assert max(max(recovery_times) for recovery_times in nemesis.recoveries.values()) < RECOVERY_S
     checker = Checker(arena)
-    checker.all(clients, history)
+    checker.assert_all(clients, history)
     assert set(checker.students()) == {student}

@@ -41,7 +41,7 @@ def test_zombie_publishes_nothing(arena: Arena, client: Client, recipe: Any, hol
     part = worker_of(arena, client, job)
     second_run = "SELECT 1 FROM runs WHERE job_id = %s AND number = 2"
     checker = Checker(arena)
-    with arena.frozen(part):
+    with arena.freeze(part):
         arena.until(lambda: bool(checker.rows(second_run, job)), 120, "another worker has the job")
     holds(client)
     exits = [run["exit"] for run in client.insist("GET", f"/v1/jobs/{job}/runs").json()["data"]]

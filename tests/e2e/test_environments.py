@@ -221,34 +221,41 @@ def test_stack_folder_can_be_linked_copied_after_a_kill_and_moved(
     link = tmp_path / "link"
     link.symlink_to(long_name)
     first = start(link, env=environment())
-    key = _key_works(first)
+    assert_key_works(first)
+    key = _read_key(first)
     kill_everything(first)
     copy = tmp_path / "copy"
     shutil.copytree(long_name, copy, ignore=shutil.ignore_patterns("run"))
     original = start(link, env=environment())
-    assert _key_works(original) == key
+    assert_key_works(original)
+    assert _read_key(original) == key
     members = original.members()
     # In the copy, this file names processes of the original, which must not be ended.
     shutil.copy(link / "running", copy)
     copied = start(copy, env=environment())
-    assert _key_works(copied) == key
+    assert_key_works(copied)
+    assert _read_key(copied) == key
     assert running_processes(members) == list(members)
     for up in (original, copied):
         up.process.terminate()
         assert up.end().endswith("stopped\n")
         assert up.process.returncode == 0
     moved = start(copy.rename(tmp_path / "moved"), env=environment())
-    assert _key_works(moved) == key
+    assert_key_works(moved)
+    assert _read_key(moved) == key
     moved.process.send_signal(signal.SIGHUP)
     assert moved.end().endswith("stopped\n")
 
 
-def _key_works(up: Up) -> str:
+def _read_key(up: Up) -> str:
+    return (up.folder / "api-key").read_text().strip()
+
+
+def assert_key_works(up: Up) -> None:
+    """Wait until a new stack is ready, and assert that it accepts the key of its folder."""
     url = up.line("ready")
-    key = (up.folder / "api-key").read_text().strip()
-    with Client(url, key) as client:
+    with Client(url, _read_key(up)) as client:
         assert client.get("/v1/jobs")["data"] == []
-    return key
 
 
 def kill_everything(up: Up) -> None:

@@ -49,6 +49,9 @@ def patched_privates(path: str, tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("setattr", "delattr"):
             texts = [a.value for a in node.args[:2] if isinstance(a, ast.Constant)]
+            yield from (
+                f"{path}:{node.lineno} patches {text}" for text in texts if is_class_attribute(text)
+            )
             names = [str(text).rpartition(".")[2] for text in texts]
             yield from (f"{path}:{node.lineno} patches {n}" for n in names if is_private(n))
             if node.args and is_product_class(node.args[0], imported):
@@ -59,10 +62,20 @@ def patched_privates(path: str, tree: ast.Module) -> Iterator[str]:
                     yield f"{path}:{node.lineno} assigns {ast.unparse(target)}"
 
 
+def is_class_attribute(target: object) -> bool:
+    """Whether a string names an attribute of a class of the product: ``room.module.Class.name``."""
+    parts = str(target).split(".")
+    return parts[0] in ROOMS and len(parts) > 2 and is_class_name(parts[-2])
+
+
+def is_class_name(name: str) -> bool:
+    return name.lstrip("_")[:1].isupper() and not name.isupper()
+
+
 def is_product_class(node: ast.expr, imported: set[str]) -> bool:
     """Whether the expression names a class of the product: ``Class`` or ``module.Class``."""
     parts = ast.unparse(node).split(".")
-    return parts[0] in imported and parts[-1][:1].isupper() and not parts[-1].isupper()
+    return parts[0] in imported and is_class_name(parts[-1])
 
 
 def test_tests_use_public_names(root: Path) -> None:

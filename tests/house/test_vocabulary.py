@@ -45,8 +45,9 @@ MAY_SPELL_BRITISH = (
 )
 PARTICIPLE = re.compile(
     r"^_?(?!need|feed|seed|speed|embed|shed|red|bed|fed|exceed|proceed|succeed)[a-z]+ed$"
-    r"|^_?(built|bound|brought|chosen|drawn|driven|held|known|left|lost|read_from|sent|seen|shown"
-    r"|sought|spent|split_by|spoken|stuck|taken|thrown|torn|won|written)$"
+    r"|^_?(bound|broken|brought|built|chosen|done|drawn|driven|frozen|got|heard|held|hidden|known|left"
+    r"|lost|met|paid|read_from|seen|sent|shown|sought|spent|split_by|spoken|stuck|taken|taught|thrown"
+    r"|torn|won|written)$"
 )
 
 

@@ -25,7 +25,7 @@ from kdcore.models.catalog import shape_index
 from kdcore.models.registry import ENTRIES
 from kdcore.schema.catalog import Architecture, Normalization, Tap
 
-PATH = Path(kdcore.schema.__file__).with_name("catalog.json")
+PATH = Path(kdcore.schema.__file__).with_name("tables") / "catalog.json"
 _COMMAND = "python -m kdcore.models.catalog.catalog_builder"
 _MAX_TIMM_PARAMS = 100e6
 """Larger networks of timm are not listed, but they can be built."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import kdcore.schema
 
-PATH = Path(kdcore.schema.__file__).with_name("imagenet_classes.json")
+PATH = Path(kdcore.schema.__file__).with_name("tables") / "imagenet_classes.json"
 _COMMAND = "python -m kdcore.models.catalog.imagenet_names"
 
 

@@ -76,7 +76,7 @@ def tensor_hash(name: str, shape: tuple[int, ...]) -> int:
 @functools.cache
 def shape_index() -> dict[str, ShapeSketch]:
     """Return the committed index by architecture."""
-    text = importlib.resources.files("kdcore.schema").joinpath(FILE_NAME).read_bytes()
+    text = importlib.resources.files("kdcore.schema").joinpath("tables", FILE_NAME).read_bytes()
     return {
         name: ShapeSketch(
             count, tuple(int(sketch[i : i + 8], 16) for i in range(0, len(sketch), 8))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-_IMAGENET_PATH = Path(__file__).parents[1] / "imagenet_classes.json"
+_IMAGENET_PATH = Path(__file__).parents[1] / "tables" / "imagenet_classes.json"
 _MAX_LISTED = 5
 """Class names that a sentence lists; further names are counted."""
 ClassMap = tuple[int, ...]

@@ -3,6 +3,7 @@
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.teachers import TeacherEnsemble
 from kdcore.runtime.errors import NonFiniteError, UserError
 from kdcore.schema.report import Report
+from kdcore.training.teacher_gate import TeacherValidation, validate_teachers
 from tests.kdcore.training.helpers import (
     ARCHITECTURE,
     CLASSES,
@@ -186,13 +188,12 @@ def test_training_leaves_the_teacher_unchanged(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[TeacherEnsemble] = []
-    from_files = TeacherEnsemble.from_files
 
-    def record(*arguments: object) -> TeacherEnsemble:
-        loaded.append(from_files(*arguments))
-        return loaded[-1]
+    def record(*inputs: Any, log_top1: bool) -> TeacherValidation:
+        loaded.extend(part for part in inputs if isinstance(part, TeacherEnsemble))
+        return validate_teachers(*inputs, log_top1=log_top1)
 
-    monkeypatch.setattr("kdcore.training.inputs.TeacherEnsemble.from_files", record)
+    monkeypatch.setattr("kdcore.training.inputs.validate_teachers", record)
     train(world.request(training={"epochs": 1}), tmp_path)
     expected = load_file(world.teacher)
     network = loaded[0].networks[0]

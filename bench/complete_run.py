@@ -1,6 +1,6 @@
 """A real training of 240 epochs and 16 views on 2,000 images, compared with the plain loop.
 
-    python -m bench.whole_run [--pair 1] [--epochs 240] [--views 16] [--images 2000]
+    python -m bench.complete_run [--pair 1] [--epochs 240] [--views 16] [--images 2000]
 
 ``python -m bench.engine`` computes the time of such a run from blocks of steps. This command runs
 it: it fills the teacher cache, reads it, validates every epoch and writes checkpoints. Blocks of
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.whole_run", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.complete_run", description=__doc__)
     parser.add_argument("--pair", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=LONG_EPOCHS)
     parser.add_argument("--views", type=int, default=VIEWS)
