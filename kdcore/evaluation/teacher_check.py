@@ -88,20 +88,25 @@ def check_teachers(
     which names all refused teachers, with their class maps as a fix.
     """
     orders = orders or {}
-    bad, warnings = [], []
+    bad: dict[str, ErrorDetail] = {}
+    warnings = []
     for index, (name, result) in enumerate(zip(names, results, strict=True)):
         summary = _summarize(result)
         if index in orders:
-            bad.append(error_detail(name, orders[index].sentence))
+            reason = (
+                f"the teacher {name} (/teachers/{index}) probably has its classes in another order "
+                "than the data set"
+            )
+            bad[reason] = error_detail(name, orders[index].sentence)
         elif not result.is_decidable:
             warnings.append(f"too few validation images to judge the teacher {name}: {summary}")
         elif result.is_chance_level:
-            bad.append(error_detail(name, summary))
+            reason = f"the teacher {name} (/teachers/{index}) is no better than chance"
+            bad[reason] = error_detail(name, summary)
         elif result.is_weak:
             warnings.append(f"the teacher {name} is weak: {summary}. {HINT}")
     if bad:
-        is_chance_level = any(result.is_chance_level for result in results)
-        raise _refusal(bad, is_chance_level, orders, notes)
+        raise _refusal(bad, orders, notes)
     return warnings
 
 
@@ -123,23 +128,21 @@ def _summarize(result: ChanceTest) -> str:
 
 
 def _refusal(
-    bad: list[ErrorDetail],
-    is_chance_level: bool,
-    orders: Mapping[int, LikelyOrder],
-    notes: Sequence[str],
+    bad: Mapping[str, ErrorDetail], orders: Mapping[int, LikelyOrder], notes: Sequence[str]
 ) -> UserError:
-    reasons = ["is no better than chance"] if is_chance_level else []
-    if orders:
-        reasons.append("probably has its classes in another order than the data set")
+    """Return the error with one sentence for each refused teacher, by its reason."""
+    sentences = [f"{reason}: {detail.detail}" for reason, detail in bad.items()]
+    if len(bad) > 1 and orders:
+        sentences.append(f"likely_class_order is that of /teachers/{next(iter(orders))}")
     fix = [
         {"op": "add", "path": f"/teachers/{index}/class_map", "value": list(order.class_map)}
         for index, order in orders.items()
     ]
     return UserError(
         "teacher_load_failed",
-        f"the teacher {' and '.join(reasons)}: {bad[0].name}: {bad[0].detail}",
+        ". ".join(sentences),
         hint=". ".join([*([ORDER_HINT] if orders else []), HINT, *notes]),
-        items=bad,
+        items=list(bad.values()),
         fix=fix or None,
         likely_class_order=next((order.class_map for order in orders.values()), None),
     )

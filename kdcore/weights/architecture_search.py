@@ -1,5 +1,6 @@
 """Infer the architecture of a checkpoint from its names and shapes."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -62,7 +63,8 @@ def infer_architecture(
         names = [group[0] for group in groups]
         raise UserError(
             "checkpoint_invalid",
-            f"the names and shapes in {name} fit {len(names)} architectures with different outputs",
+            f"the names and shapes in {name} fit {len(names)} architectures, and their outputs do "
+            "not show which one it is",
             hint=f"set architecture to one of {', '.join(names)}",
             items=[error_detail(group[0], _describe(group)) for group in groups],
             fix_fields=("architecture",),
@@ -126,9 +128,12 @@ def _fit(
 def _group_by_outputs(
     fitting: Mapping[str, tuple[TargetNetwork, dict[str, Tensor]]],
 ) -> list[list[str]]:
-    """Group architectures whose logits are equal on one batch; the preferred name comes first."""
+    """Group architectures whose logits are equal on one batch; the preferred name comes first.
+
+    Tensors with broken values make one group: later checks refuse them by name.
+    """
     names = sorted(fitting, key=_preference)
-    if len(names) == 1:
+    if len(names) == 1 or not all(_are_finite(*fitting[name]) for name in names):
         return [names]
     input_size = architectures()[names[0]].input_size
     groups: list[tuple[Tensor | None, list[str]]] = []
@@ -141,6 +146,15 @@ def _group_by_outputs(
         else:
             groups.append((logits, [name]))
     return [group for _, group in groups]
+
+
+def _are_finite(target: TargetNetwork, tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether all values are finite, but for counters; True where they cannot be read."""
+    values = (tensors[name] for name in target.required_names if name in tensors)
+    try:
+        return all(bool(torch.isfinite(tensor).all()) for tensor in values)
+    except RuntimeError:
+        return True  # sparse or cut tensors, which later checks name
 
 
 def _preference(name: str) -> tuple[int, int, str]:
@@ -174,9 +188,11 @@ def _logits(target: TargetNetwork, tensors: Mapping[str, Tensor], size: int) -> 
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
-    if one.shape != other.shape:
+    """Return whether logits are equal; logits of 0, or not finite, show nothing."""
+    largest = float(one.abs().max())
+    if one.shape != other.shape or not 0 < largest < math.inf:
         return False
-    return bool((one - other).abs().max() <= _TOLERANCE * one.abs().max())
+    return bool((one - other).abs().max() <= _TOLERANCE * largest)
 
 
 def _describe(group: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
+from kdcore.data.ingest.archives.safe_tar import DamagedTarError, header_class
 from kdcore.runtime.errors import UserError, error_detail
 
 EXPECTED_FORMATS = "a safetensors file or a state dict saved with torch.save"
@@ -77,8 +78,9 @@ def open_upload(path: Path, name: str, folder: Path) -> UploadContent:
     Raises :class:`UserError` ``checkpoint_invalid`` for any other content.
     """
     start = _read_start(path, name)
+    limit = _max_unpacked(path)
     if start.startswith(b"\x1f\x8b"):
-        path, name = _gunzip(path, name, folder), name.removesuffix(".gz")
+        path, name = _gunzip(path, name, folder, limit), name.removesuffix(".gz")
         start = _read_start(path, name)
     file_format = _single_format(path, start)
     if file_format is not None:
@@ -87,11 +89,11 @@ def open_upload(path: Path, name: str, folder: Path) -> UploadContent:
         with zipfile.ZipFile(path) as archive:
             members = [_Member(i.filename, i.file_size, i) for i in archive.infolist()]
             _refuse_exported_program(name, members)
-            return _unpack(_Archive(path, name, folder, archive.open), members)
+            return _unpack(_Archive(name, folder, limit, archive.open), members)
     if _is_tar(path, start):
-        with tarfile.open(path, "r:") as tar:
+        with _open_tar(path, name) as tar:
             members = [_Member(i.name, i.size, i) for i in _tar_members(tar, name)]
-            return _unpack(_Archive(path, name, folder, tar.extractfile), members)
+            return _unpack(_Archive(name, folder, limit, tar.extractfile), members)
     raise _foreign_error(name, start)
 
 
@@ -122,14 +124,22 @@ def _single_format(path: Path, start: bytes) -> str | None:
 
 
 def _is_torch_zip(path: Path) -> bool:
-    """Return whether a zip is torch's; a damaged one counts as torch's."""
+    """Return whether a zip is torch's; a damaged one counts as torch's.
+
+    torch writes one root folder with ``data.pkl``; TorchScript adds ``code/`` and
+    ``constants.pkl``. Other archives may have a folder ``code`` of their programs.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            names = set(archive.namelist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
         return True
-    return any(
-        name == "data.pkl" or name.endswith("/data.pkl") or "/code/" in name for name in names
+    roots = {name.partition("/")[0] for name in names}
+    scripts = {name.partition("/")[0] for name in names if name.split("/")[1:2] == ["code"]}
+    return (
+        "data.pkl" in names
+        or any(f"{root}/data.pkl" in names for root in roots)
+        or any(f"{root}/constants.pkl" in names for root in scripts)
     )
 
 
@@ -147,6 +157,13 @@ def _is_tar(path: Path, start: bytes) -> bool:
     return start[257:262] == b"ustar" or (len(start) >= 512 and tarfile.is_tarfile(path))
 
 
+def _open_tar(path: Path, name: str) -> tarfile.TarFile:
+    try:
+        return tarfile.open(path, "r:", tarinfo=header_class())
+    except (tarfile.TarError, DamagedTarError) as error:
+        raise _damaged_error(name) from error
+
+
 def _tar_members(tar: tarfile.TarFile, name: str) -> Iterator[tarfile.TarInfo]:
     try:
         for number, entry in enumerate(tar):
@@ -156,15 +173,15 @@ def _tar_members(tar: tarfile.TarFile, name: str) -> Iterator[tarfile.TarInfo]:
                 )
             if entry.isreg():
                 yield entry
-    except tarfile.TarError as error:
+    except (tarfile.TarError, DamagedTarError) as error:
         raise _damaged_error(name) from error
 
 
-def _gunzip(path: Path, name: str, folder: Path) -> Path:
+def _gunzip(path: Path, name: str, folder: Path, limit: int) -> Path:
     target = folder / "gunzipped"
     try:
         with gzip.open(path, "rb") as source:
-            _copy(source, target, _max_unpacked(path), name)
+            _copy(source, target, limit, name)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _damaged_error(name) from error
     return target
@@ -191,9 +208,10 @@ def _copy(source: IO[bytes] | gzip.GzipFile, target: Path, limit: int, name: str
 class _Archive(NamedTuple):
     """An open zip or tar."""
 
-    path: Path
     name: str
     folder: Path
+    limit: int
+    """Bytes that its files may have together, by the size of the original upload."""
     open_member: Any
 
     def extract(self, member: _Member, number: int) -> Path:
@@ -201,7 +219,7 @@ class _Archive(NamedTuple):
         target = self.folder / f"part-{number}"
         try:
             with self.open_member(member.entry) as source:
-                _copy(source, target, min(member.size, _max_unpacked(self.path)), member.name)
+                _copy(source, target, min(member.size, self.limit), member.name)
         except (EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
             raise _damaged_error(f"{member.name} in {self.name}") from error
         except (RuntimeError, NotImplementedError) as error:
@@ -215,7 +233,7 @@ class _Archive(NamedTuple):
 
 def _unpack(archive: _Archive, members: list[_Member]) -> UploadContent:
     files = [member for member in members if _is_visible(member.name)]
-    if sum(member.size for member in files) > _max_unpacked(archive.path):
+    if sum(member.size for member in files) > archive.limit:
         raise UserError(
             "checkpoint_invalid", f"{archive.name} unpacks to far more bytes than weights do"
         )

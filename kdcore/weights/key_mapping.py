@@ -20,13 +20,21 @@ _WRAPPED_LAYERS = re.compile(
 _AVERAGED = re.compile(r"(^|_)(ema|swa|shadow|averaged?)(_|$)", re.IGNORECASE)
 _EXTRA_PART = re.compile(
     r"criterion|criteria|\w*loss\w*|\w*metrics?|acc|accuracy|auc|auroc|f1|precision|recall"
-    r"|\w+_(acc|accuracy|auc|auroc|f1)|confmat|confusion_matrix|n_averaged|num_updates|initted|step"
-    r"|decay|aux\w*|teacher\w*|queue\w*|class_weights?|pos_weight|mean|std|normali[sz]\w*|pixel_mean"
-    r"|pixel_std|mixup|augment\w*|\w*transforms?|optimizer|_extra_state|num_batches_tracked"
+    r"|\w+_(acc|accuracy|auc|auroc|f1)|confmat|confusion_matrix|n_averaged|num_updates|initted"
+    r"|aux\w*|teacher\w*|queue\w*|class_weights?|pos_weight|mixup"
+    r"|augment\w*|optimizer|_extra_state|num_batches_tracked"
     r"|total_ops|total_params",
     re.IGNORECASE,
 )
 """Parts of names of what training keeps beside a network."""
+_BUFFER_PART = re.compile(
+    r"step|decay|(\w+_)?(mean|std)|normali[sz]\w*|\w*transforms?", re.IGNORECASE
+)
+"""Parts of names of such buffers, and of layers as well: they count for few values alone."""
+_NORMALIZATION_VALUES = re.compile(r"(\w+_)?(mean|std)", re.IGNORECASE)
+_LEARNED = frozenset({"weight", "bias"})
+_MAX_CHANNELS = 4
+"""Values of a buffer, one for each channel of the images."""
 _EXTRA_INSIDE = frozenset(
     {BATCH_COUNTER, "total_ops", "total_params", "_extra_state"}
     | {"relative_position_index", "attn_mask", "position_ids"}
@@ -72,14 +80,7 @@ def list_tensors(checkpoint: LoadedCheckpoint, key_map: KeyMap = ()) -> list[Nam
     named: dict[str, NamedTensor] = {}
     for group, (path, tensors) in enumerate(checkpoint.groups):
         for key, tensor in tensors.items():
-            name = _WRAPPED_LAYERS.sub("", key)
-            full = f"{path}.{name}" if path else name
-            for pattern, replacement in rules:
-                if pattern.search(name):
-                    name = pattern.sub(replacement, name)
-                    full = f"{path}.{name}" if path and name else name
-                elif pattern.search(full):
-                    full = name = pattern.sub(replacement, full)
+            name, full = _rename(path, _WRAPPED_LAYERS.sub("", key), rules)
             if not name:
                 continue
             if full in named:
@@ -125,6 +126,20 @@ def map_tensors(
     prefix = max(by_prefix, key=lambda p: (_num_fitting(by_prefix[p], target), -len(p)))
     joined = _join_two_prefixes(by_prefix, prefix, target)
     return _mapping(named, target, prefix, {prefix: joined or by_prefix[prefix]}, ())
+
+
+def _rename(path: str, name: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> tuple[str, str]:
+    """Return the new name and its path; no rule follows one that empties the name."""
+    full = f"{path}.{name}" if path else name
+    for pattern, replacement in rules:
+        if pattern.search(name):
+            name = pattern.sub(replacement, name)
+            full = f"{path}.{name}" if path and name else name
+        elif pattern.search(full):
+            full = name = pattern.sub(replacement, full)
+        if not name:
+            break
+    return name, full
 
 
 def _compile(pattern: str, number: int) -> re.Pattern[str]:
@@ -273,6 +288,7 @@ def _mapping(
         listed = ", ".join(sorted(ignored)[:_MAX_LISTED])
         more = f" and {len(ignored) - _MAX_LISTED} more" if len(ignored) > _MAX_LISTED else ""
         notes = (*notes, f"not part of the network, so not read: {listed}{more}")
+    notes = (*notes, *_normalization_notes(e for e in rest if e.name not in unexpected))
     return TensorMapping(
         {name: entry.tensor for name, entry in used.items()}, prefix, unexpected, notes
     )
@@ -288,7 +304,36 @@ def _is_known_extra(entry: NamedTensor, prefix: str, target: TargetNetwork) -> b
     if not inside and "student" in prefix.split("."):
         return True  # a distiller: its other parts are the teacher and layers for the loss
     known = any(_EXTRA_PART.fullmatch(part) or _is_averaged(part) for part in parts)
-    return known or entry.tensor.numel() <= 1
+    return known or entry.tensor.numel() <= 1 or _is_buffer(parts, entry.tensor)
+
+
+def _is_buffer(parts: Sequence[str], tensor: Tensor) -> bool:
+    """Return whether a tensor has at most one value for each channel, and is not learned."""
+    is_small = tensor.numel() == max(tensor.shape, default=1) <= _MAX_CHANNELS
+    named = any(_BUFFER_PART.fullmatch(part) for part in parts)
+    return named and is_small and parts[-1] not in _LEARNED
+
+
+def _normalization_notes(extras: Iterable[NamedTensor]) -> tuple[str, ...]:
+    """Return a warning with the values of a normalization inside the uploaded network."""
+    values = [
+        f"{entry.name} = ({', '.join(f'{value:.4g}' for value in entry.tensor.flatten().tolist())})"
+        for entry in extras
+        if _NORMALIZATION_VALUES.fullmatch(entry.name.rpartition(".")[2])
+        and 0 < entry.tensor.numel() <= _MAX_CHANNELS
+        and _has_numbers(entry.tensor)
+    ]
+    if not values:
+        return ()
+    return (
+        f"the file has {' and '.join(values)}, which are not applied: `normalization` of the "
+        "model should be these values",
+    )
+
+
+def _has_numbers(tensor: Tensor) -> bool:
+    is_plain = tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
+    return is_plain and tensor.is_floating_point()
 
 
 def drop_rules_hint(names: Collection[str]) -> str:

@@ -15,6 +15,7 @@ import _compat_pickle
 import contextlib
 import pickletools
 import re
+import struct
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -31,6 +32,9 @@ STATE_DICT_LINES = (
 """The two lines that turn a pickled module into a state dict, where its classes can be imported."""
 _MAX_PICKLE = 64 << 20
 _MAX_GLOBALS = 1000
+_MAX_OBJECTS = 1_000_000
+"""Objects that one pickle may make; a checkpoint has some for each tensor and logged number."""
+_OBJECT_OPCODES = frozenset({"REDUCE", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST", "BUILD"})
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PICKLES = 5
 """Pickles of the old format: magic number, version, system, object, keys of the storages."""
@@ -119,6 +123,36 @@ class _DictPlaceholder:
         return OrderedDict()
 
 
+class _NumpyType(Placeholder):
+    """Stands for a numpy dtype, and holds its code, such as ``f8``, and its byte order."""
+
+    code = ""
+    order = "<"
+
+    def __new__(cls, code: object = "", *_: object, **__: object) -> Self:
+        """Read the code; the other arguments are flags of numpy."""
+        placeholder = super().__new__(cls)
+        placeholder.code = str(code)
+        return placeholder
+
+    def __setstate__(self, state: object) -> None:
+        """Read the byte order, which follows a version."""
+        if isinstance(state, tuple) and state[1:2] == (">",):
+            self.order = ">"
+
+
+class _NumpyNumber(Placeholder):
+    """Stands for ``numpy.core.multiarray.scalar``: its results are Python's numbers."""
+
+    def __new__(cls, dtype: object = None, data: object = None, *_: object, **__: object) -> Any:
+        """Return the number, or a placeholder for other types."""
+        if isinstance(dtype, _NumpyType) and isinstance(data, bytes) and dtype.code in _NUMBERS:
+            number_format = f"{dtype.order}{_NUMBERS[dtype.code]}"
+            if len(data) == struct.calcsize(number_format):
+                return struct.unpack(number_format, data)[0]
+        return super().__new__(cls)
+
+
 class PickleGlobals(NamedTuple):
     """Classes and functions that pickles name, none of which is imported."""
 
@@ -130,6 +164,15 @@ class PickleGlobals(NamedTuple):
     """The highest pickle protocol."""
 
 
+_NUMBERS = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b"}
+"""Formats of ``struct``, by numpy's codes."""
+_NUMPY: dict[str, type[Placeholder]] = {
+    "numpy.dtype": _NumpyType,
+    "numpy.core.multiarray.scalar": _NumpyNumber,
+    "numpy._core.multiarray.scalar": _NumpyNumber,
+}
+
+
 def inert_globals(pickle_globals: PickleGlobals) -> contextlib.AbstractContextManager[None]:
     """Let torch load placeholders for every global that is not on its list of safe ones.
 
@@ -137,7 +180,7 @@ def inert_globals(pickle_globals: PickleGlobals) -> contextlib.AbstractContextMa
     """
     pairs: list[Any] = []
     for name in pickle_globals.names:
-        kind = _DictPlaceholder if name in pickle_globals.dicts else Placeholder
+        kind = _DictPlaceholder if name in pickle_globals.dicts else _NUMPY.get(name, Placeholder)
         stand_in = type(name.rpartition(".")[2], (kind,), {"replaces": name})
         pairs += [(stand_in, alias) for alias in {name, _current_name(name)}]
     manager: contextlib.AbstractContextManager[None] = torch.serialization.safe_globals(pairs)
@@ -190,11 +233,14 @@ def find_globals(file: IO[bytes]) -> PickleGlobals:
     """Return the globals that one pickle names; the file is read up to the pickle's end."""
     names: set[str] = set()
     tracker = _StackTracker()
-    protocol = 0
+    protocol = num_objects = 0
     for opcode, argument, _ in pickletools.genops(file):
         name = _global_name(opcode.name, argument, tracker)
         if name is not None:
             names.add(name)
+        num_objects += opcode.name in _OBJECT_OPCODES
+        if num_objects > _MAX_OBJECTS:
+            raise _checkpoint_error(f"the checkpoint has more than {_MAX_OBJECTS} objects")
         if opcode.name == "PROTO":
             protocol = max(protocol, int(argument or 0))
         tracker.step(opcode, argument, name)

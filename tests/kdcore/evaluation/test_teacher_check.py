@@ -2,6 +2,7 @@
 
 import pytest
 
+from kdcore.evaluation.class_order import LikelyOrder
 from kdcore.evaluation.teacher_check import ChanceTest, check_teachers, reported_top1_warning
 from kdcore.runtime.errors import UserError
 
@@ -53,3 +54,17 @@ def test_weak_teacher_gives_a_warning_and_a_chance_level_one_an_error() -> None:
     assert "the teacher t is weak: 53.8 % of 4000" in warning
     with pytest.raises(UserError, match="no better than chance"):
         check_teachers(["t"], [ChanceTest(num_correct=2050, total=4000, majority_count=2000)])
+
+
+def test_every_refused_teacher_has_a_sentence() -> None:
+    bad = ChanceTest(num_correct=100, total=1000, majority_count=100)
+    good = ChanceTest(num_correct=900, total=1000, majority_count=100)
+    order = LikelyOrder((1, 0), "in reverse", 10.0, 90.0, 1000)
+    with pytest.raises(UserError) as caught:
+        check_teachers(["good", "a", "b"], [good, bad, bad], {2: order})
+    first, second, third = caught.value.message.split(". ")
+    assert first.startswith("the teacher a (/teachers/1) is no better than chance: 10.0 %")
+    assert second.startswith(
+        "the teacher b (/teachers/2) probably has its classes in another order"
+    )
+    assert third == "likely_class_order is that of /teachers/2"

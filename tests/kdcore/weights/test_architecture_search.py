@@ -86,3 +86,19 @@ def test_inferred_classes_are_compared_with_the_request(tmp_path):
         ("num_classes",),
         "set num_classes to 5, or leave it out",
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "message", "fix_fields"),
+    [
+        (float("nan"), "1 tensors of the checkpoint cannot be used", ()),
+        (0.0, "their outputs do not show which one it is", ("architecture",)),
+    ],
+)
+def test_architectures_are_not_compared_by_useless_outputs(tmp_path, value, message, fix_fields):
+    state = network_state("timm/mobilenetv3_small_075", num_classes=3, input_size=224)
+    state["classifier.weight"] = torch.full_like(state["classifier.weight"], value)
+    state["classifier.bias"] = torch.zeros_like(state["classifier.bias"])
+    error = refuse_file(tmp_path, state, **UNKNOWN)
+    assert message in error.message
+    assert error.fix_fields == fix_fields

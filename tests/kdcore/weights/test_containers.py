@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from kdcore.weights import containers
 from tests.kdcore.weights.checkpoint_files import (
     assert_equal_weights,
     network_state,
@@ -135,6 +136,33 @@ def test_other_upload_is_named_for_what_it_is(tmp_path, kind):
     assert words in error.message
     assert error.fix_fields == ()
     assert not list(tmp_path.rglob("unpacked-*"))
+
+
+def test_programs_beside_the_weights_are_not_torchscript(tmp_path):
+    members = {"repo/code/inference.py": b"x", "repo/model.safetensors": save(STATE)}
+    assert_equal_weights(verify_file(tmp_path, zip_bytes(members, 0)).tensors, STATE)
+
+
+def test_expansion_is_limited_by_the_original_upload(tmp_path, monkeypatch):
+    monkeypatch.setattr(containers, "_MIN_UNPACKED_BYTES", 0)
+    monkeypatch.setattr(containers, "_MAX_EXPANSION", 1100)
+    bomb = zip_bytes({"a.pt": bytes(4 << 20)})
+    upload = gzip.compress(bomb)
+    assert len(bomb) < 1100 * len(upload) < 4 << 20 < 1100 * len(bomb)
+    assert "far more bytes" in refuse_file(tmp_path, upload).message
+
+
+@pytest.mark.parametrize("damage", ["broken header", "long extension"])
+def test_damaged_header_in_the_middle_of_a_tar_is_refused(tmp_path, damage):
+    first = tar_bytes({"model.safetensors": save(STATE)}).rstrip(b"\0")
+    first += bytes(-len(first) % tarfile.BLOCKSIZE)
+    extension = tarfile.TarInfo("long")
+    extension.type, extension.size = tarfile.GNUTYPE_LONGNAME, 2 << 20
+    header = bytearray(extension.tobuf(tarfile.GNU_FORMAT))
+    if damage == "broken header":
+        header[0] ^= 1
+    data = first + bytes(header) + b"a" * (2 << 20) + tar_bytes({"b.txt": b"x"})
+    assert "cut off or damaged and cannot be unpacked" in refuse_file(tmp_path, data).message
 
 
 def test_code_in_a_shard_is_refused(tmp_path):

@@ -171,3 +171,30 @@ def test_hostile_names_and_sizes_do_not_take_long(tmp_path):
     huge = {name: torch.zeros(1).expand(2**20, 2**20) for name in STATE}
     error = refuse_file(tmp_path, {"a": huge, "b": dict(huge)}, num_classes=None)
     assert error.fix_fields == ("key_map",)
+
+
+def test_normalization_inside_the_upload_is_a_warning_with_its_values(tmp_path):
+    contents = {
+        **add_prefix("model.", STATE),
+        "mean": torch.tensor([0.5, 0.25, 0.125]).view(1, 3, 1, 1),
+        "std": torch.full((3,), 0.2),
+    }
+    warnings = verify_file(tmp_path, contents).warnings
+    assert "mean = (0.5, 0.25, 0.125) and std = (0.2, 0.2, 0.2), which are not applied" in warnings
+    assert "`normalization` of the model should be these values" in warnings
+    assert "not applied" not in verify_file(tmp_path, add_prefix("model.", STATE)).warnings
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("feature_transform.weight", (8, 8)), ("normalization.weight", (3,)), ("mean", (64,))],
+)
+def test_learned_layer_with_the_name_of_a_buffer_is_refused(tmp_path, name, shape):
+    error = refuse_file(tmp_path, {**add_prefix("net.", STATE), name: torch.ones(shape)})
+    assert [item.name for item in error.items] == [name]
+
+
+def test_rule_that_empties_a_name_is_the_last_one(tmp_path):
+    contents = {**STATE, "projector.weight": torch.ones(3, 4)}
+    rules = [("^projector.*", ""), ("^$", "again")]
+    assert_equal_weights(verify_file(tmp_path, contents, key_map=rules).tensors, STATE)

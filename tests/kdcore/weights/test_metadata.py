@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 
+from kdcore.weights import pickle_scan
 from tests.kdcore.weights.checkpoint_files import (
     assert_equal_weights,
     network_state,
@@ -222,3 +223,17 @@ def test_no_message_has_a_part_of_a_librarys_sentence(tmp_path):
         message = refuse_file(tmp_path, broken).message
         assert "best.pt" in message
         assert not any(word in message for word in ("PyTorch", "Weights only", "Error", "http"))
+
+
+@pytest.mark.parametrize("number", [np.float64(76.1), np.float32(76.1), np.int64(76)])
+def test_numpy_accuracy_is_read_as_a_number(tmp_path, number):
+    info = verify_file(tmp_path, {"model": STATE, "best_acc1": number}).info
+    assert info["reported_top1"] == pytest.approx(float(number))
+
+
+def test_number_of_objects_is_limited(tmp_path, monkeypatch):
+    monkeypatch.setattr(pickle_scan, "_MAX_OBJECTS", 500)
+    history = [np.float64(epoch) for epoch in range(300)]
+    assert_equal_weights(verify_file(tmp_path, {"model": STATE}).tensors, STATE)
+    error = refuse_file(tmp_path, {"model": STATE, "history": [*history, *map(np.dtype, "fd")] * 2})
+    assert "more than 500 objects" in error.message

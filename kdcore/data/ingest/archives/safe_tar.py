@@ -101,11 +101,11 @@ def _iter_files(
     file: ReadableStream, mode: str, tar_parts: tuple[str, ...], problems: list[ErrorDetail]
 ) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, tuple[str, ...]]]:
     """Yield the header and the path of every usable file."""
-    header_class = _header_class()
+    headers = header_class()
     position, last = 0, "its beginning"
     try:
         # A stream needs only read(); typeshed requires all methods of a file.
-        with tarfile.open(fileobj=file, mode=mode, tarinfo=header_class) as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=file, mode=mode, tarinfo=headers) as tar:  # type: ignore[call-overload]
             while (info := tar.next()) is not None:
                 # Otherwise tarfile keeps every header in memory.
                 tar.members.clear()
@@ -116,7 +116,7 @@ def _iter_files(
                     problems.append(error_detail("/".join((*tar_parts, info.name)), problem))
                 elif info.isreg() and parts:
                     yield tar, info, (*tar_parts, *parts)
-            _check_end(tar, seen=header_class.seen)
+            _check_end(tar, seen=headers.seen)
     except _ERRORS as error:
         detail = f"is damaged near byte {position}, after {last}: {error}"
         problems.append(error_detail("/".join(tar_parts) or "the tar archive", detail))
@@ -162,6 +162,6 @@ class _Header(tarfile.TarInfo):
         return header
 
 
-def _header_class() -> type[_Header]:
+def header_class() -> type[_Header]:
     """Return a new class for one tar, because tarfile takes a class and ``seen`` is its state."""
     return type("Header", (_Header,), {"seen": False})
