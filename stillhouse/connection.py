@@ -6,7 +6,9 @@ The client connects to this machine directly: a proxy could not reach the user's
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
+import ssl
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -45,16 +47,18 @@ class ApiConnection:
     def open(self, api_key: str) -> httpx.Client:
         """Return an HTTP client that sends the key. Raises ConnectionSettingsError."""
         headers = {"Authorization": f"Bearer {_check_key(api_key)}"}
+        certificates = _tls_context(self.url)
         try:
             return httpx.Client(
                 base_url=self.url,
                 headers=headers,
                 timeout=TIMEOUT_S,
                 trust_env=not self.is_local,
-                # Certificates of the environment apply to this machine, too; proxies do not.
-                verify=httpx.create_ssl_context(),
+                verify=certificates,
             )
         except (ImportError, ValueError, httpx.InvalidURL) as error:
+            if self.is_local:  # no proxy of the environment is used
+                raise
             raise ConnectionSettingsError(
                 f"a proxy of the environment cannot be used: {error}; set "
                 "https_proxy or http_proxy to http://HOST:PORT, or add "
@@ -99,7 +103,8 @@ def parse_service_url(text: str) -> str:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError:
+        httpx.URL(url)
+    except (ValueError, httpx.InvalidURL):
         raise ConnectionSettingsError(_form("it cannot be read")) from None
     if parts.scheme not in ("http", "https"):
         raise ConnectionSettingsError(_form(f"its scheme is {parts.scheme}"))
@@ -141,6 +146,23 @@ def _proxy_for(url: str) -> str | None:
         return None
     scheme, separator, rest = proxy.rpartition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+def _tls_context(url: str) -> ssl.SSLContext:
+    """Return what verifies the service: the certificates of the environment, also for loopback.
+
+    For an http address they are not read, and the context trusts no certificate at all.
+    """
+    if not url.startswith("https:"):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        path = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+        raise ConnectionSettingsError(
+            f"the certificates in {path} cannot be read: {error}; correct or unset "
+            "SSL_CERT_FILE and SSL_CERT_DIR"
+        ) from None
 
 
 def _check_key(api_key: str) -> str:

@@ -115,21 +115,36 @@ def _latency_note(students: Sequence[dict[str, Any]]) -> str | None:
 def _sampling_note(
     students: Sequence[dict[str, Any]], y: YMetric, num_test_images: int
 ) -> str | None:
-    """The 95 % interval of the best share, if all students lie within it.
-
-    Source: the standard error of a proportion, sqrt(p (1 - p) / n).
-    """
+    """Why the order of the students may be chance; None if the best differs from the worst."""
     values = [point["y"] for point in students]
-    if len(values) < 2 or not num_test_images:
+    if len(values) < 2 or num_test_images < 1:
         return None
-    share = min(max(*values, 0), 100) / 100
-    margin = 100 * _Z_95 * math.sqrt(share * (1 - share) / num_test_images)
-    if max(values) - min(values) > margin:
+    low, high = min(values), max(values)
+    margin = _chance_margin(low, high, num_test_images)
+    if high - low > margin:
         return None
+    finding = (
+        f"all students have the same {y}"
+        if high == low
+        else f"all students lie within {high - low:.1f} points of {y}"
+    )
     return (
-        f"all students lie within {margin:.1f} points of {y}, which chance explains on "
+        f"{finding}, and chance explains differences up to {margin:.1f} points on "
         f"{num_test_images:,} test images: use more test images or several seeds"
     )
+
+
+def _chance_margin(low: float, high: float, num_images: int) -> float:
+    """The largest difference of two percentages whose 95 % interval includes zero.
+
+    Source: Agresti and Caffo 2000, which adds one success and one failure to each proportion,
+    so that the interval of 100 % is not empty.
+    """
+    shares = [
+        (min(max(value, 0), 100) / 100 * num_images + 1) / (num_images + 2) for value in (low, high)
+    ]
+    variance = sum(share * (1 - share) for share in shares) / (num_images + 2)
+    return 100 * _Z_95 * math.sqrt(variance) * (num_images + 2) / num_images
 
 
 def _report_columns(role: str) -> list[Any]:
@@ -170,4 +185,7 @@ def _points(
         "created_at": created_at,
     }
     integer_metrics = ("size_bytes", "macs", "num_params")
-    return [point | numbers | {name: int(numbers[name] or 0) for name in integer_metrics}]
+    integers = {
+        name: None if (number := numbers[name]) is None else int(number) for name in integer_metrics
+    }
+    return [point | numbers | integers]

@@ -73,17 +73,17 @@ class FrontierPoint(BaseModel):
     on_frontier: bool = Field(
         description="Whether no other student is at least as good in both metrics"
     )
-    device: str = Field(
+    device: str | None = Field(
         description="Device on which latency was measured; compare latencies of one device only"
     )
     created_at: str
-    top1: float
+    top1: float | None
     agreement: float | None
-    latency_ms: float
+    latency_ms: float | None
     unsteady: bool = Field(description="Whether other load disturbed the measurement of latency")
-    size_bytes: int
-    macs: int
-    num_params: int
+    size_bytes: int | None = Field(description="Null if it is not known")
+    macs: int | None = Field(description="Null if it is not known")
+    num_params: int | None = Field(description="Null if it is not known")
 
 
 class AxisTrust(BaseModel):

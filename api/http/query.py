@@ -13,6 +13,8 @@ from kdcore.schema.validation.suggestions import suggest_names
 
 MAX_SUGGESTIONS = 20
 """Unknown parameters that get a suggestion."""
+MAX_ISSUES = 100
+"""Issues in detail; one more counts the others, because a query may have thousands of names."""
 _OTHER_NAMES = {
     "cursor": ("page", "offset", "skip", "start", "page_token", "starting_after", "next_cursor"),
     "limit": ("per_page", "page_size", "size", "count", "max_results", "first"),
@@ -50,18 +52,43 @@ def find_query_issues(request: Request, parameters: Mapping[str, bool]) -> list[
 
     NUL is refused because Postgres cannot store or compare it.
     """
-    issues: list[ValidationIssue] = []
-    for index, name in enumerate(request.query_params):
-        values = request.query_params.getlist(name)
-        if name not in parameters:
-            # A client may send any number of names, and each comparison takes time.
-            suggestion = _suggest(name, parameters) if index < MAX_SUGGESTIONS else ""
-            issues.append(_issue(name, "extra_forbidden", _describe(suggestion, parameters)))
-        elif len(values) > 1 and not parameters[name]:
-            issues.append(_issue(name, "repeated", f"must be given once, not {len(values)} times"))
-        elif any("\0" in value for value in values):
-            issues.append(_issue(name, "control_character", "must not contain NUL"))
+    values_by_name: dict[str, list[str]] = {}
+    for name, value in request.query_params.multi_items():
+        values_by_name.setdefault(name, []).append(value)
+    faults = [
+        (name, code)
+        for name, values in values_by_name.items()
+        if (code := _find_fault(name, values, parameters))
+    ]
+    issues = [
+        _issue(name, code, _explain(name, code, len(values_by_name[name]), index, parameters))
+        for index, (name, code) in enumerate(faults[:MAX_ISSUES])
+    ]
+    if others := len(faults) - len(issues):
+        detail = f"{others:,} more query parameters are invalid"
+        issues.append(_issue("", "too_many_issues", detail))
     return issues
+
+
+def _find_fault(name: str, values: list[str], parameters: Mapping[str, bool]) -> str | None:
+    """The code of the issue; None if the parameter is valid."""
+    if name not in parameters:
+        return "extra_forbidden"
+    if len(values) > 1 and not parameters[name]:
+        return "repeated"
+    return "control_character" if any("\0" in value for value in values) else None
+
+
+def _explain(
+    name: str, code: str, num_values: int, index: int, parameters: Mapping[str, bool]
+) -> str:
+    if code == "repeated":
+        return f"must be given once, not {num_values} times"
+    if code == "control_character":
+        return "must not contain NUL"
+    # A client may send any number of names, and each comparison takes time.
+    suggestion = _suggest(name, parameters) if index < MAX_SUGGESTIONS else ""
+    return _describe(suggestion, parameters)
 
 
 def _issue(name: str, code: str, detail: str) -> ValidationIssue:

@@ -1,7 +1,7 @@
 """Data sets say what was read of their upload; errors count their items.
 
 An error held at most 1,000 items and, as one more item, the number of the others. That number moves to
-``num_items``.
+``num_items``. The JSON value null is no error: a retried job has it.
 """
 
 import sqlalchemy as sa
@@ -21,7 +21,7 @@ UPDATE {table} SET rev = rev + 1, error = error || CASE
       + coalesce(substring(error -> 'items' -> -1 ->> 'detail' FROM '[0-9]+')::int, 0))
   ELSE jsonb_build_object('num_items', jsonb_array_length(coalesce(error -> 'items', '[]')))
 END
-WHERE error IS NOT NULL
+WHERE jsonb_typeof(error) = 'object'
 """
 
 
@@ -36,12 +36,18 @@ def upgrade() -> None:
         op.execute(_COUNT_ITEMS.format(table=table))
     # Responses have new fields, so their ETags change.
     for table in ("datasets", "models"):
-        op.execute(f"UPDATE {table} SET rev = rev + 1 WHERE error IS NULL")  # noqa: S608 - our names
+        op.execute(
+            f"UPDATE {table} SET rev = rev + 1 "  # noqa: S608 - our names
+            "WHERE jsonb_typeof(error) IS DISTINCT FROM 'object'"
+        )
 
 
 def downgrade() -> None:
     for table in ("datasets", "models", "jobs"):
-        op.execute(f"UPDATE {table} SET error = error - 'num_items'")  # noqa: S608 - our names
+        op.execute(
+            f"UPDATE {table} SET error = error - 'num_items' "  # noqa: S608 - our names
+            "WHERE jsonb_typeof(error) = 'object'"
+        )
     op.drop_column("models", "sixteen_bit_range")
     for name in ("ingest_summary", "on_duplicates", "on_bad_image"):
         op.drop_column("datasets", name)

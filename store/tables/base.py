@@ -30,7 +30,8 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar = {
         str: Text,
         float: Double,
-        Json: JSONB,
-        list[Any]: JSONB,
+        # None is NULL, not the JSON value null, which is not NULL in SQL.
+        Json: JSONB(none_as_null=True),
+        list[Any]: JSONB(none_as_null=True),
         datetime: DateTime(timezone=True),
     }

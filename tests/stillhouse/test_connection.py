@@ -157,3 +157,22 @@ def test_stopped_service_on_this_machine_is_named_with_the_way_to_start_it() -> 
     ):
         client.get("/v1/jobs")
     assert "`stillhouse up`" in str(caught.value)
+
+
+def test_certificates_that_cannot_be_read_are_named(
+    page_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/gone.pem")
+    for host in ("127.0.0.1", "stillhouse.example"):
+        with pytest.raises(ConnectionSettingsError, match=r"/gone\.pem.*SSL_CERT_FILE"):
+            Client(f"https://{host}", "key")
+    with (
+        Client(f"http://127.0.0.1:{page_port}", "key") as client,
+        pytest.raises(UnexpectedResponseError),
+    ):
+        client.get("/v1/jobs")
+
+
+def test_invalid_host_is_not_blamed_on_a_proxy() -> None:
+    with pytest.raises(ConnectionSettingsError, match="STILLHOUSE_URL"):
+        Client("http://ü..example", "key")

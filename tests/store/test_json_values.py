@@ -86,3 +86,13 @@ def test_usual_values_are_written_as_by_orjson() -> None:
 def test_value_without_a_json_form_is_a_bug() -> None:
     with pytest.raises(TypeError):
         encode_json({"a": object()})
+
+
+def test_none_is_null(new_job: Any) -> None:
+    job_id = new_job()
+    for value in ({"code": "x"}, None):
+        with transaction() as session:
+            session.get_one(Job, job_id).error = value
+    with transaction() as session:
+        query = select(Job.id).where(Job.id == job_id, Job.error.is_(None), Job.result.is_(None))
+        assert session.scalars(query).all() == [job_id]

@@ -237,6 +237,20 @@ def test_items_of_errors_are_counted(database_url: str) -> None:
     assert (capped["items"], capped["num_items"]) == (items, 10)
 
 
+def test_json_null_is_no_error(database_url: str) -> None:
+    """Earlier versions wrote the JSON value null when a job was retried."""
+    migrate(database_url, "0007")
+    with connect(database_url) as connection:
+        assert connection.execute("UPDATE jobs SET error = 'null'").rowcount > 0
+    migrate(database_url, "0008")
+    query = "SELECT DISTINCT error::text FROM jobs"
+    with connect(database_url) as connection:
+        assert connection.execute(query).fetchall() == [("null",)]
+    migrate(database_url, "0007")
+    with connect(database_url) as connection:
+        assert connection.execute(query).fetchall() == [("null",)]
+
+
 def test_exits_of_runs_and_reasons_of_events(database_url: str) -> None:
     """The new name of one exit is the old name of another."""
     tables = [{"name": "runs"}, {"name": "events"}]

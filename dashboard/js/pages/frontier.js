@@ -6,7 +6,7 @@ import { el, fromTemplate, setChildren, setText, svg } from "../dom.js";
 import { pluralize } from "../format.js";
 import { currentAddress, href, replaceQuery } from "../router.js";
 import { pollWhileVisible } from "../streams.js";
-import { controls, devicesOf, isStudent, keyOf, limits, parseQuery, pointsOf, verdict } from "./frontier/controls.js";
+import { controls, devicesOf, isStudent, keyOf, limits, nameDevice, parseQuery, pointsOf, verdict } from "./frontier/controls.js";
 import { card, pointTable, selectionTray } from "./frontier/point-table.js";
 import { marker, scatter } from "./frontier/scatter.js";
 
@@ -71,7 +71,7 @@ export function mount(main, { query }) {
       const { dataset, x, y } = state;
       const response = await get("/v1/frontier", { dataset, x, y, limit: MAX_POINTS }, current.signal);
       if (current !== request) return;
-      frontier = response;
+      frontier = { ...response, data: response.data.map(nameDevice) };
       showOutcome();
       draw();
     } catch (error) {

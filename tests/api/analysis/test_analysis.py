@@ -113,7 +113,7 @@ def test_frontier_has_every_student_and_teacher_once(
     gap = max(row["y"] for row in students.values()) - min(row["y"] for row in students.values())
     note = frontier["axes"]["y"]["note"]
     assert frontier["axes"]["y"]["trusted"] == (note is None)
-    assert note is None or gap < float(note.split("within ")[1].split()[0]) + 0.05
+    assert note is None or gap < float(note.split("up to ")[1].split()[0]) + 0.05
 
 
 def test_agreement_needs_a_teacher(trained_job: TrainedJob, job_pair: tuple[Json, Json]) -> None:
@@ -204,3 +204,41 @@ def test_latencies_of_different_devices_are_not_compared(
     assert (latency["best"], latency["deltas"]) == ([], [None, None])
     assert None not in latency["values"]
     assert top1["best"]
+
+
+@pytest.mark.parametrize(
+    ("values", "num_images", "note"),
+    [
+        ([100, 90], 10, "all students lie within 10.0 points of top1, and chance explains"),
+        ([100, 100, 100], 10, "all students have the same top1, and chance explains"),
+        ([0, 0], 10, "all students have the same top1, and chance explains"),
+        ([100, 90], 1000, None),
+        ([100, 20], 10, None),
+        ([91, 90], 1000, "all students lie within 1.0 points of top1, and chance explains"),
+        ([1e30, -1e30], 10, None),
+        ([90, 90], 0, None),
+        ([90], 10, None),
+    ],
+)
+def test_order_that_chance_explains_is_not_trusted(
+    values: list[float], num_images: int, note: str | None
+) -> None:
+    from api.analysis.frontier import axis_trust
+
+    students = [{"role": "student", "y": value} for value in values]
+    trust = axis_trust(students, "macs", "top1", num_images)["y"]
+    assert trust["trusted"] == (note is None)
+    assert trust["note"] == note or trust["note"].startswith(note)
+
+
+def test_unknown_costs_are_null(trained_job: TrainedJob, job_pair: tuple[Json, Json]) -> None:
+    report = trained_job.client.get(f"/v1/jobs/{job_pair[1]['id']}/report").json()
+    unknown = {"size_bytes": None, "num_params": None, "latency_ms": None}
+    reduced = report | {"device": None, "student": report["student"] | unknown}
+    params = {"dataset": trained_job.dataset["id"], "x": "macs"}
+    with changed_report(job_pair[1]["id"], reduced, report):
+        frontier = trained_job.client.get("/v1/frontier", params=params).raise_for_status().json()
+    students = {row["job"]: row for row in frontier["data"] if row["role"] == "student"}
+    point = students[job_pair[1]["id"]]
+    assert {name: point[name] for name in (*unknown, "device")} == unknown | {"device": None}
+    assert point["macs"] == report["student"]["macs"]

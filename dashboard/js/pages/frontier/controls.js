@@ -23,6 +23,9 @@ export const tick = ({ scale: factor = 1 }, value) => String(Number((value / fac
 export const keyOf = (point) => (point.role === "teacher" ? (point.model ?? `teacher of ${point.job}`) : point.job);
 export const isStudent = (point) => point.role === "student";
 
+/** The point with words for a device that the report does not name. */
+export const nameDevice = (point) => ({ ...point, device: point.device ?? "an unknown device" });
+
 export function devicesOf(data) {
   const counts = new Map();
   for (const point of data) counts.set(point.device, (counts.get(point.device) ?? 0) + (isStudent(point) ? 1 : 0));
