@@ -15,7 +15,7 @@ from kdcore.runtime.errors import RunCancelledError, UserError
 _CHUNK = 1 << 20
 _FRAME_CHUNK = 64 << 10
 """Packed bytes that a decompressor gets at a time; it copies those behind the end of a frame."""
-_MAX_EMPTY_FRAMES = 10_000
+MAX_EMPTY_FRAMES = 10_000
 _MAGIC_BYTES = 6
 _MAX_WINDOW_LOG = 27
 """Logarithm of the largest window of zstd, 128 MiB: the largest without its option ``--long``."""
@@ -118,8 +118,8 @@ class _FrameStream:
     def _read_next_frame(self) -> bytes:
         """Return the first bytes of the next frame; padding of zeros may precede it."""
         self._num_empty_frames += self._is_empty_frame
-        if self._num_empty_frames > _MAX_EMPTY_FRAMES:
-            raise ValueError(f"it has more than {_MAX_EMPTY_FRAMES} empty frames")
+        if self._num_empty_frames > MAX_EMPTY_FRAMES:
+            raise ValueError(f"it has more than {MAX_EMPTY_FRAMES} empty frames")
         self._is_empty_frame = True
         packed: bytes = self._decompressor.unused_data or self._file.read(_FRAME_CHUNK)
         while packed and not packed.strip(b"\0"):

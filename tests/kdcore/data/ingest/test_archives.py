@@ -160,7 +160,7 @@ def test_other_files_are_named_for_what_they_are(workdir, data, name, fix):
 
 @pytest.mark.parametrize("name", ["zstd", "bzip2", "xz"])
 def test_many_empty_frames_are_refused(name, monkeypatch):
-    monkeypatch.setattr(compression, "_MAX_EMPTY_FRAMES", 100)
+    monkeypatch.setattr(compression, "MAX_EMPTY_FRAMES", 100)
     codec = next(codec for codec in compression.CODECS if codec.name == name)
     for count, is_allowed in ((100, True), (102, False)):
         data = COMPRESSORS[name](b"") * count + COMPRESSORS[name](b"abc")
