@@ -19,8 +19,8 @@ from kdcore.runtime.errors import UserError, error_detail
 
 EXPECTED_FORMATS = "a safetensors file or a state dict saved with torch.save"
 _ARCHIVES = f"{EXPECTED_FORMATS}, also as .gz, or a zip or tar of shards with their index"
-_MIN_UNPACKED_BYTES = 256 << 20
-_MAX_EXPANSION = 20
+MIN_UNPACKED_BYTES = 256 << 20
+MAX_EXPANSION = 20
 """Weights are hardly compressible: more unpacked bytes for each byte of the upload are refused."""
 _MAX_MEMBERS = 10_000
 _MAX_INDEX_BYTES = 64 << 20
@@ -188,7 +188,7 @@ def _gunzip(path: Path, name: str, folder: Path, limit: int) -> Path:
 
 
 def _max_unpacked(path: Path) -> int:
-    return max(_MIN_UNPACKED_BYTES, _MAX_EXPANSION * path.stat().st_size)
+    return max(MIN_UNPACKED_BYTES, MAX_EXPANSION * path.stat().st_size)
 
 
 def _copy(source: IO[bytes] | gzip.GzipFile, target: Path, limit: int, name: str) -> None:

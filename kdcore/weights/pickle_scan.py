@@ -32,7 +32,7 @@ STATE_DICT_LINES = (
 """The two lines that turn a pickled module into a state dict, where its classes can be imported."""
 _MAX_PICKLE = 64 << 20
 _MAX_GLOBALS = 1000
-_MAX_OBJECTS = 1_000_000
+MAX_OBJECTS = 1_000_000
 """Objects that one pickle may make; a checkpoint has some for each tensor and logged number."""
 _OBJECT_OPCODES = frozenset({"REDUCE", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST", "BUILD"})
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -239,8 +239,8 @@ def find_globals(file: IO[bytes]) -> PickleGlobals:
         if name is not None:
             names.add(name)
         num_objects += opcode.name in _OBJECT_OPCODES
-        if num_objects > _MAX_OBJECTS:
-            raise _checkpoint_error(f"the checkpoint has more than {_MAX_OBJECTS} objects")
+        if num_objects > MAX_OBJECTS:
+            raise _checkpoint_error(f"the checkpoint has more than {MAX_OBJECTS} objects")
         if opcode.name == "PROTO":
             protocol = max(protocol, int(argument or 0))
         tracker.step(opcode, argument, name)

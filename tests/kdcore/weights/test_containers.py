@@ -144,8 +144,8 @@ def test_programs_beside_the_weights_are_not_torchscript(tmp_path):
 
 
 def test_expansion_is_limited_by_the_original_upload(tmp_path, monkeypatch):
-    monkeypatch.setattr(containers, "_MIN_UNPACKED_BYTES", 0)
-    monkeypatch.setattr(containers, "_MAX_EXPANSION", 1100)
+    monkeypatch.setattr(containers, "MIN_UNPACKED_BYTES", 0)
+    monkeypatch.setattr(containers, "MAX_EXPANSION", 1100)
     bomb = zip_bytes({"a.pt": bytes(4 << 20)})
     upload = gzip.compress(bomb)
     assert len(bomb) < 1100 * len(upload) < 4 << 20 < 1100 * len(bomb)

@@ -232,7 +232,7 @@ def test_numpy_accuracy_is_read_as_a_number(tmp_path, number):
 
 
 def test_number_of_objects_is_limited(tmp_path, monkeypatch):
-    monkeypatch.setattr(pickle_scan, "_MAX_OBJECTS", 500)
+    monkeypatch.setattr(pickle_scan, "MAX_OBJECTS", 500)
     history = [np.float64(epoch) for epoch in range(300)]
     assert_equal_weights(verify_file(tmp_path, {"model": STATE}).tensors, STATE)
     error = refuse_file(tmp_path, {"model": STATE, "history": [*history, *map(np.dtype, "fd")] * 2})
