@@ -32,7 +32,7 @@ export function devicesOf(data) {
   return [...counts].sort((a, b) => b[1] - a[1] || String(a[0]).localeCompare(String(b[0]))).map(([name]) => name);
 }
 
-/** The points to show by x, the best first: latencies of one device only, because those of two cannot be compared. */
+/** The points by x, the best first: latencies of one device only. */
 export function pointsOf(frontier, device) {
   const data = frontier.x === "latency_ms" ? frontier.data.filter((point) => point.device === device) : frontier.data;
   return data.filter(({ x, y }) => Number.isFinite(x) && Number.isFinite(y)).sort((a, b) => a.x - b.x || b.y - a.y);
@@ -40,7 +40,7 @@ export function pointsOf(frontier, device) {
 
 export const qualifies = (point, { maxX, minY }) => (maxX === null || point.x <= maxX) && (minY === null || point.y >= minY);
 
-/** "4 of 31 students qualify; the smallest is A (78 kB), the best is B (94.1 %)." */
+/** "4 of 31 students qualify; the smallest is A (78 kB), …" */
 export function verdict(points, limits, x, y) {
   const students = points.filter(isStudent);
   const qualified = students.filter((point) => qualifies(point, limits));

@@ -28,7 +28,7 @@ function drawAxes(area, { x, y, tickX, tickY }) {
   ];
 }
 
-/** A student is a disc, hollow if dominated; a teacher is a star. The invisible ring makes a point easier to click. */
+/** A student is a disc, hollow if dominated; a teacher is a star. The invisible ring eases clicks. */
 export function marker({ role, on_frontier }, x, y) {
   const position = { transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})` };
   const ring = svg("circle", { class: "hit", r: 12 });
