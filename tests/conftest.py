@@ -27,14 +27,14 @@ SHARED_PROCESS_FOLDERS = {"chaos": ("tests/chaos/",), "stack": ("tests/dashboard
 SLOW_TESTS = (
     "tests/chaos/",  # processes are killed and frozen, and the tests wait for leases to expire
     "tests/dashboard/test_long_names.py",  # a data set and a job, and eleven pages at four widths
-    "tests/e2e/test_environments.py::test_stack",  # the whole stack starts, in each environment
+    "tests/e2e/test_environments.py::test_stack",  # the complete stack, in each environment
     "tests/e2e/test_readme.py::test_shell_session",  # a guide with several trainings
-    "tests/e2e/test_restart.py",  # the whole stack is killed and started again
+    "tests/e2e/test_restart.py",  # the complete stack is killed and started again
     "tests/e2e/test_worker_failure.py",  # a worker is killed, and its lease must expire
     "tests/house/test_new_",  # examples run in a scratch copy of the checkout
     "tests/house/test_python_versions.py",  # packages of other versions of Python are installed
     "tests/kdcore/training/test_resume_combinations.py",  # all pairs of method and scheme
-    "tests/upgrade/",  # the whole stack on a stored database
+    "tests/upgrade/",  # the complete stack on a stored database
 )
 """Tests that `make test` leaves out and `make test-all` runs."""
 
@@ -312,7 +312,7 @@ def trained_model(trained_job: TrainedJob) -> Json:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole product: API, maintenance, Celery workers, Postgres, Valkey, object store."""
+    """The complete product: API, maintenance, Celery workers, Postgres, Valkey, object store."""
     with Stack(tmp_path_factory.mktemp("stack") / "data") as running:
         yield running
 

@@ -1,4 +1,4 @@
-"""Downloads from the object store: whole or in ranges; the entity tag is the SHA-256 (RFC 9110)."""
+"""Downloads from the object store: all or in ranges; the entity tag is the SHA-256 (RFC 9110)."""
 
 import re
 from typing import Any
@@ -70,9 +70,9 @@ def _etag_matches(header: str | None, etag: str) -> bool:
 
 
 def _parse_range(request: Request, etag: str, size: int) -> tuple[int, int] | None:
-    """Start and end of the requested range in bytes; None for the whole file.
+    """Start and end of the requested range in bytes; None for all of the file.
 
-    RFC 9110, 14.2 allows to send the whole file for several ranges or another unit than bytes.
+    RFC 9110, 14.2 allows to send all of the file for several ranges or another unit than bytes.
     """
     match = _RANGE.match(request.headers.get("range", "").strip())
     if match is None or request.headers.get("if-range", etag) != etag:

@@ -125,7 +125,7 @@ def serialize_rows(rows: Sequence[Row], serialize: Callable[[Row], Any]) -> Seri
             result.items.append(serialize(row))
         except SQLAlchemyError:
             raise
-        except Exception:
+        except Exception:  # one row that cannot be shown must not take the others with it
             log.exception("unreadable_row", table=row.__tablename__, id=row.id)
             result.unreadable.append(row.id)
     return result

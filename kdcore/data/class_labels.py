@@ -16,20 +16,20 @@ import numpy.typing as npt
 from kdcore.runtime.errors import to_printable
 
 MAX_CLASS_NAME_LENGTH = 200
-_EXPECTED = "a whole number from 0, or a name, was expected"
+_EXPECTED = "an integer from 0, or a name, was expected"
 _INTEGER = re.compile(r"([0-9]{1,200})(?:\.0*)?", re.ASCII)
 _NEGATIVE_NUMBER = re.compile(r"-[0-9]+(?:\.[0-9]*)?", re.ASCII)
 _FRACTION = re.compile(r"[0-9]*\.[0-9]*[1-9][0-9]*", re.ASCII)
 
 
 class InvalidLabelError(Exception):
-    """A label is neither a whole number nor a name; the message says which and why."""
+    """A label is neither an integer nor a name; the message says which and why."""
 
 
 def class_name_of(value: object) -> str:
     """Return the class name of one label: text, or a number of Python or numpy.
 
-    A whole number has one name, however it is written: 7, 7.0, ``"7"`` and ``"7.0"`` are ``"7"``,
+    An integer has one name, however it is written: 7, 7.0, ``"7"`` and ``"7.0"`` are ``"7"``,
     and true is ``"1"``. Blanks around a text are removed,
     and its letters are composed (NFC). A missing label (None, empty text) gives
     an empty name. Raises :class:`InvalidLabelError` for negative numbers, fractions and other
@@ -100,7 +100,7 @@ def class_indices_of(values: npt.NDArray[Any], num_classes: int) -> list[int]:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise InvalidLabelError(
-            f"row {row}: {values[row]} is not an index of class_names: a whole number from 0 to "
+            f"row {row}: {values[row]} is not an index of class_names: an integer from 0 to "
             f"{num_classes - 1} was expected"
         )
     return [int(number) for number in numbers]
@@ -109,7 +109,7 @@ def class_indices_of(values: npt.NDArray[Any], num_classes: int) -> list[int]:
 def order_class_names(names: Iterable[str]) -> tuple[str, ...]:
     """Return the different names in the order of a data set's classes.
 
-    If all names are whole numbers, the order is that of the numbers: 0, 1, 2, 10. Other names are
+    If all names are integers, the order is that of the numbers: 0, 1, 2, 10. Other names are
     sorted as text.
     """
     different = set(names)

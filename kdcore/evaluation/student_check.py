@@ -86,7 +86,7 @@ def _find_divergence(course: TrainingCourse, tested: StudentLogits) -> Finding |
 
 
 def _quote(term: str | None) -> str:
-    return f" (`{term}`)" if term else ""
+    return f" ({term})" if term else ""
 
 
 def _has_risen(last: float, lowest: float | None, guess_loss: float) -> bool:

@@ -115,7 +115,7 @@ class _Derivation:
             raise UserError(
                 "student_incompatible",
                 f"{self.name} does not fit together at {self.width} times its width: {error}",
-                hint="choose a width that gives whole numbers of channels, such as 0.25 or 0.5",
+                hint="choose a width that gives integers of channels, such as 0.25 or 0.5",
             ) from error
         if shape != (1, num_classes):
             raise UserError(

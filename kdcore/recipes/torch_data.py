@@ -175,7 +175,7 @@ def _to_label(label: Any, name: str, index: int) -> int:
 
 
 def _to_bytes(images: Array, name: str) -> Array:
-    """Return images as uint8; floats are from 0 to 1, or whole numbers up to 255."""
+    """Return images as uint8; floats are from 0 to 1, or integers up to 255."""
     if images.dtype == np.uint8:
         return images
     low, high = float(images.min()), float(images.max())

@@ -80,23 +80,23 @@ def _copy_network(module: nn.Module) -> nn.Module:
         raise _error(module, "has weights on the meta device; load real weights first")
     try:
         network = copy.deepcopy(module)
-    except Exception as error:
+    except Exception as error:  # a module of a user raises any type
         raise _error(module, f"cannot be copied: {error}") from error
     return network.cpu().float().eval().requires_grad_(requires_grad=True)
 
 
 def _run_on_blank_images(network: nn.Module, images: ImageShape) -> tuple[int, Tensor]:
-    faults = []
+    problems = []
     for channels in dict.fromkeys((images.in_channels, 3, 1)):
         blank = torch.zeros(_PROBE_IMAGES, channels, images.size, images.size)
         try:
             with torch.no_grad():
                 logits = network(blank)
         except Exception as error:  # noqa: BLE001 - a module of a user raises any type
-            faults.append(f"{tuple(blank.shape)}: {_first_line(error)}")
+            problems.append(f"{tuple(blank.shape)}: {_first_line(error)}")
             continue
         return channels, _check_logits(network, logits)
-    raise _error(network, f"does not run on images (B, C, H, W): {'; '.join(faults)}")
+    raise _error(network, f"does not run on images (B, C, H, W): {'; '.join(problems)}")
 
 
 def _check_logits(network: nn.Module, logits: Any) -> Tensor:
@@ -144,7 +144,7 @@ def _measure(user_module: UserModule, size: int) -> Architecture:
     try:
         points = find_hook_points(network, torch.zeros(1, channels, size, size))
         macs = flops.macs(network, channels, size)
-    except Exception as error:
+    except Exception as error:  # a module of a user raises any type
         raise _error(network, f"cannot be traced: {_first_line(error)}") from error
     return Architecture(
         name=user_module.name,

@@ -27,7 +27,7 @@ class ClassMatch(NamedTuple):
     """Names of the data set that the model lacks."""
     num_model_classes: int
     ignores_numbers: bool = False
-    """Whether both sides have whole numbers for names and the model lacks some of the data set's.
+    """Whether both sides have integers for names and the model lacks some of the data set's.
 
     The numbers may be counted from another start, so no class is matched by name.
     """

@@ -49,7 +49,7 @@ def test_one_number_has_one_name(value, name):
 
 @pytest.mark.parametrize("value", [-1, -1.0, "-1", "-1.0", 1.5, "1.5", float("nan"), 1e999, [1]])
 def test_negative_numbers_fractions_and_other_types_are_refused(value):
-    with pytest.raises(InvalidLabelError, match="a whole number from 0, or a name, was expected"):
+    with pytest.raises(InvalidLabelError, match="an integer from 0, or a name, was expected"):
         class_name_of(value)
 
 
@@ -74,7 +74,7 @@ def test_arrays_of_any_type_give_the_same_names():
 def test_indices_of_class_names_are_checked():
     assert class_indices_of(np.array([1.0, 0.0]), 2) == [1, 0]
     for value in (2, -1, 0.5, np.nan):
-        with pytest.raises(InvalidLabelError, match="a whole number from 0 to 1 was expected"):
+        with pytest.raises(InvalidLabelError, match="an integer from 0 to 1 was expected"):
             class_indices_of(np.array([0, value]), 2)
 
 
@@ -135,7 +135,7 @@ def _gray(pixels):
 @pytest.mark.parametrize("label", [-1, 1.5])
 def test_every_format_refuses_the_same_labels(tmp_path, label):
     pixels, _ = numbered_images(("0",), 4)
-    labels, expected = [0, 0, 1, label], f"{label} is not a label: a whole number from 0"
+    labels, expected = [0, 0, 1, label], f"{label} is not a label: an integer from 0"
     png = [encode_image(_gray(image)) for image in pixels]
     for kind in ("cls", "json", "array"):
         workdir = Workdir(tmp_path / kind)

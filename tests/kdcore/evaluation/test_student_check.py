@@ -54,7 +54,7 @@ def test_exploding_validation_loss_is_a_divergence(last: float) -> None:
     assert finding.code == "diverged"
     assert ("from 1 to" in finding.message) == math.isfinite(last)
     assert "training.optimizer.lr (100), for instance to 10" in finding.hint
-    assert "largest term of the loss (`kd`)" in finding.hint
+    assert "largest term of the loss (kd)" in finding.hint
 
 
 @pytest.mark.parametrize(("right", "is_chance"), [(0, True), (40, True), (48, True), (60, False)])
