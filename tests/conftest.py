@@ -22,8 +22,13 @@ from tests.helpers import wait_until
 
 Json = dict[str, Any]
 TRAINED_EPOCHS = 2
-SHARED_PROCESS_FOLDERS = {"chaos": ("tests/chaos/",), "stack": ("tests/dashboard/", "tests/e2e/")}
-"""Folders whose tests share one pytest-xdist process, because two at once compete for CPU time."""
+SHARED_PROCESS_PATHS = {
+    "chaos": ("tests/chaos/",),
+    "stack": ("tests/dashboard/", "tests/e2e/"),
+    "verify": ("tests/worker/kinds/test_verify.py",),
+}
+"""Paths whose tests share one pytest-xdist process: two stacks at once compete for CPU time, and the
+fixture of ``verify`` takes half a minute."""
 SLOW_TESTS = (
     "tests/chaos/",  # processes are killed and frozen, and the tests wait for leases to expire
     "tests/dashboard/test_long_names.py",  # a data set and a job, and eleven pages at four widths
@@ -49,19 +54,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Group tests by folder, because xdist's mark for groups has no effect with pytest 9.2."""
+    """Group tests by path, because xdist's mark for groups has no effect with pytest 9.2."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByFolder(LoadScopeScheduling):
+    class ByPath(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             groups = (
-                group
-                for group, folders in SHARED_PROCESS_FOLDERS.items()
-                if nodeid.startswith(folders)
+                group for group, paths in SHARED_PROCESS_PATHS.items() if nodeid.startswith(paths)
             )
             return next(groups, nodeid)
 
-    return ByFolder(config, log)
+    return ByPath(config, log)
 
 
 @pytest.fixture(scope="session")
