@@ -27,8 +27,8 @@ SHARED_PROCESS_PATHS = {
     "stack": ("tests/dashboard/", "tests/e2e/"),
     "verify": ("tests/worker/kinds/test_verify.py",),
 }
-"""Paths whose tests share one pytest-xdist process: two stacks at once compete for CPU time, and the
-fixture of ``verify`` takes half a minute."""
+"""Paths whose tests share one pytest-xdist process: two stacks at once compete for CPU time, and
+the fixture of ``verify`` takes half a minute."""
 SLOW_TESTS = (
     "tests/chaos/",  # processes are killed and frozen, and the tests wait for leases to expire
     "tests/dashboard/test_long_names.py",  # a data set and a job, and eleven pages at four widths
