@@ -254,7 +254,7 @@ def test_diverged_training_is_reported_and_not_accepted(world: World, tmp_path: 
     assert [check.name for check in verdict.checks if not check.passed] == ["diverged"]
     (finding,) = verdict.findings
     assert "training.optimizer.lr (10), for instance to 1" in finding.hint
-    assert "`cross_entropy`" in finding.hint
+    assert "(cross_entropy)" in finding.hint
     assert finding.sentence in log_text(folder)
 
 
