@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from kdcore.data.class_labels import class_name_problem, equal_number_problems, order_class_names
 from kdcore.data.ingest.base import LabeledImage
-from kdcore.data.ingest.split_words import SPLIT_NAMES_HINT, folder_word, resolve_words
+from kdcore.data.ingest.splits import SPLIT_NAMES_HINT, folder_word, resolve_words
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail
 from kdcore.runtime.errors import UserError, error_detail, join_names, to_printable

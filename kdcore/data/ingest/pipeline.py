@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from kdcore.data.decode import FULL_RANGE, ImageHeader, power_of_two_above
-from kdcore.data.ingest import duplicates, folder_layout, splits, statistics
+from kdcore.data.ingest import duplicates, folder_layout, statistics
 from kdcore.data.ingest.base import DatasetReader, ImageFormat, IngestContext, LabeledImage
-from kdcore.data.ingest.detect import open_reader
 from kdcore.data.ingest.duplicates import PixelDigests
-from kdcore.data.ingest.split_words import SPLIT_NAMES_HINT
+from kdcore.data.ingest.formats import open_reader
+from kdcore.data.ingest.splits import SPLIT_NAMES_HINT, draw_missing_splits
 from kdcore.data.store_writer import open_writer
 from kdcore.data.types import SPLITS, SubsetName
 from kdcore.protocol.events import ErrorDetail
@@ -180,7 +180,7 @@ def _write_dataset(
 ) -> DatasetInfo:
     """Draw splits and write. Raises :class:`_ImagesRemovedError` for images to leave out."""
     request, image_format = context.request, target_format.image_format
-    drawn = splits.draw_missing_splits(list(images), request.split_seed)
+    drawn = draw_missing_splits(list(images), request.split_seed)
     _check_size(len(drawn), image_format, request)
     plan = _outline(drawn, target_format, request.split_seed)
     outline = statistics.info_without_statistics(plan)

@@ -1,11 +1,153 @@
-"""Draw validation and test splits that an upload does not have."""
+"""Splits of an upload: those that its folders, shards and arrays name, and those that are drawn."""
 
 import hashlib
+import re
 from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from kdcore.data.ingest.base import LabeledImage
-from kdcore.data.types import SplitName
-from kdcore.runtime.errors import UserError
+from kdcore.data.types import SplitName, SubsetName
+from kdcore.runtime.errors import UserError, join_names, to_printable
+from kdcore.schema.old_spelling import old_spelling
+
+_WORDS: dict[str, SubsetName] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "holdout"), "test"),
+    **dict.fromkeys(("unlabeled", old_spelling("unlabeled")), "unlabeled"),
+}
+_EVALUATION = ("eval", "evaluation")
+"""Words for test or, beside another word for test, for val."""
+SPLIT_WORDS = frozenset((*_WORDS, *_EVALUATION))
+"""All words for splits, in lower case."""
+_SHARD = re.compile(r"\.(tar|tgz|tbz2|txz|parquet)\b", re.IGNORECASE)
+_NEUTRAL = {"set", "data", "dataset", "split", "folder", "dir", "files", "images", "imgs", "img"}
+"""Words that say nothing about the split, as in ``training_set``."""
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+SPLIT_NAMES_HINT = (
+    "training images are read from train or training, validation images from val, valid, "
+    "validation or dev, test images from test, testing or holdout; use one word for each split"
+)
+
+
+def words_in(name: str) -> list[str]:
+    """Return the words for splits in the name of a folder or shard, in lower case."""
+    words = [word.casefold() for word in _WORD.findall(_join_holdout(name))]
+    return [word for word in words if word in _WORDS or word in _EVALUATION]
+
+
+def folder_word(name: str) -> str | None:
+    """Return the word if a folder's name is a word for a split, as in ``Val`` or ``train_set``."""
+    words = {word.casefold() for word in _WORD.findall(_join_holdout(name))} - _NEUTRAL
+    word = words.pop() if len(words) == 1 else ""
+    return word if word in _WORDS or word in _EVALUATION else None
+
+
+def table_word(name: str) -> str | None:
+    """Return the word for a split in the name of a table, if it has one: ``train.csv``."""
+    words = set(words_in(name))
+    return words.pop() if len(words) == 1 else None
+
+
+def shard_word(name: str) -> str | None:
+    """Return the word for a split in a shard's name, as in ``imagenet-val-0001.tar``.
+
+    Raises :class:`UserError` ``dataset_invalid`` for words of different splits.
+    """
+    words = list(dict.fromkeys(words_in(name)))
+    if len({_WORDS.get(word, "test") for word in words}) > 1:
+        raise UserError(
+            "dataset_invalid",
+            f"the name {to_printable(name)} has words for several splits: {' and '.join(words)}",
+            hint="rename it, or put it into a folder train/, val/ or test/",
+        )
+    return words[0] if words else None
+
+
+def resolve_words(words: Iterable[str | None]) -> dict[str, SubsetName]:
+    """Return the split that each word of an upload means.
+
+    ``eval`` means test unless there is another word for test, then val. Raises :class:`UserError`
+    ``dataset_invalid`` if two words mean one split.
+    """
+    present = sorted({word for word in words if word})
+    means = {word: _WORDS[word] for word in present if word in _WORDS}
+    evaluation: SubsetName = "val" if "test" in means.values() else "test"
+    means |= dict.fromkeys((word for word in present if word in _EVALUATION), evaluation)
+    for split in sorted(set(means.values())):
+        synonyms = [word for word in present if means[word] == split]
+        if len(synonyms) > 1:
+            understood = ", ".join(f"{word} means {means[word]}" for word in present)
+            raise UserError(
+                "dataset_invalid",
+                f"{' and '.join(synonyms)} both name the {split} split ({understood})",
+                hint=f"merge or rename them; {SPLIT_NAMES_HINT}",
+            )
+    return means
+
+
+def _join_holdout(name: str) -> str:
+    return re.sub(r"hold[-_ ]?out", "holdout", name, flags=re.IGNORECASE)
+
+
+class ShardSplits(NamedTuple):
+    """The splits of WebDataset shards, and of folders in them."""
+
+    by_folder: dict[tuple[str, ...], SubsetName]
+    """By folders, shards among them; train for those without a word."""
+    sources: dict[SubsetName, str]
+    """The folders or shards of each split."""
+
+
+def assign_shards(folders: Iterable[tuple[str, ...]]) -> ShardSplits:
+    """Return the split of each path of folders and shards, without the file's name.
+
+    A folder's word counts before that of a shard's name. Raises :class:`UserError`
+    ``dataset_invalid`` if words contradict each other.
+    """
+    words = {parts: _path_word(parts) for parts in folders}
+    means = resolve_words(word for word, _ in words.values())
+    by_folder = {parts: means[word] if word else "train" for parts, (word, _) in words.items()}
+    names: dict[SubsetName, set[str]] = defaultdict(set)
+    for parts, split in by_folder.items():
+        names[split].add(words[parts][1])
+    return ShardSplits(by_folder, {split: _join_shards(names[split]) for split in names})
+
+
+def is_unlabeled_path(folders: tuple[str, ...]) -> bool:
+    """Return whether the images of a folder or shard need no labels."""
+    word = _path_word(folders)[0]
+    return word is not None and _WORDS.get(word) == "unlabeled"
+
+
+def _path_word(parts: tuple[str, ...]) -> tuple[str | None, str]:
+    """Return the word that decides, and the folder or shard that has it."""
+    shards = []
+    for position, part in enumerate(parts):
+        path = "/".join(parts[: position + 1])
+        if _SHARD.search(part):
+            shards.append((shard_word(part), path))
+        elif word := folder_word(part):
+            return word, f"{path}/"
+    named = next((shard for shard in shards if shard[0]), None)
+    return named or (None, shards[0][1] if shards else "the tar archive")
+
+
+def _join_shards(names: Iterable[str]) -> str:
+    """Join names; ``a-000.tar`` to ``a-007.tar`` become ``a-{000..007}.tar``."""
+    series: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name in sorted(names):
+        number = re.fullmatch(r"(.*?)(\d+)(\D*)", name)
+        series[(number[1], number[3]) if number else (name, "")].append(number[2] if number else "")
+    joined = []
+    for (start, end), numbers in series.items():
+        first, last = numbers[0], numbers[-1]
+        is_range = len(numbers) > 1 and int(last) - int(first) == len(numbers) - 1
+        middle = [f"{{{first}..{last}}}"] if is_range and len(first) == len(last) else numbers
+        joined += [f"{start}{part}{end}" for part in middle]
+    return join_names(joined)
+
 
 SPLIT_FRACTIONS: dict[SplitName, float] = {"test": 0.2, "val": 0.1}
 """Share of each class's training images that a missing split gets."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from kdcore.data.ingest.arrays.numpy_file import ArrayHeader
-from kdcore.data.ingest.split_words import SPLIT_WORDS, resolve_words
+from kdcore.data.ingest.splits import SPLIT_WORDS, resolve_words
 from kdcore.data.types import SubsetName
 
 Role = Literal["images", "labels", "class_names"]

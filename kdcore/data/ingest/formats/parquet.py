@@ -25,7 +25,7 @@ from kdcore.data.ingest.parquet_columns import (
     image_bytes,
     name_label,
 )
-from kdcore.data.ingest.split_words import assign_shards, is_unlabeled_path
+from kdcore.data.ingest.splits import assign_shards, is_unlabeled_path
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail
 from kdcore.runtime.errors import error_detail, to_printable

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kdcore.data import decode
-from kdcore.data.ingest import detect
+from kdcore.data.ingest import formats
 from kdcore.data.ingest.base import IngestContext
 from kdcore.data.ingest.pipeline import ingest
 from tests.kdcore.data.ingest.helpers import encode_shard, ingest_upload, write_upload
@@ -146,7 +146,7 @@ def test_a_file_of_the_table_is_read_by_its_format(workdir, case):
     modules = []
 
     def ingest_and_name_format(request, folder, events, cancellation):
-        with detect.open_reader(IngestContext(request, folder, events, cancellation)) as reader:
+        with formats.open_reader(IngestContext(request, folder, events, cancellation)) as reader:
             modules.append(type(reader).__module__.rpartition(".")[2])
         ingest(request, folder, events, cancellation)
 
@@ -163,7 +163,7 @@ def test_a_file_of_the_table_is_read_by_its_format(workdir, case):
 
 
 def test_every_format_of_uploads_has_a_row():
-    assert {row.module for row in ROWS} == set(detect.FORMATS) - SOURCES
+    assert {row.module for row in ROWS} == set(formats.FORMATS) - SOURCES
 
 
 def test_the_table_of_the_guide_has_the_rows_that_are_tested():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdcore.data.ingest.split_words import assign_shards, folder_word, resolve_words
+from kdcore.data.ingest.splits import assign_shards, folder_word, resolve_words
 from kdcore.runtime.errors import UserError
 from tests.kdcore.data.ingest.helpers import (
     assert_upload_refused,
