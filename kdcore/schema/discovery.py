@@ -7,7 +7,7 @@ from typing import TypeVar
 from kdcore.schema.base import FrozenModel
 
 _Params = TypeVar("_Params", bound=FrozenModel)
-_NOT_PARAMS = ("base", "registry")
+_NOT_PARAMS = ("base",)
 
 
 def discover_params(package: str, base: type[_Params]) -> dict[str, type[_Params]]:

@@ -1,8 +1,8 @@
-"""Evaluate all networks on the test split, write the report, export the student."""
+"""Evaluate all networks on the test split, write the report, export the student or its ensemble."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -20,16 +20,24 @@ from kdcore.evaluation.report_builder import (
 )
 from kdcore.evaluation.student_check import StudentLogits, TrainingCourse, find_issues
 from kdcore.export.artifacts import publish_artifacts
-from kdcore.export.exportable import ExportableNetwork, calibration_images, onnx_metadata
-from kdcore.export.exporter import export_all
+from kdcore.export.exportable import (
+    ExportableNetwork,
+    MeanOfProbabilities,
+    calibration_images,
+    onnx_metadata,
+)
+from kdcore.export.exporter import ExportResults, export_all
+from kdcore.methods.common.teacher_ensemble import mean_logits
 from kdcore.models.normalized_model import NormalizedModel, normalization_for_channels
 from kdcore.protocol.requests import RunRequest
+from kdcore.schema.exports import ExportFormat
 from kdcore.schema.report import EpochSummary, Evaluation, Finding, Report
 from kdcore.schemes import planner
 from kdcore.schemes.base import StudentResult
-from kdcore.training import ensemble
 from kdcore.training.context import JobContext
 from kdcore.training.run_state import RunState
+
+_ENSEMBLE_FORMATS: tuple[ExportFormat, ...] = ("onnx", "exported_program")
 
 
 class FinalEvaluation(NamedTuple):
@@ -69,7 +77,7 @@ def evaluate_and_export(
     report = exported.add_to_report(final.report)
     warnings = exported.log_messages()
     if planner.scheme_of(context.job).exports_ensemble(context.job):
-        ensemble_exports = ensemble.export(folder, context, run_state, evaluator)
+        ensemble_exports = _export_ensemble(folder, context, run_state, evaluator)
         report = report.model_copy(update={"ensemble_exports": ensemble_exports.evaluations})
         warnings += [f"ensemble: {sentence}" for sentence in ensemble_exports.log_messages()]
     for sentence in warnings:
@@ -88,7 +96,7 @@ def evaluate_on_test(
     students = planner.students(context.job, run_state.results)
     baselines = planner.baselines(run_state.results)
     logits, baseline_logits = (
-        [ensemble.test_logits(run_state, context, evaluator, result) for result in results]
+        [_test_logits(run_state, context, evaluator, result) for result in results]
         for results in (students, baselines)
     )
     # All students have one architecture: measuring each would only add noise.
@@ -117,7 +125,7 @@ def evaluate_on_test(
         normalization=context.normalization,
         details={"test_top1_by_seed": top1, "training_s": round(run_state.wall_s, 3)}
         | run_state.teacher_details()
-        | ensemble.network_details(run_state, context, evaluator, students[0]),
+        | _network_details(run_state, context, evaluator, students[0]),
     )
     return FinalEvaluation(report, students[0], logits[0], cost)
 
@@ -209,3 +217,79 @@ def _epochs(student: StudentResult) -> EpochSummary:
         best_val_top1=student.best_val_top1,
         last_val_top1=student.last_val_top1,
     )
+
+
+def _test_logits(
+    run_state: RunState, context: JobContext, evaluator: Evaluator, result: StudentResult
+) -> Tensor:
+    """Logits (N, C) of a trained network on the test split."""
+    return evaluator.logits(context.load_trained(result).to(run_state.compute_env.device))
+
+
+def _network_details(
+    run_state: RunState, context: JobContext, evaluator: Evaluator, student: StudentResult
+) -> dict[str, Any]:
+    """Test top-1 of every network of the student's seed, and of their ensemble if they form one.
+
+    Empty if the student was trained alone.
+    """
+    networks = planner.seed_results(run_state.results, student.seed_index)
+    if len(networks) < 2:
+        return {}
+    logits_by_name = {
+        result.name: _test_logits(run_state, context, evaluator, result) for result in networks
+    }
+    details: dict[str, Any] = {
+        "networks": [
+            {
+                "name": result.name,
+                "architecture": result.student.network,
+                "best_val_top1": result.best_val_top1,
+                "test_top1": metrics.top_k_accuracy(
+                    logits_by_name[result.name], evaluator.target, 1
+                ),
+            }
+            for result in networks
+        ]
+    }
+    if planner.scheme_of(context.job).trains_ensemble:
+        ensemble = _ensemble_logits(list(logits_by_name.values()))
+        details["ensemble_top1"] = metrics.top_k_accuracy(ensemble, evaluator.target, 1)
+    return details
+
+
+def _ensemble_logits(logits: Sequence[Tensor]) -> Tensor:
+    """The mean of several networks' probabilities, as logits (N, C)."""
+    return mean_logits(logits, [1.0] * len(logits), 1.0)
+
+
+def _export_ensemble(
+    folder: Path, context: JobContext, run_state: RunState, evaluator: Evaluator
+) -> ExportResults:
+    """Export the first seed's networks as one: ``ensemble.onnx`` and ``ensemble.pt2``."""
+    members = [
+        context.load_trained(result) for result in planner.seed_results(run_state.results, 0)
+    ]
+    input_size = members[0].input_size
+    channels = members[0].channels
+    networks = [member.network for member in members]
+    network = NormalizedModel(
+        MeanOfProbabilities(networks), context.normalization, input_size, channels
+    ).eval()
+    on_device = network.to(run_state.compute_env.device)
+    logits, cost = evaluator.logits(on_device), evaluator.measure_cost(on_device)
+    source = ExportableNetwork(
+        network=on_device.cpu(),
+        logits=logits,
+        speed=cost.speed,
+        calibration=calibration_images(context.dataset.images("train"), context.job.seed),
+        metadata=onnx_metadata(
+            f"{context.job.student.network} x {len(networks)}",
+            evaluator.classes,
+            context.normalization,
+            evaluator.input_shape(network)[1],
+            context.dataset.info.sixteen_bit_range,
+        ),
+        stem="ensemble",
+    )
+    return export_all(folder, _ENSEMBLE_FORMATS, source, evaluator)

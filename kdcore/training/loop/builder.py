@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from kdcore.data.rng import derive_key
+from kdcore.methods import create_method
 from kdcore.methods.base import DataFacts, Outputs
 from kdcore.methods.common.class_weights import class_weights
 from kdcore.methods.common.cross_entropy import LabelLoss
 from kdcore.methods.common.objective import Objective
-from kdcore.methods.registry import create_method
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.teachers import TeacherEnsemble
 from kdcore.schema.methods import AnyMethod

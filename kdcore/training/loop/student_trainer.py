@@ -1,6 +1,6 @@
 """TrainableStudent: one network with its objectives and its optimizer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from kdcore.methods.base import Batch, Outputs
 from kdcore.methods.common.objective import Loss, Objective
 from kdcore.models.normalized_model import NormalizedModel
-from kdcore.schema.training import TrainingConfig
+from kdcore.schema.training import SGD, Optimizer, TrainingConfig
 from kdcore.training.checkpoint import StateDict
-from kdcore.training.loop import optim
 from kdcore.training.loop.features import FeatureExtractor
 
 
@@ -40,7 +39,7 @@ class TrainableStudent:
             *objective.parameters(),
             *self.peer_objectives.parameters(),
         ]
-        self._optimizer = optim.build_optimizer(training.optimizer, self.parameters)
+        self._optimizer = _build_optimizer(training.optimizer, self.parameters)
 
     def loss(
         self,
@@ -102,7 +101,7 @@ class TrainableStudent:
         """Make one optimizer step with the present gradients."""
         if self._clip_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, self._clip_grad_norm)
-        optim.set_lr(self._optimizer, lr)
+        _set_lr(self._optimizer, lr)
         self._optimizer.step()
 
     def is_finite(self) -> bool:
@@ -135,3 +134,36 @@ class TrainableStudent:
 
 def _mean(values: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(values)).mean()
+
+
+def _build_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """An optimizer with one group: all parameters have the same weight decay."""
+    if isinstance(spec, SGD):
+        return _sgd(spec, list(parameters))
+    return torch.optim.AdamW(
+        parameters, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, fused=True
+    )
+
+
+def _sgd(spec: SGD, parameters: list[nn.Parameter]) -> torch.optim.SGD:
+    optimizer = torch.optim.SGD(
+        parameters,
+        lr=spec.lr,
+        momentum=spec.momentum,
+        weight_decay=spec.weight_decay,
+        nesterov=spec.nesterov,
+        fused=True,
+    )
+    if spec.momentum:
+        # torch creates momentum buffers in a parameter's first step, and its fused step fails if
+        # some parameters have their first step later, as in a method with two stages. A buffer of
+        # zeros gives the same first step.
+        for parameter in parameters:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Use the learning rate ``lr`` in the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr

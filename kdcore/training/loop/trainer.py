@@ -1,7 +1,8 @@
-"""Trainer: the training loop. Every phase of every scheme runs through it."""
+"""Trainer: the training loop, and its TrainState. Every phase of every scheme runs through it."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,18 +13,102 @@ from kdcore.evaluation import metrics
 from kdcore.methods.base import Batch
 from kdcore.models.predict_logits import predict
 from kdcore.runtime.errors import RunCancelledError
+from kdcore.schema.training import EarlyStopping
 from kdcore.schemes.base import Phase, StudentResult
 from kdcore.training.checkpoint import StateDict
 from kdcore.training.context import JobContext
 from kdcore.training.loop.builder import TrainingExtent, build_student_group
+from kdcore.training.loop.early_stopping import EarlyStopper
 from kdcore.training.loop.loss_meter import LossMeter
 from kdcore.training.loop.lr_schedule import lr_factor
 from kdcore.training.loop.nan_detection import NonFiniteDetector
 from kdcore.training.loop.throughput import Throughput
-from kdcore.training.loop.train_state import TrainState
 from kdcore.training.phase_teachers import PhaseTeachers
 from kdcore.training.run_state import PhasePosition, RunState
 from kdcore.training.teacher_cache.policy import build_teacher_cache
+
+
+@dataclass
+class BestEpoch:
+    """The epoch with a student's best validation top-1 so far, the earliest on ties."""
+
+    epoch: int
+    top1: float
+    weights: dict[str, Tensor]
+    """State dict of the plain network, on the CPU."""
+
+
+@dataclass
+class TrainState:
+    """Everything that changes during a phase except networks, optimizers and open meters."""
+
+    early_stopper: EarlyStopper
+    best: list[BestEpoch | None]
+    """For each student; None before its first validation."""
+    last_metrics: list[dict[str, float]]
+    """For each student the metrics of the last validation."""
+    lowest_val_loss: list[float]
+    """For each student; infinite before its first validation."""
+    last_losses: list[dict[str, float]]
+    """For each student the latest point of the loss and of its unweighted terms."""
+    epoch: int = 0
+    """Completed epochs: trained and validated."""
+    step: int = 0
+    """Completed steps. While an epoch is validated, all its steps are completed but it is not."""
+
+    @classmethod
+    def initial(cls, num_students: int, early_stopping: EarlyStopping | None) -> "TrainState":
+        """The state before the first step."""
+        return cls(
+            EarlyStopper(early_stopping),
+            [None for _ in range(num_students)],
+            [{} for _ in range(num_students)],
+            [math.inf] * num_students,
+            [{} for _ in range(num_students)],
+        )
+
+    def complete_epoch(
+        self, metrics: Sequence[dict[str, float]], improved: dict[int, dict[str, Tensor]]
+    ) -> None:
+        """Record the ``metrics`` of each student and the weights of the ``improved`` ones."""
+        self.epoch += 1
+        self.last_metrics = list(metrics)
+        losses = [student_metrics["val/loss"] for student_metrics in metrics]
+        # NaN is no lower than anything.
+        self.lowest_val_loss = [
+            loss if loss < lowest else lowest
+            for loss, lowest in zip(losses, self.lowest_val_loss, strict=True)
+        ]
+        for index, weights in improved.items():
+            self.best[index] = BestEpoch(self.epoch, metrics[index]["val/top1"], weights)
+
+    def improves(self, student_index: int, top1: float) -> bool:
+        """Whether ``top1`` is better than every earlier epoch of the student."""
+        best = self.best[student_index]
+        return best is None or top1 > best.top1
+
+    def state_dict(self) -> dict[str, Any]:
+        """State for the checkpoint."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "best": [None if best is None else vars(best) for best in self.best],
+            "last_metrics": self.last_metrics,
+            "lowest_val_loss": self.lowest_val_loss,
+            "last_losses": self.last_losses,
+            "early_stopper": self.early_stopper.state_dict(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the result of :meth:`state_dict`."""
+        self.epoch, self.step = state_dict["epoch"], state_dict["step"]
+        self.best = [None if best is None else BestEpoch(**best) for best in state_dict["best"]]
+        self.last_metrics = state_dict["last_metrics"]
+        # Checkpoints of version 0.1.0 have neither.
+        self.lowest_val_loss = state_dict.get("lowest_val_loss", self.lowest_val_loss)
+        self.last_losses = state_dict.get("last_losses", self.last_losses)
+        self.early_stopper.load_state_dict(state_dict["early_stopper"])
+
 
 _STEP_STREAM = 4
 """RNG stream for torch's global generators in a step, as dropout uses them."""

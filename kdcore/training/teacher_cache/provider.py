@@ -2,31 +2,90 @@
 
 If every image has a fixed number of recurring views (``training.views``), each teacher computes its
 outputs once per view, for all samples in order and in batches of one size. They are stored in a
-file whose name is a digest of everything that decides its bytes, so jobs share it. The job that
-fills the cache trains from the same rounded values as later jobs.
+file whose name is a digest of everything that decides its bytes, so jobs share it. A file is
+complete with its digest beside it, or absent. The job that fills the cache trains from the same
+rounded values as later jobs.
 """
 
+import contextlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kdcore.data.loader import Loader
 from kdcore.data.transfer import to_device, to_device_if_fits
 from kdcore.methods.base import Batch, Outputs
 from kdcore.models.inference import Bf16Model
-from kdcore.protocol.teacher_cache_files import teacher_cache_file_name
+from kdcore.protocol.teacher_cache_files import TeacherCacheSidecar, teacher_cache_file_name
 from kdcore.runtime.event_writer import EventWriter
+from kdcore.runtime.files import atomic_write, sha256_of
 from kdcore.training.loop.features import FeatureExtractor, run_teachers
-from kdcore.training.teacher_cache import cache_files
-from kdcore.training.teacher_cache.cache_files import TeacherCacheEntry
 from kdcore.training.teacher_cache.cache_key import BATCH_SIZE, TeacherCacheSpec
-from kdcore.training.teacher_cache.codec import exceeds_half
+from kdcore.training.teacher_cache.codec import exceeds_half, has_overflowed
 from kdcore.training.teacher_cache.stats import TeacherCacheStats
+
+
+class TeacherCacheEntry(NamedTuple):
+    """Teacher outputs of one view, read from a file."""
+
+    tensors: dict[str, Tensor]
+    """Encoded outputs by name, each (num_samples, …)."""
+    sha256: str
+    """Digest of the file."""
+    fill_s: float
+    """Seconds that computing the outputs took."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+
+def _write_entry(path: Path, tensors: dict[str, Tensor], fill_s: float) -> TeacherCacheEntry:
+    """Write ``tensors`` and their sidecar; return the entry as the file holds it."""
+    with atomic_write(path) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+        digest = sha256_of(partial)
+    with atomic_write(path.with_suffix(".json")) as partial:
+        partial.write_text(TeacherCacheSidecar(sha256=digest, fill_s=fill_s).model_dump_json())
+    # Mapped from the file, tensors take memory only where they are read. Another process may have
+    # deleted the file to make room.
+    with contextlib.suppress(FileNotFoundError, SafetensorError):
+        tensors = load_file(path)
+    return TeacherCacheEntry(tensors, digest, fill_s)
+
+
+def _read_entry(path: Path, events: EventWriter) -> TeacherCacheEntry | None:
+    """The entry of a complete file, or None; a damaged file is logged."""
+    sidecar_path = path.with_suffix(".json")
+    entry = None
+    # Not a complete file: the caller computes the outputs.
+    with contextlib.suppress(FileNotFoundError, SafetensorError, ValidationError):
+        sidecar = TeacherCacheSidecar.model_validate_json(sidecar_path.read_bytes())
+        if sha256_of(path) == sidecar.sha256:
+            entry = TeacherCacheEntry(load_file(path), sidecar.sha256, sidecar.fill_s)
+            if has_overflowed(entry.tensors):
+                entry = None
+    if entry is None:
+        if path.exists() and sidecar_path.exists():
+            events.log(
+                "warning",
+                f"the teacher cache file {path.name} is damaged: its outputs are computed again",
+            )
+        return None
+    with contextlib.suppress(OSError):  # the files used last are deleted last
+        os.utime(path)
+        os.utime(sidecar_path)
+    return entry
 
 
 class TeacherOutputs(Protocol):
@@ -116,7 +175,7 @@ class CachedTeacherOutputs:
         network = self._live.teachers[teacher_index].network.network
         key = self._spec.key(teacher_index, view, fused=isinstance(network, Bf16Model))
         path = self._spec.folder / teacher_cache_file_name(key)
-        existing = cache_files.read(path, events)
+        existing = _read_entry(path, events)
         entry = existing or self._compute(teacher_index, view, path, check_cancelled)
         size, hit, wide = entry.size_bytes, existing is not None, exceeds_half(entry.tensors)
         if self._stats.record(key, size, entry.fill_s, hit=hit):
@@ -153,7 +212,7 @@ class CachedTeacherOutputs:
             (outputs,) = run_teachers((teacher,), views, no_autocast)
             parts.append(self._spec.codec.encode(outputs))
         tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        return cache_files.write(path, tensors, round(time.monotonic() - started, 3))
+        return _write_entry(path, tensors, round(time.monotonic() - started, 3))
 
 
 def _file_size(path: Path, default: int) -> int:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from kdcore.methods import registry
+from kdcore.methods import create_method
 from kdcore.methods.base import Batch, DataFacts, Method, Outputs
 from kdcore.schema.methods import METHODS, AnyMethod
 
@@ -75,6 +75,6 @@ def build_method(
     name: str, s: Outputs | None = None, t: Outputs | None = None, **fields: object
 ) -> Method:
     torch.manual_seed(0)
-    method = registry.create_method(params(name, **fields))
+    method = create_method(params(name, **fields))
     method.build(s or student(2), t or teacher(2), FACTS)
     return method

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+from kdcore.methods import create_method
 from kdcore.methods.base import Batch, Outputs
 from kdcore.methods.common.class_weights import class_weights
 from kdcore.methods.common.cross_entropy import LabelLoss
 from kdcore.methods.common.objective import Objective
-from kdcore.methods.registry import create_method
 from kdcore.schema.methods import as_methods
 
 

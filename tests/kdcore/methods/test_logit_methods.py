@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from kdcore.methods import create_method
 from kdcore.methods.base import Batch, Method, Outputs, Stage
 from kdcore.methods.common.cross_entropy import LabelLoss
 from kdcore.methods.common.objective import Objective, stage_at
 from kdcore.methods.common.teacher_ensemble import mean_logits
 from kdcore.methods.kd import kd, standardize
 from kdcore.methods.logit_matching import logit_matching
-from kdcore.methods.registry import create_method
 from kdcore.schema.methods import MethodParams, as_methods
 from kdcore.schema.methods.kd import KD
 from kdcore.schema.methods.logit_matching import LogitMatching
@@ -124,7 +124,7 @@ def test_stage_selects_terms() -> None:
 class Misnamed(MethodParams):
     """Parameters whose name belongs to a file without a method."""
 
-    type: Literal["registry"] = "registry"
+    type: Literal["common"] = "common"
     group = "logits"
     needs = ("logits",)
     when_to_use = "Never."
@@ -132,5 +132,5 @@ class Misnamed(MethodParams):
 
 
 def test_file_without_method_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"registry defines 0 subclasses of Method"):
+    with pytest.raises(TypeError, match=r"common defines 0 subclasses of Method"):
         create_method(Misnamed())

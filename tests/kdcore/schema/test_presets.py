@@ -7,8 +7,7 @@ from pydantic import ValidationError
 
 from kdcore.schema.asset_info import DatasetFacts, ModelFacts
 from kdcore.schema.defaults import resolve_job
-from kdcore.schema.job import JobSpec, ResolvedJob
-from kdcore.schema.presets import Preset
+from kdcore.schema.job import JobSpec, Preset, ResolvedJob
 
 DATA = DatasetFacts(source="archive", num_classes=10, in_channels=3, image_size=32, num_train=5000)
 TEACHER = ModelFacts(architecture="cifar/resnet56", num_classes=10, in_channels=3)

@@ -16,7 +16,7 @@ from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.teachers import TeacherEnsemble
 from kdcore.runtime.errors import NonFiniteError, UserError
 from kdcore.schema.report import Report
-from kdcore.training.teacher_gate import TeacherValidation, validate_teachers
+from kdcore.training.inputs import TeacherValidation, validate_teachers
 from tests.kdcore.training.helpers import (
     ARCHITECTURE,
     CLASSES,

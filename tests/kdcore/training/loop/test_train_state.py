@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from kdcore.training.loop.train_state import TrainState
+from kdcore.training.loop.trainer import TrainState
 
 
 def state_after(losses: list[float]) -> TrainState:
