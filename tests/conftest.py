@@ -214,7 +214,7 @@ def other_client(api_url: str, new_tenant: Callable[[], Tenant]) -> Iterator[htt
 @pytest.fixture(scope="session")
 def run_queue(environment: dict[str, str]) -> Iterator[Callable[[str], None]]:
     """Run all jobs of a queue in this process as a worker does, each in an engine process."""
-    from worker.loop import WorkerLoop
+    from worker.executor import WorkerLoop
 
     loop = WorkerLoop()
     yield loop.run_jobs

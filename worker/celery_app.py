@@ -21,8 +21,8 @@ from kombu.entity import Queue
 from store import database, logs
 from store.settings import settings
 from worker import heartbeat
+from worker.executor import WorkerLoop
 from worker.files import workdirs
-from worker.loop import WorkerLoop
 from worker.shutdown import worker_shutdown
 
 QUEUES = ("train", "prepare")

@@ -1,8 +1,13 @@
-"""JobRun: one run of a claimed job, from its inputs to the RunResult that ends it."""
+"""WorkerLoop: a slot of a worker claims the next job of its queue, runs it, and looks again.
+
+JobRun is one run of a claimed job, from its inputs to the RunResult that ends it.
+"""
 
 import errno
 import math
+import os
 import shutil
+import socket
 import time
 from pathlib import Path
 
@@ -13,24 +18,63 @@ from sqlalchemy.orm import Session
 from kdcore.runtime.failpoints import failpoint
 from kdcore.schema.job_kinds import JOB_KINDS
 from store import event_log, jobs, object_store
+from store.database import transaction
 from store.object_store import CorruptBlobError, ReadCancelledError
 from store.settings import settings
 from store.tables import Job
 from worker.engine import download_policy, event_sink
 from worker.engine.prewarm import EnginePool
-from worker.engine.process import EngineProcess
-from worker.engine.stall_detector import StallDetector
-from worker.files import teacher_cache
+from worker.engine.process import EngineProcess, StallDetector
+from worker.files import asset_cache, teacher_cache
 from worker.files.workdirs import OutsideWorkdirError, run_folder
 from worker.finalize import fail_disk_full, finalize_run
+from worker.heartbeat import Lease
 from worker.kinds import handlers
 from worker.kinds.base import Inputs
-from worker.lease import Lease
 from worker.retry import RETRY_TIMEOUT_S, TRANSIENT_ERRORS, enter_phase, write_fenced
 from worker.run_result import EngineOutputs, RunEnd, RunResult, engine_result
-from worker.shutdown import ShutdownFlag
+from worker.shutdown import ShutdownFlag, worker_shutdown
 
 log = structlog.get_logger()
+
+
+class WorkerLoop:
+    """A slot with the engines that it starts. Each process of a worker has one."""
+
+    def __init__(
+        self, pool: EnginePool | None = None, shutdown: ShutdownFlag = worker_shutdown
+    ) -> None:
+        self.pool = pool or EnginePool()
+        self._shutdown = shutdown
+
+    def run_jobs(self, queue: str) -> None:
+        """Run jobs until the queue is empty or the worker shuts down.
+
+        Another slot may have claimed the job of a message, so an empty queue is usual.
+        """
+        while not self._shutdown.is_requested():
+            if not asset_cache.ensure_free_space():
+                log.error("no_free_space", folder=str(settings().work_dir))
+                return  # another worker may have space, and maintenance sends another message
+            try:
+                job = _claim(queue)
+            except SQLAlchemyError as error:
+                log.warning("claim_failed", queue=queue, error=str(error))
+                return  # maintenance sends another message while the job is queued
+            if job is None:
+                if queue == "train":
+                    self.pool.prewarm()
+                return
+            failpoint("worker.claimed")
+            execute_job(job, self.pool, self._shutdown)
+            failpoint("worker.ended")
+
+
+def _claim(queue: str) -> Job | None:
+    with transaction() as session:
+        return jobs.claim(session, queue, f"{queue}@{socket.gethostname()}/{os.getpid()}")
+
+
 LIMIT_GRACE_S = 120.0
 """Beyond the job's own limit: the engine stops training there, then evaluates and exports."""
 

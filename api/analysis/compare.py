@@ -1,17 +1,27 @@
 """Compare jobs: their settings, the metrics of their reports, and their curves."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from fastapi import Query
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from starlette.responses import Response
 
-from api.analysis.schemas import Better
+from api.analysis.schemas import Better, Comparison
 from api.analysis.stored_values import read_network, read_number, read_objects
+from api.http import scoping
+from api.http.auth import JobReader
+from api.http.problems import InvalidRequestError, NotFoundError
+from api.http.responses import json_response
+from api.http.routing import v1_router
 from kdcore.schema.diff import find_differences
 from store import metric_series
+from store.database import transaction
 from store.tables import Job, Model
 
+router = v1_router("/compare", "analysis")
+MIN_JOBS, MAX_JOBS = 2, 10
 _NOT_SETTINGS = ("name", "labels", "priority")
 CURVES = (
     *("val/top1", "train/loss", "val/agreement", "val/kl_to_teacher", "val/ece", "val/loss"),
@@ -83,7 +93,30 @@ _METRICS = (
 )
 
 
-def compare(
+@router.get("", response_model=Comparison)
+def compare_jobs(
+    caller: JobReader,
+    jobs: Annotated[str, Query(max_length=1000, description="2 to 10 ids, comma-separated")],
+    x: Annotated[metric_series.Axis, Query(description="The x axis of the curves")] = "step",
+    max_points: Annotated[int, Query(ge=2, le=10_000)] = 500,
+) -> Response:
+    """Compare jobs: settings that differ, metrics with their difference to the first job, curves.
+
+    A metric that depends on the data set or the device is compared only where these are the same.
+    """
+    ids = list(dict.fromkeys(jobs.split(",")))
+    if not MIN_JOBS <= len(ids) <= MAX_JOBS:
+        detail = f"requires {MIN_JOBS} to {MAX_JOBS} different job ids, separated by commas"
+        raise InvalidRequestError.of("?jobs", "bad_count", detail)
+    with transaction() as session:
+        candidates = [scoping.get_or_none(session, Job, job_id, caller) for job_id in ids]
+        rows = [job for job in candidates if job is not None]
+        if len(rows) < len(ids):
+            raise NotFoundError("job")
+        return json_response(_compare(session, rows, x, max_points))
+
+
+def _compare(
     session: Session, jobs: Sequence[Job], axis: metric_series.Axis, max_points: int
 ) -> dict[str, Any]:
     """The body of a ``Comparison``. Curves have at most ``max_points`` points along ``axis``."""

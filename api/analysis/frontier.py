@@ -2,17 +2,24 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import Query
 from sqlalchemy import Double, Select, cast, select
 from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
+from starlette.responses import Response
 
-from api.analysis.schemas import XMetric, YMetric
+from api.analysis.schemas import Frontier, XMetric, YMetric
 from api.analysis.stored_values import read_network, read_number, read_objects
 from api.http import scoping
-from store.tables import Job, Model
+from api.http.auth import JobReader
+from api.http.responses import json_response
+from api.http.routing import v1_router
+from store.database import read_session
+from store.tables import Dataset, Job, Model
 
+router = v1_router("/frontier", "analysis")
 _MAX_JOBS = 10_000
 """Only the newest jobs are read."""
 _Z_95 = 1.96
@@ -23,6 +30,37 @@ _JOB_COLUMNS = (
     *(Job.resolved["student"], Job.resolved["teachers"], Job.result["device"].astext),
     *(Job.result[(role, "latency_ms", "unsteady")].astext for role in ("student", "teacher")),
 )
+
+
+@router.get("", response_model=Frontier)
+def get_frontier(
+    caller: JobReader,
+    dataset: Annotated[str, Query(max_length=64, description="Id of the data set")],
+    x: XMetric = "latency_ms",
+    y: YMetric = "top1",
+    limit: Annotated[int, Query(ge=1, le=2000)] = 500,
+) -> Response:
+    """Get accuracy or agreement against latency, size or multiply-accumulates on the test split.
+
+    Only students can be on the frontier. With latency, each device has a frontier of its own.
+    """
+    with read_session() as session:
+        row = scoping.get_or_404(session, Dataset, dataset, caller)
+        points = measured_networks(session, row.id, x, y)
+        splits = (row.info or {}).get("splits", {})
+        num_test_images = splits.get("test", {}).get("count", 0)
+    return json_response(
+        {
+            "object": "frontier",
+            "dataset": row.id,
+            "x": x,
+            "y": y,
+            "axes": axis_trust(points, x, y, num_test_images),
+            "data": select_points(points, x, limit),
+            "total": len(points),
+            "next_cursor": None,
+        }
+    )
 
 
 def measured_networks(

@@ -48,7 +48,7 @@ def run_python(scratch: Path, variables: dict[str, str], *args: str) -> str:
 
 def run_worker(scratch: Path, variables: dict[str, str], queue: str) -> None:
     """Run all jobs of a queue by a worker of the copy."""
-    code = f"from worker.loop import WorkerLoop; WorkerLoop().run_jobs({queue!r})"
+    code = f"from worker.executor import WorkerLoop; WorkerLoop().run_jobs({queue!r})"
     run_python(scratch, variables | {"STILLHOUSE_PREWARM_ENGINE": "false"}, "-c", code)
 
 

@@ -48,7 +48,7 @@ def test_a_new_room_of_the_engine_fails_lint(scratch: Path) -> None:
     ("importer", "target"),
     [
         ("api/jobs/estimate.py", "kdcore.models"),
-        ("worker/lease.py", "api.app"),
+        ("worker/heartbeat.py", "api.app"),
         ("store/ids.py", "kdcore.training.run"),
         ("kdcore/evaluation/metrics.py", "kdcore.export.exporter"),
     ],

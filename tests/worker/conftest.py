@@ -12,7 +12,7 @@ from sqlalchemy import update
 from store.database import transaction
 from store.tables import Checkpoint, Job, Run
 from tests.helpers import wait_until
-from worker.loop import WorkerLoop
+from worker.executor import WorkerLoop
 from worker.shutdown import ShutdownFlag
 
 

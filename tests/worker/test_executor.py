@@ -16,10 +16,9 @@ from store.ids import new_id
 from store.settings import settings
 from store.tables import Job, JobEvent, Model, Run, Worker
 from tests.helpers import assert_problem, issue_codes, submit_job
-from worker.executor import JobRun
+from worker.executor import JobRun, WorkerLoop
 from worker.finalize import finalize_run
-from worker.lease import Lease
-from worker.loop import WorkerLoop
+from worker.heartbeat import Lease
 from worker.run_result import RunEnd, RunResult
 from worker.shutdown import ShutdownFlag
 

@@ -9,14 +9,14 @@ import site
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from kdcore.protocol.events import AnyEvent
-from kdcore.protocol.requests import EngineRequest
+from kdcore.protocol.requests import HEARTBEAT_FILE, EngineRequest
 from kdcore.runtime import failpoints
 from store.settings import settings
 from worker.engine import download_policy
@@ -182,3 +182,42 @@ def threads_per_training() -> int:
     """Threads of one training: its share of the machine's cores."""
     cores = os.cpu_count() or 1
     return settings().engine_threads or max(1, cores // settings().training_slots)
+
+
+PAUSE_FACTOR = 20
+"""Times the longest pause of the run so far: the end of an epoch takes longer than a step."""
+
+
+class StallDetector:
+    """Compares the time since the last sign of life with the earlier pauses of the same run."""
+
+    def __init__(self, workdir: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._files = (workdir / HEARTBEAT_FILE, workdir / "events.jsonl")
+        self._last_signs = self._signs()
+        self._since = clock()
+        self._longest_s = 0.0
+
+    def update(self) -> None:
+        """Look at the engine's files for signs of life since the last call."""
+        signs = self._signs()
+        if signs == self._last_signs:
+            return
+        # The files' times count, because this process may have been busy with an upload. The first
+        # sign is left out: the time to load the libraries says nothing about pauses at work.
+        if self._last_signs[0]:
+            self._longest_s = max(self._longest_s, (max(signs) - max(self._last_signs)) / 1e9)
+        self._last_signs, self._since = signs, self._clock()
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds since the last sign of life."""
+        return self._clock() - self._since
+
+    @property
+    def max_pause_s(self) -> float:
+        """Seconds without a sign of life after which the engine counts as stalled."""
+        return max(settings().stall_s, PAUSE_FACTOR * self._longest_s)
+
+    def _signs(self) -> tuple[int, ...]:
+        return tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in self._files)

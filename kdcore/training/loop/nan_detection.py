@@ -8,7 +8,7 @@ from torch import Tensor
 from kdcore.methods.base import Batch
 from kdcore.runtime.errors import NonFiniteError
 from kdcore.schemes.base import Phase
-from kdcore.training.loop.loss_meter import LossMeter, NonFiniteStep
+from kdcore.training.loop.meters import LossMeter, NonFiniteStep
 from kdcore.training.loop.student_group import StudentGroup
 
 

@@ -19,10 +19,9 @@ from kdcore.training.checkpoint import StateDict
 from kdcore.training.context import JobContext
 from kdcore.training.loop.builder import TrainingExtent, build_student_group
 from kdcore.training.loop.early_stopping import EarlyStopper
-from kdcore.training.loop.loss_meter import LossMeter
 from kdcore.training.loop.lr_schedule import lr_factor
+from kdcore.training.loop.meters import LossMeter, Throughput
 from kdcore.training.loop.nan_detection import NonFiniteDetector
-from kdcore.training.loop.throughput import Throughput
 from kdcore.training.phase_teachers import PhaseTeachers
 from kdcore.training.run_state import PhasePosition, RunState
 from kdcore.training.teacher_cache.policy import build_teacher_cache

@@ -16,7 +16,7 @@ from kdcore.protocol.requests import IngestRequest
 from store.settings import settings
 from tests.helpers import submit_job, wait_until
 from worker.engine.prewarm import EnginePool
-from worker.loop import WorkerLoop
+from worker.executor import WorkerLoop
 
 Json = dict[str, Any]
 SHORT = {"epochs": 1, "batch_size": 256}

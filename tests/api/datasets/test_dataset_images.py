@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
+from api.datasets.images import DatasetImages
 from kdcore.data.dataset import load_dataset
 from kdcore.data.store_writer import write_dataset
 from kdcore.data.types import SUBSETS, SplitArrays
 from kdcore.schema.old_spelling import old_spelling
 from store import object_store
-from store.dataset_images import DatasetImages
 from store.ids import new_id
 
-BRITISH_FILE = Path(__file__).parents[1] / "kdcore" / "data" / "british_spelling.safetensors"
+BRITISH_FILE = Path(__file__).parents[2] / "kdcore" / "data" / "british_spelling.safetensors"
 
 
 @pytest.fixture(params=["old", "current"])
