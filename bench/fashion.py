@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from kdcore.data import dataset as store
 from kdcore.protocol.requests import DatasetFile, RunRequest, TeacherFile
-from kdcore.runtime.files import sha256_of
+from kdcore.runtime.atomic_files import sha256_of
 from kdcore.schema.asset_info import DatasetFacts, ModelFacts
 from kdcore.schema.defaults import resolve_job
 from kdcore.schema.job import JobSpec

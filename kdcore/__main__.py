@@ -1,7 +1,8 @@
 """``python -m kdcore COMMAND``, for people and for programs.
 
 People call ``run RECIPE.json``, ``compare``, ``methods``, ``schemes`` and ``networks``
-(:mod:`kdcore.cli.commands`). Programs call ``run|ingest|verify|convert REQUEST.json --workdir DIR``
+(:mod:`kdcore.cli.user_commands`). Programs call ``run|ingest|verify|convert REQUEST.json
+--workdir DIR``
 (:mod:`kdcore.process.main`), ``run --prewarm`` (:mod:`kdcore.process.prewarm`) and
 ``predict REQUEST.json`` (:mod:`kdcore.serving.predict_command`).
 """
@@ -26,7 +27,7 @@ def main(arguments: list[str]) -> int:
         from kdcore.process.main import main as process_main
 
         return process_main(arguments)
-    from kdcore.cli.commands import main as cli_main
+    from kdcore.cli.user_commands import main as cli_main
 
     return cli_main(arguments)
 

@@ -36,7 +36,7 @@ from store.access.credentials import Principal
 from store.database import read_session, transaction
 from store.jobs import queue_position
 from store.tables import Job
-from store.tables.jobs import JobState
+from store.tables.runs import JobState
 
 router = v1_router("/jobs", "jobs")
 LOAD_RUNTIME = (undefer(Job.runtime),)

@@ -11,7 +11,7 @@ from kdcore.schema.base import FrozenModel, Label, Name, Text
 from kdcore.schema.job import JobLimits, JobSpec, ResolvedJob
 from kdcore.schema.job_kinds import TrainKind
 from kdcore.schema.report import Report
-from store.tables.jobs import JobState
+from store.tables.runs import JobState
 
 
 class JobUpdate(FrozenModel):

@@ -1,6 +1,6 @@
 // A combobox by its ARIA pattern, and one that finds jobs.
 
-import { get, isIgnorable } from "./api.js";
+import { get, isIgnorable } from "./fetch.js";
 import { debounce, el, keyedRows, setChildren, setText } from "./dom.js";
 import { ago, percent } from "./format.js";
 import { stateWord } from "./job-state.js";

@@ -1,7 +1,7 @@
 // Components that pages share: buttons, dialogs, notices, tables, thumbnails; the state of the connection, and announcements for
 // screen readers.
 
-import { isIgnorable } from "./api.js";
+import { isIgnorable } from "./fetch.js";
 import { debounce, el, setChildren, setText, svg } from "./dom.js";
 import { capital } from "./format.js";
 import { CLOCK, CROSS, icon, TICK } from "./job-state.js";

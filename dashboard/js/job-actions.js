@@ -1,6 +1,6 @@
 // Cancel jobs, or delete one, after a confirmation; download a student.
 
-import { del, jobPath, post } from "./api.js";
+import { del, jobPath, post } from "./fetch.js";
 import { announce, confirmAction } from "./components.js";
 import { el } from "./dom.js";
 import { pluralize } from "./format.js";

@@ -1,6 +1,6 @@
 // Names of models and data sets by id. Jobs carry ids; the pages show names.
 
-import { get } from "./api.js";
+import { get } from "./fetch.js";
 import { readable } from "./format.js";
 import { href } from "./router.js";
 

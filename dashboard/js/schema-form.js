@@ -3,7 +3,7 @@
 import { smallButton } from "./components.js";
 import { el, setChildren } from "./dom.js";
 import { readable } from "./format.js";
-import { fieldHelp, fieldShape, fieldTitle, resolveRef, richText, valueText } from "./schema.js";
+import { fieldHelp, fieldShape, fieldTitle, resolveRef, richText, valueText } from "./json-schema.js";
 
 /** The fields of an object: those named in `only`, without those in `except`. */
 export function form(ctx, schema, pointer, { only, except = [] } = {}) {

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kdcore.data.types import SPLITS, SUBSETS, SplitArrays, SplitName, SubsetName, iter_chunks
-from kdcore.runtime.files import atomic_write, sha256_of
+from kdcore.runtime.atomic_files import atomic_write, sha256_of
 from kdcore.schema.asset_info import DatasetInfo
 
 Targets = Mapping[SplitName, npt.NDArray[np.int64]]

@@ -11,8 +11,8 @@ from kdcore.evaluation.report_builder import Evaluator
 from kdcore.export.model_card import model_card, render_model_card
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.protocol.requests import RunRequest
+from kdcore.runtime.atomic_files import atomic_write, sha256_of
 from kdcore.runtime.event_writer import EventWriter
-from kdcore.runtime.files import atomic_write, sha256_of
 from kdcore.schema.asset_info import DatasetInfo
 from kdcore.schema.catalog import Normalization
 from kdcore.schema.exports import EXPORTS, STUDENT_FILE

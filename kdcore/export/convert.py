@@ -13,10 +13,10 @@ from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.predict_logits import predict
 from kdcore.models.teachers import load_model
 from kdcore.protocol.requests import ConvertRequest, ModelFile
+from kdcore.runtime.atomic_files import atomic_write
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError
 from kdcore.runtime.event_writer import EventWriter
-from kdcore.runtime.files import atomic_write
 from kdcore.schema.exports import EXPORTS
 from kdcore.weights.safetensors_io import ParityError, check_parity
 

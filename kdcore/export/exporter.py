@@ -14,7 +14,7 @@ from kdcore.export import exported_program
 from kdcore.export.artifacts import write_checked_student
 from kdcore.export.exportable import ExportableNetwork
 from kdcore.export.parity import OpenFile, ParityImages, evaluate_export, select_images
-from kdcore.runtime.files import atomic_write
+from kdcore.runtime.atomic_files import atomic_write
 from kdcore.schema.exports import EXPORTS, ExportFormat
 from kdcore.schema.report import ExportEvaluation, Report
 from kdcore.weights.safetensors_io import ParityError

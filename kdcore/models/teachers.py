@@ -16,8 +16,8 @@ from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.predict_logits import predict
 from kdcore.protocol.events import ErrorCode
 from kdcore.protocol.requests import DESCRIPTIVE_FIELDS, ModelFile, TeacherFile
+from kdcore.runtime.atomic_files import sha256_of
 from kdcore.runtime.errors import UserError
-from kdcore.runtime.files import sha256_of
 from kdcore.schema.old_spelling import old_spelling
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from kdcore.recipes import recipe_data
 from kdcore.recipes.config import RecipeDataset, dataset_config
+from kdcore.runtime.atomic_files import atomic_write
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError
-from kdcore.runtime.files import atomic_write
 from kdcore.schema.asset_info import DatasetFacts
 from kdcore.schema.exports import STUDENT_FILE
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from kdcore.protocol.requests import CheckpointFile, ModelFile, VerifyRequest
 from kdcore.recipes.config import RecipeModel
+from kdcore.runtime.atomic_files import atomic_write, sha256_of
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError
 from kdcore.runtime.event_writer import EventWriter
-from kdcore.runtime.files import atomic_write, sha256_of
 from kdcore.schema.asset_info import DatasetFacts, ModelFacts
 from kdcore.schema.catalog import Normalization, architectures
 from kdcore.schema.exports import STUDENT_FILE

@@ -15,10 +15,10 @@ from kdcore.data import dataset as store
 from kdcore.data.ingest.pipeline import ingest
 from kdcore.protocol.requests import DatasetFile, IngestRequest
 from kdcore.recipes.config import RecipeDataset
+from kdcore.runtime.atomic_files import atomic_write, sha256_of
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError
 from kdcore.runtime.event_writer import EventWriter
-from kdcore.runtime.files import atomic_write, sha256_of
 from kdcore.schema.asset_info import DatasetFacts
 
 _UPLOAD = "archive"

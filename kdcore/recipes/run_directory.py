@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from kdcore.runtime.atomic_files import atomic_write
 from kdcore.runtime.errors import UserError
-from kdcore.runtime.files import atomic_write
 from kdcore.schema.old_spelling import with_current_spelling
 
 _WORK = ".work"

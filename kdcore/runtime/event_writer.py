@@ -29,8 +29,8 @@ from kdcore.protocol.events import (
     ReportEvent,
     TeacherCacheEvent,
 )
+from kdcore.runtime.atomic_files import sha256_of
 from kdcore.runtime.errors import MAX_ITEMS
-from kdcore.runtime.files import sha256_of
 from kdcore.schema.asset_info import IngestSummary
 
 

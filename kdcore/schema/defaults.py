@@ -16,7 +16,7 @@ from kdcore.schema.job_kinds import JOB_KINDS
 from kdcore.schema.methods import AnyMethod, as_methods
 from kdcore.schema.schemes import SchemeNetworks
 from kdcore.schema.schemes.offline import Offline
-from kdcore.schema.training import Schedule, StepSchedule, TrainingConfig
+from kdcore.schema.training_config import Schedule, StepSchedule, TrainingConfig
 from kdcore.schema.validation.class_matching import class_warning, match_classes
 
 _GROUPS = 8

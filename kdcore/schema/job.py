@@ -16,7 +16,7 @@ from kdcore.schema.job_kinds import JOB_KINDS, PublicKind
 from kdcore.schema.methods import AnyMethod, MethodField, as_methods, default_label_weight
 from kdcore.schema.schemes import SchemeField
 from kdcore.schema.schemes.offline import Offline
-from kdcore.schema.training import TrainingConfig
+from kdcore.schema.training_config import TrainingConfig
 
 Preset = Literal["fast", "balanced", "paper"]
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
+from kdcore.runtime.atomic_files import atomic_write, sha256_of
 from kdcore.runtime.errors import UserError
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.runtime.failpoints import failpoint
-from kdcore.runtime.files import atomic_write, sha256_of
 from kdcore.schema.old_spelling import old_spelling
 
 MAX_CHECKPOINTS = 2

@@ -18,8 +18,8 @@ from kdcore.models.factory import select_classes
 from kdcore.models.normalized_model import normalization_for_channels
 from kdcore.models.teachers import TeacherEnsemble, load_model
 from kdcore.protocol.requests import CheckpointFile, ModelFile, RunRequest, TeacherFile
+from kdcore.runtime.atomic_files import sha256_of
 from kdcore.runtime.errors import UserError
-from kdcore.runtime.files import sha256_of
 from kdcore.schema.catalog import Normalization
 from kdcore.schema.job import network_channels
 from kdcore.schema.validation.class_matching import ClassMap, class_warning, is_order_known

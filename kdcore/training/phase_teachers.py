@@ -9,7 +9,7 @@ from torch import Tensor
 from kdcore.models.inference import fuse_for_inference
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.teachers import FrozenTeacher, TeacherEnsemble, freeze
-from kdcore.schema.training import TrainingConfig
+from kdcore.schema.training_config import TrainingConfig
 from kdcore.schemes import planner
 from kdcore.schemes.base import Phase, StudentResult
 from kdcore.training.compute.autocast_policy import AutocastPolicy

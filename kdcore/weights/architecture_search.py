@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from kdcore.models.catalog.shape_index import find_candidates
+from kdcore.models.catalog_tables.shape_index import find_candidates
 from kdcore.models.factory import build
 from kdcore.runtime.errors import UserError, error_detail
 from kdcore.schema.asset_info import WeightsChoice

@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import save, save_file
 from torch import Tensor
 
+from kdcore.runtime.atomic_files import atomic_write
 from kdcore.runtime.event_writer import EventWriter
-from kdcore.runtime.files import atomic_write
 from kdcore.schema.asset_info import ModelInfo
 
 _TOLERANCE = 1e-4

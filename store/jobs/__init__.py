@@ -20,7 +20,7 @@ from store.jobs.run_transitions import (
 )
 from store.jobs.states import TERMINAL_STATES, IllegalTransitionError, LeaseLostError, create
 from store.jobs.user_transitions import cancel, delete, pause, resume, retry
-from store.tables.jobs import LIVE_STATES
+from store.tables.runs import LIVE_STATES
 
 __all__ = [
     "LIVE_STATES",

@@ -18,7 +18,7 @@ from store.jobs.states import (
 )
 from store.settings import settings
 from store.tables import Artifact, Job
-from store.tables.jobs import LIVE_STATES
+from store.tables.runs import LIVE_STATES
 
 
 def lock_leased_job(session: Session, job_id: str, fence: int) -> Job:

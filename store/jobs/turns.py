@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import CTE, ColumnElement, func, literal, select
 
 from store.tables import Job, Project, ProjectTurn
-from store.tables.jobs import LIVE_STATES
+from store.tables.runs import LIVE_STATES
 
 
 def in_queue(queue: str) -> tuple[ColumnElement[bool], ...]:

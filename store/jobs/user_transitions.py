@@ -17,7 +17,7 @@ from store.jobs.states import (
     is_leased,
 )
 from store.tables import Job
-from store.tables.jobs import LIVE_STATES
+from store.tables.runs import LIVE_STATES
 
 
 def cancel(session: Session, job: Job) -> bool:

@@ -3,7 +3,7 @@
 from store.tables.accounts import ApiKey, DashboardSession, LoginCode, Project
 from store.tables.assets import Dataset, Model, TeacherCache, Upload, UploadPart
 from store.tables.base import Base
-from store.tables.jobs import Artifact, Checkpoint, Job, JobEvent, Metric, Run
+from store.tables.runs import Artifact, Checkpoint, Job, JobEvent, Metric, Run
 from store.tables.workers import IdempotencyKey, OutboxMessage, ProjectTurn, Worker
 
 __all__ = [

@@ -168,7 +168,7 @@ def test_stack_works_in_a_hostile_environment(tmp_path: Path, start: Callable[..
         HTTPS_PROXY=PROXY,
     )
     del variables["HOME"]
-    # `-m stillhouse.cli` imports kdcore from the current folder, so that one is another.
+    # `-m stillhouse.command_line` imports kdcore from the current folder, so that one is another.
     up = start(folder, env=variables, cwd=tmp_path, before=_no_umask)
     ingest_digits(up)
     members = up.members()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from stillhouse.cli import app
+from stillhouse.command_line import app
 from stillhouse.local import Stack
 
 PAGES = ("README.md", "docs/how-to/first-job.md", "docs/how-to/bring-your-own.md")

@@ -70,7 +70,7 @@ def test_an_image_holds_all_that_its_programs_import(
 STARTS = {
     "api": "from api.predictions.prediction_runner import subprocess_env; "
     "given = subprocess_env(Path('/nowhere'))",
-    "worker": "from worker.engine import process; given = process.base_environment()",
+    "worker": "from worker.engine import engine_process; given = engine_process.base_environment()",
 }
 
 

@@ -11,7 +11,13 @@ import pytest
 @pytest.mark.parametrize(
     "module",
     [
-        *("api.app", "store.jobs", "store.migrate", "kdcore.protocol.requests", "stillhouse.cli"),
+        *(
+            "api.app",
+            "store.jobs",
+            "store.migrate",
+            "kdcore.protocol.requests",
+            "stillhouse.command_line",
+        ),
         *(
             "stillhouse.client",
             "worker.celery_app",
@@ -50,7 +56,7 @@ def test_only_store_jobs_writes_a_jobs_state(root: Path) -> None:
 
 def test_the_client_alone_needs_no_server(root: Path) -> None:
     """What ``pip install stillhouse`` brings is enough for client and command line."""
-    code = "import sys, stillhouse.client, stillhouse.cli; print(*sorted(sys.modules))"
+    code = "import sys, stillhouse.client, stillhouse.command_line; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert not loaded & {"fastapi", "sqlalchemy", "celery", "torch", "obstore", "psycopg"}

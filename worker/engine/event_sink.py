@@ -18,7 +18,7 @@ from kdcore.runtime.failpoints import failpoint
 from store import event_log, jobs, metric_series, object_store
 from store.database import transaction
 from store.tables import Checkpoint, Dataset, Job
-from worker.files import teacher_cache, uploads
+from worker.files import run_uploads, teacher_cache
 
 
 def store_events(
@@ -34,7 +34,7 @@ def store_events(
     # Only the newest checkpoint of a batch is uploaded: it replaces the others.
     newest = next((e for e in reversed(batch) if isinstance(e, CheckpointEvent)), None)
     upload_event = newest if upload_files else None
-    checkpoint = uploads.upload_checkpoint(job, upload_event, workdir) if upload_event else None
+    checkpoint = run_uploads.upload_checkpoint(job, upload_event, workdir) if upload_event else None
     if checkpoint:
         failpoint("worker.checkpoint")
     stored = teacher_cache.upload_new_files(job, batch) if upload_files else {}
@@ -90,4 +90,4 @@ def _record_checkpoint(session: Session, job: Job, checkpoint: Checkpoint) -> li
     job.lost_runs = 0  # the job made progress: earlier losses no longer count
     data = {"id": checkpoint.id, "step": checkpoint.step, "epoch": checkpoint.epoch}
     event_log.append(session, job, "checkpoint", data | {"size_bytes": checkpoint.size_bytes})
-    return uploads.prune_checkpoints(session, job)
+    return run_uploads.prune_checkpoints(session, job)

@@ -6,7 +6,7 @@ from kdcore.protocol.requests import ConvertRequest, ModelFile
 from store.database import transaction
 from store.tables import Job, Model
 from worker.files.asset_cache import model_file_fields
-from worker.files.uploads import upload_asset
+from worker.files.run_uploads import upload_asset
 from worker.kinds.base import Inputs, KindHandler, Publication, untrusted_input_limits
 from worker.run_result import EngineOutputs
 

@@ -8,7 +8,7 @@ from kdcore.schema.dataset_sources import OnBadImage, OnDuplicates
 from store.database import transaction
 from store.settings import settings
 from store.tables import Dataset, Job
-from worker.files.uploads import upload_asset
+from worker.files.run_uploads import upload_asset
 from worker.kinds.base import (
     Inputs,
     KindHandler,

@@ -21,9 +21,9 @@ from store.database import transaction
 from store.object_store import CorruptBlobError
 from store.settings import settings
 from store.tables import Artifact, Checkpoint, Dataset, Job, Model
-from worker.engine.process import threads_per_training
+from worker.engine.engine_process import threads_per_training
 from worker.files import asset_cache, teacher_cache
-from worker.files.uploads import upload_artifacts
+from worker.files.run_uploads import upload_artifacts
 from worker.kinds.base import Inputs, KindHandler, Publication
 from worker.run_result import EngineOutputs
 

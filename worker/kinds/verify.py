@@ -8,7 +8,7 @@ from kdcore.protocol.requests import VerifyRequest
 from kdcore.schema.catalog import architectures
 from store.database import transaction
 from store.tables import Job, Model, Upload
-from worker.files.uploads import upload_asset
+from worker.files.run_uploads import upload_asset
 from worker.kinds.base import (
     Inputs,
     KindHandler,

@@ -14,7 +14,7 @@ import torch
 
 from kdcore.data.augment.views import VIEW_FORMAT
 from kdcore.runtime.errors import UserError
-from kdcore.schema.training import TrainingConfig
+from kdcore.schema.training_config import TrainingConfig
 from kdcore.training.compute.autocast_policy import AutocastPolicy, NetworkSpec, Precision
 
 _PACKAGES = ("torch", "numpy", "safetensors")

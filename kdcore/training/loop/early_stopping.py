@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kdcore.schema.training import EarlyStopping
+from kdcore.schema.training_config import EarlyStopping
 
 
 class EarlyStopper:

@@ -2,7 +2,7 @@
 
 import math
 
-from kdcore.schema.training import ConstantSchedule, Schedule, StepSchedule
+from kdcore.schema.training_config import ConstantSchedule, Schedule, StepSchedule
 
 
 def lr_factor(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> float:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from kdcore.methods.base import Batch, Outputs
 from kdcore.methods.common.objective import Loss, Objective
 from kdcore.models.normalized_model import NormalizedModel
-from kdcore.schema.training import SGD, Optimizer, TrainingConfig
+from kdcore.schema.training_config import SGD, Optimizer, TrainingConfig
 from kdcore.training.checkpoint import StateDict
 from kdcore.training.loop.features import FeatureExtractor
 

@@ -13,7 +13,7 @@ from kdcore.evaluation import metrics
 from kdcore.methods.base import Batch
 from kdcore.models.predict_logits import predict
 from kdcore.runtime.errors import RunCancelledError
-from kdcore.schema.training import EarlyStopping
+from kdcore.schema.training_config import EarlyStopping
 from kdcore.schemes.base import Phase, StudentResult
 from kdcore.training.checkpoint import StateDict
 from kdcore.training.context import JobContext

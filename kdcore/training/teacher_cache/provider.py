@@ -26,8 +26,8 @@ from kdcore.data.transfer import to_device, to_device_if_fits
 from kdcore.methods.base import Batch, Outputs
 from kdcore.models.inference import Bf16Model
 from kdcore.protocol.teacher_cache_files import TeacherCacheSidecar, teacher_cache_file_name
+from kdcore.runtime.atomic_files import atomic_write, sha256_of
 from kdcore.runtime.event_writer import EventWriter
-from kdcore.runtime.files import atomic_write, sha256_of
 from kdcore.training.loop.features import FeatureExtractor, run_teachers
 from kdcore.training.teacher_cache.cache_key import BATCH_SIZE, TeacherCacheSpec
 from kdcore.training.teacher_cache.codec import exceeds_half, has_overflowed

@@ -1,4 +1,4 @@
-import { devicesOf, nameDevice, pointsOf } from "/static/js/pages/frontier/controls.js";
+import { devicesOf, nameDevice, pointsOf } from "/static/js/pages/frontier-page/controls.js";
 import { equal, test } from "./testing.js";
 
 test("points are shown under words for a device that the report does not name", () => {

@@ -1,4 +1,4 @@
-import { assignFixes, boundsText, Draft, FieldIssues, fieldShape, fieldTitle, isEqual, resolveRef, richText, withoutDefaults } from "/static/js/schema.js";
+import { assignFixes, boundsText, Draft, FieldIssues, fieldShape, fieldTitle, isEqual, resolveRef, richText, withoutDefaults } from "/static/js/json-schema.js";
 import { field, form } from "/static/js/schema-form.js";
 import { equal, inPage, test } from "./testing.js";
 

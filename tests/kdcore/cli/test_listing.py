@@ -66,7 +66,7 @@ def test_unknown_name_is_a_user_error(capsys, command):
 
 
 def test_listings_load_neither_torch_nor_numpy(subprocess_environment):
-    code = "import sys, kdcore.cli.commands as c; c.main(['methods']);"
+    code = "import sys, kdcore.cli.user_commands as c; c.main(['methods']);"
     code += "print('torch' in sys.modules, 'numpy' in sys.modules)"
     completed = subprocess.run(
         [sys.executable, "-c", code],

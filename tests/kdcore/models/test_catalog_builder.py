@@ -2,8 +2,8 @@
 
 import pytest
 
-from kdcore.models.catalog import catalog_builder
-from kdcore.models.catalog.catalog_builder import profile_architecture
+from kdcore.models.catalog_tables import catalog_builder
+from kdcore.models.catalog_tables.catalog_builder import profile_architecture
 from kdcore.models.registry import ENTRIES
 from kdcore.schema.catalog import ArchitectureCatalog, architectures, similar_architectures
 

@@ -1,6 +1,6 @@
 """The committed names of ImageNet's classes are those of torchvision and timm."""
 
-from kdcore.models.catalog.imagenet_names import PATH, render
+from kdcore.models.catalog_tables.imagenet_names import PATH, render
 from kdcore.models.pretrained import class_names_of, resolve_pretrained
 from kdcore.schema.validation.class_matching import match_classes
 

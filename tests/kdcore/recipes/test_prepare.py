@@ -7,9 +7,9 @@ import pytest
 from kdcore.recipes import recipe_data
 from kdcore.recipes.config import dataset_config
 from kdcore.recipes.prepare import prepare
+from kdcore.runtime.atomic_files import sha256_of
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError
-from kdcore.runtime.files import sha256_of
 from tests.kdcore.recipe_runs import digits_recipe
 from tests.kdcore.uploads import image_tree, png, write_archive
 

@@ -3,7 +3,11 @@
 import pytest
 import torch
 
-from kdcore.models.catalog.shape_index import find_candidates, shape_index, sketch_architecture
+from kdcore.models.catalog_tables.shape_index import (
+    find_candidates,
+    shape_index,
+    sketch_architecture,
+)
 from kdcore.schema.catalog import architectures
 from tests.kdcore.weights.checkpoint_files import (
     add_prefix,

@@ -23,7 +23,7 @@ def stillhouse(trained_job: TrainedJob, api_url: str) -> RunStillhouse:
 
     def run(*arguments: str, stdin: str | None = None, **settings: str) -> Any:
         return subprocess.run(
-            [sys.executable, "-m", "stillhouse.cli", *arguments],
+            [sys.executable, "-m", "stillhouse.command_line", *arguments],
             input=stdin,
             capture_output=True,
             text=True,

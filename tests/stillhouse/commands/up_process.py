@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stillhouse.local.supervise.proc import process_tree
 
-COMMAND = [sys.executable, "-m", "stillhouse.cli", "up"]
+COMMAND = [sys.executable, "-m", "stillhouse.command_line", "up"]
 
 
 class Up:

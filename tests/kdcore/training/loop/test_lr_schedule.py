@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdcore.schema.training import ConstantSchedule, CosineSchedule, StepSchedule
+from kdcore.schema.training_config import ConstantSchedule, CosineSchedule, StepSchedule
 from kdcore.training.loop.lr_schedule import lr_factor
 
 

@@ -11,7 +11,7 @@ from kdcore.methods.base import Batch
 from kdcore.methods.crd import CRDMethod, MemoryBank
 from kdcore.models.teachers import TeacherEnsemble
 from kdcore.runtime.errors import OutOfDeviceMemoryError
-from kdcore.schema.training import TrainingConfig
+from kdcore.schema.training_config import TrainingConfig
 from kdcore.training.compute.device import prepare_compute_env
 from kdcore.training.context import JobContext
 from kdcore.training.loop.builder import TrainingExtent, build_student_group
