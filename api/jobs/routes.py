@@ -18,7 +18,7 @@ from api.http.problems import InvalidRequestError, ProblemError
 from api.http.query import QueryTime
 from api.http.responses import json_response
 from api.http.routing import v1_router
-from api.jobs import stream
+from api.jobs.events import stream_changed_jobs
 from api.jobs.schemas import (
     VALIDATION_RESPONSES,
     JobOut,
@@ -154,7 +154,7 @@ async def list_jobs(  # noqa: PLR0913 - each is a part of the query
         broadcaster: Broadcaster = request.app.state.broadcaster
         position = sse.resume_position(last_event_id, after)
         return sse.stream_response(
-            request, stream.stream_changed_jobs(broadcaster, caller.project_id, position)
+            request, stream_changed_jobs(broadcaster, caller.project_id, position)
         )
     return await anyio.to_thread.run_sync(_list, caller, page_query, filters, sort)
 

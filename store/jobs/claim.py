@@ -1,17 +1,22 @@
 """claim: takes the next job of a queue for a worker.
 
-Projects take turns, and within a project the highest priority goes first: a priority orders only
-the jobs of its project.
+Projects take turns: the one that holds the fewest slots is next, and among equals the one whose last
+turn is longest ago. A project with ten thousand jobs therefore delays the first job of another by
+one turn. Within a project the highest priority goes first: a priority orders only the jobs of its
+project.
 """
 
-from sqlalchemy import ColumnElement, func, or_, select
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import CTE, ColumnElement, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from store.ids import new_id
-from store.jobs import turns
 from store.jobs.states import enter_state, lease_expiry
-from store.tables import Job, ProjectTurn, Run
+from store.tables import Job, Project, ProjectTurn, Run
+from store.tables.runs import LIVE_STATES
 
 _LOCK = 0x5711_0003  # serializes claims of a queue: two at once would use one turn twice
 
@@ -20,8 +25,8 @@ def claim(session: Session, queue: str, worker: str) -> Job | None:
     """Claim the next job: a lease, a higher fence, a new run. Returns None if no job waits."""
     key = func.hashtext(queue)
     session.execute(select(func.pg_advisory_xact_lock(_LOCK, key)))
-    projects = turns.waiting_projects(queue, _claimable(queue))
-    query = select(projects.c.project_id).order_by(*turns.turn_order(projects))
+    projects = waiting_projects(queue, _claimable(queue))
+    query = select(projects.c.project_id).order_by(*turn_order(projects))
     for project_id in session.scalars(query).all():
         job = session.scalars(
             select(Job)
@@ -37,7 +42,7 @@ def claim(session: Session, queue: str, worker: str) -> Job | None:
 
 def _claimable(queue: str) -> tuple[ColumnElement[bool], ...]:
     due = or_(Job.not_before.is_(None), Job.not_before <= func.clock_timestamp())
-    return (*turns.in_queue(queue), due)
+    return (*in_queue(queue), due)
 
 
 def _start_run(session: Session, job: Job, worker: str) -> Job:
@@ -73,3 +78,43 @@ def _start_run(session: Session, job: Job, worker: str) -> Job:
     enter_state(session, job, "starting")
     session.flush()
     return job
+
+
+def in_queue(queue: str) -> tuple[ColumnElement[bool], ...]:
+    """Conditions of jobs that wait in the queue, delayed ones included."""
+    return (Job.state == "queued", Job.desired_state == "run", Job.queue == queue)
+
+
+def waiting_projects(queue: str, waiting: Sequence[ColumnElement[bool]]) -> CTE:
+    """Projects with a job that meets ``waiting``: project_id, num_active jobs, last_claimed_at."""
+    num_active = (
+        select(func.count())
+        .where(Job.project_id == Project.id, Job.queue == queue, Job.state.in_(LIVE_STATES))
+        .scalar_subquery()
+    )
+    same_turn = (ProjectTurn.project_id == Project.id) & (ProjectTurn.queue == queue)
+    return (
+        select(
+            Project.id.label("project_id"),
+            num_active.label("num_active"),
+            ProjectTurn.last_claimed_at,
+        )
+        .outerjoin(ProjectTurn, same_turn)
+        .where(select(Job.id).where(Job.project_id == Project.id, *waiting).exists())
+        .cte("waiting_projects")
+    )
+
+
+def turn_order(projects: CTE, rank: ColumnElement[int] | None = None) -> tuple[Any, ...]:
+    """The order in which the projects of :func:`waiting_projects` have their
+
+    ``rank`` numbers the jobs of each project, from 1: the n-th job of a project has its turn in
+    the round that follows its active jobs. Without it, only first jobs are ordered.
+    """
+    number = literal(1) if rank is None else rank
+    return (
+        projects.c.num_active + number,
+        number,
+        projects.c.last_claimed_at.asc().nulls_first(),
+        projects.c.project_id,
+    )

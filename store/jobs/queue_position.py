@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, object_session
 
-from store.jobs import turns
+from store.jobs.claim import in_queue, turn_order, waiting_projects
 from store.settings import settings
 from store.tables import Dataset, Job, Model, Worker
 
@@ -98,8 +98,8 @@ def liveness_cutoff() -> Any:
 def _queue_positions(queue: str, project_id: str, job_id: str | None) -> Select[str, int]:
     """Positions of a project's queued jobs among those of all projects."""
     # A delayed job is in no order: others pass it.
-    waiting = (*turns.in_queue(queue), Job.not_before.is_(None))
-    projects = turns.waiting_projects(queue, waiting)
+    waiting = (*in_queue(queue), Job.not_before.is_(None))
+    projects = waiting_projects(queue, waiting)
     ranked = (
         select(
             Job.id,
@@ -111,7 +111,7 @@ def _queue_positions(queue: str, project_id: str, job_id: str | None) -> Select[
         .where(*waiting)
         .subquery()
     )
-    order = turns.turn_order(projects, ranked.c.project_rank)
+    order = turn_order(projects, ranked.c.project_rank)
     position = (func.row_number().over(order_by=order) - 1).label("position")
     positions = (
         select(ranked.c.id, ranked.c.project_id, position)

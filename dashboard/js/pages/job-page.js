@@ -6,13 +6,13 @@ import { el, setChildren, setText } from "../dom.js";
 import { ago, capital, dateTime, duration, integer, readable, secondsBetween, timeLeft, timeOfDay } from "../format.js";
 import { canCancel, cancelJob, deleteJob, studentDownload } from "../job-actions.js";
 import { isLive, phaseWords, stateChip, stateWord, TERMINAL } from "../job-state.js";
+import { JobStore } from "../live-jobs.js";
 import { findAssetIfPossible, methodName, studentName, teacherName } from "../lookups.js";
 import { href, replaceQuery } from "../router.js";
 import { pollWhileVisible } from "../streams.js";
 import { tabs } from "../tabs.js";
 import { axisOf, charts } from "./job-page/curves.js";
 import { DETAIL_TABS, logTab } from "./job-page/detail-tabs.js";
-import { JobStore } from "./job-page/job-store.js";
 import { outcome } from "./job-page/job-report.js";
 
 const DRAW_MS = 500; // at most two updates a second

@@ -6,10 +6,10 @@ import { el, fromTemplate, setChildren, setText, svg } from "../dom.js";
 import { ago, dateTime, decimal, duration, pluralize, points, readable, secondsBetween, timeLeft, timeOfDay } from "../format.js";
 import { canCancel, cancelJob } from "../job-actions.js";
 import { isLive, phaseWords, stateChip } from "../job-state.js";
+import { JobList, keepUpdated } from "../live-jobs.js";
 import { methodName, studentName, teacherName } from "../lookups.js";
 import { href } from "../router.js";
-import { filters, isFiltered, parseQuery } from "./jobs-page/filters.js";
-import { JobList, keepUpdated } from "./jobs-page/job-list.js";
+import { filters, isFiltered, matches, parseQuery } from "./jobs-page/filters.js";
 import { createSelection, showHelp, tableKeys } from "./jobs-page/selection.js";
 
 const DRAW_MS = 500; // at most two updates a second
@@ -40,7 +40,7 @@ export function mount(main, { query }) {
   function show(next) {
     request.abort();
     request = new AbortController();
-    list = new JobList(parseQuery(next));
+    list = new JobList(parseQuery(next), matches);
     bar.show(next);
     rows.clear();
     selection.clear();

@@ -11,8 +11,7 @@ import pytest
 
 from api.http.problems import ProblemError
 from api.predictions import prediction_runner
-from api.predictions.onnx_cache import OnnxCache
-from api.predictions.prediction_runner import PredictionLimiter
+from api.predictions.prediction_runner import OnnxCache, PredictionLimiter
 from kdcore.protocol.requests import ExitCode
 from store import object_store
 from tests.helpers import run_in_thread

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kdcore.models import build, feature_hooks, flops
-from kdcore.models.derive import derive, standard_convolutions
+from kdcore.models.factory import derive, standard_convolutions
 from kdcore.runtime.errors import UserError
 from tests.kdcore.models.golden import wave
 

@@ -11,8 +11,7 @@ from torch.nn import functional
 from kdcore.data.augment import color
 from kdcore.data.augment.geometric import affine, resized_crop_params
 from kdcore.data.augment.mixup import mix_views, sample_levels
-from kdcore.data.augment.randaugment import OPERATIONS, draw_operations, randaugment
-from kdcore.data.augment.views import augment
+from kdcore.data.augment.views import OPERATIONS, augment, draw_operations, randaugment
 from kdcore.schema.augmentation import (
     CropFlip,
     Cutmix,

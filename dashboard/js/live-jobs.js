@@ -1,10 +1,120 @@
-// The data of a job's page: past events and curves are requested, later ones arrive by a stream.
+// The jobs that pages show: a list kept up to date by a stream or by polling, and one job with its events and curves.
 
-import { get, isIgnorable, jobPath } from "../../fetch.js";
-import { AXES, Curves } from "../../charts/series.js";
-import { setConnection, showOutcome } from "../../components.js";
-import { isLive, TERMINAL } from "../../job-state.js";
-import { EVENT_TYPES, JobStream, untilVisible } from "../../streams.js";
+import { AXES, Curves } from "./charts/series.js";
+import { setConnection, showOutcome } from "./components.js";
+import { get, isIgnorable, jobPath } from "./fetch.js";
+import { isLive, TERMINAL } from "./job-state.js";
+import { EVENT_TYPES, JobsStream, JobStream, pollWhileVisible, untilVisible } from "./streams.js";
+
+const JOBS_PAGE = 50;
+const MAX_PAGE = 200;
+
+/** The jobs of a table. `matches(job, filter)`: whether it shows a job. */
+export class JobList {
+  constructor(filter, matches) {
+    this.filter = filter;
+    this.matches = matches;
+    this.jobs = new Map();
+    this.cursor = null;
+    this.loaded = false;
+    this.streamed = new Set(); // ids of jobs that the stream has sent during a refresh
+  }
+
+  get sorted() {
+    return [...this.jobs.values()].sort((a, b) => (a.created_at === b.created_at ? (a.id < b.id ? 1 : -1) : a.created_at < b.created_at ? 1 : -1));
+  }
+
+  get live() {
+    return [...this.jobs.values()].filter(isLive);
+  }
+
+  async more(signal) {
+    const page = await this.request({ limit: JOBS_PAGE, cursor: this.cursor }, signal);
+    this.cursor = page.next_cursor;
+    this.loaded = true;
+    this.update(page.data, true);
+  }
+
+  /** Load the shown jobs again. Others are removed, except those that the stream has sent meanwhile. */
+  async refresh(signal) {
+    if (!this.loaded) return this.more(signal);
+    this.streamed = new Set();
+    const page = await this.request({ limit: Math.min(MAX_PAGE, Math.max(JOBS_PAGE, this.jobs.size)) }, signal);
+    this.cursor = page.next_cursor;
+    this.jobs = new Map([...this.jobs].filter(([id]) => this.streamed.has(id)));
+    this.update(page.data, true);
+    return undefined;
+  }
+
+  /** Load the queued jobs again: their positions have changed. */
+  async refreshQueued(signal) {
+    if (![...this.jobs.values()].some((job) => job.state === "queued")) return;
+    this.update((await this.request({ state: ["queued"], limit: MAX_PAGE }, signal)).data);
+  }
+
+  request(params, signal) {
+    return get("/v1/jobs", { ...this.filter, ...params }, signal);
+  }
+
+  /** Store the jobs that match the filter. `paged`: they are a page; other jobs may belong to a later page. */
+  update(jobs, paged = false) {
+    const oldest = this.cursor && !paged ? this.sorted.at(-1)?.created_at : null;
+    for (const job of jobs) {
+      // The stream may have sent a later version.
+      if (job.last_event < this.jobs.get(job.id)?.last_event) continue;
+      if (!paged) this.streamed.add(job.id);
+      if (!paged && !this.matches(job, this.filter)) this.jobs.delete(job.id);
+      else if (!oldest || this.jobs.has(job.id) || job.created_at >= oldest) this.jobs.set(job.id, job);
+    }
+  }
+}
+
+const LIVE_MS = 5000;
+const IDLE_MS = 8000; // to show jobs that were posted elsewhere
+const TICK_MS = 10000;
+
+/** `on`: {job(job), refresh(), tick(): update the ages, hasLive()}. */
+export function keepUpdated(on) {
+  let stream = null;
+  let streaming = false;
+  let failures = 0;
+  const poll = pollWhileVisible(
+    async () => (streaming ? on.tick() : on.refresh()),
+    () => (streaming ? TICK_MS : on.hasLive() ? LIVE_MS : IDLE_MS),
+  );
+
+  function start() {
+    stream ??= new JobsStream("/v1/jobs", {
+      snapshot(_, first) {
+        // Neither the list nor the stream has what changed between the two requests.
+        if (first) on.refresh();
+      },
+      job: on.job,
+      reload: () => on.refresh(),
+      status(name) {
+        streaming = name === "live";
+        if (streaming && failures) on.refresh();
+        failures = streaming ? 0 : failures + 1;
+        // From the second failure on polling replaces the stream and shows the state of the connection.
+        if (failures < 2) setConnection(name);
+        if (failures === 2 || name === "offline") poll.now();
+      },
+      check: async () => true,
+    });
+  }
+
+  return {
+    start,
+    now: poll.now,
+    get streaming() {
+      return streaming;
+    },
+    stop() {
+      stream?.close();
+      poll.stop();
+    },
+  };
+}
 
 const REFRESH_MS = 400;
 const RETRY_MS = 5000;
@@ -12,6 +122,7 @@ const PAGE = 200;
 const MAX_POINTS = 1000;
 const MAX_TRIES = 3;
 
+// Past events and curves are requested, later ones arrive by a stream.
 /** `on`: {job(job), report(report), event(event), change(): new points or runs, error(error)}. */
 export class JobStore {
   constructor(id, axis, on) {
