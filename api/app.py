@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from api.admin import dashboard
 from api.http import problems
 from api.http.middleware import HeadMiddleware, RequestContextMiddleware, TimeoutMiddleware
 from api.http.notifications import Broadcaster
@@ -31,6 +30,7 @@ RESOURCES = (
     "admin.api_keys",
     "admin.workers",
     "admin.usage",
+    "admin.dashboard",
 )
 """Modules of this package with a ``router``, in the order of the OpenAPI document."""
 DESCRIPTION = """Knowledge distillation as a service: post a teacher, a student and a method; get
@@ -66,7 +66,6 @@ def create_app() -> FastAPI:
     problems.install_handlers(app)
     for router in _load_routers():
         app.include_router(router)
-    dashboard.install_dashboard(app)
     app.add_middleware(HeadMiddleware)
     app.add_middleware(TimeoutMiddleware)
     # Outermost, so that a response of the timeout also has a request id and is logged.

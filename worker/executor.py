@@ -23,8 +23,7 @@ from store.object_store import CorruptBlobError, ReadCancelledError
 from store.settings import settings
 from store.tables import Job
 from worker.engine import download_policy, event_sink
-from worker.engine.engine_pool import EnginePool
-from worker.engine.engine_process import EngineProcess, StallDetector
+from worker.engine.engine_process import EnginePool, EngineProcess, StallDetector
 from worker.files import asset_cache, teacher_cache
 from worker.files.workdirs import OutsideWorkdirError, run_folder
 from worker.finalize import fail_disk_full, finalize_run

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import anyio.to_thread
 import orjson
-from fastapi import APIRouter, Cookie, FastAPI, Request
+from fastapi import APIRouter, Cookie, Request
 from starlette.datastructures import Headers
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -131,7 +131,14 @@ def _gzip_file(file: Path, _mtime_ns: int) -> bytes:
     return gzip.compress(file.read_bytes(), 9, mtime=0)
 
 
-def install_dashboard(app: FastAPI) -> None:
-    """Add the dashboard's page and static files to the application."""
-    app.include_router(router)
-    app.mount("/static", CompressedFiles(directory=DASHBOARD_DIR), name="static")
+@functools.cache
+def _static_files() -> CompressedFiles:
+    return CompressedFiles(directory=DASHBOARD_DIR)
+
+
+async def send_file(request: Request) -> Response:
+    """Send a file of the dashboard; 404 for any other path."""
+    return await _static_files().get_response(request.path_params["path"], request.scope)
+
+
+router.add_route("/static/{path:path}", send_file, include_in_schema=False)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdcore.evaluation.teacher_check import count_correct
+from kdcore.evaluation.plausibility import count_correct
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.predict_logits import predict
 from kdcore.schema.catalog import Normalization

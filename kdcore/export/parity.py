@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdcore.evaluation import metrics, teacher_check
+from kdcore.evaluation import metrics, plausibility
 from kdcore.evaluation.latency import measure_callables
 from kdcore.evaluation.report_builder import Evaluator
 from kdcore.export.exportable import ExportableNetwork
@@ -114,7 +114,7 @@ def _compare_logits(
 
 def _check_better_than_chance(file_logits: Tensor, logits: Tensor) -> None:
     """Compare the agreement with the network's most frequent class at p < 0.001."""
-    chance_test = teacher_check.count_correct(file_logits, logits.argmax(dim=1))
+    chance_test = plausibility.count_correct(file_logits, logits.argmax(dim=1))
     if not bool(torch.isfinite(file_logits).all()) or chance_test.is_chance_level:
         raise ParityError(
             f"its predictions agree with PyTorch's for {chance_test.top1:.1f} % of "

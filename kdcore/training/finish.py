@@ -9,6 +9,7 @@ from torch import Tensor
 from kdcore.evaluation import metrics
 from kdcore.evaluation.class_order import LikelyOrder, find_likely_order
 from kdcore.evaluation.normalization_check import compare_normalizations, describe_candidates
+from kdcore.evaluation.plausibility import StudentLogits, TrainingCourse, find_issues
 from kdcore.evaluation.report_builder import (
     Evaluator,
     NetworkCost,
@@ -18,7 +19,6 @@ from kdcore.evaluation.report_builder import (
     summarize_seeds,
     verdict,
 )
-from kdcore.evaluation.student_check import StudentLogits, TrainingCourse, find_issues
 from kdcore.export.artifacts import publish_artifacts
 from kdcore.export.exportable import (
     ExportableNetwork,

@@ -11,7 +11,7 @@ from torch import Tensor
 from kdcore.data import dataset
 from kdcore.data.dataset import MappedDataset
 from kdcore.data.rng import derive_key
-from kdcore.evaluation import teacher_check
+from kdcore.evaluation import plausibility
 from kdcore.evaluation.class_order import LikelyOrder, find_likely_order
 from kdcore.evaluation.normalization_check import compare_normalizations, describe_candidates
 from kdcore.models.factory import select_classes
@@ -212,20 +212,20 @@ def validate_teachers(
     )
     mean_logits = teachers.mean(teacher_logits)
     if log_top1:
-        top1 = teacher_check.count_correct(mean_logits, target).top1
+        top1 = plausibility.count_correct(mean_logits, target).top1
         run_state.events.metrics(0, 0.0, {"teacher/top1": top1}, wall_s=0.0)
-    results = [teacher_check.count_correct(logits, target) for logits in teacher_logits]
+    results = [plausibility.count_correct(logits, target) for logits in teacher_logits]
     orders = _likely_orders(request, data, teacher_logits)
     names = [_name(file) for file in request.teachers]
     notes = _normalization_notes(request, run_state, data, teachers)
     notes += filter(
         None,
         (
-            teacher_check.reported_top1_warning(name, result, file.reported_top1)
+            plausibility.reported_top1_warning(name, result, file.reported_top1)
             for name, result, file in zip(names, results, request.teachers, strict=True)
         ),
     )
-    warnings = (*teacher_check.check_teachers(names, results, orders, notes), *notes)
+    warnings = (*plausibility.check_teachers(names, results, orders, notes), *notes)
     for warning in warnings:
         run_state.events.log("warning", warning)
     return TeacherValidation(mean_logits, warnings)

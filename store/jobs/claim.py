@@ -1,9 +1,9 @@
 """claim: takes the next job of a queue for a worker.
 
-Projects take turns: the one that holds the fewest slots is next, and among equals the one whose last
-turn is longest ago. A project with ten thousand jobs therefore delays the first job of another by
-one turn. Within a project the highest priority goes first: a priority orders only the jobs of its
-project.
+Projects take turns: the one that holds the fewest slots is next, and among equals the one whose
+last turn is longest ago. A project with ten thousand jobs therefore delays the first job of another
+by one turn. Within a project the highest priority goes first: a priority orders only the jobs of
+its project.
 """
 
 from collections.abc import Sequence
@@ -106,7 +106,7 @@ def waiting_projects(queue: str, waiting: Sequence[ColumnElement[bool]]) -> CTE:
 
 
 def turn_order(projects: CTE, rank: ColumnElement[int] | None = None) -> tuple[Any, ...]:
-    """The order in which the projects of :func:`waiting_projects` have their
+    """The order in which the projects of :func:`waiting_projects` have their turns.
 
     ``rank`` numbers the jobs of each project, from 1: the n-th job of a project has its turn in
     the round that follows its active jobs. Without it, only first jobs are ordered.

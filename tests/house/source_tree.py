@@ -3,7 +3,7 @@
 import ast
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -56,14 +56,15 @@ def import_graph(root: Path) -> dict[str, set[str]]:
     paths = {module_name(path): path for path in product_files(root)}
     graph: dict[str, set[str]] = {}
     for module, path in paths.items():
-        imports = _js_imports(root, path) if path.endswith(".js") else _py_imports(root, path)
+        text = (root / path).read_text()
+        is_script = path.endswith(".js")
+        imports = _js_imports(root, path, text) if is_script else _py_imports(text, paths)
         graph[module] = {name for name in imports if name in paths and name != module}
     return graph
 
 
-def _py_imports(root: Path, path: str) -> Iterator[str]:
-    known = {module_name(path) for path in product_files(root)}
-    for node in ast.walk(ast.parse((root / path).read_text())):
+def _py_imports(text: str, known: Container[str]) -> Iterator[str]:
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -72,9 +73,9 @@ def _py_imports(root: Path, path: str) -> Iterator[str]:
                 yield submodule if submodule in known else node.module
 
 
-def _js_imports(root: Path, path: str) -> Iterator[str]:
+def _js_imports(root: Path, path: str, text: str) -> Iterator[str]:
     folder = (root / path).parent
-    for target in _JS_IMPORT.findall((root / path).read_text()):
+    for target in _JS_IMPORT.findall(text):
         yield (folder / target).resolve().relative_to(root.resolve()).as_posix()
 
 

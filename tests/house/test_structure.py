@@ -1,62 +1,42 @@
 """Folders, files and imports stay small enough to be found and read."""
 
 import ast
-import re
 from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 
-from tests.house.source_tree import (
-    find_import_cycle,
-    import_graph,
-    module_name,
-    product_files,
+from tests.house.module_importers import (
+    COLLECTIONS,
+    counted_modules,
+    importers_of_modules,
+    modules_with_one_importer,
+    registered_leaves,
 )
+from tests.house.source_tree import find_import_cycle, import_graph, product_files
 
 MAX_SIBLINGS = 16
 MAX_LINES = 400
 MAX_FUNCTION_LINES = 40
 MAX_SHARED_NAMES = 12
-COLLECTIONS = re.compile(
-    r"^kdcore/methods/[a-z0-9_]+\.py$|^kdcore/schemes/[a-z_]+\.py$|^kdcore/models/cifar/"
-    r"|^kdcore/schema/(methods|schemes)/"
-)
-"""One file for each method, scheme and architecture: as many as there are."""
-REGISTERED = re.compile(
-    COLLECTIONS.pattern
-    # Routes and resources, in api/app.py.
-    + r"|(^|/)routes\.py$|^api/(admin|analysis)/|^api/datasets/images\.py"
-    r"|^api/jobs/(actions|events|results)\.py"
-    # Kinds of jobs, tables, formats of data sets, tasks of the maintenance process.
-    r"|^worker/kinds/|^store/tables/|^kdcore/data/ingest/|^worker/maintenance/"
-    # Commands: of people, and of the engine in kdcore/process/main.py and kdcore/__main__.py.
-    r"|^stillhouse/commands/|^kdcore/cli/|^kdcore/process/|^kdcore/serving/predict_command\.py"
-    r"|^kdcore/training/run\.py|^kdcore/(data/ingest/pipeline|weights/verify|export/convert)\.py"
-    # Entry points that servers and users name: uvicorn, Celery, `from kdcore import distill`.
-    r"|/__main__\.py$|^api/app\.py|^worker/celery_app\.py|^kdcore/api\.py"
-    # Pages of the dashboard, in its router.
-    r"|^dashboard/js/pages/[a-z-]+\.js$"
-    # Subjects that a newcomer looks for by name.
-    r"|/(class_weights|out_of_memory|nan_detection|lr_schedule|int8_teacher)\.py$"
-)
-"""Modules that one list names, and entry points: one importer is right for them."""
+REPEATED = ("methods", "schemes")
+"""Packages of kdcore.schema whose files have the names of those in kdcore."""
 FREE_NAMES = frozenset(
     {"__init__", "__main__", "base", "routes", "schemas", "service", "serializers"}
     | {"types", "registry", "errors"}
 )
 BOTH_ENDS = {
+    "catalog": "the schema of the built-in networks, and the resource that lists them",
     "convert": "the kind of job, and the engine's command that does it",
     "events": "what the engine reports, and the route that shows it",
-    "prewarm": "the process that waits, and the worker that starts it",
+    "ingest": "the kind of job, and the engine's command that does it",
+    "jobs": "the resource, and the transitions of its rows",
+    "models": "the resource, and the networks that its checkpoints are read into",
+    "teacher_cache": "the files that the engine reads and writes, and the worker's copies of them",
+    "teacher_caches": "the resource, and its rows",
+    "validation": "the rules of a job, and the requests that are checked by them",
     "verify": "the kind of job, and the engine's command that does it",
     "workers": "the rows of the workers, and the route that shows them",
 }
 """Module names that stand in two rooms, each with the one thing whose ends they are."""
-
-
-PUBLISHED_PARTS = {
-    "store.jobs": ("store.jobs.claim", "store.jobs.run_transitions", "store.jobs.user_transitions")
-}
-"""Packages whose ``__init__`` publishes the functions of these modules: its importers use them."""
 
 
 def test_folders_are_small(root: Path) -> None:
@@ -87,20 +67,20 @@ def test_functions_are_short(root: Path) -> None:
 
 def test_few_modules_have_one_importer(root: Path) -> None:
     """A module that one other imports is usually a part of it."""
-    graph = import_graph(root)
-    importers: dict[str, set[str]] = defaultdict(set)
-    for module, targets in graph.items():
-        for target in targets:
-            importers[target].add(module)
-            for part in PUBLISHED_PARTS.get(target, ()):
-                importers[part].add(module)
-    modules = {
-        module_name(path): path
-        for path in product_files(root)
-        if not path.endswith("__init__.py") and not REGISTERED.search(path)
-    }
-    single = sorted(module for module in modules if len(importers[module]) == 1)
-    assert len(single) < max(45, len(graph) // 8), "\n".join(single)
+    single = modules_with_one_importer(root)
+    limit = max(45, len(counted_modules(root)) // 8)
+    assert len(single) < limit, "\n".join((f"{len(single)} modules:", *single))
+
+
+def test_importers_of_published_names_are_counted(root: Path) -> None:
+    importers = importers_of_modules(root)
+    assert "worker.finalize" in importers["store.jobs.run_transitions"]
+    assert "store.jobs" not in importers["store.jobs.run_transitions"]
+    # A lazy import, and one by a string of a registry.
+    assert importers["stillhouse.commands.up"] == {"stillhouse.command_line"}
+    leaves = registered_leaves(root, counted_modules(root))
+    assert {"stillhouse.commands.up", "api.jobs.routes", "kdcore.training.run"} <= leaves
+    assert not {"api.jobs.estimate", "api.app", "kdcore.data.ingest.base"} & leaves
 
 
 def test_modules_do_not_import_in_circles(root: Path) -> None:
@@ -118,11 +98,15 @@ def test_public_class_names_are_unique(root: Path) -> None:
 
 
 def test_module_names_are_unique(root: Path) -> None:
-    paths: dict[str, list[str]] = defaultdict(list)
+    """Names of modules, packages and scripts; a package of methods or schemes is free, too."""
+    paths: dict[str, set[str]] = defaultdict(set)
     for path in product_files(root):
-        stem = PurePosixPath(path).stem
-        if stem not in FREE_NAMES and not COLLECTIONS.match(path) and path.endswith(".py"):
-            paths[stem].append(path)
+        file = PurePosixPath(path)
+        if file.stem not in FREE_NAMES and not COLLECTIONS.match(path):
+            paths[file.stem].add(path)
+        package = str(file.parent)
+        if path.endswith("__init__.py") and "/" in package and file.parent.name not in REPEATED:
+            paths[file.parent.name].add(package)
     shared = {name: files for name, files in paths.items() if len(files) > 1}
     in_one_room = {
         name: files
@@ -130,5 +114,5 @@ def test_module_names_are_unique(root: Path) -> None:
         if len({path.split("/")[0] for path in files}) < len(files)
     }
     assert not in_one_room
-    assert set(shared) == set(BOTH_ENDS)
+    assert set(shared) == set(BOTH_ENDS), shared
     assert len(BOTH_ENDS) <= MAX_SHARED_NAMES

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kdcore.evaluation.class_order import find_likely_order
-from kdcore.evaluation.teacher_check import check_teachers, count_correct
+from kdcore.evaluation.plausibility import check_teachers, count_correct
 from kdcore.runtime.errors import UserError
 
 NUMBERS = tuple(str(number) for number in range(12))

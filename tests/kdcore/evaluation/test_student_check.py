@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdcore.evaluation.student_check import StudentLogits, TrainingCourse, find_issues
+from kdcore.evaluation.plausibility import StudentLogits, TrainingCourse, find_issues
 
 CLASSES = 10
 TARGET = torch.arange(400) % CLASSES

@@ -3,7 +3,7 @@
 import pytest
 
 from kdcore.evaluation.class_order import LikelyOrder
-from kdcore.evaluation.teacher_check import ChanceTest, check_teachers, reported_top1_warning
+from kdcore.evaluation.plausibility import ChanceTest, check_teachers, reported_top1_warning
 from kdcore.runtime.errors import UserError
 
 

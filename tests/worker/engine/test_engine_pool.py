@@ -15,7 +15,7 @@ from kdcore.protocol.events import ArtifactEvent, PhaseEvent
 from kdcore.protocol.requests import IngestRequest
 from store.settings import settings
 from tests.helpers import submit_job, wait_until
-from worker.engine.engine_pool import EnginePool
+from worker.engine.engine_process import EnginePool
 from worker.executor import WorkerLoop
 
 Json = dict[str, Any]
@@ -128,7 +128,7 @@ def test_prewarmed_engine_has_no_secrets(pool: EnginePool) -> None:
 def test_prewarmed_engine_ends_with_its_worker(environment: dict[str, str]) -> None:
     program = (
         "import threading\n"
-        "from worker.engine.engine_pool import EnginePool\n"
+        "from worker.engine.engine_process import EnginePool\n"
         "pool = EnginePool()\n"
         "pool.prewarm()\n"
         "print(pool.prewarmed_pid, flush=True)\n"

@@ -6,17 +6,24 @@ The names say what is images, what labels and which split (:mod:`kdcore.data.ing
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from kdcore.data import decode
-from kdcore.data.class_labels import class_name_problem
+from kdcore.data.class_labels import (
+    InvalidLabelError,
+    class_indices_of,
+    class_name_problem,
+    class_names_of,
+    normalize_text,
+)
 from kdcore.data.image_signature import has_image_name
 from kdcore.data.ingest.archives.open_archive import MemberArchive
-from kdcore.data.ingest.arrays import label_array
 from kdcore.data.ingest.arrays.array_names import ArrayChoice, ArrayKey, choose_arrays
 from kdcore.data.ingest.arrays.image_array import ImageArray, set_scale
 from kdcore.data.ingest.arrays.numpy_file import ArrayFile, InvalidArrayError
@@ -25,6 +32,110 @@ from kdcore.data.ingest.base import ImageFormat, IngestContext, LabeledImage, Pi
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail
 from kdcore.runtime.errors import UserError, error_detail
+
+_MAX_LABEL_BYTES = 4 * 200
+"""Largest label as text: 200 characters of four bytes."""
+
+
+class _LabelArray(NamedTuple):
+    """The labels of a split."""
+
+    name: str
+    values: npt.NDArray[Any]
+    """(N,), numbers or text."""
+    num_columns: int | None = None
+    """Number of classes of one-hot labels."""
+
+
+def _read_label_array(file: ArrayFile, max_rows: int) -> _LabelArray:
+    """Read labels (N,), (N, 1) or one-hot (N, K). Raises :class:`InvalidArrayError`."""
+    shape, dtype = file.header
+    if dtype.kind not in "biufSU":
+        raise InvalidArrayError(f"has values of type {dtype}; numbers or text were expected")
+    if len(shape) == 2 and shape[1] > 1 and dtype.kind in "biuf":
+        return _LabelArray(file.name, _read_one_hot(file, max_rows), shape[1])
+    if len(shape) == 2 and shape[1] == 1:
+        shape = shape[:1]
+    if len(shape) != 1:
+        raise InvalidArrayError(
+            f"has the shape {shape}; one value for each image, or one-hot rows, was expected"
+        )
+    values = file.read(max_rows * _MAX_LABEL_BYTES).reshape(-1)
+    if dtype.kind == "S":
+        try:
+            values = np.char.decode(values, "utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidArrayError(f"has text that is not UTF-8: {error}") from error
+    return _LabelArray(file.name, values)
+
+
+def _read_one_hot(file: ArrayFile, max_rows: int) -> npt.NDArray[np.int64]:
+    if file.num_rows > max_rows:
+        raise InvalidArrayError(f"has {file.num_rows} rows; at most {max_rows} are allowed")
+    indices = np.empty(file.num_rows, np.int64)
+    for number, row in enumerate(file.iter_rows()):
+        index = int(row.argmax())
+        if row[index] != 1 or np.count_nonzero(row) != 1:
+            raise InvalidArrayError(
+                f"has row {number} with {_show_row(row)}; one-hot rows, a single 1 and else 0, or "
+                "class numbers (N,) were expected"
+            )
+        indices[number] = index
+    return indices
+
+
+def _show_row(row: npt.NDArray[Any]) -> str:
+    few = ", ".join(f"{value:.4g}" for value in row[:4].astype(np.float64))
+    return f"[{few}, …]" if len(row) > 4 else f"[{few}]"
+
+
+def _read_class_names(labels: _LabelArray) -> tuple[str, ...]:
+    """Return the names of the classes. Raises :class:`InvalidArrayError`."""
+    if labels.num_columns is not None:
+        raise InvalidArrayError("has rows of numbers; one name for each class was expected")
+    try:
+        # Text is no number: 1.5 may be a name here.
+        is_text = labels.values.dtype.kind == "U"
+        names = _texts_of(labels.values) if is_text else class_names_of(labels.values)
+    except InvalidLabelError as error:
+        raise InvalidArrayError(str(error)) from error
+    if "" in names:
+        raise InvalidArrayError(f"has an empty class name in row {names.index('')}")
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise InvalidArrayError(f"has {', '.join(twice[:5])} twice")
+    return tuple(names)
+
+
+def _name_labels(labels: _LabelArray, names: tuple[str, ...] | None) -> list[str]:
+    """Return the class of each image. Raises :class:`InvalidArrayError`."""
+    if names is not None and labels.num_columns not in (None, len(names)):
+        raise InvalidArrayError(
+            f"has {labels.num_columns} columns, but there are {len(names)} class names"
+        )
+    try:
+        return _name_values(labels.values, names)
+    except InvalidLabelError as error:
+        raise InvalidArrayError(str(error)) from error
+
+
+def _name_values(values: npt.NDArray[Any], names: tuple[str, ...] | None) -> list[str]:
+    if names is None:
+        return class_names_of(values)
+    if values.dtype.kind != "U":
+        return [names[index] for index in class_indices_of(values, len(names))]
+    texts = _texts_of(values)
+    if not set(texts) <= set(names):
+        texts = class_names_of(values)
+    unknown = set(texts) - set(names)
+    if unknown:
+        raise InvalidArrayError(f"has {min(unknown)!r}, which is not one of the class names")
+    return texts
+
+
+def _texts_of(values: npt.NDArray[Any]) -> list[str]:
+    return [normalize_text(text) for text in values.tolist()]
+
 
 _NAMES_HINT = "name the arrays images and labels, or x_train, y_train, x_test and y_test"
 
@@ -128,15 +239,15 @@ class ArrayReader:
         names_file = chosen.get(("class_names", "train"))
         if names_file is not None:
             with self._collect_problem(names_file):
-                names = label_array.read_labels(names_file, most)
-                self.classes = label_array.read_class_names(names)
+                names = _read_label_array(names_file, most)
+                self.classes = _read_class_names(names)
             if self.classes is None:
                 return
         for (role, part), file in chosen.items():
             if role == "labels":
                 with self._collect_problem(file):
-                    labels = label_array.read_labels(file, most)
-                    self._labels[part] = label_array.name_labels(labels, self.classes)
+                    labels = _read_label_array(file, most)
+                    self._labels[part] = _name_labels(labels, self.classes)
         for name in {text for part in self._labels.values() for text in part}:
             if problem := class_name_problem(name):
                 self.problems.append(error_detail(name, problem))
