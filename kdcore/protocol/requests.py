@@ -124,6 +124,8 @@ class RunRequest(EngineRequest):
     teachers: tuple[TeacherFile, ...] = ()
     init: ModelFile | None = None
     """The student's initial weights, or the model to evaluate."""
+    init_is_path: bool = False
+    """The job names ``init`` by a path and not by an id: the digest covers its content instead."""
     continue_from: CheckpointFile | None = None
     """The checkpoint of an earlier job whose student this job continues."""
     device: str = "auto"

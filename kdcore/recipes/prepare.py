@@ -22,7 +22,7 @@ from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError, error_detail
 from kdcore.schema.asset_info import ModelFacts
 from kdcore.schema.defaults import class_warnings, job_warnings, resolve_job
-from kdcore.schema.job import BUILT_IN_INITS, ResolvedJob
+from kdcore.schema.job import BUILT_IN_INITS
 from kdcore.schema.validation.compatibility import JobAssets
 from kdcore.schema.validation.errors import ValidationIssue, field_issues
 from kdcore.schema.validation.partial_spec import PartialSpec, parse_partially
@@ -42,10 +42,10 @@ class PreparedRun(NamedTuple):
     """Settings that are valid and probably a mistake, as sentences."""
 
     def key(self) -> dict[str, Any]:
-        """Return what decides the results: equal keys have equal results.
+        """Return the digest, which decides the results, and the settings of the job.
 
-        The digest covers the bytes of data and weights, so their paths are left out, and
-        ``student.init`` is an id of the content of the initial weights.
+        The digest covers the bytes of data and weights and not their paths. Of the paths, the
+        settings have ``student.init`` as the recipe has it.
         """
         excluded = {"labels", "limits", "priority", "dataset", "teachers", "model", "from_"}
         job = self.request.job.model_dump(mode="json", exclude=excluded)
@@ -142,7 +142,7 @@ def _build_run(
     start = _model_facts(files.model or files.init)
     job = resolve_job(recipe, dataset.facts, teacher_facts, _model_facts(files.model), start)
     request = RunRequest(
-        job=job if recipe.from_ is not None else _with_content_id(job, files.init or files.model),
+        job=job,
         dataset=dataset.file,
         teachers=tuple(
             TeacherFile(
@@ -155,6 +155,7 @@ def _build_run(
             for file, teacher in zip(teachers, job.teachers, strict=True)
         ),
         init=files.init or files.model,
+        init_is_path=recipe.from_ is None,
         continue_from=files.continue_from,
         device=recipe.device,
         threads=recipe.threads,
@@ -164,18 +165,6 @@ def _build_run(
         *class_warnings(job, dataset.facts, teacher_facts, start),
     ]
     return PreparedRun(request, warnings)
-
-
-def _with_content_id(job: ResolvedJob, weights: ModelFile | None) -> ResolvedJob:
-    """Replace the path in ``student.init`` by an id of the content of ``weights``.
-
-    The digest of a job covers ``student.init``. With an id, moved weights or another path to the
-    same weights give the same digest.
-    """
-    if weights is None:
-        return job
-    student = job.student.model_copy(update={"init": f"mdl_{weights.sha256[:16]}"})
-    return job.model_copy(update={"student": student})
 
 
 def _open_files(

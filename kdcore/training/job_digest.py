@@ -23,6 +23,10 @@ def compute_job_digest(request: RunRequest) -> str:
     change the digest of stored jobs.
     """
     job = request.job.model_dump(mode="json", exclude=_EXCLUDED_FIELDS, exclude_defaults=True)
+    if request.init is not None and request.init_is_path:
+        # Another path to the same weights changes nothing. Folders of earlier runs have digests of
+        # the content in this form.
+        job["student"]["init"] = f"mdl_{request.init.sha256[:16]}"
     parts = {
         "job": job,
         "dataset": request.dataset.sha256,

@@ -7,9 +7,9 @@ import pytest
 from kdcore.recipes import recipe_data
 from kdcore.recipes.config import dataset_config
 from kdcore.recipes.prepare import prepare
-from kdcore.runtime.atomic_files import sha256_of
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError
+from kdcore.training.job_digest import compute_job_digest
 from tests.kdcore.recipe_runs import digits_recipe
 from tests.kdcore.uploads import image_tree, png, write_archive
 
@@ -103,7 +103,16 @@ def key_of(recipe, base):
     return prepare(recipe, base, base / "work", CancellationToken()).key()
 
 
-def test_same_weights_under_another_path_have_the_same_key(tmp_path, teacher_run, digits_store):
+def digest_of_earlier_versions(recipe, base):
+    """The digest of a version that wrote an id of the content into the job."""
+    request = prepare(recipe, base, base / "work", CancellationToken()).request
+    content_id = f"mdl_{request.init.sha256[:16]}"
+    student = request.job.student.model_copy(update={"init": content_id})
+    job = request.job.model_copy(update={"student": student})
+    return compute_job_digest(request.model_copy(update={"job": job, "init_is_path": False}))
+
+
+def test_same_weights_under_another_path_have_the_same_digest(tmp_path, teacher_run, digits_store):
     weights = tmp_path / "x.safetensors"
     shutil.copy(teacher_run.path / "student.safetensors", weights)
 
@@ -111,15 +120,16 @@ def test_same_weights_under_another_path_have_the_same_key(tmp_path, teacher_run
         return digits_recipe(digits_store, student={"architecture": "cifar/resnet8", "init": init})
 
     key = key_of(recipe_from("x.safetensors"), tmp_path)
-    assert key["job"]["student"]["init"].startswith("mdl_")
-    assert key_of(recipe_from("./x.safetensors"), tmp_path) == key
+    assert key["job"]["student"]["init"] == "x.safetensors"
+    assert key["digest"] == digest_of_earlier_versions(recipe_from("x.safetensors"), tmp_path)
+    assert key_of(recipe_from("./x.safetensors"), tmp_path)["digest"] == key["digest"]
     (tmp_path / "moved").mkdir()
     weights.rename(tmp_path / "moved" / "y.safetensors")
-    assert key_of(recipe_from("moved/y.safetensors"), tmp_path) == key
+    assert key_of(recipe_from("moved/y.safetensors"), tmp_path)["digest"] == key["digest"]
     assert key_of(recipe_from("random"), tmp_path)["digest"] != key["digest"]
 
 
-def test_evaluation_of_a_moved_folder_has_the_same_key(tmp_path, teacher_run, digits_store):
+def test_evaluation_of_a_moved_folder_has_the_same_digest(tmp_path, teacher_run, digits_store):
     names = ("student.safetensors", "config.json")
     for folder in ("x", "moved"):
         (tmp_path / folder).mkdir()
@@ -129,9 +139,9 @@ def test_evaluation_of_a_moved_folder_has_the_same_key(tmp_path, teacher_run, di
     keys = [
         key_of(recipe | {"model": {"weights": path}}, tmp_path) for path in ("x", "./x", "moved")
     ]
-    digest = sha256_of(teacher_run.path / "student.safetensors")
-    assert keys[0]["job"]["student"]["init"] == f"mdl_{digest[:16]}"
-    assert keys == [keys[0]] * 3
+    assert [key["job"]["student"]["init"] for key in keys] == ["x", "./x", "moved"]
+    model = {"model": {"weights": "x"}}
+    assert {key["digest"] for key in keys} == {digest_of_earlier_versions(recipe | model, tmp_path)}
 
 
 def test_state_dict_shows_its_architecture(tmp_path, teacher_run, digits_store):

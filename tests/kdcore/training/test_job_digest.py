@@ -122,3 +122,13 @@ def stored_request(
 def test_stored_jobs_have_the_digest_of_version_0_0(request_: RunRequest, digest: str) -> None:
     """The digests were computed by the version that wrote the first checkpoints."""
     assert compute_job_digest(request_) == digest
+
+
+@pytest.mark.parametrize("path", ["weights.safetensors", "../other folder/student.safetensors"])
+def test_paths_of_initial_weights_have_the_digest_of_version_0_1(path: str) -> None:
+    """The digest was computed by a version that hashed an id of the content."""
+    request = with_fields(stored_request(as_methods("supervised"), init=True), init_is_path=True)
+    student = request.job.student.model_copy(update={"init": path})
+    assert compute_job_digest(with_job(request, student=student)) == (
+        "fb6baa4ee4f802fd383e234b217afb1ad73d2d234183e0e688ab45ed6d2a4e95"
+    )
