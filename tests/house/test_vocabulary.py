@@ -1,5 +1,6 @@
 """Names are the field's words: the vocabulary is in CONTRIBUTING.md."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -76,7 +77,6 @@ def test_names_are_not_vague(root: Path) -> None:
     vague = [
         f"{name.path}:{name.line} {name.name}"
         for path in tracked_files(root, ".py")
-        if not path.startswith("migrations/versions/")
         for name in python_names(root, path)
         if is_vague(name.name)
     ]
@@ -133,6 +133,68 @@ def ast_name(node: object) -> str:
     """The last name of a decorator."""
     target = getattr(node, "func", node)
     return str(getattr(target, "attr", getattr(target, "id", "")))
+
+
+def test_helpers_that_assert_are_named_assert(root: Path) -> None:
+    named_otherwise = [
+        f"{path}:{function.lineno} {function.name}"
+        for path in tracked_files(root, ".py")
+        if path.startswith("tests/")
+        for function in python_functions(root, path)
+        if not function.name.lstrip("_").startswith(("assert_", "test_"))
+        and not any("fixture" in ast_name(decorator) for decorator in function.decorator_list)
+        and is_assertion(function)
+    ]
+    assert not named_otherwise, "\n".join(named_otherwise)
+
+
+def is_assertion(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a function returns nothing, and half of its statements assert.
+
+    An ``assert`` and a call of ``assert_…`` assert. Blocks are no statements of their own, and
+    functions inside are functions of their own.
+    """
+    num_statements = num_assertions = 0
+    nodes = list[ast.AST](function.body)
+    for node in nodes:
+        if isinstance(node, ast.Yield | ast.YieldFrom) or (
+            isinstance(node, ast.Return) and node.value is not None
+        ):
+            return False
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            continue
+        is_block = hasattr(node, "body")
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if isinstance(node, ast.stmt) and not is_block and not is_text:
+            num_statements += 1
+            call = getattr(node, "value", None)
+            num_assertions += isinstance(node, ast.Assert) or (
+                isinstance(call, ast.Call) and ast_name(call).startswith("assert_")
+            )
+        nodes.extend(ast.iter_child_nodes(node))
+    return num_assertions > 0 and 2 * num_assertions >= num_statements
+
+
+def test_assertions_are_recognized() -> None:
+    helpers = """
+def expect(x):
+    \"\"\"Doc.\"\"\"
+    y = load(x)
+    with lock:
+        assert y
+def start(x):
+    run(x)
+    wait(x)
+    assert x.ready
+def load(x):
+    assert x
+    return x.value
+def compare(x):
+    for part in x:
+        assert_equal(part, 1)
+"""
+    functions = [node for node in ast.parse(helpers).body if isinstance(node, ast.FunctionDef)]
+    assert [node.name for node in functions if is_assertion(node)] == ["expect", "compare"]
 
 
 def test_spelling_is_american(root: Path) -> None:

@@ -82,7 +82,7 @@ def test_killed_and_paused_job_ends_with_the_same_bytes(
         os.kill(engine, signal.SIGKILL)
     running.wait_for(lambda: running.row.num_runs == 2, "it is taken again")
     running.wait_for(lambda: running.row.phase == "training", "it trains again")
-    _pause_and_resume(client, running)
+    assert_pause_and_resume(client, running)
     running = start(killed)
     assert running.wait_until_idle().state == "succeeded", running.row.error
     first, second, last = running.runs
@@ -105,7 +105,7 @@ def test_killed_and_paused_job_ends_with_the_same_bytes(
     assert steps[0] == steps[1]
 
 
-def _pause_and_resume(client: httpx.Client, running: Any) -> None:
+def assert_pause_and_resume(client: httpx.Client, running: Any) -> None:
     url = f"/v1/jobs/{running.id}"
     paused = client.post(f"{url}/pause")
     assert (paused.status_code, paused.json()["state"]) == (202, "pausing")
