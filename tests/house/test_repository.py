@@ -91,6 +91,18 @@ def test_the_changelog_has_this_version_below_what_is_unreleased(root: Path) -> 
     assert re.fullmatch(rf"{re.escape(version)} - \d{{4}}-\d\d-\d\d", headings[1])
 
 
+def test_lines_of_pages_fit_a_screen(root: Path) -> None:
+    """At most 120 characters: a table's row, and a word such as a URL, cannot be wrapped."""
+    long_lines = [
+        f"{path}:{number}"
+        for path in tracked_files(root, ".md")
+        if "vendor" not in path
+        for number, line in enumerate((root / path).read_text().split("\n"), 1)
+        if len(line) > 120 and not line.startswith("|") and " " in line.lstrip(" -*>")
+    ]
+    assert long_lines == []
+
+
 @pytest.mark.parametrize("name", ["README", "CONTRIBUTING", "SECURITY", "CODE_OF_CONDUCT"])
 def test_links_of_the_pages_on_top_lead_somewhere(name: str, root: Path) -> None:
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", (root / f"{name}.md").read_text())
