@@ -10,7 +10,7 @@ workers before, because an engine that runs still writes the earlier names.
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -49,7 +49,6 @@ _EXITS = (
 )
 _PHASES = (("asking_teacher", "caching_teacher"),)
 _ERROR_CODES = (("recipe_invalid", "job_invalid"),)
-_TABLES_WITH_ETAG = ("jobs", "datasets", "models")
 _CHANNELS_DETAIL = "has another number of channels"
 """Of the only error item that the worker itself names; other names are of the user's file."""
 
@@ -134,19 +133,21 @@ def _under(name: str, renames: Sequence[Rename]) -> tuple[Rename, ...]:
     return tuple(rename._replace(path=(name, *rename.path)) for rename in renames)
 
 
-_DOCUMENTS: dict[tuple[str, str], tuple[Rename, ...]] = {
-    ("jobs", "spec"): _SPEC,
-    ("jobs", "resolved"): _SPEC,
-    ("jobs", "result"): (
-        *(_NORMALIZATION, _LICENSE),
-        *_under("info", _DATASET_INFO),
-        *_REPORT,
-    ),
-    ("jobs", "error"): _ERROR,
-    ("datasets", "info"): _DATASET_INFO,
-    ("models", "error"): _ERROR,
-    ("models", "onnx_error"): _ERROR,
+_DOCUMENTS: dict[str, dict[str, tuple[Rename, ...]]] = {
+    "jobs": {
+        "spec": _SPEC,
+        "resolved": _SPEC,
+        "result": (
+            *(_NORMALIZATION, _LICENSE),
+            *_under("info", _DATASET_INFO),
+            *_REPORT,
+        ),
+        "error": _ERROR,
+    },
+    "datasets": {"info": _DATASET_INFO},
+    "models": {"error": _ERROR, "onnx_error": _ERROR},
 }
+"""Columns of the tables whose bodies have an ETag."""
 _RESPONSE = (
     *(_NORMALIZATION, _LICENSE, Rename((), "chosen", "runtime")),
     *_SPEC,
@@ -162,13 +163,12 @@ def upgrade() -> None:
     for table, old, new in _CONSTRAINTS:
         op.execute(f"ALTER TABLE {table} RENAME CONSTRAINT {old} TO {new}")
     _move_runtime_to_runs()
-    for (table, column), renames in _DOCUMENTS.items():
-        _rewrite_documents(table, column, renames)
+    for table, documents in _DOCUMENTS.items():
+        _rewrite_documents(table, documents)
     _rewrite_codes(forward=True)
     _rewrite_events(forward=True)
     _rewrite_metric_keys(forward=True)
     _rewrite_responses(_RESPONSE)
-    _change_etags()
 
 
 def downgrade() -> None:
@@ -176,21 +176,15 @@ def downgrade() -> None:
     _rewrite_metric_keys(forward=False)
     _rewrite_events(forward=False)
     _rewrite_codes(forward=False)
-    for (table, column), renames in _DOCUMENTS.items():
-        _rewrite_documents(table, column, _reverse_all(renames))
+    for table, documents in _DOCUMENTS.items():
+        reverse = {column: _reverse_all(renames) for column, renames in documents.items()}
+        _rewrite_documents(table, reverse)
     _move_runtime_to_jobs()
     for table, old, new in _CONSTRAINTS:
         op.execute(f"ALTER TABLE {table} RENAME CONSTRAINT {new} TO {old}")
     op.rename_table("project_turns", "turns")
     for table, old, new in _COLUMNS:
         op.alter_column(table, new, new_column_name=old)
-    _change_etags()
-
-
-def _change_etags() -> None:
-    """Every body has other names now: a client's stored ETag must not match it."""
-    for table in _TABLES_WITH_ETAG:
-        op.execute(f"UPDATE {table} SET rev = rev + 1")  # noqa: S608 - our own tables
 
 
 def _reverse_all(renames: Sequence[Rename]) -> tuple[Rename, ...]:
@@ -199,7 +193,10 @@ def _reverse_all(renames: Sequence[Rename]) -> tuple[Rename, ...]:
 
 
 def _move_runtime_to_runs() -> None:
-    """Take each run's runtime from its events, or the job's for its last run."""
+    """Take each run's runtime from its events, or the job's for its last run.
+
+    :func:`_rewrite_documents` removes it from the jobs.
+    """
     op.add_column("runs", sa.Column("runtime", JSONB()))
     op.execute(
         "UPDATE runs SET runtime = events.data->'chosen' FROM events "
@@ -212,7 +209,6 @@ def _move_runtime_to_runs() -> None:
         "AND jobs.resolved ? 'chosen' AND NOT EXISTS "
         "(SELECT FROM runs AS other WHERE other.job_id = jobs.id AND other.runtime IS NOT NULL)"
     )
-    op.execute("UPDATE jobs SET resolved = resolved - 'chosen' WHERE resolved ? 'chosen'")
 
 
 def _move_runtime_to_jobs() -> None:
@@ -224,34 +220,58 @@ def _move_runtime_to_jobs() -> None:
     op.drop_column("runs", "runtime")
 
 
-def _rewrite_documents(table: str, column: str, renames: Sequence[Rename]) -> None:
-    """Only rows in which an old word occurs are read, a batch at a time by primary key."""
-    rows = sa.table(table, sa.column("id", sa.Text), sa.column(column, JSONB))
-    pattern = "|".join(f'"{word}"' for word in sorted({rename.old for rename in renames}))
+def _rewrite_documents(table: str, documents: dict[str, tuple[Rename, ...]]) -> None:
+    """Rewrite all documents of a table in one pass, a batch of rows at a time by primary key.
 
-    def rewrite(document: Any) -> Any:
-        for rename in renames:
-            rename.apply(document)
-        return document
-
-    matching = sa.cast(rows.c[column], sa.Text).regexp_match(pattern)
-    _rewrite_batches(rows, column, matching, rewrite)
-
-
-def _rewrite_batches(rows: Any, column: str, matching: Any, rewrite: Callable[[Any], Any]) -> None:
+    A document is read only if an old word occurs in it. ``rev`` rises, because every body has other
+    names now: a client's stored ETag must not match it.
+    """
     connection = op.get_bind()
-    update = (
-        sa.update(rows)
-        .where(rows.c.id == sa.bindparam("row_id"))
-        .values({column: sa.bindparam("document", type_=JSONB)})
+    read = sa.text(
+        f"SELECT id, {', '.join(map(_matching_document, documents))} FROM {table} "  # noqa: S608 - our own names
+        f"WHERE id > :last_id ORDER BY id LIMIT {BATCH_SIZE}"
     )
-    query = sa.select(rows.c.id, rows.c[column]).order_by(rows.c.id).limit(BATCH_SIZE)
+    changes = ", ".join(f"{column} = {_new_document(column)}" for column in documents)
+    write = sa.text(f"UPDATE {table} SET rev = rev + 1, {changes} WHERE id = :id")  # noqa: S608 - our own names
+    patterns = {f"{column}_words": _old_words(renames) for column, renames in documents.items()}
     last_id = ""
-    while batch := connection.execute(query.where(matching, rows.c.id > last_id)).all():
-        last_id = batch[-1][0]
+    while batch := connection.execute(read, patterns | {"last_id": last_id}).mappings().all():
+        last_id = batch[-1]["id"]
         connection.execute(
-            update, [{"row_id": row_id, "document": rewrite(value)} for row_id, value in batch]
+            write,
+            [
+                {"id": row["id"]}
+                | {name: _renamed(row[name], renames) for name, renames in documents.items()}
+                for row in batch
+            ],
         )
+
+
+def _old_words(renames: Sequence[Rename]) -> str:
+    return "|".join(f'"{word}"' for word in sorted({rename.old for rename in renames}))
+
+
+def _matching_document(column: str) -> str:
+    """SQL: the text of a document in which an old word occurs, else null."""
+    text = f"CAST({column} AS text)"
+    return f"CASE WHEN {text} ~ :{column}_words THEN {text} END AS {column}"
+
+
+def _new_document(column: str) -> str:
+    """SQL: the rewritten document, or the stored one; without the runtime, which runs have."""
+    document = f"COALESCE(CAST(:{column} AS jsonb), {column})"
+    if column != "resolved":
+        return document
+    return f"CASE WHEN jsonb_exists({document}, 'chosen') THEN {document} - 'chosen' ELSE {document} END"
+
+
+def _renamed(document: str | None, renames: Sequence[Rename]) -> str | None:
+    if document is None:
+        return None
+    renamed = json.loads(document)
+    for rename in renames:
+        rename.apply(renamed)
+    return json.dumps(renamed)
 
 
 def _rewrite_codes(*, forward: bool) -> None:
