@@ -241,7 +241,10 @@ def _rewrite_documents(table: str, documents: dict[str, tuple[Rename, ...]]) -> 
             write,
             [
                 {"id": row["id"]}
-                | {name: _renamed(row[name], renames) for name, renames in documents.items()}
+                | {
+                    name: _rewrite_document(row[name], renames)
+                    for name, renames in documents.items()
+                }
                 for row in batch
             ],
         )
@@ -265,7 +268,7 @@ def _new_document(column: str) -> str:
     return f"CASE WHEN jsonb_exists({document}, 'chosen') THEN {document} - 'chosen' ELSE {document} END"
 
 
-def _renamed(document: str | None, renames: Sequence[Rename]) -> str | None:
+def _rewrite_document(document: str | None, renames: Sequence[Rename]) -> str | None:
     if document is None:
         return None
     renamed = json.loads(document)
