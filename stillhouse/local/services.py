@@ -11,7 +11,7 @@ from stillhouse.local.data_dir import DataDir
 from stillhouse.local.environment import child_environment
 from stillhouse.local.errors import LocalStackError
 from stillhouse.local.postgres.server import PostgresCluster
-from stillhouse.local.programs import broker_url, valkey_spec
+from stillhouse.local.program_specs import broker_url, valkey_spec
 from stillhouse.local.supervise.lock import DataDirLock
 from stillhouse.local.supervise.process_registry import ProcessRegistry, end_leftover_processes
 from stillhouse.local.supervise.spawn import open_log

@@ -9,7 +9,7 @@ from typing import Self
 from stillhouse.local.disk_space import DiskSpaceWatch
 from stillhouse.local.errors import LocalStackError, ProcessFailedError
 from stillhouse.local.ports import free_port, local_url, url
-from stillhouse.local.programs import one_shot, program_specs
+from stillhouse.local.program_specs import one_shot, program_specs
 from stillhouse.local.services import MessageHandler, Services, ignore_message
 from stillhouse.local.supervise.supervisor import SupervisedProcess
 

@@ -19,7 +19,7 @@ from sqlalchemy.engine import make_url
 from kdcore.runtime import failpoints
 from stillhouse.local import Services
 from stillhouse.local.ports import free_port
-from stillhouse.local.programs import CELERY, QUIET, api_ready, one_shot
+from stillhouse.local.program_specs import CELERY, QUIET, api_ready, one_shot
 from stillhouse.local.supervise.process_spec import ProcessSpec
 from stillhouse.local.supervise.supervisor import SupervisedProcess
 from tests.chaos.commits import Commits
