@@ -5,13 +5,14 @@ import functools
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Annotated, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from kdcore.runtime.failpoints import ENV_VARIABLE as FAILPOINTS_VARIABLE
+from store.access.source_rules import SourceRule, parse_rules
 
 VARIABLE_PREFIX = "STILLHOUSE_"
 RENAMED_VARIABLES = {
@@ -70,6 +71,23 @@ class Settings(BaseSettings):
     """``file:///folder`` or ``s3://bucket/prefix`` (credentials from the usual AWS variables)."""
     work_dir: Path = Path("/var/lib/stillhouse/work")
     """Caches, and a temporary folder for each run and each prediction."""
+
+    sources: Annotated[tuple[SourceRule, ...], NoDecode] = ()
+    """Folders of the workers and S3 prefixes that data sets may be read from, as JSON:
+    ``[{"source": "folder:/data/x", "projects": ["prj_…"]}]``. None by default."""
+    sources_s3_endpoint: str | None = None
+    """``https://host:port`` of the S3 server of the sources; null for Amazon's. These five settings
+    are apart from the object store's, which is often another server."""
+    sources_s3_region: str = "us-east-1"
+    sources_s3_access_key_id: SecretStr | None = None
+    """Without a key, requests are not signed, as public buckets allow."""
+    sources_s3_secret_access_key: SecretStr | None = None
+    sources_s3_session_token: SecretStr | None = None
+    source_ingest_s: int = 24 * 3600
+    """Limit of one ingestion from a source, of its time and of its CPU seconds: it may have a
+    hundred gigabytes."""
+    source_buffer_bytes: int = Field(64 * 2**20, ge=8 * 2**20)
+    """Bytes of a source that a worker reads ahead of the process that decodes them."""
 
     database_pool: int = 10
     """Connections of one process: the embedded Postgres allows 100, and there are few processes."""
@@ -207,6 +225,27 @@ class Settings(BaseSettings):
         if not local and not bucket:
             raise ValueError("should be file:///FOLDER or s3://BUCKET/PREFIX")
         return value
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _parse_sources(cls, value: object) -> object:
+        return parse_rules(value) if isinstance(value, str) else value
+
+    @field_validator("sources_s3_endpoint")
+    @classmethod
+    def _check_endpoint(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "https://host")
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            raise ValueError("should be https://HOST or http://HOST:PORT, without credentials")
+        return value or None
+
+    @model_validator(mode="after")
+    def _check_source_keys(self) -> Self:
+        if (self.sources_s3_access_key_id is None) != (self.sources_s3_secret_access_key is None):
+            raise ValueError(
+                "sources_s3_access_key_id and sources_s3_secret_access_key must be set together"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_timeouts(self) -> Self:

@@ -5,6 +5,7 @@ so only unfinished jobs have to be cleaned up. ``stack`` runs the whole product,
 does; the folders that use it run in one pytest process, so that only one stack is started.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -74,9 +75,20 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 
 
 @pytest.fixture(scope="session")
-def environment(services: Services) -> Iterator[dict[str, str]]:
+def source_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that every project may read data sets from."""
+    return tmp_path_factory.mktemp("sources")
+
+
+@pytest.fixture(scope="session")
+def environment(services: Services, source_folder: Path) -> Iterator[dict[str, str]]:
     """Settings that reach the servers, also set in this process; the database is migrated."""
+    rules = [
+        {"source": f"folder:{source_folder}", "projects": ["*"]},
+        {"source": "s3://other-bucket/data", "projects": ["prj_00000000000000000000000000"]},
+    ]
     variables = services.environment | {
+        "STILLHOUSE_SOURCES": json.dumps(rules),
         "STILLHOUSE_UPLOAD_PART_BYTES": "65536",
         # Tests wait for heartbeats (they deliver a cancel) and polls (they deliver engine events).
         "STILLHOUSE_HEARTBEAT_S": "0.5",

@@ -3,6 +3,7 @@
 JobRun is one run of a claimed job, from its inputs to the RunResult that ends it.
 """
 
+import contextlib
 import errno
 import math
 import os
@@ -124,11 +125,21 @@ class JobRun:
         if isinstance(inputs, RunResult):
             return inputs
         failpoint("worker.fetched")
-        command = JOB_KINDS[self._job.kind].command
-        engine = self._pool.start(command, inputs.request, self._workdir)
+        with inputs.source_server or contextlib.nullcontext():
+            result = self._run_engine(inputs)
+        if inputs.source_server is not None and inputs.source_server.unavailable is not None:
+            return RunResult(RunEnd.STORAGE_UNAVAILABLE, message=inputs.source_server.unavailable)
+        return result
+
+    def _run_engine(self, inputs: Inputs) -> RunResult:
+        command, server = JOB_KINDS[self._job.kind].command, inputs.source_server
+        descriptors = () if server is None else (server.engine_fd,)
+        engine = self._pool.start(command, inputs.request, self._workdir, descriptors)
         try:
+            if server is not None:
+                server.start()
             with teacher_cache.download_in_background(self._job):
-                return self._follow(engine)
+                return self._follow(engine, inputs.time_limit_s or self._time_limit_s())
         except OutsideWorkdirError as error:
             return RunResult(RunEnd.OUTPUT_REFUSED, message=str(error))
         finally:
@@ -168,10 +179,9 @@ class JobRun:
             raise jobs.LeaseLostError(self._job.id)
         return self._lease.desired_state != "run" or self._shutdown.is_requested()
 
-    def _follow(self, engine: EngineProcess) -> RunResult:
+    def _follow(self, engine: EngineProcess, time_limit_s: float) -> RunResult:
         """Store the engine's events until it has ended and all of them are stored."""
         stall_detector = StallDetector(self._workdir)
-        time_limit_s = self._time_limit_s()
         deadline = time.monotonic() + time_limit_s
         upload_deadline = math.inf
         while True:

@@ -5,21 +5,20 @@ from starlette.responses import Response
 
 from api.datasets.schemas import DatasetCreate, DatasetOut, DatasetPage
 from api.datasets.serializers import serialize_dataset
-from api.datasets.service import create_dataset_row, delete_dataset_row
+from api.datasets.service import DatasetBodyRoute, create_dataset_row, delete_dataset_row
 from api.http import scoping
 from api.http.auth import DataWriter, JobReader
 from api.http.etag import asset_tag, etag_response
 from api.http.idempotency import idempotent_post, run_idempotent
 from api.http.pagination import PageQueryDep
 from api.http.routing import v1_router
-from api.uploads.service import UploadBodyRoute
 from store.database import transaction
 from store.tables import Dataset
 
 router = v1_router("/datasets", "data sets")
 
 
-@idempotent_post(router, response_model=DatasetOut, route_class=UploadBodyRoute)
+@idempotent_post(router, response_model=DatasetOut, route_class=DatasetBodyRoute)
 def create_dataset(body: DatasetCreate, request: Request, caller: DataWriter) -> Response:
     """Create a data set. A worker opens, checks and decodes its bytes afterwards."""
     return run_idempotent(

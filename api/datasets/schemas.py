@@ -9,7 +9,7 @@ from api.http.pagination import Page
 from kdcore.schema.asset_info import IgnoredItems, ImageSize, SplitInfo
 from kdcore.schema.base import FrozenModel, Name
 from kdcore.schema.catalog import Normalization
-from kdcore.schema.dataset_sources import KnownSource, OnBadImage, OnDuplicates
+from kdcore.schema.dataset_sources import DatasetSource, OnBadImage, OnDuplicates
 
 
 class DatasetCreate(FrozenModel):
@@ -20,8 +20,11 @@ class DatasetCreate(FrozenModel):
     """A complete upload: a zip or tar of images in class folders (in `train/`, `val/` and `test/`,
     or in one tree; `unlabeled/` is optional) or with a CSV table of their paths and labels, an .npz
     with `images` and `labels`, Parquet in the layout of Hugging Face, or WebDataset shards."""
-    source: KnownSource | None = None
-    """A data set that needs no upload: scikit-learn's digits, or one of torchvision's."""
+    source: DatasetSource | None = None
+    """A data set that needs no upload: scikit-learn's digits, one of torchvision's, or files in a
+    folder of the server (`folder:/data/x`) or an S3 bucket (`s3://bucket/prefix`) that the
+    operator allows for the project. The files are images in class folders, shards, tables or
+    arrays, as in an upload, or a single archive."""
     image_size: ImageSize | None = None
     """Side in pixels of the square images that are stored. Null keeps the size if all images are
     square, of one size and at most 256 pixels wide; else it resizes them to the median of their

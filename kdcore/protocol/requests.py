@@ -145,6 +145,9 @@ class IngestRequest(EngineRequest):
     source: Literal["archive"] | KnownSource
     path: str | None = None
     """The upload, in a format of `docs/how-to/bring-your-own.md`, detected by content."""
+    channel: int | None = None
+    """Descriptor of the channel to the files of a source
+    (:mod:`kdcore.protocol.source_channel`); then there is no upload."""
     root: str | None = None
     """Folder with torchvision's data sets; null downloads them."""
     image_size: ImageSize | None = None

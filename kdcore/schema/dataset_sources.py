@@ -1,7 +1,12 @@
-"""Sources of data sets without an upload: the built-in digits and torchvision's data sets."""
+"""Sources of data sets without an upload: the built-in digits, torchvision's data sets, and files.
+
+Files are below a folder of the server (``folder:/data/x``) or a prefix of an S3 bucket
+(``s3://bucket/prefix``) that the operator allows.
+"""
 
 import difflib
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -14,6 +19,11 @@ OnDuplicates = Literal["warn", "drop"]
 """What becomes of images that are in a data set more than once."""
 DIGITS = "builtin:digits"
 TORCHVISION_PREFIX = "torchvision:"
+FOLDER_PREFIX = "folder:"
+S3_PREFIX = "s3://"
+MAX_SOURCE_LENGTH = 1000
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 class TorchvisionDatasetInfo(FrozenModel):
@@ -74,3 +84,76 @@ KnownSource = Annotated[
     str, AfterValidator(_check_known), WithJsonSchema({"type": "string", "enum": list(SOURCES)})
 ]
 """One of :data:`SOURCES`."""
+
+
+class FileSource(NamedTuple):
+    """A folder or file of the server (``bucket`` is None), or a prefix or object in S3."""
+
+    bucket: str | None
+    parts: tuple[str, ...]
+    """Folders of the path, or of the key."""
+
+    def contains(self, other: "FileSource") -> bool:
+        """Whether ``other`` is this folder or prefix, or below it."""
+        return self.bucket == other.bucket and self.parts == other.parts[: len(self.parts)]
+
+    @property
+    def address(self) -> str:
+        """The source as text, without a slash at its end."""
+        if self.bucket is None:
+            return f"{FOLDER_PREFIX}/{'/'.join(self.parts)}"
+        return "/".join((f"{S3_PREFIX}{self.bucket}", *self.parts))
+
+
+def is_file_source(source: str) -> bool:
+    """Whether a source names files, with the beginning of a folder or an S3 prefix."""
+    return source.startswith((FOLDER_PREFIX, S3_PREFIX))
+
+
+def parse_file_source(source: str) -> FileSource:
+    """Parse ``folder:/path`` or ``s3://bucket/prefix``.
+
+    Raises ``ValueError`` for other forms, for ``.``, ``..`` and empty parts, and for control
+    characters. Characters such as ``%`` have no special meaning.
+    """
+    if len(source) > MAX_SOURCE_LENGTH or _CONTROL.search(source):
+        raise ValueError(f"must have at most {MAX_SOURCE_LENGTH} characters, none of them control")
+    if source.startswith(FOLDER_PREFIX):
+        bucket, path = None, source.removeprefix(FOLDER_PREFIX)
+        if not path.startswith("/"):
+            raise ValueError("must have an absolute path: folder:/data/images")
+        path = path[1:]
+    elif source.startswith(S3_PREFIX):
+        bucket, _, path = source.removeprefix(S3_PREFIX).partition("/")
+        if not _BUCKET.fullmatch(bucket):
+            raise ValueError("must name a bucket: s3://bucket/prefix")
+    else:
+        raise ValueError("must be folder:/path or s3://bucket/prefix")
+    parts = tuple(path.removesuffix("/").split("/")) if path else ()
+    if any(part in ("", ".", "..") for part in parts):
+        raise ValueError("must have a plain path, without '.', '..' and empty parts")
+    return FileSource(bucket, parts)
+
+
+def _check_source(source: str) -> str:
+    if not is_file_source(source):
+        return _check_known(source)
+    try:
+        return parse_file_source(source).address
+    except ValueError as error:
+        raise PydanticCustomError("invalid_source", "{problem}", {"problem": str(error)}) from error
+
+
+DatasetSource = Annotated[
+    str,
+    AfterValidator(_check_source),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "enum": list(SOURCES)},
+                {"type": "string", "pattern": "^(folder:/|s3://).+", "maxLength": 1000},
+            ]
+        }
+    ),
+]
+"""One of :data:`SOURCES`, or a :class:`FileSource` as text."""

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,8 @@ class EngineProcess:
         self._stop_requested_at: float | None = None
         self._killed = False
 
-    def start(self, environment: dict[str, str]) -> None:
-        """Start a new process with exactly these variables."""
+    def start(self, environment: dict[str, str], descriptors: Sequence[int] = ()) -> None:
+        """Start a new process with exactly these variables and open descriptors."""
         with self.stderr_file.open("ab") as stderr:
             # Only this process holds the other end of its standard input: when this process ends,
             # the engine reads the end of its input and ends, too.
@@ -86,6 +86,7 @@ class EngineProcess:
                 stderr=stderr,
                 cwd=self._workdir,
                 env=environment,
+                pass_fds=descriptors,
                 start_new_session=True,
             )
 
@@ -253,8 +254,17 @@ class EnginePool:
         """Process id of the engine that waits; None if none does."""
         return None if self._prewarmed is None else self._prewarmed.pid
 
-    def start(self, command: str, request: EngineRequest, workdir: Path) -> EngineProcess:
-        """Start an engine on a request in its work folder; a training takes the prewarmed one."""
+    def start(
+        self,
+        command: str,
+        request: EngineRequest,
+        workdir: Path,
+        descriptors: Sequence[int] = (),
+    ) -> EngineProcess:
+        """Start an engine on a request in its work folder; a training takes the prewarmed one.
+
+        An engine that is not a training inherits ``descriptors``.
+        """
         self._may_prewarm = command == TRAIN_COMMAND
         self._prewarm_at = math.inf
         engine = EngineProcess(command, request, workdir)
@@ -269,7 +279,7 @@ class EnginePool:
             if (process := self._take_prewarmed(run_command)) is not None:
                 engine.attach(process)
                 return engine
-        engine.start(base_environment() | environment)
+        engine.start(base_environment() | environment, descriptors)
         return engine
 
     def on_event(self, event: AnyEvent) -> None:

@@ -10,6 +10,7 @@ from store.database import transaction
 from store.settings import settings
 from store.tables import Artifact, Job, Upload
 from worker.run_result import EngineOutputs
+from worker.sources.server import SourceServer
 
 
 class Inputs(NamedTuple):
@@ -18,6 +19,10 @@ class Inputs(NamedTuple):
     request: EngineRequest
     warnings: Sequence[str] = ()
     """Sentences for the job's log, such as a checkpoint that cannot be used."""
+    source_server: SourceServer | None = None
+    """Serves the files of a source while the engine runs."""
+    time_limit_s: float | None = None
+    """Limit of the run instead of the one that jobs of its queue have."""
 
 
 class Publication(NamedTuple):

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import cast
 
 from kdcore.protocol.requests import IngestRequest
-from kdcore.schema.dataset_sources import OnBadImage, OnDuplicates
+from kdcore.schema.dataset_sources import OnBadImage, OnDuplicates, is_file_source
 from store.database import transaction
 from store.settings import settings
 from store.tables import Dataset, Job
@@ -17,16 +17,19 @@ from worker.kinds.base import (
     untrusted_input_limits,
 )
 from worker.run_result import EngineOutputs
+from worker.sources.open_source import open_source
 
 
 def load_inputs(job: Job, workdir: Path) -> Inputs:
     """The upload's bytes, or the name of a source that the engine has or downloads."""
     with transaction() as session:
         dataset = session.get_one(Dataset, job.dataset_id)
+    server = open_source(dataset) if is_file_source(dataset.source) else None
     root = settings().torchvision_root
     request = IngestRequest(
-        source="archive" if dataset.upload_id else dataset.source,
+        source="archive" if dataset.upload_id or server else dataset.source,
         path=fetch_upload(dataset.upload_id, workdir) if dataset.upload_id else None,
+        channel=server.engine_fd if server else None,
         root=str(root) if root else None,
         image_size=job.spec.get("image_size"),
         split_seed=dataset.split_seed,
@@ -35,7 +38,11 @@ def load_inputs(job: Job, workdir: Path) -> Inputs:
         max_decoded_bytes=settings().max_file_bytes,
         limits=untrusted_input_limits(),
     )
-    return Inputs(request)
+    if server is None:
+        return Inputs(request)
+    limits = request.limits.model_copy(update={"cpu_s": settings().source_ingest_s})
+    request = request.model_copy(update={"limits": limits})
+    return Inputs(request, source_server=server, time_limit_s=settings().source_ingest_s)
 
 
 def publish(job: Job, outputs: EngineOutputs, workdir: Path) -> Publication:

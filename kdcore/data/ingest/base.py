@@ -18,6 +18,9 @@ import numpy.typing as npt
 from kdcore.data.decode import FULL_RANGE, ImageHeader
 from kdcore.data.ingest.archives.compression import decompress_file
 from kdcore.data.ingest.archives.open_archive import ArchiveLimits, MemberArchive, open_archive
+from kdcore.data.ingest.archives.safe_zip import ArchiveMember
+from kdcore.data.ingest.archives.source_archive import SourceArchive
+from kdcore.data.ingest.archives.source_client import SourceClient
 from kdcore.data.ingest.ingest_summary import SummaryBuilder
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail, Progress
@@ -27,6 +30,7 @@ from kdcore.runtime.errors import UserError, error_detail
 from kdcore.runtime.event_writer import EventWriter
 
 _REPORT_EVERY_S = 1.0
+_COPY_CHUNK = 1 << 20
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -91,29 +95,69 @@ class IngestContext:
         self._resources = contextlib.ExitStack()
 
     @functools.cached_property
+    def source(self) -> SourceArchive | None:
+        """The files of a folder or a prefix; None for an upload or a built-in data set."""
+        if self.request.channel is None:
+            return None
+        client = SourceClient(self.request.channel)
+        self._resources.callback(client.close)
+        return SourceArchive(client, self._limits)
+
+    @functools.cached_property
     def path(self) -> Path:
         """The uploaded file, decompressed if all of it is one stream of gzip, zstd, bzip2 or xz.
 
         Raises :class:`UserError` ``dataset_invalid`` for a damaged stream.
         """
-        if self.request.path is None:
+        uploaded = self._uploaded_file()
+        if uploaded is None:
             return Path()
         unpacked = self.temporary_path("upload")
         max_bytes = self.request.max_decoded_bytes
-        return decompress_file(
-            Path(self.request.path), unpacked, max_bytes, self._cancellation.check_cancelled
+        return decompress_file(uploaded, unpacked, max_bytes, self._cancellation.check_cancelled)
+
+    def _uploaded_file(self) -> Path | None:
+        """The upload, or a copy of the one file that a source is."""
+        if self.request.path is not None:
+            return Path(self.request.path)
+        if self.source is None or self.source.single is None:
+            return None
+        return self._copy_single(self.source, self.source.single)
+
+    def _copy_single(self, source: SourceArchive, member: ArchiveMember) -> Path:
+        path = self.temporary_path("source")
+        with source.stream(member) as stream, path.open("wb") as file:
+            while data := stream.read(_COPY_CHUNK):
+                file.write(data)
+                self.report_progress(file.tell(), member.entry.size)
+        return path
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of the upload, or of all files of a source."""
+        if self.source is not None and self.source.single is None:
+            return self.source.total_bytes
+        return self.path.stat().st_size
+
+    @property
+    def _limits(self) -> ArchiveLimits:
+        return ArchiveLimits(
+            max_bytes=self.request.max_decoded_bytes,
+            max_members=self.request.max_images,
+            max_member_bytes=self.max_member_bytes,
         )
 
     @functools.cached_property
     def archive(self) -> MemberArchive:
-        """The upload as a zip or tar. Raises :class:`UserError` ``dataset_invalid`` for others."""
-        request = self.request
-        limits = ArchiveLimits(
-            max_bytes=request.max_decoded_bytes,
-            max_members=request.max_images,
-            max_member_bytes=self.max_member_bytes,
-        )
-        archive = self._resources.enter_context(open_archive(self.path, limits))
+        """The upload as a zip or tar, or the files of a source.
+
+        Raises :class:`UserError` ``dataset_invalid`` for other uploads.
+        """
+        archive: MemberArchive
+        if self.source is not None and self.source.single is None:
+            archive = self.source
+        else:
+            archive = self._resources.enter_context(open_archive(self.path, self._limits))
         self.summary.add_ignored("is hidden, or belongs to an operating system", archive.ignored)
         if archive.name_warning:
             self.summary.add_warning(*archive.name_warning)

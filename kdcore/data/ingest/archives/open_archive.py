@@ -5,6 +5,7 @@ The error for any other file says what it is by its content.
 
 import re
 import zipfile
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -44,6 +45,14 @@ class MemberArchive(Protocol):
 
     def read(self, member: ArchiveMember, *, count_bytes: bool = True) -> bytes:
         """Read all bytes; ``count_bytes=False`` for a second read."""
+        ...
+
+    def expect_reads(self, members: Sequence[ArchiveMember], *, heads: bool = False) -> None:
+        """Announce the order of the next calls of :meth:`read`, or of :meth:`read_head`."""
+        ...
+
+    def read_head(self, member: ArchiveMember) -> tuple[bytes, bool]:
+        """Read the beginning of a member for its header; return whether it is all of it, too."""
         ...
 
     def stream(

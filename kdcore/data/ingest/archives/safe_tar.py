@@ -8,7 +8,7 @@ import io
 import os
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
 
@@ -245,6 +245,13 @@ class TarArchive:
         if len(data) < size:
             raise UnreadableMemberError(f"is cut off: {size - len(data)} bytes are missing")
         return data
+
+    def expect_reads(self, members: Sequence[ArchiveMember], *, heads: bool = False) -> None:
+        """Do nothing: a local file needs no reads ahead."""
+
+    def read_head(self, member: ArchiveMember) -> tuple[bytes, bool]:
+        """Read all of the member, and return True."""
+        return self.read(member), True
 
     def stream(self, member: ArchiveMember, *, count_bytes: bool = True) -> IO[bytes]:
         """Open a member of any size."""

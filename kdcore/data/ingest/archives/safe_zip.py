@@ -8,7 +8,7 @@ import contextlib
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
 
@@ -105,6 +105,13 @@ class Archive:
                 chunks.append(chunk)
         return b"".join(chunks)
 
+    def expect_reads(self, members: Sequence[ArchiveMember], *, heads: bool = False) -> None:
+        """Do nothing: a local file needs no reads ahead."""
+
+    def read_head(self, member: ArchiveMember) -> tuple[bytes, bool]:
+        """Read all of the member, and return True: a zip cannot be read in parts faster."""
+        return self.read(member), True
+
     def stream(self, member: ArchiveMember, *, count_bytes: bool = True) -> "MemberStream":
         """Open a member of any size as a stream; raises like :meth:`read`."""
         return MemberStream(self, member, count_bytes)
@@ -193,7 +200,9 @@ def _type_problem(info: zipfile.ZipInfo) -> str | None:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         # Decoders of other methods cannot be interrupted within a chunk.
         return "has an unsupported compression method; use deflate, the default of zip tools"
-    name = info.filename.lower()
-    if name.endswith(_ARCHIVE_SUFFIXES) and not name.endswith(TAR_SUFFIXES):
-        return NESTED_MESSAGE
-    return None
+    return NESTED_MESSAGE if is_nested_archive(info.filename) else None
+
+
+def is_nested_archive(name: str) -> bool:
+    """Return whether the name is that of an archive that is not read inside another one."""
+    return name.lower().endswith(_ARCHIVE_SUFFIXES) and not name.lower().endswith(TAR_SUFFIXES)

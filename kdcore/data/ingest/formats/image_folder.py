@@ -1,5 +1,6 @@
 """Read a zip or tar of image files in class folders, optionally below split folders."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 
 from kdcore.data import decode
@@ -36,15 +37,25 @@ class ImageFolderReader:
         images = self.label_images()
         self.context.check_count(len(images))
         scanned = []
+        self.archive.expect_reads([image.location for image in images], heads=True)
         for done, image in enumerate(images):
             self.context.report_progress(done, len(images))
             try:
-                data = self.archive.read(image.location)
-                shape = decode.read_header(data, self.context.request.max_pixels)
-                scanned.append(ScannedImage(image, shape))
+                scanned.append(ScannedImage(image, self._read_header(image.location)))
             except (UnreadableMemberError, decode.InvalidImageError) as error:
                 self.context.add_bad_image(image.name, str(error), image.label)
         return scanned
+
+    def _read_header(self, member: ArchiveMember) -> decode.ImageHeader:
+        most = self.context.request.max_pixels
+        data, is_complete = self.archive.read_head(member)
+        if not is_complete:
+            # A header may follow a long description, and 16 bits need all pixels.
+            if image_format(data) in ("JPEG", "PNG"):
+                with contextlib.suppress(decode.InvalidImageError):
+                    return decode.read_header(data, most)
+            data = self.archive.read(member)
+        return decode.read_header(data, most)
 
     def label_images(self) -> list[LabeledImage]:
         """Label the files that are images, by name or content; report all other files."""
@@ -75,6 +86,7 @@ class ImageFolderReader:
         self, images: Sequence[LabeledImage], image_format: ImageFormat
     ) -> Iterator[tuple[int, Pixels | None]]:
         """Decode in the order of ``images``."""
+        self.archive.expect_reads([image.location for image in images])
         for position, image in enumerate(images):
             self.context.report_progress(position, len(images))
             yield position, self._decode(image, image_format)

@@ -93,7 +93,7 @@ class ParquetReader:
         self.classes: tuple[str, ...] | None = None
         self.problems: list[ErrorDetail] = []
         self._ignored: set[str] = set()
-        self._limit = ByteLimit(context.path.stat().st_size, context.request.max_decoded_bytes)
+        self._limit = ByteLimit(context.input_bytes, context.request.max_decoded_bytes)
         self._was_scanned = False
         if shards[0].member is not None:
             self.problems.extend(context.archive.problems)

@@ -1,0 +1,59 @@
+"""The channel between a worker and an engine: bounded, and safe from the engine."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from kdcore.protocol.source_channel import DATA, FRAME_HEADER, LIST, READ, REQUEST
+from tests.helpers import wait_until
+from tests.worker.sources.helpers import folder_reader, served, write_files
+
+MEGABYTE = 1 << 20
+
+
+def test_reads_ahead_stay_within_the_buffer(tmp_path: Path) -> None:
+    files = {f"{number:03d}": bytes([number]) * MEGABYTE for number in range(48)}
+    write_files(tmp_path, files)
+    with (
+        served(folder_reader(tmp_path), buffer_bytes=8 * MEGABYTE) as (server, descriptor),
+        socket.socket(fileno=descriptor) as engine,
+    ):
+        engine.sendall(REQUEST.pack(LIST, 0, 0, 0))
+        kind, _ = _receive(engine)
+        assert kind == DATA
+        _receive(engine)
+        for number in range(len(files)):
+            engine.sendall(REQUEST.pack(READ, number, 0, MEGABYTE))
+        wait_until(lambda: server.max_buffered_bytes == 8 * MEGABYTE, 60, "the buffer is full")
+        received = [_receive(engine)[1] for _ in files]
+        assert received == list(files.values())
+        assert server.max_buffered_bytes == 8 * MEGABYTE
+
+
+def test_invalid_requests_end_the_channel(tmp_path: Path) -> None:
+    write_files(tmp_path, {"one": b"1234"})
+    for request in ((READ, 1, 0, 1), (READ, 0, 0, 5), (READ, 0, 2**40, 1), (b"?", 0, 0, 1)):
+        with (
+            served(folder_reader(tmp_path)) as (_, descriptor),
+            socket.socket(fileno=descriptor) as engine,
+        ):
+            engine.sendall(REQUEST.pack(LIST, 0, 0, 0))
+            assert [json.loads(_receive(engine)[1])[:2]] == [["one", 4]]
+            _receive(engine)
+            engine.sendall(REQUEST.pack(*request))
+            assert engine.recv(1) == b""
+
+
+def _receive(engine: socket.socket) -> tuple[bytes, bytes]:
+    with engine.makefile("rb", buffering=0) as file:
+        kind, size = FRAME_HEADER.unpack(_read(file, FRAME_HEADER.size))
+        return kind, _read(file, size)
+
+
+def _read(file: socket.SocketIO, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        data += file.read(size - len(data)) or pytest.fail("the channel has ended")
+    return data
