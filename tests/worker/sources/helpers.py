@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kdcore.data.dataset import MappedDataset
 from kdcore.data.ingest.archives.open_archive import ArchiveLimits
 from kdcore.data.ingest.archives.source_archive import SourceArchive
 from kdcore.data.ingest.archives.source_client import SourceClient
 from kdcore.schema.dataset_sources import parse_file_source
+from tests.kdcore.data.ingest.helpers import ingest_upload
+from tests.kdcore.uploads import Workdir
 from worker.sources.base import FileReader
 from worker.sources.folder import FolderReader
 from worker.sources.server import SourceServer
@@ -51,7 +54,8 @@ def opened(reader: FileReader, limits: ArchiveLimits = LIMITS) -> Iterator[Sourc
         yield SourceArchive(client, limits)
 
 
-def ingest_source(workdir: Workdir, reader: FileReader, **options: Any) -> StoredDataset:
+def ingest_source(workdir: Workdir, reader: FileReader, **options: Any) -> MappedDataset:
     """Ingest a source in this process, and open the stored data set."""
     with served(reader) as (_, descriptor):
-        return ingest_upload(workdir, None, channel=descriptor, **options)
+        dataset: MappedDataset = ingest_upload(workdir, None, channel=descriptor, **options)
+        return dataset

@@ -18,8 +18,8 @@ NUMBERS = np.arange(40) % 4
 
 
 def ingest_upload(workdir, path, command=ingest, **options):
-    """Ingest the file at ``path`` and open the stored data set."""
-    request = IngestRequest(source="archive", path=str(path), **options)
+    """Ingest the file at ``path``, None for a source, and open the stored data set."""
+    request = IngestRequest(source="archive", path=path and str(path), **options)
     info = DatasetInfo.model_validate(workdir.call(command, request))
     data = dataset.load_dataset(workdir.path / "artifacts" / "dataset.safetensors")
     assert data.info == info
