@@ -9,6 +9,7 @@ from store.settings import settings
 from store.tables import Dataset
 from worker.sources.base import FileReader, SourceRefusedError
 from worker.sources.folder import FolderReader
+from worker.sources.s3 import S3Reader
 from worker.sources.server import SourceServer
 
 
@@ -19,6 +20,8 @@ def open_source(dataset: Dataset) -> SourceServer:
     reader: FileReader
     if rule is None:
         reader = ForbiddenReader(source)
+    elif source.bucket is not None:
+        reader = S3Reader(source)
     else:
         reader = FolderReader(parse_file_source(rule.source), source)
     return SourceServer(reader, settings().source_buffer_bytes)

@@ -102,30 +102,44 @@ class SourceServer:
 
     def _receive(self) -> None:
         """Take requests until the engine ends, and start their reads."""
-        try:
+        with self._end_channel():
             while request := self._socket.recv(REQUEST.size, socket.MSG_WAITALL):
-                if len(request) < REQUEST.size:
+                if len(request) < REQUEST.size or not self._accept(*REQUEST.unpack(request)):
                     break
-                kind, index, start, size = REQUEST.unpack(request)
-                if kind == LIST:
-                    self._send_list()
-                elif kind == READ and self._is_valid(index, start, size):
-                    self._budget.acquire(size)
-                    file = self._list.file(index)
-                    read = self._pool.submit(self._reader.read, file, start, size)
-                    self._pending.put((read, size))
-                else:
-                    log.warning("source_request_invalid", index=index, start=start, size=size)
-                    self._socket.shutdown(socket.SHUT_RDWR)
-        except (OSError, _ClosedError, RuntimeError):
-            pass  # the engine has ended, or close() was called
-        finally:
-            self._pending.put(None)
+        self._pending.put(None)
 
-    def _is_valid(self, index: int, start: int, size: int) -> bool:
-        if not (index < len(self._list) and size <= MAX_READ):
+    def _accept(self, kind: bytes, position: int, start: int, size: int) -> bool:
+        """Start what is requested. Returns False for a request that no engine of ours sends."""
+        if kind == LIST:
+            self._send_list()
+        elif kind == READ and self._is_valid(position, start, size):
+            self._budget.acquire(size)
+            read = self._pool.submit(self._reader.read, self._list.file(position), start, size)
+            self._pending.put((read, size))
+        else:
+            log.warning("source_request_invalid", position=position, start=start, size=size)
             return False
-        return start + size <= self._list.file(index).size
+        return True
+
+    @contextlib.contextmanager
+    def _end_channel(self) -> Iterator[None]:
+        """End the channel with the block, however that ends: the engine must not wait forever."""
+        try:
+            yield
+        except (ConnectionError, _ClosedError):
+            pass  # the engine has ended, or close() was called
+        except Exception as error:
+            if not self._budget.closed:
+                log.exception("source_server_failed")
+                self.unavailable = f"the files could not be read: {type(error).__name__}"
+        finally:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _is_valid(self, position: int, start: int, size: int) -> bool:
+        if not (position < len(self._list) and size <= MAX_READ):
+            return False
+        return start + size <= self._list.file(position).size
 
     def _send_list(self) -> None:
         try:
@@ -140,17 +154,15 @@ class SourceServer:
 
     def _send(self) -> None:
         """Send the results in the order of the requests."""
-        while (item := self._pending.get()) is not None:
-            read, size = item
-            try:
-                self._send_frame(DATA, read.result())
-            except (SourceRefusedError, SourceUnavailableError) as error:
-                with contextlib.suppress(OSError):
+        with self._end_channel():
+            while (item := self._pending.get()) is not None:
+                read, size = item
+                try:
+                    self._send_frame(DATA, read.result())
+                except (SourceRefusedError, SourceUnavailableError) as error:
                     self._send_error(error)
-            except OSError:
-                return  # the engine has ended
-            finally:
-                self._budget.release(size)
+                finally:
+                    self._budget.release(size)
 
     def _send_error(self, error: SourceRefusedError | SourceUnavailableError) -> None:
         refused = isinstance(error, SourceRefusedError)
@@ -184,7 +196,7 @@ class _ByteBudget:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._used = 0
-        self._closed = False
+        self.closed = False
         self._changed = threading.Condition()
         self.max_used = 0
 
@@ -192,9 +204,9 @@ class _ByteBudget:
         """Wait until there is room. Raises _ClosedError."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._closed or not self._used or self._used + size <= self._limit
+                lambda: self.closed or not self._used or self._used + size <= self._limit
             )
-            if self._closed:
+            if self.closed:
                 raise _ClosedError
             self._used += size
             self.max_used = max(self.max_used, self._used)
@@ -206,7 +218,7 @@ class _ByteBudget:
 
     def close(self) -> None:
         with self._changed:
-            self._closed = True
+            self.closed = True
             self._changed.notify_all()
 
 
@@ -227,9 +239,9 @@ class _FileList:
         self._file.write(line)
         self._offsets.append(self._offsets[-1] + len(line))
 
-    def file(self, index: int) -> ListedFile:
+    def file(self, position: int) -> ListedFile:
         """The file of a number."""
-        start, end = self._offsets[index], self._offsets[index + 1]
+        start, end = self._offsets[position], self._offsets[position + 1]
         with self._lock:
             self._file.seek(start)
             return ListedFile(*json.loads(self._file.read(end - start)))

@@ -134,10 +134,8 @@ class RangeSequence:
         self._request_ahead()
         if not self._requested:
             return None
-        # An error ends the ingestion, so that the state after it does not matter.
-        data = self._client.receive()
         self._requested_bytes -= self._requested.popleft().size
-        return data
+        return self._client.receive()
 
     def drop_requested(self) -> None:
         """Receive what was requested without using it; it is requested again when it is needed."""
