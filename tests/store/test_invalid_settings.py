@@ -31,6 +31,16 @@ INVALID = {
         "file://data/objects",
     ],
     "STILLHOUSE_POLL_S": [CANARY],
+    "STILLHOUSE_SOURCES": [
+        CANARY,
+        f'[{{"source": "{CANARY}", "projects": ["*"]}}]',
+        f'[{{"source": "folder:/data", "projects": ["{CANARY}"]}}]',
+        '[{"source": "folder:/data", "projects": []}]',
+        '[{"source": "folder:/", "projects": ["*"]}]',
+        '[{"source": "s3://bucket/../x", "projects": ["*"]}]',
+        '[{"source": "s3://bucket"}]',
+    ],
+    "STILLHOUSE_SOURCES_S3_ENDPOINT": [CANARY, f"https://key:{CANARY}@host", "ftp://host"],
 }
 
 
