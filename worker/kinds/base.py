@@ -10,7 +10,7 @@ from store.database import transaction
 from store.settings import settings
 from store.tables import Artifact, Job, Upload
 from worker.run_result import EngineOutputs
-from worker.sources.server import SourceServer
+from worker.sources.source_server import SourceServer
 
 
 class Inputs(NamedTuple):

@@ -10,7 +10,7 @@ from store.tables import Dataset
 from worker.sources.base import FileReader, SourceRefusedError
 from worker.sources.folder import FolderReader
 from worker.sources.s3 import S3Reader
-from worker.sources.server import SourceServer
+from worker.sources.source_server import SourceServer
 
 
 def open_source(dataset: Dataset) -> SourceServer:

@@ -1,9 +1,9 @@
 """S3Reader: reads a prefix or one object of an S3 bucket, with the credentials of the sources."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
 import structlog
@@ -26,10 +26,13 @@ from worker.sources.base import (
     SourceUnavailableError,
 )
 
+if TYPE_CHECKING:
+    from obstore import GetOptions
+
 log = structlog.get_logger()
 Result = TypeVar("Result")
 _LIST_BATCH = 1000
-_RETRY_DELAYS_S = (0.5, 2.0, 5.0)
+RETRY_DELAYS_S = (0.5, 2.0, 5.0)
 """Delays after requests that the library has retried; then the job is started again later."""
 
 
@@ -38,8 +41,11 @@ class S3Reader:
 
     num_threads = 16
 
-    def __init__(self, source: FileSource) -> None:
+    def __init__(
+        self, source: FileSource, retry_delays_s: Sequence[float] = RETRY_DELAYS_S
+    ) -> None:
         self.single = False
+        self._delays_s = (*retry_delays_s, None)
         self._address = source.address
         self._bucket = source.bucket or ""
         self._key = "/".join(source.parts)
@@ -83,10 +89,10 @@ class S3Reader:
         path = self._key if self.single else "/".join(filter(None, (self._key, file.name)))
 
         def read_range() -> bytes:
-            options: dict[str, Any] = {"range": (start, start + size)}
+            options: GetOptions = {"range": (start, start + size)}
             if file.version.startswith('"'):
                 options["if_match"] = file.version
-            result = obstore.get(self._store, path, options=options)  # type: ignore[arg-type]
+            result = obstore.get(self._store, path, options=options)
             if (result.meta["size"], _version(result.meta)) != (file.size, file.version):
                 raise SourceRefusedError(CHANGED_MESSAGE, file.name)
             return bytes(result.bytes())
@@ -101,7 +107,7 @@ class S3Reader:
 
         Messages of the library are not shown: they may repeat responses with a key in them.
         """
-        for delay in (*_RETRY_DELAYS_S, None):
+        for delay in self._delays_s:
             try:
                 return request()
             except (FileNotFoundError, PreconditionError):

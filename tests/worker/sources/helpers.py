@@ -15,7 +15,7 @@ from tests.kdcore.data.ingest.helpers import ingest_upload
 from tests.kdcore.uploads import Workdir
 from worker.sources.base import FileReader
 from worker.sources.folder import FolderReader
-from worker.sources.server import SourceServer
+from worker.sources.source_server import SourceServer
 
 LIMITS = ArchiveLimits(max_bytes=1 << 30, max_members=1000, max_member_bytes=1 << 26)
 
@@ -36,7 +36,9 @@ def folder_reader(allowed: Path, folder: Path | None = None) -> FolderReader:
 
 
 @contextlib.contextmanager
-def served(reader: FileReader, buffer_bytes: int = 8 << 20) -> Iterator[tuple[SourceServer, int]]:
+def serve_source(
+    reader: FileReader, buffer_bytes: int = 8 << 20
+) -> Iterator[tuple[SourceServer, int]]:
     """A running server, and the engine's end of its channel."""
     with SourceServer(reader, buffer_bytes) as server:
         descriptor = os.dup(server.engine_fd)
@@ -45,10 +47,10 @@ def served(reader: FileReader, buffer_bytes: int = 8 << 20) -> Iterator[tuple[So
 
 
 @contextlib.contextmanager
-def opened(reader: FileReader, limits: ArchiveLimits = LIMITS) -> Iterator[SourceArchive]:
+def open_listed(reader: FileReader, limits: ArchiveLimits = LIMITS) -> Iterator[SourceArchive]:
     """A source as the engine sees it."""
     with (
-        served(reader) as (_, descriptor),
+        serve_source(reader) as (_, descriptor),
         contextlib.closing(SourceClient(descriptor)) as client,
     ):
         yield SourceArchive(client, limits)
@@ -56,6 +58,6 @@ def opened(reader: FileReader, limits: ArchiveLimits = LIMITS) -> Iterator[Sourc
 
 def ingest_source(workdir: Workdir, reader: FileReader, **options: Any) -> MappedDataset:
     """Ingest a source in this process, and open the stored data set."""
-    with served(reader) as (_, descriptor):
+    with serve_source(reader) as (_, descriptor):
         dataset: MappedDataset = ingest_upload(workdir, None, channel=descriptor, **options)
         return dataset

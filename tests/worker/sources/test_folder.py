@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kdcore.runtime.errors import UserError
-from tests.worker.sources.helpers import folder_reader, opened, write_files
+from tests.worker.sources.helpers import folder_reader, open_listed, write_files
 from worker.sources.base import SourceRefusedError
 
 CANARY = b"canary-4711"
@@ -24,7 +24,7 @@ def outside(tmp_path: Path) -> Path:
 
 def test_files_are_read_in_any_order(folder: Path) -> None:
     write_files(folder, {"bee/large.bin": bytes(range(256)) * 40_000, "bee/empty.png": b""})
-    with opened(folder_reader(folder)) as archive:
+    with open_listed(folder_reader(folder)) as archive:
         members = {member.name: member for member in archive.members}
         assert set(members) == {"ant/1.png", "bee/2.png", "bee/large.bin", "bee/empty.png"}
         archive.expect_reads(list(members.values()))
@@ -42,7 +42,7 @@ def test_files_are_read_in_any_order(folder: Path) -> None:
 def test_reads_ahead_keep_their_order(folder: Path) -> None:
     files = {f"cat/{number:03d}.png": b"%03d" % number * 1000 for number in range(200)}
     write_files(folder, files)
-    with opened(folder_reader(folder, folder / "cat")) as archive:
+    with open_listed(folder_reader(folder, folder / "cat")) as archive:
         archive.expect_reads(archive.members)
         for number, member in enumerate(archive.members):
             if number == 50:  # another read in between
@@ -57,7 +57,7 @@ def test_links_that_leave_the_folder_are_refused(folder: Path, outside: Path) ->
     (folder / "inside.png").symlink_to("ant/1.png")
     (folder / "again").symlink_to("ant")
     os.mkfifo(folder / "ant/pipe.png")
-    with opened(folder_reader(folder)) as archive:
+    with open_listed(folder_reader(folder)) as archive:
         problems = {item.name: item.detail for item in archive.problems}
         contents = {member.name: archive.read(member) for member in archive.members}
     leaves = "is a link that leaves the folder; put the file itself into the folder"
@@ -73,7 +73,7 @@ def test_folder_behind_a_link_is_refused(folder: Path, outside: Path) -> None:
     (folder / "sub").symlink_to(outside)
     with (
         pytest.raises(UserError, match="link that leaves the folder"),
-        opened(folder_reader(folder, folder / "sub")),
+        open_listed(folder_reader(folder, folder / "sub")),
     ):
         pass
 
@@ -95,7 +95,7 @@ def test_link_that_replaces_a_file_after_the_list_is_refused(folder: Path, outsi
 
 @pytest.mark.parametrize("change", ["content", "size", "gone"])
 def test_file_that_changed_after_the_list_is_refused(folder: Path, change: str) -> None:
-    with opened(folder_reader(folder)) as archive:
+    with open_listed(folder_reader(folder)) as archive:
         path = folder / "ant/1.png"
         if change == "gone":
             path.unlink()
@@ -110,7 +110,7 @@ def test_file_that_changed_after_the_list_is_refused(folder: Path, change: str) 
 def test_one_file_is_a_source(folder: Path) -> None:
     write_files(folder, {"sets/data.zip": b"zip"})
     for source in (folder / "sets/data.zip", folder / "sets"):
-        with opened(folder_reader(folder, source)) as archive:
+        with open_listed(folder_reader(folder, source)) as archive:
             assert archive.single is not None
             assert archive.single.name == "data.zip"
             assert archive.read(archive.single) == b"zip"
@@ -118,13 +118,13 @@ def test_one_file_is_a_source(folder: Path) -> None:
 
 def test_archive_beside_images_is_a_problem(folder: Path) -> None:
     write_files(folder, {"more.zip": b"zip"})
-    with opened(folder_reader(folder)) as archive:
+    with open_listed(folder_reader(folder)) as archive:
         assert [item.name for item in archive.problems] == ["more.zip"]
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     with (
         pytest.raises(UserError, match=f"folder:{tmp_path}/none does not exist on the worker"),
-        opened(folder_reader(tmp_path, tmp_path / "none")),
+        open_listed(folder_reader(tmp_path, tmp_path / "none")),
     ):
         pass

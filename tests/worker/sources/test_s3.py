@@ -12,8 +12,8 @@ from store.settings import settings
 from tests.kdcore.data.ingest.helpers import encode_shard, ingest_upload, labeled_samples
 from tests.kdcore.uploads import Workdir, image_tree, write_archive
 from tests.worker.sources.conftest import S3Server
-from tests.worker.sources.helpers import ingest_source, opened
-from worker.sources import s3
+from tests.worker.sources.helpers import ingest_source, open_listed
+from worker.sources.base import SourceRefusedError
 from worker.sources.s3 import S3Reader
 
 NAMES = ("a b.bin", "100%.bin", "%41.bin", "#1.bin", "é/ü.bin", "q?x=1&y.bin", "plus+.bin")
@@ -55,7 +55,7 @@ def test_prefix_is_the_same_data_set_as_its_archive(
 def test_every_name_and_any_range_is_read(s3_settings: S3Server) -> None:
     data = bytes(range(256)) * 40_000
     source = put(s3_settings, "sets/names", dict.fromkeys(NAMES, b"1234") | {"large": data})
-    with opened(reader(source)) as archive:
+    with open_listed(reader(source)) as archive:
         members = {member.name: member for member in archive.members}
         assert set(members) == {*NAMES, "large"}
         archive.expect_reads([members[name] for name in NAMES])
@@ -67,7 +67,7 @@ def test_every_name_and_any_range_is_read(s3_settings: S3Server) -> None:
 
 def test_changed_object_is_refused_by_name(s3_settings: S3Server) -> None:
     source = put(s3_settings, "sets/changed", {"1.bin": b"one", "2.bin": b"two"})
-    with opened(reader(source)) as archive:
+    with open_listed(reader(source)) as archive:
         put(s3_settings, "sets/changed", {"1.bin": b"ONE"})
         obstore.delete(s3_settings.store, "sets/changed/2.bin")
         for member in archive.members:
@@ -82,7 +82,7 @@ def test_missing_prefix_and_bucket_are_named(s3_settings: S3Server) -> None:
         (f"s3://{bucket}/sets/none", f"s3://{bucket}/sets/none has no objects"),
         ("s3://no-such-bucket/sets", "s3://no-such-bucket"),
     ):
-        with pytest.raises(UserError, match=problem), opened(reader(source)):
+        with pytest.raises(UserError, match=problem), open_listed(reader(source)):
             pass
 
 
@@ -95,7 +95,7 @@ def test_errors_show_no_credentials(
     source = f"s3://{s3_settings.bucket}/sets"
     with (
         pytest.raises(UserError, match="may not be read with the credentials") as error,
-        opened(reader(source)),
+        open_listed(reader(source)),
     ):
         pass
     assert "canary" not in f"{error.value!r} {error.value.hint} {settings()!r}"
@@ -107,12 +107,11 @@ def test_server_that_does_not_respond_can_be_read_later(
 ) -> None:
     monkeypatch.setenv("STILLHOUSE_SOURCES_S3_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("STILLHOUSE_OBJECT_RETRY_TIMEOUT_S", "0.01")
-    monkeypatch.setattr(s3, "_RETRY_DELAYS_S", (0.01,))
     settings.cache_clear()
     source = f"s3://{s3_settings.bucket}/sets"
     with (
         pytest.raises(RunCancelledError, match=f"{source} does not respond"),
-        opened(reader(source)),
+        open_listed(S3Reader(parse_file_source(source), retry_delays_s=(0.01,))),
     ):
         pass
 
@@ -122,5 +121,5 @@ def test_version_is_checked_by_the_server(s3_settings: S3Server) -> None:
     (file,) = (files := reader(source)).list_files()
     assert files.read(file, 1, 2) == b"ne"
     other = ListedFile(file.name, file.size, '"0123"')
-    with pytest.raises(s3.SourceRefusedError, match="changed after"):
+    with pytest.raises(SourceRefusedError, match="changed after"):
         files.read(other, 0, 3)

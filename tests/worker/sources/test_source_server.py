@@ -8,7 +8,7 @@ import pytest
 
 from kdcore.protocol.source_channel import DATA, FRAME_HEADER, LIST, READ, REQUEST
 from tests.helpers import wait_until
-from tests.worker.sources.helpers import folder_reader, served, write_files
+from tests.worker.sources.helpers import folder_reader, serve_source, write_files
 
 MEGABYTE = 1 << 20
 
@@ -17,7 +17,7 @@ def test_reads_ahead_stay_within_the_buffer(tmp_path: Path) -> None:
     files = {f"{number:03d}": bytes([number]) * MEGABYTE for number in range(48)}
     write_files(tmp_path, files)
     with (
-        served(folder_reader(tmp_path), buffer_bytes=8 * MEGABYTE) as (server, descriptor),
+        serve_source(folder_reader(tmp_path), buffer_bytes=8 * MEGABYTE) as (server, descriptor),
         socket.socket(fileno=descriptor) as engine,
     ):
         engine.sendall(REQUEST.pack(LIST, 0, 0, 0))
@@ -36,7 +36,7 @@ def test_invalid_requests_end_the_channel(tmp_path: Path) -> None:
     write_files(tmp_path, {"one": b"1234"})
     for request in ((READ, 1, 0, 1), (READ, 0, 0, 5), (READ, 0, 2**40, 1), (b"?", 0, 0, 1)):
         with (
-            served(folder_reader(tmp_path)) as (_, descriptor),
+            serve_source(folder_reader(tmp_path)) as (_, descriptor),
             socket.socket(fileno=descriptor) as engine,
         ):
             engine.sendall(REQUEST.pack(LIST, 0, 0, 0))
