@@ -1,10 +1,19 @@
 """ingest: an upload or a named source becomes a data set."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
 from kdcore.protocol.requests import IngestRequest
-from kdcore.schema.dataset_sources import OnBadImage, OnDuplicates, is_file_source
+from kdcore.protocol.source_channel import ListedFile
+from kdcore.schema.dataset_sources import (
+    FileSource,
+    OnBadImage,
+    OnDuplicates,
+    is_file_source,
+    parse_file_source,
+)
+from store.access.source_rules import matching_rule
 from store.database import transaction
 from store.settings import settings
 from store.tables import Dataset, Job
@@ -17,7 +26,8 @@ from worker.kinds.base import (
     untrusted_input_limits,
 )
 from worker.run_result import EngineOutputs
-from worker.sources.open_source import open_source
+from worker.sources.file_readers import FileReader, FolderReader, S3Reader, SourceRefusedError
+from worker.sources.source_server import SourceServer
 
 
 def load_inputs(job: Job, workdir: Path) -> Inputs:
@@ -49,6 +59,41 @@ def publish(job: Job, outputs: EngineOutputs, workdir: Path) -> Publication:
     """Fields of the data set's row: its info, and its object key."""
     stored = upload_asset(job, outputs.artifacts[0], workdir, "datasets")
     return Publication({"info": outputs.report} | stored)
+
+
+def open_source(dataset: Dataset) -> SourceServer:
+    """Return a server of the source's files, not yet started."""
+    source = parse_file_source(dataset.source)
+    rule = matching_rule(settings().sources, dataset.source, dataset.project_id)
+    reader: FileReader
+    if rule is None:
+        reader = ForbiddenReader(source)
+    elif source.bucket is not None:
+        reader = S3Reader(source)
+    else:
+        reader = FolderReader(parse_file_source(rule.source), source)
+    return SourceServer(reader, settings().source_buffer_bytes)
+
+
+class ForbiddenReader:
+    """Refuses a source that the settings of this worker do not allow; those of the API did."""
+
+    single = False
+    num_threads = 1
+
+    def __init__(self, source: FileSource) -> None:
+        self._message = f"the project may not read {source.address} on the worker"
+
+    def list_files(self) -> Iterator[ListedFile]:
+        """Raise SourceRefusedError."""
+        raise SourceRefusedError(self._message)
+
+    def read(self, file: ListedFile, start: int, size: int) -> bytes:
+        """Raise SourceRefusedError."""
+        raise SourceRefusedError(self._message, file.name)
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 HANDLERS = (KindHandler("ingest", load_inputs, publish),)

@@ -31,7 +31,7 @@ from kdcore.protocol.source_channel import (
     ListedFile,
     ListEnd,
 )
-from worker.sources.base import FileReader, SourceRefusedError, SourceUnavailableError
+from worker.sources.file_readers import FileReader, SourceRefusedError, SourceUnavailableError
 
 log = structlog.get_logger()
 _MAX_PENDING = 512

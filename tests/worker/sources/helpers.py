@@ -13,8 +13,7 @@ from kdcore.data.ingest.archives.source_client import SourceClient
 from kdcore.schema.dataset_sources import parse_file_source
 from tests.kdcore.data.ingest.helpers import ingest_upload
 from tests.kdcore.uploads import Workdir
-from worker.sources.base import FileReader
-from worker.sources.folder import FolderReader
+from worker.sources.file_readers import FileReader, FolderReader
 from worker.sources.source_server import SourceServer
 
 LIMITS = ArchiveLimits(max_bytes=1 << 30, max_members=1000, max_member_bytes=1 << 26)

@@ -7,7 +7,7 @@ import pytest
 
 from kdcore.runtime.errors import UserError
 from tests.worker.sources.helpers import folder_reader, open_listed, write_files
-from worker.sources.base import SourceRefusedError
+from worker.sources.file_readers import SourceRefusedError
 
 CANARY = b"canary-4711"
 
