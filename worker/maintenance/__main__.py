@@ -1,5 +1,7 @@
 """``python -m worker.maintenance``: relay, reaper and garbage collection, in one process.
 
+The reaper takes jobs back from workers whose heartbeat has stopped.
+
 Any number of these processes may run, all at work: rows are taken with SKIP LOCKED, and every task
 may run twice. A lock for a single active process would be held by one that is frozen.
 """
@@ -13,10 +15,11 @@ import structlog
 from psycopg import Error as DatabaseError
 from sqlalchemy.exc import SQLAlchemyError
 
-from store import logs, outbox
-from store.database import Connection, connect
+from kdcore.runtime.failpoints import failpoint
+from store import jobs, logs, outbox
+from store.database import Connection, connect, transaction
 from store.settings import check_settings_or_exit, settings
-from worker.maintenance import gc, reaper, relay
+from worker.maintenance import gc, relay
 
 log = structlog.get_logger()
 SWEEP_INTERVAL_S = 600.0
@@ -40,7 +43,7 @@ def _run_rounds(connection: Connection, stop: threading.Event) -> None:
     next_sweep = next_reminder = time.monotonic()
     orphans = gc.OrphanCollector()
     while not stop.is_set():
-        _run_guarded(reaper.reap)
+        _run_guarded(_reap)
         if time.monotonic() > next_reminder:
             _run_guarded(relay.remind)
             next_reminder = time.monotonic() + settings().reminder_interval_s
@@ -50,6 +53,16 @@ def _run_rounds(connection: Connection, stop: threading.Event) -> None:
             _run_guarded(orphans.delete_orphans)
             next_sweep = time.monotonic() + SWEEP_INTERVAL_S
         _wait_for_message(connection, stop)
+
+
+def _reap() -> None:
+    """Requeue jobs whose lease has expired, and jobs whose delay is over."""
+    with transaction() as session:
+        num_lost = jobs.reap_expired_leases(session)
+        jobs.wake_delayed_jobs(session)
+        failpoint("maintenance.reaped")
+    if num_lost:
+        log.warning("leases_expired", jobs=num_lost)
 
 
 def _wait_for_message(connection: Connection, stop: threading.Event) -> None:

@@ -9,8 +9,7 @@ import { isLive, phaseWords, stateChip } from "../job-state.js";
 import { JobList, keepUpdated } from "../live-jobs.js";
 import { methodName, studentName, teacherName } from "../lookups.js";
 import { href } from "../router.js";
-import { filters, isFiltered, matches, parseQuery } from "./jobs-page/filters.js";
-import { createSelection, showHelp, tableKeys } from "./jobs-page/selection.js";
+import { createSelection, filters, isFiltered, matches, parseQuery, showHelp, tableKeys } from "./jobs-page/table-controls.js";
 
 const DRAW_MS = 500; // at most two updates a second
 const COUNTS_MS = 2000; // after a change of state, before the counts are loaded

@@ -1,7 +1,7 @@
 import { allPages, ApiError, call, isIgnorable, jobPath, patch, UNAUTHORIZED } from "/static/js/fetch.js";
 import { csv } from "/static/js/components.js";
 import { findAsset, findAssetIfPossible, methodName, shortName, studentName } from "/static/js/lookups.js";
-import { matches, parseQuery } from "/static/js/pages/jobs-page/filters.js";
+import { matches, parseQuery } from "/static/js/pages/jobs-page/table-controls.js";
 import { equal, rejects, replacing, test } from "./testing.js";
 
 const json = (body, status = 200, headers = {}) => new Response(JSON.stringify(body), { status, headers });
