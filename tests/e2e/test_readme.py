@@ -61,6 +61,11 @@ def test_readme_is_at_most_100_lines(root: Path) -> None:
     assert (root / "README.md").read_text().count("\n") <= 100
 
 
+def anchor_of(heading: str) -> str:
+    """The fragment by which GitHub links to a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_and_make_targets_exist(root: Path, page: str) -> None:
     text = (root / page).read_text()
@@ -68,7 +73,11 @@ def test_links_and_make_targets_exist(root: Path, page: str) -> None:
     for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for link in re.findall(r"\]\(((?!http)[^)]+)\)", text):
-        assert (root / page).parent.joinpath(link).exists(), link
+        name, _, heading = link.partition("#")
+        file = (root / page).parent.joinpath(name) if name else root / page
+        assert file.exists(), link
+        headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE) if heading else ()
+        assert not heading or heading in map(anchor_of, headings), link
 
 
 @pytest.mark.parametrize("page", PAGES)
