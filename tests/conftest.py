@@ -36,6 +36,7 @@ SLOW_TESTS = (
     "tests/e2e/test_environments.py::test_stack",  # the complete stack, in each environment
     "tests/e2e/test_readme.py::test_shell_session",  # a guide with several trainings
     "tests/e2e/test_restart.py",  # the complete stack is killed and started again
+    "tests/e2e/test_source_restart.py",  # a worker is killed, and its lease must expire
     "tests/e2e/test_worker_failure.py",  # a worker is killed, and its lease must expire
     "tests/house/test_new_",  # examples run in a scratch copy of the checkout
     "tests/house/test_python_versions.py",  # packages of other versions of Python are installed
@@ -85,6 +86,7 @@ def environment(services: Services, source_folder: Path) -> Iterator[dict[str, s
     """Settings that reach the servers, also set in this process; the database is migrated."""
     rules = [
         {"source": f"folder:{source_folder}", "projects": ["*"]},
+        {"source": "s3://objects/sets", "projects": ["*"]},
         {"source": "s3://other-bucket/data", "projects": ["prj_00000000000000000000000000"]},
     ]
     variables = services.environment | {

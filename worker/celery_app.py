@@ -100,6 +100,7 @@ def _on_worker_ready(sender: Any, **_: Any) -> None:
     queue_names = [queue.name for queue in sender.task_consumer.queues]
     heartbeat.start_heartbeat(sender.hostname, queue_names[0])
     workdirs.delete_stale_folders()
+    workdirs.delete_ended_sources()
 
 
 @worker_shutting_down.connect

@@ -26,7 +26,7 @@ from store.tables import Job
 from worker.engine import download_policy, event_sink
 from worker.engine.engine_process import EnginePool, EngineProcess, StallDetector
 from worker.files import asset_cache, teacher_cache
-from worker.files.workdirs import OutsideWorkdirError, run_folder
+from worker.files.workdirs import OutsideWorkdirError, delete_ended_sources, run_folder
 from worker.finalize import fail_disk_full, finalize_run
 from worker.heartbeat import Lease
 from worker.kinds import handlers
@@ -99,6 +99,7 @@ def execute_job(job: Job, pool: EnginePool, shutdown: ShutdownFlag) -> None:
         log.warning("run_abandoned", job=job.id, fence=job.fence, error=str(error))
     finally:
         shutil.rmtree(workdir, ignore_errors=True)
+        delete_ended_sources()
 
 
 class JobRun:

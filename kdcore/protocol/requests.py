@@ -148,6 +148,8 @@ class IngestRequest(EngineRequest):
     channel: int | None = None
     """Descriptor of the channel to the files of a source
     (:mod:`kdcore.protocol.source_channel`); then there is no upload."""
+    resume_dir: str | None = None
+    """Folder that outlives the run: a later run of the same job continues with what is in it."""
     root: str | None = None
     """Folder with torchvision's data sets; null downloads them."""
     image_size: ImageSize | None = None

@@ -24,6 +24,27 @@ def run_folder(job: Job) -> Path:
     return settings().work_dir / "runs" / f"{job.id}-{job.fence}"
 
 
+def source_folder(job: Job) -> Path:
+    """The folder of a job that reads a source, for all of its runs on this machine."""
+    return settings().work_dir / "sources" / job.id
+
+
+def delete_ended_sources() -> None:
+    """Delete the folders of sources whose jobs have ended, or do not exist any more."""
+    folders = {path.name: path for path in (settings().work_dir / "sources").glob("job_*")}
+    if not folders:
+        return
+    try:
+        with transaction() as session:
+            unfinished = Job.state.not_in(jobs.TERMINAL_STATES)
+            used = set(session.scalars(select(Job.id).where(unfinished, Job.id.in_(folders))))
+    except SQLAlchemyError as error:
+        log.warning("source_folders_not_cleaned", error=str(error))
+        return
+    for name in folders.keys() - used:
+        shutil.rmtree(folders[name], ignore_errors=True)
+
+
 def output_path(workdir: Path, path: str) -> Path:
     """The path of a file that the engine names, relative to its work folder.
 

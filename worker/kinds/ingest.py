@@ -17,6 +17,7 @@ from store.access.source_rules import matching_rule
 from store.database import transaction
 from store.settings import settings
 from store.tables import Dataset, Job
+from worker.files import workdirs
 from worker.files.run_uploads import upload_asset
 from worker.kinds.base import (
     Inputs,
@@ -51,7 +52,8 @@ def load_inputs(job: Job, workdir: Path) -> Inputs:
     if server is None:
         return Inputs(request)
     limits = request.limits.model_copy(update={"cpu_s": settings().source_ingest_s})
-    request = request.model_copy(update={"limits": limits})
+    folder = str(workdirs.source_folder(job))
+    request = request.model_copy(update={"limits": limits, "resume_dir": folder})
     return Inputs(request, source_server=server, time_limit_s=settings().source_ingest_s)
 
 

@@ -22,6 +22,7 @@ from kdcore.data.ingest.archives.safe_zip import ArchiveMember
 from kdcore.data.ingest.archives.source_archive import SourceArchive
 from kdcore.data.ingest.archives.source_client import SourceClient
 from kdcore.data.ingest.ingest_summary import SummaryBuilder
+from kdcore.data.ingest.resume import ResumeFolder
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail, Progress
 from kdcore.protocol.requests import IngestRequest
@@ -90,6 +91,8 @@ class IngestContext:
         self.summary = SummaryBuilder()
         self.bad_images: dict[str, BadImage] = {}
         """By name; a second pass over the upload finds the same ones."""
+        self.num_resumed = 0
+        """Images of the present pass that an earlier run has read: they count as progress."""
         self._cancellation = cancellation
         self._last_report_s = time.monotonic()
         self._resources = contextlib.ExitStack()
@@ -124,9 +127,22 @@ class IngestContext:
             return None
         return self._copy_single(self.source, self.source.single)
 
+    @functools.cached_property
+    def resume(self) -> ResumeFolder | None:
+        """What an earlier run of the job has read of the source; None without a source."""
+        if self.source is None or self.request.resume_dir is None:
+            return None
+        key = f"{self.source.list_digest} {self.request.max_pixels}"
+        folder = ResumeFolder.open(Path(self.request.resume_dir), key)
+        if folder is not None:
+            self._resources.callback(folder.close)
+        return folder
+
     def _copy_single(self, source: SourceArchive, member: ArchiveMember) -> Path:
-        path = self.temporary_path("source")
-        with source.stream(member) as stream, path.open("wb") as file:
+        resume = self.resume
+        path = self.temporary_path("source") if resume is None else resume.copy_path
+        with source.stream(member) as stream, path.open("ab") as file:
+            stream.seek(file.tell())
             while data := stream.read(_COPY_CHUNK):
                 file.write(data)
                 self.report_progress(file.tell(), member.entry.size)
@@ -192,6 +208,7 @@ class IngestContext:
         if total is None or time.monotonic() - self._last_report_s < _REPORT_EVERY_S:
             return
         self._last_report_s = time.monotonic()
+        done, total = done + self.num_resumed, total + self.num_resumed
         fraction = done / total
         progress = Progress(epoch=0, epochs=0, step=done, steps=total, fraction=fraction)
         self.events.metrics(done, 0.0, {}, progress=progress)

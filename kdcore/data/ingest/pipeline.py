@@ -4,7 +4,7 @@ The upload is read twice, first headers and labels, then pixels, with one image 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,13 @@ import numpy as np
 
 from kdcore.data.decode import FULL_RANGE, ImageHeader, power_of_two_above
 from kdcore.data.ingest import duplicates, folder_layout, statistics
-from kdcore.data.ingest.base import DatasetReader, ImageFormat, IngestContext, LabeledImage
+from kdcore.data.ingest.base import (
+    DatasetReader,
+    ImageFormat,
+    IngestContext,
+    LabeledImage,
+    Pixels,
+)
 from kdcore.data.ingest.duplicates import PixelDigests
 from kdcore.data.ingest.formats import open_reader
 from kdcore.data.ingest.splits import SPLIT_NAMES_HINT, draw_missing_splits
@@ -188,7 +194,7 @@ def _write_dataset(
     digests = PixelDigests(len(drawn))
     removed: set[int] = set()
     with open_writer(target_format.target, outline, plan.targets) as writer:
-        for position, decoded in reader.decode_images(drawn, image_format):
+        for position, decoded in _decode_images(reader, context, drawn, image_format):
             if decoded is None:
                 removed.add(position)
                 continue
@@ -209,6 +215,33 @@ def _write_dataset(
         info = statistics.add_statistics(outline, writer.read_back())
         writer.finish(info)
     return info
+
+
+def _decode_images(
+    reader: DatasetReader,
+    context: IngestContext,
+    images: Sequence[LabeledImage],
+    image_format: ImageFormat,
+) -> Iterator[tuple[int, Pixels | None]]:
+    """Decode like ``reader``, except for images that were decoded before, from a source."""
+    if context.resume is None:
+        yield from reader.decode_images(images, image_format)
+        return
+    stored, unread = context.resume.pixels(tuple(image_format)), []
+    for position, image in enumerate(images):
+        pixels = stored.read(image.path_parts)
+        if pixels is None:
+            unread.append(position)
+        else:
+            context.report_progress(position, len(images))
+            yield position, pixels
+    context.num_resumed = len(images) - len(unread)
+    rest = [images[position] for position in unread]
+    for index, decoded in reader.decode_images(rest, image_format) if rest else ():
+        if decoded is not None:
+            stored.add(rest[index].path_parts, np.ascontiguousarray(decoded))
+        yield unread[index], decoded
+    context.num_resumed = 0
 
 
 def _drop_copies(

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import obstore
+
 from kdcore.data.dataset import MappedDataset
 from kdcore.data.ingest.archives.open_archive import ArchiveLimits
 from kdcore.data.ingest.archives.source_archive import SourceArchive
@@ -13,6 +15,7 @@ from kdcore.data.ingest.archives.source_client import SourceClient
 from kdcore.schema.dataset_sources import parse_file_source
 from tests.kdcore.data.ingest.helpers import ingest_upload
 from tests.kdcore.uploads import Workdir
+from tests.worker.sources.conftest import S3Server
 from worker.sources.file_readers import FileReader, FolderReader
 from worker.sources.source_server import SourceServer
 
@@ -26,6 +29,13 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     return folder
+
+
+def put_objects(server: S3Server, prefix: str, files: Mapping[str, bytes]) -> str:
+    """Store objects below a prefix; return the source."""
+    for name, data in files.items():
+        obstore.put(server.store, f"{prefix}/{name}", data)
+    return f"s3://{server.bucket}/{prefix}"
 
 
 def folder_reader(allowed: Path, folder: Path | None = None) -> FolderReader:

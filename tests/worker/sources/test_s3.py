@@ -12,7 +12,7 @@ from store.settings import settings
 from tests.kdcore.data.ingest.helpers import encode_shard, ingest_upload, labeled_samples
 from tests.kdcore.uploads import Workdir, image_tree, write_archive
 from tests.worker.sources.conftest import S3Server
-from tests.worker.sources.helpers import ingest_source, open_listed
+from tests.worker.sources.helpers import ingest_source, open_listed, put_objects
 from worker.sources.file_readers import S3Reader, SourceRefusedError
 
 NAMES = ("a b.bin", "100%.bin", "%41.bin", "#1.bin", "é/ü.bin", "q?x=1&y.bin", "plus+.bin")
@@ -20,12 +20,6 @@ NAMES = ("a b.bin", "100%.bin", "%41.bin", "#1.bin", "é/ü.bin", "q?x=1&y.bin",
 
 def reader(source: str) -> S3Reader:
     return S3Reader(parse_file_source(source))
-
-
-def put(server: S3Server, prefix: str, files: dict[str, bytes]) -> str:
-    for name, data in files.items():
-        obstore.put(server.store, f"{prefix}/{name}", data)
-    return f"s3://{server.bucket}/{prefix}"
 
 
 @pytest.mark.parametrize(
@@ -42,8 +36,8 @@ def test_prefix_is_the_same_data_set_as_its_archive(
     archive = write_archive(tmp_path / "upload", files)
     uploaded = ingest_upload(Workdir(tmp_path / "one"), archive)
     prefix = f"sets/same-{len(files)}"
-    source = put(s3_settings, prefix, files)
-    put(s3_settings, f"{prefix}2", {"other.png": b"no image"})
+    source = put_objects(s3_settings, prefix, files)
+    put_objects(s3_settings, f"{prefix}2", {"other.png": b"no image"})
     read = ingest_source(Workdir(tmp_path / "two"), reader(source))
     assert read.info == uploaded.info
     obstore.put(s3_settings.store, f"{prefix}.zip", archive.read_bytes())
@@ -53,7 +47,7 @@ def test_prefix_is_the_same_data_set_as_its_archive(
 
 def test_every_name_and_any_range_is_read(s3_settings: S3Server) -> None:
     data = bytes(range(256)) * 40_000
-    source = put(s3_settings, "sets/names", dict.fromkeys(NAMES, b"1234") | {"large": data})
+    source = put_objects(s3_settings, "sets/names", dict.fromkeys(NAMES, b"1234") | {"large": data})
     with open_listed(reader(source)) as archive:
         members = {member.name: member for member in archive.members}
         assert set(members) == {*NAMES, "large"}
@@ -65,9 +59,9 @@ def test_every_name_and_any_range_is_read(s3_settings: S3Server) -> None:
 
 
 def test_changed_object_is_refused_by_name(s3_settings: S3Server) -> None:
-    source = put(s3_settings, "sets/changed", {"1.bin": b"one", "2.bin": b"two"})
+    source = put_objects(s3_settings, "sets/changed", {"1.bin": b"one", "2.bin": b"two"})
     with open_listed(reader(source)) as archive:
-        put(s3_settings, "sets/changed", {"1.bin": b"ONE"})
+        put_objects(s3_settings, "sets/changed", {"1.bin": b"ONE"})
         obstore.delete(s3_settings.store, "sets/changed/2.bin")
         for member in archive.members:
             with pytest.raises(UserError, match=rf"^{member.name} changed after") as error:
@@ -116,7 +110,7 @@ def test_server_that_does_not_respond_can_be_read_later(
 
 
 def test_version_is_checked_by_the_server(s3_settings: S3Server) -> None:
-    source = put(s3_settings, "sets/version", {"1.bin": b"one"})
+    source = put_objects(s3_settings, "sets/version", {"1.bin": b"one"})
     (file,) = (files := reader(source)).list_files()
     assert files.read(file, 1, 2) == b"ne"
     other = ListedFile(file.name, file.size, '"0123"')

@@ -36,12 +36,17 @@ class ImageFolderReader:
         """Read every header. Raises :class:`UserError` for too many images."""
         images = self.label_images()
         self.context.check_count(len(images))
-        scanned = []
-        self.archive.expect_reads([image.location for image in images], heads=True)
+        resume, scanned = self.context.resume, []
+        known = {} if resume is None else {i.name: resume.header(i.name) for i in images}
+        unread = [image.location for image in images if known.get(image.name) is None]
+        self.archive.expect_reads(unread, heads=True)
         for done, image in enumerate(images):
             self.context.report_progress(done, len(images))
             try:
-                scanned.append(ScannedImage(image, self._read_header(image.location)))
+                header = known.get(image.name) or self._read_header(image.location)
+                scanned.append(ScannedImage(image, header))
+                if resume is not None and known.get(image.name) is None:
+                    resume.add_header(image.name, header)
             except (UnreadableMemberError, decode.InvalidImageError) as error:
                 self.context.add_bad_image(image.name, str(error), image.label)
         return scanned

@@ -16,7 +16,7 @@ samples without an error. Pickled members are never read.
 import functools
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -278,8 +278,9 @@ class WebDatasetReader:
     ) -> Iterator[tuple[int, Pixels | None]]:
         """Decode in the order of the shards."""
         positions = {image.path_parts: position for position, image in enumerate(images)}
+        folders = {path[:length] for path in positions for length in range(1, len(path))}
         done = 0
-        for file in self._files(count_bytes=False):
+        for file in self._files(count_bytes=False, needed=folders):
             position = positions.pop(file.path_parts, None)
             if position is not None:
                 self._context.report_progress(done, len(images))
@@ -296,9 +297,14 @@ class WebDatasetReader:
             self._context.add_bad_image("/".join(file.path_parts), str(error))
             return None
 
-    def _files(self, *, count_bytes: bool) -> Iterator[_ShardFile]:
+    def _files(
+        self, *, count_bytes: bool, needed: Container[tuple[str, ...]] | None = None
+    ) -> Iterator[_ShardFile]:
+        """Yield all files; ``needed`` names the shards that have to be read, None all of them."""
         for member in sorted(self._archive.members, key=lambda member: member.path_parts):
             if member.path_parts[-1].lower().endswith(TAR_SUFFIXES):
+                if needed is not None and member.path_parts not in needed:
+                    continue
                 yield from self._nested_files(member, count_bytes=count_bytes)
             else:
                 read = functools.partial(self._archive.read, member, count_bytes=count_bytes)
