@@ -101,6 +101,27 @@ def submit(
 
 
 @app.command()
+def dataset(
+    name: Annotated[str, typer.Argument(help="The name of the data set.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="A file to upload, such as a zip of images.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of a file: builtin:digits, torchvision:CIFAR10, folder:/data/x on the "
+            "server, or s3://bucket/prefix."
+        ),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is ready.")] = False,
+) -> None:
+    """Create a data set and print its id; with --wait, the exit code is 1 if it failed."""
+    from stillhouse.commands import job_commands
+
+    sys.exit(job_commands.create_dataset(name, file=file, source=source, wait=wait))
+
+
+@app.command()
 def wait(job: JobId, output: Output = None) -> None:
     """Wait for a job; the exit code is 1 if it failed or its student is not accepted."""
     from stillhouse.commands import job_commands

@@ -1,8 +1,8 @@
 """`stillhouse submit`, `wait`, `cancel`, `pause`, `resume` and `retry`: jobs from a shell.
 
-Exit codes: 0 the job succeeded (without waiting: was accepted), 1 the job failed or was cancelled,
-or its student does not meet the criteria of ``accept``, 2 the service refused the request or cannot
-be reached.
+`stillhouse dataset` creates a data set. Exit codes: 0 the job succeeded (without waiting: was
+accepted), 1 the job failed or was cancelled, or its student does not meet the criteria of
+``accept``, 2 the service refused the request or cannot be reached.
 """
 
 import json
@@ -38,6 +38,23 @@ def wait_for_job(job_id: str, *, output: Path | None) -> int:
     return _run_with_client(
         lambda client: _wait_for_job(client, client.get(f"/v1/jobs/{job_id}"), output)
     )
+
+
+def create_dataset(name: str, *, file: Path | None, source: str | None, wait: bool) -> int:
+    """Create a data set from an upload of ``file`` or from ``source``; write its id."""
+
+    def run(client: Client) -> int:
+        if (file is None) == (source is None):
+            raise ValueError("name either a file to upload, or --source")
+        origin = {"source": source} if file is None else {"upload_id": client.upload(file)}
+        dataset = client.post("/v1/datasets", {"name": name, **origin})
+        sys.stdout.write(f"{dataset['id']}\n")
+        sys.stdout.flush()
+        if wait:
+            client.wait(dataset)
+        return EXIT_OK
+
+    return _run_with_client(run)
 
 
 def run_action(job_id: str, action: str) -> int:

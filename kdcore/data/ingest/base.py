@@ -30,7 +30,7 @@ from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError, error_detail
 from kdcore.runtime.event_writer import EventWriter
 
-_REPORT_EVERY_S = 1.0
+REPORT_EVERY_S = 1.0
 _COPY_CHUNK = 1 << 20
 
 Pixels = npt.NDArray[np.uint8]
@@ -203,9 +203,14 @@ class IngestContext:
         self._resources.close()
 
     def report_progress(self, done: int, total: int | None = None) -> None:
-        """Check for cancellation and, if ``total`` is known, report progress once a second."""
+        """Check for cancellation and, if ``total`` is known, report progress once a second.
+
+        Without ``total``, files of a source are counted instead of images.
+        """
         self._cancellation.check_cancelled()
-        if total is None or time.monotonic() - self._last_report_s < _REPORT_EVERY_S:
+        if total is None and self.source is not None and self.source.single is None:
+            done, total = self.source.progress
+        if total is None or time.monotonic() - self._last_report_s < REPORT_EVERY_S:
             return
         self._last_report_s = time.monotonic()
         done, total = done + self.num_resumed, total + self.num_resumed

@@ -55,6 +55,24 @@ def test_job_is_submitted_and_its_files_are_downloaded(
     assert hashlib.sha256(student).hexdigest() == trained_job.artifact["sha256"]
 
 
+def test_data_set_is_created_from_a_source_or_a_file(
+    stillhouse: RunStillhouse, source_folder: Path, tmp_path: Path
+) -> None:
+    source = f"folder:{source_folder}/from-a-shell"
+    accepted = stillhouse("dataset", "birds", "--source", source)
+    assert (accepted.returncode, accepted.stdout[:3]) == (0, "ds_"), accepted.stderr
+    (tmp_path / "data.zip").write_bytes(b"an archive")
+    uploaded = stillhouse("dataset", "birds", str(tmp_path / "data.zip"))
+    assert (uploaded.returncode, uploaded.stdout[:3]) == (0, "ds_"), uploaded.stderr
+    for arguments, message in (
+        (("--source", "folder:/etc"), "/source: the project may not read this source"),
+        ((), "name either a file to upload, or --source"),
+    ):
+        refused = stillhouse("dataset", "birds", *arguments)
+        assert refused.returncode == 2
+        assert message in " ".join(refused.stderr.split())
+
+
 def test_actions_print_the_state_and_wait_fails_for_a_cancelled_job(
     stillhouse: RunStillhouse, trained_job: TrainedJob
 ) -> None:

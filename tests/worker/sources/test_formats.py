@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kdcore.data.ingest import base
 from kdcore.runtime.errors import UserError
 from tests.kdcore.data.ingest.helpers import (
     encode_shard,
@@ -103,3 +104,12 @@ def test_bad_files_of_a_folder_are_named(tmp_path: Path) -> None:
         "is not an image": ("notes.txt",),
         "is hidden, or belongs to an operating system": (".DS_Store",),
     }
+
+
+def test_files_of_shards_count_as_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "REPORT_EVERY_S", 0.0)
+    folder = write_files(tmp_path / "folder", SHARDS)
+    workdir = Workdir(tmp_path / "work")
+    ingest_source(workdir, folder_reader(folder))
+    reported = [event["progress"] for event in workdir.events() if event["type"] == "metrics"]
+    assert {(item["step"], item["steps"]) for item in reported} >= {(0, 2), (1, 2), (39, 40)}

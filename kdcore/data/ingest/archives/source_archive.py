@@ -44,6 +44,7 @@ class SourceArchive:
         self._client = client
         self._limits = limits
         self._plan: _Plan | None = None
+        self._position = 0
         self.problems: list[ErrorDetail] = []
         self.ignored: list[str] = []
         self.members: list[ArchiveMember] = []
@@ -64,8 +65,17 @@ class SourceArchive:
         """Differs when a file was added, removed or changed."""
         return self._client.list_digest
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Position of the last file that was read in the list, and the number of files.
+
+        Readers of shards read them in this order, in each pass.
+        """
+        return self._position, self._num_listed
+
     def _add_members(self) -> None:
         seen: set[tuple[str, ...]] = set()
+        position = -1
         for position, file in enumerate(self._client.list_files()):
             parts = path_parts_of(file.name)
             if not parts or is_ignored(parts):
@@ -82,6 +92,7 @@ class SourceArchive:
                 most = self._limits.max_members + EXTRA_MEMBERS
                 raise UserError("dataset_invalid", f"the source has more than {most} files")
             self.members.append(ArchiveMember(ListedEntry(position, file.size), parts))
+        self._num_listed = position + 1
         # Consoles of S3 store an empty object for each folder that a person creates.
         folders = {parts[:length] for parts in seen for length in range(1, len(parts))}
         self.members = [m for m in self.members if m.entry.size or m.path_parts not in folders]
@@ -114,6 +125,7 @@ class SourceArchive:
         return self._read(member, heads=True), _head_size(member) == member.entry.size
 
     def _read(self, member: ArchiveMember, *, heads: bool) -> bytes:
+        self._position = member.entry.position
         size, most = member.entry.size, self._limits.max_member_bytes
         if size > most:
             raise UnreadableMemberError(f"has {size} bytes; at most {most} are allowed")
@@ -123,6 +135,7 @@ class SourceArchive:
 
     def stream(self, member: ArchiveMember, *, count_bytes: bool = True) -> io.BufferedReader:
         """Open a file of any size; it is seekable."""
+        self._position = member.entry.position
         return io.BufferedReader(_SourceFile(self._client, member.entry))
 
 

@@ -280,6 +280,7 @@ class WebDatasetReader:
         positions = {image.path_parts: position for position, image in enumerate(images)}
         folders = {path[:length] for path in positions for length in range(1, len(path))}
         done = 0
+        self._expect_reads(lambda member: member.path_parts in positions)
         for file in self._files(count_bytes=False, needed=folders):
             position = positions.pop(file.path_parts, None)
             if position is not None:
@@ -310,6 +311,12 @@ class WebDatasetReader:
                 read = functools.partial(self._archive.read, member, count_bytes=count_bytes)
                 yield _ShardFile(member.path_parts, read)
 
+    def _expect_reads(self, is_read: Callable[[ArchiveMember], bool]) -> None:
+        """Announce the files outside of shards that the next pass reads."""
+        members = sorted(self._archive.members, key=lambda member: member.path_parts)
+        loose = (m for m in members if not m.path_parts[-1].lower().endswith(TAR_SUFFIXES))
+        self._archive.expect_reads([member for member in loose if is_read(member)])
+
     def _nested_files(self, member: ArchiveMember, *, count_bytes: bool) -> Iterator[_ShardFile]:
         add_bytes = self._archive.add_bytes if count_bytes else lambda _: None
         try:
@@ -329,6 +336,8 @@ class WebDatasetReader:
     def _read_files(self) -> SampleFiles:
         """Read the labels and the headers of all images."""
         files, others = SampleFiles(), []
+        ends = (*IMAGE_SUFFIXES, *LABEL_SUFFIXES)
+        self._expect_reads(lambda member: member.path_parts[-1].lower().endswith(ends))
         for file in self._files(count_bytes=True):
             self._context.report_progress(0)
             if file.path_parts in files.images or file.path_parts in files.labels:
