@@ -44,6 +44,20 @@ def folder_word(name: str) -> str | None:
     return word if word in _WORDS or word in _EVALUATION else None
 
 
+def first_folder_word(folders: Iterable[str]) -> str | None:
+    """Return the word of the first folder that is one for a split."""
+    return next((word for folder in folders if (word := folder_word(folder))), None)
+
+
+def may_mean_same(first: str, second: str) -> bool:
+    """Return whether two words may mean one split; those for evaluation mean val or test."""
+    return bool(_meanings(first) & _meanings(second))
+
+
+def _meanings(word: str) -> set[SubsetName]:
+    return {"val", "test"} if word in _EVALUATION else {_WORDS[word]}
+
+
 def table_word(name: str) -> str | None:
     """Return the word for a split in the name of a table, if it has one: ``train.csv``."""
     words = set(words_in(name))

@@ -1,7 +1,8 @@
 """Read an archive of images and CSV files with their paths, labels and splits.
 
 The columns have names such as ``path``, ``label`` and ``split``. Without a column of splits, the
-name of the table (``train.csv``) or a folder of the image says the split, else it is train.
+name of the table (``train.csv``), a folder of the image or a folder of the table says the split,
+else it is train.
 """
 
 import csv
@@ -17,8 +18,15 @@ from kdcore.data.ingest.archives.open_archive import MemberArchive
 from kdcore.data.ingest.archives.safe_zip import ArchiveMember, UnreadableMemberError
 from kdcore.data.ingest.base import IngestContext, LabeledImage
 from kdcore.data.ingest.formats.image_folder import ImageFolderReader
-from kdcore.data.ingest.splits import folder_word, resolve_words, table_word
-from kdcore.runtime.errors import error_detail
+from kdcore.data.ingest.splits import (
+    first_folder_word,
+    folder_word,
+    may_mean_same,
+    resolve_words,
+    table_word,
+)
+from kdcore.data.types import SubsetName
+from kdcore.runtime.errors import error_detail, join_names
 
 _PATH_COLUMNS = (
     *("path", "file", "filename", "file_name", "filepath", "file_path"),
@@ -135,18 +143,28 @@ class _Files:
             if "." in name:
                 self._by_name[name.rpartition(".")[0]].append(member)
 
-    def find(self, path: str, folder: tuple[str, ...]) -> list[ArchiveMember]:
+    def find(self, path: str, folder: tuple[str, ...]) -> "_Match":
         """Return the file of a path: below ``folder``, of the archive, or with the same end.
 
         A path that is longer than that in the archive, or that lacks the ending of the name, is
-        found if only one file fits; several files are returned otherwise.
+        found if only one file fits, or one below ``folder``; several files are returned otherwise.
         """
         parts = tuple(part for part in path_parts_of(path) if part != "..")
         for exact in ((*folder, *parts), parts):
             if exact in self._by_path:
-                return [self._by_path[exact]]
+                return _Match([self._by_path[exact]], is_exact=True)
         named = self._by_name.get(parts[-1], []) if parts else []
-        return [member for member in named if _ends_alike(member.path_parts[:-1], parts[:-1])]
+        alike = [member for member in named if _ends_alike(member.path_parts[:-1], parts[:-1])]
+        below = [member for member in alike if member.path_parts[: len(folder)] == folder]
+        return _Match(below or alike, is_exact=False)
+
+
+class _Match(NamedTuple):
+    """The files that a path may be."""
+
+    members: list[ArchiveMember]
+    is_exact: bool
+    """Whether the path is that of the file, and not only its end."""
 
 
 def _ends_alike(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
@@ -159,7 +177,7 @@ def _is_manifest(archive: MemberArchive, member: ArchiveMember, files: _Files) -
         for tried, row in enumerate(_read_rows(archive, member)):
             if tried == _TRIED_ROWS:
                 return False
-            if files.find(row.path, member.path_parts[:-1]):
+            if files.find(row.path, member.path_parts[:-1]).members:
                 return True
     except (InvalidManifestError, UnreadableMemberError):
         return False
@@ -198,7 +216,8 @@ class _Entry(NamedTuple):
     member: ArchiveMember
     label: str
     split_word: str | None
-    table: str
+    source: str
+    """The table, and the folder that says the split."""
 
 
 class ManifestReader(ImageFolderReader):
@@ -214,6 +233,8 @@ class ManifestReader(ImageFolderReader):
         super().__init__(archive, context)
         self._tables = tables
         self._files = files
+        self._other_folders: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+        """Images in a folder of another split than their table names: by table, word and folder."""
 
     def label_images(self) -> list[LabeledImage]:
         """Label the images of all tables; other files are ignored and named."""
@@ -231,6 +252,9 @@ class ManifestReader(ImageFolderReader):
         known = {*entries, *(table.path_parts for table in self._tables)}
         others = [m.name for m in self.archive.members if m.path_parts not in known]
         self.context.summary.add_ignored("is not named in a table", others)
+        for (name, word, folder), images in self._other_folders.items():
+            text = f"{name} names images in {folder}/, which are read as {word}, as its name says"
+            self.context.summary.add_warning(text, images)
         return self._assign_splits(list(entries.values()))
 
     def _add_row(
@@ -240,37 +264,97 @@ class ManifestReader(ImageFolderReader):
         entries: dict[tuple[str, ...], _Entry],
     ) -> None:
         location = f"{table.name}, line {row.number}"
-        members = self._files.find(row.path, table.path_parts[:-1])
+        match = self._files.find(row.path, table.path_parts[:-1])
+        words = _split_words(row, table, match.members)
         try:
-            word = _split_word(row, table)
             label = class_name_of(row.label)
-            problem = _row_problem(row, members, label, word)
-            if problem is None and members[0].path_parts in entries:
+            problem = _row_problem(row, match.members, label, words.word)
+            problem = problem or self._check_folder(row, table, match, words)
+            if problem is None and match.members[0].path_parts in entries:
                 problem = f"names {row.path} a second time; keep one line"
         except InvalidLabelError as error:
             problem = str(error)
         if problem is not None:
             self.problems.append(error_detail(location, problem))
             return
-        entries[members[0].path_parts] = _Entry(members[0], label, word, table.name)
+        source = f"{table.name} ({words.folder}/)" if words.folder else table.name
+        (member,) = match.members
+        entries[member.path_parts] = _Entry(member, label, words.word, source)
+
+    def _check_folder(
+        self, row: ManifestRow, table: ArchiveMember, match: _Match, words: "_SplitWords"
+    ) -> str | None:
+        """Return a problem if only the end of a path fits, in a folder of another split.
+
+        An exact path is explicit: then the name of the table counts, with a warning.
+        """
+        by_table, by_image = words.table or words.table_folder, words.image
+        if row.split is not None or by_table is None or by_image is None:
+            return None
+        if may_mean_same(by_table, by_image):
+            return None
+        (member,) = match.members
+        folder = "/".join(member.path_parts[:-1])
+        if match.is_exact:
+            if words.table is not None:
+                self._other_folders[table.name, words.table, folder].append(member.name)
+            return None
+        return (
+            f"names {row.path!r}: the table names the split {by_table}, but only {member.name} "
+            f"fits, which is in a folder of the split {by_image}; write the whole path, or add a "
+            "column split"
+        )
 
     def _assign_splits(self, entries: list[_Entry]) -> list[LabeledImage]:
         means = resolve_words(entry.split_word for entry in entries)
-        images = []
+        images, sources = [], defaultdict[SubsetName, dict[str, None]](dict)
         for entry in entries:
             split = means[entry.split_word] if entry.split_word else "train"
             label = "" if split == "unlabeled" else entry.label
             images.append(LabeledImage(entry.member.path_parts, split, label, entry.member))
-            self.context.summary.sources[split] = entry.table
+            sources[split][entry.source] = None
+        self.context.summary.sources |= {
+            split: join_names(list(sources[split])) for split in sources
+        }
         return sorted(images, key=lambda image: (image.split, image.label, image.path_parts))
 
 
-def _split_word(row: ManifestRow, table: ArchiveMember) -> str | None:
-    """Return the word for the split of a row; the text itself if it is no such word."""
-    if row.split is not None:
-        return folder_word(row.split) or row.split
-    folders = (folder_word(folder) for folder in path_parts_of(row.path)[:-1])
-    return table_word(table.path_parts[-1]) or next((word for word in folders if word), None)
+class _SplitWords(NamedTuple):
+    """The words for the split of a row, in the order in which they count."""
+
+    column: str | None
+    """The text itself if it is no such word."""
+    table: str | None
+    image: str | None
+    """Of the folders in the archive."""
+    text: str | None
+    """Of the folders in the table's path of the image."""
+    table_folder: str | None
+    image_folder: str = ""
+
+    @property
+    def word(self) -> str | None:
+        return next((word for word in self[:5] if word is not None), None)
+
+    @property
+    def folder(self) -> str:
+        """The folder of the image, if it decides."""
+        return self.image_folder if self[:3] == (None, None, self.word) else ""
+
+
+def _split_words(
+    row: ManifestRow, table: ArchiveMember, members: list[ArchiveMember]
+) -> _SplitWords:
+    folders = members[0].path_parts[:-1] if members else ()
+    depth = next((i for i, folder in enumerate(folders) if folder_word(folder)), -1)
+    return _SplitWords(
+        None if row.split is None else folder_word(row.split) or row.split,
+        table_word(table.path_parts[-1]),
+        first_folder_word(folders),
+        first_folder_word(path_parts_of(row.path)[:-1]),
+        first_folder_word(table.path_parts[:-1]),
+        "/".join(folders[: depth + 1]),
+    )
 
 
 def _row_problem(

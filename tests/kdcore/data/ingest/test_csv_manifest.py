@@ -91,6 +91,50 @@ def test_folders_of_splits_count_where_no_column_does(workdir):
     assert counts(ingest_upload(workdir, path)) == {"train": 12, "val": 2, "test": 6}
 
 
+@pytest.mark.parametrize("tables", [("train/labels.csv", "test/labels.csv"), ("labels.csv",)])
+def test_bare_names_have_the_split_of_the_folder_that_has_the_image(workdir, tables):
+    members = {f"{'test' if n > 13 else 'train'}/{n}.png": png(n) for n in range(20)}
+    for name in tables:
+        folder = name.rpartition("/")[0]
+        numbers = [n for n in range(20) if f"{folder or 'test'}/{n}.png" in members or not folder]
+        members[name] = table([(f"{n}.png", LABELS[n % 2]) for n in numbers])
+    data = ingest_upload(workdir, write_archive(workdir.path / "in.zip", members))
+    assert counts(data) == {"train": 12, "val": 2, "test": 6}
+    sources = {split: part.source for split, part in read_summary(workdir).splits.items()}
+    assert sources["train"] == f"{tables[0]} (train/)"
+    assert sources["test"] == f"{tables[-1]} (test/)"
+
+
+def test_an_image_below_the_folder_of_the_table_is_chosen(workdir):
+    members = {
+        f"{split}/a/{n}.png": png(n + 50 * i)
+        for i, split in enumerate(("train", "test"))
+        for n in range(20)
+    }
+    members["train/labels.csv"] = members["test/labels.csv"] = table(rows(pattern="{}.png"))
+    data = ingest_upload(workdir, write_archive(workdir.path / "in.zip", members))
+    assert counts(data) == {"train": 18, "val": 2, "test": 20}
+
+
+@pytest.mark.parametrize("name", ["train/labels.csv", "train.csv"])
+def test_the_end_of_a_path_in_another_split_is_refused(workdir, name):
+    members = {f"{'test' if n == 3 else 'train'}/a/{n}.png": png(n) for n in range(20)}
+    members[name] = table(rows(pattern="a/{}.png"))
+    details = assert_upload_refused(workdir, write_archive(workdir.path / "in.zip", members))
+    assert list(details) == [f"{name}, line 5"]
+    assert "the split train, but only test/a/3.png fits" in details[f"{name}, line 5"]
+
+
+def test_a_whole_path_in_a_folder_of_another_split_is_a_warning(workdir):
+    members = images(20, "train/{}.png")
+    every = rows(20, "train/{}.png")
+    members["train.csv"], members["val.csv"] = table(every[:16]), table(every[16:])
+    data = ingest_upload(workdir, write_archive(workdir.path / "in.zip", members))
+    assert data.info.splits["val"].count == 4
+    (warning,) = read_summary(workdir).warnings
+    assert warning.startswith("val.csv names images in train/, which are read as val")
+
+
 def test_further_columns_are_ignored_and_named(workdir):
     data = table([(*row, 7) for row in rows()], "path,label,weight")
     path = write_archive(workdir.path / "in.zip", {**images(), "labels.csv": data})
