@@ -125,7 +125,7 @@ def test_the_end_of_a_path_in_another_split_is_refused(workdir, name):
     assert "the split train, but only test/a/3.png fits" in details[f"{name}, line 5"]
 
 
-def test_a_whole_path_in_a_folder_of_another_split_is_a_warning(workdir):
+def test_an_exact_path_in_a_folder_of_another_split_is_a_warning(workdir):
     members = images(20, "train/{}.png")
     every = rows(20, "train/{}.png")
     members["train.csv"], members["val.csv"] = table(every[:16]), table(every[16:])
