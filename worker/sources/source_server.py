@@ -50,6 +50,7 @@ class SourceServer:
         self._budget = _ByteBudget(buffer_bytes)
         self._socket, self._engine_socket = socket.socketpair()
         self._list = _FileList()
+        self._is_listed = False
         self._pool = ThreadPoolExecutor(reader.num_threads, thread_name_prefix="source")
         self._pending: queue.Queue[tuple[Future[bytes], int] | None] = queue.Queue(_MAX_PENDING)
         self._threads = [
@@ -93,6 +94,10 @@ class SourceServer:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._budget.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        with contextlib.suppress(queue.Empty):
+            while True:  # a full queue would hold the thread that receives
+                self._pending.get_nowait()
+        self._pending.put(None)
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(_CLOSE_TIMEOUT_S)
@@ -110,7 +115,8 @@ class SourceServer:
 
     def _accept(self, kind: bytes, position: int, start: int, size: int) -> bool:
         """Start what is requested. Returns False for a request that no engine of ours sends."""
-        if kind == LIST:
+        if kind == LIST and not self._is_listed:
+            self._is_listed = True
             self._send_list()
         elif kind == READ and self._is_valid(position, start, size):
             self._budget.acquire(size)

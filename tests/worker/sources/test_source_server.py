@@ -1,14 +1,17 @@
 """The channel between a worker and an engine: bounded, and safe from the engine."""
 
+import contextlib
 import json
 import socket
 from pathlib import Path
 
 import pytest
 
+from kdcore.data.ingest.archives.source_archive import SourceArchive
+from kdcore.data.ingest.archives.source_client import SourceClient
 from kdcore.protocol.source_channel import DATA, FRAME_HEADER, LIST, READ, REQUEST
 from tests.helpers import wait_until
-from tests.worker.sources.helpers import folder_reader, serve_source, write_files
+from tests.worker.sources.helpers import LIMITS, folder_reader, serve_source, write_files
 
 MEGABYTE = 1 << 20
 
@@ -34,7 +37,14 @@ def test_reads_ahead_stay_within_the_buffer(tmp_path: Path) -> None:
 
 def test_invalid_requests_end_the_channel(tmp_path: Path) -> None:
     write_files(tmp_path, {"one": b"1234"})
-    for request in ((READ, 1, 0, 1), (READ, 0, 0, 5), (READ, 0, 2**40, 1), (b"?", 0, 0, 1)):
+    invalid = (
+        (READ, 1, 0, 1),
+        (READ, 0, 0, 5),
+        (READ, 0, 2**40, 1),
+        (b"?", 0, 0, 1),
+        (LIST, 0, 0, 0),
+    )
+    for request in invalid:
         with (
             serve_source(folder_reader(tmp_path)) as (_, descriptor),
             socket.socket(fileno=descriptor) as engine,
@@ -57,3 +67,17 @@ def _read(file: socket.SocketIO, size: int) -> bytes:
     while len(data) < size:
         data += file.read(size - len(data)) or pytest.fail("the channel has ended")
     return data
+
+
+def test_many_files_pass_through_a_small_buffer(tmp_path: Path) -> None:
+    files = {f"{number:03d}.png": bytes([number]) * 150_000 for number in range(250)}
+    write_files(tmp_path, files)
+    with (
+        serve_source(folder_reader(tmp_path), buffer_bytes=MEGABYTE) as (server, descriptor),
+        contextlib.closing(SourceClient(descriptor)) as client,
+    ):
+        archive = SourceArchive(client, LIMITS)
+        archive.expect_reads(archive.members)
+        for member in archive.members:
+            assert archive.read(member) == files[member.name]
+        assert 2 * 150_000 < server.max_buffered_bytes <= MEGABYTE
