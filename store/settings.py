@@ -231,6 +231,16 @@ class Settings(BaseSettings):
     def _parse_sources(cls, value: object) -> object:
         return parse_rules(value) if isinstance(value, str) else value
 
+    @field_validator(
+        "sources_s3_access_key_id",
+        "sources_s3_secret_access_key",
+        "sources_s3_session_token",
+        mode="before",
+    )
+    @classmethod
+    def _ignore_empty_key(cls, value: object) -> object:
+        return value or None  # Compose sets a variable that is missing in `.env` to nothing
+
     @field_validator("sources_s3_endpoint")
     @classmethod
     def _check_endpoint(cls, value: str | None) -> str | None:

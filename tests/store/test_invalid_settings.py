@@ -113,3 +113,13 @@ def test_program_that_cannot_start_prints_no_secret(
     assert failed.returncode != 0
     output = failed.stdout + failed.stderr
     assert (next(iter(change), "127.0.0.1") in output, CANARY in output) == (True, False), output
+
+
+def test_keys_of_sources_are_set_together_or_not_at_all(variables: pytest.MonkeyPatch) -> None:
+    variables.setenv("STILLHOUSE_SOURCES_S3_ACCESS_KEY_ID", "")
+    assert settings().sources_s3_access_key_id is None
+    settings.cache_clear()
+    variables.setenv("STILLHOUSE_SOURCES_S3_ACCESS_KEY_ID", CANARY)
+    with pytest.raises(SettingsError, match="must be set together") as caught:
+        settings()
+    assert CANARY not in str(caught.value)
