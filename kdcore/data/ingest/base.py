@@ -22,6 +22,7 @@ from kdcore.data.ingest.archives.safe_zip import ArchiveMember
 from kdcore.data.ingest.archives.source_archive import SourceArchive
 from kdcore.data.ingest.archives.source_client import SourceClient
 from kdcore.data.ingest.ingest_summary import SummaryBuilder
+from kdcore.data.ingest.manifests.column_roles import UnreadTable
 from kdcore.data.ingest.resume import ResumeFolder
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail, Progress
@@ -93,6 +94,8 @@ class IngestContext:
         """By name; a second pass over the upload finds the same ones."""
         self.num_resumed = 0
         """Images of the present pass that an earlier run has read: they count as progress."""
+        self.unread_tables: list[UnreadTable] = []
+        """Tables that name images, but no labels."""
         self._cancellation = cancellation
         self._last_report_s = time.monotonic()
         self._resources = contextlib.ExitStack()

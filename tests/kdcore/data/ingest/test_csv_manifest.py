@@ -1,7 +1,11 @@
 """Tables in an archive say the paths, labels and splits of its images."""
 
+import json
+import re
+
 import pytest
 
+from kdcore.runtime.errors import UserError
 from tests.kdcore.data.ingest.helpers import (
     assert_upload_refused,
     encode_shard,
@@ -181,3 +185,98 @@ def test_an_unknown_split_is_named(workdir):
     members = {**images(), "labels.csv": data, "images/x.png": png(52)}
     details = assert_upload_refused(workdir, write_archive(workdir.path / "in.zip", members))
     assert "'third'; train, val, test or unlabeled" in details["labels.csv, line 22"]
+
+
+CAMERAS = {f"camera{n % 3}/{n}.png": png(n) for n in range(20)}
+SPLITS = [*["train"] * 12, *["val"] * 4, *["test"] * 4]
+
+
+def camera_table(header, *columns, suffix="csv", separator=","):
+    rows = zip(CAMERAS, *columns, strict=True)
+    return {**CAMERAS, f"annotations.{suffix}": table(rows, header, separator)}
+
+
+def species():
+    return [LABELS[number % 2] for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        camera_table("image_path,species,subset", species(), SPLITS),
+        camera_table("img,class,fold", species(), SPLITS),
+        camera_table("photo,label,usage", species(), SPLITS),
+        camera_table("File Name;Class Name;Partition", species(), SPLITS, separator=";"),
+        camera_table(
+            "image,ant,bee,split",
+            [1 - number % 2 for number in range(20)],
+            [f"{number % 2}.0" for number in range(20)],
+            SPLITS,
+        ),
+        {
+            **CAMERAS,
+            "metadata.jsonl": "\n".join(
+                json.dumps({"file_name": path, "label": label, "split": split})
+                for path, label, split in zip(CAMERAS, species(), SPLITS, strict=True)
+            ).encode(),
+        },
+    ],
+)
+def test_a_table_counts_and_folders_of_cameras_do_not(workdir, members):
+    data = ingest_upload(workdir, write_archive(workdir.path / "in.zip", members))
+    assert data.info.classes == LABELS
+    assert counts(data) == {"train": 12, "val": 4, "test": 4}
+    assert read_summary(workdir).ignored == ()
+
+
+def one_folder(members):
+    """The same pictures and tables, with one camera."""
+    text = {path: re.sub(rb"camera[0-9]", b"camera0", data) for path, data in members.items()}
+    return {
+        path.replace("camera1", "camera0").replace("camera2", "camera0"): text[path]
+        for path in members
+    }
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        camera_table("image,kind", species()),
+        camera_table("image,split", SPLITS),
+        # Several classes of one image, in one folder.
+        one_folder(camera_table("image,a,b", [1] * 20, [n % 2 for n in range(20)])),
+    ],
+)
+def test_a_table_without_labels_is_refused_with_its_columns(workdir, members):
+    with pytest.raises(UserError) as error:
+        ingest_upload(workdir, write_archive(workdir.path / "in.zip", members))
+    header = members["annotations.csv"].splitlines()[0].decode().replace(",", ", ")
+    assert error.value.message == (
+        "annotations.csv names 20 of the 20 images, but none of its columns is read as labels: "
+        + header
+    )
+    assert "name the column of labels `label`" in error.value.hint
+
+
+def test_a_table_of_sizes_beside_class_folders_is_named_in_a_warning(workdir):
+    members = {f"{LABELS[n % 2]}/{n}.png": png(n) for n in range(20)}
+    sizes = [(path, path.partition("/")[0], 9) for path in members]
+    members["sizes.csv"] = table(sizes, "file,folder,width")
+    data = ingest_upload(workdir, write_archive(workdir.path / "in.zip", members))
+    assert data.info.classes == LABELS
+    (warning,) = read_summary(workdir).warnings
+    assert "sizes.csv names 20 of the 20 images" in warning
+    assert "file, folder, width; the class folders were read instead" in warning
+
+
+def test_a_fold_that_is_no_split_is_ignored_and_named(workdir):
+    members = camera_table("image,label,fold", species(), [n % 5 for n in range(20)])
+    ingest_upload(workdir, write_archive(workdir.path / "in.zip", members))
+    assert read_summary(workdir).ignored[0].examples == ("fold",)
+
+
+@pytest.mark.parametrize("header", ["image,label,fold", "image,label,split"])
+def test_a_split_column_with_another_word_is_refused_by_its_line(workdir, header):
+    members = camera_table(header, species(), [*SPLITS[:-1], "extra"])
+    details = assert_upload_refused(workdir, write_archive(workdir.path / "in.zip", members))
+    assert "has the split 'extra'" in details["annotations.csv, line 21"]

@@ -93,8 +93,8 @@ ROWS = (
     Row(
         "csv_manifest",
         "zip or tar of images with a table",
-        "`labels.csv` or `.tsv` with the columns `path`, `label` and, if you like, `split`; or a "
-        "table for each split, `train.csv` and `test.csv`",
+        "`labels.csv`, `.tsv` or `.jsonl` with the columns `path`, `label` and, if you like, "
+        "`split`; or a table for each split, `train.csv` and `test.csv`",
         {"zip": encode_zip(MANIFEST), "tar": encode_shard(MANIFEST)},
     ),
     Row(
