@@ -18,8 +18,12 @@ WeightsChoice = Literal["raw", "ema"]
 
 def _check_pattern(pair: tuple[str, str]) -> tuple[str, str]:
     try:
-        # A replacement with an invalid reference fails before the search begins.
-        re.compile(pair[0]).sub(pair[1], "")
+        pattern = re.compile(pair[0])
+        names = {index: f"?P<{name}>" for name, index in pattern.groupindex.items()}
+        # The replacement is checked with empty groups of these names: some patterns take years
+        # even for an empty text.
+        groups = (f"({names.get(index, '')})" for index in range(1, pattern.groups + 1))
+        re.compile("".join(groups)).sub(pair[1], "")
     except (re.error, RecursionError, OverflowError, IndexError) as error:
         raise PydanticCustomError(
             "invalid_pattern",

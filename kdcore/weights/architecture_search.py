@@ -14,7 +14,8 @@ from kdcore.schema.asset_info import WeightsChoice
 from kdcore.schema.catalog import architectures
 from kdcore.weights.checkpoint_reader import LoadedCheckpoint
 from kdcore.weights.key_differences import misshaped_names
-from kdcore.weights.key_mapping import NamedTensor, map_tensors
+from kdcore.weights.key_mapping import map_tensors
+from kdcore.weights.key_renaming import NamedTensor
 from kdcore.weights.target_network import TargetNetwork, build_target, fit_target
 
 _LIBRARY_ORDER = ("cifar", "torchvision", "timm")

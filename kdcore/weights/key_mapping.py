@@ -2,21 +2,17 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from kdcore.runtime.errors import UserError, error_detail
-from kdcore.schema.asset_info import KeyMap, WeightsChoice
-from kdcore.weights.checkpoint_reader import LoadedCheckpoint
+from kdcore.runtime.errors import UserError
+from kdcore.schema.asset_info import WeightsChoice
+from kdcore.weights.key_renaming import NamedTensor, removal_rules
 from kdcore.weights.target_network import BATCH_COUNTER, TargetNetwork
 
-_WRAPPED_LAYERS = re.compile(
-    r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
-)
-"""Parts that torch.compile, FSDP and activation checkpointing add inside names."""
 _AVERAGED = re.compile(r"(^|_)(ema|swa|shadow|averaged?)(_|$)", re.IGNORECASE)
 _EXTRA_PART = re.compile(
     r"criterion|criteria|\w*loss\w*|\w*metrics?|acc|accuracy|auc|auroc|f1|precision|recall"
@@ -45,17 +41,6 @@ _USUAL_WRAPPERS = frozenset({"state_dict", "model_state_dict", "model", "module"
 _MAX_LISTED = 20
 
 
-class NamedTensor(NamedTuple):
-    """One tensor of a checkpoint."""
-
-    path: str
-    """Keys of the dicts around it and its name, joined by dots."""
-    name: str
-    """Its name in its dict, after ``key_map``."""
-    group: int
-    tensor: Tensor
-
-
 class TensorMapping(NamedTuple):
     """The tensors of one network in a checkpoint."""
 
@@ -68,31 +53,8 @@ class TensorMapping(NamedTuple):
     notes: tuple[str, ...] = ()
     has_alternative: bool = False
     """Whether the checkpoint has averaged and raw weights of the network."""
-
-
-def list_tensors(checkpoint: LoadedCheckpoint, key_map: KeyMap = ()) -> list[NamedTensor]:
-    """List every tensor, with names changed by ``key_map``; an empty new name leaves one out.
-
-    A pattern is searched in the name, and in the path if the name has no match. Raises
-    :class:`UserError` for an invalid pattern, and where two names become one.
-    """
-    rules = [(_compile(pattern, number), new) for number, (pattern, new) in enumerate(key_map)]
-    named: dict[str, NamedTensor] = {}
-    for group, (path, tensors) in enumerate(checkpoint.groups):
-        for key, tensor in tensors.items():
-            name, full = _rename(path, _WRAPPED_LAYERS.sub("", key), rules)
-            if not name:
-                continue
-            if full in named:
-                raise UserError(
-                    "checkpoint_invalid",
-                    f"two tensors of {checkpoint.name} get the name {full}",
-                    hint="change key_map so that different names stay different",
-                    items=[error_detail(key, f"becomes {full}, like {named[full].path}")],
-                    fix_fields=("key_map",),
-                )
-            named[full] = NamedTensor(full, name, group, tensor)
-    return list(named.values())
+    entries: tuple[NamedTensor, ...] = ()
+    """What ``tensors`` are in the checkpoint."""
 
 
 def map_tensors(
@@ -126,31 +88,6 @@ def map_tensors(
     prefix = max(by_prefix, key=lambda p: (_num_fitting(by_prefix[p], target), -len(p)))
     joined = _join_two_prefixes(by_prefix, prefix, target)
     return _mapping(named, target, prefix, {prefix: joined or by_prefix[prefix]}, ())
-
-
-def _rename(path: str, name: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> tuple[str, str]:
-    """Return the new name and its path; no rule follows one that empties the name."""
-    full = f"{path}.{name}" if path else name
-    for pattern, replacement in rules:
-        if pattern.search(name):
-            name = pattern.sub(replacement, name)
-            full = f"{path}.{name}" if path and name else name
-        elif pattern.search(full):
-            full = name = pattern.sub(replacement, full)
-        if not name:
-            break
-    return name, full
-
-
-def _compile(pattern: str, number: int) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise UserError(
-            "checkpoint_invalid",
-            f"the pattern {number} of key_map is not a regular expression: {error}",
-            fix_fields=("key_map",),
-        ) from error
 
 
 def _find_prefixes(
@@ -214,15 +151,24 @@ def _select(
     selected = students or others or selected
     different = [p for p in selected[1:] if not _are_equal(options[selected[0]], options[p])]
     if different:
-        raise UserError(
-            "checkpoint_invalid",
-            f"the checkpoint has several different sets of weights for this network, under "
-            f"{_quote([selected[0], *different])}",
-            hint="leave all but one out with key_map: "
-            f"{_drop_rules(f'{prefix}x' for prefix in different)}",
-            fix_fields=("key_map",),
-        )
+        raise _ambiguity_error({p: options[p] for p in (selected[0], *different)})
     return selected[0], notes
+
+
+def _ambiguity_error(options: Mapping[str, Mapping[str, NamedTensor]]) -> UserError:
+    # The names of the set with the shortest prefix begin with no other set's prefix.
+    first = min(options, key=len)
+    rules = removal_rules(
+        [entry for prefix in options if prefix != first for entry in options[prefix].values()],
+        list(options[first].values()),
+    )
+    return UserError(
+        "checkpoint_invalid",
+        f"the checkpoint has several different sets of weights for this network, under "
+        f"{_quote(options)}",
+        hint=f"leave all but one out with key_map{f': {rules}' if rules else ''}",
+        fix_fields=("key_map",),
+    )
 
 
 def _is_averaged(prefix: str) -> bool:
@@ -290,7 +236,11 @@ def _mapping(
         notes = (*notes, f"not part of the network, so not read: {listed}{more}")
     notes = (*notes, *_normalization_notes(e for e in rest if e.name not in unexpected))
     return TensorMapping(
-        {name: entry.tensor for name, entry in used.items()}, prefix, unexpected, notes
+        {name: entry.tensor for name, entry in used.items()},
+        prefix,
+        unexpected,
+        notes,
+        entries=tuple(used.values()),
     )
 
 
@@ -334,17 +284,6 @@ def _normalization_notes(extras: Iterable[NamedTensor]) -> tuple[str, ...]:
 def _has_numbers(tensor: Tensor) -> bool:
     is_plain = tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
     return is_plain and tensor.is_floating_point()
-
-
-def drop_rules_hint(names: Collection[str]) -> str:
-    """Return a ``key_map`` that leaves the tensors ``names`` out, as JSON for a message."""
-    return _drop_rules(names)
-
-
-def _drop_rules(names: Iterable[str]) -> str:
-    heads = dict.fromkeys(name.rpartition(".")[0] or name for name in names)
-    rules = ", ".join(f'["^{re.escape(head)}.*", ""]' for head in heads)
-    return f'"key_map": [{rules}]'.replace("\\", "\\\\")
 
 
 def _quote(prefixes: Iterable[str]) -> str:

@@ -23,13 +23,8 @@ from kdcore.weights.checkpoint_reader import (
     read_reported_top1,
 )
 from kdcore.weights.key_differences import Differences, compare
-from kdcore.weights.key_mapping import (
-    NamedTensor,
-    TensorMapping,
-    drop_rules_hint,
-    list_tensors,
-    map_tensors,
-)
+from kdcore.weights.key_mapping import TensorMapping, map_tensors
+from kdcore.weights.key_renaming import NamedTensor, list_tensors, removal_rules
 from kdcore.weights.safetensors_io import write_model
 from kdcore.weights.target_network import BATCH_COUNTER, TargetNetwork, build_target, fit_target
 
@@ -134,7 +129,7 @@ def _check_names(
     fitting = fitting_targets(named)
     complete = target.required_names <= mapping.tensors.keys()
     if complete and len(differences.items) == len(mapping.unexpected) and not fitting:
-        raise _extras_error(checkpoint, mapping, differences, target.architecture)
+        raise _extras_error(checkpoint, named, mapping, differences, target.architecture)
     hint = None
     if fitting:
         alternatives = [f"{key} of {fit.num_classes} classes" for key, (fit, _) in fitting.items()]
@@ -175,6 +170,7 @@ def _check_classes(
 
 def _extras_error(
     checkpoint: LoadedCheckpoint,
+    named: Sequence[NamedTensor],
     mapping: TensorMapping,
     differences: Differences,
     architecture: str,
@@ -182,11 +178,15 @@ def _extras_error(
     names = sorted(mapping.unexpected)
     listed = ", ".join(names[:_MAX_LISTED])
     more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    used = {entry.path for entry in mapping.entries}
+    extras = [e for e in named if e.name in mapping.unexpected and e.path not in used]
+    rules = removal_rules(extras, mapping.entries)
     return UserError(
         "checkpoint_invalid",
         f"{checkpoint.name} has every tensor of a {architecture}, and {len(names)} others, which "
         f"may change its outputs: {listed}{more}",
-        hint=f"if the network does not need them, leave them out: {drop_rules_hint(names)}",
+        hint="if the network does not need them, leave them out with "
+        f"{rules or 'key_map, whose empty new names leave tensors out'}",
         items=differences.items,
         fix_fields=("architecture", "key_map"),
     )

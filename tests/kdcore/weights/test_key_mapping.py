@@ -4,7 +4,11 @@ import json
 
 import pytest
 import torch
+from pydantic import TypeAdapter, ValidationError
 
+from kdcore.runtime.errors import UserError
+from kdcore.schema.asset_info import KeyMap
+from kdcore.weights.key_renaming import rename
 from tests.kdcore.weights.checkpoint_files import (
     add_prefix,
     assert_equal_weights,
@@ -13,8 +17,15 @@ from tests.kdcore.weights.checkpoint_files import (
     verify_file,
 )
 
+EMPTY_LOOP = "(?:(?:(?:|a){9999}){9999}){9999}"
+"""A pattern that takes years for the empty text."""
 STATE = network_state()
 OTHER = network_state(seed=1)
+
+
+def suggested_rules(error):
+    """The rules of ``key_map`` in a hint."""
+    return json.loads("{" + error.hint[error.hint.index('"key_map"') :] + "}")["key_map"]
 
 
 @pytest.mark.parametrize(
@@ -52,10 +63,73 @@ def test_foreign_tensor_is_named_alone_with_what_leaves_it_out(tmp_path):
     error = refuse_file(tmp_path, contents)
     assert [item.name for item in error.items] == ["projector.weight"]
     assert error.fix_fields == ("architecture", "key_map")
-    assert '"key_map": [["^projector.*", ""]]' in (error.hint or "")
-    result = verify_file(tmp_path, contents, key_map=[("^projector.*", "")])
+    assert suggested_rules(error) == [["^projector\\..*", ""]]
+    result = verify_file(tmp_path, contents, key_map=suggested_rules(error))
     assert_equal_weights(result.tensors, STATE)
     assert "`net.`" in result.warnings
+
+
+@pytest.mark.parametrize(
+    ("contents", "rules"),
+    [
+        (
+            {**STATE, "fc.lora_A": torch.ones(2, 64), "fc.lora_B": torch.ones(5, 2)},
+            [["^fc\\.lora_A$", ""], ["^fc\\.lora_B$", ""]],
+        ),
+        ({**STATE, "conv1.weight_scale": torch.ones(16)}, [["^conv1\\.weight_scale$", ""]]),
+        (
+            STATE | {f"{name}_copy": tensor for name, tensor in STATE.items() if tensor.ndim},
+            [["^.*_copy$", ""]],
+        ),
+        ({**add_prefix("net.", STATE), **add_prefix("net2.", OTHER)}, [["^net2\\..*", ""]]),
+        ({**STATE, **add_prefix("net.", OTHER)}, [["^net\\..*", ""]]),
+        ({"a": STATE, "b": {"c": OTHER}}, [["^b\\..*", ""]]),
+    ],
+)
+def test_suggested_rules_leave_out_nothing_of_the_network(tmp_path, contents, rules):
+    assert suggested_rules(refuse_file(tmp_path, contents)) == rules
+    assert_equal_weights(verify_file(tmp_path, contents, key_map=rules).tensors, STATE)
+
+
+def test_extras_without_a_few_rules_are_refused_without_rules(tmp_path):
+    extras = {f"fc.x{index}": torch.ones(2) for index in range(30)}
+    error = refuse_file(tmp_path, {**STATE, **extras})
+    assert "[" not in (error.hint or "")
+    assert "key_map" in (error.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [("(a+)+#", "a" * 40 + "!"), (r"^(\w+\.?)+#$", "a" * 40), (EMPTY_LOOP, "b")],
+)
+def test_slow_pattern_is_refused_by_its_pointer(pattern, name):
+    with pytest.raises(UserError) as error:
+        rename([(name, name)], (("^z", ""), (pattern, "")), cpu_s=1)
+    assert [item.name for item in error.value.items] == ["/key_map/1"]
+    assert "takes more than 1 seconds" in error.value.message
+    assert error.value.fix_fields == ("key_map",)
+
+
+def test_pattern_that_lengthens_names_without_end_is_refused():
+    with pytest.raises(UserError, match=r"/key_map/0 cannot be used: .* 1000 characters"):
+        rename([("abcdef", "x.abcdef")], (("(.)", r"\1" * 200),) * 100)
+
+
+def test_pattern_is_searched_in_the_name_and_then_in_the_path():
+    names = [("conv.weight", "a.conv.weight"), ("a.bias", "b.a.bias"), ("é", "é")]
+    assert rename(names, (("^a\\.", "c."), ("^é$", ""))) == [
+        ("c.conv.weight", "c.conv.weight"),
+        ("c.bias", "b.c.bias"),
+        ("", ""),
+    ]
+
+
+def test_slow_pattern_does_not_delay_the_check_of_a_request():
+    assert TypeAdapter(KeyMap).validate_python([(EMPTY_LOOP, "")]) == ((EMPTY_LOOP, ""),)
+    for replacement in ("\\2", "\\g<no>"):
+        with pytest.raises(ValidationError):
+            TypeAdapter(KeyMap).validate_python([("(?P<yes>a)", replacement)])
+    TypeAdapter(KeyMap).validate_python([("(?P<yes>a)(b)", "\\g<yes>\\2")])
 
 
 def test_known_extras_are_a_warning(tmp_path):
