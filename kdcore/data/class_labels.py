@@ -16,6 +16,12 @@ import numpy.typing as npt
 from kdcore.runtime.errors import to_printable
 
 MAX_CLASS_NAME_LENGTH = 200
+_BLANKS = (
+    "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
+    "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+    "\xad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+)
+"""All white space; then invisible characters, the byte order mark among them."""
 _EXPECTED = "an integer from 0, or a name, was expected"
 _INTEGER = re.compile(r"([0-9]{1,200})(?:\.0*)?", re.ASCII)
 _NEGATIVE_NUMBER = re.compile(r"-[0-9]+(?:\.[0-9]*)?", re.ASCII)
@@ -30,8 +36,8 @@ def class_name_of(value: object) -> str:
     """Return the class name of one label: text, or a number of Python or numpy.
 
     An integer has one name, however it is written: 7, 7.0, ``"7"`` and ``"7.0"`` are ``"7"``,
-    and true is ``"1"``. Blanks around a text are removed,
-    and its letters are composed (NFC). A missing label (None, empty text) gives
+    and true is ``"1"``. Blanks, invisible characters and a byte order mark around a text are
+    removed, and its letters are composed (NFC). A missing label (None, empty text) gives
     an empty name. Raises :class:`InvalidLabelError` for negative numbers, fractions and other
     types.
     """
@@ -54,8 +60,8 @@ def class_name_of(value: object) -> str:
 
 
 def normalize_text(text: str) -> str:
-    """Return a text without the blanks around it, its letters composed (NFC)."""
-    return unicodedata.normalize("NFC", text.strip())
+    """Return a text without blanks and invisible characters around it, composed (NFC)."""
+    return unicodedata.normalize("NFC", text.strip(_BLANKS))
 
 
 def _class_name_of_text(text: str) -> str:
@@ -136,7 +142,7 @@ def class_name_problem(name: str) -> str | None:
 def equal_number_problems(names: Iterable[str]) -> dict[str, str]:
     """Return the names that are one number in several spellings, with what is wrong.
 
-    ``01`` beside ``1`` may be one class or two, so neither is assumed.
+    ``01`` or ``+1`` beside ``1`` may be one class or two, so neither is assumed.
     """
     by_number: dict[int, list[str]] = defaultdict(list)
     for name in sorted(set(names)):
@@ -151,5 +157,5 @@ def equal_number_problems(names: Iterable[str]) -> dict[str, str]:
 
 
 def _number_of(name: str) -> int | None:
-    number = _INTEGER.fullmatch(name)
+    number = _INTEGER.fullmatch(name.removeprefix("+"))
     return None if number is None else int(number.group(1))

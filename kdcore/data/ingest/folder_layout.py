@@ -4,18 +4,26 @@ A folder ``unlabeled/`` beside the split folders or the classes holds images wit
 subfolders. Folders that wrap all others are skipped.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
-from kdcore.data.class_labels import class_name_problem, equal_number_problems, order_class_names
+from kdcore.data.class_labels import (
+    class_name_problem,
+    equal_number_problems,
+    normalize_text,
+    order_class_names,
+)
 from kdcore.data.ingest.base import LabeledImage
-from kdcore.data.ingest.splits import SPLIT_NAMES_HINT, folder_word, resolve_words
+from kdcore.data.ingest.splits import SPLIT_NAMES_HINT, folder_word, resolve_words, table_word
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail
 from kdcore.runtime.errors import UserError, error_detail, join_names, to_printable
 
-_MAX_WRAPPERS = 2
+_MAX_WRAPPERS = 20
+_FOLD = re.compile(r"(fold|split|part|batch|cv)[-_ ]?\d+", re.IGNORECASE)
+"""Names of parts of a data set, which are hardly names of classes."""
 LAYOUT_HINT = "put the images into class folders: <class>/*.png, or train/<class>/*.png"
 
 
@@ -76,6 +84,8 @@ def parse_layout(files: Sequence[LocatedFile]) -> FolderLayout:
             labeled.append(labeled_image)
         else:
             problems.append(labeled_image)
+    warnings += _inner_folder_warnings(images, folders)
+    warnings += _spelling_warnings(images, folders)
     labeled.sort(key=lambda image: (image.split, image.label, image.path_parts))
     return FolderLayout(labeled, problems, _sources(labeled, folders, wrapper), warnings)
 
@@ -105,6 +115,8 @@ def _read_folders(images: list[_Image], warnings: list[str]) -> _Folders:
         splits = {folder: means[word] for folder, word in words.items()}
         return _Folders(splits, num_wrappers=_count_wrappers(images, splits))
     unlabeled: dict[str, SubsetName] = dict.fromkeys(words.keys() - set(named), "unlabeled")
+    if not named and (folders := _splits_in_names(images, depths.keys() - unlabeled, warnings)):
+        return folders._replace(splits=folders.splits | unlabeled)
     labeled = [image for image in images if image.parts[0] not in unlabeled]
     return _Folders(unlabeled | _splits_below_classes(labeled, warnings), class_first=True)
 
@@ -126,6 +138,89 @@ def _are_splits(named: list[str], depths: dict[str, int], warnings: list[str]) -
         f"no class folders are in {listed}, which name splits",
         hint=f"put class folders into them: {named[0]}/<class>/*.png; {SPLIT_NAMES_HINT}",
     )
+
+
+def _splits_in_names(
+    images: list[_Image], tops: Collection[str], warnings: list[str]
+) -> _Folders | None:
+    """Return the splits of folders such as ``seg_train/`` and ``seg_test/``, or None.
+
+    They are splits, and not classes, if they hold the same class folders and no other folder does.
+    Raises :class:`UserError` ``dataset_invalid`` for folders such as ``fold1/`` and ``fold2/``.
+    """
+    words = {folder: word for folder in sorted(tops) if (word := table_word(folder))}
+    splits = {folder: resolve_words([word])[word] for folder, word in words.items()}
+    num_wrappers = _count_wrappers(images, splits)
+    classes: dict[str, set[str]] = {folder: set() for folder in tops}
+    for image in images:
+        if image.parts[0] in classes and len(image.parts) > 2 + num_wrappers:
+            classes[image.parts[0]].add(image.parts[1 + num_wrappers])
+    _check_folds(classes)
+    trained = {name for folder in splits if splits[folder] == "train" for name in classes[folder]}
+    sharing = {folder for folder, names in classes.items() if not trained.isdisjoint(names)}
+    if sharing != splits.keys() or len(set(splits.values())) < 2:
+        return None
+    listed = join_names([f"{folder}/" for folder in splits])
+    warnings.append(f"{listed} are read as splits, because they hold the same class folders")
+    means = resolve_words(words.values())
+    return _Folders({folder: means[word] for folder, word in words.items()}, False, num_wrappers)
+
+
+def _check_folds(classes: dict[str, set[str]]) -> None:
+    inner = next(iter(classes.values()), set())
+    if len(inner) < 2 or len(classes) < 2 or not all(map(_FOLD.fullmatch, classes)):
+        return
+    if all(names == inner for names in classes.values()):
+        outer = join_names([f"{folder}/" for folder in sorted(classes)])
+        raise UserError(
+            "dataset_invalid",
+            f"{outer} hold the same folders, {join_names(sorted(inner))}: the outer folders may be "
+            "classes, or parts of the data set",
+            hint="put the parts into train/, val/ and test/, or merge them; rename them if they "
+            "are classes",
+        )
+
+
+def _inner_folder_warnings(images: list[_Image], folders: _Folders) -> list[str]:
+    """Warn of folders in class folders, which are not classes."""
+    inner: dict[str, set[str]] = defaultdict(set)
+    for image in images:
+        below = _class_path(image, folders)
+        if len(below) > 1 and not (folders.class_first and below[1] in folders.splits):
+            inner[below[0]].add(below[1])
+    if not inner:
+        return []
+    classes = {path[0] for image in images if (path := _class_path(image, folders))}
+    first, outer = next(iter(inner.values())), join_names(sorted(inner))
+    are_equal = inner.keys() == classes and all(names == first for names in inner.values())
+    if are_equal and len(classes) > 1 and len(first) > 1:
+        return [
+            f"the classes are {outer}, and all of them hold the folders "
+            f"{join_names(sorted(first))}; if these are the classes, put them on top"
+        ]
+    paths = sorted(f"{label}/{name}/" for label, names in inner.items() for name in names)
+    return [f"folders in the class folders of {outer} are not read as classes: {join_names(paths)}"]
+
+
+def _spelling_warnings(images: list[_Image], folders: _Folders) -> list[str]:
+    """Warn of folders that are one class, because only blanks distinguish their names."""
+    spellings: dict[str, set[str]] = defaultdict(set)
+    for image in images:
+        for folder in _class_path(image, folders)[:1]:
+            spellings[normalize_text(folder)].add(folder)
+    return [
+        f"the class {label} has {len(names)} folders whose names differ only in blanks around them"
+        for label, names in sorted(spellings.items())
+        if len(names) > 1
+    ]
+
+
+def _class_path(image: _Image, folders: _Folders) -> tuple[str, ...]:
+    """Return the class folder of an image and the folders in it; nothing without a class."""
+    split = folders.splits.get(image.parts[0]) if len(image.parts) > 1 else None
+    if split == "unlabeled" or (split is None and not folders.class_first):
+        return ()
+    return image.parts[0 if folders.class_first else 1 + folders.num_wrappers : -1]
 
 
 def _splits_below_classes(images: list[_Image], warnings: list[str]) -> dict[str, SubsetName]:
@@ -177,10 +272,11 @@ def _label_image(image: _Image, folders: _Folders) -> LabeledImage | ErrorDetail
         split, label_parts = splits[parts[0]], parts[1 + folders.num_wrappers : -1]
     if not label_parts:
         return error_detail(image.name, "is not in a class folder; move it into one, or remove it")
-    problem = class_name_problem(label_parts[0])
+    label = normalize_text(label_parts[0])
+    problem = class_name_problem(label) if label else "is in a folder without a name; rename it"
     if problem is not None:
         return error_detail(image.name, problem)
-    return LabeledImage(parts, split, "" if split == "unlabeled" else label_parts[0], image.file)
+    return LabeledImage(parts, split, "" if split == "unlabeled" else label, image.file)
 
 
 def _sources(images: list[LabeledImage], folders: _Folders, wrapper: str) -> dict[SubsetName, str]:

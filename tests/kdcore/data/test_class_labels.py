@@ -38,6 +38,9 @@ from tests.kdcore.uploads import Workdir, encode_image, write_archive
         (0.0, "0"),
         ("01", "01"),
         (" owl ", "owl"),
+        ("\u200bowl\u00a0\ufeff", "owl"),
+        (b"\xef\xbb\xbf1\n", "1"),
+        ("+1", "+1"),
         ("1.2.3", "1.2.3"),
         (None, ""),
         ("  ", ""),
@@ -160,3 +163,8 @@ def test_spellings_of_one_number_and_negative_folders_are_refused(tmp_path):
         members = {f"{folder}/{row}.png": png for folder in folders for row in range(3)}
         details = assert_upload_refused(workdir, write_archive(workdir.path / "in.zip", members))
         assert words in details[name]
+
+
+def test_one_number_with_and_without_a_plus_sign_is_refused():
+    assert equal_number_problems(["+1", "like"]) == {}
+    assert list(equal_number_problems(["+1", "1", "2"])) == ["+1"]

@@ -103,6 +103,73 @@ def test_folders_between_split_and_class_are_skipped(workdir):
     assert read_sources(workdir)["test"] == "data/test_set/"
 
 
+def test_many_wrapping_folders_are_skipped(workdir):
+    trees = [
+        image_tree(count, prefix=f"data/v1/x/{w}/") for w, count in (("train", 5), ("test", 2))
+    ]
+    data = ingest_folders(workdir, *trees)
+    assert data.info.splits["test"].count == 4
+
+
+@pytest.mark.parametrize("pattern", ["seg_{0}/seg_{0}/", "set/cats_{0}/"])
+def test_words_in_names_are_splits_where_class_folders_are_the_same(workdir, pattern):
+    trees = [image_tree(n, prefix=pattern.format(w)) for w, n in (("train", 5), ("test", 2))]
+    root = "set/" if pattern.startswith("set/") else ""
+    data = ingest_folders(workdir, *trees, {f"{root}unlabeled/1.png": png(99)})
+    assert data.info.classes == ("ant", "bee")
+    assert data.info.splits["test"].count == 4
+    warning = read_summary(workdir)["warnings"][0]
+    assert "_train/ are read as splits, because they hold the same class folders" in warning
+
+
+def test_an_image_beside_folders_with_words_in_their_names_is_refused(workdir):
+    trees = [image_tree(n, prefix=f"seg_{w}/") for w, n in (("train", 5), ("test", 2))]
+    path = write_archive(
+        workdir.path / "in.zip", trees[0] | trees[1] | {"seg_pred/seg_pred/1.png": png(99)}
+    )
+    details = assert_upload_refused(workdir, path)
+    assert "is beside the split folders" in details["seg_pred/seg_pred/1.png"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "classes"),
+    [
+        (("train-station/day", "test-tube/night"), ("test-tube", "train-station")),
+        (("cats_train/a", "cats_test/a", "dogs/a"), ("cats_test", "cats_train", "dogs")),
+        (("animal/cat", "animal/dog", "vehicle/car"), ("animal", "vehicle")),
+    ],
+)
+def test_folders_in_class_folders_are_named(workdir, folders, classes):
+    data = ingest_folders(workdir, image_tree(5, folders))
+    assert data.info.classes == classes
+    (warning,) = read_summary(workdir)["warnings"]
+    assert "are not read as classes: " in warning
+    assert f"{folders[0]}/" in warning
+
+
+def test_equal_folders_in_all_class_folders_are_named(workdir):
+    trees = [image_tree(5, ("images", "masks"), f"{name}/") for name in ("covid", "normal")]
+    data = ingest_folders(workdir, *trees)
+    assert data.info.classes == ("covid", "normal")
+    warnings = read_summary(workdir)["warnings"]
+    assert (
+        "the classes are covid, normal, and all of them hold the folders images, masks"
+        in (warnings[0])
+    )
+
+
+def test_folds_with_the_same_class_folders_are_refused(workdir):
+    error = refusal(workdir, *(image_tree(3, prefix=f"fold{i}/") for i in (1, 2)))
+    assert error.message.startswith("fold1/, fold2/ hold the same folders, ant, bee")
+    assert "train/, val/ and test/" in error.hint
+
+
+def test_blanks_around_the_name_of_a_folder_make_no_class(workdir):
+    data = ingest_folders(workdir, image_tree(4, ("cat", "cat\u200b", "cat\u00a0", "dog")))
+    assert data.info.classes == ("cat", "dog")
+    assert "the class cat has 3 folders" in read_summary(workdir)["warnings"][0]
+
+
 def test_splits_below_the_classes_are_read(workdir):
     members = {f"{name}/{word}/{i}.png": png(hash_of(name, word, i)) for name, word, i in cells()}
     data = ingest_folders(workdir, members)
