@@ -134,7 +134,7 @@ def s3_server(folder: Path) -> Iterator[dict[str, str]]:
             "STILLHOUSE_SOURCES_S3_SECRET_ACCESS_KEY": weed.secret,
         }
     finally:
-        process.terminate()
+        process.kill()
         process.wait()
 
 

@@ -25,11 +25,12 @@ Json = dict[str, Any]
 TRAINED_EPOCHS = 2
 SHARED_PROCESS_PATHS = {
     "chaos": ("tests/chaos/",),
+    "s3": ("tests/worker/sources/test_s3.py", "tests/worker/sources/test_through_api.py"),
     "stack": ("tests/dashboard/", "tests/e2e/"),
     "verify": ("tests/worker/kinds/test_verify.py",),
 }
 """Paths whose tests share one pytest-xdist process: two stacks at once compete for CPU time, and
-the fixture of ``verify`` takes half a minute."""
+the fixture of ``verify`` takes half a minute, and an S3 server some seconds."""
 SLOW_TESTS = (
     "tests/chaos/",  # processes are killed and frozen, and the tests wait for leases to expire
     "tests/dashboard/test_long_names.py",  # a data set and a job, and eleven pages at four widths

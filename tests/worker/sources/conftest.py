@@ -53,7 +53,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
             )
             yield S3Server(BUCKET, endpoint, weed.key, weed.secret, store)
         finally:
-            process.terminate()
+            process.kill()  # its files are temporary, and it takes long to end by itself
             process.wait(60)
 
 
