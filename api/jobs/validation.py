@@ -13,7 +13,7 @@ from api.http.problems import InvalidRequestError
 from api.http.routing import V1Route
 from api.jobs.continuation import continuation_issues, derivation_issues, earlier_student
 from kdcore.schema.asset_info import DatasetFacts, ModelFacts
-from kdcore.schema.defaults import class_warnings, job_warnings, resolve_job
+from kdcore.schema.defaults import job_warnings, model_warnings, resolve_job
 from kdcore.schema.job import BUILT_IN_INITS, JobSpec, ResolvedJob
 from kdcore.schema.validation.compatibility import JobAssets, teacher_student_pair
 from kdcore.schema.validation.cross_field import Job
@@ -59,7 +59,7 @@ def validate_job(session: Session, spec: JobSpec, caller: Principal) -> Validate
         teachers,
         [
             *job_warnings(spec, assets.dataset),
-            *class_warnings(resolved, assets.dataset, teachers, start),
+            *model_warnings(resolved, assets.dataset, teachers, start),
         ],
         find_incompatibilities(teacher_student_pair(job, assets)),
     )
@@ -140,6 +140,7 @@ def _model_facts(model: Model | None) -> ModelFacts | None:
         num_classes=model.num_classes,
         in_channels=model.in_channels or 3,
         class_names=tuple(model.class_names) if model.class_names else None,
+        assumed_input_size=None if model.input_size_declared else model.input_size,
     )
 
 

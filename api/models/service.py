@@ -173,6 +173,7 @@ def _from_upload(session: Session, body: ModelCreate, caller: Principal) -> Mode
         input_size=body.input_size or (entry.input_size if entry else None),
         normalization=normalization.model_dump(mode="json") if normalization else None,
         normalization_declared=body.normalization is not None,
+        input_size_declared=body.input_size is not None,
         class_names=list(body.class_names) if body.class_names else None,
         reported_top1=body.reported_top1,
         license=body.license,

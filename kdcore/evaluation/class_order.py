@@ -90,12 +90,17 @@ def _sorted_orders(classes: Sequence[str]) -> dict[str, tuple[int, ...]]:
 
 def _is_clearly_better(other_hits: Tensor, hits: Tensor) -> bool:
     """Compare two orders by a one-sided sign test; hits are (N,) bool."""
+    if int(other_hits.sum()) - int(hits.sum()) < max(1, _MIN_GAIN * len(hits)):
+        return False
+    return gain_p_value(other_hits, hits) < _P_THRESHOLD
+
+
+def gain_p_value(other_hits: Tensor, hits: Tensor) -> float:
+    """Return the p-value of a one-sided sign test that ``other_hits`` has more hits; (N,) bool."""
     from scipy.special import bdtrc  # slow to import, and some runs have no teacher
 
     gained, lost = int((other_hits & ~hits).sum()), int((hits & ~other_hits).sum())
-    if gained - lost < max(1, _MIN_GAIN * len(hits)):
-        return False
-    return float(bdtrc(gained - 1, gained + lost, 0.5)) < _P_THRESHOLD
+    return float(bdtrc(gained - 1, gained + lost, 0.5)) if gained else 1.0
 
 
 def _cross_fitted_hits(logits: Tensor, target: Tensor) -> Tensor:

@@ -26,10 +26,10 @@ HINT = (
     "check that the teacher's normalization is the one of its training, that its classes are in "
     "the data set's order, and that its input size is right"
 )
-
+"""What to check of a teacher that is less accurate than expected."""
 ORDER_HINT = (
-    "set the class_map of fix, or upload the teacher with its class_names; a class_map of 0, 1, "
-    "2, ... states that its classes are in the data set's order"
+    "set the class_map of fix, or the teacher's class_names; a class_map of 0, 1, 2, ... states "
+    "that its classes are in the data set's order"
 )
 
 
@@ -85,13 +85,15 @@ def check_teachers(
     results: Sequence[ChanceTest],
     orders: Mapping[int, LikelyOrder] | None = None,
     notes: Sequence[str] = (),
+    reported: Sequence[str] = (),
 ) -> list[str]:
     """Refuse teachers that are no better than the most frequent class at p < 0.001.
 
     ``orders`` has, by the index of a teacher whose order of classes is an assumption, the order
-    that fits better; such teachers are refused, too. ``notes`` are sentences for the hint of a
-    refusal. Returns warnings for weak teachers. Raises :class:`UserError` ``teacher_load_failed``,
-    which names all refused teachers, with their class maps as a fix.
+    that fits better; such teachers are refused, too. The hint of a refusal has the sentences
+    ``reported``, and those of ``notes`` if another order does not explain it. Returns warnings for
+    weak teachers. Raises :class:`UserError` ``teacher_load_failed``, which names all refused
+    teachers, with their class maps as a fix.
     """
     orders = orders or {}
     bad: dict[str, ErrorDetail] = {}
@@ -112,7 +114,9 @@ def check_teachers(
         elif result.is_weak:
             warnings.append(f"the teacher {name} is weak: {summary}. {HINT}")
     if bad:
-        raise _refusal(bad, orders, notes)
+        hints = [HINT, *notes] if len(bad) > len(orders) else []
+        hints += [sentence.removesuffix(f". {HINT}") for sentence in reported]
+        raise _refusal(bad, orders, hints)
     return warnings
 
 
@@ -134,7 +138,7 @@ def _summarize(result: ChanceTest) -> str:
 
 
 def _refusal(
-    bad: Mapping[str, ErrorDetail], orders: Mapping[int, LikelyOrder], notes: Sequence[str]
+    bad: Mapping[str, ErrorDetail], orders: Mapping[int, LikelyOrder], hints: Sequence[str]
 ) -> UserError:
     """Return the error with one sentence for each refused teacher, by its reason."""
     sentences = [f"{reason}: {detail.detail}" for reason, detail in bad.items()]
@@ -147,7 +151,7 @@ def _refusal(
     return UserError(
         "teacher_load_failed",
         ". ".join(sentences),
-        hint=". ".join([*([ORDER_HINT] if orders else []), HINT, *notes]),
+        hint=". ".join([*([ORDER_HINT] if orders else []), *hints]),
         items=list(bad.values()),
         fix=fix or None,
         likely_class_order=next((order.class_map for order in orders.values()), None),
@@ -156,6 +160,8 @@ def _refusal(
 
 MAX_RISE = 100
 """A validation loss that rose by this factor has diverged. Overfitting raises it far less."""
+_FEW_EPOCHS = 10
+"""Trainings below this number of epochs are probably too short for a student at chance."""
 _P_CHANCE = 0.05
 """Significance level: a student that always predicts the most frequent class passes this often."""
 _Z_HARM = 1.64
@@ -186,17 +192,25 @@ class StudentLogits(NamedTuple):
 
 
 def find_issues(
-    course: TrainingCourse, tested: StudentLogits, teacher_top1: float | None
+    course: TrainingCourse,
+    tested: StudentLogits,
+    teacher_top1: float | None,
+    teacher_findings: Sequence[Finding] = (),
 ) -> tuple[Finding, ...]:
-    """What a user should know before using the student; ``teacher_top1`` is in percent."""
+    """What a user should know before using the student; ``teacher_top1`` is in percent.
+
+    ``teacher_findings`` are measured faults of the teachers. They come first, because they explain
+    harm.
+    """
     divergence = _find_divergence(course, tested)
-    harm = _find_harm(course, tested, teacher_top1, diverged=divergence is not None)
-    return tuple(finding for finding in (divergence, harm) if finding is not None)
+    earlier = [*teacher_findings, *([] if divergence is None else [divergence])]
+    harm = _find_harm(course, tested, teacher_top1, earlier)
+    return (*earlier, *([] if harm is None else [harm]))
 
 
 def _find_divergence(course: TrainingCourse, tested: StudentLogits) -> Finding | None:
     num_classes = tested.students[0].shape[1]
-    hint = (
+    lower = (
         f"lower training.optimizer.lr ({course.lr:g}), for instance to {course.lr / 10:g}, or the "
         f"weight of the largest term of the loss{_quote(course.largest_term)}, or set "
         "training.clip_grad_norm"
@@ -210,7 +224,7 @@ def _find_divergence(course: TrainingCourse, tested: StudentLogits) -> Finding |
             else "is not finite"
         )
         message = f"the training diverged: the validation loss {change}"
-        return Finding(code="diverged", message=message, cause=cause, hint=hint)
+        return Finding(code="diverged", message=message, cause=cause, hint=lower)
     chance = count_correct(tested.students[0], tested.target)
     if not _is_chance(chance):
         return None
@@ -219,14 +233,31 @@ def _find_divergence(course: TrainingCourse, tested: StudentLogits) -> Finding |
             f"the training diverged: the validation loss is {last:.3g}, that of a guess "
             f"{guess_loss:.3g}, and top-1 {chance.top1:.1f} %"
         )
-        return Finding(code="diverged", message=message, cause=cause, hint=hint)
-    cause = f"the training is too short ({course.epochs} epochs), or {cause}"
-    hint = f"train for more epochs, or {hint}"
-    message = (
-        f"the student is no better than chance: top-1 {chance.top1:.1f} %, and the most frequent "
-        f"class alone gives {100 * chance.majority_count / chance.total:.1f} %"
+        return Finding(code="diverged", message=message, cause=cause, hint=lower)
+    return _chance_finding(course, chance, cause, lower)
+
+
+def _chance_finding(course: TrainingCourse, chance: ChanceTest, cause: str, lower: str) -> Finding:
+    """The finding about a student that learned nothing; a short training cannot tell why."""
+    causes = [f"the training is too short ({_count_epochs(course)})", cause]
+    hints = ["train for more epochs", lower]
+    if course.epochs < _FEW_EPOCHS:
+        hints[1] = f"if that does not help, {lower}"
+    else:
+        causes.reverse()
+        hints.reverse()
+    return Finding(
+        code="no_better_than_chance",
+        message=f"the student is no better than the majority class: top-1 {chance.top1:.1f} %, "
+        "and the most frequent class alone gives "
+        f"{100 * chance.majority_count / chance.total:.1f} %",
+        cause=", or ".join(causes),
+        hint=", or ".join(hints) if course.epochs >= _FEW_EPOCHS else "; ".join(hints),
     )
-    return Finding(code="no_better_than_chance", message=message, cause=cause, hint=hint)
+
+
+def _count_epochs(course: TrainingCourse) -> str:
+    return "1 epoch" if course.epochs == 1 else f"{course.epochs} epochs"
 
 
 def _quote(term: str | None) -> str:
@@ -248,7 +279,10 @@ def _is_chance(hits: ChanceTest) -> bool:
 
 
 def _find_harm(
-    course: TrainingCourse, tested: StudentLogits, teacher_top1: float | None, *, diverged: bool
+    course: TrainingCourse,
+    tested: StudentLogits,
+    teacher_top1: float | None,
+    earlier: Sequence[Finding],
 ) -> Finding | None:
     if not tested.baselines or not _is_worse(tested):
         return None
@@ -261,7 +295,7 @@ def _find_harm(
         f"distillation made the student worse: top-1 {student:.1f} %, {baseline:.1f} % without "
         f"distillation{teacher}"
     )
-    cause, hint = _explain_harm(course, teacher_top1, baseline, diverged=diverged)
+    cause, hint = _explain_by_finding(earlier) or _explain_harm(course, teacher_top1, baseline)
     return Finding(code="worse_than_baseline", message=message, cause=cause, hint=hint)
 
 
@@ -275,17 +309,33 @@ def _is_worse(tested: StudentLogits) -> bool:
     return lost > won and (lost - won) / math.sqrt(lost + won) > _Z_HARM
 
 
+_EXPLANATIONS = {
+    "wrong_normalization": (
+        "the teacher's normalization is probably wrong",
+        "declare the right normalization of the teacher first",
+    ),
+    "diverged": ("the training diverged", "make the training converge first, as described there"),
+    "no_better_than_chance": (
+        "the student is no better than the majority class",
+        "let the student learn more first, as described there",
+    ),
+}
+"""By the code of an earlier finding: the likely cause of harm and what to try."""
+
+
+def _explain_by_finding(earlier: Sequence[Finding]) -> tuple[str, str] | None:
+    return _EXPLANATIONS.get(earlier[0].code) if earlier else None
+
+
 def _explain_harm(
-    course: TrainingCourse, teacher_top1: float | None, baseline_top1: float, *, diverged: bool
+    course: TrainingCourse, teacher_top1: float | None, baseline_top1: float
 ) -> tuple[str, str]:
     """The likely cause and what to try."""
     more_labels = f"raise label_weight ({course.label_weight:g}), or lower the weight of the method"
-    if diverged:
-        return "its training diverged", "solve that first"
     if teacher_top1 is not None and teacher_top1 <= baseline_top1:
         cause = "the teacher is no better than the student without distillation"
         return cause, "use a better teacher, or train with the method supervised"
     if course.best_epoch >= course.epochs:
         cause = "the student still improved in the last epoch: learning from a teacher takes longer"
-        return cause, f"train for more than {course.epochs} epochs, or {more_labels}"
+        return cause, f"train for more than {_count_epochs(course)}, or {more_labels}"
     return "the teacher's term outweighs the labels", f"{more_labels}, or try another temperature"

@@ -93,7 +93,7 @@ def load_model(file: ModelFile, code: ErrorCode) -> nn.Module:
             code,
             f"the weights of {file.architecture} changed after verification: {path.name} has "
             "another SHA-256",
-            hint="upload the model again",
+            hint="provide the file of the model again",
         )
     network = build(
         file.architecture,

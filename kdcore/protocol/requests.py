@@ -67,7 +67,9 @@ class EngineRequest(FrozenModel):
     """Threads of one operator; null uses all processors."""
 
 
-DESCRIPTIVE_FIELDS = frozenset({"class_names", "normalization_declared", "reported_top1"})
+DESCRIPTIVE_FIELDS = frozenset(
+    {"class_names", "normalization_declared", "input_size_declared", "reported_top1"}
+)
 """Fields of a :class:`ModelFile` that decide no numbers, so that no digest has them."""
 
 
@@ -85,6 +87,8 @@ class ModelFile(FrozenModel):
     """In the order of the logits; null if unknown."""
     normalization_declared: bool = True
     """Whether it came with the weights, and is not the architecture's default."""
+    input_size_declared: bool = True
+    """Likewise."""
     reported_top1: float | None = None
     """Accuracy in percent that the report or the upload of the weights states."""
 

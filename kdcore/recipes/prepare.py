@@ -21,7 +21,7 @@ from kdcore.recipes.config import (
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError, error_detail
 from kdcore.schema.asset_info import ModelFacts
-from kdcore.schema.defaults import class_warnings, job_warnings, resolve_job
+from kdcore.schema.defaults import job_warnings, model_warnings, resolve_job
 from kdcore.schema.job import BUILT_IN_INITS
 from kdcore.schema.validation.compatibility import JobAssets
 from kdcore.schema.validation.errors import ValidationIssue, field_issues
@@ -162,7 +162,7 @@ def _build_run(
     )
     warnings = [
         *job_warnings(recipe, dataset.facts),
-        *class_warnings(job, dataset.facts, teacher_facts, start),
+        *model_warnings(job, dataset.facts, teacher_facts, start),
     ]
     return PreparedRun(request, warnings)
 

@@ -139,3 +139,5 @@ class ModelFacts(FrozenModel):
     in_channels: int
     class_names: tuple[str, ...] | None = None
     """In the order of the logits; null if unknown."""
+    assumed_input_size: int | None = None
+    """Default of the architecture, in pixels; null where the model declares its size."""

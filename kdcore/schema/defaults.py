@@ -91,13 +91,13 @@ def job_warnings(spec: JobSpec, dataset: DatasetFacts) -> list[str]:
     return messages + [warning for warning in warnings if warning is not None]
 
 
-def class_warnings(
+def model_warnings(
     job: ResolvedJob,
     dataset: DatasetFacts,
     teachers: tuple[ModelFacts, ...] = (),
     start: ModelFacts | None = None,
 ) -> list[str]:
-    """Classes that names do not match, as sentences.
+    """Classes that names do not match, and input sizes that are assumed, as sentences.
 
     ``start`` is the model that is evaluated, or that the student starts from.
     """
@@ -113,7 +113,25 @@ def class_warnings(
         class_warning(name, dataset.classes, facts.class_names, facts.num_classes, class_map)
         for name, facts, class_map in models
     )
-    return [warning for warning in warnings if warning is not None]
+    sizes = [("teacher", facts.assumed_input_size) for facts in teachers]
+    if start is not None and not job.trains:
+        sizes.append((noun, start.assumed_input_size))
+    size_warnings = (input_size_warning(name, size, dataset.image_size) for name, size in sizes)
+    return [warning for warning in (*warnings, *size_warnings) if warning is not None]
+
+
+def input_size_warning(noun: str, assumed_size: int | None, image_size: int) -> str | None:
+    """Return a sentence about an input size that is assumed and not the data set's, or None.
+
+    ``assumed_size`` is the architecture's default in pixels, None for a size that is declared.
+    """
+    if assumed_size is None or assumed_size == image_size:
+        return None
+    return (
+        f"input_size of the {noun} was not given; {assumed_size} is assumed, the data set's images "
+        f"have {image_size}: if it was trained at another size, create the model again with its "
+        "input_size"
+    )
 
 
 def _student(

@@ -97,7 +97,7 @@ class AcceptanceCheck(FrozenModel):
 class Finding(FrozenModel):
     """What a user should know about a student before using it."""
 
-    code: Literal["diverged", "no_better_than_chance", "worse_than_baseline"]
+    code: Literal["wrong_normalization", "diverged", "no_better_than_chance", "worse_than_baseline"]
     message: str
     """What is wrong, with the numbers."""
     cause: str
@@ -118,11 +118,11 @@ class Verdict(FrozenModel):
     """Null for a job without criteria. A student whose training diverged meets none."""
     checks: tuple[AcceptanceCheck, ...]
     diverged: bool = False
-    """Whether the validation loss exploded, or the student is no better than chance."""
+    """Whether the validation loss exploded, or the student is no better than the majority class."""
     worse_than_baseline: bool = False
     """Whether distillation made the student worse than it is without, beyond chance."""
     findings: tuple[Finding, ...] = ()
-    """The reasons, with numbers, likely causes and hints."""
+    """The reasons, with numbers, likely causes and hints; a fault of a teacher comes first."""
 
 
 class MeanStd(FrozenModel):

@@ -15,6 +15,7 @@ from kdcore.models.teachers import TeacherEnsemble
 from kdcore.runtime.errors import UserError
 from kdcore.schema.catalog import Normalization
 from kdcore.schema.job import ResolvedJob, ResolvedStudent, network_channels
+from kdcore.schema.report import Finding
 from kdcore.schemes.base import StudentResult, StudentSpec
 
 _INIT_STREAM = 3
@@ -44,6 +45,8 @@ class JobContext:
     """The teachers' logits (N, C) on the validation split."""
     warnings: tuple[str, ...] = ()
     """Sentences about the inputs, for the report."""
+    teacher_findings: tuple[Finding, ...] = ()
+    """Measured faults of the teachers, for the verdict."""
     normalization_declared: bool = True
     """Whether the initial weights came with their normalization."""
     is_order_known: bool = True

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdcore.evaluation import metrics
 from kdcore.evaluation.class_order import LikelyOrder, find_likely_order
-from kdcore.evaluation.normalization_check import compare_normalizations, describe_candidates
+from kdcore.evaluation.normalization_check import PreprocessingTrials, describe_candidates
 from kdcore.evaluation.plausibility import StudentLogits, TrainingCourse, find_issues
 from kdcore.evaluation.report_builder import (
     Evaluator,
@@ -147,7 +147,8 @@ def _find_issues(
         last_val_loss=student.last_val_loss,
         largest_term=student.largest_term,
     )
-    findings = find_issues(course, tested, teacher.top1 if teacher else None)
+    top1 = teacher.top1 if teacher else None
+    findings = find_issues(course, tested, top1, context.teacher_findings)
     for finding in findings:
         run_state.events.log("warning", finding.sentence)
     return findings
@@ -172,16 +173,17 @@ def _warnings(
     if order is not None:
         warnings.append(f"the model's classes are probably in another order: {order.sentence}")
     if context.job.kind == "evaluate" and not context.normalization_declared:
-        candidates = compare_normalizations(
+        normalization = normalization_for_channels(
+            context.dataset.info.normalization, context.job.student.channels
+        )
+        trials = PreprocessingTrials(
             network,
-            normalization_for_channels(
-                context.dataset.info.normalization, context.job.student.channels
-            ),
+            normalization,
             evaluator.images,
             evaluator.target,
             run_state.check_cancelled,
         )
-        warnings.append(describe_candidates("model", candidates))
+        warnings.append(describe_candidates("model", trials.compare_normalizations()))
     for warning in warnings:
         run_state.events.log("warning", warning)
     return (*context.warnings, *warnings)

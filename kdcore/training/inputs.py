@@ -13,7 +13,11 @@ from kdcore.data.dataset import MappedDataset
 from kdcore.data.rng import derive_key
 from kdcore.evaluation import plausibility
 from kdcore.evaluation.class_order import LikelyOrder, find_likely_order
-from kdcore.evaluation.normalization_check import compare_normalizations, describe_candidates
+from kdcore.evaluation.normalization_check import (
+    PreprocessingTrials,
+    describe_candidates,
+    find_wrong_normalization,
+)
 from kdcore.models.factory import select_classes
 from kdcore.models.normalized_model import normalization_for_channels
 from kdcore.models.teachers import TeacherEnsemble, load_model
@@ -21,7 +25,9 @@ from kdcore.protocol.requests import CheckpointFile, ModelFile, RunRequest, Teac
 from kdcore.runtime.atomic_files import sha256_of
 from kdcore.runtime.errors import UserError
 from kdcore.schema.catalog import Normalization
+from kdcore.schema.defaults import input_size_warning
 from kdcore.schema.job import network_channels
+from kdcore.schema.report import Finding
 from kdcore.schema.validation.class_matching import ClassMap, class_warning, is_order_known
 from kdcore.schemes.base import STUDENT_ROLES
 from kdcore.training.checkpoint import load_checkpoint
@@ -58,7 +64,7 @@ def load_inputs(
         )
     teachers = TeacherEnsemble.from_files(request.teachers, run_state.compute_env.device)
     initial = _select_classes(_initial_weights(request, data, workdir), request, data)
-    warnings = _class_warnings(request, run_state, data)
+    warnings = _model_warnings(request, run_state, data)
     validation = validate_teachers(request, run_state, data, teachers, log_top1=log_top1)
     return JobContext(
         job=request.job,
@@ -69,6 +75,7 @@ def load_inputs(
         input_size=initial.input_size,
         dataset_sha256=request.dataset.sha256,
         warnings=(*warnings, *validation.warnings),
+        teacher_findings=validation.findings,
         normalization_declared=request.init is None or request.init.normalization_declared,
         is_order_known=is_file_order_known(data, request.init, request.job.student.class_map),
         cache_folder=(
@@ -127,10 +134,10 @@ def _select_classes(
     return initial._replace(weights=weights)
 
 
-def _class_warnings(
+def _model_warnings(
     request: RunRequest, run_state: RunState, data: dataset.MappedDataset
 ) -> tuple[str, ...]:
-    """Log and return a sentence for each model whose class names differ from the data set's."""
+    """Log and return a sentence for each model whose classes or input size may be wrong."""
     classes, student = data.info.classes, request.job.student
     noun = "model" if request.job.kind == "evaluate" else "student's initial model"
     models: list[tuple[str, ModelFile, ClassMap | None]] = [
@@ -141,6 +148,12 @@ def _class_warnings(
     sentences = [
         class_warning(noun, classes, file.class_names, file.num_classes, class_map)
         for noun, file, class_map in models
+    ]
+    sentences += [
+        _size_warning(noun, file, data)
+        for noun, file, _ in models
+        # A student trains at the data set's size, whatever its initial weights have.
+        if isinstance(file, TeacherFile) or not request.job.trains
     ]
     warnings = tuple(sentence for sentence in sentences if sentence is not None)
     for warning in warnings:
@@ -187,6 +200,8 @@ class TeacherValidation:
     logits: Tensor | None = None
     """The teachers' mean logits (N, C); None without teachers."""
     warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    """Measured faults, which the verdict reports."""
 
 
 def validate_teachers(
@@ -217,18 +232,27 @@ def validate_teachers(
     results = [plausibility.count_correct(logits, target) for logits in teacher_logits]
     orders = _likely_orders(request, data, teacher_logits)
     names = [_name(file) for file in request.teachers]
-    notes = _normalization_notes(request, run_state, data, teachers)
-    notes += filter(
-        None,
-        (
-            plausibility.reported_top1_warning(name, result, file.reported_top1)
-            for name, result, file in zip(names, results, request.teachers, strict=True)
-        ),
+    preprocessing = _check_preprocessing(request, run_state, data, teachers, results)
+    reported = _reported_top1_warnings(request, names, results)
+    warnings = (
+        *plausibility.check_teachers(names, results, orders, preprocessing.sentences, reported),
+        *preprocessing.warnings,
+        *reported,
     )
-    warnings = (*plausibility.check_teachers(names, results, orders, notes), *notes)
-    for warning in warnings:
+    findings = tuple(preprocessing.findings)
+    for warning in (*warnings, *(finding.sentence for finding in findings)):
         run_state.events.log("warning", warning)
-    return TeacherValidation(mean_logits, warnings)
+    return TeacherValidation(mean_logits, warnings, findings)
+
+
+def _reported_top1_warnings(
+    request: RunRequest, names: Sequence[str], results: Sequence[plausibility.ChanceTest]
+) -> list[str]:
+    return [
+        warning
+        for name, result, file in zip(names, results, request.teachers, strict=True)
+        if (warning := plausibility.reported_top1_warning(name, result, file.reported_top1))
+    ]
 
 
 def is_file_order_known(
@@ -253,23 +277,52 @@ def _likely_orders(
     }
 
 
-def _normalization_notes(
-    request: RunRequest, run_state: RunState, data: MappedDataset, teachers: TeacherEnsemble
-) -> list[str]:
-    """Return a sentence for each teacher that was uploaded without its normalization."""
-    notes = []
-    for file, network in zip(request.teachers, teachers.networks, strict=True):
-        if file.normalization_declared:
-            continue
-        candidates = compare_normalizations(
+class _PreprocessingCheck(NamedTuple):
+    """What trials with other normalizations and input sizes show about the teachers."""
+
+    sentences: list[str]
+    """Everything that was measured or assumed, for the hint of a refusal."""
+    warnings: list[str]
+    """The part of ``sentences`` that no finding repeats."""
+    findings: list[Finding]
+
+
+def _check_preprocessing(
+    request: RunRequest,
+    run_state: RunState,
+    data: MappedDataset,
+    teachers: TeacherEnsemble,
+    results: Sequence[plausibility.ChanceTest],
+) -> _PreprocessingCheck:
+    """Try the usual preprocessing for teachers whose normalization or size is not declared."""
+    check = _PreprocessingCheck([], [], [])
+    for file, network, result in zip(request.teachers, teachers.networks, results, strict=True):
+        noun = f"teacher {_name(file)}"
+        trials = PreprocessingTrials(
             network,
             normalization_for_channels(data.info.normalization, file.channels),
             data.images("val"),
             data.targets("val"),
             run_state.check_cancelled,
         )
-        notes.append(describe_candidates(f"teacher {_name(file)}", candidates))
-    return notes
+        if not file.normalization_declared:
+            candidates = trials.compare_normalizations()
+            finding = find_wrong_normalization(noun, candidates)
+            check.sentences.append(describe_candidates(noun, candidates))
+            if finding is None:
+                check.warnings.append(check.sentences[-1])
+            else:
+                check.findings.append(finding)
+        size_warning = _size_warning(noun, file, data)
+        if size_warning is not None and result.is_chance_level:
+            other_size = trials.describe_input_size(data.info.image_size)
+            check.sentences.append(". ".join(filter(None, (size_warning, other_size))))
+    return check
+
+
+def _size_warning(noun: str, file: ModelFile, data: MappedDataset) -> str | None:
+    size = None if file.input_size_declared else file.input_size
+    return input_size_warning(noun, size, data.info.image_size)
 
 
 def _name(file: TeacherFile) -> str:

@@ -137,6 +137,8 @@ class Model(Base):
     """Number of values of the training images with 16 bits; null without such images."""
     normalization_declared: Mapped[bool] = mapped_column(default=True)
     """Whether it came with the weights, and is not the architecture's default."""
+    input_size_declared: Mapped[bool] = mapped_column(default=True)
+    """Likewise."""
     class_names: Mapped[list[Any] | None]
     reported_top1: Mapped[float | None]
     """Accuracy in percent that the report or the upload of the weights states."""

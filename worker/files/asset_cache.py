@@ -55,6 +55,7 @@ def model_file_fields(model: Model) -> dict[str, Any]:
         "normalization": model.normalization,
         "class_names": model.class_names,
         "normalization_declared": model.normalization_declared,
+        "input_size_declared": model.input_size_declared,
         "reported_top1": model.reported_top1,
     }
 

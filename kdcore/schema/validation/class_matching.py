@@ -99,12 +99,11 @@ def class_warning(
             return (
                 f"the class names of the {noun} are other numbers than those of the data set: all "
                 f"classes are matched by their order ({list_names(pairs)}), which may be wrong; if "
-                "it is, set class_map, or upload the model with the data set's class names"
+                f"it is, {_name_remedy(noun)}"
             )
         return (
             f"the {noun} has no class named {list_names(match.unmatched)}: these classes are "
-            "matched by their order, which may be wrong; if it is, set class_map, or upload the "
-            "model with the data set's class names"
+            f"matched by their order, which may be wrong; if it is, {_name_remedy(noun)}"
         )
     indices = class_map or range(len(classes))
     wrong = [
@@ -115,6 +114,12 @@ def class_warning(
     if not wrong:
         return None
     return f"class_map contradicts the class names of the {noun}: {list_names(wrong)}"
+
+
+def _name_remedy(noun: str) -> str:
+    """Return how to correct the order of classes; only teachers have a class_map in a job."""
+    names = f"set the class_names of the {noun} to the data set's names, in the order of its logits"
+    return f"set class_map, or {names}" if noun == "teacher" else names
 
 
 def is_order_known(

@@ -84,6 +84,23 @@ def test_other_names_are_a_warning_and_missing_classes_are_refused(
     assert (issue["pointer"], issue["code"]) == ("/teachers/0/model", "classes_mismatch")
 
 
+def test_assumed_input_size_is_a_warning(
+    trained_job: Any, trained_model: Json, copy_row: Callable[..., str]
+) -> None:
+    from store.tables import Model
+
+    size = trained_job.dataset["image_size"]
+    for declared, num_warnings in ((False, 1), (True, 0)):
+        model = copy_row(Model, trained_model["id"], input_size=176, input_size_declared=declared)
+        for body in (
+            job_body(trained_job.dataset, teachers=[{"model": model}]),
+            {"kind": "evaluate", "model": model, "dataset": trained_job.dataset["id"]},
+        ):
+            warnings = validate_job(trained_job, body)["warnings"]
+            expected = f"was not given; 176 is assumed, the data set's images have {size}"
+            assert sum(expected in warning for warning in warnings) == num_warnings
+
+
 def test_teacher_without_names_in_another_order_fails_the_job_with_a_fix(
     trained_job: Any, trained_model: Json, run_queue: Callable[[str], None]
 ) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kdcore.evaluation.plausibility import StudentLogits, TrainingCourse, find_issues
+from kdcore.schema.report import Finding
 
 CLASSES = 10
 TARGET = torch.arange(400) % CLASSES
@@ -101,13 +102,36 @@ def test_student_worse_than_its_baseline_is_reported_with_the_numbers() -> None:
         ({}, 60.0, "the teacher is no better"),
         ({}, 80.0, "outweighs the labels"),
         ({}, None, "outweighs the labels"),
-        ({"last_val_loss": 1e9}, 80.0, "its training diverged"),
+        ({"last_val_loss": 1e9}, 80.0, "the training diverged"),
     ],
 )
 def test_harm_has_its_likely_cause(
     course: dict[str, Any], teacher: float | None, cause: str
 ) -> None:
     assert cause in findings(course, 215, 269, teacher_top1=teacher)[-1].cause
+
+
+def test_measured_fault_of_the_teacher_comes_first_and_explains_harm() -> None:
+    fault = Finding(code="wrong_normalization", message="29.5 %, 96.0 %", cause="c", hint="h")
+    logits = StudentLogits([logits_with(215)], [logits_with(269)], TARGET)
+    first, harm = find_issues(COURSE, logits, 60.0, [fault])
+    assert first is fault
+    assert harm.code == "worse_than_baseline"
+    assert harm.cause == "the teacher's normalization is probably wrong"
+    assert "better teacher" not in harm.hint
+
+
+def test_short_training_at_chance_is_too_short_and_has_not_diverged() -> None:
+    chance, harm = findings({}, 40, 269)
+    assert chance.message.startswith("the student is no better than the majority class: top-1 10")
+    assert chance.cause.startswith("the training is too short (3 epochs), or the learning rate")
+    assert chance.hint.startswith("train for more epochs; if that does not help, lower training.")
+    assert "diverged" not in harm.sentence
+    assert harm.cause == "the student is no better than the majority class"
+    (long,) = findings({"epochs": 60}, 40, None)
+    assert long.cause.endswith("is too high, or the training is too short (60 epochs)")
+    assert long.hint.startswith("lower training.optimizer.lr")
+    assert long.hint.endswith("or train for more epochs")
 
 
 def test_small_difference_is_no_harm() -> None:

@@ -3,7 +3,13 @@
 import pytest
 
 from kdcore.evaluation.class_order import LikelyOrder
-from kdcore.evaluation.plausibility import ChanceTest, check_teachers, reported_top1_warning
+from kdcore.evaluation.plausibility import (
+    HINT,
+    ORDER_HINT,
+    ChanceTest,
+    check_teachers,
+    reported_top1_warning,
+)
 from kdcore.runtime.errors import UserError
 
 
@@ -68,3 +74,21 @@ def test_every_refused_teacher_has_a_sentence() -> None:
         "the teacher b (/teachers/2) probably has its classes in another order"
     )
     assert third == "likely_class_order is that of /teachers/2"
+    assert caught.value.hint is not None
+    assert caught.value.hint.count("normalization") == 1
+
+
+def test_order_that_explains_the_accuracy_is_the_only_advice() -> None:
+    bad = ChanceTest(num_correct=100, total=1000, majority_count=100)
+    order = LikelyOrder((1, 0), "in reverse", 10.0, 90.0, 1000)
+    note = reported_top1_warning("a", bad, 90.0)
+    assert note is not None
+    with pytest.raises(UserError) as caught:
+        check_teachers(["a"], [bad], {0: order}, ["b is the best normalization"], [note])
+    assert caught.value.hint == f"{ORDER_HINT}. {note.removesuffix(f'. {HINT}')}"
+    with pytest.raises(UserError) as caught:
+        check_teachers(["a"], [bad], {}, ["b is the best normalization"], [note])
+    assert caught.value.hint is not None
+    assert caught.value.hint.count("check that the teacher's normalization") == 1
+    assert "b is the best normalization" in caught.value.hint
+    assert "far below its reported accuracy" in caught.value.hint

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from kdcore.schema.asset_info import DatasetFacts, ModelFacts
-from kdcore.schema.defaults import class_warnings, resolve_job
+from kdcore.schema.defaults import model_warnings, resolve_job
 from kdcore.schema.job import JobSpec, ResolvedJob
 from kdcore.schema.validation.class_matching import class_warning, is_order_known, match_classes
 from kdcore.schema.validation.compatibility import JobAssets
@@ -135,7 +135,7 @@ def test_a_class_map_of_the_job_counts_before_names() -> None:
     spec = body(teachers=[{"model": "mdl_1", "class_map": [3, 2, 1, 0]}])
     job = resolve(spec, facts(TRAINED))
     assert job.teachers[0].class_map == (3, 2, 1, 0)
-    (warning,) = class_warnings(job, DATASET, (facts(TRAINED),))
+    (warning,) = model_warnings(job, DATASET, (facts(TRAINED),))
     assert warning == (
         "class_map contradicts the class names of the teacher: a is d, b is c, d is b, c is a"
     )
@@ -148,8 +148,31 @@ def test_other_names_are_a_warning(fields: dict[str, Any], noun: str) -> None:
     model = facts(("a", "b", "c", "owl"))
     job = resolve(body(**fields), model)
     teachers = (model,) if job.teachers else ()
-    (warning,) = class_warnings(job, DATASET, teachers, None if teachers else model)
+    (warning,) = model_warnings(job, DATASET, teachers, None if teachers else model)
     assert f"{noun} has no class named d: these classes are matched by their order" in warning
+    # Only a teacher has a class_map.
+    assert ("set class_map" in warning) == (noun == "teacher")
+    assert f"{noun} to the data set's names, in the order of its logits" in warning
+
+
+@pytest.mark.parametrize(
+    ("fields", "noun"), [(TEACHER, "teacher"), (INIT, None), (EVALUATION, "model")]
+)
+def test_assumed_input_size_that_is_not_the_data_sets_is_a_warning(
+    fields: dict[str, Any], noun: str | None
+) -> None:
+    for size, is_other in ((176, True), (DATASET.image_size, False)):
+        model = facts(TRAINED).model_copy(update={"assumed_input_size": size})
+        job = resolve(body(**fields), model)
+        teachers = (model,) if job.teachers else ()
+        warnings = model_warnings(job, DATASET, teachers, None if teachers else model)
+        # A student trains at the data set's size.
+        assert len(warnings) == (1 if is_other and noun else 0)
+        for warning in warnings:
+            assert warning.startswith(
+                f"input_size of the {noun} was not given; 176 is assumed, the data set's images "
+                f"have {DATASET.image_size}"
+            )
 
 
 @pytest.mark.parametrize("fields", [TEACHER, INIT, EVALUATION])
@@ -159,7 +182,7 @@ def test_names_in_any_order_and_missing_names_of_a_nameless_model_are_no_warning
     for model in (facts(TRAINED), facts(None, 4)):
         job = resolve(body(**fields), model)
         teachers = (model,) if job.teachers else ()
-        assert class_warnings(job, DATASET, teachers, None if teachers else model) == []
+        assert model_warnings(job, DATASET, teachers, None if teachers else model) == []
 
 
 @pytest.mark.parametrize(

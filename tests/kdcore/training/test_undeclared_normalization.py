@@ -5,6 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from kdcore.evaluation.normalization_check import (
+    NormalizationTrial,
+    describe_candidates,
+    find_wrong_normalization,
+)
+from kdcore.evaluation.plausibility import ChanceTest
 from kdcore.models.teachers import TeacherEnsemble
 from kdcore.protocol.requests import DESCRIPTIVE_FIELDS, RunRequest
 from kdcore.runtime.errors import UserError
@@ -22,6 +28,8 @@ from tests.kdcore.training.helpers import (
 
 ONE_EPOCH = {"epochs": 1}
 WRONG = Normalization(mean=(0.95,), std=(0.02,))
+SHIFTED = Normalization(mean=(0.65,), std=(0.5,))
+"""Better than chance, and clearly worse than the data set's normalization."""
 
 
 def without_normalization(request: RunRequest, normalization: Normalization) -> RunRequest:
@@ -36,18 +44,81 @@ def test_a_refused_teacher_has_the_normalization_that_fits(world: World, tmp_pat
     assert "the architecture's default is used (mean [0.95], std [0.02])" in caught.value.hint
     mean, std = world.info.normalization.mean[0], world.info.normalization.std[0]
     assert "The normalization that fits best is the data set's, with " in caught.value.hint
-    assert f"upload the model with mean [{mean}], std [{std}]" in caught.value.hint
+    assert f"declare the normalization mean [{mean}], std [{std}]" in caught.value.hint
+    assert "upload" not in caught.value.hint
 
 
 def test_the_default_that_fits_best_is_in_the_report(world: World, tmp_path: Path) -> None:
     request = without_normalization(world.request("kd", 1, ONE_EPOCH), world.info.normalization)
     workdir = train(request, tmp_path / "run")
     (warning,) = report_of(workdir)["warnings"]
-    assert "the most of the usual normalizations (ImageNet's " in warning
+    assert "; no other usual normalization is clearly better (ImageNet's " in warning
     assert warning in log_text(workdir)
     declared = train(world.request("kd", 1, ONE_EPOCH), tmp_path / "declared")
     assert report_of(declared)["warnings"] == []
     assert report_of(declared)["student"]["top1"] == report_of(workdir)["student"]["top1"]
+
+
+def test_a_clearly_better_normalization_is_the_first_finding(world: World, tmp_path: Path) -> None:
+    request = without_normalization(world.request("kd", 1, ONE_EPOCH), SHIFTED)
+    workdir = train(request, tmp_path)
+    report = report_of(workdir)
+    first, *_ = report["verdict"]["findings"]
+    assert first["code"] == "wrong_normalization"
+    mean, std = world.info.normalization.mean[0], world.info.normalization.std[0]
+    used = f"the architecture's default (mean {list(SHIFTED.mean)}, std {list(SHIFTED.std)})"
+    assert used in first["message"]
+    assert f"(mean [{round(mean, 6)}], std [{round(std, 6)}])" in first["message"]
+    assert f"declare the normalization mean [{round(mean, 6)}]" in first["hint"]
+    card = (workdir / "artifacts" / "model_card.md").read_text()
+    assert f"**Warning**: {first['message']}" in card
+    # It is logged before the training, and the report's warnings do not repeat it.
+    assert log_text(workdir).index(first["message"]) >= 0
+    assert report["warnings"] == []
+
+
+def trial(name: str, num_hits: int, total: int = 200) -> NormalizationTrial:
+    """A trial on ten equal classes, whose first images are right."""
+    hits = torch.arange(total) < num_hits
+    return NormalizationTrial(name, WRONG, hits, ChanceTest(num_hits, total, total // 10))
+
+
+@pytest.mark.parametrize(
+    ("current", "other", "text"),
+    [
+        # One image of 200, at chance.
+        (19, 20, ", and no usual normalization is better than chance (b 10.0 %)"),
+        # Three images of 200 are no reason to change anything.
+        (180, 183, "; no other usual normalization is clearly better (b 91.5 %)"),
+        (59, 192, ". The normalization that fits best is b, with 96.0 %, 66.5 points more"),
+    ],
+)
+def test_a_normalization_is_recommended_only_beyond_chance(
+    current: int, other: int, text: str
+) -> None:
+    trials = [trial("a", current), trial("b", other)]
+    sentence = describe_candidates("teacher t", trials)
+    assert text in sentence
+    finding = find_wrong_normalization("teacher t", trials)
+    assert (finding is not None) == ("declare the" in sentence) == ("fits best" in text)
+    if finding is not None:
+        assert "29.5 % of 200 images" in finding.message
+        assert "96.0 % with b" in finding.message
+
+
+def test_a_refused_teacher_of_an_assumed_input_size_names_both_sizes(
+    world: World, tmp_path: Path
+) -> None:
+    request = without_normalization(world.request("kd", 1, ONE_EPOCH), WRONG)
+    request = with_teacher(request, input_size=24, input_size_declared=False)
+    with pytest.raises(UserError, match="no better than chance") as caught:
+        train(request, tmp_path)
+    hint = caught.value.hint or ""
+    assert "input_size of the teacher" in hint
+    assert "was not given; 24 is assumed, the data set's images have 8" in hint
+    assert "At 8 pixels " in hint
+    assert "declare input_size 8 and this normalization" in hint
+    assert "was not given; 24 is assumed" in log_text(tmp_path), "also before the refusal"
 
 
 def test_an_evaluated_model_has_the_warning_too(world: World, tmp_path: Path) -> None:
@@ -62,7 +133,12 @@ def test_an_evaluated_model_has_the_warning_too(world: World, tmp_path: Path) ->
 
 def test_what_models_declare_leaves_digests_and_cache_keys_unchanged(world: World) -> None:
     request = world.request()
-    declared = {"class_names": CLASSES, "normalization_declared": False, "reported_top1": 90.0}
+    declared = {
+        "class_names": CLASSES,
+        "normalization_declared": False,
+        "input_size_declared": False,
+        "reported_top1": 90.0,
+    }
     assert set(declared) == DESCRIPTIVE_FIELDS
     changed = with_teacher(request, **declared)
     assert compute_job_digest(changed) == compute_job_digest(request)
