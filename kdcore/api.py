@@ -41,7 +41,8 @@ class DistillationResult:
         """Return one line, because a notebook shows the result of its last call."""
         student, teacher = self.report.student, self.report.teacher
         teacher_text = f", teacher {teacher.top1:.2f} %" if teacher else ""
-        summary = f"top1 {student.top1:.2f} %{teacher_text}, {student.num_params:,} parameters"
+        size = "" if student.num_params is None else f", {student.num_params:,} parameters"
+        summary = f"top1 {student.top1:.2f} %{teacher_text}{size}"
         return f"DistillationResult({summary}, {str(self.path)!r})"
 
     def load(self) -> "NormalizedModel":

@@ -42,6 +42,7 @@ SLOW_TESTS = (
     "tests/house/test_new_",  # examples run in a scratch copy of the checkout
     "tests/house/test_python_versions.py",  # packages of other versions of Python are installed
     "tests/kdcore/training/test_resume_combinations.py",  # all pairs of method and scheme
+    "tests/worker/kinds/test_programs.py",  # exports are converted, uploaded, evaluated and teach
     "tests/upgrade/",  # the complete stack on a stored database
 )
 """Tests that `make test` leaves out and `make test-all` runs."""

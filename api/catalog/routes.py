@@ -15,7 +15,12 @@ from api.http.pagination import Page, PageQueryDep, paginate_list
 from api.http.problems import NotFoundError
 from api.http.responses import dump_json
 from api.http.routing import v1_router
-from kdcore.schema.catalog import Architecture, ArchitectureName, architectures
+from kdcore.schema.catalog import (
+    Architecture,
+    ArchitectureName,
+    ModelArchitecture,
+    architectures,
+)
 from kdcore.schema.methods import METHODS
 from kdcore.schema.schemes import SCHEMES
 from kdcore.schema.validation.method_compatibility import (
@@ -144,7 +149,7 @@ def list_methods(
         ArchitectureName | None, Query(description="Architecture of the student")
     ] = None,
     teacher: Annotated[
-        list[ArchitectureName] | None,
+        list[ModelArchitecture] | None,
         Query(max_length=8, description="Architectures of the teachers; several are an ensemble"),
     ] = None,
 ) -> Response:

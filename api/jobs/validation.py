@@ -141,6 +141,7 @@ def _model_facts(model: Model | None) -> ModelFacts | None:
         in_channels=model.in_channels or 3,
         class_names=tuple(model.class_names) if model.class_names else None,
         assumed_input_size=None if model.input_size_declared else model.input_size,
+        outputs=model.outputs,
     )
 
 

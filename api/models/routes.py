@@ -96,12 +96,15 @@ def delete_model(model_id: str, caller: DataWriter) -> Response:
 
 @router.get("/{model_id}/weights", response_class=Response, responses=DOWNLOAD_RESPONSES)
 def get_model_weights(model_id: str, request: Request, caller: JobReader) -> Response:
-    """Download the weights as safetensors."""
+    """Download the weights as safetensors, or the file of a network as it was verified."""
     with transaction() as session:
         model = scoping.get_or_404(session, Model, model_id, caller)
     if model.object_key is None or model.sha256 is None or model.size_bytes is None:
         detail = f"the model has no weights yet (state: {model.state})"
         raise ConflictError("not_ready", detail, current_state=model.state)
+    suffix = {"onnx": ".onnx", "exported_program": ".pt2"}.get(
+        model.architecture or "", ".safetensors"
+    )
     return download_response(
-        request, model.object_key, model.size_bytes, model.sha256, f"{model.id}.safetensors"
+        request, model.object_key, model.size_bytes, model.sha256, f"{model.id}{suffix}"
     )

@@ -10,7 +10,7 @@ from api.http.pagination import Page
 from api.models.pretrained_names import ModelSource
 from kdcore.schema.asset_info import KeyMap, WeightsChoice
 from kdcore.schema.base import FrozenModel, Label, Name, Text
-from kdcore.schema.catalog import ArchitectureName, DeclaredNormalization, Normalization
+from kdcore.schema.catalog import DeclaredNormalization, ModelArchitecture, Normalization
 
 ModelState = Literal["verifying", "ready", "failed"]
 
@@ -19,13 +19,16 @@ class ModelCreate(FrozenModel):
     """A new model: an upload, or a ``source`` that defines everything."""
 
     name: Name
-    architecture: ArchitectureName | None = None
-    """Null infers it from the names and shapes of the upload's tensors."""
+    architecture: ModelArchitecture | None = None
+    """Null infers it from the upload: from the names and shapes of its tensors, or as
+    `exported_program` or `onnx` where the file itself defines the network, as torch.export and ONNX
+    files do. Such a network is a teacher, or is evaluated, and is never a student."""
     num_classes: Annotated[int, Field(ge=2, le=100_000)] | None = None
     """Null reads it from the last layer."""
     upload_id: Annotated[str, Field(max_length=64)] | None = None
     """A complete upload: safetensors, or a file of torch.save with a state dict; also as .gz, or as
-    a zip or tar of shards with their index."""
+    a zip or tar of shards with their index. Or a network: a file of torch.export.save, or ONNX,
+    also as a zip with its files of data."""
     key_map: KeyMap = ()
     """Pairs of a regular expression and its replacement, which rename the tensors of the upload in
     this order; a pair with the replacement "" for the full name leaves a tensor out."""
@@ -37,10 +40,11 @@ class ModelCreate(FrozenModel):
     `timm:<name>`: pretrained weights, which a worker downloads; the name of an architecture means
     its default weights."""
     normalization: DeclaredNormalization | None = None
-    """Of pixels scaled to 0..1. Null uses the default of the architecture, with a warning."""
+    """Of pixels scaled to 0..1. Null uses the default of the architecture, with a warning. For a
+    network from a file, null uses that in the file, or pixels as they are, with a warning."""
     input_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     """Side in pixels of the images that the model was trained on. Null uses the default of the
-    architecture, with a warning."""
+    architecture, with a warning, or the size in the file of a network."""
     class_names: Annotated[tuple[Name, ...], Field(min_length=2, max_length=100_000)] | None = None
     reported_top1: Annotated[float, Field(ge=0, le=100)] | None = None
     """Accuracy in percent that the model is known to have. A job whose data set shows a far lower
@@ -90,7 +94,8 @@ class ModelOut(BaseModel):
     """Why no worker verifies it yet; null while one verifies it and afterwards."""
     source: str
     architecture: str | None
-    """Null while it is inferred from an upload."""
+    """Null while it is inferred from an upload. `exported_program` or `onnx` for a network from a
+    file."""
     num_classes: int | None
     in_channels: int | None
     input_size: int | None
@@ -104,6 +109,10 @@ class ModelOut(BaseModel):
     license: str | None
     labels: dict[str, str]
     num_params: int | None
+    """Null for ONNX, which does not say which tensors are parameters."""
+    outputs: dict[str, list[int]] | None
+    """Of a network from a file: shapes for one image of its outputs beside the logits, by the names
+    that `taps` of a teacher can have. Null for other models."""
     size_bytes: int | None
     sha256: str | None
     error: AssetError | None

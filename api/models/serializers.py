@@ -8,6 +8,7 @@ from store.tables import Model
 _FIELDS = (
     *("id", "name", "state", "source", "architecture", "num_classes", "in_channels", "input_size"),
     *("normalization", "sixteen_bit_range", "class_names", "license", "labels", "num_params"),
+    "outputs",
     *("reported_top1", "size_bytes", "sha256", "error", "warnings", "created_at", "ready_at"),
 )
 

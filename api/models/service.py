@@ -14,7 +14,7 @@ from api.models.pretrained_names import resolve_pretrained
 from api.models.schemas import ModelCreate
 from api.models.serializers import serialize_model
 from api.uploads.service import require_complete_upload
-from kdcore.schema.catalog import architectures
+from kdcore.schema.catalog import PROGRAM_FORMATS, architectures
 from kdcore.schema.exports import EXPORTS
 from kdcore.schema.job import network_channels
 from kdcore.schema.job_kinds import JOB_KINDS
@@ -154,13 +154,14 @@ def _from_pretrained(session: Session, body: ModelCreate, caller: Principal) -> 
 def _from_upload(session: Session, body: ModelCreate, caller: Principal) -> Model:
     require_complete_upload(session, body.upload_id, caller)
     # Without an architecture, the worker that infers it sets its defaults, too.
-    entry = architectures()[body.architecture] if body.architecture else None
+    is_program = body.architecture in PROGRAM_FORMATS
+    entry = architectures()[body.architecture] if body.architecture and not is_program else None
     normalization = body.normalization or (entry.normalization if entry else None)
     warnings = [
         f"{name} is missing: the default of the architecture is used; a wrong value makes the "
         "teacher inaccurate"
         for name in ("normalization", "input_size")
-        if getattr(body, name) is None
+        if getattr(body, name) is None and not is_program
     ]
     model = Model(
         id=new_id("mdl"),

@@ -30,6 +30,10 @@ def format_count(count: float) -> str:
     return f"{count:.3g} G"
 
 
+def _count(count: int | None) -> str:
+    return "" if count is None else format_count(count)
+
+
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.2f} %"
 
@@ -42,8 +46,8 @@ ROWS: tuple[_Row, ...] = (
     ("top-1", lambda e: _percent(e.top1)),
     ("agreement with the teacher", lambda e: _percent(e.agreement)),
     ("calibration error", lambda e: _percent(e.ece)),
-    ("parameters", lambda e: format_count(e.num_params)),
-    ("MACs", lambda e: format_count(e.macs)),
+    ("parameters", lambda e: _count(e.num_params)),
+    ("MACs", lambda e: _count(e.macs)),
     ("size", lambda e: format_size(e.size_bytes)),
     (
         "latency of one image, p50",

@@ -13,6 +13,7 @@ from kdcore.evaluation.latency import ROUNDS, Speed, measure_speed
 from kdcore.models import flops
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.predict_logits import predict
+from kdcore.models.programs.program_network import ProgramNetwork
 from kdcore.models.teachers import TeacherEnsemble
 from kdcore.schema.job import AcceptanceCriteria
 from kdcore.schema.report import (
@@ -35,8 +36,8 @@ _MAX_DISAGREEMENTS = 50
 class NetworkCost:
     """Size, operations and speed of a network."""
 
-    num_params: int
-    macs: int
+    num_params: int | None
+    macs: int | None
     size_bytes: int
     speed: Speed
 
@@ -77,6 +78,13 @@ class Evaluator:
         self.check_cancelled()
         shape = self.input_shape(network)
         inner: nn.Module = network.network
+        if isinstance(inner, ProgramNetwork):
+            return NetworkCost(
+                num_params=inner.num_params,
+                macs=inner.count_macs(shape[1]),
+                size_bytes=inner.size_bytes,
+                speed=measure_speed(inner, shape, self.device, self.latency_rounds),
+            )
         return NetworkCost(
             num_params=flops.num_params(inner),
             macs=flops.macs(inner, shape[0], shape[1]),
@@ -121,14 +129,20 @@ def evaluate_teachers(
 def sum_costs(costs: Sequence[NetworkCost]) -> NetworkCost:
     """Add the costs of networks that run one after another; percentiles become upper bounds."""
     return NetworkCost(
-        num_params=sum(network_cost.num_params for network_cost in costs),
-        macs=sum(network_cost.macs for network_cost in costs),
+        num_params=_sum_known([network_cost.num_params for network_cost in costs]),
+        macs=_sum_known([network_cost.macs for network_cost in costs]),
         size_bytes=sum(network_cost.size_bytes for network_cost in costs),
         speed=Speed(
             _sum_latencies([network_cost.speed.latency_ms for network_cost in costs]),
             1 / sum(1 / network_cost.speed.images_per_s for network_cost in costs),
         ),
     )
+
+
+def _sum_known(counts: Sequence[int | None]) -> int | None:
+    """Return the sum; None if one of the counts is unknown."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _sum_latencies(latencies: Sequence[Latency]) -> Latency:

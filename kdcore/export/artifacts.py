@@ -14,7 +14,7 @@ from kdcore.protocol.requests import RunRequest
 from kdcore.runtime.atomic_files import atomic_write, sha256_of
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.schema.asset_info import DatasetInfo
-from kdcore.schema.catalog import Normalization
+from kdcore.schema.catalog import PROGRAM_FORMATS, Normalization
 from kdcore.schema.exports import EXPORTS, STUDENT_FILE
 from kdcore.schema.report import Report
 from kdcore.weights.safetensors_io import check_parity, write_safetensors
@@ -56,16 +56,20 @@ def publish_artifacts(
 ) -> None:
     """Write the configuration and the model card, and emit an event for each exported file.
 
-    The student's safetensors file must exist in ``folder``.
+    The student's safetensors file must exist in ``folder``, unless a file defines the evaluated
+    network: that file is not published again.
     """
     config_values = student_config(request, info, normalization)
-    card_values = model_card(request, info, report, sha256_of(folder / STUDENT_FILE), config_values)
+    evaluated = request.init if request.job.student.architecture in PROGRAM_FORMATS else None
+    sha256 = evaluated.sha256 if evaluated else sha256_of(folder / STUDENT_FILE)
+    card_values = model_card(request, info, report, sha256, config_values)
     _write(folder / "config.json", _json(config_values))
     _write(folder / "model_card.json", _json(card_values))
     _write(folder / "model_card.md", render_model_card(card_values, report))
-    events.artifact(
-        folder / STUDENT_FILE, STUDENT_FILE, "safetensors", EXPORTS["safetensors"].media_type
-    )
+    if evaluated is None:
+        events.artifact(
+            folder / STUDENT_FILE, STUDENT_FILE, "safetensors", EXPORTS["safetensors"].media_type
+        )
     for exports in (report.exports, report.ensemble_exports):
         for kind, export_evaluation in exports.items():
             if export_evaluation.file != STUDENT_FILE:

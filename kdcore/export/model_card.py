@@ -9,8 +9,8 @@ from typing import Any
 
 from kdcore.protocol.requests import RunRequest
 from kdcore.schema.asset_info import DatasetInfo
-from kdcore.schema.catalog import architectures
-from kdcore.schema.exports import EXPORTS
+from kdcore.schema.catalog import PROGRAM_FORMATS, architectures
+from kdcore.schema.exports import EXPORTS, STUDENT_FILE
 from kdcore.schema.report import Evaluation, Latency, Report
 from kdcore.schema.schemes import SCHEMES
 
@@ -162,8 +162,10 @@ def _origin(card: dict[str, Any]) -> list[str]:
     counts = {"train": "training", "val": "validation", "test": "test"}
     split_counts = [f"{n} {counts.get(name, name)}" for name, n in card["data"]["counts"].items()]
     start = [f"- Started from weights with sha256 `{card['init_sha256']}`"]
+    from_file = card["architecture"] in PROGRAM_FORMATS
+    weights = "the evaluated file" if from_file else f"`{STUDENT_FILE}`"
     return [
-        f"- Weights: `student.safetensors`, sha256 `{card['student_sha256']}`",
+        f"- Weights: {weights}, sha256 `{card['student_sha256']}`",
         f"- Teacher: {', '.join(teachers) or 'none'}",
         *(start if card["init_sha256"] else []),
         f"- Data: digest `{card['data']['digest']}`, {', '.join(split_counts)} images",
@@ -186,8 +188,9 @@ def _table(report: Report) -> list[str]:
 
 def _row(name: str, network: Evaluation) -> str:
     agreement = "" if network.agreement is None else f"{network.agreement:.2f}"
+    num_params = "" if network.num_params is None else f"{network.num_params:,}"
     return (
-        f"| {name} | {network.top1:.2f} | {agreement} | {network.ece:.2f} | {network.num_params:,} "
+        f"| {name} | {network.top1:.2f} | {agreement} | {network.ece:.2f} | {num_params} "
         f"| {_latency(network.latency_ms)} |"
     )
 

@@ -49,7 +49,10 @@ class NormalizedModel(nn.Module):
 
     def forward(self, views: Tensor) -> Tensor:
         """Return logits (B, num_classes) of views (B, C, H, W)."""
-        logits: Tensor = self.network(self.prepare(views))
+        return self.select_classes(self.network(self.prepare(views)))
+
+    def select_classes(self, logits: Tensor) -> Tensor:
+        """Return the logits (B, C) of the data set's classes, of the network's logits."""
         return logits if self.class_map is None else logits[:, self.class_map]
 
     def prepare(self, views: Tensor) -> Tensor:

@@ -8,7 +8,12 @@ from torch import nn
 from kdcore.models import timm_networks, torchvision_networks
 from kdcore.models.cifar import mobilenet_v2, resnet, resnet50, shuffle_v1, shuffle_v2, vgg, wrn
 from kdcore.runtime.errors import UserError
-from kdcore.schema.catalog import Normalization, architectures, similar_architectures
+from kdcore.schema.catalog import (
+    PROGRAM_FORMATS,
+    Normalization,
+    architectures,
+    similar_architectures,
+)
 
 _LIBRARIES = {"torchvision": torchvision_networks, "timm": timm_networks}
 _LIBRARY_ERRORS = (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError)
@@ -112,6 +117,8 @@ def build_architecture(
 
 def _check_arguments(name: str, num_classes: int, in_channels: int, input_size: int) -> None:
     library, _, library_name = name.partition("/")
+    if name in PROGRAM_FORMATS:
+        raise _build_error(f"{name} is a network from a file, which is loaded and never built")
     if name not in ENTRIES and name.startswith(MODULE_PREFIX):
         raise _build_error(
             f"{name} is a network that was passed to distill() as an object, in another process: "

@@ -14,10 +14,13 @@ from kdcore.methods.common.teacher_ensemble import mean_logits
 from kdcore.models.factory import build
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.predict_logits import predict
+from kdcore.models.programs.load import load_program
+from kdcore.models.programs.program_network import ProgramNetwork
 from kdcore.protocol.events import ErrorCode
 from kdcore.protocol.requests import DESCRIPTIVE_FIELDS, ModelFile, TeacherFile
 from kdcore.runtime.atomic_files import sha256_of
 from kdcore.runtime.errors import UserError
+from kdcore.schema.catalog import PROGRAM_FORMATS
 from kdcore.schema.old_spelling import old_spelling
 
 
@@ -95,6 +98,8 @@ def load_model(file: ModelFile, code: ErrorCode) -> nn.Module:
             "another SHA-256",
             hint="provide the file of the model again",
         )
+    if file.architecture in PROGRAM_FORMATS:
+        return load_program(path, file.architecture, file.input_size)
     network = build(
         file.architecture,
         num_classes=file.num_classes,
@@ -109,8 +114,9 @@ def load_model(file: ModelFile, code: ErrorCode) -> nn.Module:
 
 
 def _load_teacher(file: TeacherFile, device: torch.device) -> FrozenTeacher:
+    inner = load_model(file, "teacher_load_failed")
     network = NormalizedModel(
-        load_model(file, "teacher_load_failed"),
+        inner,
         file.normalization,
         file.input_size,
         file.channels,
@@ -119,5 +125,7 @@ def _load_teacher(file: TeacherFile, device: torch.device) -> FrozenTeacher:
     identity_json = file.model_dump_json(exclude={"path", "weight", "taps", *DESCRIPTIVE_FIELDS})
     # The field's former name: keys of stored teacher caches were hashed with it.
     identity_json = identity_json.replace('"normalization":', f'"{old_spelling("normalization")}":')
+    if isinstance(inner, ProgramNetwork):
+        identity_json += inner.identity
     identity = hashlib.sha256(identity_json.encode()).hexdigest()
     return FrozenTeacher(freeze(network, device), file.weight, file.taps, identity)

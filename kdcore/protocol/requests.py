@@ -68,13 +68,13 @@ class EngineRequest(FrozenModel):
 
 
 DESCRIPTIVE_FIELDS = frozenset(
-    {"class_names", "normalization_declared", "input_size_declared", "reported_top1"}
+    {"class_names", "normalization_declared", "input_size_declared", "reported_top1"} | {"outputs"}
 )
 """Fields of a :class:`ModelFile` that decide no numbers, so that no digest has them."""
 
 
 class ModelFile(FrozenModel):
-    """Verified weights in safetensors form."""
+    """Verified weights in safetensors form, or the verified file of a network."""
 
     path: str
     sha256: Sha256
@@ -91,6 +91,8 @@ class ModelFile(FrozenModel):
     """Likewise."""
     reported_top1: float | None = None
     """Accuracy in percent that the report or the upload of the weights states."""
+    outputs: dict[str, tuple[int, ...]] | None = None
+    """Shapes for one image of a file's outputs beside the logits; null for other models."""
 
 
 class TeacherFile(ModelFile):
@@ -178,9 +180,11 @@ class VerifyRequest(EngineRequest):
     filename: str = "the upload"
     """The user's name of the upload, for messages."""
     architecture: str | None = None
-    """Null infers it from names and shapes."""
+    """Null infers it from names and shapes, or from the format of a network's file."""
     num_classes: int | None = None
     """Null reads it from the last layer."""
+    input_size: int | None = None
+    """Side of the images of a network from a file, in pixels; null reads it from the file."""
     key_map: KeyMap = ()
     weights: WeightsChoice | None = None
     """Averaged (`ema`) or `raw` weights of a checkpoint that has both; null prefers `ema`."""

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from kdcore.schema.asset_info import ImageSize
 from kdcore.schema.base import FrozenModel, Name
-from kdcore.schema.catalog import ArchitectureName, DeclaredNormalization
+from kdcore.schema.catalog import DeclaredNormalization, ModelArchitecture
 from kdcore.schema.dataset_sources import SOURCES, KnownSource, OnBadImage, OnDuplicates
 from kdcore.schema.job import ChannelRule, JobSpec, Student, TapPaths, Teacher
 
@@ -18,10 +18,12 @@ class RecipeModel(FrozenModel):
     """A network on disk."""
 
     weights: PathText
-    """The folder of a finished run; a state dict as .pt, .pth or .safetensors; or published
-    weights such as ``torchvision:ResNet50_Weights.IMAGENET1K_V2``."""
-    architecture: ArchitectureName | None = None
-    """Of a state dict; null infers it from names and shapes. Other weights name theirs."""
+    """The folder of a finished run; a state dict as .pt, .pth or .safetensors; a network as .pt2 of
+    torch.export or .onnx; or published weights such as
+    ``torchvision:ResNet50_Weights.IMAGENET1K_V2``."""
+    architecture: ModelArchitecture | None = None
+    """Of a state dict; null infers it from names and shapes. Other weights name theirs. A network
+    from a file is `exported_program` or `onnx`."""
     num_classes: NumClasses | None = None
     """Classes of a state dict; null reads them from its last layer."""
     input_size: ImageSize | None = None

@@ -15,7 +15,7 @@ from kdcore.runtime.errors import UserError
 from kdcore.runtime.event_writer import EventWriter
 from kdcore.schema.asset_info import DatasetFacts, ModelFacts
 from kdcore.schema.catalog import Normalization, architectures
-from kdcore.schema.exports import STUDENT_FILE
+from kdcore.schema.exports import EXPORTS, STUDENT_FILE
 from kdcore.schema.old_spelling import with_current_spelling
 
 CONFIG_FILE = "config.json"
@@ -74,13 +74,19 @@ class ModelResolver(NamedTuple):
             filename=path.name,
             architecture=model.architecture,
             num_classes=model.num_classes,
+            input_size=model.input_size,
         )
         with contextlib.closing(EventWriter(folder / "events.jsonl", folder)) as events:
             verify(request, folder, events, self.cancellation)
-        written = folder / "artifacts" / "model.safetensors"
         report = json.loads((folder / "events.jsonl").read_text().splitlines()[-1])["report"]
+        program_format = report["architecture"] if report["architecture"] in EXPORTS else None
+        written = folder / "artifacts" / EXPORTS[program_format or "safetensors"].file_name("model")
         size = model.input_size or (dataset.image_size if dataset else 32)
-        default = architectures()[report["architecture"]].normalization
+        if program_format is not None:
+            size = report["input_size"]
+            default = _normalization_of_file(report)
+        else:
+            default = architectures()[report["architecture"]].normalization
         normalization = model.normalization or default
         return ModelFile(
             path=str(written),
@@ -92,8 +98,18 @@ class ModelResolver(NamedTuple):
             normalization=_match_channels(normalization, report["in_channels"]),
             class_names=model.class_names or report["class_names"],
             reported_top1=report["reported_top1"],
-            normalization_declared=model.normalization is not None,
+            outputs=report["outputs"],
+            normalization_declared=model.normalization is not None
+            or report["normalization"] is not None,
         )
+
+
+def _normalization_of_file(report: dict[str, Any]) -> Normalization:
+    """The normalization in the file of a network; pixels as they are without one."""
+    if report["normalization"] is not None:
+        return Normalization.model_validate(report["normalization"])
+    channels = report["in_channels"]
+    return Normalization(mean=(0.0,) * channels, std=(1.0,) * channels)
 
 
 def model_facts(file: ModelFile) -> ModelFacts:
@@ -103,6 +119,7 @@ def model_facts(file: ModelFile) -> ModelFacts:
         num_classes=file.num_classes,
         in_channels=file.in_channels,
         class_names=file.class_names,
+        outputs=file.outputs,
     )
 
 

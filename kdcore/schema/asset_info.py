@@ -105,15 +105,18 @@ class ModelInfo(FrozenModel):
     architecture: str
     num_classes: int
     in_channels: int
-    num_params: int
+    num_params: int | None
+    """Null for ONNX, which does not say which tensors are parameters."""
     input_size: int | None = None
-    """This field, the next one and the license are for pretrained weights; null for uploads."""
+    """This field and the next one are of pretrained weights, or in the file of a network."""
     normalization: Normalization | None = None
     class_names: tuple[str, ...] | None = None
     """In the order of the logits; null where the weights do not name their classes."""
     reported_top1: float | None = None
     """Accuracy in percent that the checkpoint states; null where it states none."""
     license: str | None = None
+    outputs: dict[str, tuple[int, ...]] | None = None
+    """Shapes for one image of the outputs beside the logits, by name, of a network from a file."""
     warnings: tuple[str, ...] = ()
     """What the user should know about how a checkpoint was read."""
 
@@ -141,3 +144,5 @@ class ModelFacts(FrozenModel):
     """In the order of the logits; null if unknown."""
     assumed_input_size: int | None = None
     """Default of the architecture, in pixels; null where the model declares its size."""
+    outputs: dict[str, tuple[int, ...]] | None = None
+    """Shapes for one image of a file's outputs beside the logits; null for other models."""

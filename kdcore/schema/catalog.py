@@ -3,7 +3,7 @@
 import difflib
 import functools
 import importlib.resources
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
@@ -33,6 +33,11 @@ class Normalization(FrozenModel):
                 "mean and std must have the same number of entries, 1 or 3: one for each channel",
             )
         return self
+
+
+ProgramFormat = Literal["exported_program", "onnx"]
+"""What `architecture` is for a network that a file defines: of torch.export, or ONNX."""
+PROGRAM_FORMATS: tuple[ProgramFormat, ...] = ("exported_program", "onnx")
 
 
 _MAX_DECLARED = 2
@@ -148,6 +153,11 @@ def _in_library(library: str, name: str) -> bool:
 
 
 def _check_known(name: str, info: ValidationInfo) -> str:
+    if name in PROGRAM_FORMATS:
+        raise PydanticCustomError(
+            "program_as_student",
+            "a network from a file teaches, and is never trained: name an architecture",
+        )
     if name not in architectures():
         # The message never repeats what the client sent.
         similar = similar_architectures(name)
@@ -163,4 +173,10 @@ def _check_known(name: str, info: ValidationInfo) -> str:
     return name
 
 
+def _check_model(name: str, info: ValidationInfo) -> str:
+    return name if name in PROGRAM_FORMATS else _check_known(name, info)
+
+
 ArchitectureName = Annotated[str, StringConstraints(max_length=200), AfterValidator(_check_known)]
+ModelArchitecture = Annotated[str, StringConstraints(max_length=200), AfterValidator(_check_model)]
+"""The name of an architecture, or the format of a file that defines the network."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from kdcore.schema.base import NUM_SEEDS, FrozenModel, Label, Name, Seed, Text
-from kdcore.schema.catalog import ArchitectureName
+from kdcore.schema.catalog import ArchitectureName, ModelArchitecture
 from kdcore.schema.derived_name import DerivedNetwork
 from kdcore.schema.exports import ExportFormat
 from kdcore.schema.job_kinds import JOB_KINDS, PublicKind
@@ -261,7 +261,8 @@ class JobSpec(FrozenModel):
 class ResolvedStudent(Student):
     """The network to train: an architecture, and what is derived from it."""
 
-    architecture: ArchitectureName
+    architecture: ModelArchitecture
+    """Only an evaluated network may be one from a file."""
     init: Reference = "random"
     class_map: tuple[int, ...] | None = None
     """The class of the initial weights, or of the evaluated model, for each class of the data set;

@@ -35,11 +35,12 @@ class Evaluation(FrozenModel):
     ece: float
     """Expected calibration error over 15 equal bins, in percent (Guo et al. 2017)."""
     per_class_top1: dict[str, float]
-    num_params: int
-    macs: int
-    """Multiply-accumulates of one forward pass of one image."""
+    num_params: int | None
+    """Null for a teacher in ONNX, which does not say which tensors are parameters."""
+    macs: int | None
+    """Multiply-accumulates of one forward pass of one image; null for a teacher in ONNX."""
     size_bytes: int
-    """Size of the weights as a safetensors file."""
+    """Size of the weights as a safetensors file, or of the file of the teacher's network."""
     latency_ms: Latency
     """Batch 1 on the worker's device; on a CPU with one thread."""
     images_per_s: float

@@ -57,8 +57,11 @@ def _predict_image(session: Any, path: Path, request: PredictionInputs) -> dict[
         return {"error": str(error)}
     except MemoryError:
         return {"error": "exceeds the memory limit when it is decoded"}
-    (name,) = (model_input.name for model_input in session.get_inputs())
-    (logits,) = session.run(None, {name: normalize(pixels, request.normalization)[None]})
+    (model_input,) = session.get_inputs()
+    # A network of a fixed batch, which a user uploaded, gets the image as often as it needs.
+    count = model_input.shape[0] if isinstance(model_input.shape[0], int) else 1
+    batch = np.repeat(normalize(pixels, request.normalization)[None], count, axis=0)
+    (logits,) = session.run(None, {model_input.name: batch})
     if not np.isfinite(logits).all():
         return {
             "error": "gives logits that are not finite; the image may be unlike the training data"

@@ -11,6 +11,7 @@ from kdcore.data.loader import Loader, steps_per_epoch
 from kdcore.data.rng import derive_key
 from kdcore.models.factory import build
 from kdcore.models.normalized_model import NormalizedModel
+from kdcore.models.programs.program_network import ProgramNetwork
 from kdcore.models.teachers import TeacherEnsemble
 from kdcore.runtime.errors import UserError
 from kdcore.schema.catalog import Normalization
@@ -37,6 +38,8 @@ class JobContext:
     """Initial weights of the job's student; None means random ones."""
     input_size: int | None = None
     """Input side of the student's network in pixels, if it differs from the data set's."""
+    evaluated_program: ProgramNetwork | None = None
+    """The network to evaluate, if a file defines it; None for all other jobs."""
     dataset_sha256: str = ""
     """Digest of the data set's file."""
     cache_folder: Path | None = None
@@ -86,13 +89,19 @@ class JobContext:
 
     def load_trained(self, result: StudentResult) -> NormalizedModel:
         """The network of a result with the weights of its best epoch, on the CPU."""
+        if self.evaluated_program is not None:
+            return self._normalize(self.evaluated_program, result.student)
         # All random weights are replaced, so no seed is needed.
         network = self.build_network(result.student)
         network.load_state_dict(result.weights, strict=True)
         return self._normalize(network, result.student)
 
     def _normalize(self, network: nn.Module, student: ResolvedStudent) -> NormalizedModel:
-        return NormalizedModel(network, self.normalization, self.input_size, student.channels)
+        # The classes of other networks were selected among their weights.
+        class_map = student.class_map if self.evaluated_program is not None else None
+        return NormalizedModel(
+            network, self.normalization, self.input_size, student.channels, class_map
+        )
 
     def probe(self, device: torch.device) -> Tensor:
         """A small batch (B, C, H, W) of training images, uint8, to find the shapes of outputs."""

@@ -71,9 +71,11 @@ def evaluate_and_export(
     run_state.events.phase("exporting")
     run_state.check_cancelled()
     folder.mkdir(parents=True, exist_ok=True)
-    exported = export_all(
-        folder, context.job.exports, _export_source(context, evaluator, final), evaluator
-    )
+    exported = ExportResults({}, {})
+    if context.evaluated_program is None:
+        exported = export_all(
+            folder, context.job.exports, _export_source(context, evaluator, final), evaluator
+        )
     report = exported.add_to_report(final.report)
     warnings = exported.log_messages()
     if planner.scheme_of(context.job).exports_ensemble(context.job):

@@ -20,6 +20,7 @@ from kdcore.evaluation.normalization_check import (
 )
 from kdcore.models.factory import select_classes
 from kdcore.models.normalized_model import normalization_for_channels
+from kdcore.models.programs.program_network import ProgramNetwork
 from kdcore.models.teachers import TeacherEnsemble, load_model
 from kdcore.protocol.requests import CheckpointFile, ModelFile, RunRequest, TeacherFile
 from kdcore.runtime.atomic_files import sha256_of
@@ -47,6 +48,8 @@ class InitialWeights(NamedTuple):
     normalization: Normalization
     input_size: int | None = None
     """Input side in pixels, if it differs from the data set's."""
+    program: ProgramNetwork | None = None
+    """The network to evaluate, if a file defines it."""
 
 
 def load_inputs(
@@ -73,6 +76,7 @@ def load_inputs(
         normalization=initial.normalization,
         init_weights=initial.weights,
         input_size=initial.input_size,
+        evaluated_program=initial.program,
         dataset_sha256=request.dataset.sha256,
         warnings=(*warnings, *validation.warnings),
         teacher_findings=validation.findings,
@@ -93,8 +97,11 @@ def _initial_weights(
     student = request.job.student
     default_normalization = normalization_for_channels(data.info.normalization, student.channels)
     if request.init is not None:
-        weights = load_model(request.init, "student_incompatible").state_dict()
+        network = load_model(request.init, "student_incompatible")
         input_size = request.init.input_size
+        if isinstance(network, ProgramNetwork):
+            return InitialWeights(None, request.init.normalization, input_size, network)
+        weights = network.state_dict()
         # A student trains at the data set's size; a model that is only evaluated keeps its size.
         only_evaluates = not request.job.trains and input_size != data.info.image_size
         return InitialWeights(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kdcore.models.inference import fuse_for_inference
 from kdcore.models.normalized_model import NormalizedModel
+from kdcore.models.programs.program_network import ProgramNetwork
 from kdcore.models.teachers import FrozenTeacher, TeacherEnsemble, freeze
 from kdcore.schema.training_config import TrainingConfig
 from kdcore.schemes import planner
@@ -86,13 +87,16 @@ def convert_teachers(
 def _convert_to_bfloat16(
     teachers: TeacherEnsemble, probe: Tensor, training: TrainingConfig
 ) -> TeacherEnsemble:
-    """The teachers in bfloat16 where the job allows and gains from it; int8 ones stay int8."""
+    """The teachers in bfloat16 where the job allows and gains from it.
+
+    Teachers in int8 and networks from files stay as they are.
+    """
     if training.precision == "float32":
         return teachers
     return TeacherEnsemble(
         [
             replace(member, network=fuse_for_inference(member.network, probe))
-            if not isinstance(member.network.network, QuantizedModel)
+            if not isinstance(member.network.network, QuantizedModel | ProgramNetwork)
             and (training.precision == "bfloat16" or _gains_from_bfloat16(member.network, probe))
             else member
             for member in teachers.members

@@ -8,6 +8,7 @@ from kdcore.models.teachers import TeacherEnsemble
 from kdcore.protocol.requests import RunRequest
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.event_writer import EventWriter
+from kdcore.schema.catalog import PROGRAM_FORMATS
 from kdcore.schema.job import network_channels
 from kdcore.schemes import planner
 from kdcore.schemes.base import Phase, StudentResult
@@ -76,8 +77,11 @@ def _prepare_compute_env(request: RunRequest, resumed_state: StateDict | None) -
     )
 
 
-def _network_spec(request: RunRequest) -> NetworkSpec:
+def _network_spec(request: RunRequest) -> NetworkSpec | None:
+    """The network to train; None for one from a file, which is only evaluated."""
     student = request.job.student
+    if student.architecture in PROGRAM_FORMATS:
+        return None
     info = dataset.load_dataset(Path(request.dataset.path)).info
     channels = network_channels(student.channels, info.in_channels)
     return NetworkSpec(student.network, len(info.classes), channels, info.image_size)
@@ -147,7 +151,8 @@ def _fill_teacher_cache(run_state: RunState, context: JobContext) -> None:
 
 def _untrained_result(context: JobContext) -> StudentResult:
     """The model to evaluate, as the result of a phase."""
-    if context.init_weights is None:
+    weights = {} if context.evaluated_program else context.init_weights
+    if weights is None:
         raise ValueError("an evaluation needs the model's weights")
     return StudentResult(
         phase_index=0,
@@ -158,7 +163,7 @@ def _untrained_result(context: JobContext) -> StudentResult:
         best_epoch=0,
         best_val_top1=0.0,
         last_val_top1=0.0,
-        weights=context.init_weights,
+        weights=weights,
     )
 
 

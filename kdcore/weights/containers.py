@@ -26,7 +26,7 @@ _MAX_MEMBERS = 10_000
 _MAX_INDEX_BYTES = 64 << 20
 _CHUNK = 1 << 20
 _LFS_START = b"version https://git-lfs.github.com/spec/"
-_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".tar", ".gz")
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".tar", ".gz")
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.[a-z]+)")
 _PREFERRED = ("model.safetensors", "pytorch_model.bin")
 """Names of the weights in the folders of accelerate and of the Hugging Face Hub."""
@@ -65,7 +65,9 @@ class UploadContent(NamedTuple):
     """Sentences about members that are not read."""
 
 
-class _Member(NamedTuple):
+class UploadMember(NamedTuple):
+    """A file in a zip or tar."""
+
     name: str
     size: int
     entry: Any
@@ -77,27 +79,27 @@ def open_upload(path: Path, name: str, folder: Path) -> UploadContent:
     Unpacked files are written to ``folder``. ``name`` is the user's name of the file, for messages.
     Raises :class:`UserError` ``checkpoint_invalid`` for any other content.
     """
-    start = _read_start(path, name)
-    limit = _max_unpacked(path)
+    start = read_start(path, name)
+    limit = max_unpacked(path)
     if start.startswith(b"\x1f\x8b"):
-        path, name = _gunzip(path, name, folder, limit), name.removesuffix(".gz")
-        start = _read_start(path, name)
+        path, name = gunzip(path, name, folder, limit), name.removesuffix(".gz")
+        start = read_start(path, name)
     file_format = _single_format(path, start)
     if file_format is not None:
         return UploadContent((CheckpointPart(name, path, file_format),))
     if start.startswith(b"PK\x03\x04"):
         with zipfile.ZipFile(path) as archive:
-            members = [_Member(i.filename, i.file_size, i) for i in archive.infolist()]
-            _refuse_exported_program(name, members)
-            return _unpack(_Archive(name, folder, limit, archive.open), members)
+            members = [UploadMember(i.filename, i.file_size, i) for i in archive.infolist()]
+            return _unpack(UploadArchive(name, folder, limit, archive.open), members)
     if _is_tar(path, start):
         with _open_tar(path, name) as tar:
-            members = [_Member(i.name, i.size, i) for i in _tar_members(tar, name)]
-            return _unpack(_Archive(name, folder, limit, tar.extractfile), members)
+            members = [UploadMember(i.name, i.size, i) for i in _tar_members(tar, name)]
+            return _unpack(UploadArchive(name, folder, limit, tar.extractfile), members)
     raise _foreign_error(name, start)
 
 
-def _read_start(path: Path, name: str) -> bytes:
+def read_start(path: Path, name: str) -> bytes:
+    """Return the first bytes of an upload. Raises :class:`UserError` for an empty file."""
     try:
         with path.open("rb") as file:
             start = file.read(1024)
@@ -143,16 +145,6 @@ def _is_torch_zip(path: Path) -> bool:
     )
 
 
-def _refuse_exported_program(name: str, members: list[_Member]) -> None:
-    if any(_base(member.name) == "archive_format" for member in members):
-        raise UserError(
-            "checkpoint_invalid",
-            f"{name} is a program of torch.export (.pt2), not a state dict",
-            hint='save its weights: torch.save(torch.export.load("model.pt2").state_dict, '
-            '"weights.pt")',
-        )
-
-
 def _is_tar(path: Path, start: bytes) -> bool:
     return start[257:262] == b"ustar" or (len(start) >= 512 and tarfile.is_tarfile(path))
 
@@ -177,7 +169,8 @@ def _tar_members(tar: tarfile.TarFile, name: str) -> Iterator[tarfile.TarInfo]:
         raise _damaged_error(name) from error
 
 
-def _gunzip(path: Path, name: str, folder: Path, limit: int) -> Path:
+def gunzip(path: Path, name: str, folder: Path, limit: int) -> Path:
+    """Unpack a gzip file to ``folder``, up to ``limit`` bytes, and return the path."""
     target = folder / "gunzipped"
     try:
         with gzip.open(path, "rb") as source:
@@ -187,7 +180,8 @@ def _gunzip(path: Path, name: str, folder: Path, limit: int) -> Path:
     return target
 
 
-def _max_unpacked(path: Path) -> int:
+def max_unpacked(path: Path) -> int:
+    """Return how many bytes the upload at ``path`` may unpack to."""
     return max(MIN_UNPACKED_BYTES, MAX_EXPANSION * path.stat().st_size)
 
 
@@ -205,7 +199,7 @@ def _copy(source: IO[bytes] | gzip.GzipFile, target: Path, limit: int, name: str
             file.write(chunk)
 
 
-class _Archive(NamedTuple):
+class UploadArchive(NamedTuple):
     """An open zip or tar."""
 
     name: str
@@ -214,7 +208,7 @@ class _Archive(NamedTuple):
     """Bytes that its files may have together, by the size of the original upload."""
     open_member: Any
 
-    def extract(self, member: _Member, number: int) -> Path:
+    def extract(self, member: UploadMember, number: int) -> Path:
         """Write a member to the folder, and return its path."""
         target = self.folder / f"part-{number}"
         try:
@@ -231,8 +225,8 @@ class _Archive(NamedTuple):
         return target
 
 
-def _unpack(archive: _Archive, members: list[_Member]) -> UploadContent:
-    files = [member for member in members if _is_visible(member.name)]
+def _unpack(archive: UploadArchive, members: list[UploadMember]) -> UploadContent:
+    files = [member for member in members if is_visible(member.name)]
     if sum(member.size for member in files) > archive.limit:
         raise UserError(
             "checkpoint_invalid", f"{archive.name} unpacks to far more bytes than weights do"
@@ -240,7 +234,7 @@ def _unpack(archive: _Archive, members: list[_Member]) -> UploadContent:
     indexes = [member for member in files if member.name.endswith(".index.json")]
     if indexes:
         return _unpack_indexed(archive, files, indexes)
-    weights = [member for member in files if member.name.lower().endswith(_SUFFIXES)]
+    weights = [member for member in files if member.name.lower().endswith(WEIGHT_SUFFIXES)]
     if not weights:
         listing = ", ".join(member.name for member in files[:5]) or "nothing"
         raise UserError(
@@ -267,7 +261,7 @@ def _unpack(archive: _Archive, members: list[_Member]) -> UploadContent:
 
 
 def _unpack_indexed(
-    archive: _Archive, files: list[_Member], indexes: list[_Member]
+    archive: UploadArchive, files: list[UploadMember], indexes: list[UploadMember]
 ) -> UploadContent:
     index = next((m for m in indexes if "safetensors" in m.name), indexes[0])
     names_of_shards = _read_index(archive, index)
@@ -283,7 +277,7 @@ def _unpack_indexed(
             items=[error_detail(name, "is missing") for name in missing],
         )
     shards = [by_name[str(folder / name)] for name in names_of_shards]
-    weights = [member for member in files if member.name.lower().endswith(_SUFFIXES)]
+    weights = [member for member in files if member.name.lower().endswith(WEIGHT_SUFFIXES)]
     content = _extract(archive, shards, weights)
     parts = [
         part._replace(expected=tuple(names))
@@ -292,7 +286,7 @@ def _unpack_indexed(
     return content._replace(parts=tuple(parts))
 
 
-def _read_index(archive: _Archive, index: _Member) -> dict[str, list[str]]:
+def _read_index(archive: UploadArchive, index: UploadMember) -> dict[str, list[str]]:
     """Return the names of the tensors of each shard."""
     if index.size > _MAX_INDEX_BYTES:
         raise UserError("checkpoint_invalid", f"{index.name} has more than 64 MiB")
@@ -311,7 +305,7 @@ def _read_index(archive: _Archive, index: _Member) -> dict[str, list[str]]:
     return shards
 
 
-def _check_numbering(name: str, shards: list[_Member]) -> None:
+def _check_numbering(name: str, shards: list[UploadMember]) -> None:
     """Require all shards ``model-00001-of-00003`` of one checkpoint."""
     numbered = [_SHARD.fullmatch(_base(member.name)) for member in shards]
     numbers = sorted(int(match[2]) for match in numbered if match)
@@ -327,12 +321,12 @@ def _check_numbering(name: str, shards: list[_Member]) -> None:
 
 
 def _extract(
-    archive: _Archive, selected: list[_Member], weights: Iterable[_Member]
+    archive: UploadArchive, selected: list[UploadMember], weights: Iterable[UploadMember]
 ) -> UploadContent:
     parts = []
     for number, member in enumerate(selected, 1):
         path = archive.extract(member, number)
-        start = _read_start(path, member.name)
+        start = read_start(path, member.name)
         if start.startswith(b"\x1f\x8b"):
             raise UserError("checkpoint_invalid", f"{member.name} is packed twice; unpack it once")
         file_format = _single_format(path, start)
@@ -344,7 +338,8 @@ def _extract(
     return UploadContent(tuple(parts), tuple(notes))
 
 
-def _is_visible(name: str) -> bool:
+def is_visible(name: str) -> bool:
+    """Return whether a member of an archive is a file that its user put there."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     hidden = any(part == "__MACOSX" or part.startswith(".") for part in parts)
     return bool(parts) and not hidden and not name.endswith("/")

@@ -30,6 +30,9 @@ STATE_DICT_LINES = (
     'torch.save(model.state_dict(), "state_dict.pt")'
 )
 """The two lines that turn a pickled module into a state dict, where its classes can be imported."""
+_TORCHSCRIPT_LINES = (
+    'model = torch.jit.load("model.pt")\ntorch.save(model.state_dict(), "state_dict.pt")'
+)
 _MAX_PICKLE = 64 << 20
 _MAX_GLOBALS = 1000
 MAX_OBJECTS = 1_000_000
@@ -198,8 +201,8 @@ def scan_zip(path: Path) -> PickleGlobals:
             raise UserError(
                 "checkpoint_invalid",
                 "the checkpoint is a TorchScript program, not a state dict",
-                hint="convert it: "
-                'torch.save(torch.jit.load("model.pt").state_dict(), "state_dict.pt")',
+                hint="run these two lines and upload the result; or export the network's code "
+                f"with torch.export.export:\n{_TORCHSCRIPT_LINES}",
             )
         # torch does not compress; compressed or overlapping members could unpack to any size.
         packed = any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist())
@@ -214,7 +217,7 @@ def scan_zip(path: Path) -> PickleGlobals:
                 raise _checkpoint_error("the checkpoint has a pickle of more than 64 MiB")
             with archive.open(info) as file:
                 scanned.append(find_globals(file))
-    return _check_globals(scanned)
+    return check_globals(scanned)
 
 
 def scan_legacy(path: Path) -> PickleGlobals:
@@ -223,7 +226,7 @@ def scan_legacy(path: Path) -> PickleGlobals:
         magic = _first_number(file)
         file.seek(0)
         num_pickles = _LEGACY_PICKLES if magic == _LEGACY_MAGIC else 1
-        checked = _check_globals([find_globals(file) for _ in range(num_pickles)])
+        checked = check_globals([find_globals(file) for _ in range(num_pickles)])
     if magic != _LEGACY_MAGIC:
         raise _checkpoint_error("the file is a pickle that torch.save did not write")
     return checked
@@ -323,7 +326,8 @@ def _first_number(file: IO[bytes]) -> object:
     return numbers[0] if len(numbers) == 1 else None
 
 
-def _check_globals(scanned: list[PickleGlobals]) -> PickleGlobals:
+def check_globals(scanned: list[PickleGlobals]) -> PickleGlobals:
+    """Join the globals of several pickles. Raises :class:`UserError` for code."""
     merged = PickleGlobals(
         names=frozenset().union(*(entry.names for entry in scanned)),
         dicts=frozenset().union(*(entry.dicts for entry in scanned)),

@@ -1,5 +1,6 @@
 """The ``verify`` command: check an upload, or download published weights; write safetensors."""
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from kdcore.weights.checkpoint_reader import (
 from kdcore.weights.key_differences import Differences, compare
 from kdcore.weights.key_mapping import TensorMapping, map_tensors
 from kdcore.weights.key_renaming import NamedTensor, list_tensors, removal_rules
+from kdcore.weights.program_upload import find_program
+from kdcore.weights.program_verify import verify_program
 from kdcore.weights.safetensors_io import write_model
 from kdcore.weights.target_network import BATCH_COUNTER, TargetNetwork, build_target, fit_target
 
@@ -37,6 +40,7 @@ def verify(
 ) -> None:
     """Compare a checkpoint with its architecture, check every value, write float32 safetensors.
 
+    A network from a file is written as it is (:mod:`kdcore.weights.program_verify`).
     Without an architecture, or without a number of classes, names and shapes decide. The written
     bytes depend on the weights alone and not on the uploaded format. Raises
     :class:`UserError` ``checkpoint_invalid``, which names every difference, and
@@ -47,6 +51,19 @@ def verify(
         download_weights(request.pretrained, workdir, events, cancellation)
         return
     events.phase("check")
+    with tempfile.TemporaryDirectory(dir=workdir, prefix="unpacked-") as folder:
+        upload = find_program(
+            Path(request.path), request.filename, Path(folder), request.architecture
+        )
+        if upload is not None:
+            verify_program(upload, request, workdir, events)
+            return
+    _verify_checkpoint(request, workdir, events, cancellation)
+
+
+def _verify_checkpoint(
+    request: VerifyRequest, workdir: Path, events: EventWriter, cancellation: CancellationToken
+) -> None:
     checkpoint = read_checkpoint(Path(request.path), name=request.filename, scratch=workdir)
     cancellation.check_cancelled()
     named = list_tensors(checkpoint, request.key_map)

@@ -193,13 +193,18 @@ def _check_student(output: Path, dataset: Json) -> float:
 
 def _check_claims(report: Report, accuracy: float) -> None:
     student, (teacher, _) = report.student, _teacher_and_baseline(report)
-    if student.num_params * MIN_SIZE_RATIO > teacher.num_params:
+    if _size_ratio(student, teacher) < MIN_SIZE_RATIO:
         raise DemoError(f"the student is not {MIN_SIZE_RATIO} times smaller than its teacher")
     if abs(accuracy - student.top1) > TOLERANCE_POINTS:
         raise DemoError(
             f"the downloaded student has {accuracy:.2f} %, the service reported "
             f"{student.top1:.2f} %"
         )
+
+
+def _size_ratio(student: Evaluation, teacher: Evaluation) -> float:
+    """Parameters of the teacher for each one of the student; both are architectures by name."""
+    return (teacher.num_params or 0) / (student.num_params or 1)
 
 
 def _teacher_and_baseline(report: Report) -> tuple[Evaluation, Evaluation]:
@@ -241,7 +246,7 @@ def _summary_text(
     output: Path, report: Report, accuracy: float, seconds: float, started: float
 ) -> str:
     teacher, baseline = _teacher_and_baseline(report)
-    size_ratio = teacher.num_params / report.student.num_params
+    size_ratio = _size_ratio(report.student, teacher)
     total_s = time.monotonic() - started
     baseline_note = "" if report.student.top1 > baseline.top1 else _BASELINE_NOTE
     return (

@@ -148,6 +148,9 @@ class Model(Base):
     state: Mapped[str]
     error: Mapped[Json | None]
     num_params: Mapped[BigInt | None]
+    """Null for ONNX, which does not say which tensors are parameters."""
+    outputs: Mapped[Json | None]
+    """Of a network from a file: shapes for one image of its outputs beside the logits, by name."""
     object_key: Mapped[str | None] = mapped_column(index=True)
     sha256: Mapped[str | None]
     size_bytes: Mapped[BigInt | None]

@@ -57,6 +57,7 @@ def model_file_fields(model: Model) -> dict[str, Any]:
         "normalization_declared": model.normalization_declared,
         "input_size_declared": model.input_size_declared,
         "reported_top1": model.reported_top1,
+        "outputs": model.outputs,
     }
 
 

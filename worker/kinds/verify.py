@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kdcore.protocol.requests import VerifyRequest
-from kdcore.schema.catalog import architectures
+from kdcore.schema.catalog import PROGRAM_FORMATS, architectures
 from store.database import transaction
 from store.tables import Job, Model, Upload
 from worker.files.run_uploads import upload_asset
@@ -20,6 +20,8 @@ from worker.kinds.base import (
 from worker.run_result import EngineOutputs
 
 _OPTIONS = ("key_map", "weights")
+_DEFAULT_USED = ("normalization is missing:", "input_size is missing:")
+"""Beginnings of warnings about defaults of an architecture, which a network from a file has not."""
 _INFERRED = ("architecture", "num_classes", "in_channels", "num_params")
 
 
@@ -36,6 +38,7 @@ def load_inputs(job: Job, workdir: Path) -> Inputs:
         filename=upload.filename,
         architecture=model.architecture,
         num_classes=model.num_classes,
+        input_size=model.input_size if model.architecture not in architectures() else None,
         limits=untrusted_input_limits(),
         **options,
     )
@@ -51,19 +54,24 @@ def publish(job: Job, outputs: EngineOutputs, workdir: Path) -> Publication:
     report = outputs.report or {}
     with transaction() as session:
         model = session.get_one(Model, job.model_id)
-    if report.get("normalization") is not None:
+    if model.upload_id is None:
         # Pretrained weights: everything is known of them, and the user may declare the license.
         fields = report | {"license": model.license or report["license"]}
     else:
         fields = {name: report[name] for name in _INFERRED}
         fields["normalization"] = _normalization(model, report)
-        entry = architectures()[report["architecture"]]
-        fields["input_size"] = model.input_size or entry.input_size
+        fields["input_size"] = _input_size(model, report)
+        fields["outputs"] = report.get("outputs")
+        # A network's file, or the request, has its input size; no default is assumed.
+        from_file = report["architecture"] in PROGRAM_FORMATS
+        fields["input_size_declared"] = model.input_size_declared or from_file
+        in_file = report.get("normalization") is not None
+        fields["normalization_declared"] = model.normalization_declared or in_file
         fields["class_names"] = model.class_names or report.get("class_names")
         stated = report.get("reported_top1")
         fields["reported_top1"] = stated if model.reported_top1 is None else model.reported_top1
         _check_class_names(model, report["num_classes"])
-    fields["warnings"] = [*model.warnings, *report.get("warnings", ())]
+    fields["warnings"] = [*_request_warnings(model, report), *report.get("warnings", ())]
     if model.class_names is None and model.upload_id and fields["class_names"]:
         fields["warnings"].append("class_names are those in the checkpoint")
     return Publication(fields | upload_asset(job, outputs.artifacts[0], workdir, "models"))
@@ -72,19 +80,49 @@ def publish(job: Job, outputs: EngineOutputs, workdir: Path) -> Publication:
 def _normalization(model: Model, report: dict[str, Any]) -> dict[str, Any]:
     """The model's normalization for the number of channels that its weights have."""
     channels = report["in_channels"]
+    if report["architecture"] in PROGRAM_FORMATS:
+        unchanged = {"mean": [0.0] * channels, "std": [1.0] * channels}
+        declared = model.normalization or report["normalization"] or unchanged
+        _check_channels(declared, channels)
+        return declared
     default = architectures()[report["architecture"]].normalization.model_dump(mode="json")
     declared = model.normalization or default
     if len(declared["mean"]) == channels:
         return declared
     # The catalog's values are for color: a gray network takes the mean of the three channels.
     if declared != default or channels != 1:
+        _check_channels(declared, channels)
+    return {name: [statistics.fmean(values)] for name, values in default.items()}
+
+
+def _check_channels(declared: dict[str, Any], channels: int) -> None:
+    if len(declared["mean"]) != channels:
         raise _rejection(
             "normalization",
             "normalization and network differ in the number of channels",
             "give one mean and one std for each channel that the network takes",
             f"has {len(declared['mean'])} values; the network takes {channels} channels",
         )
-    return {name: [statistics.fmean(values)] for name, values in default.items()}
+
+
+def _input_size(model: Model, report: dict[str, Any]) -> int:
+    entry = architectures().get(report["architecture"])
+    size: int = report["input_size"] if entry is None else model.input_size or entry.input_size
+    return size
+
+
+def _request_warnings(model: Model, report: dict[str, Any]) -> list[str]:
+    """The warnings about fields that the request leaves out."""
+    warnings: list[str] = list(model.warnings)
+    if report["architecture"] not in PROGRAM_FORMATS:
+        return warnings
+    warnings = [warning for warning in warnings if not warning.startswith(_DEFAULT_USED)]
+    if model.normalization is None and report["normalization"] is None:
+        warnings.append(
+            "normalization is missing in the request and in the file: the network gets pixels from "
+            "0 to 1 as they are; a wrong value makes the teacher inaccurate"
+        )
+    return warnings
 
 
 def _check_class_names(model: Model, num_classes: int) -> None:

@@ -6,7 +6,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from kdcore.schema.catalog import Architecture, ArchitectureName, architectures
+from kdcore.schema.catalog import (
+    PROGRAM_FORMATS,
+    Architecture,
+    ArchitectureName,
+    architectures,
+)
 from kdcore.schema.schemes.base import SchemeNetworks, SchemeParams
 from kdcore.schema.validation.errors import ValidationIssue
 from kdcore.schema.validation.method_compatibility import TeacherStudentPair, find_incompatibility
@@ -54,7 +59,9 @@ class TeacherAssistant(SchemeParams):
         if self.assistants or not teacher:
             return
         known = architectures()
-        if networks.student_is_derived or teacher not in known:
+        if teacher in PROGRAM_FORMATS:
+            reason = "the size of a teacher from a file is not in the catalog"
+        elif networks.student_is_derived or teacher not in known:
             reason = "derived networks have no known size before they are built"
         elif student in known and not propose_assistants(teacher, student, 1, networks.methods):
             reason = (

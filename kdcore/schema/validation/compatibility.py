@@ -5,13 +5,17 @@ from typing import NamedTuple
 
 from kdcore.schema.asset_info import DatasetFacts, ModelFacts
 from kdcore.schema.augmentation import as_augmentations
-from kdcore.schema.catalog import architectures
+from kdcore.schema.catalog import PROGRAM_FORMATS, architectures
 from kdcore.schema.job import BUILT_IN_INITS, Student, Teacher, channel_rule
 from kdcore.schema.schemes import SchemeNetworks
 from kdcore.schema.validation.class_matching import list_names, match_classes
 from kdcore.schema.validation.cross_field import Job, intact_methods
 from kdcore.schema.validation.errors import ValidationIssue
-from kdcore.schema.validation.method_compatibility import TeacherStudentPair, find_incompatibility
+from kdcore.schema.validation.method_compatibility import (
+    TAPS_REQUIRED,
+    TeacherStudentPair,
+    find_incompatibility,
+)
 
 
 class JobAssets(NamedTuple):
@@ -46,8 +50,10 @@ def teacher_student_pair(job: Job, assets: JobAssets) -> TeacherStudentPair:
     student = spec.student or Student()
     images = assets.dataset.num_train + assets.dataset.num_unlabeled
     augmentations = as_augmentations(spec.training.augmentation)
+    name = assets.first_teacher if student.derive else student.architecture
     return TeacherStudentPair(
-        student=assets.first_teacher if student.derive else student.architecture,
+        # A network from a file has its own issue as a student.
+        student=None if name in PROGRAM_FORMATS else name,
         # A teacher that is not usable has its own issue but still counts as a teacher.
         teachers=tuple("" if facts is None else facts.architecture for facts in assets.teachers),
         scheme_architectures=scheme.networks,
@@ -67,11 +73,25 @@ def _method_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
         # A rule between fields reports a missing teacher, once for all methods.
         if incompatibility is not None and incompatibility.code != "teacher_required":
             yield ValidationIssue(
-                pointer=pointer,
+                pointer=_taps_pointer(job, assets)
+                if incompatibility.code == TAPS_REQUIRED
+                else pointer,
                 code=incompatibility.code,
                 detail=f"method {method.type} is incompatible with this job: "
                 f"{incompatibility.reason}; {incompatibility.help}",
             )
+
+
+def _taps_pointer(job: Job, assets: JobAssets) -> str:
+    """The field of the first teacher from a file that names none of its outputs."""
+    position = next(
+        position
+        for position, (teacher, facts) in enumerate(
+            zip(job.spec.teachers, assets.teachers, strict=True)
+        )
+        if facts is not None and facts.architecture in PROGRAM_FORMATS and not teacher.taps
+    )
+    return f"/teachers/{job.index('/teachers', position)}/taps"
 
 
 def _scheme_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
@@ -174,7 +194,14 @@ def _derivation_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]
     teacher = assets.first_teacher
     if teacher is None or not (job.spec.student or Student()).derive:
         return
-    if teacher not in architectures():
+    if teacher in PROGRAM_FORMATS:
+        yield ValidationIssue(
+            pointer="/student/derive",
+            code="program_as_student",
+            detail=f"the teacher is a network from a file ({teacher}), which is never trained or "
+            "changed: name the student's architecture",
+        )
+    elif teacher not in architectures():
         yield ValidationIssue(
             pointer="/student/derive",
             code="derived_twice",
@@ -193,6 +220,39 @@ def _teacher_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
             yield from _class_issues(prefix, teacher, facts, assets.dataset)
         if facts is not None and job.is_intact(f"{prefix}/channels"):
             yield from _channel_issues(prefix, teacher, facts, assets.dataset)
+        if facts is not None and job.is_intact(f"{prefix}/taps"):
+            yield from _output_issues(prefix, teacher, facts)
+
+
+def _output_issues(prefix: str, teacher: Teacher, facts: ModelFacts) -> Iterator[ValidationIssue]:
+    """Issues of outputs that a teacher from a file does not have, or that are no maps."""
+    if facts.outputs is None:
+        return
+    maps = [name for name, shape in facts.outputs.items() if len(shape) == 3]
+    listed = f"its maps are: {', '.join(maps[:20])}" if maps else "it has none: leave taps out"
+    for position, name in enumerate(teacher.taps or ()):
+        if name in maps:
+            continue
+        shape = facts.outputs.get(name)
+        actual = "has no such output" if shape is None else f"has it with shape {list(shape)}"
+        yield ValidationIssue(
+            pointer=f"{prefix}/taps/{position}",
+            code="no_such_output",
+            detail=f"taps of a teacher from a file name its outputs of shape (channels, height, "
+            f"width) for one image, and it {actual}; {listed}",
+        )
+
+
+def _precision_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
+    formats = [facts.architecture for facts in assets.teachers if facts is not None]
+    if job.spec.training.teacher_precision == "int8" and set(formats) & set(PROGRAM_FORMATS):
+        yield ValidationIssue(
+            pointer="/training/teacher_precision",
+            code="int8_unavailable",
+            detail="a teacher from a file runs as the file says and is not quantized: choose same "
+            "or auto",
+            fix=[{"op": "replace", "path": "/training/teacher_precision", "value": "auto"}],
+        )
 
 
 def _class_issues(
@@ -271,6 +331,15 @@ def _init_issues(job: Job, assets: JobAssets) -> Iterator[ValidationIssue]:
     init, dataset, student = assets.init, assets.dataset, job.spec.student or Student()
     if init is None or not (student.derive or student.architecture):
         return
+    if init.architecture in PROGRAM_FORMATS:
+        yield ValidationIssue(
+            pointer="/student/init",
+            code="program_as_student",
+            detail=f"the model is a network from a file ({init.architecture}), which teaches and "
+            "is never trained: choose a model of the student's architecture, or random",
+            fix=[{"op": "replace", "path": "/student/init", "value": "random"}],
+        )
+        return
     # A rule changes the network's channels from 1 to 3, or from 3 to 1.
     channels = dataset.in_channels if student.channels is None else 4 - dataset.in_channels
     # The network of a derived student is known only after the job is resolved.
@@ -301,6 +370,7 @@ COMPATIBILITY_RULES = (
     CompatibilityRule(("/student/derive",), _derivation_issues),
     CompatibilityRule(("/model",), _model_issues),
     CompatibilityRule((), _teacher_issues),
+    CompatibilityRule(("/training/teacher_precision",), _precision_issues),
     CompatibilityRule(("/student/taps",), _method_issues),
     CompatibilityRule(("/scheme",), _scheme_issues),
     CompatibilityRule(("/scheme",), _scheme_network_issues),

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 from kdcore.schema.augmentation import MIXING
 from kdcore.schema.base import FrozenModel
-from kdcore.schema.catalog import architectures
+from kdcore.schema.catalog import PROGRAM_FORMATS, architectures
 from kdcore.schema.methods import METHODS, MethodParams
+
+TAPS_REQUIRED = "taps_required"
+"""Code where a teacher from a file needs the names of its outputs."""
 
 
 class Incompatibility(FrozenModel):
@@ -57,6 +60,7 @@ def find_incompatibility(method: str, pair: TeacherStudentPair) -> Incompatibili
         return None
     for check in (
         _check_teachers,
+        _check_outputs,
         _check_maps,
         _check_tap_pairing,
         _check_pooled,
@@ -110,6 +114,21 @@ def _check_maps(entry: type[MethodParams], pair: TeacherStudentPair) -> Incompat
     return None
 
 
+def _check_outputs(entry: type[MethodParams], pair: TeacherStudentPair) -> Incompatibility | None:
+    """A teacher from a file has no feature layers that could be detected."""
+    num_taps = pair.num_teacher_taps or (0,) * len(pair.teachers)
+    for name, num_named in zip(pair.teachers, num_taps, strict=True):
+        if "maps" in entry.needs and name in PROGRAM_FORMATS and not num_named:
+            return Incompatibility(
+                code=TAPS_REQUIRED,
+                reason=f"it compares feature maps, and of a teacher from a file ({name}) only the "
+                "outputs that the job names are read",
+                help="name outputs of shape (batch, channels, height, width) as `taps` of the "
+                "teacher, or choose a method of the group logits",
+            )
+    return None
+
+
 def _check_tap_pairing(
     entry: type[MethodParams], pair: TeacherStudentPair
 ) -> Incompatibility | None:
@@ -131,10 +150,13 @@ def _check_tap_pairing(
 def _check_pooled(entry: type[MethodParams], pair: TeacherStudentPair) -> Incompatibility | None:
     known = architectures()
     for name in pair.networks:
-        if "pooled" in entry.needs and name in known and not known[name].pooled_features:
+        from_file = name in PROGRAM_FORMATS
+        has_none = name in known and not known[name].pooled_features
+        if "pooled" in entry.needs and (from_file or has_none):
+            network = f"a teacher from a file ({name})" if from_file else name
             return Incompatibility(
                 code="no_pooled_features",
-                reason=f"it needs the vector before the classifier, and {name} has none",
+                reason=f"it needs the vector before the classifier, and {network} has none",
                 help="choose a method of the group logits",
             )
     return None

@@ -19,6 +19,7 @@ from kdcore.export.exportable import calibration_images
 from kdcore.export.exporter import first_line
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.predict_logits import predict
+from kdcore.models.programs.program_network import ProgramNetwork
 from kdcore.models.teachers import FrozenTeacher, TeacherEnsemble
 from kdcore.runtime.errors import UserError
 from kdcore.schemes.base import Phase
@@ -117,6 +118,9 @@ class _QuantizationTrial:
     def run(self, index: int, member: FrozenTeacher) -> FrozenTeacher:
         """The int8 version of the teacher ``member``, or the teacher itself if it disagrees."""
         run_state = self._run_state
+        if isinstance(member.network.network, ProgramNetwork):
+            run_state.events.log("info", "a teacher from a file runs as the file says, not in int8")
+            return member
         try:
             network = quantize(member.network, self._views)
         except Exception as error:  # exporters raise arbitrary exceptions

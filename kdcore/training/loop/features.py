@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from kdcore.methods.base import Outputs
 from kdcore.models import feature_hooks
 from kdcore.models.feature_hooks import HookPoints
 from kdcore.models.normalized_model import NormalizedModel
+from kdcore.models.programs.program_network import ProgramNetwork
 from kdcore.runtime.errors import UserError
 from kdcore.schema.methods import Need
 
@@ -46,6 +47,9 @@ class FeatureExtractor:
         self, network: NormalizedModel, hook_points: HookPoints | None, needs: FeatureNeeds
     ) -> None:
         self.network = network
+        self._maps: tuple[str, ...] = ()
+        if hook_points is not None and isinstance(network.network, ProgramNetwork):
+            self._maps, hook_points = hook_points.maps, None
         self._hooks = (
             None
             if hook_points is None
@@ -59,10 +63,18 @@ class FeatureExtractor:
 
     def __call__(self, views: Tensor) -> Outputs:
         """Outputs for views (B, C, H, W)."""
+        if self._maps:
+            return self._run_program(views)
         if self._hooks is None:
             return Outputs(self.network(views))
         logits, pooled, maps = self._hooks(views)
         return Outputs(logits, pooled, tuple(maps))
+
+    def _run_program(self, views: Tensor) -> Outputs:
+        program: Any = self.network.network
+        names = (program.logits_name, *self._maps)
+        logits, *maps = program.outputs(self.network.prepare(views), names)
+        return Outputs(self.network.select_classes(logits), None, tuple(maps))
 
     def close(self) -> None:
         """Remove the hooks."""
@@ -96,6 +108,8 @@ def build_extractors(
 def _find_hook_points(choice: LayerChoice, view: Tensor, needs: FeatureNeeds) -> HookPoints:
     network = choice.network
     image = network.prepare(view)
+    if isinstance(network.network, ProgramNetwork):
+        return _output_points(network.network, image, choice.paths or ())
     if choice.paths:
         hook_points = feature_hooks.hook_points_at(network.network, image, choice.paths)
     else:
@@ -108,6 +122,23 @@ def _find_hook_points(choice: LayerChoice, view: Tensor, needs: FeatureNeeds) ->
             hint="Name the feature layers by module path in taps, or choose a logit method.",
         )
     return hook_points
+
+
+def _output_points(program: ProgramNetwork, image: Tensor, names: Sequence[str]) -> HookPoints:
+    """The outputs ``names`` of a network from a file, as points. Raises ``UserError``."""
+    unknown = [name for name in names if name not in program.output_names]
+    outputs = [] if unknown else program.outputs(image, names) if names else []
+    flat = [name for name, output in zip(names, outputs, strict=False) if output.ndim != 4]
+    if unknown or flat or not names:
+        reason = "names no outputs" if not names else f"has no feature map {[*unknown, *flat][0]}"
+        raise UserError(
+            "student_incompatible",
+            f"a method of the job needs feature maps, and the teacher from a file {reason}",
+            hint="Name outputs of shape (batch, channels, height, width) in taps of the teacher; "
+            f"its outputs are: {', '.join(program.output_names)}.",
+        )
+    shapes: list[Any] = [tuple(output.shape[1:]) for output in outputs]
+    return HookPoints(tuple(names), tuple(shapes), None)
 
 
 def _common_num_maps(choices: Sequence[LayerChoice], points: Sequence[HookPoints]) -> int:

@@ -244,3 +244,45 @@ def test_schemes_report_whether_they_need_a_teacher(client: httpx.Client) -> Non
     listed = client.get("/v1/schemes").raise_for_status().json()["data"]
     required = {scheme["name"] for scheme in listed if scheme["teacher"] == "required"}
     assert required == {"offline", "teacher_assistant"}
+
+
+def test_network_from_a_file_only_teaches(trained_job: Any, teacher: Callable[..., Json]) -> None:
+    model = teacher(architecture="exported_program", num_params=None, outputs={"map": [4, 8, 8]})
+    student = "cifar/resnet8"
+    cases: list[tuple[Json, dict[str, str]]] = [
+        ({"student": {"derive": "teacher"}}, {"/student/derive": "program_as_student"}),
+        (
+            {"student": {"architecture": student, "init": model["model"]}},
+            {"/student/init": "program_as_student"},
+        ),
+        (
+            {"student": {"architecture": "exported_program"}},
+            {"/student/architecture": "program_as_student"},
+        ),
+        ({"method": "fitnet"}, {"/teachers/0/taps": "taps_required"}),
+        ({"method": "crd"}, {"/method": "no_pooled_features"}),
+        (
+            {"method": "fitnet", "teachers": [model | {"taps": ["x"]}]},
+            {"/teachers/0/taps/0": "no_such_output"},
+        ),
+        (
+            {"training": {"teacher_precision": "int8"}},
+            {"/training/teacher_precision": "int8_unavailable"},
+        ),
+        ({"scheme": {"type": "teacher_assistant"}}, {"/scheme/assistants": "no_assistant"}),
+    ]
+    for changes, expected in cases:
+        body = job_body(trained_job.dataset, teachers=[model]) | changes
+        response = trained_job.client.post("/v1/jobs?validate_only=true", json=body)
+        assert issue_codes(response) == expected, changes
+    for changes in (
+        {"method": "dkd"},
+        {"method": "fitnet", "teachers": [model | {"taps": ["map"]}]},
+    ):
+        body = job_body(trained_job.dataset, teachers=[model]) | changes
+        response = trained_job.client.post("/v1/jobs?validate_only=true", json=body)
+        assert response.status_code == 200, response.text
+    methods = trained_job.client.get("/v1/methods?teacher=onnx&limit=100").json()["data"]
+    compatible = {method["name"]: method["compatible"] for method in methods}
+    assert compatible["kd"]
+    assert not any(compatible[name] for name in ("fitnet", "crd"))

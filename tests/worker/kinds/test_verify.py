@@ -16,10 +16,12 @@ from kdcore.models import build
 from store.database import transaction
 from store.tables import Upload
 from tests.helpers import issue_codes, upload
+from tests.kdcore.programs import SIDE, SmallNetwork, external_model, program_bytes
 from worker.maintenance.gc import delete_expired
 
 Json = dict[str, Any]
 BODY = {"architecture": "cifar/resnet8", "num_classes": 5}
+UNKNOWN = {"num_classes": None}
 NORMALIZATION = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2]}
 
 
@@ -85,6 +87,9 @@ def outcomes(api_url: str, run_queue: Any, canary: Path) -> Iterator[Any]:
             {"key_map": [["^head\\.", "fc."]], "weights": "raw"},
         ),
         "six_classes": (weights_file, {"num_classes": 6}),
+        "program": (program_bytes(SmallNetwork().eval()), {"architecture": None} | UNKNOWN),
+        "program_as_resnet": (program_bytes(SmallNetwork().eval()), {}),
+        "foreign_data": (external_model("../../etc/passwd"), {"architecture": "onnx"} | UNKNOWN),
     }
     tenant = create_tenant()
     with client_for(api_url, tenant.key) as client:
@@ -169,6 +174,26 @@ def test_names_are_changed_and_weights_chosen(outcomes: Any) -> None:
     _, _, models = outcomes
     assert models["renamed"]["error"] is None
     assert models["renamed"]["sha256"] == models["safetensors"]["sha256"]
+
+
+def test_file_of_a_network_becomes_a_model(outcomes: Any) -> None:
+    client, created, models = outcomes
+    model = models["program"]
+    assert (model["state"], model["error"]) == ("ready", None)
+    assert (created["program"]["architecture"], model["architecture"]) == (None, "exported_program")
+    assert (model["num_classes"], model["input_size"], model["outputs"]) == (3, SIDE, {})
+    assert model["normalization"] == {"mean": [0, 0, 0], "std": [1, 1, 1]}
+    normalization, recognized = model["warnings"]
+    assert "pixels from 0 to 1 as they are" in normalization
+    assert "architecture is exported_program" in recognized
+    weights = client.get(model["links"]["weights"])
+    assert f"{model['id']}.pt2" in weights.headers["content-disposition"]
+    assert len(weights.content) == model["size_bytes"]
+    errors = {name: models[name]["error"] for name in ("program_as_resnet", "foreign_data")}
+    assert {error["code"] for error in errors.values()} == {"checkpoint_invalid"}
+    assert errors["program_as_resnet"]["fix_fields"] == ["architecture"]
+    assert "contains its network" in errors["program_as_resnet"]["message"]
+    assert "../../etc/passwd" in errors["foreign_data"]["message"]
 
 
 def _upload_of(model: Json) -> str:

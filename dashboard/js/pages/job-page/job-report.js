@@ -40,7 +40,7 @@ function verdict({ accepted, checks }) {
 function tiles({ student, teacher, baseline, details }, job) {
   // Lines of a tile: [network, text], or [null, remark].
   const others = (pick, show) => [["teacher", teacher], ["undistilled", baseline]].filter(([, results]) => results && pick(results) !== null).map(([name, results]) => [name, show(pick(results))]);
-  const cost = (pick, show, better) => (teacher ? [["teacher", show(pick(teacher))], [null, ratio(pick(teacher) / pick(student), ...better)]] : []);
+  const cost = (pick, show, better) => (teacher && pick(teacher) ? [["teacher", show(pick(teacher))], [null, ratio(pick(teacher) / pick(student), ...better)]] : []);
   const p50 = (results) => results.latency_ms.p50;
   return [
     tile("Top-1, test", percent(student.top1, 1), others((results) => results.top1, (value) => decimal(value))),

@@ -1,0 +1,1 @@
+"""Networks that a file defines: ONNX, and programs of torch.export."""
