@@ -112,7 +112,8 @@ def _default(schema: dict[str, Any]) -> str:
 
 
 def _bounds(schema: dict[str, Any]) -> str:
-    kinds = [option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"]
+    options = schema.get("anyOf") or schema.get("oneOf") or [schema]
+    kinds = [option for option in options if option.get("type") != "null"]
     parts = []
     for kind in kinds:
         allowed = kind.get("enum", [kind["const"]] if "const" in kind else [])

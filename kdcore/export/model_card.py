@@ -56,6 +56,7 @@ def model_card(
         "recipe": {
             "method": [method.model_dump(mode="json") for method in job.method],
             "label_weight": job.label_weight,
+            **{key: value for key, value in report.details.items() if key == "weights"},
             "scheme": job.scheme.model_dump(mode="json"),
             "training": job.training.model_dump(mode="json"),
         },
@@ -246,12 +247,26 @@ def _recipe(recipe: dict[str, Any]) -> list[str]:
     schedule = training["schedule"]["type"]
     return [
         *(f"- Method {_call(method)}" for method in recipe["method"]),
-        f"- Weight of the labels: {recipe['label_weight']:g}",
+        f"- Weight of the labels: {_number(recipe['label_weight'])}",
+        *_weights(recipe.get("weights", {})),
         f"- Scheme {_call(recipe['scheme'])}",
         f"- Augmentation {_calls(training['augmentation'])}",
         f"- {training['epochs']} epochs, batches of {training['batch_size']}, "
         f"optimizer {_call(training['optimizer'])}, schedule {schedule}",
     ]
+
+
+def _weights(weights: dict[str, dict[str, float]]) -> list[str]:
+    """The weights that were found before training, by network."""
+    return [
+        f"- Weights of the {name} at the start: "
+        + ", ".join(f"{term} {weight:.4g}" for term, weight in terms.items())
+        for name, terms in weights.items()
+    ]
+
+
+def _number(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _calls(params: dict[str, Any] | list[dict[str, Any]]) -> str:

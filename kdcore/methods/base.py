@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from kdcore.schema.methods import MethodParams, Need
 
+_AFTER_WARMUP = 10**9
+"""An epoch after any warm-up."""
 UNLABELED = -1
 """The target of an image that has no label."""
 
@@ -82,7 +84,11 @@ class Method(nn.Module):
         super().__init__()
         self.needs: frozenset[Need] = frozenset(params.needs)
         self.uses_teacher = params.uses_teacher
-        self.weight: float = getattr(params, "weight", 1.0)
+        self.name = params.type
+        resolved = params.resolved_weight
+        self.has_auto_weight = resolved == "auto"
+        """Whether the training finds its weight and sets it before each step."""
+        self.weight: float = params.published_weight if resolved == "auto" else resolved
         """Factor of each of its terms, unless :meth:`weight_of` returns another."""
 
     def build(self, student: Outputs, teacher: Outputs | None, data: DataFacts) -> None:
@@ -98,6 +104,17 @@ class Method(nn.Module):
     def weight_of(self, term: str, epoch: int) -> float:
         """The factor of ``term`` in ``epoch`` (from 1)."""
         return self.weight
+
+    def factor_of(self, term: str) -> float:
+        """The part of a term's factor that is multiplied with the method's weight, after any
+        warm-up; 0 where :meth:`weight_of` does not use the weight."""
+        weight = self.weight
+        self.weight = 1.0
+        factor = self.weight_of(term, _AFTER_WARMUP)
+        self.weight = 0.0
+        factor -= self.weight_of(term, _AFTER_WARMUP)
+        self.weight = weight
+        return factor
 
     def commit_batch(self) -> None:
         """Called when the gradients of a batch are complete: store what ``forward`` recorded.

@@ -13,7 +13,13 @@ from kdcore.schema.catalog import ArchitectureName, ModelArchitecture
 from kdcore.schema.derived_name import DerivedNetwork
 from kdcore.schema.exports import ExportFormat
 from kdcore.schema.job_kinds import JOB_KINDS, PublicKind
-from kdcore.schema.methods import AnyMethod, MethodField, as_methods, default_label_weight
+from kdcore.schema.methods import (
+    AnyMethod,
+    LabelWeight,
+    MethodField,
+    as_methods,
+    default_label_weight,
+)
 from kdcore.schema.schemes import SchemeField
 from kdcore.schema.schemes.offline import Offline
 from kdcore.schema.training_config import TrainingConfig
@@ -41,7 +47,10 @@ _LOGIT_MATCHING: dict[str, Any] = {"method": {"type": "logit_matching"}, "label_
 _DISTILLATION: dict[str, dict[str, Any]] = {
     "fast": _LOGIT_MATCHING,
     "balanced": _LOGIT_MATCHING,
-    "paper": {"method": {"type": "kd", "temperature": 4.0}, "label_weight": 0.1},
+    "paper": {
+        "method": {"type": "kd", "temperature": 4.0, "weight": "published"},
+        "label_weight": 0.1,
+    },
 }
 
 
@@ -200,8 +209,9 @@ class JobSpec(FrozenModel):
     method: MethodField | None = None
     """Null means `kd` with a teacher, else `supervised`. A name stands for the method with its
     defaults; the terms of a list are summed."""
-    label_weight: Annotated[float, Field(ge=0, le=1e6)] | None = None
-    """Weight of cross-entropy with the true labels; null means the method's default."""
+    label_weight: LabelWeight | None = None
+    """Weight of cross-entropy with the true labels; null means the method's default, and `auto`
+    where the weight of a method is `auto`: then it is found before training, too."""
     scheme: SchemeField = Offline()
     preset: Preset | None = None
     """Settings for the fields that the job leaves out: `fast` trains on the fewest images, `paper`
@@ -251,10 +261,12 @@ class JobSpec(FrozenModel):
             "from_": None if self.from_ is None else dict(self.from_),
         }
 
-    def effective_label_weight(self) -> float:
+    def effective_label_weight(self) -> LabelWeight:
         """Weight of cross-entropy with the true labels: the job's, or the methods' default."""
         if self.label_weight is not None:
             return self.label_weight
+        if any(method.resolved_weight == "auto" for method in self.methods):
+            return "auto"
         return default_label_weight(self.methods)
 
 
@@ -299,7 +311,7 @@ class ResolvedJob(JobSpec):
     from_: Annotated[ResolvedContinueFrom | None, Field(alias="from")] = None
     dataset: Reference
     method: tuple[AnyMethod, ...]
-    label_weight: float
+    label_weight: LabelWeight
 
     @property
     def seeds(self) -> list[int]:

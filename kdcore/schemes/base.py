@@ -1,7 +1,7 @@
 """Types that every scheme shares: the phases it plans and the results it receives."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -23,7 +23,8 @@ class StudentSpec:
     """Name in messages and, except for the job's student, the prefix of its metrics."""
     student: ResolvedStudent
     methods: tuple[AnyMethod, ...]
-    label_weight: float
+    label_weight: float | Literal["auto"]
+    """Weight of cross-entropy with the true labels; `auto` is found beside the methods' weights."""
     peer_methods: tuple[AnyMethod, ...] = ()
     """Methods that compare it with each other student of its phase."""
     peer_weight: float = 1.0
@@ -111,6 +112,8 @@ class StudentResult:
     last_val_loss: float | None = None
     largest_term: str | None = None
     """The term of the loss with the largest weighted value in the last steps."""
+    weights_at_start: dict[str, float] = field(default_factory=dict)
+    """Weights by term that the training found for `auto`, before they fall; else empty."""
 
 
 class Scheme(NamedTuple):

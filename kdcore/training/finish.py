@@ -27,10 +27,12 @@ from kdcore.export.exportable import (
     onnx_metadata,
 )
 from kdcore.export.exporter import ExportResults, export_all
+from kdcore.methods.common.objective import CROSS_ENTROPY
 from kdcore.methods.common.teacher_ensemble import mean_logits
 from kdcore.models.normalized_model import NormalizedModel, normalization_for_channels
 from kdcore.protocol.requests import RunRequest
 from kdcore.schema.exports import ExportFormat
+from kdcore.schema.job import ResolvedJob
 from kdcore.schema.report import EpochSummary, Evaluation, Finding, Report
 from kdcore.schemes import planner
 from kdcore.schemes.base import StudentResult
@@ -126,7 +128,7 @@ def evaluate_on_test(
         versions=run_state.compute_env.versions,
         normalization=context.normalization,
         details={"test_top1_by_seed": top1, "training_s": round(run_state.wall_s, 3)}
-        | run_state.teacher_details()
+        | run_state.report_details()
         | _network_details(run_state, context, evaluator, students[0]),
     )
     return FinalEvaluation(report, students[0], logits[0], cost)
@@ -144,7 +146,7 @@ def _find_issues(
         epochs=job.training.epochs,
         best_epoch=student.best_epoch,
         lr=job.training.optimizer.lr,
-        label_weight=job.label_weight,
+        label_weight=_label_weight(job, student),
         lowest_val_loss=student.lowest_val_loss,
         last_val_loss=student.last_val_loss,
         largest_term=student.largest_term,
@@ -154,6 +156,13 @@ def _find_issues(
     for finding in findings:
         run_state.events.log("warning", finding.sentence)
     return findings
+
+
+def _label_weight(job: ResolvedJob, student: StudentResult) -> float:
+    """The weight of cross-entropy at the start of the student's training."""
+    if job.label_weight == "auto":
+        return student.weights_at_start.get(CROSS_ENTROPY, 1.0)
+    return job.label_weight
 
 
 def _likely_order(context: JobContext, evaluator: Evaluator, logits: Tensor) -> LikelyOrder | None:

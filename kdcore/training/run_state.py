@@ -121,6 +121,17 @@ class RunState:
         )
         return quantized | self.teacher_cache_stats.report_details()
 
+    def report_details(self) -> dict[str, Any]:
+        """Entries of the report's details about teachers, and weights that trainings found."""
+        weights = {
+            result.name + (f" of seed {result.seed_index}" if result.seed_index else ""): (
+                result.weights_at_start
+            )
+            for result in self.results
+            if result.weights_at_start
+        }
+        return self.teacher_details() | ({"weights": weights} if weights else {})
+
     def finish_phase(self, results: Sequence[StudentResult], steps: int, epochs: float) -> None:
         """Record the results of a phase that ended after this number of steps and epochs."""
         self.results += results

@@ -38,6 +38,8 @@ class Objective(nn.Module):
         super().__init__()
         self.methods = nn.ModuleList(methods)
         self.label_loss = label_loss
+        self.label_weight = label_loss.weight
+        """Factor of cross-entropy, which the training sets where the job has it found."""
         self.teacher_weights = tuple(teacher_weights)
         self.steps = steps
         self.term_weights: dict[str, float] = {}
@@ -80,8 +82,8 @@ class Objective(nn.Module):
         label_term = self.label_loss.cross_entropy(student.logits, batch)
         if label_term is not None and _is_active(CROSS_ENTROPY, stages):
             terms[CROSS_ENTROPY] = label_term
-            self.term_weights[CROSS_ENTROPY] = self.label_loss.weight
-            weighted.append(self.label_loss.weight * label_term)
+            self.term_weights[CROSS_ENTROPY] = self.label_weight
+            weighted.append(self.label_weight * label_term)
         for method in self._methods():
             for name, term in method(
                 student, self._teacher_outputs(method, teachers), batch
@@ -94,6 +96,25 @@ class Objective(nn.Module):
             # A stage without active terms is a bug of its method; a loss of 0 would hide it.
             raise ValueError(f"no term is active in step {batch.step}")
         return Loss(torch.stack(weighted).sum(), terms)
+
+    @property
+    def auto_methods(self) -> dict[str, Method]:
+        """The methods whose weight is ``auto``, by name."""
+        return {method.name: method for method in self._methods() if method.has_auto_weight}
+
+    def auto_terms(
+        self, student: Outputs, teachers: Sequence[Outputs], batch: Batch
+    ) -> dict[str, dict[str, Tensor]]:
+        """The unweighted terms of each method whose weight is ``auto``, of all its stages."""
+        terms = {}
+        for name, method in self.auto_methods.items():
+            method.enter_stage(method.stages()[0])
+            terms[name] = method(student, self._teacher_outputs(method, teachers), batch)
+        return terms
+
+    def is_active(self, term: str, step: int) -> bool:
+        """Whether ``term`` is part of the loss in ``step`` (from 1)."""
+        return _is_active(term, self._stages(step))
 
     def commit_batch(self) -> None:
         """Call ``commit_batch`` of all methods."""

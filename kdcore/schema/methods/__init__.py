@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, Union
 from pydantic import Discriminator, Field, Tag
 
 from kdcore.schema.discovery import discover_params
-from kdcore.schema.methods.base import METHOD_GROUPS, MethodParams, Need
+from kdcore.schema.methods.base import METHOD_GROUPS, LabelWeight, MethodParams, Need
 
 __all__ = [
     "METHODS",
     "AnyMethod",
+    "LabelWeight",
     "MethodField",
     "MethodParams",
     "Need",

@@ -1,8 +1,8 @@
 """Parameters of the method ``attention``."""
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field
 
 from kdcore.schema.methods.base import MethodParams, Weight
 
@@ -26,11 +26,13 @@ class Attention(MethodParams):
     form: Literal["squared", "paper"] = "squared"
     """`squared`: mean squared difference, as in the authors' code; `paper`: the distance of the
     paper, without square."""
-    weight: Weight = 1000.0
-    """The default for the form `paper` is 2, which has a similar effect."""
+    weight: Weight = Field(
+        1000.0,
+        description="A number, `auto` or `published`, which is 1000, and 2 for the form `paper`, "
+        "with a similar effect.",
+    )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _weight_of_form(cls, fields: Any) -> Any:
-        chosen = isinstance(fields, dict) and fields.get("form") == "paper"
-        return {"weight": 2.0, **fields} if chosen else fields
+    @property
+    def published_weight(self) -> float:
+        """2 for the form `paper`."""
+        return 2.0 if self.form == "paper" else super().published_weight

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal, Self, TypeVar, get_args
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from kdcore.schema.base import FrozenModel
@@ -42,6 +42,13 @@ class MethodParams(FrozenModel):
     """Whether its loss reads the outputs of a teacher."""
     compares_all_logits: ClassVar[bool] = False
     """Whether its loss needs the teacher's logits of all classes, not only the largest ones."""
+    target_share: ClassVar[float] = 0.5
+    """At weight `auto`, its share of the gradient at the start, beside cross-entropy."""
+    weight_decay_end: ClassVar[float] = 1.0
+    """At weight `auto`, the last step's share of the gradient as a part of the target share; the
+    share falls to it on a half cosine. 1 keeps the target share."""
+    min_label_share: ClassVar[float] = 0.1
+    """At weight `auto`, the smallest share of the gradient that cross-entropy has."""
 
     type: str
 
@@ -56,9 +63,25 @@ class MethodParams(FrozenModel):
         """Whether its gradient reaches the last layer; features and relations end before it."""
         return self.group == "logits"
 
+    @property
+    def published_weight(self) -> float:
+        """The weight of the paper or of its authors' code; 1 for a method without a weight."""
+        field = type(self).model_fields.get("weight")
+        return 1.0 if field is None else float(field.default)
+
+    @property
+    def resolved_weight(self) -> float | Literal["auto"]:
+        """``weight``, with the number for `published`; 1 for a method without a weight."""
+        weight: float | WeightWord = getattr(self, "weight", self.published_weight)
+        if "weight" not in self.model_fields_set:
+            weight = DEFAULT_WEIGHT
+        return self.published_weight if weight == "published" else weight
+
     def with_defaults(self, epochs: int) -> Self:
         """The same parameters with every default explicit, for a training of ``epochs`` epochs."""
-        return self
+        if "weight" not in type(self).model_fields:
+            return self
+        return self.model_copy(update={"weight": self.resolved_weight})
 
     def warning(self, num_classes: int) -> str | None:
         """What a user should know before training on ``num_classes`` classes."""
@@ -67,7 +90,38 @@ class MethodParams(FrozenModel):
 
 _Params = TypeVar("_Params", bound=MethodParams)
 
-Weight = Annotated[float, Field(gt=0, le=1e6)]
+WeightWord = Literal["auto", "published"]
+DEFAULT_WEIGHT: WeightWord = "published"
+"""The weight of a method whose job sets none. `auto` replaces it when every method is at least as
+good as labels alone in docs/reference/quality.md."""
+
+
+def _weight_variant(value: object) -> str:
+    """How the client wrote the weight; errors then come from that variant alone."""
+    if not isinstance(value, str):
+        return "(a number)"
+    try:
+        float(value)
+    except ValueError:
+        return "(a word)"
+    return "(a number)"
+
+
+Weight = Annotated[
+    Annotated[float, Field(gt=0, le=1e6), Tag("(a number)")]
+    | Annotated[WeightWord, Tag("(a word)")],
+    Discriminator(_weight_variant),
+    Field(
+        description="Factor of the loss. `published` is the number of the paper, which is the "
+        "default. `auto` finds the number before training, so that the method has its target "
+        "share of the gradient."
+    ),
+]
+LabelWeight = Annotated[
+    Annotated[float, Field(ge=0, le=1e6), Tag("(a number)")]
+    | Annotated[Literal["auto"], Tag("(a word)")],
+    Discriminator(_weight_variant),
+]
 PartWeight = Annotated[float, Field(ge=0, le=1e6)]
 """Weight of one part of a method; 0 disables the part."""
 Temperature = Annotated[float, Field(ge=0.01, le=1000)]

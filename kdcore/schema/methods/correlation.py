@@ -1,8 +1,8 @@
 """Parameters of the method ``correlation``."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from kdcore.schema.methods.base import MethodParams, Weight
 
@@ -30,11 +30,13 @@ class Correlation(MethodParams):
     """Gamma of the Gaussian kernel exp(-gamma · distance²)."""
     embedding_dim: Annotated[int, Field(ge=1, le=65536)] = 128
     """Largest number of features for `product`; `gaussian` compares all features."""
-    weight: Weight = 0.02
-    """The default for the form `gaussian` is 100."""
+    weight: Weight = Field(
+        0.02,
+        description="A number, `auto` or `published`, which is 0.02, and 100 for the form "
+        "`gaussian`.",
+    )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _weight_of_form(cls, fields: Any) -> Any:
-        chosen = isinstance(fields, dict) and fields.get("form") == "gaussian"
-        return {"weight": 100.0, **fields} if chosen else fields
+    @property
+    def published_weight(self) -> float:
+        """100 for the form `gaussian`."""
+        return 100.0 if self.form == "gaussian" else super().published_weight

@@ -53,10 +53,11 @@ class DKD(MethodParams):
 
     def with_defaults(self, epochs: int) -> Self:
         """Warm up over 20 epochs, or over a fifth of a shorter training."""
-        if self.warmup_epochs is not None:
-            return self
+        params = super().with_defaults(epochs)
+        if params.warmup_epochs is not None:
+            return params
         fifth = max(1, math.ceil(epochs / 5))
-        return self.model_copy(update={"warmup_epochs": min(WARMUP_EPOCHS, fifth)})
+        return params.model_copy(update={"warmup_epochs": min(WARMUP_EPOCHS, fifth)})
 
     def warning(self, num_classes: int) -> str | None:
         """Two classes leave the second part without a term."""

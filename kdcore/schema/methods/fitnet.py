@@ -35,8 +35,9 @@ class FitNet(MethodParams):
     """The first stage's share of the training; no effect with one stage."""
     tap: Annotated[int, Field(ge=0, le=1000)] | None = None
     """Index of the pair of feature maps that is the hint, from 0; null: the middle pair."""
-    weight: Weight = 100.0
-    """Weight of the hint."""
+    weight: Weight = Field(
+        100.0, description="Weight of the hint: a number, `auto` or `published`."
+    )
     kd_weight: PartWeight = 0.9
     """Weight of the soft targets in the second stage; with 0 only the labels train it."""
     temperature: Temperature = 4.0

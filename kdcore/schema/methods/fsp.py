@@ -21,6 +21,8 @@ class FSP(MethodParams):
     formula = "sum over pairs of maps of mean (G_s - G_t)², G = F_1 F_2ᵀ / (H·W)"
     one_teacher = True
     min_maps = 2
+    target_share = 0.8
+    """With noisy labels it gains what the published weight gains."""
 
     type: Literal["fsp"]
     between: Literal["neighbors", "ends"] = "neighbors"

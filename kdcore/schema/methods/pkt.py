@@ -19,6 +19,8 @@ class PKT(MethodParams):
     formula = "mean over pairs of p_t · log(p_t / p_s), p = (cos + 1) / 2 with rows of sum 1"
     min_batch = 2
     one_teacher = True
+    target_share = 0.1
+    """0.5 and more end below labels alone: its gradient lies across theirs."""
 
     type: Literal["pkt"]
     weight: Weight = 30000.0

@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from kdcore.schema.methods.base import MethodParams, PartWeight, Weight, require_positive_part
 
@@ -25,8 +25,9 @@ class RKD(MethodParams):
     type: Literal["rkd"]
     distance_weight: PartWeight = 25.0
     angle_weight: PartWeight = 50.0
-    weight: Weight = 1.0
-    """Weight of the sum of both parts."""
+    weight: Weight = Field(
+        1.0, description="Weight of the sum of both parts: a number, `auto` or `published`."
+    )
 
     @model_validator(mode="after")
     def _teaches(self) -> Self:

@@ -22,6 +22,8 @@ class Similarity(MethodParams):
     min_batch = 2
     one_teacher = True
     min_maps = 1
+    target_share = 0.1
+    """0.5 and more end below labels alone: its gradient lies across theirs."""
 
     type: Literal["similarity"]
     weight: Weight = 3000.0

@@ -205,6 +205,20 @@ def _nothing_to_learn_issues(job: Job) -> Iterator[ValidationIssue]:
         )
 
 
+def _label_weight_issues(job: Job) -> Iterator[ValidationIssue]:
+    methods = intact_methods(job)
+    if job.spec.label_weight != "auto" or not job.is_readable(*(f"{p}/weight" for p, _ in methods)):
+        return
+    if not any(method.resolved_weight == "auto" for _, method in methods):
+        yield ValidationIssue(
+            pointer="/label_weight",
+            code="contradiction",
+            detail="label_weight is found only beside a method whose weight is auto, and no method "
+            "of the job has it: leave label_weight out, or set the weight of a method to auto",
+            fix=[{"op": "remove", "path": "/label_weight"}],
+        )
+
+
 CROSS_FIELD_RULES = (
     CrossFieldRule(None, ("/accept", "/teachers"), _acceptance_issues),
     CrossFieldRule("model", ("/kind", "/model"), _missing_model_issues),
@@ -222,6 +236,7 @@ CROSS_FIELD_RULES = (
     CrossFieldRule("student", ("/scheme", "/teachers"), _missing_teacher_issues),
     CrossFieldRule("student", (), _duplicate_method_issues),
     CrossFieldRule("student", ("/training/teacher_cache_logits",), _teacher_cache_issues),
+    CrossFieldRule("student", ("/label_weight", "/method"), _label_weight_issues),
     CrossFieldRule(
         "student", ("/label_weight", "/method", "/scheme", "/teachers"), _nothing_to_learn_issues
     ),

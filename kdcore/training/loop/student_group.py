@@ -1,12 +1,12 @@
 """StudentGroup: the students that train together on one batch, and their teachers' outputs."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from kdcore.methods.base import Batch, MixedLabels
+from kdcore.methods.base import Batch, MixedLabels, Outputs
 from kdcore.methods.common.objective import Loss
 from kdcore.training.checkpoint import StateDict
 from kdcore.training.compute.device import ComputeEnv
@@ -14,6 +14,8 @@ from kdcore.training.loop.features import detach_outputs
 from kdcore.training.loop.out_of_memory import MicroBatcher
 from kdcore.training.loop.student_trainer import TrainableStudent
 from kdcore.training.teacher_cache.provider import LiveTeacherOutputs, TeacherOutputs
+
+_T = TypeVar("_T")
 
 
 class StudentLosses(NamedTuple):
@@ -49,22 +51,26 @@ class StudentGroup:
     def losses(self, views: Tensor, batch: Batch) -> list[Loss]:
         """Each student's loss for ``views`` (B, C, H, W), from one forward pass of each."""
         views = views.contiguous(memory_format=torch.channels_last)
-        autocast = self._compute_env.autocast()
         teacher_outputs = self.teacher_outputs.for_batch(views, batch)
-        with autocast:
-            outputs = [student.extractor(views) for student in self.students]
-        detached_outputs = (
-            [detach_outputs(output) for output in outputs] if len(outputs) > 1 else []
-        )
+        outputs = self.run_students(views)
         return [
-            student.loss(
-                outputs[index],
-                teacher_outputs,
-                detached_outputs[:index] + detached_outputs[index + 1 :],
-                batch,
-            )
+            student.loss(outputs[index], teacher_outputs, peers_of(outputs, index), batch)
             for index, student in enumerate(self.students)
         ]
+
+    def run_students(self, views: Tensor) -> list[Outputs]:
+        """Each student's outputs for ``views`` (B, C, H, W), from one forward pass of each."""
+        with self._compute_env.autocast():
+            return [student.extractor(views) for student in self.students]
+
+    def run_in_parts(
+        self,
+        batch_size: int,
+        accumulate: Callable[[list[slice]], _T],
+        warn: Callable[[str], None],
+    ) -> _T:
+        """Return ``accumulate(spans)`` for spans of a batch that fit into the device's memory."""
+        return self._micro_batcher.run(batch_size, accumulate, self._zero_grad, warn)
 
     def compute_gradients(
         self, views: Tensor, batch: Batch, warn: Callable[[str], None]
@@ -76,8 +82,8 @@ class StudentGroup:
         differs for batch normalization, for losses that compare samples, for memories, and for
         means over labels that are missing or weighted by class: these see the parts.
         """
-        losses = self._micro_batcher.run(
-            len(views), lambda spans: self._accumulate(views, batch, spans), self._zero_grad, warn
+        losses = self.run_in_parts(
+            len(views), lambda spans: self._accumulate(views, batch, spans), warn
         )
         for student in self.students:
             student.commit_batch()
@@ -90,7 +96,7 @@ class StudentGroup:
         rows: list[list[Tensor]] = [[] for _ in self.students]
         names: list[tuple[str, ...]] = []
         for span in spans:
-            losses = self.losses(views[span], _slice_batch(batch, span))
+            losses = self.losses(views[span], slice_batch(batch, span))
             share = (span.stop - span.start) / len(views)
             # Peers' outputs are constants, so one sum gives each student its gradient.
             total = torch.stack([loss.total for loss in losses]).sum()
@@ -140,7 +146,13 @@ class StudentGroup:
             student.zero_grad()
 
 
-def _slice_batch(batch: Batch, span: slice) -> Batch:
+def peers_of(outputs: Sequence[Outputs], index: int) -> list[Outputs]:
+    """The outputs of all students but the one at ``index``, without gradients."""
+    return [detach_outputs(output) for other, output in enumerate(outputs) if other != index]
+
+
+def slice_batch(batch: Batch, span: slice) -> Batch:
+    """The part ``span`` of a batch."""
     target = None if batch.target is None else batch.target[span]
     mix = batch.mix and MixedLabels(batch.mix.target[span], batch.mix.share[span])
     return Batch(target, batch.index[span], batch.epoch, batch.step, mix, batch.view)

@@ -6,11 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from kdcore.methods.base import Batch, Outputs
-from kdcore.methods.common.objective import Loss, Objective
+from kdcore.methods.common.objective import CROSS_ENTROPY, Loss, Objective
+from kdcore.methods.common.weight_plan import WeightPlan
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.schema.training_config import SGD, Optimizer, TrainingConfig
 from kdcore.training.checkpoint import StateDict
 from kdcore.training.loop.features import FeatureExtractor
+
+PEERS = "peers/"
+"""Prefix of the names of terms and methods that compare a student with its peers."""
 
 
 class TrainableStudent:
@@ -27,19 +31,22 @@ class TrainableStudent:
         peer_objectives: Sequence[Objective],
         peer_weight: float,
         training: TrainingConfig,
+        weight_plan: WeightPlan,
     ) -> None:
         self.extractor = extractor
         self.network: NormalizedModel = extractor.network
         self.objective = objective
         self.peer_objectives = nn.ModuleList(peer_objectives)
         self._peer_weight = peer_weight
+        self.weight_plan = weight_plan
         self._clip_grad_norm = training.clip_grad_norm
         self.parameters: list[nn.Parameter] = [
             *self.network.parameters(),
             *objective.parameters(),
             *self.peer_objectives.parameters(),
         ]
-        self._optimizer = _build_optimizer(training.optimizer, self.parameters)
+        self._optimizer_spec = training.optimizer
+        self._optimizer = self.build_optimizer()
 
     def loss(
         self,
@@ -52,6 +59,7 @@ class TrainableStudent:
 
         ``peer_outputs`` are the detached outputs of the other students, in their order.
         """
+        self._set_weights(batch.step)
         parts: list[Tensor] = []
         terms: dict[str, Tensor] = {}
         if not (self.objective.is_empty and peer_outputs):
@@ -65,10 +73,44 @@ class TrainableStudent:
         if peer_losses:
             parts.append(self._peer_weight * _mean([loss.total for loss in peer_losses]))
             terms |= {
-                f"peers/{name}": _mean([loss.terms[name] for loss in peer_losses])
+                f"{PEERS}{name}": _mean([loss.terms[name] for loss in peer_losses])
                 for name in peer_losses[0].terms
             }
         return Loss(torch.stack(parts).sum(), terms)
+
+    def _set_weights(self, step: int) -> None:
+        """Give all methods with weight ``auto``, and cross-entropy, their weights in ``step``."""
+        plan = self.weight_plan
+        if not plan.methods:
+            return
+        with_labels = self.objective.is_active(CROSS_ENTROPY, step)
+        methods = [
+            (prefix + name, objective, method)
+            for prefix, objective in self._named_objectives()
+            for name, method in objective.auto_methods.items()
+        ]
+        # Several peers have a method of one name, whose share they divide.
+        active = {
+            name
+            for name, objective, _ in methods
+            if any(
+                factor and objective.is_active(term, step)
+                for term, factor in plan.measured[name].terms.items()
+            )
+        }
+        for name, _, method in methods:
+            method.weight = plan.method_weight(name, step, active, with_labels=with_labels)
+        self.objective.label_weight = plan.label_weight(step, active)
+
+    def term_weights(self) -> dict[str, float]:
+        """Weights of the terms of the latest batch, if the training found any of them."""
+        if not self.weight_plan.methods:
+            return {}
+        return {
+            prefix + term: weight
+            for prefix, objective in self._named_objectives()
+            for term, weight in objective.term_weights.items()
+        }
 
     def is_warming_up(self, step: int) -> bool:
         """Whether only adapters or early layers train in ``step`` (from 1).
@@ -85,6 +127,14 @@ class TrainableStudent:
             self.objective,
             *(objective for objective in self.peer_objectives if isinstance(objective, Objective)),
         ]
+
+    def _named_objectives(self) -> list[tuple[str, Objective]]:
+        main, *peers = self._objectives()
+        return [("", main), *((PEERS, peer) for peer in peers)]
+
+    def build_optimizer(self) -> torch.optim.Optimizer:
+        """A new optimizer of all parameters, as the job has it."""
+        return _build_optimizer(self._optimizer_spec, self.parameters)
 
     def zero_grad(self) -> None:
         """Reset all gradients, and discard what methods recorded while computing them."""
@@ -115,21 +165,44 @@ class TrainableStudent:
         state = self.network.network.state_dict()
         return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
+    @property
+    def objectives_of_peers(self) -> list[Objective]:
+        """The objectives of the other students of the group, in their order."""
+        return self._objectives()[1:]
+
+    def modules_state(self) -> StateDict:
+        """A copy of the weights and buffers of the network and the objectives."""
+        return {
+            name: {key: tensor.detach().clone() for key, tensor in module.state_dict().items()}
+            for name, module in self._modules().items()
+        }
+
+    def load_modules_state(self, state: StateDict) -> None:
+        """Restore the result of :meth:`modules_state`."""
+        for name, module in self._modules().items():
+            module.load_state_dict(state[name])
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {
+            "network": self.network.network,
+            "objective": self.objective,
+            "peer_objectives": self.peer_objectives,
+        }
+
     def state_dict(self) -> StateDict:
         """State for the checkpoint."""
         return {
-            "network": self.network.network.state_dict(),
-            "objective": self.objective.state_dict(),
-            "peer_objectives": self.peer_objectives.state_dict(),
+            **{name: module.state_dict() for name, module in self._modules().items()},
             "optimizer": self._optimizer.state_dict(),
+            "weights": self.weight_plan.state_dict(),
         }
 
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Restore the result of :meth:`state_dict`."""
-        self.network.network.load_state_dict(state_dict["network"])
-        self.objective.load_state_dict(state_dict["objective"])
-        self.peer_objectives.load_state_dict(state_dict["peer_objectives"])
+        self.load_modules_state(state_dict)
         self._optimizer.load_state_dict(state_dict["optimizer"])
+        # Checkpoints of version 0.1.0 have none.
+        self.weight_plan.load_state_dict(state_dict.get("weights", {}))
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

@@ -1,7 +1,7 @@
 """Trainer: the training loop, and its TrainState. Every phase of every scheme runs through it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from kdcore.training.loop.early_stopping import EarlyStopper
 from kdcore.training.loop.lr_schedule import lr_factor
 from kdcore.training.loop.meters import LossMeter, Throughput
 from kdcore.training.loop.nan_detection import NonFiniteDetector
+from kdcore.training.loop.weight_search import search_weights
 from kdcore.training.phase_teachers import PhaseTeachers
 from kdcore.training.run_state import PhasePosition, RunState
 from kdcore.training.teacher_cache.policy import build_teacher_cache
@@ -158,6 +159,7 @@ class Trainer:
         ``OutOfDeviceMemoryError`` and ``UserError``.
         """
         state = self.state
+        self._find_weights()
         self.student_group.train()
         for epoch in range(state.epoch + 1, self._training.epochs + 1):
             for step in range(state.step, epoch * self._steps_per_epoch):
@@ -170,6 +172,23 @@ class Trainer:
         self._nonfinite.check_all(state.step)
         self.student_group.close()
         return [self._result(index) for index in range(len(state.best))], self._last_metrics()
+
+    def _find_weights(self) -> None:
+        """Search the weights that are ``auto``, unless a checkpoint had them, and log them."""
+        students = self.student_group.students
+        if all(student.weight_plan.is_measured for student in students):
+            return
+        search_weights(self.student_group, self._load_batch, self.total_steps, self._warn)
+        for student_spec, weights in zip(self._phase.students, self._weights(), strict=True):
+            text = ", ".join(f"{term} {weight:.4g}" for term, weight in weights.items())
+            if text:
+                message = f"weights of the {student_spec.name}, before they fall: {text}"
+                self._run_state.events.log("info", message)
+        self._log_metrics([_weight_metrics(weights) for weights in self._weights()])
+
+    def _weights(self) -> list[dict[str, float]]:
+        """For each student the weights that were found, by term."""
+        return [student.weight_plan.initial_weights() for student in self.student_group.students]
 
     def _before_step(self, step: int) -> None:
         """Check for cancellation, load the teacher outputs, and write a checkpoint when due."""
@@ -214,6 +233,8 @@ class Trainer:
                 "train/lr": lr,
                 **self._throughput.read_and_reset(compute_env.device),
             }
+            for student_values, student in zip(values, self.student_group.students, strict=True):
+                student_values |= _weight_metrics(student.term_weights())
             self._log_metrics(values)
 
     def _load_batch(self, step: int) -> tuple[Tensor, Batch]:
@@ -288,6 +309,7 @@ class Trainer:
             lowest_val_loss=self.state.lowest_val_loss[student_index],
             last_val_loss=self.state.last_metrics[student_index]["val/loss"],
             largest_term=self._largest_term(student_index),
+            weights_at_start=self._weights()[student_index],
         )
 
     def _largest_term(self, student_index: int) -> str | None:
@@ -338,3 +360,7 @@ class Trainer:
 
     def _warn(self, message: str) -> None:
         self._run_state.events.log("warning", message)
+
+
+def _weight_metrics(weights: Mapping[str, float]) -> dict[str, float]:
+    return {f"train/weight/{term}": weight for term, weight in weights.items()}

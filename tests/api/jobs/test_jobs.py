@@ -109,6 +109,28 @@ def test_job_with_a_teacher_defaults_to_kd_and_a_baseline(
         assert response.json()["resolved"]["label_weight"] == weight
 
 
+def test_resolved_job_has_auto_weights_and_the_numbers_of_published_ones(
+    trained_job: Any, trained_model: Json
+) -> None:
+    body = MINIMAL | {
+        "dataset": trained_job.dataset["id"],
+        "teachers": [{"model": trained_model["id"]}],
+        "method": [
+            {"type": "kd", "weight": "auto"},
+            {"type": "attention", "weight": "published"},
+            {"type": "correlation", "form": "gaussian"},
+        ],
+    }
+    response = trained_job.client.post("/v1/jobs?validate_only=true", json=body)
+    resolved = response.raise_for_status().json()["resolved"]
+    assert [method["weight"] for method in resolved["method"]] == ["auto", 1000, 100]
+    assert resolved["label_weight"] == "auto"
+    # The resolved fields are a valid job.
+    again = body | {name: resolved[name] for name in ("method", "label_weight")}
+    response = trained_job.client.post("/v1/jobs?validate_only=true", json=again)
+    assert response.raise_for_status().json()["resolved"]["method"] == resolved["method"]
+
+
 def test_documented_example_is_accepted(trained_job: Any, trained_model: Json) -> None:
     training = {
         "epochs": 30,

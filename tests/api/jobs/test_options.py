@@ -135,6 +135,12 @@ def test_invalid_options_without_a_teacher_are_rejected(
             {"/scheme/assistants": "no_assistant"},
         ),
         ({"method": "attention", "label_weight": 0}, {"/label_weight": "nothing_to_learn"}),
+        ({"method": "kd", "label_weight": "auto"}, {"/label_weight": "contradiction"}),
+        (
+            {"method": {"type": "kd", "weight": "best"}, "label_weight": "auto"},
+            {"/method/weight": "literal_error"},
+        ),
+        ({"method": {"type": "kd", "weight": -1}}, {"/method/weight": "greater_than"}),
         (
             {"method": {"type": "fitnet", "two_stage": False}, "label_weight": 0},
             {"/label_weight": "nothing_to_learn"},

@@ -200,7 +200,8 @@ def test_default_weights() -> None:
     }
     rkd = build_method("rkd", weight=2)
     assert (rkd.weight_of("rkd_distance", 1), rkd.weight_of("rkd_angle", 1)) == (50, 100)
-    assert params("attention", form="paper").weight == 2
+    assert params("attention", form="paper").resolved_weight == 2
+    assert build_method("attention", form="paper").weight == 2
     assert params("attention", form="paper", weight=7).weight == 7
 
 

@@ -76,6 +76,27 @@ def test_every_scheme_resumes_exactly_across_phases(
     assert_resumes_exactly(world, tmp_path, num_phases, scheme=SCHEMES[scheme], training=training)
 
 
+@pytest.mark.parametrize("scheme", [None, *sorted(SCHEMES)])
+def test_weights_that_a_training_finds_resume_exactly(
+    world: World, tmp_path: Path, scheme: str | None
+) -> None:
+    methods = [
+        METHODS[name].model_validate({"type": name, "weight": "auto"}) for name in ("kd", "crd")
+    ]
+    if scheme == "label_refinery":
+        methods = methods[:1]
+    assert_resumes_exactly(
+        world,
+        tmp_path,
+        1 if scheme in (None, "mutual") else 2,
+        method=tuple(methods),
+        scheme=SCHEMES[scheme] if scheme else {"type": "offline"},
+        num_teachers=0 if scheme == "mutual" else 1,
+        label_weight="auto",
+        training={"epochs": 2},
+    )
+
+
 def test_bfloat16_resumes_exactly(world: World, tmp_path: Path) -> None:
     assert_resumes_exactly(world, tmp_path, 1, training={"epochs": 2, "precision": "bfloat16"})
 
