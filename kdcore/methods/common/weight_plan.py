@@ -63,22 +63,12 @@ class WeightPlan:
         names = self._names(active)
         return (1.0 - sum(self._share(name, step) for name in names)) * self._scale(names, step)
 
-    def method_weight(
-        self,
-        name: str,
-        step: int,
-        active: Collection[str] | None = None,
-        *,
-        with_labels: bool = True,
-    ) -> float:
+    def method_weight(self, name: str, step: int, active: Collection[str] | None = None) -> float:
         """Weight of a method in ``step`` (from 1), beside the ``active`` methods.
 
-        ``with_labels`` is false in a stage without cross-entropy: the gradient is then as large as
-        that of the labels.
+        In a stage without cross-entropy it is the weight that it would have beside it.
         """
         ratio, target = self.measured[name].ratio, self._targets[name]
-        if not with_labels:
-            return ratio
         if self._label_weight is None:
             return ratio * self._share(name, step) * self._scale(self._names(active), step)
         total = sum(self._targets.values())

@@ -28,6 +28,8 @@ class DIST(MethodParams):
     formula = "T² · [beta · (1 - mean_b corr(p_s, p_t)) + gamma · (1 - mean_c corr(p_s, p_t))]"
     min_batch = 2
     compares_all_logits = True
+    target_share = 0.9
+    """0.9 is equal to the published weight with noisy labels."""
 
     type: Literal["dist"]
     beta: PartWeight = 1.0

@@ -27,6 +27,8 @@ class FitNet(MethodParams):
     formula = "mean (r(f_s) - f_t)², r a learned convolution; then kd"
     one_teacher = True
     min_maps = 1
+    target_share = 0.9
+    """The hint trains alone in its stage: at 0.5 the stage is too short for its gradient."""
 
     type: Literal["fitnet"]
     two_stage: bool = True

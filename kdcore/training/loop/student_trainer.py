@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcore.methods.base import Batch, Outputs
-from kdcore.methods.common.objective import CROSS_ENTROPY, Loss, Objective
+from kdcore.methods.common.objective import Loss, Objective
 from kdcore.methods.common.weight_plan import WeightPlan
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.schema.training_config import SGD, Optimizer, TrainingConfig
@@ -83,7 +83,6 @@ class TrainableStudent:
         plan = self.weight_plan
         if not plan.methods:
             return
-        with_labels = self.objective.is_active(CROSS_ENTROPY, step)
         methods = [
             (prefix + name, objective, method)
             for prefix, objective in self._named_objectives()
@@ -99,7 +98,7 @@ class TrainableStudent:
             )
         }
         for name, _, method in methods:
-            method.weight = plan.method_weight(name, step, active, with_labels=with_labels)
+            method.weight = plan.method_weight(name, step, active)
         self.objective.label_weight = plan.label_weight(step, active)
 
     def term_weights(self) -> dict[str, float]:

@@ -74,10 +74,13 @@ def test_label_weight_of_the_job_is_used_without_floor_and_decay() -> None:
     assert alone.method_weight("0", STEPS) == pytest.approx(2.0 / 2)
 
 
-def test_a_method_alone_in_its_stage_has_the_gradient_of_the_labels() -> None:
-    plan = build_plan(Falling())
-    assert plan.method_weight("0", STEPS, with_labels=False) == 2.0
-    assert plan.label_weight(STEPS, frozenset()) == 1.0
+def test_methods_that_are_not_in_a_stage_have_no_share_in_it() -> None:
+    plan = build_plan(Falling(), BesideLabels())
+    assert plan.label_weight(STEPS, []) == 1.0
+    alone = build_plan(BesideLabels())
+    weights = plan.method_weight("1", STEPS, ["1"]), alone.method_weight("0", STEPS)
+    # Both plans have another target share, because labels keep the smallest one.
+    assert weights == pytest.approx((2.0 * 0.4 / 0.6, 2.0 * 0.6 / 0.4))
 
 
 def test_initial_weights_are_those_of_the_terms() -> None:
