@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdcore.methods import registry
+from kdcore.methods import create_method
 from kdcore.methods.base import Batch, DataFacts, Method, MixedLabels, Outputs
 from kdcore.methods.common.cross_entropy import LabelLoss
 from kdcore.methods.common.feature_map_method import FeatureMapMethod
@@ -116,7 +116,7 @@ def test_method_teaches_student_of_equal_shapes(name: str) -> None:
 
 @for_all_methods
 def test_loaded_state_gives_identical_losses(name: str) -> None:
-    first, second = build_method(name), registry.create_method(params(name))
+    first, second = build_method(name), create_method(params(name))
     torch.manual_seed(99)
     second.build(student(2), teacher(2), FACTS)
     steps(first, range(1, 4))
@@ -151,7 +151,7 @@ def steps(method: Method, numbers: range) -> list[float]:
 
 def test_sum_of_methods_has_one_metric_per_term() -> None:
     names = [name for name in TEACHER_METHODS if name not in ("fitnet", "factor_transfer")]
-    methods = [registry.create_method(params(name)) for name in names]
+    methods = [create_method(params(name)) for name in names]
     objective = Objective(methods, LabelLoss(0.1), [1.0], 10)
     objective.build(student(2), [teacher(2)], FACTS)
     loss = objective(student(), [teacher()], batch())
@@ -249,10 +249,10 @@ def test_build_refuses_incompatible_outputs_and_labels() -> None:
         build_method("fitnet", tap=3)
     for name in ("dkd", "crd"):
         for targets in (None, TARGETS.where(TARGETS != 2, -1)):
-            method = registry.create_method(params(name))
+            method = create_method(params(name))
             with pytest.raises(UserError, match="label for every training image"):
                 method.build(student(2), teacher(2), DataFacts(NUM_SAMPLES, 4, targets))
-    method = registry.create_method(params("crd"))
+    method = create_method(params("crd"))
     with pytest.raises(UserError, match="one class"):
         method.build(student(2), teacher(2), DataFacts(NUM_SAMPLES, 4, torch.zeros(40).long()))
 
@@ -271,7 +271,7 @@ def test_method_refuses_mixed_and_missing_labels(name: str) -> None:
 
 
 def test_paraphraser_statistics_stay_fixed_in_second_stage() -> None:
-    method = registry.create_method(*as_methods("factor_transfer"))
+    method = create_method(*as_methods("factor_transfer"))
     generator = torch.Generator().manual_seed(0)
     s, t = (torch.randn(4, 6, 5, 5, generator=generator) for _ in range(2))
     s_outputs, t_outputs = (Outputs(torch.zeros(4, 3), maps=(x,)) for x in (s, t))
