@@ -13,11 +13,10 @@ from kdcore.methods.base import DataFacts, Outputs
 from kdcore.methods.common.class_weights import class_weights
 from kdcore.methods.common.cross_entropy import LabelLoss
 from kdcore.methods.common.objective import Objective
-from kdcore.methods.common.weight_plan import WeightPlan
 from kdcore.models.normalized_model import NormalizedModel
 from kdcore.models.teachers import TeacherEnsemble
 from kdcore.schema.methods import AnyMethod
-from kdcore.schemes.base import Phase, StudentSpec
+from kdcore.schemes.base import Phase
 from kdcore.training.compute.device import ComputeEnv
 from kdcore.training.context import JobContext
 from kdcore.training.loop.features import (
@@ -28,7 +27,8 @@ from kdcore.training.loop.features import (
     run_teachers,
 )
 from kdcore.training.loop.student_group import StudentGroup
-from kdcore.training.loop.student_trainer import PEERS, TrainableStudent
+from kdcore.training.loop.student_trainer import TrainableStudent
+from kdcore.training.loop.weight_search import build_weight_plan
 from kdcore.training.teacher_cache.provider import LiveTeacherOutputs
 
 _ADAPTER_STREAM = 7
@@ -148,20 +148,6 @@ def build_student_group(
         LiveTeacherOutputs(live, compute_env.autocast()),
         compute_env,
     )
-
-
-def build_weight_plan(student_spec: StudentSpec, steps: int) -> WeightPlan:
-    """The plan of the weights that are `auto` in a student's methods, and in those for its peers.
-
-    Methods for peers have the prefix ``peers/``.
-    """
-    named = [("", method) for method in student_spec.methods]
-    named += [(PEERS, method) for method in student_spec.peer_methods]
-    methods = {
-        prefix + method.type: method for prefix, method in named if method.resolved_weight == "auto"
-    }
-    label_weight = student_spec.label_weight
-    return WeightPlan(methods, None if label_weight == "auto" else label_weight, steps)
 
 
 def _build_objective(

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from kdcore.methods.base import UNLABELED, Batch, Outputs
 from kdcore.methods.common.teacher_ensemble import mean_logits
-from kdcore.methods.common.weight_plan import MeasuredMethod
+from kdcore.methods.common.weight_plan import MeasuredMethod, WeightPlan
 from kdcore.schema.methods import MethodParams
+from kdcore.schemes.base import StudentSpec
 from kdcore.training.loop.student_group import StudentGroup, peers_of, slice_batch
 from kdcore.training.loop.student_trainer import PEERS, TrainableStudent
 
@@ -44,6 +45,20 @@ class _Norms(NamedTuple):
 
 
 _NormsByMethod = dict[str, list[_Norms]]
+
+
+def build_weight_plan(student_spec: StudentSpec, steps: int) -> WeightPlan:
+    """The plan of the weights that are `auto` in a student's methods, and in those for its peers.
+
+    Methods for peers have the prefix ``peers/``.
+    """
+    named = [("", method) for method in student_spec.methods]
+    named += [(PEERS, method) for method in student_spec.peer_methods]
+    methods = {
+        prefix + method.type: method for prefix, method in named if method.resolved_weight == "auto"
+    }
+    label_weight = student_spec.label_weight
+    return WeightPlan(methods, None if label_weight == "auto" else label_weight, steps)
 
 
 def search_weights(
