@@ -311,8 +311,12 @@ def check_classes(
     problems.extend(error_detail(name, problem) for name, problem in respelled.items())
     explained = trained.union(bad_labels)
     untrained = sorted(pair for pair in labels if pair[1] not in explained and not respelled)
+    present = {image.label for image in images}
     for split, label in untrained if trained else ():
-        problems.append(error_detail(f"{split}/{label}", "is a class without training images"))
+        detail = "is a class without training images"
+        if label not in present:
+            detail += "; take it out of the names of the classes, or add images"
+        problems.append(error_detail(f"{split}/{label}", detail))
     if len(classes) == 1 and not problems:
         raise UserError(
             "dataset_invalid",

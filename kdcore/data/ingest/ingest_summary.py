@@ -1,5 +1,6 @@
 """SummaryBuilder: collects what ingestion reads of an upload, for its :class:`IngestSummary`."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from kdcore.data.decode import FULL_RANGE, ImageHeader
@@ -8,6 +9,10 @@ from kdcore.runtime.errors import MAX_NAMES, join_names, to_printable
 from kdcore.schema.asset_info import IgnoredItems, IngestSummary, SplitSource
 
 _MAX_TEXT = 300
+_SPLIT_COLUMN = re.compile(
+    r"(is)?(train|training|val|valid|validation|test|testing)|phase|usage|dataset|trainval|traintest"
+    r"|splits?|.*split"
+)
 
 
 class SummaryBuilder:
@@ -36,6 +41,15 @@ class SummaryBuilder:
         """Add a sentence, once; it ends with the first ``names`` and the number of the others."""
         listed = join_names(list(names))
         self._warnings[to_printable(f"{text}: {listed}" if listed else text)] = None
+
+    def add_unread_splits(self, columns: Iterable[str], table: str) -> None:
+        """Warn of columns that are not read, but may say the splits by their names."""
+        for name in columns:
+            if _looks_like_splits(name):
+                self.add_warning(
+                    f"the column {name} of {table} is not read, but may say the splits; name it "
+                    "split, and write train, val or test into each row"
+                )
 
     def ignored_names(self) -> list[str]:
         """Return the first names of ignored parts."""
@@ -81,3 +95,8 @@ class SummaryBuilder:
             ),
             warnings=tuple(self._warnings),
         )
+
+
+def _looks_like_splits(name: str) -> bool:
+    """Return whether a column or field has a name that is usual for splits: ``is_train``."""
+    return _SPLIT_COLUMN.fullmatch(re.sub(r"[\W_]+", "", name.lower())) is not None

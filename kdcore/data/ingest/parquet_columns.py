@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 
 from kdcore.data.class_labels import MAX_CLASS_NAME_LENGTH, InvalidLabelError, class_name_of
 from kdcore.data.decode import InvalidImageError
+from kdcore.data.ingest.sample_files import SPLIT_FIELDS
 
 _IMAGE_NAMES = ("image", "img", "images", "picture", "photo", "pixel_values", "png", "jpg", "jpeg")
+_BYTES_NAMES = ("bytes", "image_bytes", "img_bytes", "image_data", "img_data", "data", "content")
+"""Usual names for the bytes of the images that a column `image` names by their paths."""
 _LABEL_NAMES = (
     *("label", "labels", "class", "target", "category", "cls"),
     *("class_name", "label_name", "class_id"),
@@ -33,6 +36,8 @@ class TableColumns(NamedTuple):
     class_names: tuple[str, ...] | None
     """Names of the classes in the order of their numbers, if the schema has them."""
     others: list[str]
+    split: str | None
+    """A column of texts that may be words for splits."""
 
 
 def choose_columns(schema: Any, *, unlabeled: bool) -> TableColumns:
@@ -42,14 +47,37 @@ def choose_columns(schema: Any, *, unlabeled: bool) -> TableColumns:
     marked = [name for name in types if _feature_type(features, name) == "Image"]
     images = marked or [name for name in types if _may_hold_images(types[name])]
     image = _choose_one(images, _IMAGE_NAMES, "images", types)
+    _check_other_images(image, types)
     label = None
     if not unlabeled:
         named = [name for name in types if name.lower() in _LABEL_NAMES and name != image]
         marked = [name for name in types if _feature_type(features, name) == "ClassLabel"]
         label = _choose_one(marked or named, _LABEL_NAMES, "labels", types)
     names = _class_names(features, label) if label is not None else None
-    others = [name for name in types if name not in (image, label)]
-    return TableColumns(image, label, names, others)
+    texts = [name for name in types if name not in (image, label) and _holds_text(types[name])]
+    split = next((n for known in SPLIT_FIELDS for n in texts if n.lower() == known), None)
+    others = [name for name in types if name not in (image, label, split)]
+    return TableColumns(image, label, names, others, split)
+
+
+def _check_other_images(image: str, types: Mapping[str, Any]) -> None:
+    """Refuse bytes under another name beside a column `image` of texts: which holds the images?"""
+    if image.lower() in (*_IMAGE_NAMES, *_BYTES_NAMES):
+        return
+    texts = [n for n in types if n.lower() in _IMAGE_NAMES and _holds_text(types[n])]
+    if texts:
+        raise InvalidTableError(
+            f"has texts in the column {texts[0]}, and bytes in the column {image}: name the column "
+            f"of images image, and the other one otherwise, or store the bytes in {texts[0]}"
+        )
+
+
+def _holds_text(column_type: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column_type):
+        return _holds_text(column_type.value_type)
+    return bool(pa.types.is_string(column_type) or pa.types.is_large_string(column_type))
 
 
 def _choose_one(
@@ -116,7 +144,10 @@ def name_label(value: object, names: tuple[str, ...] | None) -> str:
         raise InvalidLabelError("the label is missing; put images without labels into unlabeled")
     _check_length(value)
     if names is None or (isinstance(value, str) and value in names):
-        return class_name_of(value)
+        name = class_name_of(value)
+        if not name:
+            raise InvalidLabelError("the label is blank; put images without labels into unlabeled")
+        return name
     if value == -1:
         raise InvalidLabelError(
             "-1 marks an unknown label; leave this file out, or name its split unlabeled"

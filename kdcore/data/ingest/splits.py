@@ -17,6 +17,7 @@ _WORDS: dict[str, SubsetName] = {
     **dict.fromkeys(("test", "testing", "holdout"), "test"),
     **dict.fromkeys(("unlabeled", old_spelling("unlabeled")), "unlabeled"),
 }
+UNLABELED_WORDS = frozenset(word for word, split in _WORDS.items() if split == "unlabeled")
 _EVALUATION = ("eval", "evaluation")
 """Words for test or, beside another word for test, for val."""
 SPLIT_WORDS = frozenset((*_WORDS, *_EVALUATION))
@@ -112,6 +113,8 @@ class ShardSplits(NamedTuple):
     """By folders, shards among them; train for those without a word."""
     sources: dict[SubsetName, str]
     """The folders or shards of each split."""
+    words: dict[tuple[str, ...], str | None]
+    """The words of the paths."""
 
 
 def assign_shards(folders: Iterable[tuple[str, ...]]) -> ShardSplits:
@@ -126,7 +129,8 @@ def assign_shards(folders: Iterable[tuple[str, ...]]) -> ShardSplits:
     names: dict[SubsetName, set[str]] = defaultdict(set)
     for parts, split in by_folder.items():
         names[split].add(words[parts][1])
-    return ShardSplits(by_folder, {split: _join_shards(names[split]) for split in names})
+    sources = {split: _join_shards(names[split]) for split in names}
+    return ShardSplits(by_folder, sources, {parts: word for parts, (word, _) in words.items()})
 
 
 def is_unlabeled_path(folders: tuple[str, ...]) -> bool:

@@ -143,6 +143,7 @@ class ManifestReader(ImageFolderReader):
                 self.problems.append(error_detail(table.name, str(error)))
             reason = f"is not a column of paths, labels or splits in {table.name}"
             self.context.summary.add_ignored(reason, others)
+            self.context.summary.add_unread_splits(others, table.name)
         known = {*entries, *(table.member.path_parts for table in self._tables)}
         others = [m.name for m in self.archive.members if m.path_parts not in known]
         self.context.summary.add_ignored("is not named in a table", others)

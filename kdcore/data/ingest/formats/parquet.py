@@ -1,8 +1,9 @@
 """Read Parquet files in the layout of Hugging Face: a column of images and one of labels.
 
 An upload is one file, or a zip or tar of files, whose names say the split
-(``train-00000-of-00002.parquet``). Images are encoded files, in a column of bytes or of structs
-with the field ``bytes``. Files of ``datasets`` name the classes in the metadata of their schema.
+(``train-00000-of-00002.parquet``), or a column of splits does. Images are encoded files, in a
+column of bytes or of structs with the field ``bytes``. Files of ``datasets`` name the classes in
+the metadata of their schema.
 
 Formats: https://parquet.apache.org/docs/file-format, https://huggingface.co/docs/hub/datasets-image
 """
@@ -25,7 +26,13 @@ from kdcore.data.ingest.parquet_columns import (
     image_bytes,
     name_label,
 )
-from kdcore.data.ingest.splits import assign_shards, is_unlabeled_path
+from kdcore.data.ingest.splits import (
+    assign_shards,
+    folder_word,
+    is_unlabeled_path,
+    may_mean_same,
+    resolve_words,
+)
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail
 from kdcore.runtime.errors import error_detail, to_printable
@@ -33,6 +40,7 @@ from kdcore.runtime.errors import error_detail, to_printable
 _MAGIC = b"PAR1"
 _SUFFIX = ".parquet"
 _CHUNK = 1 << 20
+_MAX_WORD = 100
 
 
 class _Shard(NamedTuple):
@@ -65,6 +73,7 @@ class _Row(NamedTuple):
 
     image: object
     label: str
+    split: SubsetName
 
 
 def open_reader(context: IngestContext) -> "ParquetReader | None":
@@ -98,8 +107,11 @@ class ParquetReader:
         if shards[0].member is not None:
             self.problems.extend(context.archive.problems)
         splits = assign_shards({shard.path_parts for shard in shards})
-        self._splits = splits.by_folder
+        self._shard_splits = splits
+        self._column_splits: dict[_Shard, dict[str, SubsetName]] = {}
         context.summary.sources.update(splits.sources)
+        if shards[0].member is None:
+            context.summary.sources["train"] = "the uploaded file"
 
     def scan(self) -> list[ScannedImage]:
         """Read every label and header; return the images in the order of their rows."""
@@ -149,19 +161,22 @@ class ParquetReader:
         # A second pass reports the same problems as the first.
         self.problems = list(dict.fromkeys(self.problems))
         for shard in self._shards:
-            split = self._splits[shard.path_parts]
             try:
-                for row in self._shard_rows(shard, unlabeled=split == "unlabeled"):
-                    counts[split] = counts.get(split, 0) + 1
-                    yield split, counts[split] - 1, row
+                for row in self._shard_rows(shard):
+                    counts[row.split] = counts.get(row.split, 0) + 1
+                    yield row.split, counts[row.split] - 1, row
             except (InvalidTableError, UnreadableMemberError) as error:
                 self.problems.append(error_detail(shard.name, str(error)))
 
-    def _shard_rows(self, shard: _Shard, *, unlabeled: bool) -> Iterator[_Row]:
+    def _shard_rows(self, shard: _Shard) -> Iterator[_Row]:
+        split = self._shard_splits.by_folder[shard.path_parts]
         with self._open(shard) as table:
-            columns = choose_columns(table.schema_arrow, unlabeled=unlabeled)
+            columns = choose_columns(table.schema_arrow, unlabeled=split == "unlabeled")
             self._check_classes(columns, shard)
+            columns = self._read_splits(table, columns, shard)
+            means = self._column_splits[shard]
             self._ignore(columns.others)
+            self._context.summary.add_unread_splits(columns.others, shard.name)
             counter = None
             if not self._was_scanned:
                 counter = _ByteCounter(self._limit, _table_bytes(table, columns))
@@ -169,7 +184,53 @@ class ParquetReader:
                 if counter is not None:
                     counter.add(batch.nbytes)
                 (values,) = batch.to_pylist()
-                yield _Row(values[columns.image], _label_of(values, columns, row_number))
+                row_split = means[values[columns.split]] if columns.split else split
+                label = ""
+                if row_split != "unlabeled":
+                    label = _label_of(values, columns, row_number)
+                yield _Row(values[columns.image], label, row_split)
+
+    def _read_splits(self, table: Any, columns: TableColumns, shard: _Shard) -> TableColumns:
+        """Read the column of splits, once; one with other texts is not read, with a warning.
+
+        Raises :class:`InvalidTableError` if the column contradicts the name of the file.
+        """
+        if columns.split is None:
+            self._column_splits[shard] = {}
+            return columns
+        if shard not in self._column_splits:
+            self._column_splits[shard] = self._find_splits(table, columns.split, shard)
+        if self._column_splits[shard]:
+            return columns
+        return columns._replace(split=None, others=[*columns.others, columns.split])
+
+    def _find_splits(self, table: Any, column: str, shard: _Shard) -> dict[str, SubsetName]:
+        words: dict[str, str] = {}
+        for batch in table.iter_batches(batch_size=1, columns=[column], use_threads=False):
+            self._context.report_progress(0)
+            self._limit.add(batch.nbytes)
+            (value,) = batch.column(0).to_pylist()
+            word = folder_word(value[:_MAX_WORD]) if isinstance(value, str) else None
+            if word is None:
+                text = (
+                    f"the column {column} of {shard.name} is not read as splits: it has the value"
+                )
+                self._context.summary.add_warning(f"{text} {to_printable(repr(value))[:_MAX_WORD]}")
+                return {}
+            words[value] = word
+        by_name = self._shard_splits.words[shard.path_parts]
+        wrong = [word for word in words.values() if by_name and not may_mean_same(word, by_name)]
+        if wrong:
+            raise InvalidTableError(
+                f"has {by_name} in its name or a folder, but {wrong[0]} in the column {column}; "
+                "rename the file, or remove the column"
+            )
+        means = resolve_words(words.values())
+        if by_name:
+            split = self._shard_splits.by_folder[shard.path_parts]
+            return dict.fromkeys(words, split)
+        self._context.summary.sources |= dict.fromkeys(means.values(), f"the column {column}")
+        return {value: means[word] for value, word in words.items()}
 
     @contextlib.contextmanager
     def _open(self, shard: _Shard) -> Iterator[Any]:
@@ -236,7 +297,7 @@ def _leaf_paths(table: Any) -> list[str]:
 
 
 def _names_of(columns: TableColumns) -> list[str]:
-    return [columns.image] if columns.label is None else [columns.image, columns.label]
+    return [name for name in (columns.image, columns.label, columns.split) if name is not None]
 
 
 def _iter_rows(table: Any, columns: TableColumns) -> Iterator[Any]:

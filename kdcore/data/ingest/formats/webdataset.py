@@ -6,205 +6,36 @@ samples. The files of one key are an image and its label, the text of ``.cls`` o
 ``0001.input.jpg`` and ``0001.cls`` are one sample. Where this gives several images to one key
 (``img.0001.jpg``, ``img.0002.jpg``), all keys end at the last dot instead.
 
-The split is the word of a folder or of the shard's name (:mod:`kdcore.data.ingest.splits`), else
-train.
+The split is the word of a folder, of the shard's name (:mod:`kdcore.data.ingest.splits`), or in a
+field of ``.json``, else train.
 
 Format: https://github.com/webdataset/webdataset. Its library is not used, because it skips damaged
 samples without an error. Pickled members are never read.
 """
 
 import functools
-import json
-from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kdcore.data import decode
-from kdcore.data.class_labels import InvalidLabelError, class_name_of, class_name_problem
-from kdcore.data.decode import ImageHeader
+from kdcore.data.class_labels import InvalidLabelError
 from kdcore.data.image_signature import IMAGE_SUFFIXES
 from kdcore.data.ingest.archives.compression import CancellableStream
 from kdcore.data.ingest.archives.open_archive import MemberArchive
 from kdcore.data.ingest.archives.safe_tar import TarMember, iter_members
 from kdcore.data.ingest.archives.safe_zip import TAR_SUFFIXES, ArchiveMember, UnreadableMemberError
 from kdcore.data.ingest.base import ImageFormat, IngestContext, LabeledImage, Pixels, ScannedImage
+from kdcore.data.ingest.sample_files import (
+    CAPTION_SUFFIX,
+    LABEL_SUFFIXES,
+    Path,
+    SampleFiles,
+    first_dot_key,
+    read_label,
+    suffix_of,
+)
 from kdcore.data.ingest.splits import assign_shards, is_unlabeled_path
-from kdcore.protocol.events import ErrorDetail
-from kdcore.runtime.errors import UserError, error_detail, to_printable
-
-LABEL_SUFFIXES = (".cls", ".json")
-CAPTION_SUFFIX = ".txt"
-"""Texts beside images, which are captions more often than labels."""
-JSON_FIELDS = ("label", "cls", "class_id", "class", "class_name", "target", "category")
-"""Fields of ``.json`` that are labels; the first one that exists is read."""
-_MAX_LABEL_BYTES = 1 << 20
-
-Path = tuple[str, ...]
-
-
-class Label(NamedTuple):
-    """The label in one file."""
-
-    text: str
-    """Empty without a label."""
-    json_field: str | None = None
-    missing: str | None = None
-    """What the file has instead of a label."""
-
-
-class Sample(NamedTuple):
-    """One usable sample."""
-
-    image: Path
-    header: ImageHeader
-    label: str
-    """Empty for unlabeled images alone."""
-
-
-@dataclass
-class _Group:
-    """The files of one key."""
-
-    images: list[Path] = field(default_factory=list)
-    labels: list[Path] = field(default_factory=list)
-
-
-@dataclass
-class SampleFiles:
-    """The images and labels of an upload, in any order."""
-
-    images: dict[Path, ImageHeader | None] = field(default_factory=dict)
-    """None for a broken image, which is reported elsewhere."""
-    labels: dict[Path, Label | None] = field(default_factory=dict)
-    """None for a broken label, which is reported elsewhere."""
-    num_captions: int = 0
-    bad_image_labels: dict[Path, str] = field(default_factory=dict)
-    """The labels of broken images; :meth:`samples` fills them in."""
-
-    def samples(
-        self, is_unlabeled: Callable[[Path], bool], problems: list[ErrorDetail]
-    ) -> Iterator[Sample]:
-        """Yield every usable sample; add the others to ``problems`` by key.
-
-        ``is_unlabeled`` takes a key and says whether its label does not matter.
-        """
-        missing: list[ErrorDetail] = []
-        num_labeled = 0
-        for key, group in self._groups().items():
-            problem = _group_problem(group)
-            headers = [self.images[path] for path in group.images]
-            label, unlabeled = self._label_of(group), is_unlabeled(key)
-            if problem is not None:
-                problems.append(error_detail("/".join(key), problem))
-            elif headers[0] is None or label is None:
-                if label is not None and label.text and not unlabeled:
-                    self.bad_image_labels[group.images[0]] = label.text
-            elif not unlabeled and not label.text:
-                missing.append(error_detail("/".join(key), self._missing_detail(group, label)))
-            elif not unlabeled and (problem := class_name_problem(label.text)) is not None:
-                problems.append(error_detail("/".join(key), problem))
-            else:
-                num_labeled += not unlabeled
-                yield Sample(group.images[0], headers[0], "" if unlabeled else label.text)
-        problems.extend(_shorten(missing) if num_labeled == 0 else missing)
-        problems.extend(self._field_problems())
-
-    def _groups(self) -> dict[Path, _Group]:
-        groups = _group_by(_first_dot_key, self.images, self.labels)
-        if all(len(group.images) < 2 for group in groups.values()):
-            return groups
-        other = _group_by(_last_dot_key, self.images, self.labels)
-        complete = all(len(group.images) == 1 and group.labels for group in other.values())
-        return other if complete else groups
-
-    def _label_of(self, group: _Group) -> Label | None:
-        """Return the label of ``.cls``, else that of ``.json``; None if a file is broken."""
-        labels = [self.labels[path] for path in sorted(group.labels, key=_suffix)]
-        if None in labels:
-            return None
-        return next((label for label in labels if label is not None), Label(""))
-
-    def _missing_detail(self, group: _Group, label: Label) -> str:
-        if group.labels:
-            return f"has no label: {_suffix(group.labels[0])[1:]} {label.missing}"
-        captions = "; a .txt file is not read as a label" if self.num_captions else ""
-        return f"has no label: put a .cls file of the same name beside it{captions}"
-
-    def _field_problems(self) -> list[ErrorDetail]:
-        """Return a problem if the labels come from different fields of ``.json``."""
-        examples: dict[str, str] = {}
-        for path, label in self.labels.items():
-            if label is not None and label.json_field is not None and _suffix(path) == ".json":
-                examples.setdefault(label.json_field, "/".join(path))
-        if len(examples) < 2:
-            return []
-        listed = ", ".join(f"{name} in {path}" for name, path in examples.items())
-        detail = f"is the label in some files and missing in others: {listed}; use one field"
-        return [error_detail(f"the field {max(examples, key=JSON_FIELDS.index)}", detail)]
-
-
-def _group_by(
-    key_of: Callable[[Path], Path], images: Iterable[Path], labels: Iterable[Path]
-) -> dict[Path, _Group]:
-    groups: dict[Path, _Group] = defaultdict(_Group)
-    for path in images:
-        groups[key_of(path)].images.append(path)
-    for path in labels:
-        groups[key_of(path)].labels.append(path)
-    return groups
-
-
-def _first_dot_key(path: Path) -> Path:
-    return (*path[:-1], path[-1].partition(".")[0])
-
-
-def _last_dot_key(path: Path) -> Path:
-    return (*path[:-1], path[-1].rpartition(".")[0])
-
-
-def _suffix(path: Path) -> str:
-    return "." + path[-1].rpartition(".")[2].lower()
-
-
-def _group_problem(group: _Group) -> str | None:
-    names = [path[-1] for path in group.images]
-    if len(names) > 1:
-        return f"has several images, {', '.join(names[:5])}; keep one"
-    if not names:
-        return f"has a label, {group.labels[0][-1]}, but no image"
-    suffixes = [_suffix(path) for path in group.labels]
-    twice = next((suffix for suffix in suffixes if suffixes.count(suffix) > 1), None)
-    return None if twice is None else f"has several {twice} files; keep one"
-
-
-def _shorten(missing: list[ErrorDetail]) -> list[ErrorDetail]:
-    """Return one item for all samples, if none of them has a label."""
-    if len(missing) < 2:
-        return missing
-    first = missing[0]
-    return [error_detail(first.name, f"{first.detail} ({len(missing) - 1} others have none, too)")]
-
-
-def read_label(suffix: str, data: bytes) -> Label:
-    """Read the label in a ``.cls`` or ``.json`` file. Raises :class:`InvalidLabelError`."""
-    if len(data) > _MAX_LABEL_BYTES:
-        raise InvalidLabelError(f"has {len(data)} bytes, too many for a label")
-    if suffix == ".cls":
-        text = class_name_of(data)
-        return Label(text, missing=None if text else "is empty")
-    try:
-        values = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InvalidLabelError(f"is not JSON: {to_printable(str(error))}") from error
-    if not isinstance(values, Mapping):
-        return Label(class_name_of(values), missing="has no fields")
-    for name in JSON_FIELDS:
-        if values.get(name) is not None:
-            return Label(class_name_of(values[name]), name, f"has an empty {name}")
-    fields = ", ".join(str(name) for name in list(values)[:8]) or "none"
-    expected = "label, cls or class_id was expected"
-    return Label("", missing=f"has the fields {fields}; {expected}")
+from kdcore.runtime.errors import UserError, error_detail
 
 
 def has_samples(names: Iterable[Path], image_suffixes: tuple[str, ...]) -> bool:
@@ -216,23 +47,25 @@ def has_samples(names: Iterable[Path], image_suffixes: tuple[str, ...]) -> bool:
     images, others = set(), set()
     folders = set()
     for path in names:
-        suffix = _suffix(path)
+        suffix = suffix_of(path)
         if suffix == ".cls":
             return True
         if suffix in image_suffixes:
-            images.add(_first_dot_key(path))
+            images.add(first_dot_key(path))
             folders.add(path[:-1])
         elif suffix in (*LABEL_SUFFIXES, CAPTION_SUFFIX):
-            others.add(_first_dot_key(path))
+            others.add(first_dot_key(path))
     return len(folders) == 1 and not images.isdisjoint(others)
 
 
 def open_reader(context: IngestContext) -> "WebDatasetReader | None":
-    """Return a reader for an archive of samples, and for an archive of shards without images."""
+    """Return a reader for an archive of samples, and for one of shards without class folders."""
     names = [member.path_parts for member in context.archive.members]
-    has_tars = any(name[-1].lower().endswith(TAR_SUFFIXES) for name in names)
-    has_images = any(name[-1].lower().endswith(IMAGE_SUFFIXES) for name in names)
-    if (has_tars and not has_images) or has_samples(names, IMAGE_SUFFIXES):
+    shard_folders = {name[:-1] for name in names if name[-1].lower().endswith(TAR_SUFFIXES)}
+    image_folders = {name[:-1] for name in names if name[-1].lower().endswith(IMAGE_SUFFIXES)}
+    # Images in the folders of shards are in no class folder, so the shards are not the fault.
+    is_sharded = shard_folders and image_folders <= {(), *shard_folders}
+    if is_sharded or has_samples(names, IMAGE_SUFFIXES):
         return WebDatasetReader(context.archive, context)
     return None
 
@@ -246,7 +79,7 @@ class _ShardFile(NamedTuple):
 
     @property
     def suffix(self) -> str:
-        return _suffix(self.path_parts)
+        return suffix_of(self.path_parts)
 
 
 class WebDatasetReader:
@@ -264,11 +97,14 @@ class WebDatasetReader:
         files = self._read_files()
         samples = list(files.samples(lambda key: is_unlabeled_path(key[:-1]), self.problems))
         self._context.add_labels(files.bad_image_labels)
+        for text in files.warnings:
+            self._context.summary.add_warning(text)
         shards = assign_shards({sample.image[:-1] for sample in samples})
         self._context.summary.sources.update(shards.sources)
+        splits, sources = files.assign_splits(samples, shards, self.problems)
+        self._context.summary.sources.update(sources)
         scanned = []
-        for sample in samples:
-            split = shards.by_folder[sample.image[:-1]]
+        for sample, split in zip(samples, splits, strict=True):
             image = LabeledImage(sample.image, split, sample.label, None)
             scanned.append(ScannedImage(image, sample.header))
         return sorted(scanned, key=_sort_key)
@@ -353,7 +189,9 @@ class WebDatasetReader:
                 others.append("/".join(file.path_parts))
         self._context.summary.add_ignored("neither an image nor a label", others)
         if not files.images and not self.problems:
-            suffixes = {_suffix((name,)) for name in others} | {_suffix(p) for p in files.labels}
+            suffixes = {suffix_of((name,)) for name in others} | {
+                suffix_of(p) for p in files.labels
+            }
             raise UserError(
                 "dataset_invalid",
                 f"the samples have no images, but files of the types {', '.join(sorted(suffixes))}",

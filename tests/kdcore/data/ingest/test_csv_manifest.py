@@ -139,6 +139,13 @@ def test_an_exact_path_in_a_folder_of_another_split_is_a_warning(workdir):
     assert warning.startswith("val.csv names images in train/, which are read as val")
 
 
+def test_a_column_with_a_name_for_splits_is_a_warning(workdir):
+    data = table([(*row, "yes") for row in rows()], "path,label,is_train")
+    path = write_archive(workdir.path / "in.zip", {**images(), "labels.csv": data})
+    ingest_upload(workdir, path)
+    assert "the column is_train of labels.csv is not read" in read_summary(workdir).warnings[0]
+
+
 def test_further_columns_are_ignored_and_named(workdir):
     data = table([(*row, 7) for row in rows()], "path,label,weight")
     path = write_archive(workdir.path / "in.zip", {**images(), "labels.csv": data})

@@ -215,3 +215,57 @@ def test_long_label_is_refused_at_its_row(workdir):
     path = write_upload(workdir, encode_table(columns={"label": labels}, features={}))
     (detail,) = assert_upload_refused(workdir, path).values()
     assert "row 11 of label: the label has 5000 characters; at most 200" in detail
+
+
+def test_a_column_of_splits_is_read(workdir):
+    words = ["train"] * 6 + ["Validation"] * 3 + ["test"] * 3
+    data = ingest_upload(workdir, write_upload(workdir, encode_table(columns={"split": words})))
+    assert {split: part.count for split, part in data.info.splits.items()} == {
+        "train": 6,
+        "val": 3,
+        "test": 3,
+    }
+    assert read_summary(workdir).splits["test"].source == "the column split"
+    assert read_summary(workdir).ignored == ()
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"split": ["train"] * 11 + ["third"]}, "not read as splits: it has the value 'third'"),
+        ({"is_train": [True] * 12}, "the column is_train of the upload is not read, but may say"),
+    ],
+)
+def test_a_column_that_looks_like_splits_is_a_warning(workdir, columns, words):
+    ingest_upload(workdir, write_upload(workdir, encode_table(columns=columns)))
+    assert words in read_summary(workdir).warnings[0]
+    assert read_summary(workdir).splits["train"].source == "the uploaded file"
+
+
+def test_a_column_of_splits_that_contradicts_the_name_of_its_file_is_refused(workdir):
+    members = {"train.parquet": encode_table(columns={"split": ["test"] * 12})}
+    details = assert_upload_refused(workdir, write_archive(workdir.path / "in.zip", members))
+    assert "has train in its name or a folder, but test in the column" in details["train.parquet"]
+
+
+def test_texts_called_image_beside_bytes_of_another_name_are_refused(workdir):
+    columns = {"image": ["a.png"] * 12, "embedding": [png(n) for n in range(12)]}
+    data = encode_table(columns=columns, features={"label": LABEL})
+    details = assert_upload_refused(workdir, write_upload(workdir, data))
+    assert "texts in the column image, and bytes in the column embedding" in details["the upload"]
+
+
+def test_bytes_beside_a_column_of_paths_are_the_images(workdir):
+    columns = {"image": ["a.png"] * 12, "image_bytes": [png(n) for n in range(12)]}
+    data = encode_table(columns=columns, features={"label": LABEL})
+    assert ingest_upload(workdir, write_upload(workdir, data)).info.classes == tuple(NAMES)
+
+
+def test_a_class_name_without_images_is_named_with_what_to_do(workdir):
+    label = {"_type": "ClassLabel", "names": [*NAMES, "owl"]}
+    data = encode_table(features={"image": {"_type": "Image"}, "label": label})
+    details = assert_upload_refused(workdir, write_upload(workdir, data))
+    assert details == {
+        "train/owl": "is a class without training images; take it out of the names of the "
+        "classes, or add images"
+    }

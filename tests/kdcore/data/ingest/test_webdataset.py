@@ -17,6 +17,7 @@ from tests.kdcore.data.ingest.helpers import (
     encode_shard,
     ingest_upload,
     labeled_samples,
+    read_summary,
     write_upload,
 )
 from tests.kdcore.uploads import Workdir, encode_image, png, write_archive
@@ -134,6 +135,59 @@ def test_labels_are_read_from_several_fields_of_json(workdir, name):
         members[f"{number}.json"] = json.dumps({"id": number, name: "ab"[number % 2]}).encode()
     path = write_upload(workdir, encode_shard(members))
     assert images_and_labels(ingest_upload(workdir, path)) == EXPECTED
+
+
+def test_a_stray_image_beside_shards_is_named_alone(workdir):
+    members = {"a.tar": encode_shard(labeled_samples(0, 12)), "preview.png": png(99)}
+    details = assert_upload_refused(workdir, write_archive(workdir.path / "in.zip", members))
+    assert list(details) == ["preview"]
+    assert "or remove it" in details["preview"]
+
+
+def samples_with_json(fields, labels=True, prefix=""):
+    """Twelve samples; ``fields`` takes the number of a sample."""
+    members = {}
+    for number in range(12):
+        members[f"{prefix}{number}.png"] = png(number)
+        if labels:
+            members[f"{prefix}{number}.cls"] = b"ab"[number % 2 :][:1]
+        members[f"{prefix}{number}.json"] = json.dumps(fields(number)).encode()
+    return members
+
+
+def test_splits_are_read_from_a_field_of_json(workdir):
+    members = samples_with_json(lambda n: {"split": "train" if n < 8 else "test"})
+    data = ingest_upload(workdir, write_upload(workdir, encode_shard(members)))
+    assert data.info.splits["test"].count == 4
+    assert read_summary(workdir).splits["test"].source == "a field of .json"
+
+
+@pytest.mark.parametrize(
+    ("fields", "prefix", "name", "words"),
+    [
+        (lambda n: {"split": "test"}, "train/", "train/0.png", "split test in .json, but train in"),
+        (lambda n: {"split": "third"}, "", "0.json", "the split 'third'; train, val, test"),
+        (
+            lambda n: {"split": "test"} if n < 8 else {},
+            "",
+            "the split in .json",
+            "is missing in 4 samples, for example 10.png",
+        ),
+        (lambda n: {"label": "ab"[n // 2 % 2]}, "", "1", "the label b in .cls, but a in .json"),
+        (lambda n: {"label": "xyz"[n % 3]}, "", "0", "the label a in .cls, but x in .json"),
+    ],
+)
+def test_fields_of_json_that_contradict_are_refused(workdir, fields, prefix, name, words):
+    members = samples_with_json(fields, prefix=prefix)
+    details = assert_upload_refused(workdir, write_upload(workdir, encode_shard(members)))
+    assert words in details[name]
+
+
+def test_other_names_of_the_same_classes_in_json_are_a_warning(workdir):
+    members = samples_with_json(lambda n: {"label": ("ant", "bee")[n % 2]})
+    data = ingest_upload(workdir, write_upload(workdir, encode_shard(members)))
+    assert images_and_labels(data) == EXPECTED
+    assert "not read, for example ant beside a" in read_summary(workdir).warnings[0]
 
 
 @pytest.mark.parametrize(
