@@ -15,6 +15,7 @@ from kdcore.data.class_labels import (
     normalize_text,
     order_class_names,
 )
+from kdcore.data.ingest.archives.member_names import encoding_problem
 from kdcore.data.ingest.base import LabeledImage
 from kdcore.data.ingest.splits import SPLIT_NAMES_HINT, folder_word, resolve_words, table_word
 from kdcore.data.types import SubsetName
@@ -273,7 +274,9 @@ def _label_image(image: _Image, folders: _Folders) -> LabeledImage | ErrorDetail
     if not label_parts:
         return error_detail(image.name, "is not in a class folder; move it into one, or remove it")
     label = normalize_text(label_parts[0])
-    problem = class_name_problem(label) if label else "is in a folder without a name; rename it"
+    problem = encoding_problem(label) or class_name_problem(label)
+    if not label:
+        problem = "is in a folder without a name; rename it"
     if problem is not None:
         return error_detail(image.name, problem)
     return LabeledImage(parts, split, "" if split == "unlabeled" else label, image.file)

@@ -11,9 +11,20 @@ _UTF8_FLAG = 0x800
 _UNICODE_PATH_FIELD = 0x7075
 """Extra field with a UTF-8 name, by Info-ZIP."""
 _DRIVE_LETTER = re.compile(r"[A-Za-z]:")
-_LEGACY_ENCODINGS = (("shift_jis", "Shift-JIS"), ("gb2312", "GBK"))
-_EAST_ASIAN = re.compile(r"[\u3000-\u30ff\u4e00-\u9fff]+")
-_KANA = re.compile(r"[\u3040-\u30ff]")
+_CJK = r"[\u3000-\u30ff\u4e00-\u9fff]+"
+_EAST_ASIAN = (
+    ("shift_jis", "Shift-JIS", re.compile(rf"(?=.*[\u3040-\u30ff]){_CJK}")),
+    ("gb2312", "GBK", re.compile(_CJK)),
+    ("euc_kr", "EUC-KR", re.compile(r"[\uac00-\ud7a3]+")),
+    ("big5", "Big5", re.compile(_CJK)),
+)
+"""Codec, title, and what all letters beyond ASCII must be."""
+_SINGLE_BYTE = (
+    ("cp1251", "Windows-1251", re.compile(r"[\u0400-\u045f]+")),
+    ("cp1252", "Windows-1252", re.compile(r"[\xc0-\xd6\xd8-\xf6\xf8-\xff]+")),
+)
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+_SURROGATE = re.compile(r"[\udc80-\udcff]")
 _SYSTEM_FOLDERS = ("__MACOSX",)
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 
@@ -28,16 +39,13 @@ class MemberNames:
     def __init__(self, infos: Iterable[zipfile.ZipInfo]) -> None:
         unmarked = {raw for info in infos if (raw := _raw_name(info)) and not _unicode_path(info)}
         other = sorted(raw for raw in unmarked if _decode_utf8(raw) is None)
-        encoding = _suspected_encoding(other) if other else None
-        self._all_legacy = encoding is not None
+        self._all_legacy = bool(_suspected_texts(other, _EAST_ASIAN))
         self.warning: tuple[str, list[str]] | None = None
         if other:
-            names = sorted(unmarked) if encoding else other
+            names = sorted(unmarked) if self._all_legacy else other
             text = f"{len(names)} names in the archive are not UTF-8 and were read as cp437"
-            if encoding:
-                codec, title = encoding
-                text += f"; they look like {title} ({other[0].decode(codec)})"
-                text += ", so pack the archive again with UTF-8 names"
+            if guess := _describe_encodings(other):
+                text += f"; they {guess}, so pack the archive again with UTF-8 names"
             self.warning = text, [raw.decode("cp437") for raw in names]
 
     def decode(self, info: zipfile.ZipInfo) -> str:
@@ -102,15 +110,39 @@ def _unicode_path(info: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def _suspected_encoding(raw_names: list[bytes]) -> tuple[str, str] | None:
-    """Return the codec and title of an East Asian encoding that fits all names, or None."""
-    for codec, title in _LEGACY_ENCODINGS:
+def encoding_problem(name: str) -> str | None:
+    """Return what is wrong with a name of a tar whose bytes are not UTF-8, or None."""
+    if not _SURROGATE.search(name):
+        return None
+    guess = _describe_encodings([name.encode("utf-8", "surrogateescape")])
+    likely = f"; its bytes {guess}" if guess else ""
+    return f"has a class name that is not UTF-8{likely}; pack the archive again with UTF-8 names"
+
+
+def _describe_encodings(raw_names: list[bytes]) -> str:
+    """Return the encodings that fit all names, with the first name in each; may be empty."""
+    texts = _suspected_texts(raw_names, _EAST_ASIAN)
+    texts = texts or _suspected_texts(raw_names, _SINGLE_BYTE)[:1]
+    return "look like " + " or ".join(texts) if texts else ""
+
+
+def _suspected_texts(
+    raw_names: list[bytes], encodings: Iterable[tuple[str, str, re.Pattern[str]]]
+) -> list[str]:
+    texts: list[str] = []
+    for codec, title, letters in encodings:
         try:
-            texts = [raw.decode(codec) for raw in raw_names]
+            names = [raw.decode(codec) for raw in raw_names]
         except UnicodeDecodeError:
             continue
-        letters = "".join(char for text in texts for char in text if not char.isascii())
-        is_japanese = codec != "shift_jis" or _KANA.search(letters)
-        if _EAST_ASIAN.fullmatch(letters) and is_japanese:
-            return codec, title
-    return None
+        runs = [run for name in names for run in _NOT_ASCII.findall(name)]
+        # Words in Cyrillic have no Latin letters between theirs.
+        if title == "Windows-1251" and min(map(len, runs), default=0) < 3:
+            continue
+        foreign = "".join(runs)
+        # Big5 has a character for most pairs of bytes.
+        if letters.fullmatch(foreign) and not (title == "Big5" and texts):
+            texts.append(f"{title} ({names[0]})")
+        if texts and title == "Shift-JIS":
+            break
+    return texts

@@ -7,7 +7,12 @@ import zlib
 
 import pytest
 
-from tests.kdcore.data.ingest.helpers import ingest_upload
+from tests.kdcore.data.ingest.helpers import (
+    assert_upload_refused,
+    encode_shard,
+    ingest_upload,
+    write_upload,
+)
 from tests.kdcore.data.ingest.test_split_names import read_summary
 from tests.kdcore.uploads import image_tree, png, write_archive
 
@@ -46,6 +51,10 @@ def test_utf8_names_need_no_flag(workdir):
     [
         ("gbk", ("猫", "狗"), "they look like GBK (狗/00.png)"),
         ("shift_jis", ("ねこ", "犬のえ"), "they look like Shift-JIS (ねこ/00.png)"),
+        ("euc_kr", ("고양이", "개"), "EUC-KR (개/00.png)"),
+        ("big5", ("貓咪", "狗"), "they look like Big5 ("),
+        ("cp1251", ("кошка", "собака"), "they look like Windows-1251 (кошка/00.png)"),
+        ("cp1252", ("cafè", "fürst"), "they look like Windows-1252 (cafè/00.png)"),
         ("cp437", ("café", "für"), "were read as cp437: café/00.png"),
     ],
 )
@@ -58,6 +67,21 @@ def test_other_encodings_are_a_warning_with_the_names(workdir, encoding, names, 
     assert words in warning
     if encoding == "cp437":
         assert "look like" not in warning
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name", "words"),
+    [
+        ("gbk", "狗", "is not UTF-8; its bytes look like GBK (狗)"),
+        ("latin-1", "caf\xe9", "is not UTF-8; its bytes look like Windows-1252 (caf\xe9)"),
+    ],
+)
+def test_a_class_folder_of_a_tar_that_is_not_utf8_is_refused(workdir, encoding, name, words):
+    raw = name.encode(encoding).decode("utf-8", "surrogateescape")
+    path = write_upload(workdir, encode_shard(image_tree(3, ("ant", raw))))
+    details = assert_upload_refused(workdir, path)
+    assert len(details) == 3
+    assert all(words in detail for detail in details.values())
 
 
 def test_unicode_name_of_an_extra_field_is_read(workdir):
