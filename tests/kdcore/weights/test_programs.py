@@ -2,7 +2,9 @@
 
 import gzip
 import pickle
+import signal
 import struct
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +17,10 @@ from kdcore.models.programs.load import load_program
 from kdcore.models.programs.program_network import ProgramNetwork
 from kdcore.protocol.requests import VerifyRequest
 from kdcore.runtime.errors import UserError
+from kdcore.runtime.limits import CpuTimeExceededError
 from kdcore.schema.catalog import ProgramFormat
 from kdcore.weights.verify import verify
+from tests.helpers import wait_until
 from tests.kdcore.programs import (
     CLASSES,
     SIDE,
@@ -278,3 +282,19 @@ def test_finite_loop_is_run(tmp_path):
     _, network = verify_file(tmp_path, _loop(2).SerializeToString(), filename="net.onnx")
     expected = images(2).mean((2, 3)).sin().sin()
     assert torch.allclose(network(images(2)), expected, atol=1e-6)
+
+
+def test_endless_loop_ends_with_the_limit_of_processor_time(tmp_path):
+    def exceed(*_: object) -> None:
+        raise CpuTimeExceededError
+
+    threads = threading.active_count()
+    previous = signal.signal(signal.SIGALRM, exceed)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(CpuTimeExceededError):
+            verify_file(tmp_path, _loop(2**60).SerializeToString(), filename="net.onnx")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    wait_until(lambda: threading.active_count() <= threads, 60, "onnxruntime stops")
