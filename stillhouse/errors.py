@@ -14,6 +14,7 @@ StillhouseError
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class ConnectionSettingsError(StillhouseError, ValueError):
 class ResourceFailedError(StillhouseError):
     """A job, data set or model failed or was cancelled. `resource` is its JSON.
 
-    The message lists the first 20 invalid parts; `resource["error"]["items"]` has up to 1,000.
+    The message has the hint and the fix, and lists the first 20 invalid parts;
+    `resource["error"]["items"]` has up to 1,000.
     """
 
     def __init__(self, resource: dict[str, Any]) -> None:
@@ -76,9 +78,11 @@ class ResourceFailedError(StillhouseError):
             items.append(f"\n  and {num_others} more")
         text = error.get("message", "")
         hint = f"\n  hint: {error['hint']}" if error.get("hint") else ""
+        fields = ("fix", "likely_class_order")
+        repair = [f"\n  {name}: {json.dumps(error[name])}" for name in fields if error.get(name)]
         super().__init__(
             f"{resource['object']} {resource['id']} is {resource['state']}: {text}"
-            f"{hint}{''.join(items)}"
+            f"{hint}{''.join(repair)}{''.join(items)}"
         )
 
 

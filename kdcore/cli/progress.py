@@ -9,6 +9,7 @@ from rich.table import Column
 from rich.text import Text
 
 from kdcore.protocol.events import EngineEvent, ErrorEvent, LogEvent, MetricsEvent, PhaseEvent
+from kdcore.runtime.errors import describe_repair
 
 _PHASE_LABELS = {
     "verifying_teacher": "checking the teacher",
@@ -68,6 +69,8 @@ class ProgressView:
             self._print_line(f"  {item.name}: {item.detail}")
         if event.hint:
             self._print_line(event.hint)
+        for line in describe_repair(event.fix, event.likely_class_order):
+            self._print_line(line)
 
     def _print_line(self, text: str) -> None:
         # Text, because messages are not markup; unwrapped, because long lines are easier to search.
@@ -81,6 +84,7 @@ class _ProgressState:
         self.phase = "preparing"
         self.fraction = 0.0
         self._values: dict[str, float] = {}
+        self._loss = _EpochMean()
         self._epochs = ""
         self._eta_s: float | None = None
 
@@ -96,23 +100,34 @@ class _ProgressState:
         if not isinstance(event, MetricsEvent):
             return False
         values = {name: v for name, v in event.values.items() if v is not None}
-        self._store_metrics(values, _network_of(values))
+        self._store_metrics(event, values, _network_of(values))
         if event.progress is not None:
             self.fraction = event.progress.fraction
-            self._epochs = f"epoch {event.progress.epoch}/{event.progress.epochs}"
+            self._epochs = (
+                f"epoch {event.progress.epoch}/{event.progress.epochs}"
+                if event.phase_epochs is None
+                else f"epoch {int(event.epoch)}/{event.phase_epochs}"
+            )
             self._eta_s = event.eta_s
         return any(name.endswith("val/top1") or name == "teacher/top1" for name in values)
 
-    def _store_metrics(self, values: dict[str, float], network: str | None) -> None:
+    def _store_metrics(
+        self, event: MetricsEvent, values: dict[str, float], network: str | None
+    ) -> None:
         if "teacher/top1" in values:
             self._values["teacher/top1"] = values["teacher/top1"]
         if network is None:
             return
-        self.phase = f"training {network}".rstrip()
+        phase = f"training {network or 'student'}"
+        if phase != self.phase:
+            # The last metrics are those of another network.
+            self._values = {k: v for k, v in self._values.items() if k == "teacher/top1"}
+            self._loss = _EpochMean()
+        self.phase = phase
         for name in ("train/loss", "val/top1", "val/agreement"):
             value = values.get(f"{network}/{name}".lstrip("/"))
             if value is not None:
-                self._values[name] = value
+                self._values[name] = self._loss.add(event, value) if name == "train/loss" else value
 
     @property
     def status(self) -> str:
@@ -128,6 +143,29 @@ class _ProgressState:
         if self._eta_s is not None:
             parts.append(f"{format_duration(self._eta_s)} left")
         return "  ".join(filter(None, parts))
+
+
+class _EpochMean:
+    """The mean of a loss since the start of its epoch. Each point is a mean since the last one."""
+
+    def __init__(self) -> None:
+        self._epoch = 0
+        self._step = 0
+        self._sum = 0.0
+        self._num_steps = 0
+
+    def add(self, event: MetricsEvent, loss: float) -> float:
+        """Add a point and return the mean over the steps of its epoch."""
+        epoch = math.ceil(event.epoch)
+        steps_per_epoch = round(event.step / event.epoch) if event.epoch else event.step
+        if epoch != self._epoch or event.step <= self._step:
+            self._epoch, self._step = epoch, max(0, epoch - 1) * steps_per_epoch
+            self._sum, self._num_steps = 0.0, 0
+        num_steps = max(1, event.step - self._step)
+        self._sum += loss * num_steps
+        self._num_steps += num_steps
+        self._step = event.step
+        return self._sum / self._num_steps
 
 
 def _network_of(values: dict[str, float]) -> str | None:

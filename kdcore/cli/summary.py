@@ -80,6 +80,7 @@ def show_report(report: Report, folder: Path, console: Console) -> None:
 def _lines(report: Report, folder: Path) -> list[str]:
     lines = [report.seeds.statement] if report.seeds.statement else []
     lines += [f"warning: {finding.sentence}" for finding in report.verdict.findings]
+    lines += [f"warning: {sentence}" for sentence in report.warnings]
     for check in report.verdict.checks:
         relation = "met" if check.passed else "not met"
         lines.append(f"{check.name} {check.limit:g}: {relation} (measured: {check.value:.4g})")

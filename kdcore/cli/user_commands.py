@@ -17,7 +17,7 @@ from rich.text import Text
 
 from kdcore.protocol.requests import EngineRequest, ExitCode
 from kdcore.runtime import limits
-from kdcore.runtime.errors import RunCancelledError, UserError
+from kdcore.runtime.errors import RunCancelledError, UserError, describe_repair
 
 if TYPE_CHECKING:
     from kdcore.cli.compare_runs import ComparedRun
@@ -217,7 +217,9 @@ def _threads(body: object) -> int | None:
 
 
 def _print_error(error: UserError, console: Console) -> None:
-    lines = (error.message, *(f"  {item.name}: {item.detail}" for item in error.items), error.hint)
+    items = (f"  {item.name}: {item.detail}" for item in error.items)
+    repair = describe_repair(error.fix, error.likely_class_order)
+    lines = (error.message, *items, error.hint, *repair)
     for line in lines:
         if line:
             console.print(Text(line), soft_wrap=True)

@@ -78,6 +78,8 @@ class MetricsEvent(EngineEvent):
     """Null for NaN and infinities, which JSON does not have."""
     non_finite: dict[str, NonFinite] = Field(default_factory=dict)
     """What a null of ``values`` was."""
+    phase_epochs: int | None = None
+    """Epochs of the phase, whose present epoch is ``epoch``."""
     progress: Progress | None = None
     eta_s: float | None = None
 

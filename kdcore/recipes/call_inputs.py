@@ -19,6 +19,7 @@ from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError
 from kdcore.schema.asset_info import DatasetFacts
 from kdcore.schema.exports import STUDENT_FILE
+from kdcore.schema.validation.class_matching import match_classes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,7 +64,8 @@ class CallInputs:
                 for index, teacher in enumerate(_as_list(recipe["teachers"]))
             ]
         if recipe.get("model") is not None:
-            recipe["model"] = self._model(recipe["model"], "model", recipe)
+            model = self._reorder_classes(recipe["model"], recipe)
+            recipe["model"] = self._model(model, "model", recipe)
         if recipe.get("student") is not None:
             recipe["student"] = self._student(recipe["student"], recipe)
         return recipe
@@ -102,6 +104,27 @@ class CallInputs:
         elif not isinstance(weights, str | Path):
             raise _type_error(name, weights, _MODEL_TYPES)
         return {**fields, "weights": str(weights)}
+
+    def _reorder_classes(self, model: Any, recipe: dict[str, Any]) -> Any:
+        """Put the classes of a module that is evaluated into the data set's order, by its names.
+
+        Other networks are rebuilt in this order, which an object of the caller cannot be.
+        """
+        fields = model if isinstance(model, Mapping) else {}
+        module, names = fields.get("weights"), fields.get("class_names")
+        if not _is_module(module) or not isinstance(names, list | tuple):
+            return model
+        from kdcore.models.normalized_model import NormalizedModel
+        from kdcore.recipes.user_modules import ReorderedClasses, unwrap
+
+        match = match_classes(self._dataset_facts(recipe).classes, names, len(names))
+        if match is None or match.class_map is None:
+            return model
+        class_map, module = match.class_map, unwrap(module)
+        if isinstance(module, NormalizedModel):
+            fields, module = {**_settings_of(module), **fields}, module.network
+        reordered = ReorderedClasses(module, class_map, len(names))
+        return {**fields, "weights": reordered, "class_names": [names[n] for n in class_map]}
 
     def _student(self, student: Any, recipe: dict[str, Any]) -> Any:
         fields = dict(student) if isinstance(student, Mapping) else {"architecture": student}

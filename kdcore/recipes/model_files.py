@@ -45,7 +45,7 @@ class ModelResolver(NamedTuple):
             return _pretrained_file(model, self.folder / name)
         path = self.base / Path(model.weights).expanduser()
         if path.is_dir():
-            return _student_file(path, model.architecture)
+            return _student_file(path, model)
         if not path.is_file():
             raise UserError("checkpoint_invalid", f"there is no file or folder {path}")
         return self._verify(path, model, self.folder / name)
@@ -136,7 +136,8 @@ def _checkpoint_path(folder: Path, which: str) -> Path:
     return path
 
 
-def _student_file(folder: Path, architecture: str | None) -> ModelFile:
+def _student_file(folder: Path, model: RecipeModel) -> ModelFile:
+    """Return the student of a finished run; fields of the recipe replace those of its config."""
     try:
         text = (folder / CONFIG_FILE).read_text(encoding="utf-8")
         config: dict[str, Any] = with_current_spelling(json.loads(text))
@@ -154,13 +155,21 @@ def _student_file(folder: Path, architecture: str | None) -> ModelFile:
             f"{folder} is not the folder of a finished run: {STUDENT_FILE} and {CONFIG_FILE} "
             "are required",
         ) from error
-    if architecture not in (None, model_file.architecture):
-        raise UserError(
-            "checkpoint_invalid",
-            f"the student in {folder} is a {model_file.architecture}, not a {architecture}: "
-            "remove the architecture",
+    for name in ("architecture", "num_classes"):
+        value, declared = getattr(model_file, name), getattr(model, name)
+        if declared not in (None, value):
+            raise UserError(
+                "checkpoint_invalid",
+                f"the student in {folder} has {name} {value}, not {declared}: remove the field "
+                f"{name}",
+            )
+    fields = ("class_names", "input_size", "normalization")
+    declared_fields = {name: getattr(model, name) for name in fields if getattr(model, name)}
+    if model.normalization is not None:
+        declared_fields["normalization"] = _match_channels(
+            model.normalization, model_file.in_channels
         )
-    return model_file
+    return model_file.model_copy(update=declared_fields)
 
 
 def _pretrained_file(model: RecipeModel, folder: Path) -> ModelFile:

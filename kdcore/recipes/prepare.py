@@ -231,7 +231,18 @@ def _open_network(
     if model is None or not recipe.is_intact(f"{pointer}/weights"):
         return None
     name = pointer.strip("/").replace("/", "-")
-    return files.try_open(f"{pointer}/weights", lambda: resolver.resolve(model, name))
+    file = files.try_open(f"{pointer}/weights", lambda: resolver.resolve(model, name))
+    names = model.class_names
+    if file is not None and names is not None and len(names) != file.num_classes:
+        files.issues.append(
+            ValidationIssue(
+                pointer=f"{pointer}/class_names",
+                code="classes_mismatch",
+                detail=f"class_names has {len(names)} names, and the network {file.num_classes} "
+                "classes: name each class, in the order of the logits",
+            )
+        )
+    return file
 
 
 def _model_facts(file: ModelFile | None) -> ModelFacts | None:

@@ -60,6 +60,29 @@ def register_module(module: nn.Module, images: ImageShape) -> UserModule:
     return user_module
 
 
+class ReorderedClasses(nn.Module):
+    """A network whose logits are those of ``network`` in the order of ``class_map``.
+
+    ``num_classes`` is the number of names of its classes.
+    """
+
+    def __init__(self, network: nn.Module, class_map: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        self.network = network
+        self.class_map = class_map
+        self.num_classes = num_classes
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, len(class_map)) of images (B, C, H, W)."""
+        logits: Tensor = self.network(images)
+        if logits.shape[1] != self.num_classes:
+            raise ValueError(
+                f"class_names has {self.num_classes} names, and the network {logits.shape[1]} "
+                "outputs"
+            )
+        return logits[:, list(self.class_map)]
+
+
 def unwrap(module: nn.Module) -> nn.Module:
     """Return the network inside DataParallel, DistributedDataParallel or a compiled module."""
     parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)

@@ -11,8 +11,9 @@
 Any other exception is a bug: its traceback goes to stderr and the exit code is 1.
 """
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdcore.protocol.events import ErrorCode, ErrorDetail
@@ -61,11 +62,12 @@ class UserError(EngineError):
         self.fix_fields = tuple(fix_fields)
 
     def __str__(self) -> str:
-        """Message, items and hint, so that a log shows what to do."""
+        """Message, items, hint and fix, so that a log shows what to do."""
         lines = [self.message, *(f"{i.name}: {i.detail}" for i in self.items[:MAX_NAMES])]
         if self.num_items > MAX_NAMES:
             lines.append(f"and {self.num_items - MAX_NAMES} more")
-        return "\n".join([*lines, *([self.hint] if self.hint else [])])
+        lines += [self.hint] if self.hint else []
+        return "\n".join([*lines, *describe_repair(self.fix, self.likely_class_order)])
 
 
 class OutOfDeviceMemoryError(EngineError):
@@ -83,6 +85,16 @@ class RunCancelledError(EngineError):
 def error_detail(name: str, detail: str) -> ErrorDetail:
     """Return an item of an error; texts of users are shortened and made printable."""
     return ErrorDetail(name=to_printable(name)[:_MAX_NAME], detail=to_printable(detail)[:_MAX_NAME])
+
+
+def describe_repair(
+    fix: Sequence[Mapping[str, Any]] | None, likely_class_order: Sequence[int] | None
+) -> list[str]:
+    """Return lines with the JSON Patch and the order of classes that an error suggests."""
+    lines = [] if fix is None else [f"fix: {json.dumps(list(fix))}"]
+    if likely_class_order is not None:
+        lines.append(f"likely_class_order: {json.dumps(list(likely_class_order))}")
+    return lines
 
 
 def to_printable(text: str) -> str:

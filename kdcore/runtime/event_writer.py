@@ -62,13 +62,14 @@ class EventWriter:
         """Start a phase; the first phase of a run has the engine's choices in ``runtime``."""
         self._write(PhaseEvent, phase=name, runtime=runtime)
 
-    def metrics(
+    def metrics(  # noqa: PLR0913 - details, all by keyword
         self,
         step: int,
         epoch: float,
         values: Mapping[str, float],
         *,
         wall_s: float | None = None,
+        phase_epochs: int | None = None,
         progress: Progress | None = None,
         eta_s: float | None = None,
     ) -> None:
@@ -85,6 +86,7 @@ class EventWriter:
             non_finite={
                 name: _describe_non_finite(v) for name, v in values.items() if not math.isfinite(v)
             },
+            phase_epochs=phase_epochs,
             progress=progress,
             eta_s=eta_s,
         )

@@ -18,7 +18,8 @@ class Latency(FrozenModel):
     """Median over the fastest of several windows of time; 1 if all are equal. The fastest window
     gives the percentiles. Null in reports of older versions."""
     unsteady: bool = False
-    """Whether the spread was above 1.15 in two measurements: other load disturbed them."""
+    """Whether other load disturbed two measurements: the spread was above 1.15, or p95 above three
+    times p50."""
 
 
 class Evaluation(FrozenModel):

@@ -179,6 +179,7 @@ class RunState:
             position.epoch,
             values,
             wall_s=self.wall_s,
+            phase_epochs=position.epochs,
             progress=Progress(
                 epoch=int(self.epochs_before + position.epoch),
                 epochs=int(self.epochs_before) + phases_left * position.epochs,

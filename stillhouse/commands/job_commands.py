@@ -8,7 +8,7 @@ accepted), 1 the job failed or was cancelled, or its student does not meet the c
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rich.console import Console
@@ -119,11 +119,14 @@ def _wait_for_job(client: Client, job: Json, output: Path | None) -> int:
         output.mkdir(parents=True, exist_ok=True)
         for artifact in client.artifacts(job):
             client.download(artifact, output)
-    return _show_result(job["result"] or {})
+    result = job["result"] or {}
+    # A result with a verdict belongs to a job that has a report.
+    report = client.get(job["links"]["report"]) if "verdict" in result else {}
+    return _show_result(result, report.get("warnings", ()))
 
 
-def _show_result(result: Json) -> int:
-    """Write the numbers of a student and its verdict to standard error; return the exit code."""
+def _show_result(result: Json, warnings: Iterable[str]) -> int:
+    """Write numbers, verdict and warnings of a job to standard error; return the exit code."""
     verdict = result.get("verdict")
     if verdict is None:
         return EXIT_OK
@@ -135,6 +138,8 @@ def _show_result(result: Json) -> int:
     for finding in verdict.get("findings", ()):
         sentence = Finding.model_validate(finding, extra="ignore").sentence
         console.print(f"warning: {sentence}", style="yellow", markup=False)
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
     for check in verdict["checks"]:
         if not check["passed"]:
             measured = f"{check['name']} {check['limit']:g}: {check['value']:.4g} was measured"

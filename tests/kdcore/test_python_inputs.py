@@ -113,6 +113,48 @@ def test_student_starts_from_the_weights_of_its_object(images: Tensor, labels: T
     assert torch.allclose(trained["conv.weight"], student.conv.weight, atol=1e-6)
 
 
+class ReadsBrightness(Net):
+    """Classifies the images of these tests without training, with its classes in any order."""
+
+    def __init__(self, order: tuple[int, ...]) -> None:
+        super().__init__()
+        self.order = list(order)
+
+    def forward(self, images: Tensor) -> Tensor:
+        centers = torch.tensor([0.15, 0.45, 0.75])[self.order]
+        return -10 * (images.mean((1, 2, 3)).unsqueeze(1) - centers).abs() + 0 * super().forward(
+            images
+        )
+
+
+@pytest.mark.usefixtures("current_folder")
+def test_class_names_of_a_module_map_its_classes(images: Tensor, labels: Tensor) -> None:
+    samples = Named(images, labels)
+    data = {
+        "train": Subset(samples, range(60)),
+        "val": Subset(samples, range(60, 75)),
+        "test": Subset(samples, range(75, 90)),
+    }
+    order = (2, 0, 1)
+    model: Any = {
+        "weights": ReadsBrightness(order),
+        "class_names": [Named.classes[n] for n in order],
+    }
+    report = evaluate(model, data, **QUIET).report
+    assert (report.student.top1, report.warnings) == (100.0, ())
+    training = {"epochs": 1, "batch_size": 30}
+    distilled = distill(Net(), data, teachers=[model], training=training, **QUIET).report
+    assert distilled.teacher is not None
+    assert distilled.teacher.top1 == 100.0
+    with pytest.raises(UserError, match="class_names has 2 names, and the network 3") as caught:
+        evaluate(model | {"class_names": ["ant", "bee"]}, data, **QUIET)
+    assert [item.name for item in caught.value.items] == ["/model/class_names"]
+    with pytest.raises(UserError, match="class_names has 4 names, and the network 3 outputs"):
+        evaluate(model | {"class_names": [*model["class_names"], "owl"]}, data, **QUIET)
+    with pytest.raises(UserError, match="set the class_names of the model, in the order"):
+        evaluate(model | {"class_map": [1, 2, 0]}, data, **QUIET)
+
+
 def test_name_covers_weights_settings_and_code() -> None:
     network, _ = make_networks()
     other_code = copy.deepcopy(network)

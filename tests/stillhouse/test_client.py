@@ -73,6 +73,19 @@ def test_failed_resource_lists_twenty_items_and_a_count() -> None:
     assert len(lines) == 22
 
 
+def test_failed_job_has_its_fix_in_the_message() -> None:
+    fix = [{"op": "add", "path": "/teachers/0/class_map", "value": [1, 0]}]
+    error = {"message": "m", "hint": "set the class_map of fix", "items": [], "fix": fix}
+    resource = {"object": "job", "id": "job_1", "state": "failed"}
+    failure = ResourceFailedError(resource | {"error": error | {"likely_class_order": [1, 0]}})
+    assert str(failure).splitlines() == [
+        "job job_1 is failed: m",
+        "  hint: set the class_map of fix",
+        '  fix: [{"op": "add", "path": "/teachers/0/class_map", "value": [1, 0]}]',
+        "  likely_class_order: [1, 0]",
+    ]
+
+
 def test_connection_failure_is_a_stillhouse_error(tmp_path: Path) -> None:
     links = {"content": "/v1/artifacts/art_x/content"}
     artifact = ArtifactInfo(

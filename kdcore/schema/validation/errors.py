@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 from pydantic_core import ErrorDetails
 
+from kdcore.schema.job_kinds import JOB_KINDS
 from kdcore.schema.validation.suggestions import suggest_fields
 
 BodyPath = tuple[int | str, ...]
@@ -34,7 +35,7 @@ def field_issues(
     unique_issues: dict[tuple[str, str, str], ValidationIssue] = {}
     for index, error in enumerate(errors):
         pointer = json_pointer(body, error["loc"], error["type"])
-        message = _message(error, model if index < _MAX_SUGGESTIONS else None)
+        message = _message(error, body, model if index < _MAX_SUGGESTIONS else None)
         issue = ValidationIssue(
             pointer=pointer, code=error["type"], detail=message, fix=_fix(error, pointer)
         )
@@ -119,8 +120,16 @@ _MESSAGES = {
 }
 
 
-def _message(error: ErrorDetails, model: type[BaseModel] | None) -> str:
+_CLASS_MAP_OF_EVALUATION = (
+    "; an evaluation maps classes by name: set the class_names of the model, in the order of its "
+    "logits"
+)
+
+
+def _message(error: ErrorDetails, body: object, model: type[BaseModel] | None) -> str:
     if error["type"] == "extra_forbidden" and model is not None:
+        if error["loc"][-1] == "class_map" and _measures_a_model(body):
+            return _MESSAGES["extra_forbidden"] + _CLASS_MAP_OF_EVALUATION
         suggestion = suggest_fields(model, error["loc"])
         return _MESSAGES["extra_forbidden"] + (
             f"; did you mean {suggestion}?" if suggestion else ""
@@ -131,3 +140,9 @@ def _message(error: ErrorDetails, model: type[BaseModel] | None) -> str:
     if error["type"] in _MESSAGES:
         return _MESSAGES[error["type"]].format_map({"expected": "", "expected_tags": "", **context})
     return error["msg"]
+
+
+def _measures_a_model(body: object) -> bool:
+    """Whether the body is that of a job that measures a model, so that it has no teachers."""
+    kind = JOB_KINDS.get(str(body.get("kind"))) if isinstance(body, dict) else None
+    return kind is not None and kind.needs == "model"

@@ -20,16 +20,51 @@ def test_plain_lines_without_a_terminal(capsys):
         view(LogEvent(seq=1, time="", level="warning", message="[red] is no markup"))
         view(metrics_event(6, {"baseline/val/top1": 10.0}, 0.75))
         items = (ErrorDetail(name="/a", detail="b"),)
-        view(ErrorEvent(seq=1, time="", code="internal", message="no", hint="yes", items=items))
+        patch = {"op": "add", "path": "/teachers/0/class_map", "value": [1, 0]}
+        view(
+            ErrorEvent(
+                seq=1,
+                time="",
+                code="internal",
+                message="no",
+                hint="yes",
+                items=items,
+                fix=(patch,),
+                likely_class_order=(1, 0),
+            )
+        )
     status = "epoch 1/2  loss 0.500  val top-1 91.3 %  agreement 80.0 %  2 min left"
     assert capsys.readouterr().out.splitlines() == [
-        f"training                 {status}",
+        f"training student         {status}",
         "warning: [red] is no markup",
-        "training baseline        epoch 1/2  loss 0.500  val top-1 10.0 %  agreement 80.0 %  "
-        "2 min left",
+        "training baseline        epoch 1/2  val top-1 10.0 %  2 min left",
         "error: no",
         "  /a: b",
         "yes",
+        'fix: [{"op": "add", "path": "/teachers/0/class_map", "value": [1, 0]}]',
+        "likely_class_order: [1, 0]",
+    ]
+
+
+def test_epochs_and_loss_are_those_of_the_network_in_training(capsys):
+    """Four epochs of ten steps, with points every four steps; the baseline trains first."""
+    points = [(4, 9.0), (8, 5.0), (10, 1.0), (14, 2.0), (18, 2.0), (20, 2.0)]
+    with ProgressView(Console(force_terminal=False)) as view:
+        for name in ("baseline/", ""):
+            for step, loss in points:
+                values = {f"{name}train/loss": loss}
+                event = metrics_event(step, values, 0.5)
+                fields = {"epoch": step / 10, "phase_epochs": 4}
+                view(event.model_copy(update=fields))
+                if step % 10 == 0:
+                    values = {f"{name}val/top1": float(step)}
+                    view(metrics_event(step, values, 0.5).model_copy(update=fields))
+    # The mean of the first epoch is (4 * 9 + 4 * 5 + 2 * 1) / 10.
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        f"training {name} epoch {epoch}/4 loss {loss} val top-1 {top1} % 2 min left"
+        for name in ("baseline", "student")
+        for epoch, loss, top1 in ((1, "5.800", "10.0"), (2, "2.000", "20.0"))
     ]
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kdcore.evaluation import metrics
-from kdcore.evaluation.latency import STEADY_SPREAD, Speed, measure_callables
+from kdcore.evaluation.latency import STEADY_SPREAD, STEADY_TAIL, Speed, measure_callables
 from kdcore.evaluation.report_builder import (
     Evaluator,
     NetworkCost,
@@ -144,6 +144,18 @@ def test_disturbed_latency_is_measured_again_and_marked() -> None:
     assert latency.unsteady
     assert latency.spread is not None
     assert latency.spread > STEADY_SPREAD
+
+
+def test_slow_single_calls_make_a_latency_unsteady() -> None:
+    """Every eighth call waits for other load, so the medians of all windows are equal."""
+    calls = itertools.count()
+
+    def call(_: torch.Tensor) -> None:
+        time.sleep(0.02 if next(calls) % 8 == 0 else 0.001)
+
+    latency = measure_callables(call, lambda _: None, (1, 8, 8)).latency_ms
+    assert latency.p95 > STEADY_TAIL * latency.p50
+    assert latency.unsteady
 
 
 def test_repeated_measurement_counts_if_it_is_steadier() -> None:

@@ -74,6 +74,10 @@ def test_every_refused_teacher_has_a_sentence() -> None:
         "the teacher b (/teachers/2) probably has its classes in another order"
     )
     assert third == "likely_class_order is that of /teachers/2"
+    assert str(caught.value).splitlines()[-2:] == [
+        'fix: [{"op": "add", "path": "/teachers/2/class_map", "value": [1, 0]}]',
+        "likely_class_order: [1, 0]",
+    ]
     assert caught.value.hint is not None
     assert caught.value.hint.count("normalization") == 1
 

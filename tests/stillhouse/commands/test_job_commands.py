@@ -131,6 +131,7 @@ def add_job_with_verdict(trained_job: TrainedJob, accepted: bool | None) -> str:
             "teacher": result["student"] | {"top1": 80.3},
             "baseline": result["student"] | {"top1": 67.2},
             "verdict": verdict,
+            "warnings": ["the model's classes are probably in another order"],
         }
         session.add(copy := Job(**columns | {"id": new_id("job"), "result": report}))
         return copy.id
@@ -146,6 +147,7 @@ def test_worse_student_is_reported_and_fails_only_with_criteria(
     assert expected in ended.stderr
     for part in (FINDING["message"], FINDING["cause"], FINDING["hint"]):
         assert part in ended.stderr
+    assert "warning: the model's classes are probably in another order" in ended.stderr
     missed = "not accepted: min_top1 60: 53.8 was measured"
     assert (missed in ended.stderr) == (accepted is False)
 
