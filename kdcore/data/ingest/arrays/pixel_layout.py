@@ -9,6 +9,8 @@ import numpy.typing as npt
 from kdcore.data.ingest.arrays.numpy_file import ArrayHeader, InvalidArrayError
 
 _CHANNELS = (1, 3, 4)
+_MIN_FLAT_PIXELS = 64
+"""Pixels of the smallest square image that rows of 3 or 4 channels may be."""
 _AXES = "(N, H, W), (N, H, W, C) or (N, C, H, W) with 1, 3 or 4 channels"
 _MAX_ROUNDING = 1e-3
 """Floats of resized images exceed 0 and 1 by rounding."""
@@ -43,7 +45,7 @@ def parse_layout(header: ArrayHeader) -> PixelLayout:
     if len(shape) == 2:
         return _flat_layout(shape)
     if len(shape) == 3:
-        return PixelLayout(*shape, 1, "N x H x W")
+        return _gray_layout(*shape)
     if len(shape) != 4:
         raise InvalidArrayError(f"has the shape {shape}; {_AXES} was expected")
     first, last = shape[1] in _CHANNELS, shape[3] in _CHANNELS
@@ -57,6 +59,21 @@ def parse_layout(header: ArrayHeader) -> PixelLayout:
     if first:
         return PixelLayout(shape[0], shape[2], shape[3], shape[1], "N x C x H x W")
     raise InvalidArrayError(f"has the shape {shape}; {_AXES} was expected")
+
+
+def _gray_layout(count: int, height: int, width: int) -> PixelLayout:
+    """Return the layout of (N, H, W); an axis of channels beside one of all pixels is no height."""
+    few, many = sorted((height, width))
+    if few == 1 < many:
+        return _flat_layout((count, many))
+    side = math.isqrt(many)
+    if few in _CHANNELS and side * side == many >= _MIN_FLAT_PIXELS:
+        axes = f"{few}, {side}, {side}" if height == few else f"{side}, {side}, {few}"
+        raise InvalidArrayError(
+            f"has the shape {(count, height, width)}, as of {few} channels beside {side} x {side} "
+            f"pixels in one axis; save images.reshape(-1, {axes})"
+        )
+    return PixelLayout(count, height, width, 1, "N x H x W")
 
 
 def _flat_layout(shape: tuple[int, ...]) -> PixelLayout:
@@ -96,7 +113,7 @@ def is_conclusive(dtype: np.dtype[Any], values: ValueRange) -> bool:
 
 
 def white_value(dtype: np.dtype[Any], values: ValueRange) -> int:
-    """Return the value of white: 1, 255, or 2^n - 1 for integers with more than eight bits.
+    """Return the value of white: 1, 255, or 2^n - 1 for integers that are not uint8.
 
     The latter is the smallest such number that no value exceeds: 4095 for a sensor of 12 bits.
     Raises :class:`InvalidArrayError` for values of another range, with their conversion.
@@ -113,7 +130,7 @@ def white_value(dtype: np.dtype[Any], values: ValueRange) -> int:
         return _white_of_floats(values, span)
     if values.high > 65535:
         raise InvalidArrayError(f"has values from {span}; integers from 0 to 65535 were expected")
-    return max(255, (1 << int(values.high).bit_length()) - 1)
+    return 255 if dtype == np.uint8 else (1 << int(values.high).bit_length()) - 1
 
 
 def _white_of_floats(values: ValueRange, span: str) -> int:

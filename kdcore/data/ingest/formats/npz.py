@@ -25,9 +25,8 @@ from kdcore.data.class_labels import (
 from kdcore.data.image_signature import has_image_name
 from kdcore.data.ingest.archives.open_archive import MemberArchive
 from kdcore.data.ingest.arrays.array_names import ArrayChoice, ArrayKey, choose_arrays
-from kdcore.data.ingest.arrays.image_array import ImageArray, set_scale
+from kdcore.data.ingest.arrays.image_array import ImageArray, describe_scales, set_scale
 from kdcore.data.ingest.arrays.numpy_file import ArrayFile, InvalidArrayError
-from kdcore.data.ingest.arrays.pixel_layout import MIN_BRIGHTEST
 from kdcore.data.ingest.base import ImageFormat, IngestContext, LabeledImage, Pixels, ScannedImage
 from kdcore.data.types import SubsetName
 from kdcore.protocol.events import ErrorDetail
@@ -270,11 +269,8 @@ class ArrayReader:
             labels = chosen.get(("labels", part))
             beside = "" if labels is None else f" and {labels.name} {labels.header.shape}"
             summary.sources[part] = array.describe() + beside
-            if array.dtype == np.uint8 and array.values.high < MIN_BRIGHTEST:
-                stored = "stored as 0 to 255" if array.white == 1 else "of 255, so images are dark"
-                summary.add_warning(
-                    f"the largest value of {array.file.name} is {array.values.high:.0f}, {stored}"
-                )
+        for warning in describe_scales(self._images.values()):
+            summary.add_warning(warning)
 
     def _list_images(self) -> list[ScannedImage]:
         deep = [array.values.high for array in self._images.values() if array.white > 255]

@@ -174,8 +174,9 @@ def test_twelve_bits_and_bits_are_scaled_to_white(workdir, tmp_path):
     assert sorted(map(bytes, images)) == sorted(map(bytes, expected))
 
 
-def test_flat_rows_are_gray_squares(workdir):
-    images, _ = store_arrays(workdir, images=PIXELS[..., 0].reshape(40, 81), labels=NUMBERS)
+@pytest.mark.parametrize("shape", [(40, 81), (40, 81, 1), (40, 1, 81)])
+def test_flat_rows_are_gray_squares(workdir, shape):
+    images, _ = store_arrays(workdir, images=PIXELS[..., 0].reshape(shape), labels=NUMBERS)
     assert sorted(map(bytes, images)) == sorted(map(bytes, PIXELS[..., 0].copy()))
 
 
@@ -225,6 +226,9 @@ def test_dark_images_are_named_in_a_warning(workdir):
         ({"images": PIXELS.astype(np.int64) << 20}, "images", "0 to 65535"),
         ({"images": np.asfortranarray(PIXELS)}, "images", "Fortran"),
         ({"images": PIXELS.reshape(40, -1)}, "images", "reshape(-1, 3, 9, 9)"),
+        ({"images": PIXELS.reshape(40, 81, 3)}, "images", "save images.reshape(-1, 9, 9, 3)"),
+        ({"images": PIXELS.reshape(40, 3, 81)}, "images", "save images.reshape(-1, 3, 9, 9)"),
+        ({"images": PIXELS[:, 0, :8, :1]}, "images", "(40, 8)"),
         ({"images": PIXELS[:, :3]}, "images", "either the second or the last axis"),
         ({"images": PIXELS[..., :2]}, "images", "(40, 9, 9, 2)"),
         ({"images": PIXELS[0]}, "labels", "40 labels, but images has 9 images"),
@@ -294,6 +298,40 @@ def test_deep_integers_of_several_types_have_one_scale(workdir):
     labels = {"y_train": NUMBERS, "y_test": NUMBERS[1:]}
     data = ingest_upload(workdir, write_npz(workdir, **arrays, **labels))
     assert data.images("test").unique().tolist() == [round(1000 * 255 / 4095)]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "most", "white"), [("i8", 16, 31), ("i1", 15, 15), ("i4", 100, 127), ("i8", 200, 255)]
+)
+def test_integers_of_few_bits_use_their_range(workdir, dtype, most, white):
+    images = (np.arange(81).reshape(9, 9) == np.arange(40)[:, None, None]).astype(dtype)
+    images[0, 1] = most
+    stored, _ = store_arrays(workdir, images=images, labels=NUMBERS)
+    assert stored.max() == round(most * 255 / white)
+    warnings = read_summary(workdir).warnings
+    text = f"the largest value of images is {most} ({images.dtype}), so the range 0 to {white} of"
+    assert [text in warning for warning in warnings] == ([] if white == 255 else [True])
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "brightest", "words"),
+    [
+        (np.uint16([4095, 7]), np.int32([255, 9]), 16, "x_test is 255, of 4095 in the data set"),
+        (np.uint8([255, 7]), np.int32([100, 9]), 100, None),
+        (np.uint16([4095, 7]), np.uint8([255, 9]), 255, "x_test is uint8 with white as 255, but"),
+    ],
+)
+def test_splits_of_several_integer_types_have_one_white(workdir, train, test, brightest, words):
+    def images(values):
+        pattern = np.arange(9 * 9).reshape(9, 9)
+        return np.stack([np.where(pattern == row, *values) for row in range(40)])
+
+    arrays = {"x_train": images(train).astype(train.dtype), "x_test": images(test)}
+    arrays["x_test"] = arrays["x_test"].astype(test.dtype)
+    data = ingest_upload(workdir, write_npz(workdir, **arrays, y_train=NUMBERS, y_test=NUMBERS))
+    assert data.images("test").max() == brightest
+    warnings = "\n".join(read_summary(workdir).warnings)
+    assert words in warnings if words else "x_test" not in warnings
 
 
 @pytest.mark.parametrize("dtype", ["U3", "S3", "M8[s]", "m8[s]", "V4", "c8"])
