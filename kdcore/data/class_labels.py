@@ -7,7 +7,7 @@ import math
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -123,6 +123,23 @@ def order_class_names(names: Iterable[str]) -> tuple[str, ...]:
     if None in numbers.values():
         return tuple(sorted(different))
     return tuple(sorted(different, key=lambda name: (numbers[name], name)))
+
+
+def index_warning(names: Sequence[str]) -> str | None:
+    """Return a warning if the class of a number depends on whether it is an index or a name.
+
+    ``names`` are in the order of the indices.
+    """
+    if not all(_INTEGER.fullmatch(name) for name in names):
+        return None
+    for index, name in enumerate(names):
+        if name != str(index) and str(index) in names:
+            return (
+                "the class names are integers in another order than their indices: a label "
+                f"{index} that is a number is an index, the class {name}; one that is text is the "
+                f"class {index}"
+            )
+    return None
 
 
 def class_name_problem(name: str) -> str | None:

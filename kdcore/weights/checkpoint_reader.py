@@ -6,7 +6,6 @@ as gzip; shards with an index in a zip or tar.
 
 import tempfile
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from kdcore.runtime.errors import UserError, error_detail
+from kdcore.runtime.errors import UserError, error_detail, join_names
 from kdcore.weights import pickle_scan
 from kdcore.weights.containers import EXPECTED_FORMATS, CheckpointPart, open_upload
 from kdcore.weights.pickle_scan import Placeholder
@@ -23,7 +22,7 @@ _MAX_ENTRIES = 300_000
 _MAX_NAME = 1000
 _MAX_DEPTH = 8
 """Depth of the dicts that are searched for tensors."""
-_CLASS_KEYS = ("class_names", "classes", "CLASSES", "class_to_idx")
+_CLASS_KEYS = ("class_names", "classes", "CLASSES", "class_to_idx", "idx_to_class")
 _TOP1_KEYS = ("best_acc1", "best_acc", "best_top1", "best_accuracy", "acc1", "top1", "val_acc1")
 _METADATA_KEYS = ("meta", "args", "config", "hyper_parameters")
 _MAX_CLASS_NAME = 200
@@ -154,20 +153,41 @@ def _join_shards(parts: tuple[CheckpointPart, ...], contents: list[Any]) -> dict
     return joined
 
 
-def read_class_names(contents: Any, num_classes: int) -> tuple[str, ...] | None:
-    """Return the names of the classes in the order of the logits, if a checkpoint's metadata do.
+def read_class_names(
+    contents: Any, num_classes: int
+) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """Return the names of the classes in the order of the logits, and sentences for the user.
 
-    Read are lists under ``class_names``, ``classes`` or ``CLASSES`` and the dict ``class_to_idx``,
-    at the top or in ``meta``, ``args``, ``config`` or ``hyper_parameters``.
+    Read are lists under ``class_names``, ``classes`` or ``CLASSES`` and the dicts ``class_to_idx``
+    and ``idx_to_class``, at the top or in ``meta``, ``args``, ``config`` or ``hyper_parameters``.
+    The names are None if the checkpoint has none of that number; a sentence says why others are not
+    used.
     """
     if not isinstance(contents, dict):
-        return None
+        return None, ()
     nested = [contents, *(contents.get(key) for key in _METADATA_KEYS)]
-    values = [d.get(key) for d in nested if isinstance(d, dict) for key in _CLASS_KEYS]
-    for names in map(_as_names, values):
-        if names is not None and len(names) == num_classes == len(set(names)):
-            return names
-    return None
+    values = [
+        (key, d[key]) for d in nested if isinstance(d, dict) for key in _CLASS_KEYS if key in d
+    ]
+    usable: dict[str, tuple[str, ...]] = {}
+    notes = []
+    for key, value in values:
+        # A number of classes has such a name, too.
+        if value is None or isinstance(value, int | Tensor):
+            continue
+        try:
+            names = _as_names(value, num_classes)
+        except ValueError as error:
+            notes.append(f"{key} of the checkpoint is not read: {error}")
+            continue
+        first = next(iter(usable), key)
+        if names != usable.get(first, names):
+            notes.append(
+                f"{first} and {key} of the checkpoint differ: {join_names(usable[first], 3)}, and "
+                f"{join_names(names, 3)}; {first} is used"
+            )
+        usable.setdefault(key, names)
+    return next(iter(usable.values()), None), tuple(notes)
 
 
 def read_reported_top1(contents: Any) -> float | None:
@@ -186,19 +206,35 @@ def read_reported_top1(contents: Any) -> float | None:
     return None
 
 
-def _as_names(value: Any) -> tuple[str, ...] | None:
-    if isinstance(value, dict) and all(isinstance(index, int) for index in value.values()):
-        value = sorted(value, key=value.__getitem__) if _counts_from_0(value.values()) else None
-    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
-        return None
+def _as_names(value: Any, num_classes: int) -> tuple[str, ...]:
+    """Return the names by their index. Raises ValueError, which says why that is impossible."""
+    if isinstance(value, Placeholder) and not value:
+        raise ValueError(f"it is of type {value.replaces}; a list of texts was expected")
+    if isinstance(value, dict):
+        value = _names_by_index(value)
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"it is no list of texts, but of type {type(value).__name__}")  # noqa: TRY004
+    if not all(isinstance(name, str) for name in value):
+        raise ValueError("it has entries that are not text")
     names = tuple(name.strip() for name in value)
-    usable = all(name.isprintable() and 0 < len(name) <= _MAX_CLASS_NAME for name in names)
-    return names if usable else None
+    if len(names) != num_classes:
+        raise ValueError(f"it has {len(names)} names, and the network {num_classes} classes")
+    if len(set(names)) < len(names):
+        raise ValueError("it has a name twice")
+    if not all(name.isprintable() and 0 < len(name) <= _MAX_CLASS_NAME for name in names):
+        raise ValueError(f"it has an unprintable name, or not 1 to {_MAX_CLASS_NAME} characters")
+    return names
 
 
-def _counts_from_0(indices: Iterable[int]) -> bool:
-    numbers = sorted(indices)
-    return numbers == list(range(len(numbers)))
+def _names_by_index(value: dict[Any, Any]) -> list[Any]:
+    """Return the names of a dict between names and indices, in the order of the indices."""
+    is_inverse = all(isinstance(index, int) for index in value)
+    names = value if is_inverse else {index: name for name, index in value.items()}
+    if len(names) < len(value) or not all(isinstance(index, int) for index in names):
+        raise ValueError("it does not have one index for each class")
+    if names and sorted(names) != list(range(len(names))):
+        raise ValueError(f"its indices are {min(names)} to {max(names)}, not 0 to {len(names) - 1}")
+    return [names[index] for index in range(len(names))]
 
 
 class _Collector:

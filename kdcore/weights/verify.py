@@ -78,7 +78,7 @@ def _verify_checkpoint(
     _check_names(checkpoint, named, mapping, target)
     tensors = _to_plain_tensors(mapping, target, checkpoint.size_bytes)
     cancellation.check_cancelled()
-    class_names = read_class_names(checkpoint.contents, target.num_classes)
+    class_names, class_notes = read_class_names(checkpoint.contents, target.num_classes)
     info = ModelInfo(
         architecture=target.architecture,
         num_classes=target.num_classes,
@@ -86,7 +86,7 @@ def _verify_checkpoint(
         num_params=sum(target.tensors[name].numel() for name in target.parameters),
         class_names=class_names,
         reported_top1=read_reported_top1(checkpoint.contents),
-        warnings=(*notes, *mapping.notes),
+        warnings=(*notes, *mapping.notes, *class_notes),
     )
     write_model(tensors, info, workdir, events)
 

@@ -19,6 +19,7 @@ from worker.kinds.base import (
 )
 from worker.run_result import EngineOutputs
 
+_MAX_LISTED = 5
 _OPTIONS = ("key_map", "weights")
 _DEFAULT_USED = ("normalization is missing:", "input_size is missing:")
 """Beginnings of warnings about defaults of an architecture, which a network from a file has not."""
@@ -72,8 +73,14 @@ def publish(job: Job, outputs: EngineOutputs, workdir: Path) -> Publication:
         fields["reported_top1"] = stated if model.reported_top1 is None else model.reported_top1
         _check_class_names(model, report["num_classes"])
     fields["warnings"] = [*_request_warnings(model, report), *report.get("warnings", ())]
-    if model.class_names is None and model.upload_id and fields["class_names"]:
+    stored_names = report.get("class_names")
+    if model.upload_id and stored_names and model.class_names is None:
         fields["warnings"].append("class_names are those in the checkpoint")
+    elif model.upload_id and stored_names and list(stored_names) != list(model.class_names or ()):
+        fields["warnings"].append(
+            "class_names are those of the request; the checkpoint has others, or another order: "
+            + ", ".join(stored_names[:_MAX_LISTED])
+        )
     return Publication(fields | upload_asset(job, outputs.artifacts[0], workdir, "models"))
 
 

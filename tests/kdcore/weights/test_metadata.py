@@ -87,6 +87,7 @@ def test_metadata_do_not_refuse_a_checkpoint(tmp_path, kind, new):
         ({"class_names": list("edcba")}, list("edcba")),
         ({"meta": {"CLASSES": tuple("abcde")}}, list("abcde")),
         ({"class_to_idx": {"b": 1, "a": 0, "c": 2, "e": 4, "d": 3}}, list("abcde")),
+        ({"idx_to_class": dict(enumerate("abcde"))}, list("abcde")),
         ({"classes": list("abcd")}, None),
         ({"classes": list("aabcd")}, None),
         ({"class_to_idx": {"b": 1, "a": 1, "c": 2, "e": 4, "d": 3}}, None),
@@ -96,7 +97,34 @@ def test_metadata_do_not_refuse_a_checkpoint(tmp_path, kind, new):
     ],
 )
 def test_class_names_of_the_metadata_are_read(tmp_path, metadata, expected):
-    assert verify_file(tmp_path, {"model": STATE, **metadata}).info["class_names"] == expected
+    info, _ = verify_file(tmp_path, {"model": STATE, **metadata})
+    assert (info["class_names"], len(info["warnings"])) == (expected, expected is None)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"class_to_idx": dict(zip("abcde", range(1, 6), strict=True))}, "are 1 to 5, not 0 to 4"),
+        ({"class_to_idx": {"a": 0, "b": 0}}, "not have one index for each class"),
+        ({"class_names": list("abcd")}, "has 4 names, and the network 5 classes"),
+        (
+            {"classes": np.array(list("abcde"))},
+            "classes of the checkpoint is not read: it is of type",
+        ),
+        (
+            {"class_names": list("abcde"), "args": {"classes": list("edcba")}},
+            "class_names and classes of the checkpoint differ: a, b, c and 2 more, and e, d, c",
+        ),
+    ],
+)
+def test_unused_class_names_are_a_warning_with_the_reason(tmp_path, metadata, words):
+    (warning,) = verify_file(tmp_path, {"model": STATE, **metadata}).info["warnings"]
+    assert words in warning
+
+
+def test_number_of_classes_is_no_class_name(tmp_path):
+    info = verify_file(tmp_path, {"model": STATE, "args": {"classes": 5}, "classes": None}).info
+    assert (info["class_names"], info["warnings"]) == (None, [])
 
 
 class Call:

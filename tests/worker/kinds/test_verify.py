@@ -86,6 +86,10 @@ def outcomes(api_url: str, run_queue: Any, canary: Path) -> Iterator[Any]:
             ),
             {"key_map": [["^head\\.", "fc."]], "weights": "raw"},
         ),
+        "other_names": (
+            pytorch({"state_dict": network(), "classes": list("abcde")}),
+            {"class_names": list("edcba")},
+        ),
         "six_classes": (weights_file, {"num_classes": 6}),
         "program": (program_bytes(SmallNetwork().eval()), {"architecture": None} | UNKNOWN),
         "program_as_resnet": (program_bytes(SmallNetwork().eval()), {}),
@@ -168,6 +172,14 @@ def test_architecture_and_classes_are_inferred(outcomes: Any) -> None:
     assert "`state_dict.net.`" in warnings
     assert model["class_names"] == list("abcde")
     assert "class_names are those in the checkpoint" in warnings
+
+
+def test_class_names_of_the_request_that_contradict_the_file_are_a_warning(outcomes: Any) -> None:
+    _, _, models = outcomes
+    assert models["other_names"]["class_names"] == list("edcba")
+    warnings = "\n".join(models["other_names"]["warnings"])
+    assert "class_names are those of the request; the checkpoint has others" in warnings
+    assert "or another order: a, b, c, d, e" in warnings
 
 
 def test_names_are_changed_and_weights_chosen(outcomes: Any) -> None:

@@ -20,6 +20,7 @@ from kdcore.data.class_labels import (
     class_indices_of,
     class_name_problem,
     class_names_of,
+    index_warning,
     normalize_text,
 )
 from kdcore.data.image_signature import has_image_name
@@ -242,6 +243,8 @@ class ArrayReader:
                 self.classes = _read_class_names(names)
             if self.classes is None:
                 return
+            if warning := index_warning(self.classes):
+                self._context.summary.add_warning(warning)
         for (role, part), file in chosen.items():
             if role == "labels":
                 with self._collect_problem(file):

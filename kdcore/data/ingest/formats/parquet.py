@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdcore.data import decode
-from kdcore.data.class_labels import InvalidLabelError, class_name_problem
+from kdcore.data.class_labels import InvalidLabelError, class_name_problem, index_warning
 from kdcore.data.image_signature import has_image_name
 from kdcore.data.ingest.archives.byte_limit import ByteLimit
 from kdcore.data.ingest.archives.safe_zip import ArchiveMember, UnreadableMemberError
@@ -263,6 +263,8 @@ class ParquetReader:
             return
         if self.classes is None and shard is self._first_labeled():
             self.classes = columns.class_names
+            if warning := index_warning(self.classes or ()):
+                self._context.summary.add_warning(warning)
         elif self.classes != columns.class_names:
             first = self._first_labeled()
             raise InvalidTableError(

@@ -161,6 +161,17 @@ def test_class_names_have_several_names(workdir, name):
     assert_read_alike(workdir, names, images=PIXELS, labels=np.eye(4)[NUMBERS], **{name: names})
 
 
+@pytest.mark.parametrize(
+    ("names", "example"),
+    [([2, 1, 0, 3], "0"), ([1, 2, 3, 4], "1"), ([0, 1, 2, 3], ""), ("abcd", "")],
+)
+def test_class_names_that_are_other_indices_are_a_warning(workdir, names, example):
+    arrays = {"images": PIXELS, "labels": NUMBERS, "class_names": np.array(list(names))}
+    ingest_upload(workdir, write_npz(workdir, **arrays))
+    warnings = read_summary(workdir).warnings
+    assert [f"a label {example} that is a number" in w for w in warnings] == [True] * bool(example)
+
+
 def test_twelve_bits_and_bits_are_scaled_to_white(workdir, tmp_path):
     gray = PIXELS[..., 0]
     deep = gray.astype(np.uint16) * 16

@@ -48,6 +48,15 @@ def test_names_and_order_of_the_classes_come_from_the_schema(workdir):
     assert data.info.classes == tuple(NAMES)
     assert sum(split.count for split in data.info.splits.values()) == 12
     assert read_summary(workdir).ignored == ()
+    assert read_summary(workdir).warnings == ()
+
+
+def test_class_names_that_are_other_indices_are_a_warning(workdir):
+    label = {"_type": "ClassLabel", "names": ["2", "1", "0"]}
+    table = encode_table(features={"image": {"_type": "Image"}, "label": label})
+    assert ingest_upload(workdir, write_upload(workdir, table)).info.classes == ("2", "1", "0")
+    (warning,) = read_summary(workdir).warnings
+    assert "a label 0 that is a number is an index, the class 2" in warning
 
 
 def test_shards_in_a_zip_and_a_tar_are_the_data_set_of_one_file(tmp_path):
