@@ -27,6 +27,8 @@ _INTEGER = re.compile(r"([0-9]{1,200})(?:\.0*)?", re.ASCII)
 _NEGATIVE_NUMBER = re.compile(r"-[0-9]+(?:\.[0-9]*)?", re.ASCII)
 _FRACTION = re.compile(r"[0-9]*\.[0-9]*[1-9][0-9]*", re.ASCII)
 
+_MISSING_LABELS = frozenset({"nan", "NaN", "None", "<NA>", "N/A", "n/a", "NaT", "null", "NULL"})
+
 
 class InvalidLabelError(Exception):
     """A label is neither an integer nor a name; the message says which and why."""
@@ -140,6 +142,11 @@ def index_warning(names: Sequence[str]) -> str | None:
                 f"class {index}"
             )
     return None
+
+
+def missing_label_names(names: Iterable[str]) -> list[str]:
+    """Return the class names that programs write for a missing label."""
+    return sorted(_MISSING_LABELS.intersection(names))
 
 
 def class_name_problem(name: str) -> str | None:

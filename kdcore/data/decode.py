@@ -184,6 +184,10 @@ def _as_eight_bits(image: Image.Image, deep: npt.NDArray[Any], num_values: int) 
         scale_to_eight_bits(deep[..., i], num_values if i < 3 else FULL_RANGE)
         for i in range(deep.shape[2])
     ]
+    clear = image.info.get("transparency")
+    if clear is not None and deep.shape[2] in (1, 3):
+        # One color of the file, with all of its bits, is transparent.
+        channels.append(np.where((deep == clear).all(axis=2), 0, 255).astype(np.uint8))
     pixels = channels[0] if len(channels) == 1 else np.stack(channels, axis=2)
     scaled = Image.fromarray(pixels)
     scaled.info = {k: v for k, v in image.info.items() if k != "transparency"}

@@ -1,8 +1,10 @@
 """SummaryBuilder: collects what ingestion reads of an upload, for its :class:`IngestSummary`."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from kdcore.data.class_labels import missing_label_names
 from kdcore.data.decode import FULL_RANGE, ImageHeader
 from kdcore.data.types import SPLITS, SubsetName
 from kdcore.runtime.errors import MAX_NAMES, join_names, to_printable
@@ -13,6 +15,8 @@ _SPLIT_COLUMN = re.compile(
     r"(is)?(train|training|val|valid|validation|test|testing)|phase|usage|dataset|trainval|traintest"
     r"|splits?|.*split"
 )
+_DARK_FACTOR = 8
+"""Images whose largest value is by this factor below the range are dark."""
 
 
 class SummaryBuilder:
@@ -60,6 +64,15 @@ class SummaryBuilder:
         for split in set(SPLITS) - {"train"} - set(existing):
             self.sources[split] = f"drawn from train with split_seed {split_seed}"
 
+    def describe_classes(self, classes: Sequence[str]) -> None:
+        """Warn of classes whose images probably have no label."""
+        if missing := missing_label_names(classes):
+            self.add_warning(
+                "these classes have the name of a missing label; if their images have no label, "
+                "leave them out or put them into unlabeled",
+                missing,
+            )
+
     def describe_headers(self, headers: Sequence[ImageHeader], num_values: int) -> None:
         """Warn of images that are not stored as they are: transparency, frames, 16 bits."""
         num_transparent = sum(header.transparent for header in headers)
@@ -80,6 +93,32 @@ class SummaryBuilder:
                 f"{len(max_values)} images have 16 bits and no value above {max(max_values)}, so "
                 f"the range 0 to {num_values - 1} was scaled to 0 to 255; the same range is used "
                 "for predictions"
+            )
+
+    def describe_dark_images(
+        self, deep: Iterable[tuple[SubsetName, str, int]], num_values: int
+    ) -> None:
+        """Warn if a few images, or those of another split, have far larger values than the others.
+
+        ``deep`` are split, name and largest value of images with 16 bits. One hot pixel of 65535
+        among images of 12 bits leaves them 16 levels.
+        """
+        bright: dict[SubsetName, list[str]] = defaultdict(list)
+        dark: dict[SubsetName, list[int]] = defaultdict(list)
+        for split, name, value in deep:
+            if value * _DARK_FACTOR < num_values:
+                dark[split].append(value)
+            else:
+                bright[split].append(name)
+        is_most = sum(map(len, dark.values())) > sum(map(len, bright.values()))
+        splits = list(dark) if is_most else [split for split in dark if split not in bright]
+        if splits:
+            images = "most" if is_most else f"the {' and '.join(splits)}"
+            most = max(value for split in splits for value in dark[split])
+            self.add_warning(
+                f"{images} images with 16 bits have no value above {most} and become dark, because "
+                f"the range of the data set is 0 to {num_values - 1}: larger values are in",
+                [name for names in bright.values() for name in names],
             )
 
     def build(self, counts: Mapping[SubsetName, int]) -> IngestSummary:

@@ -18,9 +18,11 @@ from kdcore.data.ingest.base import (
     IngestContext,
     LabeledImage,
     Pixels,
+    ScannedImage,
 )
 from kdcore.data.ingest.duplicates import PixelDigests
 from kdcore.data.ingest.formats import open_reader
+from kdcore.data.ingest.ingest_summary import SummaryBuilder
 from kdcore.data.ingest.splits import SPLIT_NAMES_HINT, draw_missing_splits
 from kdcore.data.store_writer import open_writer
 from kdcore.data.types import SPLITS, SubsetName
@@ -95,7 +97,7 @@ def _ingest(
         raise _refusal(reader, context)
     headers = [scanned_image.header for scanned_image in scanned]
     image_format = _choose_format(context.request, headers)
-    context.summary.describe_headers(headers, image_format.sixteen_bit_range)
+    _describe(scanned, classes, image_format, context.summary)
     context.events.phase("decode")
     if reader.problems:
         # The upload is refused anyway; decoding finds the broken images, to report all at once.
@@ -111,6 +113,24 @@ def _ingest(
         except _ImagesRemovedError as removal:
             images = [i for n, i in enumerate(images) if n not in removal.positions]
             _check_removal(images, classes, context.request)
+
+
+def _describe(
+    scanned: Sequence[ScannedImage],
+    classes: Sequence[str],
+    image_format: ImageFormat,
+    summary: SummaryBuilder,
+) -> None:
+    """Add warnings of classes without a name, and of images that are not stored as they are."""
+    num_values = image_format.sixteen_bit_range
+    summary.describe_classes(classes)
+    summary.describe_headers([header for _, header in scanned], num_values)
+    deep = [
+        (image.split, image.name, header.max_value)
+        for image, header in scanned
+        if header.max_value is not None
+    ]
+    summary.describe_dark_images(deep, num_values)
 
 
 def _require_training_images(images: Sequence[LabeledImage], context: IngestContext) -> None:

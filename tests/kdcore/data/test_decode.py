@@ -92,13 +92,18 @@ def test_twelve_bits_in_sixteen_use_a_smaller_range(file_format):
     assert pixels[0, 0].tolist() == [0, 255, 128, 1]
 
 
-def encode_sixteen_bit_png(values):
-    """A PNG with 16 bits for each color, which Pillow cannot write: values (H, W, C)."""
+def encode_sixteen_bit_png(values, clear=()):
+    """A PNG with 16 bits for each color, which Pillow cannot write: values (H, W, C).
+
+    The color ``clear`` is transparent.
+    """
     height, width, channels = values.shape
-    color_type = {2: 4, 3: 2, 4: 6}[channels]
+    color_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     header = struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    transparency = [(b"tRNS", struct.pack(f">{channels}H", *clear))] if clear else []
+    data = (b"IDAT", zlib.compress(rows))
+    chunks = ((b"IHDR", header), *transparency, data, (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks
@@ -121,6 +126,19 @@ def test_colors_with_sixteen_bits_keep_their_low_bits():
     with_alpha = decode.decode(data, gray=False, size=4, max_pixels=99, sixteen_bit_range=4096)
     assert (with_alpha[:, :3] == pixels[:, :3]).all()
     assert with_alpha[:, 3, 3].tolist() == [255] * 3
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_transparent_color_with_sixteen_bits_becomes_white(channels):
+    values = np.zeros((4, 4, channels), np.uint16)
+    values[0, :, 0] = [4095, 4094, 4080, 0]
+    data = encode_sixteen_bit_png(values, clear=values[0, 1].tolist())
+    assert decode.read_header(data, 99).transparent
+    pixels = decode.decode(data, gray=False, size=4, max_pixels=99, sixteen_bit_range=4096)
+    assert pixels[0, 0].tolist() == [255, 255, 254, 0]
+    assert pixels[channels - 1, 0].tolist() == (
+        [255, 255, 254, 0] if channels == 1 else [0, 255, 0, 0]
+    )
 
 
 def test_gray_with_alpha_keeps_its_low_bits():

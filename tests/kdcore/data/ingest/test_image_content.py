@@ -163,6 +163,32 @@ def test_range_of_sixteen_bits_is_that_of_the_set(workdir):
     assert warning.startswith("12 images have 16 bits and no value above 4000, so the range 0 to 4")
 
 
+def test_hot_pixel_among_images_of_twelve_bits_is_a_warning(workdir):
+    members = deep_tree(4000)
+    values = np.full((10, 10), 4000, np.uint16)
+    values[3, 3] = 65_535
+    ingest_members(workdir, members | {"ant/hot.png": encode_image(Image.fromarray(values))})
+    (warning,) = read_summary(workdir)["warnings"]
+    assert warning.startswith("most images with 16 bits have no value above 4000 and become dark")
+    assert warning.endswith("0 to 65535: larger values are in: ant/hot.png")
+
+
+def test_split_of_twelve_bits_beside_sixteen_is_a_warning(workdir):
+    members = {f"train/{name}": data for name, data in deep_tree(65_535).items()}
+    members |= {f"test/{name}": data for name, data in list(deep_tree(4000).items())[::3]}
+    ingest_members(workdir, members)
+    (warning,) = read_summary(workdir)["warnings"]
+    assert warning.startswith("the test images with 16 bits have no value above 4000 and become")
+
+
+def test_class_named_like_a_missing_label_is_a_warning(workdir):
+    members = image_tree(6) | {f"nan/{number}.png": png(50 + number) for number in range(6)}
+    ingest_members(workdir, members)
+    (warning,) = read_summary(workdir)["warnings"]
+    assert "the name of a missing label" in warning
+    assert warning.endswith(": nan")
+
+
 def test_full_range_of_sixteen_bits_is_no_warning(workdir):
     data = ingest_members(workdir, deep_tree(65_535))
     assert data.info.sixteen_bit_range == 65_536
