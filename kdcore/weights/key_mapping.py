@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdcore.runtime.errors import UserError
+from kdcore.runtime.errors import UserError, error_detail
 from kdcore.schema.asset_info import WeightsChoice
 from kdcore.weights.key_renaming import NamedTensor, removal_rules
 from kdcore.weights.target_network import BATCH_COUNTER, TargetNetwork
@@ -39,6 +39,39 @@ _EXTRA_INSIDE = frozenset(
 _USUAL_WRAPPERS = frozenset({"state_dict", "model_state_dict", "model", "module", "student"})
 """Keys and prefixes that go without saying."""
 _MAX_LISTED = 20
+
+
+class _Parametrization(NamedTuple):
+    """How PyTorch stores a parameter that is computed from others."""
+
+    first: re.Pattern[str]
+    """Name of the first of the stored tensors; its groups are the name of the parameter."""
+    second: str
+    """End of the name of the second one, in place of the last part of ``first``."""
+    kind: str
+    removal: str
+
+
+_PARAMETRIZATIONS = (
+    _Parametrization(
+        re.compile(r"(.*)_orig"), "_mask", "pruned", 'torch.nn.utils.prune.remove(layer, "weight")'
+    ),
+    _Parametrization(
+        re.compile(r"(.*)_orig"),
+        "_u",
+        "spectral norm",
+        "torch.nn.utils.remove_spectral_norm(layer)",
+    ),
+    _Parametrization(
+        re.compile(r"(.*)_g"), "_v", "weight norm", "torch.nn.utils.remove_weight_norm(layer)"
+    ),
+    _Parametrization(
+        re.compile(r"(.*\.)?parametrizations\.(\w+)\.original0?"),
+        "",
+        "parametrized",
+        'torch.nn.utils.parametrize.remove_parametrizations(layer, "weight")',
+    ),
+)
 
 
 class TensorMapping(NamedTuple):
@@ -88,6 +121,28 @@ def map_tensors(
     prefix = max(by_prefix, key=lambda p: (_num_fitting(by_prefix[p], target), -len(p)))
     joined = _join_two_prefixes(by_prefix, prefix, target)
     return _mapping(named, target, prefix, {prefix: joined or by_prefix[prefix]}, ())
+
+
+def check_parametrizations(named: Sequence[NamedTensor]) -> None:
+    """Raise :class:`UserError` if parameters are stored as factors, as pruning stores them."""
+    names = {entry.name for entry in named}
+    for first, second, kind, removal in _PARAMETRIZATIONS:
+        items = []
+        for name in sorted(names):
+            match = first.fullmatch(name)
+            parameter = "".join(part or "" for part in match.groups()) if match else name
+            other = f"{parameter}{second}" if second else name
+            if parameter not in names and other in names:
+                stored = f"{name} and {other}" if other != name else name
+                items.append(error_detail(parameter, f"is stored as {stored} ({kind})"))
+        if items:
+            raise UserError(
+                "checkpoint_invalid",
+                f"{len(items)} parameters of the checkpoint are stored as factors ({kind}): the "
+                f"first, {items[0].name}, {items[0].detail.removesuffix(f' ({kind})')}",
+                hint=f"call {removal} for each such layer, and save its state dict again",
+                items=items,
+            )
 
 
 def _find_prefixes(

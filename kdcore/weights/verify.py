@@ -24,7 +24,7 @@ from kdcore.weights.checkpoint_reader import (
     read_reported_top1,
 )
 from kdcore.weights.key_differences import Differences, compare
-from kdcore.weights.key_mapping import TensorMapping, map_tensors
+from kdcore.weights.key_mapping import TensorMapping, check_parametrizations, map_tensors
 from kdcore.weights.key_renaming import NamedTensor, list_tensors, removal_rules
 from kdcore.weights.program_upload import find_program
 from kdcore.weights.program_verify import verify_program
@@ -67,6 +67,7 @@ def _verify_checkpoint(
     checkpoint = read_checkpoint(Path(request.path), name=request.filename, scratch=workdir)
     cancellation.check_cancelled()
     named = list_tensors(checkpoint, request.key_map)
+    check_parametrizations(named)
     architecture, notes = request.architecture, checkpoint.notes
     if architecture is None:
         inferred = infer_architecture(checkpoint, named, request.weights)

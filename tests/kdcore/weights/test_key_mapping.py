@@ -5,11 +5,15 @@ import json
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
+from torch.nn.utils import prune
+from torch.nn.utils.parametrizations import weight_norm
 
+from kdcore.models import build
 from kdcore.runtime.errors import UserError
 from kdcore.schema.asset_info import KeyMap
 from kdcore.weights.key_renaming import rename
 from tests.kdcore.weights.checkpoint_files import (
+    NAME,
     add_prefix,
     assert_equal_weights,
     network_state,
@@ -89,6 +93,28 @@ def test_foreign_tensor_is_named_alone_with_what_leaves_it_out(tmp_path):
 def test_suggested_rules_leave_out_nothing_of_the_network(tmp_path, contents, rules):
     assert suggested_rules(refuse_file(tmp_path, contents)) == rules
     assert_equal_weights(verify_file(tmp_path, contents, key_map=rules).tensors, STATE)
+
+
+def test_factors_of_pruned_and_normalized_layers_are_named(tmp_path):
+    network = build(NAME, num_classes=5)
+    prune.l1_unstructured(network.conv1, "weight", 3)
+    error = refuse_file(tmp_path, network.state_dict())
+    assert [(item.name, item.detail) for item in error.items] == [
+        ("conv1.weight", "is stored as conv1.weight_orig and conv1.weight_mask (pruned)")
+    ]
+    assert "prune.remove(" in error.hint
+    prune.remove(network.conv1, "weight")
+    verify_file(tmp_path, network.state_dict())
+    weight_norm(network.fc)
+    error = refuse_file(tmp_path, {"model": network.state_dict()}, architecture=None)
+    assert [item.name for item in error.items] == ["fc.weight"]
+    assert "remove_parametrizations(" in error.hint
+    factors = {"fc.weight_g": torch.ones(5, 1), "fc.weight_v": STATE["fc.weight"]}
+    old = {name: tensor for name, tensor in STATE.items() if name != "fc.weight"} | factors
+    error = refuse_file(tmp_path, old)
+    assert "fc.weight, is stored as fc.weight_g and fc.weight_v" in error.message
+    old["fc.weight"] = STATE["fc.weight"]
+    assert [i.name for i in refuse_file(tmp_path, old).items] == ["fc.weight_g", "fc.weight_v"]
 
 
 def test_extras_without_a_few_rules_are_refused_without_rules(tmp_path):
