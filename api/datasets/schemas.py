@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from api.http.pagination import Page
 from kdcore.schema.asset_info import IgnoredItems, ImageSize, SplitInfo
-from kdcore.schema.base import FrozenModel, Name
+from kdcore.schema.base import FrozenModel, Name, Seed
 from kdcore.schema.catalog import Normalization
 from kdcore.schema.dataset_sources import DatasetSource, OnBadImage, OnDuplicates
 
@@ -29,7 +29,7 @@ class DatasetCreate(FrozenModel):
     """Side in pixels of the square images that are stored. Null keeps the size if all images are
     square, of one size and at most 256 pixels wide; else it resizes them to the median of their
     shorter sides, at most 224."""
-    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    split_seed: Seed = 0
     """Seed of the splits that the source does not define."""
     on_bad_image: OnBadImage = "refuse"
     """`skip` leaves out images that cannot be decoded, and lists them in `ignored`."""

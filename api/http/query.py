@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from typing import Annotated, get_args, get_origin
+from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
@@ -48,10 +49,11 @@ def _is_sequence(annotation: object) -> bool:
 
 
 def find_query_issues(request: Request, parameters: Mapping[str, bool]) -> list[ValidationIssue]:
-    """An issue for each parameter that is unknown, is repeated, or contains NUL.
+    """An issue for each parameter that is unknown, is repeated, contains NUL or is not UTF-8.
 
     NUL is refused because Postgres cannot store or compare it.
     """
+    undecodable = _undecodable_names(request.scope["query_string"])
     values_by_name: dict[str, list[str]] = {}
     for name, value in request.query_params.multi_items():
         values_by_name.setdefault(name, []).append(value)
@@ -59,6 +61,7 @@ def find_query_issues(request: Request, parameters: Mapping[str, bool]) -> list[
         (name, code)
         for name, values in values_by_name.items()
         if (code := _find_fault(name, values, parameters))
+        or (code := "invalid_utf8" if name in undecodable else None)
     ]
     issues = [
         _issue(name, code, _explain(name, code, len(values_by_name[name]), index, parameters))
@@ -79,6 +82,18 @@ def _find_fault(name: str, values: list[str], parameters: Mapping[str, bool]) ->
     return "control_character" if any("\0" in value for value in values) else None
 
 
+def _undecodable_names(query: bytes) -> set[str]:
+    """The names of the parameters whose values are not UTF-8."""
+    names = set()
+    for part in query.replace(b"+", b" ").split(b"&"):
+        name, _, value = part.partition(b"=")
+        try:
+            unquote_to_bytes(value).decode()
+        except UnicodeDecodeError:
+            names.add(unquote_to_bytes(name).decode(errors="replace"))
+    return names
+
+
 def _explain(
     name: str, code: str, num_values: int, index: int, parameters: Mapping[str, bool]
 ) -> str:
@@ -86,6 +101,8 @@ def _explain(
         return f"must be given once, not {num_values} times"
     if code == "control_character":
         return "must not contain NUL"
+    if code == "invalid_utf8":
+        return "must be UTF-8, percent-encoded"
     # A client may send any number of names, and each comparison takes time.
     suggestion = _suggest(name, parameters) if index < MAX_SUGGESTIONS else ""
     return _describe(suggestion, parameters)

@@ -2,16 +2,29 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from api.datasets.schemas import AssetError
 from api.http.pagination import Page
 from api.models.pretrained_names import ModelSource
 from kdcore.schema.asset_info import KeyMap, WeightsChoice
-from kdcore.schema.base import FrozenModel, Label, Name, Text
+from kdcore.schema.base import FrozenModel, JsonNumber, Label, Name, Text
 from kdcore.schema.catalog import DeclaredNormalization, ModelArchitecture, Normalization
 
+
+def _refuse_share(value: float) -> float:
+    if 0 < value <= 1:
+        raise PydanticCustomError(
+            "share_not_percent",
+            "must be in percent: {replacement} for a share of {share}",
+            {"replacement": round(value * 100, 6), "share": value},
+        )
+    return value
+
+
+Percent = Annotated[float, JsonNumber, Field(ge=0, le=100), AfterValidator(_refuse_share)]
+"""An accuracy in percent; up to 1 it is probably a share."""
 ModelState = Literal["verifying", "ready", "failed"]
 
 
@@ -23,7 +36,7 @@ class ModelCreate(FrozenModel):
     """Null infers it from the upload: from the names and shapes of its tensors, or as
     `exported_program` or `onnx` where the file itself defines the network, as torch.export and ONNX
     files do. Such a network is a teacher, or is evaluated, and is never a student."""
-    num_classes: Annotated[int, Field(ge=2, le=100_000)] | None = None
+    num_classes: Annotated[int, JsonNumber, Field(ge=2, le=100_000)] | None = None
     """Null reads it from the last layer."""
     upload_id: Annotated[str, Field(max_length=64)] | None = None
     """A complete upload: safetensors, or a file of torch.save with a state dict; also as .gz, or as
@@ -42,11 +55,11 @@ class ModelCreate(FrozenModel):
     normalization: DeclaredNormalization | None = None
     """Of pixels scaled to 0..1. Null uses the default of the architecture, with a warning. For a
     network from a file, null uses that in the file, or pixels as they are, with a warning."""
-    input_size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    input_size: Annotated[int, JsonNumber, Field(ge=8, le=4096)] | None = None
     """Side in pixels of the images that the model was trained on. Null uses the default of the
     architecture, with a warning, or the size in the file of a network."""
     class_names: Annotated[tuple[Name, ...], Field(min_length=2, max_length=100_000)] | None = None
-    reported_top1: Annotated[float, Field(ge=0, le=100)] | None = None
+    reported_top1: Percent | None = None
     """Accuracy in percent that the model is known to have. A job whose data set shows a far lower
     one has a warning."""
     license: Name | None = None

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from kdcore.schema.base import FrozenModel, Sha256
+from kdcore.schema.base import FrozenModel, JsonNumber, Sha256
 from kdcore.schema.catalog import Normalization
 
-ImageSize = Annotated[int, Field(ge=8, le=1024)]
+ImageSize = Annotated[int, JsonNumber, Field(ge=8, le=1024)]
 """Side in pixels, from the smallest input of the catalog to the largest that the service takes."""
 
 

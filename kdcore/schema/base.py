@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -47,8 +48,19 @@ Name = Annotated[
 Label = Annotated[
     str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
 ]
+
+
+def _refuse_text(value: object) -> object:
+    """Refuse text and true or false, which pydantic would convert."""
+    if isinstance(value, str | bool):
+        raise PydanticCustomError("number_type", "must be a number, not text, true or false")
+    return value
+
+
+JsonNumber = BeforeValidator(_refuse_text)
+"""For a field that is a number in JSON, too: neither `"4"` nor `true`."""
 NUM_SEEDS = 2**63
-Seed = Annotated[int, Field(ge=0, lt=NUM_SEEDS)]
+Seed = Annotated[int, JsonNumber, Field(ge=0, lt=NUM_SEEDS)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
-from kdcore.schema.base import FrozenModel
+from kdcore.schema.base import FrozenModel, JsonNumber
 
 
 class Tap(FrozenModel):
@@ -22,8 +22,10 @@ class Tap(FrozenModel):
 class Normalization(FrozenModel):
     """Mean and standard deviation of each channel, with pixels from 0 to 1."""
 
-    mean: Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
-    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1, max_length=3)]
+    mean: Annotated[tuple[Annotated[float, JsonNumber], ...], Field(min_length=1, max_length=3)]
+    std: Annotated[
+        tuple[Annotated[float, JsonNumber, Field(gt=0)], ...], Field(min_length=1, max_length=3)
+    ]
 
     @model_validator(mode="after")
     def _same_channels(self) -> Self:

@@ -17,9 +17,9 @@ from kdcore.runtime.errors import UserError, error_detail, join_names
 from kdcore.weights import pickle_scan
 from kdcore.weights.containers import EXPECTED_FORMATS, CheckpointPart, open_upload
 from kdcore.weights.pickle_scan import Placeholder
+from kdcore.weights.renaming_process import MAX_NAME_LENGTH
 
 _MAX_ENTRIES = 300_000
-_MAX_NAME = 1000
 _MAX_DEPTH = 8
 """Depth of the dicts that are searched for tensors."""
 _CLASS_KEYS = ("class_names", "classes", "CLASSES", "class_to_idx", "idx_to_class")
@@ -212,10 +212,8 @@ def _as_names(value: Any, num_classes: int) -> tuple[str, ...]:
         raise ValueError(f"it is of type {value.replaces}; a list of texts was expected")
     if isinstance(value, dict):
         value = _names_by_index(value)
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"it is no list of texts, but of type {type(value).__name__}")  # noqa: TRY004
-    if not all(isinstance(name, str) for name in value):
-        raise ValueError("it has entries that are not text")
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"it is no list of texts, but of type {type(value).__name__}")
     names = tuple(name.strip() for name in value)
     if len(names) != num_classes:
         raise ValueError(f"it has {len(names)} names, and the network {num_classes} classes")
@@ -260,10 +258,10 @@ class _Collector:
         if tensors:
             self.groups.append(TensorGroup(".".join(path), tensors))
         for key, inner in value.items():
-            if isinstance(key, str) and len(key) > _MAX_NAME:
+            if isinstance(key, str) and len(key) > MAX_NAME_LENGTH:
                 raise UserError(
                     "checkpoint_invalid",
-                    f"the checkpoint has a name of more than {_MAX_NAME} characters",
+                    f"the checkpoint has a name of more than {MAX_NAME_LENGTH} characters",
                 )
             self.collect(inner, (*path, str(key)))
 

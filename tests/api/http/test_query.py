@@ -92,6 +92,11 @@ def test_parameter_with_one_value_may_not_be_repeated(client: httpx.Client) -> N
     assert codes == {"?limit": "repeated"}
 
 
+def test_value_that_is_no_utf8_is_refused(client: httpx.Client) -> None:
+    assert issue_codes(client.get("/v1/jobs?q=%ff&limit=1")) == {"?q": "invalid_utf8"}
+    assert client.get("/v1/jobs?q=%EF%BF%BD+%C3%A9").status_code == 200
+
+
 def test_public_routes_refuse_unknown_parameters(client: httpx.Client) -> None:
     for path in ("/", "/login", "/healthz", "/readyz", "/metrics"):
         assert issue_codes(client.get(f"{path}?x=1")) == {"?x": "extra_forbidden"}, path

@@ -1,8 +1,32 @@
-"""The normalization of a new model is of pixels from 0 to 1."""
+"""Numbers of a new model: the normalization is of pixels from 0 to 1, and text is no number."""
 
 import httpx
 
-from tests.helpers import assert_problem
+from tests.helpers import assert_problem, issue_codes
+
+
+def test_text_and_true_are_no_numbers(client: httpx.Client) -> None:
+    body = {
+        "name": "x",
+        "upload_id": "up_1",
+        "num_classes": "4",
+        "input_size": True,
+        "normalization": {"mean": ["0.5"], "std": [0.5]},
+    }
+    codes = issue_codes(client.post("/v1/models", json=body | {"reported_top1": True}))
+    fields = ("/num_classes", "/input_size", "/normalization/mean/0", "/reported_top1")
+    assert codes == dict.fromkeys(fields, "number_type") | {"/upload_id": "not_found"}
+    body = {"name": "x", "source": "builtin:digits", "image_size": "16", "split_seed": True}
+    codes = issue_codes(client.post("/v1/datasets", json=body))
+    assert codes == dict.fromkeys(("/image_size", "/split_seed"), "number_type")
+
+
+def test_share_as_the_reported_accuracy_is_refused_with_its_percent(client: httpx.Client) -> None:
+    body = {"name": "x", "upload_id": "up_1", "reported_top1": 0.93}
+    problem = assert_problem(client.post("/v1/models", json=body), 422)
+    (issue,) = (i for i in problem["errors"] if i["pointer"] == "/reported_top1")
+    assert issue["code"] == "share_not_percent"
+    assert "in percent: 93.0 for a share of 0.93" in issue["detail"]
 
 
 def test_values_of_255_are_refused_with_a_fix(client: httpx.Client) -> None:

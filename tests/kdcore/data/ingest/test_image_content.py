@@ -163,7 +163,7 @@ def test_range_of_sixteen_bits_is_that_of_the_set(workdir):
     assert warning.startswith("12 images have 16 bits and no value above 4000, so the range 0 to 4")
 
 
-def test_hot_pixel_among_images_of_twelve_bits_is_a_warning(workdir):
+def test_hot_pixel_in_a_set_of_twelve_bits_is_a_warning(workdir):
     members = deep_tree(4000)
     values = np.full((10, 10), 4000, np.uint16)
     values[3, 3] = 65_535
