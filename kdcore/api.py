@@ -120,9 +120,9 @@ def evaluate(
 ) -> DistillationResult:
     """Measure a network on the test split of a data set, without training.
 
-    ``model`` is of the same types as an item of ``teachers`` in :func:`distill`, and the measured
-    network is ``report.student`` of the result. Other arguments and errors are those of
-    :func:`distill`.
+    A set whose only split is test is measured whole, and ``{"test": data}`` suffices. ``model`` is
+    of the same types as an item of ``teachers`` in :func:`distill`, and the measured network is
+    ``report.student`` of the result. Other arguments and errors are those of :func:`distill`.
     """
     body = {"kind": "evaluate", "model": model, "dataset": dataset, **settings}
     return _run(body, out, progress=progress)

@@ -107,7 +107,9 @@ class _AssetLookup:
         noun = "data set" if table is Dataset else "model"
         row = scoping.get_or_none(self.session, table, row_id, self.caller, lock="share")
         if row is None:
-            self._add(pointer, "not_found", f"there is no such {noun}")
+            prefix = "ds_" if table is Dataset else "mdl_"
+            form = "" if row_id.startswith(prefix) else f"; an id begins with `{prefix}`"
+            self._add(pointer, "not_found", f"there is no such {noun}{form}")
             return None
         if row.state != "ready":
             reason = f": {row.error['message']}" if row.error else ""

@@ -151,6 +151,10 @@ class IngestRequest(EngineRequest):
     source: Literal["archive"] | KnownSource
     path: str | None = None
     """The upload, in a format of `docs/how-to/bring-your-own.md`, detected by content."""
+    file_name: str | None = None
+    """The user's name of the upload; null if it is unknown."""
+    for_evaluation: bool = False
+    """The data set is only measured: if test (or val) is its only split, all of it is test."""
     channel: int | None = None
     """Descriptor of the channel to the files of a source
     (:mod:`kdcore.protocol.source_channel`); then there is no upload."""

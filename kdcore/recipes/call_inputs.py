@@ -57,7 +57,8 @@ class CallInputs:
         """
         recipe = dict(body)
         if "dataset" in recipe:
-            recipe["dataset"] = self._dataset(recipe["dataset"])
+            evaluates = recipe.get("kind") == "evaluate"
+            recipe["dataset"] = self._dataset(recipe["dataset"], for_evaluation=evaluates)
         if recipe.get("teachers") is not None:
             recipe["teachers"] = [
                 self._model(teacher, f"teachers[{index}]", recipe)
@@ -70,7 +71,7 @@ class CallInputs:
             recipe["student"] = self._student(recipe["student"], recipe)
         return recipe
 
-    def _dataset(self, dataset: Any) -> Any:
+    def _dataset(self, dataset: Any, *, for_evaluation: bool) -> Any:
         if isinstance(dataset, Path):
             return str(dataset.resolve())
         if isinstance(dataset, str) or _is_recipe_dataset(dataset):
@@ -80,11 +81,11 @@ class CallInputs:
         if isinstance(dataset, Mapping):
             values = list(dataset.values())
             if values and all(is_torch_data(value) for value in values):
-                dataset = read_splits(dataset)
+                dataset = read_splits(dataset, for_evaluation=for_evaluation)
             elif not values or not all(hasattr(value, "__array__") for value in values):
                 raise _type_error("dataset", dataset, _DATASET_TYPES)
         elif is_torch_data(dataset):
-            dataset = read_splits(dataset)
+            dataset = read_splits(dataset, for_evaluation=for_evaluation)
         elif not _is_pair_of_arrays(dataset):
             raise _type_error("dataset", dataset, _DATASET_TYPES)
         return str(recipe_data.write_arrays(_on_cpu(dataset), self.folder).resolve())
@@ -208,7 +209,11 @@ class CallInputs:
             )
             digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16]
             prepared = recipe_data.prepare_dataset(
-                config, Path.cwd(), self.folder / f"data-{digest}", self._cancellation
+                config,
+                Path.cwd(),
+                self.folder / f"data-{digest}",
+                self._cancellation,
+                for_evaluation=recipe.get("kind") == "evaluate",
             )
             recipe["dataset"] = str(Path(prepared.file.path).resolve())
             self._facts = prepared.facts

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
+from kdcore.protocol.events import ErrorDetail
 from kdcore.protocol.requests import CheckpointFile, ModelFile, RunRequest, TeacherFile
 from kdcore.recipes import model_files, recipe_data
 from kdcore.recipes.config import (
@@ -19,7 +20,7 @@ from kdcore.recipes.config import (
     normalize_keys,
 )
 from kdcore.runtime.cancellation import CancellationToken
-from kdcore.runtime.errors import UserError, error_detail
+from kdcore.runtime.errors import UserError, to_printable
 from kdcore.schema.asset_info import ModelFacts
 from kdcore.schema.defaults import job_warnings, model_warnings, resolve_job
 from kdcore.schema.job import BUILT_IN_INITS
@@ -40,6 +41,8 @@ class PreparedRun(NamedTuple):
     request: RunRequest
     warnings: list[str]
     """Settings that are valid and probably a mistake, as sentences."""
+    measured: str | None = None
+    """What an evaluation measures."""
 
     def key(self) -> dict[str, Any]:
         """Return the digest, which decides the results, and the settings of the job.
@@ -121,7 +124,11 @@ def _recipe_error(issues: list[ValidationIssue]) -> UserError:
     return UserError(
         "job_invalid",
         f"the recipe has {count}; nothing was trained",
-        items=[error_detail(issue.pointer or "/", issue.detail) for issue in issues],
+        # Details of files name several parts, and their hints come last: nothing is cut.
+        items=[
+            ErrorDetail(name=to_printable(issue.pointer or "/"), detail=to_printable(issue.detail))
+            for issue in issues
+        ],
     )
 
 
@@ -164,7 +171,7 @@ def _build_run(
         *job_warnings(recipe, dataset.facts),
         *model_warnings(job, dataset.facts, teacher_facts, start),
     ]
-    return PreparedRun(request, warnings)
+    return PreparedRun(request, warnings, None if job.trains else dataset.test_source)
 
 
 def _open_files(
@@ -179,7 +186,10 @@ def _open_files(
     files, spec = _OpenedFiles(), recipe.spec
     if recipe.is_intact("/dataset"):
         files.dataset = files.try_open(
-            "/dataset", lambda: _open_dataset(spec.dataset, base, work, cancellation)
+            "/dataset",
+            lambda: _open_dataset(
+                spec.dataset, base, work, cancellation, for_evaluation=spec.kind == "evaluate"
+            ),
         )
     facts = files.dataset.facts if files.dataset else None
     resolver = model_files.ModelResolver(base, facts, work / "networks", cancellation, fresh)
@@ -212,13 +222,20 @@ def _open_initial_weights(
 
 
 def _open_dataset(
-    dataset: str | RecipeDataset, base: Path, work: Path, cancellation: CancellationToken
+    dataset: str | RecipeDataset,
+    base: Path,
+    work: Path,
+    cancellation: CancellationToken,
+    *,
+    for_evaluation: bool,
 ) -> recipe_data.PreparedDataset:
     try:
         config = dataset_config(dataset)
     except ValidationError as error:
         raise UserError("dataset_invalid", str(error.errors()[0]["msg"])) from error
-    return recipe_data.prepare_dataset(config, base, work / "data", cancellation)
+    return recipe_data.prepare_dataset(
+        config, base, work / "data", cancellation, for_evaluation=for_evaluation
+    )
 
 
 def _open_network(

@@ -30,25 +30,37 @@ class PreparedDataset(NamedTuple):
 
     file: DatasetFile
     facts: DatasetFacts
+    test_source: str = ""
+    """What an evaluation measures: the number of test images, and what they were read from."""
 
 
 def prepare_dataset(
-    config: RecipeDataset, base: Path, folder: Path, cancellation: CancellationToken
+    config: RecipeDataset,
+    base: Path,
+    folder: Path,
+    cancellation: CancellationToken,
+    *,
+    for_evaluation: bool = False,
 ) -> PreparedDataset:
     """Return the data set, ingested into ``folder`` unless its store is up to date.
 
-    Relative paths start from ``base``. Raises ``UserError`` with all that is wrong with the data.
+    With ``for_evaluation``, a set whose only split is test is measured whole. Relative paths start
+    from ``base``. Raises ``UserError`` with all that is wrong with the data.
     """
     if (config.path is None) == (config.source is None):
         raise UserError("dataset_invalid", "the data set needs either a path or a source, not both")
     if config.path is None:
-        return _load_or_ingest(config, None, base, folder, cancellation)
+        return _load_or_ingest(config, None, base, folder, cancellation, for_evaluation)
     path = base / Path(config.path).expanduser()
     if not path.exists():
-        raise UserError("dataset_invalid", f"there is no file or folder {path}")
+        raise UserError(
+            "dataset_invalid",
+            f"there is no file or folder {path}",
+            hint="name a file, a folder, or a source such as `builtin:digits`",
+        )
     if path.suffix == ".safetensors":
         return _load_prepared(path, _source_of(path))
-    return _load_or_ingest(config, path, base, folder, cancellation)
+    return _load_or_ingest(config, path, base, folder, cancellation, for_evaluation)
 
 
 def _load_or_ingest(
@@ -57,10 +69,11 @@ def _load_or_ingest(
     base: Path,
     folder: Path,
     cancellation: CancellationToken,
+    for_evaluation: bool,
 ) -> PreparedDataset:
     store_path = folder / "artifacts" / "dataset.safetensors"
     fingerprint_path, source = folder / _FINGERPRINT_FILE, config.source or _UPLOAD
-    settings = _settings_of(config)
+    settings = _settings_of(config) | ({"for_evaluation": True} if for_evaluation else {})
     fingerprint = {"dataset": settings, "path": str(path), "bytes": _fingerprint(path)}
     if not (
         store_path.exists()
@@ -76,6 +89,8 @@ def _load_or_ingest(
             request = IngestRequest(
                 source=source,
                 path=str(_as_single_file(path, folder, cancellation, stack)) if path else None,
+                file_name=path.name if path else None,
+                for_evaluation=for_evaluation,
                 root=str(base / Path(config.root).expanduser()) if config.root else None,
                 image_size=config.image_size,
                 split_seed=config.split_seed,
@@ -123,7 +138,20 @@ def _load_prepared(path: Path, source: str) -> PreparedDataset:
         num_unlabeled=unlabeled.count if unlabeled else 0,
         classes=info.classes,
     )
-    return PreparedDataset(DatasetFile(path=str(path), sha256=sha256_of(path)), facts)
+    measured = f"{info.splits['test'].count} test images"
+    if test_source := _read_test_source(path.parents[1] / "events.jsonl"):
+        measured += f" ({test_source})"
+    return PreparedDataset(DatasetFile(path=str(path), sha256=sha256_of(path)), facts, measured)
+
+
+def _read_test_source(events: Path) -> str:
+    """Return what the newest ingestion in a folder read test from; empty if it is unknown."""
+    try:
+        lines = events.read_text(encoding="utf-8").splitlines()
+        summaries = [summary for line in lines if (summary := json.loads(line).get("summary"))]
+        return str(summaries[-1]["splits"]["test"]["source"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return ""
 
 
 def _fingerprint(path: Path | None) -> str:

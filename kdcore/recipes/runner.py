@@ -106,6 +106,8 @@ def _run(
         contextlib.closing(EventWriter(run_dir.events, run_dir.work, record_report)) as events,
         run_dir.track_time() as elapsed_s,
     ):
+        if prepared.measured is not None:
+            events.log("info", f"measured are {prepared.measured}")
         for warning in prepared.warnings:
             events.log("warning", warning)
         request = prepared.request.model_copy(update={"elapsed_s": elapsed_s})

@@ -39,16 +39,21 @@ def is_torch_data(value: object) -> bool:
     return not plain and hasattr(value, "__getitem__") and hasattr(value, "__len__")
 
 
-def read_splits(data: Any, name: str = "dataset") -> dict[str, Array]:
+def read_splits(
+    data: Any, name: str = "dataset", *, for_evaluation: bool = False
+) -> dict[str, Array]:
     """Return the arrays of an ``.npz``, of one data set or of a dict of splits.
 
+    With ``for_evaluation``, train may be missing.
     ``name`` is the argument that errors name. Raises ``UserError`` ``dataset_invalid``.
     """
     splits = data if isinstance(data, Mapping) else {"train": data}
     unknown = sorted(set(splits) - {*SPLITS, "unlabeled"})
-    if unknown or "train" not in splits:
+    required = "test" if for_evaluation and "train" not in splits else "train"
+    if unknown or required not in splits:
+        others = "`val`, `test`" if required == "train" else "`train`, `val`"
         raise _error(
-            name, f"has the splits {sorted(splits)}: `train` is required; `val`, `test` may follow"
+            name, f"has the splits {sorted(splits)}: `{required}` is required; {others} may follow"
         )
     arrays: dict[str, Array] = {}
     for split, part in splits.items():
@@ -56,7 +61,7 @@ def read_splits(data: Any, name: str = "dataset") -> dict[str, Array]:
         arrays[f"{split}_images"] = samples.images
         if split != "unlabeled":
             arrays[f"{split}_labels"] = samples.labels
-        if split == "train" and samples.class_names:
+        if split == required and samples.class_names:
             arrays["class_names"] = np.array(samples.class_names)
     return arrays
 

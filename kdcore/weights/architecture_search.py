@@ -21,6 +21,7 @@ from kdcore.weights.target_network import TargetNetwork, build_target, fit_targe
 _LIBRARY_ORDER = ("cifar", "torchvision", "timm")
 _NAME_FIELDS = ("arch", "architecture", "model_name")
 """Where trainings write the name of the architecture; timm writes `arch`."""
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 _MAX_BUILT = 48
 """Candidates that are built, those of most tensors first."""
 _BATCH_SIZE = 2
@@ -67,7 +68,7 @@ def infer_architecture(
             f"the names and shapes in {name} fit {len(names)} architectures, and their outputs do "
             "not show which one it is",
             hint=f"set architecture to one of {', '.join(names)}",
-            items=[error_detail(group[0], _describe(group)) for group in groups],
+            items=[error_detail(group[0], _describe(group, fitting[group[0]])) for group in groups],
             fix_fields=("architecture",),
         )
     selected, *equal = groups[0]
@@ -196,7 +197,13 @@ def _close(one: Tensor, other: Tensor) -> bool:
     return bool((one - other).abs().max() <= _TOLERANCE * largest)
 
 
-def _describe(group: Sequence[str]) -> str:
-    entry = architectures()[group[0]]
+def _describe(group: Sequence[str], fit: tuple[TargetNetwork, dict[str, Tensor]]) -> str:
+    """Return the parameters and classes of the file, and the names of equal architectures."""
+    target, tensors = fit
+    num_params = sum(
+        tensors[name].numel()
+        for name in target.tensors
+        if name in tensors and name.rpartition(".")[2] not in _BUFFERS
+    )
     equal = f"; equal outputs: {', '.join(group[1:])}" if group[1:] else ""
-    return f"{entry.num_params} parameters at {entry.num_classes} classes{equal}"
+    return f"{num_params} parameters, {target.num_classes} classes{equal}"

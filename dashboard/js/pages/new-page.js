@@ -53,7 +53,6 @@ export function mount(main, { query }) {
     const [root, methods, assets] = await Promise.all([tab.root ?? get("/openapi.json", {}, abort.signal), tab.methods ?? get("/v1/methods", { limit: 200 }, abort.signal), loadReady(abort.signal)]);
     Object.assign(tab, { root, methods });
     tab.notify = addAsset;
-    tab.dataset = () => ctx.assets.datasets.find(({ id }) => id === tab.draft.get("/dataset"));
     ctx = { root, methods: methods.data, assets, open: tab.open, id: "f", rebuild: build, teachersChanged: () => form.teachersChanged() };
     panel = summaryPanel(ctx, { start, retry: validator.now, reveal: (pointer) => ctx.issues.reveal(pointer), fix, label: (pointer) => ctx.issues.find(pointer)?.label });
   }
@@ -82,7 +81,7 @@ export function mount(main, { query }) {
 
   function build(focus) {
     ctx.draft = tab.draft;
-    ctx.uploads = tab.uploads ??= uploadZones(tab.root, (...args) => tab.notify(...args), () => tab.dataset());
+    ctx.uploads = tab.uploads ??= uploadZones(tab.root, (...args) => tab.notify(...args));
     ctx.issues = new FieldIssues(fix);
     tab.draft.onChange = () => { panel.update({ status: "checking" }); validator.later(); };
     form = sections(ctx);

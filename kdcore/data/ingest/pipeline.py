@@ -23,7 +23,13 @@ from kdcore.data.ingest.base import (
 from kdcore.data.ingest.duplicates import PixelDigests
 from kdcore.data.ingest.formats import open_reader
 from kdcore.data.ingest.ingest_summary import SummaryBuilder
-from kdcore.data.ingest.splits import SPLIT_NAMES_HINT, draw_missing_splits
+from kdcore.data.ingest.splits import (
+    SPLIT_NAMES_HINT,
+    find_only_split,
+    is_test_only,
+    plan_images,
+    words_in,
+)
 from kdcore.data.store_writer import open_writer
 from kdcore.data.types import SPLITS, SubsetName
 from kdcore.protocol.events import ErrorDetail
@@ -85,14 +91,14 @@ def _ingest(
     """Ingest; ``counts`` gets the usable images of each split of the upload."""
     context.events.phase("check")
     scanned = reader.scan()
-    images = [scanned_image.image for scanned_image in scanned]
+    images = _read_only_split([scanned_image.image for scanned_image in scanned], context)
     counts.update(image.split for image in images)
     bad_labels = _settle_bad_images(reader, context)
     if not reader.problems:
         _require_training_images(images, context)
     if context.request.on_bad_image == "skip":
         bad_labels = _add_lost_classes(reader, images, context)
-    classes = folder_layout.check_classes(images, reader.problems, reader.classes, bad_labels)
+    classes = _check_classes(reader, images, bad_labels)
     if not scanned:
         raise _refusal(reader, context)
     headers = [scanned_image.header for scanned_image in scanned]
@@ -133,10 +139,37 @@ def _describe(
     summary.describe_dark_images(deep, num_values)
 
 
+def _read_only_split(images: list[LabeledImage], context: IngestContext) -> list[LabeledImage]:
+    """Make test the only split of a set that is only measured and that has no training images."""
+    request, sources = context.request, context.summary.sources
+    if not request.for_evaluation:
+        return images
+    only = find_only_split(images, sources.get("train", ""), request.file_name)
+    if only is None:
+        return images
+    labeled = next(image.split for image in images if image.split != "unlabeled")
+    source = sources.pop(labeled, "the upload")
+    sources["test"] = source if words_in(source) else request.file_name or source
+    sources["train"] = sources["val"] = "copies of test images"
+    return [i if i.split == "unlabeled" else i._replace(split="test") for i in images]
+
+
+def _check_classes(
+    reader: DatasetReader, images: list[LabeledImage], bad_labels: set[str]
+) -> list[str]:
+    """Return the classes; those of test where all images are test, which may lack some."""
+    if is_test_only(images):
+        images = [image._replace(split="train") for image in images if image.split == "test"]
+        bad_labels = bad_labels.union(reader.classes or ())
+    return folder_layout.check_classes(images, reader.problems, reader.classes, bad_labels)
+
+
 def _require_training_images(images: Sequence[LabeledImage], context: IngestContext) -> None:
     """Raise :class:`UserError` if the upload has no images, or none for training."""
     splits_in_upload = dict.fromkeys(image.split for image in images)
     if "train" in splits_in_upload:
+        return
+    if context.request.for_evaluation and is_test_only(images):
         return
     sources = context.summary.sources
     read = [f"{split} from {sources.get(split, 'the upload')}" for split in splits_in_upload]
@@ -161,7 +194,8 @@ def _add_lost_classes(
     reader: DatasetReader, images: Sequence[LabeledImage], context: IngestContext
 ) -> set[str]:
     """Make classes problems whose training images are all skipped; return these classes."""
-    trained = {image.label for image in images if image.split == "train"}
+    labeled_split = "test" if is_test_only(images) else "train"
+    trained = {image.label for image in images if image.split == labeled_split}
     bad = {bad_image.label for bad_image in context.bad_images.values() if bad_image.label}
     lost = bad - trained if trained else set()
     detail = "has no training images left without bad images"
@@ -173,6 +207,8 @@ def _check_removal(
     images: Sequence[LabeledImage], classes: Sequence[str], request: IngestRequest
 ) -> None:
     """Raise :class:`UserError` for classes that lost all of their training images."""
+    if is_test_only(images):
+        return
     trained = {image.label for image in images if image.split == "train"}
     detail = "has no training images left without bad images and copies"
     problems = [error_detail(label, detail) for label in classes if label not in trained]
@@ -206,11 +242,10 @@ def _write_dataset(
 ) -> DatasetInfo:
     """Draw splits and write. Raises :class:`_ImagesRemovedError` for images to leave out."""
     request, image_format = context.request, target_format.image_format
-    drawn = draw_missing_splits(list(images), request.split_seed)
-    _check_size(len(drawn), image_format, request)
-    plan = _outline(drawn, target_format, request.split_seed)
+    drawn, stored, rows, targets = plan_images(images, request.split_seed)
+    _check_size(len(stored), image_format, request)
+    plan = _outline(stored, target_format, request.split_seed)
     outline = statistics.info_without_statistics(plan)
-    rows = _rows(drawn)
     digests = PixelDigests(len(drawn))
     removed: set[int] = set()
     with open_writer(target_format.target, outline, plan.targets) as writer:
@@ -220,7 +255,8 @@ def _write_dataset(
                 continue
             pixels = np.ascontiguousarray(decoded)
             digests.add(position, pixels)
-            writer.write_images(drawn[position].split, rows[position], pixels)
+            for target in targets[position]:
+                writer.write_images(stored[target].split, rows[target], pixels)
         _settle_bad_images(reader, context)
         if reader.problems:
             raise _refusal(reader, context)
@@ -230,7 +266,8 @@ def _write_dataset(
         if removed:
             raise _ImagesRemovedError(removed)
         context.events.phase("write")
-        context.summary.add_drawn_splits({i.split for i in images}, request.split_seed)
+        if not is_test_only(images):
+            context.summary.add_drawn_splits({i.split for i in images}, request.split_seed)
         duplicates.add_warnings(context.summary, drawn, groups)
         info = statistics.add_statistics(outline, writer.read_back())
         writer.finish(info)
@@ -310,16 +347,6 @@ def _outline(
         split_seed=seed,
         sixteen_bit_range=image_format.sixteen_bit_range if target_format.has_deep_images else None,
     )
-
-
-def _rows(images: Sequence[LabeledImage]) -> list[int]:
-    """Return the row of each image in its split."""
-    before: Counter[SubsetName] = Counter()
-    rows = []
-    for image in images:
-        rows.append(before[image.split])
-        before[image.split] += 1
-    return rows
 
 
 def _check_size(count: int, image_format: ImageFormat, request: IngestRequest) -> None:

@@ -2,8 +2,8 @@
 
 import hashlib
 import re
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from kdcore.data.ingest.base import LabeledImage
@@ -167,6 +167,42 @@ def _join_shards(names: Iterable[str]) -> str:
     return join_names(joined)
 
 
+_MAX_COPIES = 1000
+
+
+def find_only_split(images: list[LabeledImage], source: str, file_name: str | None) -> str | None:
+    """Return the one labeled split if it is not train, or if the file's name is another split's.
+
+    ``source`` names what the training images were read from; a word for a split in it counts
+    before the name of the file.
+    """
+    present = {image.split for image in images} - {"unlabeled"}
+    if len(present) != 1:
+        return None
+    if present == {"train"}:
+        word = table_word(file_name or "")
+        means = resolve_words([] if words_in(source) else [word])
+        present = set(means.values()) - {"unlabeled"} or present
+    return next(iter(present - {"train"}), None)
+
+
+def _copy_for_training(images: list[LabeledImage]) -> list[tuple[int, LabeledImage]]:
+    """Return positions of test images with their copies in train and val, where both are empty.
+
+    A stored data set needs both splits; an evaluation measures neither. Each class has a copy.
+    """
+    first = {image.label: n for n, image in reversed(list(enumerate(images))) if image.label}
+    test = [n for n, image in enumerate(images) if image.split == "test"]
+    step = max(1, len(test) // _MAX_COPIES)
+    positions = sorted({*first.values(), *test[::step]})
+    return [(n, images[n]._replace(split=split)) for split in ("train", "val") for n in positions]
+
+
+def is_test_only(images: Iterable[LabeledImage]) -> bool:
+    """Return whether all labeled images are test: the set of an evaluation."""
+    return {image.split for image in images} - {"unlabeled"} == {"test"}
+
+
 SPLIT_FRACTIONS: dict[SplitName, float] = {"test": 0.2, "val": 0.1}
 """Share of each class's training images that a missing split gets."""
 
@@ -225,3 +261,39 @@ def _draw_key(image: LabeledImage, seed: int) -> bytes:
         class_path = (image.label, *parts)
     text = f"{seed}/{'/'.join(class_path)}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+class ImagePlan(NamedTuple):
+    """Where images are stored."""
+
+    drawn: list[LabeledImage]
+    """Every image of the upload once, with its split."""
+    stored: list[LabeledImage]
+    """The same, and then copies of test images where all images are test."""
+    rows: list[int]
+    """The row of each stored image in its split."""
+    targets: list[list[int]]
+    """For each image of ``drawn`` its indices in ``stored``."""
+
+
+def plan_images(images: Sequence[LabeledImage], seed: int) -> ImagePlan:
+    """Draw the missing splits, or copy test images where all images are test."""
+    targets = [[position] for position in range(len(images))]
+    if not is_test_only(images):
+        drawn = draw_missing_splits(list(images), seed)
+        return ImagePlan(drawn, drawn, _rows(drawn), targets)
+    stored = list(images)
+    for position, copy in _copy_for_training(list(images)):
+        targets[position].append(len(stored))
+        stored.append(copy)
+    return ImagePlan(list(images), stored, _rows(stored), targets)
+
+
+def _rows(images: Sequence[LabeledImage]) -> list[int]:
+    """Return the row of each image in its split."""
+    before: Counter[SubsetName] = Counter()
+    rows = []
+    for image in images:
+        rows.append(before[image.split])
+        before[image.split] += 1
+    return rows

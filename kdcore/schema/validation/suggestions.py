@@ -45,6 +45,26 @@ def suggest_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
     return join_with_or([f"`{candidate}`" for candidate in list(dict.fromkeys(matches))[:3]])
 
 
+def main_field(model: type[BaseModel], loc: tuple[int | str, ...]) -> str | None:
+    """Return the field of the object at ``loc`` that a text in its place probably means.
+
+    That is ``type`` of an object with variants, ``reference_field``, the first required field, or
+    the architecture; None for other objects.
+    """
+    variants = _locate(model, loc).variants
+    for variant in sorted(variants, key=lambda candidate: candidate.__name__):
+        if _tag(variant) is not None:
+            return "type"
+        if name := getattr(variant, "reference_field", None):
+            return str(name)
+        for name, field in variant.model_fields.items():
+            if field.is_required():
+                return field.alias or name
+        if "architecture" in variant.model_fields:
+            return "architecture"
+    return None
+
+
 def suggest_names(name: str, known: Sequence[str]) -> str:
     """Up to three names of ``known`` that are similar to ``name``; empty without suggestions."""
     name = name[:_MAX_LENGTH]
@@ -69,6 +89,7 @@ class _Location(NamedTuple):
     """Fields of the object."""
     other_variants: list[str]
     """Fields of its other variants only."""
+    variants: ModelSet
 
 
 def _locate(model: type[BaseModel], loc: tuple[int | str, ...]) -> _Location:
@@ -86,7 +107,7 @@ def _locate(model: type[BaseModel], loc: tuple[int | str, ...]) -> _Location:
             pointer += f"/{step}{_index_suffix(kinds[0])}"
     fields = {name for variant in chosen for name, _ in _fields(variant)}
     others = {name for variant in variants for name, _ in _fields(variant)} - fields
-    return _Location(pointer, sorted(fields), sorted(others))
+    return _Location(pointer, sorted(fields), sorted(others), variants)
 
 
 def _fields(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:

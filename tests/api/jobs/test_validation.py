@@ -119,6 +119,13 @@ def test_issues_of_fields_catalog_and_data_come_together(client: httpx.Client) -
     }
 
 
+def test_the_name_of_a_data_set_is_no_id(client: httpx.Client, digits: Json) -> None:
+    body = job_body(digits, dataset="digits")
+    (issue,) = assert_problem(client.post("/v1/jobs", json=body), 422)["errors"]
+    assert (issue["pointer"], issue["code"]) == ("/dataset", "not_found")
+    assert issue["detail"] == "there is no such data set; an id begins with `ds_`"
+
+
 def test_fix_for_mismatched_classes_makes_the_job_valid(client: httpx.Client, digits: Json) -> None:
     body = job_body(digits, student={"architecture": "cifar/resnet8", "num_classes": 7})
     document = assert_problem(client.post("/v1/jobs", json=body | {"seed": -1}), 422)

@@ -68,6 +68,7 @@ EXPECTED = {
     [
         ([], "/", "must be an object"),
         ({"dataset": "gone.zip"}, "/dataset", "there is no file or folder"),
+        ({"dataset": "digits"}, "/dataset", "a source such as `builtin:digits`"),
         ({"dataset": "builtin:letters"}, "/dataset", "did you mean builtin:digits"),
         ({"dataset": {}}, "/dataset", "either a path or a source"),
         ({"dataset": "x", "kind": "evaluate"}, "/model", "name the model"),

@@ -84,3 +84,32 @@ def test_name_without_similar_field_gets_no_suggestion(name: str) -> None:
 def test_only_first_unknown_fields_get_suggestions() -> None:
     hints = [hint for hint in suggestions({f"epochs{n}": 1 for n in range(1000)}).values() if hint]
     assert hints == ["; did you mean `/training/epochs`?"] * 20
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer", "expected"),
+    [
+        ({"exports": "onnx"}, "/exports", 'must be a list, such as `["onnx"]`'),
+        ({"teachers": ["mdl_x"]}, "/teachers/0", 'must be an object, such as `{"model": "mdl_x"}`'),
+        (
+            {"student": "cifar/resnet8"},
+            "/student",
+            'must be an object, such as `{"architecture": "cifar/resnet8"}`',
+        ),
+        (
+            {"training": {"augmentation": "none"}},
+            "/training/augmentation",
+            'must be an object, such as `{"type": "none"}`',
+        ),
+        ({"from": "job_x"}, "/from", 'must be an object, such as `{"job": "job_x"}`'),
+        ({"accept": 95}, "/accept", "must be an object"),
+    ],
+)
+def test_a_text_instead_of_an_object_or_a_list_gets_an_example(
+    fields: dict[str, Any], pointer: str, expected: str
+) -> None:
+    body = {"student": {"architecture": "cifar/resnet8"}, "dataset": "ds_1"} | fields
+    with pytest.raises(ValidationError) as error:
+        JobSpec.model_validate(body)
+    (issue,) = field_issues(error.value.errors(), body, JobSpec)
+    assert (issue.pointer, issue.detail) == (pointer, expected)

@@ -8,6 +8,7 @@ from kdcore.models.catalog_tables.shape_index import (
     shape_index,
     sketch_architecture,
 )
+from kdcore.models.factory import build
 from kdcore.schema.catalog import architectures
 from tests.kdcore.weights.checkpoint_files import (
     add_prefix,
@@ -72,6 +73,9 @@ def test_several_fitting_architectures_are_listed_and_metadata_decide(tmp_path):
     names = ["timm/mobilenetv3_small_075", "timm/tf_mobilenetv3_small_075"]
     assert error.fix_fields == ("architecture",)
     assert [item.name for item in error.items] == names
+    network = build(names[0], num_classes=3, in_channels=3, input_size=224)
+    num_params = sum(parameter.numel() for parameter in network.parameters())
+    assert error.items[0].detail == f"{num_params} parameters, 3 classes"
     named = {"state_dict": state, "arch": "tf_mobilenetv3_small_075"}
     assert verify_file(tmp_path, named, **UNKNOWN).info["architecture"] == names[1]
 

@@ -24,8 +24,8 @@ function datasetSelect(ctx) {
   return selectField(ctx, "/dataset", "Data set", options, { empty: options.length ? "Choose a data set" : "None yet: add one below", note: ["Required. It trains and evaluates the student."] });
 }
 
-/** The two drop zones. `onReady(kind, asset)`: an upload is ready; `dataset()`: the selected data set. */
-export function uploadZones(root, onReady, dataset) {
+/** The two drop zones. `onReady(kind, asset)`: an upload is ready. */
+export function uploadZones(root, onReady) {
   const schemas = root.components.schemas;
   return {
     dataset: uploadZone({
@@ -34,7 +34,7 @@ export function uploadZones(root, onReady, dataset) {
     }, root, (asset) => onReady("dataset", asset)),
     teacher: uploadZone({
       path: "/v1/models", schema: schemas.ModelCreate, id: "mdl", name: "a teacher", only: ["num_classes", "input_size", "normalization"], rare: ["class_names", "license"], progress: "checking the checkpoint…",
-      hint: "A checkpoint: safetensors, or a PyTorch state dict.", guess: () => ({ num_classes: dataset()?.num_classes }),
+      hint: "A checkpoint: safetensors, or a PyTorch state dict. It shows its architecture and classes: these fields may stay empty.",
       hasArchitecture: true,
     }, root, (asset) => onReady("teacher", asset)),
   };

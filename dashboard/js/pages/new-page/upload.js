@@ -15,7 +15,7 @@ const PAUSE_MS = 1500;
 const POLL_MS = 1000;
 const PROGRESS_MS = 500;
 
-/** `kind`: {path, schema, id, name, hint, only, rare, progress, guess?(), hasArchitecture?}. Uploads go on while the user visits
+/** `kind`: {path, schema, id, name, hint, only, rare, progress, hasArchitecture?}. Uploads go on while the user visits
  * other pages. */
 export function uploadZone(kind, root, onReady) {
   const node = acceptDrops(el("div", { class: "drop" }), ([file]) => busy() || choose(file));
@@ -34,7 +34,7 @@ export function uploadZone(kind, root, onReady) {
   function choose(file) {
     const reason = refusal(file);
     if (reason) return idle(el("p", { class: "notice", "data-tone": "bad", role: "alert" }, reason));
-    const draft = new Draft({ name: file.name.replace(/(\.tar)?\.\w+$/, "").slice(0, 200), ...kind.guess?.() });
+    const draft = new Draft({ name: file.name.replace(/(\.tar)?\.\w+$/, "").slice(0, 200) });
     ctx.draft = draft;
     const message = el("div", { role: "alert" });
     const start = button("Upload", () => begin(file, message));
