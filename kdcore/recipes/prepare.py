@@ -22,7 +22,7 @@ from kdcore.recipes.config import (
 from kdcore.runtime.cancellation import CancellationToken
 from kdcore.runtime.errors import UserError, to_printable
 from kdcore.schema.asset_info import ModelFacts
-from kdcore.schema.defaults import job_warnings, model_warnings, resolve_job
+from kdcore.schema.defaults import job_warnings, resolve_job
 from kdcore.schema.job import BUILT_IN_INITS
 from kdcore.schema.validation.compatibility import JobAssets
 from kdcore.schema.validation.errors import ValidationIssue, field_issues
@@ -167,10 +167,8 @@ def _build_run(
         device=recipe.device,
         threads=recipe.threads,
     )
-    warnings = [
-        *job_warnings(recipe, dataset.facts),
-        *model_warnings(job, dataset.facts, teacher_facts, start),
-    ]
+    # The engine itself warns of models whose classes or input size may be wrong.
+    warnings = list(job_warnings(recipe, dataset.facts))
     return PreparedRun(request, warnings, None if job.trains else dataset.test_source)
 
 

@@ -109,7 +109,8 @@ class Stack:
         self._on_message("preparing the tables")
         self._run_one_shot("migrate")
         self._on_message(
-            f"starting the API, maintenance and the workers ({self._workers} jobs at a time)"
+            "starting the API, maintenance and the workers "
+            f"({self._workers} {'job' if self._workers == 1 else 'jobs'} at a time)"
         )
         services.environment["STILLHOUSE_TRAINING_SLOTS"] = str(self._workers)
         specs = program_specs(

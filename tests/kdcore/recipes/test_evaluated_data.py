@@ -70,3 +70,15 @@ def test_evaluate_takes_test_alone(tmp_path, monkeypatch, teacher_run, capsys):
     result = evaluate(teacher_run, {"test": DataLoader(samples, batch_size=7)})
     assert len(result.report.student.per_class_top1) == 10
     assert "measured are 30 test images" in capsys.readouterr().out
+
+
+def test_a_warning_about_classes_is_printed_once(tmp_path, monkeypatch, teacher_run, capsys):
+    monkeypatch.chdir(tmp_path)
+    model = {
+        "weights": teacher_run.load().network.state_dict(),
+        "architecture": "cifar/resnet8",
+        "normalization": teacher_run.report.normalization.model_dump(mode="json"),
+        "class_names": [f"other {letter}" for letter in "abcdefghij"],
+    }
+    evaluate(model, "builtin:digits")
+    assert capsys.readouterr().out.count("the model has no class named") == 1
