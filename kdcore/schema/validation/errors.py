@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from pydantic_core import ErrorDetails
 
 from kdcore.schema.job_kinds import JOB_KINDS
-from kdcore.schema.validation.suggestions import main_field, suggest_fields
+from kdcore.schema.validation.suggestions import example_object, suggest_fields
 
 BodyPath = tuple[int | str, ...]
 """Keys and indices from a body to one of its values."""
@@ -113,6 +113,8 @@ _MESSAGES = {
     "union_tag_not_found": "this field is required and names the variant",
     "literal_error": "must be {expected}",
     "dict_type": "must be an object",
+    "tuple_type": "must be a list, in brackets: `[…]`",
+    "list_type": "must be a list, in brackets: `[…]`",
     "int_type": "must be an integer",
     "int_parsing": "must be an integer",
     "int_from_float": "must be an integer",
@@ -124,17 +126,13 @@ _CLASS_MAP_OF_EVALUATION = (
     "logits"
 )
 _OBJECT_TYPES = ("model_type", "model_attributes_type")
-_LIST_TYPES = ("tuple_type", "list_type")
-_MAX_EXAMPLE_LENGTH = 100
 
 
 def _message(error: ErrorDetails, body: object, model: type[BaseModel] | None) -> str:
-    if error["type"] in _LIST_TYPES:
-        return f"must be a list{_such_as([error['input']], error['input'])}"
     if error["type"] in _OBJECT_TYPES:
-        field = main_field(model, error["loc"]) if model is not None else None
-        example = {field: error["input"]} if field else None
-        return f"must be an object{_such_as(example, error['input'])}"
+        example = example_object(model, error["loc"], error["input"]) if model is not None else None
+        such_as = f", such as `{json.dumps(example, ensure_ascii=False)}`" if example else ""
+        return f"must be an object{such_as}"
     if error["type"] == "extra_forbidden" and model is not None:
         if error["loc"][-1] == "class_map" and _measures_a_model(body):
             return _MESSAGES["extra_forbidden"] + _CLASS_MAP_OF_EVALUATION
@@ -154,10 +152,3 @@ def _measures_a_model(body: object) -> bool:
     """Whether the body is that of a job that measures a model, so that it has no teachers."""
     kind = JOB_KINDS.get(str(body.get("kind"))) if isinstance(body, dict) else None
     return kind is not None and kind.needs == "model"
-
-
-def _such_as(example: object, value: object) -> str:
-    """Return an example in JSON with the value that was sent, if that is a short text."""
-    if not example or not isinstance(value, str) or len(value) > _MAX_EXAMPLE_LENGTH:
-        return ""
-    return f", such as `{json.dumps(example, ensure_ascii=False)}`"

@@ -45,23 +45,33 @@ def suggest_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
     return join_with_or([f"`{candidate}`" for candidate in list(dict.fromkeys(matches))[:3]])
 
 
-def main_field(model: type[BaseModel], loc: tuple[int | str, ...]) -> str | None:
-    """Return the field of the object at ``loc`` that a text in its place probably means.
+_EXAMPLES = {
+    "model": "mdl_…",
+    "job": "job_…",
+    "architecture": "cifar/resnet8",
+    "weights": "teacher.pt",
+    "folder": "runs/teacher",
+}
 
-    That is ``type`` of an object with variants, ``reference_field``, the first required field, or
-    the architecture; None for other objects.
+
+def example_object(
+    model: type[BaseModel], loc: tuple[int | str, ...], value: object
+) -> dict[str, Any] | None:
+    """Return an example of the object at ``loc``, where ``value`` was sent; None without one.
+
+    It has one field: `type` of an object with variants, ``reference_field``, the first required
+    field, or the architecture. Of ``value`` it has only the name of a variant, because values may
+    be secret.
     """
-    variants = _locate(model, loc).variants
-    for variant in sorted(variants, key=lambda candidate: candidate.__name__):
-        if _tag(variant) is not None:
-            return "type"
-        if name := getattr(variant, "reference_field", None):
-            return str(name)
-        for name, field in variant.model_fields.items():
-            if field.is_required():
-                return field.alias or name
-        if "architecture" in variant.model_fields:
-            return "architecture"
+    variants = sorted(_locate(model, loc).variants, key=lambda candidate: candidate.__name__)
+    tags = [tag for variant in variants if (tag := _tag(variant)) is not None]
+    if tags:
+        return {"type": value if value in tags else tags[0]}
+    for variant in variants:
+        required = [f.alias or name for name, f in variant.model_fields.items() if f.is_required()]
+        for name in (getattr(variant, "reference_field", None), *required, "architecture"):
+            if name in _EXAMPLES and name in variant.model_fields:
+                return {name: _EXAMPLES[name]}
     return None
 
 

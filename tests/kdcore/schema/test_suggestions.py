@@ -89,8 +89,8 @@ def test_only_first_unknown_fields_get_suggestions() -> None:
 @pytest.mark.parametrize(
     ("fields", "pointer", "expected"),
     [
-        ({"exports": "onnx"}, "/exports", 'must be a list, such as `["onnx"]`'),
-        ({"teachers": ["mdl_x"]}, "/teachers/0", 'must be an object, such as `{"model": "mdl_x"}`'),
+        ({"exports": "onnx"}, "/exports", "must be a list, in brackets: `[…]`"),
+        ({"teachers": ["mdl_x"]}, "/teachers/0", 'must be an object, such as `{"model": "mdl_…"}`'),
         (
             {"student": "cifar/resnet8"},
             "/student",
@@ -101,7 +101,12 @@ def test_only_first_unknown_fields_get_suggestions() -> None:
             "/training/augmentation",
             'must be an object, such as `{"type": "none"}`',
         ),
-        ({"from": "job_x"}, "/from", 'must be an object, such as `{"job": "job_x"}`'),
+        ({"from": "job_x"}, "/from", 'must be an object, such as `{"job": "job_…"}`'),
+        (
+            {"student": "secret"},
+            "/student",
+            'must be an object, such as `{"architecture": "cifar/resnet8"}`',
+        ),
         ({"accept": 95}, "/accept", "must be an object"),
     ],
 )
