@@ -5,9 +5,8 @@ import json
 import pytest
 
 from store.access.source_rules import matching_rule, parse_rules
-from store.ids import new_id
 
-ONE, TWO = new_id("prj"), new_id("prj")
+ONE, TWO = "prj_" + 26 * "1", "prj_" + 26 * "2"
 RULES = parse_rules(
     json.dumps(
         [
