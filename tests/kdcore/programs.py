@@ -4,12 +4,22 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import pytest
 import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 from torch.export import Dim
+
+from kdcore.models.programs.load import load_program
+from kdcore.models.programs.program_network import ProgramNetwork
+from kdcore.protocol.requests import VerifyRequest
+from kdcore.runtime.errors import UserError
+from kdcore.schema.catalog import ProgramFormat
+from kdcore.weights.verify import verify
+from tests.kdcore.uploads import Workdir
 
 SIDE, CLASSES = 8, 3
 
@@ -111,3 +121,31 @@ def zip_files(files: Mapping[str, bytes]) -> bytes:
         for name, data in files.items():
             archive.writestr(name, data)
     return file.getvalue()
+
+
+class Verified(NamedTuple):
+    """What ``verify`` reports of a network, and the network that it wrote."""
+
+    info: dict[str, Any]
+    network: ProgramNetwork
+
+
+def verify_file(folder: Path, data: bytes, **fields: Any) -> Verified:
+    """Verify an upload of these bytes, with the fields of a request."""
+    workdir = Workdir(folder / f"work-{len(list(folder.iterdir()))}")
+    path = workdir.path / "upload"
+    path.write_bytes(data)
+    request = VerifyRequest(path=str(path), **{"filename": "net.pt2"} | fields)
+    info = workdir.call(verify, request)
+    (written,) = (workdir.path / "artifacts").iterdir()
+    program_format: ProgramFormat = info["architecture"]
+    return Verified(info, load_program(written, program_format, info["input_size"]))
+
+
+def refuse_file(folder: Path, data: bytes, **fields: Any) -> UserError:
+    """Assert that an upload of these bytes is refused, and return the error."""
+    with pytest.raises(UserError) as error:
+        verify_file(folder, data, **fields)
+    assert error.value.code == "checkpoint_invalid"
+    assert "damaged" not in error.value.message
+    return error.value

@@ -16,6 +16,19 @@ from kdcore.models.programs.program_network import (
 
 _STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 """Names of ONNX's set of operators."""
+_RUNTIME_DOMAINS = ("ai.onnx", "com.microsoft", "com.ms", "org.pytorch")
+"""Domains whose operators onnxruntime has itself; it ignores a function of such a name."""
+_RANDOM_OPERATORS = frozenset(
+    {
+        "Bernoulli",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    }
+)
+_TRAINING_HINT = "export it again in eval mode: call model.eval() before torch.onnx.export"
 _EXPORT_HINT = (
     "export it again with one float32 input of images: "
     'torch.onnx.export(model.eval(), (images,), "model.onnx", dynamo=True)'
@@ -112,8 +125,8 @@ class OnnxContent(NamedTuple):
 def parse_onnx(data: bytes, name: str) -> OnnxContent:
     """Parse an ONNX file and check what it needs. Nothing is run.
 
-    Raises :class:`UserError` for damaged files, the format of onnxruntime, and operators that are
-    not ONNX's and not defined in the file.
+    Raises :class:`UserError` for damaged files, the format of onnxruntime, operators that are not
+    ONNX's and not defined in the file, random numbers and layers in training mode.
     """
     import onnx
 
@@ -129,7 +142,7 @@ def parse_onnx(data: bytes, name: str) -> OnnxContent:
     if not model.graph.output:
         raise program_error(f"{name} has no network: its graph has no output")
     _check_operators(model, name)
-    tensors = _tensors(model)
+    tensors = _messages(model, "TensorProto")
     external = [tensor for tensor in tensors if tensor.data_location == tensor.EXTERNAL]
     return OnnxContent(model, tuple(external))
 
@@ -142,10 +155,43 @@ def encode_onnx(model: Any, name: str) -> bytes:
 
 
 def _check_operators(model: Any, name: str) -> None:
-    defined = {(function.domain, function.name) for function in model.functions}
-    nodes = [*_messages(model.graph, "NodeProto")]
+    """Check the operators of the graph ``model``, at any depth, and of its functions.
+
+    Raises :class:`UserError` for operators that are not ONNX's and not defined in the file, for
+    random numbers and for layers in training mode. ``name`` is the file's.
+    """
+    scopes = [model.graph, *model.functions]
+    _check_domains(model, scopes, name)
+    for scope in scopes:
+        _check_training(scope, name)
+
+
+def _messages(message: Any, kind: str) -> Iterator[Any]:
+    """Return all messages of a type inside ``message``, at any depth."""
+    pending = [message]
+    while pending:
+        current = pending.pop()
+        for field, value in current.ListFields():
+            if field.message_type is None:
+                continue
+            for inner in [value] if hasattr(value, "ListFields") else value:
+                if inner.DESCRIPTOR.name == kind:
+                    yield inner
+                pending.append(inner)
+
+
+def _check_domains(model: Any, scopes: Sequence[Any], name: str) -> None:
     for function in model.functions:
-        nodes += _messages(function, "NodeProto")
+        domain = function.domain
+        if not domain or domain.startswith(_RUNTIME_DOMAINS):
+            raise program_error(
+                f"{name} defines the function {domain or 'ai.onnx'}::{function.name} under the "
+                "name of an operator of onnxruntime, which would run instead",
+                hint="give the function a domain of your own",
+                items=[f"{domain}::{function.name}"],
+            )
+    defined = {(function.domain, function.name) for function in model.functions}
+    nodes = [node for scope in scopes for node in _messages(scope, "NodeProto")]
     custom = sorted(
         {
             f"{node.domain}::{node.op_type}"
@@ -162,22 +208,70 @@ def _check_operators(model: Any, name: str) -> None:
         )
 
 
-def _tensors(model: Any) -> list[Any]:
-    return [*_messages(model, "TensorProto")]
+def _check_training(scope: Any, name: str) -> None:
+    """Raise :class:`UserError` for random numbers and training mode in a graph or a function."""
+    nodes = [n for n in _messages(scope, "NodeProto") if n.domain in _STANDARD_DOMAINS]
+    for node in nodes:
+        if node.op_type in _RANDOM_OPERATORS:
+            raise program_error(
+                f"{name} has the operator {node.op_type}, so its outputs are random",
+                hint=f"{_TRAINING_HINT}, and export a network without random numbers",
+                items=[node.op_type],
+            )
+        if _trains(node, scope):
+            raise program_error(
+                f"{name} has the layer {node.op_type} in training mode"
+                f"{f' ({node.name[:200]})' if node.name else ''}",
+                hint=_TRAINING_HINT,
+                items=[node.op_type],
+            )
 
 
-def _messages(message: Any, kind: str) -> Iterator[Any]:
-    """Return all messages of a type inside ``message``, at any depth."""
-    pending = [message]
-    while pending:
-        current = pending.pop()
-        for field, value in current.ListFields():
-            if field.message_type is None:
-                continue
-            for inner in [value] if hasattr(value, "ListFields") else value:
-                if inner.DESCRIPTOR.name == kind:
-                    yield inner
-                pending.append(inner)
+def _trains(node: Any, scope: Any) -> bool:
+    """Tell whether a node is in training mode, or could be."""
+    if node.op_type == "Dropout":
+        return any(node.input[2:]) and not _is_constant_false(node.input[2], scope)
+    if node.op_type == "BatchNormalization":
+        # Before opset 14, outputs of the statistics selected training mode.
+        modes = [a for a in node.attribute if a.name == "training_mode"]
+        return any(node.output[1:]) or any(mode.i != 0 or mode.ref_attr_name for mode in modes)
+    return False
+
+
+def _is_constant_false(value: str, scope: Any) -> bool:
+    """Tell whether each definition of ``value`` in a scope is a constant that is false.
+
+    Subgraphs beside one another may define the same name.
+    """
+    definitions = [
+        _constant(node) for node in _messages(scope, "NodeProto") if value in node.output
+    ]
+    graphs = [*_messages(scope, "GraphProto")]
+    for graph in graphs:
+        definitions += [None for formal in graph.input if formal.name == value]
+    if scope.DESCRIPTOR.name == "GraphProto":
+        graphs.append(scope)
+    for graph in graphs:
+        definitions += [tensor for tensor in graph.initializer if tensor.name == value]
+    return bool(definitions) and all(map(_is_false, definitions))
+
+
+def _constant(node: Any) -> Any:
+    """Return the tensor of a Constant; None for other nodes."""
+    if node.op_type != "Constant" or node.domain not in _STANDARD_DOMAINS:
+        return None
+    tensors = [a.t for a in node.attribute if a.name == "value" and a.HasField("t")]
+    return tensors[0] if len(node.attribute) == len(tensors) == 1 else None
+
+
+def _is_false(tensor: Any) -> bool:
+    if tensor is None or tensor.data_location == tensor.EXTERNAL:
+        return False
+    if tensor.data_type != tensor.BOOL or any(size != 1 for size in tensor.dims):
+        return False
+    if tensor.HasField("raw_data"):
+        return bool(tensor.raw_data == b"\0") and not tensor.int32_data
+    return list(tensor.int32_data) == [0]
 
 
 def _first_line(error: Exception) -> str:

@@ -5,21 +5,14 @@ import pickle
 import signal
 import struct
 import threading
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from kdcore.models.programs.load import load_program
-from kdcore.models.programs.program_network import ProgramNetwork
-from kdcore.protocol.requests import VerifyRequest
-from kdcore.runtime.errors import UserError
 from kdcore.runtime.limits import CpuTimeExceededError
-from kdcore.schema.catalog import ProgramFormat
-from kdcore.weights.verify import verify
 from tests.helpers import wait_until
 from tests.kdcore.programs import (
     CLASSES,
@@ -31,36 +24,13 @@ from tests.kdcore.programs import (
     mean_node,
     onnx_model,
     program_bytes,
+    refuse_file,
+    verify_file,
     zip_files,
 )
-from tests.kdcore.uploads import Workdir
 
 GRAPH = "models/model.json"
 WEIGHTS = "data/weights/model_weights_config.json"
-
-
-class Verified(NamedTuple):
-    info: dict[str, Any]
-    network: ProgramNetwork
-
-
-def verify_file(folder: Path, data: bytes, **fields: Any) -> Verified:
-    workdir = Workdir(folder / f"work-{len(list(folder.iterdir()))}")
-    path = workdir.path / "upload"
-    path.write_bytes(data)
-    request = VerifyRequest(path=str(path), **{"filename": "net.pt2"} | fields)
-    info = workdir.call(verify, request)
-    (written,) = (workdir.path / "artifacts").iterdir()
-    program_format: ProgramFormat = info["architecture"]
-    return Verified(info, load_program(written, program_format, info["input_size"]))
-
-
-def refuse_file(folder: Path, data: bytes, **fields: Any) -> UserError:
-    with pytest.raises(UserError) as error:
-        verify_file(folder, data, **fields)
-    assert error.value.code == "checkpoint_invalid"
-    assert "damaged" not in error.value.message
-    return error.value
 
 
 @pytest.fixture(scope="module")
