@@ -11,7 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
-from torch.export import Dim
+from torch.export import Dim, ExportedProgram
 
 from kdcore.models.programs.load import load_program
 from kdcore.models.programs.program_network import ProgramNetwork
@@ -43,12 +43,16 @@ class SmallNetwork(nn.Module):
 
 
 def program_bytes(
-    network: nn.Module, batch: int | None = None, inputs: tuple[Any, ...] | None = None
+    network: nn.Module,
+    batch: int | None = None,
+    inputs: tuple[Any, ...] | None = None,
+    change: Callable[[ExportedProgram], ExportedProgram] | None = None,
 ) -> bytes:
     """What ``torch.export.save`` writes; ``batch`` None is a batch of any size."""
     images = torch.zeros(batch or 2, 3, SIDE, SIDE)
     shapes = None if batch or inputs else ({0: Dim("batch", min=1)},)
     program = torch.export.export(network, inputs or (images,), dynamic_shapes=shapes)
+    program = change(program) if change else program
     file = io.BytesIO()
     torch.export.save(program, file)
     return file.getvalue()

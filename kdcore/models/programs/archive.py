@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from kdcore.models.programs.operator_calls import DTYPES, EXPORT_HINT
+from kdcore.models.programs.operator_arguments import DTYPES, EXPORT_HINT
 from kdcore.models.programs.program_network import program_error
 
 FORMAT_FILE = "archive_format"

@@ -1,7 +1,7 @@
 """GraphNetwork: a program of torch.export, run call by call."""
 
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +12,8 @@ from typing_extensions import override
 from kdcore.models.flops import count_flops
 from kdcore.models.programs.archive import ProgramArchive, read_archive
 from kdcore.models.programs.graph_plan import GraphPlan, read_plan
-from kdcore.models.programs.operator_calls import Call, Device, Ref
+from kdcore.models.programs.operator_arguments import EXPORT_HINT, Device, Ref
+from kdcore.models.programs.operator_calls import Call
 from kdcore.models.programs.program_network import ProgramNetwork, program_error
 from kdcore.runtime.errors import UserError
 
@@ -87,10 +88,35 @@ class GraphNetwork(ProgramNetwork):
         values: dict[str, Any] = {
             value: getattr(self, attribute) for value, attribute in self._attributes.items()
         }
-        values[self._plan.input_name] = images
+        fixed = {_address(tensor): value for value, tensor in values.items() if tensor.numel()}
+        changes = any(call.writes for call in self._plan.calls)
+        values[self._plan.input_name] = images.clone() if changes else images
         for call in self._plan.calls:
+            if call.writes:
+                self._check_writes(call, values, fixed)
             _run_call(call, values, images.device)
         return [values[self._plan.outputs[name]] for name in names]
+
+    def _check_writes(
+        self, call: Call, values: Mapping[str, Any], fixed: Mapping[int, str]
+    ) -> None:
+        """Raise :class:`UserError` for a call that would change a weight or a constant.
+
+        ``fixed`` has their names in the graph by the addresses of their memory.
+        """
+        for argument in call.writes:
+            target = _resolve(call.kwargs.get(argument), values, torch.device("cpu"))
+            changed = fixed.get(_address(target)) if isinstance(target, Tensor) else None
+            if changed is not None:
+                raise program_error(
+                    f"the network changes its own tensor {self._plan.tensors[changed][:200]} by "
+                    f"the operator {call.function}, so its outputs depend on earlier images",
+                    hint=f"assign the new value to a variable of forward, and {EXPORT_HINT}",
+                )
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _run_call(call: Call, values: dict[str, Any], device: torch.device) -> None:
@@ -107,7 +133,7 @@ def _run_call(call: Call, values: dict[str, Any], device: torch.device) -> None:
         del values[name]
 
 
-def _resolve(value: Any, values: dict[str, Any], device: torch.device) -> Any:
+def _resolve(value: Any, values: Mapping[str, Any], device: torch.device) -> Any:
     if isinstance(value, Ref):
         return values[value.name]
     if isinstance(value, Device):

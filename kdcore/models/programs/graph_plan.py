@@ -9,22 +9,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kdcore.models.programs.operator_calls import (
-    DTYPES,
-    EXPORT_HINT,
-    Call,
-    Ref,
-    find_operator,
-    is_assertion,
-    read_call,
-)
+from kdcore.models.programs.operator_arguments import DTYPES, EXPORT_HINT, Ref
+from kdcore.models.programs.operator_calls import Call, find_operator, is_assertion, read_call
 from kdcore.models.programs.program_network import ProgramInput, check_input_shape, program_error
 
 _SCHEMA_MAJOR = 8
 _MAX_NODES = 200_000
 _MAX_LISTED = 20
 _SYMBOL = re.compile(r"(?:Symbol\('(\w+)'[^()]*\)|(\w+))")
-_TRAINING_FLAGS = frozenset({"training", "train", "use_input_stats"})
+_TRAINING_FLAGS = ("training", "train", "dropout_p")
 
 
 class GraphPlan(NamedTuple):
@@ -62,6 +55,8 @@ def read_plan(program: Any, name: str) -> GraphPlan:
     values = [spec["user_output"]["arg"] for spec in signature["output_specs"]]
     outputs = _name_outputs(values, module)
     calls = [read_call(node) for node in graph["nodes"] if not is_assertion(node["target"])]
+    if any(map(_trains, calls)):
+        raise _training_error(name)
     return GraphPlan(
         takes=_read_shape(graph["tensor_values"][input_name], program["range_constraints"]),
         input_name=input_name,
@@ -85,16 +80,20 @@ def _check_operators(nodes: Sequence[Any], name: str) -> None:
             hint="replace it in the network's code, and " + EXPORT_HINT,
             items=[target[:200] for target in refused[:_MAX_LISTED]],
         )
-    if any(_trains(node) for node in nodes):
-        raise _training_error(name)
 
 
-def _trains(node: Any) -> bool:
-    flags = {value["name"]: value["arg"] for value in node["inputs"]}
-    if any(flags[flag].get("as_bool") for flag in _TRAINING_FLAGS & flags.keys()):
-        # Instance normalization uses the statistics of its input in both modes.
-        return "instance_norm" not in node["target"]
-    return bool(flags.get("dropout_p", {}).get("as_float"))
+def _trains(call: Call) -> bool:
+    arguments = call.kwargs
+    if any(_is_on(arguments.get(flag, False)) for flag in _TRAINING_FLAGS):
+        return True
+    # Without statistics, instance normalization uses those of its input in both modes.
+    has_stats = any(arguments.get(stats) is not None for stats in ("running_mean", "running_var"))
+    return has_stats and _is_on(arguments.get("use_input_stats", False))
+
+
+def _is_on(flag: Any) -> bool:
+    """Return whether a flag or a probability is anything but a plain false or 0."""
+    return not isinstance(flag, int | float) or bool(flag)
 
 
 def _check_outputs(specs: Sequence[Any], name: str) -> None:

@@ -7,57 +7,21 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
+from kdcore.models.programs.operator_arguments import read_argument, read_number
 from kdcore.models.programs.program_network import program_error
 
-EXPORT_HINT = (
-    'export it again: torch.export.save(torch.export.export(model.eval(), (images,)), "model.pt2")'
-)
-DTYPES: dict[int, torch.dtype] = {
-    1: torch.uint8,
-    2: torch.int8,
-    3: torch.int16,
-    4: torch.int32,
-    5: torch.int64,
-    6: torch.float16,
-    7: torch.float32,
-    8: torch.float64,
-    12: torch.bool,
-    13: torch.bfloat16,
-}
-"""Types of plain tensors, by the number in the file."""
-_MEMORY_FORMATS = {
-    1: torch.contiguous_format,
-    2: torch.channels_last,
-    3: torch.channels_last_3d,
-    4: torch.preserve_format,
-}
-_STRIDED = 7
 _ATEN = "torch.ops.aten."
-_PYTHON = {
-    **{
-        f"_operator.{name}": getattr(operator, name)
-        for name in (
-            *("add", "sub", "mul", "truediv", "floordiv", "mod", "neg", "pow", "pos"),
-            *("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "not_"),
-        )
-    },
-    **{f"math.{name}": getattr(math, name) for name in ("ceil", "floor", "trunc", "sqrt")},
-    **{
-        f"torch.{name}": getattr(torch, name)
-        for name in ("sym_float", "sym_int", "sym_max", "sym_min", "sym_not", "sym_ite")
-    },
-}
-"""Arithmetic of sizes."""
 _ASSERTIONS = frozenset(
     {"_assert_async", "_assert_scalar", "_assert_tensor_metadata", "sym_constrain_range"}
     | {"sym_constrain_range_for_size"}
 )
 """Operators that check their arguments and return nothing: they are skipped."""
-_REFUSED = frozenset({"empty", "empty_strided", "resize_", "from_file"})
-"""Core operators with outputs that the inputs do not decide."""
+_REFUSED = frozenset({"empty", "empty_strided", "resize_", "from_file", "_native_batch_norm_legit"})
+"""Core operators with outputs that the inputs do not decide, and one that trains."""
 _COMPOSITE_NAMES = """
-_native_batch_norm_legit_no_training _safe_softmax _scaled_dot_product_flash_attention_for_cpu
+_native_batch_norm_legit_no_training _safe_softmax
 _unsafe_index _unsafe_view _upsample_bicubic2d_aa _upsample_bilinear2d_aa
 _upsample_nearest_exact2d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d
 adaptive_max_pool2d add_ addcdiv addcmul addmm_ all avg_pool1d avg_pool2d baddbmm batch_norm
@@ -69,7 +33,7 @@ frobenius_norm gelu_ glu grid_sampler group_norm hardsigmoid hardsigmoid_ hardsw
 hardtanh_ hstack im2col index_add inner instance_norm layer_norm leaky_relu_ lift_fresh
 lift_fresh_copy linalg_matrix_norm linalg_norm linalg_vector_norm linear linspace log_sigmoid
 log_softmax logsumexp matmul max_pool1d max_pool2d max_pool2d_with_indices max_pool3d meshgrid
-mish mish_ moveaxis movedim mul_ mv narrow native_batch_norm new_full new_ones new_zeros norm
+mish mish_ moveaxis movedim mul_ mv narrow new_full new_ones new_zeros norm
 numpy_T one_hot ones ones_like outer pad pixel_shuffle pixel_unshuffle prelu relu6 relu_
 repeat_interleave reshape reshape_as rms_norm roll rot90 rsub scaled_dot_product_attention selu
 selu_ sigmoid_ silu silu_ softmax softplus split square squeeze_ stack std std_mean sub_
@@ -80,6 +44,88 @@ upsample_nearest3d upsample_trilinear3d var_mean view_as vstack where zero_ zero
 """
 _COMPOSITE = frozenset(_COMPOSITE_NAMES.split())
 """Operators beside ATen's core set (``torch.Tag.core``) and its pointwise ones, by base name."""
+_MAX_SIZE = 2**63
+_MAX_EXPONENT = 64
+
+
+def _normalize_batch(**arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Run ``_native_batch_norm_legit_no_training`` as ``batch_norm``, which compares the lengths.
+
+    The second and third results, the statistics of a batch in training, are empty.
+    """
+    normalized: Tensor = torch.ops.aten.batch_norm.default(
+        **arguments, training=False, cudnn_enabled=False
+    )
+    return normalized, normalized.new_zeros(0), normalized.new_zeros(0)
+
+
+def _attend(*, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+    """Run ``scaled_dot_product_attention``. Raises :class:`UserError` for other shapes."""
+    shapes = [tuple(tensor.shape) for tensor in (query, key, value)]
+    fits = min(map(len, shapes)) >= 2 and shapes[0][-1] == shapes[1][-1]
+    if not fits or shapes[1][-2] != shapes[2][-2]:
+        raise program_error(
+            "the shapes of query, key and value of an attention do not fit: "
+            f"{', '.join(map(str, shapes))}"
+        )
+    output: Tensor = torch.ops.aten.scaled_dot_product_attention.default(
+        query, key, value, **options
+    )
+    return output
+
+
+_CHECKED: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten._native_batch_norm_legit_no_training.default: _normalize_batch,
+    torch.ops.aten.scaled_dot_product_attention.default: _attend,
+}
+"""Functions that are called with the arguments of an operator instead of it, because its kernel
+reads behind short tensors."""
+
+
+def _limit_size(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of numbers. Its arguments and its result have at most 64 bits."""
+
+    def compute(*numbers: Any) -> Any:
+        for number in numbers:
+            _check_size(number)
+        result = function(*numbers)
+        _check_size(result)
+        return result
+
+    return compute
+
+
+def _check_size(number: Any) -> None:
+    if isinstance(number, float) or (isinstance(number, int) and abs(number) <= _MAX_SIZE):
+        return
+    raise program_error("the program computes a size that is no number of at most 64 bits")
+
+
+def _power(base: float, exponent: float) -> Any:
+    if abs(exponent) > _MAX_EXPONENT:
+        raise program_error(f"the program computes a size with the exponent {exponent}")
+    return base**exponent
+
+
+_ARITHMETIC: dict[str, Callable[..., Any]] = {
+    "_operator.pow": _limit_size(_power),
+    **{
+        f"_operator.{name}": _limit_size(getattr(operator, name))
+        for name in (
+            *("add", "sub", "mul", "truediv", "floordiv", "mod", "neg", "pos"),
+            *("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "not_"),
+        )
+    },
+    **{
+        f"math.{name}": _limit_size(getattr(math, name))
+        for name in ("ceil", "floor", "trunc", "sqrt")
+    },
+    **{
+        f"torch.{name}": _limit_size(getattr(torch, name))
+        for name in ("sym_float", "sym_int", "sym_max", "sym_min", "sym_not", "sym_ite")
+    },
+}
+"""Arithmetic of sizes."""
 
 
 @functools.cache
@@ -89,9 +135,8 @@ def find_operator(target: str) -> Callable[..., Any] | None:
     None for an operator that is not run: of another namespace, with effects beside its output, or
     with random outputs. Nothing else is looked up by a name in a file.
     """
-    if target in _PYTHON:
-        function: Callable[..., Any] = _PYTHON[target]
-        return function
+    if target in _ARITHMETIC:
+        return _ARITHMETIC[target]
     base, _, overload = target.removeprefix(_ATEN).partition(".")
     if not target.startswith(_ATEN) or not (base.isidentifier() and overload.isidentifier()):
         return None
@@ -112,7 +157,11 @@ def is_assertion(target: str) -> bool:
 
 
 def _is_plain(base: str, overload: Any) -> bool:
-    if any(argument.is_out for argument in overload._schema.arguments):
+    schema = overload._schema
+    if any(argument.is_out for argument in schema.arguments):
+        return False
+    # Operators without tensors compute lists and texts of any length.
+    if not any("Tensor" in str(part.type) for part in (*schema.arguments, *schema.returns)):
         return False
     if base in _COMPOSITE:
         return True
@@ -131,16 +180,6 @@ def _aten_names() -> frozenset[str]:
     )
 
 
-class Ref(NamedTuple):
-    """A value that an input or an earlier call has."""
-
-    name: str
-
-
-class Device(NamedTuple):
-    """The device of the network."""
-
-
 class Call(NamedTuple):
     """One call of an operator."""
 
@@ -151,86 +190,27 @@ class Call(NamedTuple):
     """A name, or a list of names, for each result; None for a result without a name."""
     unused: tuple[str, ...]
     """Values that no later call reads."""
+    writes: tuple[str, ...] = ()
+    """Arguments that the operator changes."""
 
 
 def read_call(node: Any) -> Call:
     """Read a node of the graph. Raises :class:`UserError` for arguments that are not run."""
-    function: Any = find_operator(node["target"])
-    args, kwargs = [], {}
+    target = node["target"]
+    function: Any = find_operator(target)
+    results = [_read_result(value) for value in node["outputs"]]
     schema = getattr(function, "_schema", None)
-    for value in node["inputs"]:
-        argument = _read_argument(value["arg"])
-        if schema is None:
-            args.append(argument)
-        else:
-            kwargs[str(value["name"])] = argument
-    return Call(function, args, kwargs, [_read_result(value) for value in node["outputs"]], ())
-
-
-def _read_argument(value: Any) -> Any:
-    ((kind, content),) = value.items()
-    reader = _READERS.get(kind)
-    if reader is None:
-        raise program_error(
-            f"the program passes arguments of the kind {kind[:100]}, which are not run", EXPORT_HINT
-        )
-    return reader(content)
-
-
-def _read_layout(content: Any) -> torch.layout:
-    if content != _STRIDED:
-        raise program_error("the program uses tensors that are not plain and dense")
-    return torch.strided
-
-
-def _plain(content: Any) -> Any:
-    if isinstance(content, list):
-        return [_plain(item) for item in content]
-    if not isinstance(content, int | float | str | bool | None):
-        raise TypeError("a plain value is expected")
-    return content
-
-
-def _float(content: Any) -> float | list[float]:
-    """Read floats; infinite ones and NaN are texts in the file."""
-    return [float(item) for item in content] if isinstance(content, list) else float(content)
-
-
-def _ref(content: Any) -> Ref:
-    return Ref(str(content["name"]))
-
-
-def _either(content: Any) -> Any:
-    """Read a number that may be a value of the graph, or a tensor that may be missing."""
-    ((kind, value),) = content.items()
-    if kind == "as_name":
-        return Ref(str(value))
-    if kind == "as_tensor":
-        return _ref(value)
-    return None if kind == "as_none" else _plain(value)
-
-
-def _list_of(reader: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda content: [reader(item) for item in content]
-
-
-_READERS: dict[str, Callable[[Any], Any]] = {
-    "as_none": lambda _: None,
-    "as_tensor": _ref,
-    "as_tensors": _list_of(_ref),
-    "as_optional_tensor": _either,
-    "as_optional_tensors": _list_of(_either),
-    "as_scalar_type": lambda content: DTYPES[content],
-    "as_memory_format": lambda content: _MEMORY_FORMATS[content],
-    "as_layout": _read_layout,
-    "as_device": lambda _: Device(),
-    **dict.fromkeys(("as_sym_int", "as_sym_bool", "as_sym_float"), _either),
-    **dict.fromkeys(("as_sym_ints", "as_sym_bools", "as_sym_floats"), _list_of(_either)),
-    **dict.fromkeys(("as_float", "as_floats"), _float),
-    **dict.fromkeys(
-        ("as_int", "as_string", "as_bool", "as_ints", "as_bools", "as_strings"), _plain
-    ),
-}
+    if schema is None:
+        return Call(function, [read_number(v["arg"]) for v in node["inputs"]], {}, results, ())
+    arguments = {argument.name: argument for argument in schema.arguments}
+    kwargs = {
+        value["name"]: read_argument(value["arg"], arguments[value["name"]], target)
+        for value in node["inputs"]
+    }
+    changed = (a.name for a in schema.arguments if a.alias_info and a.alias_info.is_write)
+    # torch.export detaches constants in place, which changes no value.
+    writes = () if function is torch.ops.aten.detach_.default else tuple(changed)
+    return Call(_CHECKED.get(function, function), [], kwargs, results, (), writes)
 
 
 def _read_result(value: Any) -> Any:
