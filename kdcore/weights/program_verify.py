@@ -44,9 +44,10 @@ _SEED = 20261
 _NUM_IMAGES = 4
 _MAX_DEPENDENCE = 0.25
 """Difference that other images of the batch may make, as a share of the difference between images.
-Dynamic quantization, whose scale is that of the batch, makes 0.02 in cifar/resnet8; subtraction of
-the mean of the batch makes more than 0.5."""
-_ROUNDING = 1e-4
+Dynamic quantization, whose scale is that of the batch, makes 0.02 in cifar/resnet8 and 0.09 in
+torchvision/resnet18; subtraction of the mean of the batch makes more than 0.5."""
+_MAX_ROUNDING = 1e-2
+"""The same as a share of the output, for networks that hardly distinguish random images."""
 _MAX_SUM_ERROR = 5e-3
 """Deviation from 1 of the sum of probabilities of 16 bits."""
 _EVAL_HINT = "export the network in eval mode, after model.eval()"
@@ -218,7 +219,7 @@ def _check_rows(name: str, output: Tensor, other: Tensor, offset: int) -> None:
     if output.shape == other.shape:
         rows, others = output[offset:], other[:-offset]
         between_images = _root_mean_square(output - output.mean(0))
-        allowed = _MAX_DEPENDENCE * between_images + _ROUNDING * _root_mean_square(output)
+        allowed = _MAX_DEPENDENCE * between_images + _MAX_ROUNDING * _root_mean_square(output)
         if not _root_mean_square(rows - others) > allowed:
             return
     raise program_error(
