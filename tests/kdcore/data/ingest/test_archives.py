@@ -136,7 +136,7 @@ def encode_npy(array):
         (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "numpy.savez"),
         (b"\x80\x04\x95", "a pickle, which is never opened", "numpy.savez"),
         (b"\0\0\x08\x03\0\0\xea\x60", "an IDX file", "numpy.savez"),
-        (gzip.compress(b"\0\0\x08\x03\0\0\xea\x60"), "an IDX file", "numpy.savez"),
+        (gzip.compress(b"\0\0\x08\x03\0\0\xea\x60", mtime=0), "an IDX file", "numpy.savez"),
         (encode_image(Image.new("L", (9, 9))), "one image", "into a zip, in class folders"),
         (b"<!DOCTYPE html><html>", "a web page", "download the file itself"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS", "git lfs pull"),
