@@ -88,7 +88,7 @@ class GraphNetwork(ProgramNetwork):
         values: dict[str, Any] = {
             value: getattr(self, attribute) for value, attribute in self._attributes.items()
         }
-        fixed = {_address(tensor): value for value, tensor in values.items() if tensor.numel()}
+        fixed = {_storage_id(tensor): value for value, tensor in values.items()}
         changes = any(call.writes for call in self._plan.calls)
         values[self._plan.input_name] = images.clone() if changes else images
         for call in self._plan.calls:
@@ -102,11 +102,11 @@ class GraphNetwork(ProgramNetwork):
     ) -> None:
         """Raise :class:`UserError` for a call that would change a weight or a constant.
 
-        ``fixed`` has their names in the graph by the addresses of their memory.
+        ``fixed`` has their names in the graph by the ids of their storages.
         """
         for argument in call.writes:
             target = _resolve(call.kwargs.get(argument), values, torch.device("cpu"))
-            changed = fixed.get(_address(target)) if isinstance(target, Tensor) else None
+            changed = fixed.get(_storage_id(target)) if isinstance(target, Tensor) else None
             if changed is not None:
                 raise program_error(
                     f"the network changes its own tensor {self._plan.tensors[changed][:200]} by "
@@ -115,8 +115,9 @@ class GraphNetwork(ProgramNetwork):
                 )
 
 
-def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+def _storage_id(tensor: Tensor) -> int:
+    # Tensors of torch.export, which converts programs to ONNX, have no addresses of data.
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _run_call(call: Call, values: dict[str, Any], device: torch.device) -> None:

@@ -211,6 +211,9 @@ def test_network_that_changes_its_input_leaves_the_images_of_the_caller(tmp_path
         assert torch.equal(batch, images())
         assert torch.allclose(logits, InputNetwork().eval()(images()), atol=1e-6)
     assert logits.shape == (4, CLASSES)
+    traced = torch.export.export(loaded, (batch,), strict=False).module()
+    with torch.no_grad():
+        assert torch.allclose(traced(images()), logits, atol=1e-6)
 
 
 @pytest.mark.parametrize(
