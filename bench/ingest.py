@@ -34,7 +34,8 @@ from store.settings import settings
 from tests.chaos.weed import BUCKET, Weed
 from tests.helpers import wait_until
 from worker.engine.engine_process import EngineProcess, base_environment, run_environment
-from worker.sources.file_readers import FileReader, FolderReader, S3Reader
+from worker.sources.file_readers import FileReader, FolderReader
+from worker.sources.s3_reader import S3Reader
 from worker.sources.source_server import SourceServer
 
 WIDTH, HEIGHT, QUALITY, CLASSES = 160, 120, 90, 10

@@ -92,6 +92,8 @@ class FileSource(NamedTuple):
     bucket: str | None
     parts: tuple[str, ...]
     """Folders of the path, or of the key."""
+    is_prefix: bool = False
+    """Whether a slash ends the key, so that no object of that name is read; only in S3."""
 
     def contains(self, other: "FileSource") -> bool:
         """Whether ``other`` is this folder or prefix, or below it."""
@@ -99,10 +101,11 @@ class FileSource(NamedTuple):
 
     @property
     def address(self) -> str:
-        """The source as text, without a slash at its end."""
+        """The source as text; a slash ends that of a prefix."""
         if self.bucket is None:
             return f"{FOLDER_PREFIX}/{'/'.join(self.parts)}"
-        return "/".join((f"{S3_PREFIX}{self.bucket}", *self.parts))
+        end = ("",) if self.is_prefix else ()
+        return "/".join((f"{S3_PREFIX}{self.bucket}", *self.parts, *end))
 
 
 def is_file_source(source: str) -> bool:
@@ -113,6 +116,7 @@ def is_file_source(source: str) -> bool:
 def parse_file_source(source: str) -> FileSource:
     """Parse ``folder:/path`` or ``s3://bucket/prefix``.
 
+    A slash at the end of an S3 key names what is below it, and not an object of that name.
     Raises ``ValueError`` for other forms, for ``.``, ``..`` and empty parts, and for control
     characters. Characters such as ``%`` have no special meaning.
     """
@@ -132,7 +136,7 @@ def parse_file_source(source: str) -> FileSource:
     parts = tuple(path.removesuffix("/").split("/")) if path else ()
     if any(part in ("", ".", "..") for part in parts):
         raise ValueError("must have a plain path, without '.', '..' and empty parts")
-    return FileSource(bucket, parts)
+    return FileSource(bucket, parts, bucket is not None and bool(parts) and path.endswith("/"))
 
 
 def _check_source(source: str) -> str:

@@ -18,7 +18,7 @@ def _check_source(text: str) -> str:
     source = parse_file_source(text)
     if source.bucket is None and not source.parts:
         raise ValueError("must not be the root of the file system")
-    return source.address
+    return source._replace(is_prefix=False).address
 
 
 def _check_project(text: str) -> str:

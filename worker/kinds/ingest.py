@@ -27,7 +27,8 @@ from worker.kinds.base import (
     untrusted_input_limits,
 )
 from worker.run_result import EngineOutputs
-from worker.sources.file_readers import FileReader, FolderReader, S3Reader, SourceRefusedError
+from worker.sources.file_readers import FileReader, FolderReader, SourceRefusedError
+from worker.sources.s3_reader import S3Reader
 from worker.sources.source_server import SourceServer
 
 

@@ -1,39 +1,20 @@
-"""FileReader: lists and reads the files of a source, in a folder of this machine or in S3.
+"""FileReader: lists and reads the files of a source; FolderReader: in a folder of this machine.
 
 :class:`FolderReader` never reads what lies outside of the allowed folder, though names may lead
 through links and links may change at any time: a file is first opened without access to its content
 (``O_PATH``); the path of that descriptor, which the kernel knows, must be below the allowed folder;
-then the same descriptor is opened for reading. :class:`S3Reader` has the credentials of sources.
+then the same descriptor is opened for reading.
 """
 
 import contextlib
 import os
 import stat
-import time
-from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-
-import obstore
-import structlog
-from obstore.exceptions import (
-    BaseError,
-    InvalidPathError,
-    PermissionDeniedError,
-    PreconditionError,
-    UnauthenticatedError,
-)
-from obstore.store import S3Store
+from collections.abc import Iterator
+from typing import Protocol
 
 from kdcore.protocol.source_channel import ListedFile
-from kdcore.schema.dataset_sources import S3_PREFIX, FileSource
-from store.settings import settings
+from kdcore.schema.dataset_sources import FileSource
 
-if TYPE_CHECKING:
-    from obstore import GetOptions
-
-log = structlog.get_logger()
-Result = TypeVar("Result")
 MAX_FILES = 3_000_000
 """Files of one source: more than a data set may have images."""
 CHANGED_MESSAGE = "changed after the files were listed; create the data set again when none changes"
@@ -42,9 +23,8 @@ _FOLDER_LINK = "is a link to a folder; put the folder itself there"
 _NOT_REGULAR = "is not a regular file"
 _O_PATH = getattr(os, "O_PATH", None)
 """Only Linux has it."""
-_LIST_BATCH = 1000
-RETRY_DELAYS_S = (0.5, 2.0, 5.0)
-"""Delays after requests that the library has retried; then the job is started again later."""
+MAX_DEPTH = 100
+"""Folders around a file; the walk needs a descriptor and a stack frame for each."""
 
 
 class SourceRefusedError(Exception):
@@ -127,6 +107,9 @@ class FolderReader:
         for folder, folders, names, descriptor in os.fwalk(
             ".", dir_fd=top, onerror=_raise, follow_symlinks=False
         ):
+            if folders and folder.count("/") >= MAX_DEPTH:
+                message = f"{self._address} has more than {MAX_DEPTH} folders inside each other"
+                raise SourceRefusedError(message)
             folders.sort()
             for name in sorted([*names, *folders]):
                 path = os.path.normpath(os.path.join(folder, name))
@@ -146,7 +129,6 @@ class FolderReader:
             try:
                 descriptor = self._open_below(os.path.join(self._below, path))
             except (_OutsideError, OSError):
-                # The same for a target that exists and for one that does not.
                 return ListedFile(path, 0, "", _OUTSIDE)
             with _closing(descriptor):
                 status = os.fstat(descriptor)
@@ -179,14 +161,34 @@ class FolderReader:
         return data
 
     def _open_below(self, path: str) -> int:
-        """A descriptor of a path, without access to its content. Raises _OutsideError, OSError."""
+        """A descriptor of a path, without access to its content. Raises _OutsideError, OSError.
+
+        A link whose target cannot be opened is outside, too: errors show nothing about files there.
+        """
         assert self._root is not None and _O_PATH is not None  # noqa: S101, PT018 - set by the list
-        descriptor = os.open(path, _O_PATH, dir_fd=self._root)
+        try:
+            descriptor = os.open(path, _O_PATH, dir_fd=self._root)
+        except OSError:
+            if self._has_link(path):
+                raise _OutsideError from None
+            raise
         root, target = (os.readlink(f"/proc/self/fd/{fd}") for fd in (self._root, descriptor))
         if target != root and not target.startswith(f"{root}/"):
             os.close(descriptor)
             raise _OutsideError
         return int(descriptor)
+
+    def _has_link(self, path: str) -> bool:
+        """Whether the first part of a path that is no folder is a link."""
+        parts = path.split("/")
+        for length in range(1, len(parts) + 1):
+            try:
+                mode = os.lstat("/".join(parts[:length]), dir_fd=self._root).st_mode
+            except OSError:
+                return False
+            if not stat.S_ISDIR(mode):
+                return stat.S_ISLNK(mode)
+        return False
 
     @contextlib.contextmanager
     def _refuse_errors(self) -> Iterator[None]:
@@ -219,7 +221,8 @@ def _read_range(descriptor: int, start: int, size: int) -> bytes:
 
 
 def _version(status: os.stat_result) -> str:
-    return f"{status.st_ino}-{status.st_mtime_ns}"
+    # Programs may set the time of a change of the content, but not that of the inode.
+    return f"{status.st_ino}-{status.st_mtime_ns}-{status.st_ctime_ns}"
 
 
 def _check_version(file: ListedFile, descriptor: int) -> None:
@@ -231,146 +234,3 @@ def _check_version(file: ListedFile, descriptor: int) -> None:
 
 def _raise(error: OSError) -> None:
     raise error
-
-
-class S3Reader:
-    """Reads the objects below ``source``, or the object that ``source`` names."""
-
-    num_threads = 16
-
-    def __init__(
-        self, source: FileSource, retry_delays_s: Sequence[float] = RETRY_DELAYS_S
-    ) -> None:
-        self.single = False
-        self._delays_s = (*retry_delays_s, None)
-        self._address = source.address
-        self._bucket = source.bucket or ""
-        self._key = "/".join(source.parts)
-        self._store = _open_bucket(self._bucket)
-
-    def close(self) -> None:
-        """Do nothing: connections end with the store."""
-
-    def list_files(self) -> Iterator[ListedFile]:
-        """Yield the one object, or the objects below the prefix."""
-        head = self._try(self._head) if self._key else None
-        if head is not None:
-            self.single = True
-            yield ListedFile(self._key.rpartition("/")[2], head["size"], _object_version(head))
-            return
-        count = 0
-        for batch in self._batches():
-            for entry in batch:
-                name = entry["path"].removeprefix(self._key).removeprefix("/")
-                yield ListedFile(name, entry["size"], _object_version(entry))
-            count += len(batch)
-            if count > MAX_FILES:
-                raise SourceRefusedError(f"{self._address} has more than {MAX_FILES} objects")
-        if count == 0:
-            raise SourceRefusedError(f"{self._address} has no objects")
-
-    def _batches(self) -> Iterator[Any]:
-        """Batches of the listing; each request is tried several times by the library."""
-        batches = iter(obstore.list(self._store, self._key or None, chunk_size=_LIST_BATCH))
-        while (batch := self._try(lambda: next(batches, None))) is not None:
-            yield batch
-
-    def _head(self) -> Any:
-        try:
-            return obstore.head(self._store, self._key)
-        except FileNotFoundError:
-            return None
-
-    def read(self, file: ListedFile, start: int, size: int) -> bytes:
-        """Read a range of the version that was listed, by its ETag."""
-        path = self._key if self.single else "/".join(filter(None, (self._key, file.name)))
-
-        def read_range() -> bytes:
-            options: GetOptions = {"range": (start, start + size)}
-            if file.version.startswith('"'):
-                options["if_match"] = file.version
-            result = obstore.get(self._store, path, options=options)
-            if (result.meta["size"], _object_version(result.meta)) != (file.size, file.version):
-                raise SourceRefusedError(CHANGED_MESSAGE, file.name)
-            return bytes(result.bytes())
-
-        data = self._try(read_range, file.name)
-        if len(data) != size:
-            raise SourceRefusedError(CHANGED_MESSAGE, file.name)
-        return data
-
-    def _try(self, request: Callable[[], Result], name: str | None = None) -> Result:
-        """Call, and call again after errors that may pass.
-
-        Messages of the library are not shown: they may repeat responses with a key in them.
-        """
-        for delay in self._delays_s:
-            try:
-                return request()
-            except (FileNotFoundError, PreconditionError):
-                message = CHANGED_MESSAGE if name else f"{S3_PREFIX}{self._bucket} does not exist"
-                raise SourceRefusedError(message, name) from None
-            except (PermissionDeniedError, UnauthenticatedError):
-                message = "may not be read with the credentials of the server"
-                raise SourceRefusedError(
-                    message if name else f"{self._address} {message}", name
-                ) from None
-            except InvalidPathError:
-                message = "has an object whose name S3 clients cannot read, such as a//b"
-                raise SourceRefusedError(f"{self._address} {message}") from None
-            except BaseError as error:
-                log.warning(
-                    "source_request_failed", source=self._address, error=type(error).__name__
-                )
-                if delay is None:
-                    break
-                time.sleep(delay)
-        raise SourceUnavailableError(f"{self._address} does not respond")
-
-
-def _object_version(meta: Any) -> str:
-    return str(meta["e_tag"] or meta["last_modified"].isoformat())
-
-
-def _open_bucket(bucket: str) -> S3Store:
-    """Open a bucket with the settings of the sources, whatever ``AWS_`` variables say.
-
-    Those are of the object store; its credentials must not be sent to another server.
-    """
-    config = settings()
-    region = config.sources_s3_region
-    endpoint = config.sources_s3_endpoint or f"https://s3.{region}.amazonaws.com"
-    key = config.sources_s3_access_key_id
-    return S3Store(
-        bucket,
-        config={
-            "region": region,
-            "endpoint": endpoint,
-            "virtual_hosted_style_request": False,
-            "skip_signature": key is None,
-            "s3_express": False,
-            "request_payer": False,
-        },
-        client_options={
-            "timeout": timedelta(seconds=config.object_timeout_s),
-            "connect_timeout": timedelta(seconds=3),
-            "allow_http": endpoint.startswith("http://"),
-        },
-        retry_config={
-            "max_retries": 5,
-            "retry_timeout": timedelta(seconds=config.object_retry_timeout_s),
-        },
-        credential_provider=None if key is None else _credentials,
-    )
-
-
-def _credentials() -> Any:
-    config = settings()
-    key, secret = config.sources_s3_access_key_id, config.sources_s3_secret_access_key
-    token = config.sources_s3_session_token
-    return {
-        "access_key_id": key.get_secret_value() if key else "",
-        "secret_access_key": secret.get_secret_value() if secret else "",
-        "token": token.get_secret_value() if token else None,
-        "expires_at": None,
-    }

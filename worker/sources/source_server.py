@@ -150,9 +150,12 @@ class SourceServer:
     def _send_list(self) -> None:
         try:
             for file in self._reader.list_files():
+                if self._budget.closed:
+                    return
                 self._list.add(file)
         except (SourceRefusedError, SourceUnavailableError) as error:
-            self._send_error(error)
+            if not self._budget.closed:
+                self._send_error(error)
             return
         for chunk in self._list.chunks():
             self._send_frame(DATA, chunk)

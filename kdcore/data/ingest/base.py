@@ -6,7 +6,9 @@ lists the labeled images, and ``decode_images``, which decodes them.
 """
 
 import contextlib
+import errno
 import functools
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -142,8 +144,13 @@ class IngestContext:
         return folder
 
     def _copy_single(self, source: SourceArchive, member: ArchiveMember) -> Path:
+        size, most = member.entry.size, self.request.max_decoded_bytes
+        if size > most:
+            problem = f"{member.name} has {size} bytes; at most {most} are allowed for one file"
+            raise UserError("dataset_invalid", problem)
         resume = self.resume
         path = self.temporary_path("source") if resume is None else resume.copy_path
+        _require_free_space(path, size, member.name)
         with source.stream(member) as stream, path.open("ab") as file:
             stream.seek(file.tell())
             while data := stream.read(_COPY_CHUNK):
@@ -238,6 +245,13 @@ class IngestContext:
                 "dataset_invalid",
                 f"the archive has {count} images; at most {self.request.max_images} are allowed",
             )
+
+
+def _require_free_space(path: Path, size: int, name: str) -> None:
+    """Raise the error of a full disk before a file of ``size`` bytes is copied to ``path``."""
+    missing = size - (path.stat().st_size if path.exists() else 0)
+    if missing > shutil.disk_usage(path.parent).free:
+        raise OSError(errno.ENOSPC, f"no space for the {size} bytes of {name}")
 
 
 class DatasetReader(Protocol):

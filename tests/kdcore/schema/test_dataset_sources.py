@@ -3,7 +3,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from kdcore.schema.dataset_sources import SOURCES, KnownSource, allows_flip
+from kdcore.schema.dataset_sources import SOURCES, KnownSource, allows_flip, parse_file_source
 
 FIELD = TypeAdapter(KnownSource)
 
@@ -34,3 +34,17 @@ def test_digits_are_not_mirrored():
     assert not allows_flip("torchvision:SVHN")
     assert allows_flip("torchvision:CIFAR10")
     assert allows_flip("upload:upl_1")
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("s3://bucket/data/", "s3://bucket/data/"),
+        ("s3://bucket/data", "s3://bucket/data"),
+        ("s3://bucket/", "s3://bucket"),
+        ("folder:/data/", "folder:/data"),
+    ],
+)
+def test_slash_at_the_end_stays_with_an_s3_prefix(text, address):
+    assert parse_file_source(text).address == address
+    assert parse_file_source(address) == parse_file_source(text)

@@ -1,13 +1,20 @@
 """A folder of the server: what is read, and that nothing outside of it is."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from kdcore.runtime.errors import UserError
-from tests.worker.sources.helpers import folder_reader, open_listed, write_files
-from worker.sources.file_readers import SourceRefusedError
+from tests.kdcore.uploads import Workdir
+from tests.worker.sources.helpers import (
+    folder_reader,
+    ingest_source,
+    open_listed,
+    write_files,
+)
+from worker.sources.file_readers import FolderReader, SourceRefusedError
 
 CANARY = b"canary-4711"
 
@@ -128,3 +135,58 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
         open_listed(folder_reader(tmp_path, tmp_path / "none")),
     ):
         pass
+
+
+@pytest.mark.parametrize("path", ["etc/secret.png", "etc/none", "etc/secret.png/x", "etc", "none"])
+def test_paths_behind_a_link_have_one_error(folder: Path, outside: Path, path: str) -> None:
+    (folder / "etc").symlink_to(outside)
+    (folder / "none").symlink_to(outside / "none")
+    source = folder / path
+    with (
+        pytest.raises(UserError, match=f"^folder:{source} is a link that leaves the folder"),
+        open_listed(folder_reader(folder, source)),
+    ):
+        pass
+
+
+def test_file_with_other_bytes_and_its_earlier_time_has_changed(folder: Path) -> None:
+    path = folder / "ant/1.png"
+    before = path.stat()
+    with open_listed(folder_reader(folder)) as archive:
+        digest = archive.list_digest
+        path.write_bytes(b"ONE")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with pytest.raises(UserError, match=r"^ant/1.png changed after"):
+            archive.read(archive.members[0])
+    with open_listed(folder_reader(folder)) as archive:
+        assert archive.list_digest != digest
+
+
+def test_too_many_folders_inside_each_other_are_refused(folder: Path) -> None:
+    folder.joinpath(*["x"] * 102).mkdir(parents=True)
+    with (
+        pytest.raises(UserError, match="has more than 100 folders inside each other"),
+        open_listed(folder_reader(folder)),
+    ):
+        pass
+
+
+def test_one_file_above_the_limit_is_not_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "set").mkdir()
+    path = tmp_path / "set/data.zip"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    reads: list[int] = []
+    monkeypatch.setattr(FolderReader, "read", lambda *_arguments: reads.append(1))
+    with pytest.raises(UserError, match=r"^data.zip has 1099511627776 bytes; at most 1000 are"):
+        ingest_source(
+            Workdir(tmp_path / "1"), folder_reader(tmp_path, path), max_decoded_bytes=1000
+        )
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(2, 1, 1))
+    with pytest.raises(OSError, match=r"no space for the 1099511627776 bytes of data.zip"):
+        ingest_source(
+            Workdir(tmp_path / "2"), folder_reader(tmp_path, path), max_decoded_bytes=1 << 62
+        )
+    assert reads == []

@@ -13,7 +13,8 @@ from tests.kdcore.data.ingest.helpers import encode_shard, ingest_upload, labele
 from tests.kdcore.uploads import Workdir, image_tree, write_archive
 from tests.worker.sources.conftest import S3Server
 from tests.worker.sources.helpers import ingest_source, open_listed, put_objects
-from worker.sources.file_readers import S3Reader, SourceRefusedError
+from worker.sources.file_readers import SourceRefusedError
+from worker.sources.s3_reader import S3Reader
 
 NAMES = ("a b.bin", "100%.bin", "%41.bin", "#1.bin", "é/ü.bin", "q?x=1&y.bin", "plus+.bin")
 
