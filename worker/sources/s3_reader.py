@@ -1,16 +1,19 @@
 """S3Reader: lists and reads the objects of a source, with the credentials of the sources."""
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
 import structlog
 from obstore.exceptions import (
     BaseError,
+    GenericError,
     InvalidPathError,
     PermissionDeniedError,
     PreconditionError,
@@ -34,7 +37,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 Result = TypeVar("Result")
 Delays = tuple[float | None, ...]
-_LIST_BATCH = 200
+_STATUS = re.compile(r"status code: (\d{3})")
+LIST_BATCH = 200
+"""Objects that are taken from a list at once."""
 RETRY_DELAYS_S = (0.5, 2.0, 5.0)
 """Delays after requests that the library has retried; then the job is started again later."""
 LIST_TIMEOUT_S = 300.0
@@ -112,9 +117,7 @@ class S3Reader:
                 break
 
     def _stream(self, runner: asyncio.Runner, offset: str | None) -> Iterator[Any]:
-        batches = obstore.list(
-            self._store, self._key or None, offset=offset, chunk_size=_LIST_BATCH
-        )
+        batches = obstore.list(self._store, self._key or None, offset=offset, chunk_size=LIST_BATCH)
         while batch := self._try(lambda: runner.run(self._next_batch(batches)), delays_s=(None,)):
             yield batch
 
@@ -172,18 +175,10 @@ class S3Reader:
         for delay in delays_s or self._delays_s:
             try:
                 return request()
-            except (FileNotFoundError, PreconditionError):
-                message = CHANGED_MESSAGE if name else f"{S3_PREFIX}{self._bucket} does not exist"
-                raise SourceRefusedError(message, name) from None
-            except (PermissionDeniedError, UnauthenticatedError):
-                message = "may not be read with the credentials of the server"
-                raise SourceRefusedError(
-                    message if name else f"{self._address} {message}", name
-                ) from None
-            except InvalidPathError:
-                message = "has an object whose name S3 clients cannot read, such as a//b"
-                raise SourceRefusedError(f"{self._address} {message}") from None
-            except BaseError as error:
+            except (BaseError, FileNotFoundError) as error:
+                refusal = self._refusal(error, name)
+                if refusal is not None:
+                    raise refusal from None
                 log.warning(
                     "source_request_failed", source=self._address, error=type(error).__name__
                 )
@@ -191,6 +186,30 @@ class S3Reader:
                     break
                 time.sleep(delay)
         raise SourceUnavailableError(f"{self._address} does not respond")
+
+    def _refusal(self, error: Exception, name: str | None) -> SourceRefusedError | None:
+        """The refusal for an error that would come again; None for others."""
+        status = _status_of(error)
+        if (
+            isinstance(error, FileNotFoundError | PreconditionError)
+            or status == HTTPStatus.NOT_FOUND
+        ):
+            message = CHANGED_MESSAGE if name else f"{S3_PREFIX}{self._bucket} does not exist"
+            return SourceRefusedError(message, name)
+        is_denied = isinstance(error, PermissionDeniedError | UnauthenticatedError)
+        if is_denied or status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            message = "may not be read with the credentials of the server"
+            return SourceRefusedError(message if name else f"{self._address} {message}", name)
+        if isinstance(error, InvalidPathError):
+            message = "has an object whose name S3 clients cannot read, such as a//b"
+            return SourceRefusedError(f"{self._address} {message}")
+        return None
+
+
+def _status_of(error: Exception) -> int | None:
+    """The HTTP status of a list that failed: the library has no type for it."""
+    match = _STATUS.search(str(error)) if isinstance(error, GenericError) else None
+    return int(match[1]) if match else None
 
 
 async def _take_next(batches: Any) -> Any:

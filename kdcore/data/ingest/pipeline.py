@@ -23,6 +23,7 @@ from kdcore.data.ingest.base import (
 from kdcore.data.ingest.duplicates import PixelDigests
 from kdcore.data.ingest.formats import open_reader
 from kdcore.data.ingest.ingest_summary import SummaryBuilder
+from kdcore.data.ingest.resume import PixelFile
 from kdcore.data.ingest.splits import (
     SPLIT_NAMES_HINT,
     find_only_split,
@@ -284,7 +285,8 @@ def _decode_images(
     if context.resume is None:
         yield from reader.decode_images(images, image_format)
         return
-    stored, unread = context.resume.pixels(tuple(image_format)), []
+    stored: PixelFile = context.resume.pixels(tuple(image_format))
+    unread = []
     for position, image in enumerate(images):
         pixels = stored.read(image.path_parts)
         if pixels is None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +15,8 @@ from tests.worker.sources.helpers import (
     open_listed,
     write_files,
 )
-from worker.sources.file_readers import FolderReader, SourceRefusedError
+from tests.worker.sources.test_resume import FailingReader
+from worker.sources.file_readers import SourceRefusedError
 
 CANARY = b"canary-4711"
 
@@ -162,7 +164,7 @@ def test_file_with_other_bytes_and_its_earlier_time_has_changed(folder: Path) ->
         assert archive.list_digest != digest
 
 
-def test_too_many_folders_inside_each_other_are_refused(folder: Path) -> None:
+def test_deep_folders_are_refused(folder: Path) -> None:
     folder.joinpath(*["x"] * 102).mkdir(parents=True)
     with (
         pytest.raises(UserError, match="has more than 100 folders inside each other"),
@@ -178,15 +180,11 @@ def test_one_file_above_the_limit_is_not_copied(
     path = tmp_path / "set/data.zip"
     path.touch()
     os.truncate(path, 1 << 40)
-    reads: list[int] = []
-    monkeypatch.setattr(FolderReader, "read", lambda *_arguments: reads.append(1))
+    reader = FailingReader(folder_reader(tmp_path, path))
     with pytest.raises(UserError, match=r"^data.zip has 1099511627776 bytes; at most 1000 are"):
-        ingest_source(
-            Workdir(tmp_path / "1"), folder_reader(tmp_path, path), max_decoded_bytes=1000
-        )
-    monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(2, 1, 1))
+        ingest_source(Workdir(tmp_path / "1"), reader, max_decoded_bytes=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=1))
+    reader = FailingReader(folder_reader(tmp_path, path))
     with pytest.raises(OSError, match=r"no space for the 1099511627776 bytes of data.zip"):
-        ingest_source(
-            Workdir(tmp_path / "2"), folder_reader(tmp_path, path), max_decoded_bytes=1 << 62
-        )
-    assert reads == []
+        ingest_source(Workdir(tmp_path / "2"), reader, max_decoded_bytes=1 << 62)
+    assert reader.reads == []

@@ -74,7 +74,7 @@ def test_missing_prefix_and_bucket_are_named(s3_settings: S3Server) -> None:
     bucket = s3_settings.bucket
     for source, problem in (
         (f"s3://{bucket}/sets/none", f"s3://{bucket}/sets/none has no objects"),
-        ("s3://no-such-bucket/sets", "s3://no-such-bucket"),
+        ("s3://no-such-bucket/sets", "s3://no-such-bucket does not exist"),
     ):
         with pytest.raises(UserError, match=problem), open_listed(reader(source)):
             pass

@@ -5,7 +5,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
 
@@ -73,12 +73,14 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def list_page(objects: object, token: str | None = None, *, is_truncated: bool = False) -> bytes:
+def list_page(
+    objects: Iterable[tuple[str, int]], token: str | None = None, *, is_truncated: bool = False
+) -> bytes:
     """A page of a list; ``objects`` are pairs of a key and a size in bytes."""
     entries = "".join(
         f"<Contents><Key>{key}</Key><LastModified>{DATE}</LastModified><ETag>&quot;e&quot;</ETag>"
         f"<Size>{size}</Size></Contents>"
-        for key, size in objects  # type: ignore[attr-defined]
+        for key, size in objects
     )
     more = f"<NextContinuationToken>{token}</NextContinuationToken>" if token else ""
     truncated = "true" if token or is_truncated else "false"
@@ -109,6 +111,10 @@ def server(
         yield running
     monkeypatch.undo()
     settings.cache_clear()
+
+
+def thread_names() -> list[str]:
+    return [thread.name for thread in threading.enumerate()]
 
 
 def reader(source: str = "s3://bucket/data/x") -> S3Reader:
@@ -157,8 +163,8 @@ def test_variables_of_the_object_store_reach_no_source(
 
 
 @pytest.mark.parametrize("kind", ["same token", "early end"])
-def test_list_that_is_not_whole_is_refused(server: RecordingServer, kind: str) -> None:
-    keys = [(f"data/x/{number:04d}.png", 5) for number in range(s3_reader._LIST_BATCH)]
+def test_incomplete_list_is_refused(server: RecordingServer, kind: str) -> None:
+    keys = [(f"data/x/{number:04d}.png", 5) for number in range(s3_reader.LIST_BATCH)]
 
     def page(query: dict[str, list[str]], _count: int) -> bytes:
         if kind == "same token":
@@ -178,7 +184,7 @@ def test_list_that_is_not_whole_is_refused(server: RecordingServer, kind: str) -
 def test_failed_page_does_not_end_the_list(
     server: RecordingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = [(f"data/x/{number:04d}.png", 5) for number in range(s3_reader._LIST_BATCH)]
+    keys = [(f"data/x/{number:04d}.png", 5) for number in range(s3_reader.LIST_BATCH)]
     monkeypatch.setenv("STILLHOUSE_OBJECT_RETRY_TIMEOUT_S", "0.01")
     settings.cache_clear()
     server.page = lambda query, _count: (
@@ -196,9 +202,8 @@ def test_empty_pages_end_with_the_time_limit_or_with_the_job(
         os.write(descriptor, b"L" + bytes(16))
         wait_until(lambda: len(server.requests) > 2, 60, "the list has begun")
         os.close(descriptor)
-        thread = channel._threads[0]
         channel.close()
-        wait_until(lambda: not thread.is_alive(), 60, "the list has ended")
+        wait_until(lambda: "source-channel" not in thread_names(), 60, "the list has ended")
     assert channel.unavailable is None
     files.close()
     monkeypatch.setattr(s3_reader, "LIST_TIMEOUT_S", 0.1)
