@@ -138,6 +138,7 @@ def test_what_models_declare_leaves_digests_and_cache_keys_unchanged(world: Worl
         "normalization_declared": False,
         "input_size_declared": False,
         "reported_top1": 90.0,
+        "outputs": {"features": (64,)},
     }
     assert set(declared) == DESCRIPTIVE_FIELDS
     changed = with_teacher(request, **declared)
