@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +16,9 @@ from stillhouse.local.services import MessageHandler, Services, ignore_message
 from stillhouse.local.supervise.supervisor import SupervisedProcess
 
 EXIT_NEWER_DATABASE = 3  # store.migrate's exit status
+
+INTERRUPT_DELAY_S = 2.0
+"""Seconds between the end of an interrupted child process and its error."""
 
 
 class Stack:
@@ -130,6 +135,9 @@ class Stack:
         if done.returncode == EXIT_NEWER_DATABASE:
             message = "The database is from a newer Stillhouse: use the newer version."
             raise LocalStackError(done.stderr.strip() or message)
+        if done.returncode == -signal.SIGINT:
+            # Ctrl-C in a terminal reaches every process: this one handles its own signal first.
+            time.sleep(INTERRUPT_DELAY_S)
         if done.returncode != 0:
             raise ProcessFailedError(
                 f"{name} failed with exit status {done.returncode}: {done.stderr.strip()[-2000:]}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
 import structlog
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from obstore.exceptions import (
     BaseError,
     GenericError,
@@ -104,21 +105,21 @@ class S3Reader:
         """Batches of the list. A failed list is not continued: it would end as if it were whole."""
         firsts: set[str] = set()
         last = ""
-        with asyncio.Runner() as runner:
-            for batch in self._stream(runner, None):
+        with start_blocking_portal() as portal:  # this thread may have an event loop
+            for batch in self._stream(portal, None):
                 if batch[0]["path"] in firsts:
                     raise self._list_error(f"the server lists {batch[0]['path']} again")
                 firsts.add(batch[0]["path"])
                 last = max(last, *(entry["path"] for entry in batch), key=_encode)
                 yield batch
-            for batch in self._stream(runner, last) if last else ():
+            for batch in self._stream(portal, last) if last else ():
                 if any(_encode(entry["path"]) > _encode(last) for entry in batch):
                     raise self._list_error(f"the server ended the list at {last}, before its end")
                 break
 
-    def _stream(self, runner: asyncio.Runner, offset: str | None) -> Iterator[Any]:
+    def _stream(self, portal: BlockingPortal, offset: str | None) -> Iterator[Any]:
         batches = obstore.list(self._store, self._key or None, offset=offset, chunk_size=LIST_BATCH)
-        while batch := self._try(lambda: runner.run(self._next_batch(batches)), delays_s=(None,)):
+        while batch := self._try(lambda: portal.call(self._next_batch, batches), delays_s=(None,)):
             yield batch
 
     async def _next_batch(self, batches: Any) -> Any:
